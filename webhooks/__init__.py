@@ -1,0 +1,1 @@
+"""What comes in: callbacks from the provider, requests from our own callers."""
