@@ -7,7 +7,7 @@ by `lifecycle.fold`, in whatever order they came.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -40,6 +40,33 @@ class Kind(StrEnum):
     MEDIA_ARCHIVED = "MediaArchived"
     FETCH_FAILED = "FetchFailed"
     GAVE_UP = "GaveUp"                            # the provider no longer keeps the recording
+
+
+class Duty(StrEnum):
+    """What can be owed. A stop is owed by a call, and so is a look; a fetch by one recording."""
+
+    STOP = "stop"      # plan the call, and send what is due
+    LOOK = "look"      # ask the provider's list and live calls
+    FETCH = "fetch"    # bring the file home
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obligation:
+    """One entry of the ledger's sorted set."""
+
+    duty: Duty
+    account: str
+    call_uuid: str
+    recording_id: str | None = None
+
+    def __str__(self) -> str:
+        parts = [self.duty, self.account, self.call_uuid, *([self.recording_id] if self.recording_id else [])]
+        return "|".join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Obligation:
+        duty, account, call_uuid, *rest = text.split("|")
+        return cls(duty=Duty(duty), account=account, call_uuid=call_uuid, recording_id=rest[0] if rest else None)
 
 
 # Which trigger an event raises by itself; `machine` only when a machine was detected.
@@ -103,3 +130,101 @@ class Event:
     archive_key: str | None = None
     check: str | None = None              # the check that the bytes failed
     by: str | None = None                 # who or what caused it: a callback's name, a caller
+
+
+class Phase(StrEnum):
+    """Where a recording stands on its way home."""
+
+    RECORDING = "recording"
+    STOPPING = "stopping"        # a stop is due or requested, and not proven
+    FINALIZING = "finalizing"    # proven over; the provider's facts about the file are still missing
+    FETCHING = "fetching"        # the facts are known; the file is not in the archive yet
+    ARCHIVED = "archived"
+    ABANDONED = "abandoned"
+
+
+class StopState(StrEnum):
+    """How a stop went. Only `confirmed` and `already_over` say that the recording is over."""
+
+    NONE = "none"                # none was needed, or none is due yet
+    DUE = "due"
+    ACCEPTED = "accepted"        # the provider said yes; nothing is proven
+    CONFIRMED = "confirmed"
+    ALREADY_OVER = "already_over"
+    UNKNOWN = "unknown"          # no proof after all tries: still tried, with an alert
+    FAILED = "failed"            # set aside: refused with good credentials
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """What the events say about one recording. `evidence` maps each kind of proof to the instant it reached us."""
+
+    recording_id: str
+    known_at: datetime
+    url: str | None = None
+    provider_started_at: datetime | None = None
+    ended_at: datetime | None = None
+    added_at: datetime | None = None
+    duration_s: float | None = None
+    format: str | None = None
+    reason: str | None = None
+    trunk: bool = False
+    evidence: dict[str, datetime] = field(default_factory=dict)
+    claimed_at: datetime | None = None           # unsigned: somebody says it ended
+    attempts: tuple[Event, ...] = ()             # STOP_ACCEPTED, STOP_ERRED, STOP_SET_ASIDE, CALL_FOUND_OVER, by time
+    unknown_at: datetime | None = None
+    finalized_at: datetime | None = None         # when the provider's facts about the end were known
+    failures: tuple[Event, ...] = ()             # FETCH_FAILED, by time
+    archived: Event | None = None
+    gave_up: Event | None = None
+
+    @property
+    def started_at(self) -> datetime:
+        """The provider's figure, else end minus duration, else our receipt."""
+        return self.provider_started_at or self.derived_started_at or self.known_at
+
+    @property
+    def derived_started_at(self) -> datetime | None:
+        if self.ended_at and self.duration_s:
+            return self.ended_at - timedelta(seconds=self.duration_s)
+        return None
+
+    @property
+    def over_at(self) -> datetime | None:
+        """When the first proof of its end reached us."""
+        return min(self.evidence.values()) if self.evidence else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """What the events say about one call."""
+
+    account: str
+    call_uuid: str
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    reported: bool = False                       # the provider itself named this uuid as the A-leg
+    over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid
+    claimed_over_at: datetime | None = None      # unsigned hang-up, or 404 for a uuid nobody reported
+    looks: tuple[Event, ...] = ()                # LOOKED, by time
+    triggers: tuple[Event, ...] = ()             # by time
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()               # all, by time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """One recording's stop as judged by the rules: what is owed, what was done, what is proven."""
+
+    state: StopState
+    trigger: str | None = None
+    rule: str | None = None
+    due_at: datetime | None = None
+    requested_at: datetime | None = None
+    accepted_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    evidence: tuple[str, ...] = ()
+    attempts: int = 0
+    tail_ms: int | None = None

@@ -1,0 +1,357 @@
+"""The book of events and of what is owed, in Redis. Every write is one script, so no crash falls between two of them.
+
+    {endtape}:call:ACCOUNT:CALL    hash   event id → instant and event: all that is known of a call
+    {endtape}:due                  zset   every obligation, by the next instant to look at it (ms)
+    {endtape}:leases:DUTY          zset   who is being worked on, until when; {endtape}:fences: the token of each
+    {endtape}:recordings           hash   ACCOUNT|RECORDING → call;  {endtape}:recent: the same by first sight
+    {endtape}:nonces:HOUR          hash   nonce → digest of the body that came with it
+    {endtape}:wake                 list   a clock blocks on it
+
+An obligation never leaves `due` before it is done: claiming moves its score to the end of the lease.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.codec import SCHEMA, decode, encode, from_ms, to_ms
+from worker.errors import LedgerUnavailable, SettingsError, StaleLease
+from worker.recording import Duty, Event, Kind, Obligation
+
+PREFIX = "{endtape}:"
+LEASE = timedelta(seconds=5)
+REPEAT_AFTER = timedelta(minutes=2)
+_REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
+_OLDEST_REDIS = (6, 2)
+
+
+class Recorded(StrEnum):
+    NEW = "new"
+    REPEAT = "repeat"
+    NOTED = "noted"              # nothing to record but the nonce
+    NONCE_REUSED = "nonce"       # this nonce came with another body
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """An obligation that is ours until the lease runs out."""
+
+    obligation: Obligation
+    fence: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    now: datetime
+    claims: tuple[Claim, ...]
+    next_at: datetime | None     # the earliest obligation that was not claimed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """What a piece of work found out. `dues`: the next instant of obligations, None: nothing more is owed."""
+
+    claim: Claim
+    events: Sequence[Event] = ()
+    seen: int = 0                                     # how many events the work was based on
+    dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
+    keep: timedelta | None = None                     # the call is finished: forget it after this time
+
+
+def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
+    """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=0.3, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 1.0),
+        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True)
+    return redis.Redis(connection_pool=pool)
+
+
+class Ledger:
+    """One per process; safe to share between threads, never across a fork."""
+
+    def __init__(self, client: redis.Redis, prefix: str = PREFIX) -> None:
+        self.redis = client
+        self.prefix = prefix
+        source = files("worker") / "lua"
+        self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
+                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens")}
+
+    def key(self, *parts: str) -> str:
+        return self.prefix + ":".join(parts)
+
+    def call_key(self, account: str, call_uuid: str) -> str:
+        return self.key("call", account, call_uuid)
+
+    def _run(self, name: str, keys: list[str], args: list[Any], client: Any = None) -> Any:
+        try:
+            return self._scripts[name](keys=keys, args=args, client=client)
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def command(self, *parts: Any) -> Any:
+        """One plain command. Raises LedgerUnavailable."""
+        try:
+            return self.redis.execute_command(*parts)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    # Recording what is reported -----------------------------------------------------------------------------------
+
+    def record(self, account: str, event: Event | None, *, nonce: str = "", body_digest: str = "") -> tuple[Recorded, datetime]:
+        """Writes one event and makes its call due, or only notes the nonce when `event` is None. Repeats are harmless.
+
+        Returns what became of it, and the instant by Redis's clock.
+        """
+        hour = int(time.time() // 3600)
+        call_uuid = event.call_uuid if event else ""
+        recording = f"{account}|{event.recording_id}" if event and event.recording_id else ""
+        aliases = " ".join(f"{account}|{leg}" for leg in (event.leg, event.b_leg) if leg) if event else ""
+        repeat_after = REPEAT_AFTER if event and event.kind in _REPEATABLE else timedelta(0)
+        status, now = self._run(
+            "record",
+            [self.call_key(account, call_uuid), self.key("due"), self.key("leases", Duty.STOP), self.key("recordings"),
+             self.key("recent"), self.key("wake"), self.key("nonces", str(hour)), self.key("nonces", str(hour - 1)), self.key("aliases")],
+            [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
+             encode(event) if event else "", f"{account}|{nonce}" if nonce else "", body_digest, recording, call_uuid,
+             round(repeat_after.total_seconds() * 1000), aliases])
+        if event and event.room:
+            self._move_in_room(account, event)
+        return Recorded(status), from_ms(now)
+
+    def _move_in_room(self, account: str, event: Event) -> None:
+        # Safe to repeat, and done before the provider gets its answer: if we die between, it sends the event again.
+        assert event.room is not None
+        state = "out" if event.kind is Kind.CONFERENCE_LEFT else "in"
+        inside = set(self._run("enter_room", [self.key("room", account, event.room)],
+                               [f"{event.call_uuid}|{event.member or ''}", state]))
+        if event.kind is not Kind.CONFERENCE_ENTERED:
+            return
+        # `first=false` says that somebody was there, even if we were never told who.
+        joined = inside if len(inside | {event.call_uuid}) > 1 else {event.call_uuid} if event.first is False else set()
+        for call_uuid in sorted(joined):
+            self.record(account, Event(id=f"join:{event.id}", kind=Kind.CONFERENCE_JOINED, call_uuid=call_uuid,
+                                       b_leg=None, signed=event.signed, reason=event.room, by=event.call_uuid))
+
+    # Working on what is owed --------------------------------------------------------------------------------------
+
+    def claim(self, *, lead: timedelta, batch: int, free: dict[Duty, int]) -> Claimed:
+        """Takes what is due within `lead`, at most `batch` at once and `free` of each duty outstanding."""
+        now, claims, next_at = self._run(
+            "claim_due",
+            [self.key("due"), self.key("fence"), self.key("fences"), *(self.key("leases", d) for d in Duty)],
+            [_ms(lead), _ms(LEASE), batch, *(free.get(d, 0) for d in Duty)])
+        return Claimed(now=from_ms(now), next_at=from_ms(float(next_at)) if next_at else None,
+                       claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f)) for o, f in claims))
+
+    def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[list[Event] | None]]:
+        """Now by Redis's clock, and the events of each call; None where the claim is no longer ours."""
+        try:
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.time()
+            for claim in claims:
+                o = claim.obligation
+                pipe.hget(self.key("fences"), str(o))
+                pipe.hgetall(self.call_key(o.account, o.call_uuid))
+            (seconds, micros), *rows = pipe.execute()
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+        found: list[list[Event] | None] = []
+        for claim, fence, stored in zip(claims, rows[::2], rows[1::2], strict=True):
+            found.append(_events(stored, claim.obligation.call_uuid) if fence == claim.fence else None)
+        return from_ms(seconds * 1000 + micros / 1000), found
+
+    def commit(self, commits: Sequence[Commit]) -> list[frozenset[str] | None]:
+        """Ends leases. For each: the ids of the events that are new, or None when the claim was no longer ours."""
+        if not commits:
+            return []
+        try:
+            pipe = self.redis.pipeline(transaction=False)
+            for c in commits:
+                self._scripts["commit"](keys=self._commit_keys(c), args=_commit_args(c), client=pipe)
+            answers = pipe.execute()
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+        return [frozenset(a[1]) if a[0] == "ok" else None for a in answers]
+
+    def _commit_keys(self, c: Commit) -> list[str]:
+        o = c.claim.obligation
+        return [self.call_key(o.account, o.call_uuid), self.key("due"), self.key("fences"), self.key("leases", o.duty),
+                self.key("recordings"), self.key("recent"), self.key("wake"), *(self.key("leases", d) for d in Duty)]
+
+    def renew(self, claim: Claim) -> None:
+        """Keeps a claim for another lease. Raises StaleLease when it is no longer ours."""
+        o = claim.obligation
+        if not self._run("renew", [self.key("due"), self.key("fences"), self.key("leases", o.duty)], [str(o), claim.fence, _ms(LEASE)]):
+            raise StaleLease(str(o))
+
+    def outstanding(self) -> int:
+        return int(self.command("ZCARD", self.key("due")))
+
+    def make_all_due(self) -> None:
+        """After a change of the rules every tracked call is planned anew, soonest first."""
+        cursor, key = 0, self.key("due")
+        now = to_ms(self.now())
+        while True:
+            cursor, found = self.redis.zscan(key, cursor, match=f"{Duty.STOP}|*", count=500)
+            if found:
+                self.command("ZADD", key, "XX", "LT", *(x for member, _ in found for x in (now, member)))
+            if not cursor:
+                break
+        self.wake()
+
+    def wake(self) -> None:
+        self.command("RPUSH", self.key("wake"), 1)
+
+    def now(self) -> datetime:
+        seconds, micros = self.command("TIME")
+        return from_ms(int(seconds) * 1000 + int(micros) / 1000)
+
+    # Limits and credentials ---------------------------------------------------------------------------------------
+
+    def take(self, bucket: str, account: str, wanted: int, rate: float) -> tuple[int, timedelta]:
+        """Asks for request tokens: how many are granted now, and how long until the next."""
+        burst = max(1.0, rate / 4)
+        granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, ""])
+        return int(granted), timedelta(milliseconds=int(wait_ms))
+
+    def slow_down(self, bucket: str, account: str, rate: float) -> None:
+        """The provider said 429: half the rate, recovering over 20 s."""
+        self._run("take_tokens", [self.key("rate", bucket, account)], [0, rate, max(1.0, rate / 4), 20000, "cut"])
+
+    def halt(self, account: str) -> bool:
+        """Our credentials are refused: listings and fetches of the account wait. True when this is news."""
+        return bool(self.command("SET", self.key("halted", account), to_ms(self.now()), "NX"))
+
+    def release(self, account: str) -> bool:
+        """The account works again. True when this is news."""
+        return bool(self.command("DEL", self.key("halted", account)))
+
+    def halted(self, accounts: Iterable[str]) -> set[str]:
+        names = sorted(set(accounts))
+        found = self.command("MGET", *(self.key("halted", a) for a in names)) if names else []
+        return {a for a, since in zip(names, found, strict=True) if since}
+
+    # Reading back -------------------------------------------------------------------------------------------------
+
+    def events(self, account: str, call_uuid: str) -> list[Event]:
+        """All events of a call; empty when it is not known."""
+        return _events(_pairs(self.command("HGETALL", self.call_key(account, call_uuid))), call_uuid)
+
+    def a_leg(self, account: str, leg: str) -> str:
+        """The call that a leg belongs to; the leg itself when nothing else was reported."""
+        return self.command("HGET", self.key("aliases"), f"{account}|{leg}") or leg
+
+    def call_of(self, account: str, recording_id: str) -> str | None:
+        found: str | None = self.command("HGET", self.key("recordings"), f"{account}|{recording_id}")
+        return found
+
+    def recent(self, *, before: tuple[int, str] | None, limit: int, since: datetime | None, until: datetime | None) -> list[tuple[int, str, str]]:
+        """Recordings by first sight, newest first: (ms, account, recording id). `before` is where a page ended."""
+        top: str | int = before[0] if before else to_ms(until) if until else "+inf"
+        low: str | int = to_ms(since) if since else "-inf"
+        skip, found = 0, list[tuple[int, str, str]]()
+        while len(found) < limit:
+            page: Any = self.redis.zrange(self.key("recent"), top, low, desc=True, byscore=True,  # type: ignore[call-overload]
+                                          offset=skip, num=limit, withscores=True)
+            skip += len(page)
+            for member, score in page:
+                if before is None or (int(score), member) < before:
+                    account, recording_id = member.split("|", 1)
+                    found.append((int(score), account, recording_id))
+            if len(page) < limit:
+                break
+        return found[:limit]
+
+    # The processes about themselves -------------------------------------------------------------------------------
+
+    def prepare(self) -> datetime:
+        """Checks the server and the schema, and returns the instant of our first start ever. Raises SettingsError."""
+        version = str(self.redis.info("server").get("redis_version", "0"))
+        numbers = tuple(int(n) for n in version.split(".")[:2])
+        if numbers < _OLDEST_REDIS:
+            raise SettingsError([f"REDIS_URL: the server is version {version}; Endtape needs Redis 6.2 or newer, or Valkey"])
+        self.command("SET", self.key("schema"), SCHEMA, "NX")
+        schema = int(self.command("GET", self.key("schema")))
+        if schema > SCHEMA + 1:
+            raise SettingsError([f"REDIS_URL: its data has schema {schema}; this release reads up to {SCHEMA + 1}; upgrade Endtape"])
+        self.command("SET", self.key("first_start"), to_ms(self.now()), "NX")
+        return from_ms(int(self.command("GET", self.key("first_start"))))
+
+    def seen(self, role: str, name: str, slots: int = 0) -> None:
+        """Says that a process did its work just now."""
+        self.command("HSET", self.key("seen"), f"{role}|{name}", f"{to_ms(self.now())}|{slots}")
+
+    def alive(self, within: timedelta) -> dict[str, list[int]]:
+        """Roles with a process seen lately, and the slots of each."""
+        since = to_ms(self.now() - within)
+        found: dict[str, list[int]] = {}
+        for field, value in _pairs(self.command("HGETALL", self.key("seen"))).items():
+            at, slots = (int(n) for n in value.split("|"))
+            if at >= since:
+                found.setdefault(field.split("|")[0], []).append(slots)
+            elif at < since - 3_600_000:
+                self.command("HDEL", self.key("seen"), field)
+        return found
+
+    def generation(self) -> int:
+        return int(self.command("GET", self.key("generation")) or 0)
+
+    def reload(self) -> int:
+        """Tells every process on every machine to read its settings again."""
+        number = int(self.command("INCR", self.key("generation")))
+        self.make_all_due()
+        return number
+
+    def count(self, counts: dict[str, float]) -> None:
+        """Adds to the counters that `/metrics` shows; field names are `name{labels}`."""
+        if not counts:
+            return
+        try:
+            pipe = self.redis.pipeline(transaction=False)
+            for name, amount in counts.items():
+                pipe.hincrbyfloat(self.key("metrics"), name, amount)
+            pipe.execute()
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def counters(self) -> dict[str, float]:
+        return {k: float(v) for k, v in _pairs(self.command("HGETALL", self.key("metrics"))).items()}
+
+
+def _events(stored: dict[str, str], call_uuid: str) -> list[Event]:
+    return [decode(event_id, value, call_uuid) for event_id, value in stored.items()]
+
+
+def _commit_args(c: Commit) -> list[Any]:
+    o = c.claim.obligation
+    args: list[Any] = [str(o), c.claim.fence, o.call_uuid, o.account, c.seen, round(c.keep.total_seconds()) if c.keep else 0,
+                       len(c.events), len(c.dues)]
+    for event in c.events:
+        args += [event.id, encode(replace(event, at=None)), event.recording_id or ""]
+    for other, instant in c.dues:
+        args += [str(other), _instant(instant)]
+    return args
+
+
+def _instant(instant: datetime | Literal["now"] | None) -> str | int:
+    if isinstance(instant, datetime):
+        return to_ms(instant)
+    return instant or ""
+
+
+def _pairs(answer: Any) -> dict[str, str]:
+    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+def _ms(span: timedelta) -> int:
+    return round(span / timedelta(milliseconds=1))

@@ -1,0 +1,342 @@
+"""From a call and the rules to what is owed now and when to look next. Pure: `now` is an argument.
+
+The law of a stop, in the order of its life:
+
+    state         holds when                                                   what follows
+    none          nothing is due yet, or it ended before anything was due      the next deadline
+    due           the deadline or trigger has come                             DELETE at once
+    accepted      a DELETE was answered 2xx: a promise                         look after confirm_within, then DELETE again
+    unknown       stop_tries promises and no proof, or nothing to name it by   DELETE every 60 s while the call lives
+    failed        refused although our credentials are good                    nothing is sent; it is still looked at
+    confirmed     a proof reached us                                           fetch
+    already_over  proven, and it had ended 2 s or more before our request      fetch
+
+Errors (429, 5xx, timeouts, a wrong path) leave the state where it is and are tried again with back-off. A proof is
+final: what comes later adds evidence and moves nothing back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from worker import policy
+from worker.policy import Action, Mode, Policy, Terms
+from worker.recording import TRIGGERS, Call, Event, Kind, Phase, Recording, Stop, StopState
+
+_LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
+_LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
+_LATER_LOOKS = timedelta(hours=6)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Send:
+    """A DELETE that is owed at `at`: call-wide (`url` None) or naming one recording."""
+
+    at: datetime
+    recording_ids: tuple[str, ...]
+    url: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a call needs: events that follow by thinking alone, requests to send, and when to look at it again.
+
+    `look_at` and `fetch_at` are the next instants of those obligations, None when nothing is owed.
+    """
+
+    conclusions: tuple[Event, ...] = ()
+    sends: tuple[Send, ...] = ()
+    stop_at: datetime | None = None
+    look_at: datetime | None = None
+    fetch_at: dict[str, datetime | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Owed:
+    """One recording's stop as the rules see it before anything was tried."""
+
+    due_at: datetime
+    trigger: str
+    rule: str
+    enforced: bool
+
+
+def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timedelta(0)) -> Plan:
+    """What to do about a call up to `now + horizon`, and when to look again. Idempotent: planning changes nothing."""
+    rule, terms = rules.choose(call)
+    until = now + horizon
+    owed = {r.recording_id: _owed(call, r, rule, terms) for r in call.recordings.values()}
+    sends, unnamed = _sends(call, terms, owed, until)
+    conclusions = [*_unknowns(call, terms, owed, unnamed, now), *_give_ups(call, now)]
+    sent = {i for s in sends for i in s.recording_ids}
+    waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
+             for r in call.recordings.values() if r.recording_id not in sent
+             for at in [_next_send(r, owed[r.recording_id], terms, call)] if at]
+    return Plan(
+        conclusions=tuple(conclusions), sends=tuple(sends),
+        stop_at=min(waits, default=None),
+        look_at=_next_look(call, terms, owed),
+        fetch_at={r.recording_id: _next_fetch(r) for r in call.recordings.values()},
+    )
+
+
+def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Stop:
+    """One recording's stop, with its evidence, as our callers see it."""
+    rule, terms = rules.choose(call)
+    owed = _owed(call, recording, rule, terms)
+    tries = [a for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER, Kind.STOP_ERRED}]
+    requested_at = min((a.requested_at for a in recording.attempts if a.requested_at), default=None)
+    accepted_at = next((a.at for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED), None)
+    state = _state(recording, owed, requested_at, now)
+    needed = owed is not None and (requested_at is not None or _ended_after(recording, owed.due_at))
+    tail = None
+    if owed and needed and recording.ended_at and recording.evidence:
+        tail = round((recording.ended_at - owed.due_at) / timedelta(milliseconds=1))
+    if recording.over_at and not needed:
+        by_hangup = call.over_at is not None or (recording.reason or "").lower() == "hungup"
+        return Stop(state=StopState.NONE, trigger="hangup" if by_hangup else None, rule=rule,
+                    evidence=tuple(sorted(recording.evidence)))
+    return Stop(
+        state=state, trigger=owed.trigger if owed else None, rule=owed.rule if owed else rule,
+        due_at=owed.due_at if owed else None, requested_at=requested_at, accepted_at=accepted_at,
+        confirmed_at=recording.over_at if state in {StopState.CONFIRMED, StopState.ALREADY_OVER} else None,
+        evidence=tuple(sorted(recording.evidence)), attempts=len(tries), tail_ms=tail,
+    )
+
+
+def phase(recording: Recording, stop: Stop) -> Phase:
+    if recording.archived:
+        return Phase.ARCHIVED
+    if recording.gave_up:
+        return Phase.ABANDONED
+    if recording.finalized_at:
+        return Phase.FETCHING
+    if recording.over_at:
+        return Phase.FINALIZING
+    if stop.requested_at or stop.state not in {StopState.NONE, StopState.DUE}:
+        return Phase.STOPPING
+    return Phase.RECORDING
+
+
+def problem(recording: Recording, stop: Stop) -> str | None:
+    """What a person should know about this recording, in one sentence; None when all is well."""
+    if recording.gave_up:
+        return recording.gave_up.reason
+    if recording.archived:
+        return recording.archived.reason
+    if recording.failures:
+        return recording.failures[-1].reason
+    if stop.state is StopState.UNKNOWN:
+        return "no proof that the recording ended"
+    errors = [a for a in recording.attempts if a.kind in {Kind.STOP_ERRED, Kind.STOP_SET_ASIDE}]
+    return errors[-1].reason if errors and not recording.over_at else None
+
+
+# Stops ------------------------------------------------------------------------------------------------------------
+
+def _owed(call: Call, recording: Recording, rule: str, terms: Terms) -> _Owed | None:
+    first = next((a for a in recording.attempts if a.due_at and a.trigger), None)
+    if first is not None and first.due_at and first.trigger:
+        # What was decided when the first request went out stays decided, whatever the rules say since.
+        return _Owed(due_at=first.due_at, trigger=first.trigger, rule=first.rule or rule, enforced=True)
+    if recording.trunk:
+        return None     # no API stops a trunk recording
+    enforced = terms.mode is Mode.ENFORCE
+    found = [_Owed(due_at=t.at, trigger=TRIGGERS[t.kind], rule=rule, enforced=enforced or t.kind is Kind.STOP_ORDERED)
+             for t in call.triggers
+             if t.at and terms.action(TRIGGERS[t.kind]) is Action.STOP and _covered(t, t.at, recording)]
+    latest = policy.deadline(terms, recording)
+    if latest:
+        found.append(_Owed(due_at=latest[0], trigger=latest[1], rule=rule, enforced=enforced))
+    # Among those that count, the first; one that is only observed never hides one that is enforced.
+    return min(found, key=lambda o: (not o.enforced, o.due_at, o.trigger), default=None)
+
+
+def _covered(trigger: Event, at: datetime, recording: Recording) -> bool:
+    if trigger.recording_id and trigger.recording_id != recording.recording_id:
+        return False
+    if trigger.url and trigger.url != recording.url:
+        return False
+    return recording.started_at <= at or recording.known_at <= at + policy.SETTLE
+
+
+def _ended_after(recording: Recording, due_at: datetime) -> bool:
+    end = recording.ended_at or recording.over_at
+    return end is None or end > due_at
+
+
+def _state(recording: Recording, owed: _Owed | None, requested_at: datetime | None, now: datetime) -> StopState:
+    if recording.over_at:
+        if requested_at is None:
+            return StopState.NONE if owed is None or not owed.enforced else StopState.ALREADY_OVER
+        itself = recording.ended_at is not None and recording.ended_at < requested_at - policy.ITSELF
+        return StopState.ALREADY_OVER if itself else StopState.CONFIRMED
+    last = recording.attempts[-1].kind if recording.attempts else None
+    if last is Kind.STOP_SET_ASIDE:
+        return StopState.FAILED
+    if recording.unknown_at:
+        return StopState.UNKNOWN
+    if any(a.kind is Kind.STOP_ACCEPTED for a in recording.attempts):
+        return StopState.ACCEPTED
+    return StopState.DUE if owed and owed.due_at <= now else StopState.NONE
+
+
+def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Call) -> datetime | None:
+    """When the next DELETE for a recording is owed; None when none is."""
+    if recording.over_at or owed is None or not owed.enforced:
+        return None
+    if not recording.attempts:
+        return owed.due_at
+    last = recording.attempts[-1]
+    assert last.at is not None
+    if last.kind is Kind.STOP_SET_ASIDE:
+        return None
+    if last.kind is Kind.STOP_ERRED:
+        errors = _errors_in_a_row(recording)
+        return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
+    wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within
+    at = last.at + wait
+    # The look that may make it unnecessary goes first, but is waited for only so long.
+    return at if _looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
+
+
+def _errors_in_a_row(recording: Recording) -> int:
+    count = 0
+    for attempt in reversed(recording.attempts):
+        if attempt.kind is not Kind.STOP_ERRED:
+            break
+        count += 1
+    return count
+
+
+def _promises(recording: Recording) -> int:
+    return sum(a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for a in recording.attempts)
+
+
+def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], until: datetime) -> tuple[list[Send], list[str]]:
+    """The requests owed by `until`, and the recordings that are due but cannot be named."""
+    due: list[tuple[datetime, Recording]] = []
+    for recording in call.recordings.values():
+        at = _next_send(recording, owed[recording.recording_id], terms, call)
+        if at and at <= until and not _exhausted(recording, terms):
+            due.append((at, recording))
+    if not due:
+        return [], []
+    running = [r for r in call.recordings.values() if not r.over_at and not r.trunk]
+    all_due = all(_is_due(owed[r.recording_id], until) for r in running)
+    wide = [(at, r) for at, r in due if all_due and _named_tries(r) != 1]
+    named = [(at, r) for at, r in due if (at, r) not in wide]
+    sends = [Send(at=at, recording_ids=(r.recording_id,), url=r.url) for at, r in named if r.url]
+    if wide:
+        ids = tuple(r.recording_id for _, r in wide)
+        sends.append(Send(at=min(at for at, _ in wide), recording_ids=ids, url=None))
+    return sends, [r.recording_id for _, r in named if not r.url]
+
+
+def _is_due(owed: _Owed | None, until: datetime) -> bool:
+    return owed is not None and owed.enforced and owed.due_at <= until
+
+
+def _named_tries(recording: Recording) -> int:
+    return sum(bool(a.named) for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED)
+
+
+def _exhausted(recording: Recording, terms: Terms) -> bool:
+    """All tries are used up and the verdict `unknown` has not been written yet: it goes first."""
+    return recording.unknown_at is None and _promises(recording) >= terms.stop_tries
+
+
+def _unknowns(call: Call, terms: Terms, owed: dict[str, _Owed | None], unnamed: list[str], now: datetime) -> Iterator[Event]:
+    for recording in call.recordings.values():
+        at = _next_send(recording, owed[recording.recording_id], terms, call)
+        if recording.unknown_at or at is None or at > now:
+            continue
+        if recording.recording_id in unnamed:
+            yield _unknown(call, recording, "its URL is not known and other recordings run on the call, so nothing was sent")
+        elif _exhausted(recording, terms):
+            yield _unknown(call, recording, f"no proof after {_promises(recording)} stop requests")
+
+
+def _unknown(call: Call, recording: Recording, reason: str) -> Event:
+    return Event(id=f"unknown:{recording.recording_id}", kind=Kind.STOP_UNKNOWN, call_uuid=call.call_uuid,
+                 recording_id=recording.recording_id, reason=reason)
+
+
+# Looks ------------------------------------------------------------------------------------------------------------
+
+def _next_look(call: Call, terms: Terms, owed: dict[str, _Owed | None]) -> datetime | None:
+    wanted = [at for r in call.recordings.values() for at in _looks(call, r, terms, owed[r.recording_id])]
+    return min(wanted, default=None)
+
+
+def _looks(call: Call, recording: Recording, terms: Terms, owed: _Owed | None) -> Iterator[datetime]:
+    """When to ask the provider about one recording."""
+    if recording.finalized_at or recording.archived or recording.gave_up:
+        return
+    if recording.over_at:                      # over, but the facts about the file are missing
+        yield _after(call, recording.over_at, _LOOKS_AFTER_END)
+        return
+    claims = [c for c in (recording.claimed_at, call.claimed_over_at) if c]
+    if claims:
+        yield _after(call, max(claims), _LOOKS_AT_CLAIM)
+    if recording.attempts:
+        last = recording.attempts[-1]
+        assert last.at is not None
+        wait = terms.confirm_within if last.kind is not Kind.STOP_SET_ASIDE else policy.UNKNOWN_REPEAT
+        if last.kind is Kind.STOP_ERRED:       # errors follow each other quickly; one look a minute is enough
+            first = next(a for a in recording.attempts if a.at)
+            yield _since_last_look(call, first, policy.UNKNOWN_REPEAT)
+        elif not _looked_since(call, last.at + wait):
+            yield last.at + wait
+        else:
+            yield _since_last_look(call, last, policy.UNKNOWN_REPEAT)
+        return
+    waiting_for = owed.due_at if owed and owed.enforced else None
+    idle_from = max([recording.known_at, *(e.at for e in call.looks[-1:] if e.at)])
+    if waiting_for is None:
+        yield idle_from + policy.IDLE_LOOK
+
+
+def _since_last_look(call: Call, attempt: Event, wait: timedelta) -> datetime:
+    assert attempt.at is not None
+    last = max([attempt.at, *(e.at for e in call.looks[-1:] if e.at)])
+    return last + wait
+
+
+def _looked_since(call: Call, instant: datetime) -> bool:
+    return any(e.at and e.at >= instant for e in call.looks)
+
+
+def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:
+    """The next of a widening series of looks that begins at `start`."""
+    done = [e.at for e in call.looks if e.at and e.at >= start]
+    if len(done) < len(steps):
+        return max(start + steps[len(done)], done[-1] if done else start)
+    return done[-1] + _LATER_LOOKS
+
+
+# Fetches ----------------------------------------------------------------------------------------------------------
+
+def _next_fetch(recording: Recording) -> datetime | None:
+    if recording.archived or recording.gave_up or not recording.finalized_at:
+        return None
+    if not recording.failures:
+        return recording.finalized_at
+    last = recording.failures[-1]
+    assert last.at is not None
+    wait = policy.fetch_backoff(len(recording.failures), recording.recording_id)
+    return max(last.at + wait, last.retry_at or last.at)
+
+
+def _give_ups(call: Call, now: datetime) -> Iterator[Event]:
+    for recording in call.recordings.values():
+        ended = recording.ended_at or recording.over_at
+        if recording.archived or recording.gave_up or ended is None or now < ended + policy.KEPT_BY_PROVIDER:
+            continue
+        if recording.failures or not recording.finalized_at:
+            why = recording.failures[-1].reason if recording.failures else "the provider never listed it"
+            yield Event(id=f"gave-up:{recording.recording_id}", kind=Kind.GAVE_UP, call_uuid=call.call_uuid,
+                        recording_id=recording.recording_id,
+                        reason=f"not fetched in the 30 days that the provider keeps recordings; last: {why}")

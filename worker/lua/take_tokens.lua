@@ -1,0 +1,23 @@
+-- A token bucket shared by all processes. Grants up to `wanted` requests; returns how many, and in how many
+-- milliseconds the next would be free. A limit that the provider's 429 lowered recovers within `recover_ms`.
+local bucket = KEYS[1]
+local wanted, rate, burst, recover_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local cut = ARGV[5] == 'cut'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local stored = redis.call('HMGET', bucket, 'tokens', 'at', 'limit', 'cut_at')
+local tokens, at = tonumber(stored[1]) or burst, tonumber(stored[2]) or now
+local limit, cut_at = tonumber(stored[3]) or rate, tonumber(stored[4]) or 0
+limit = math.min(rate, limit + (rate - limit) * math.min(1, (now - cut_at) / recover_ms))
+if cut then
+  if now - cut_at < 1000 then return {0, 0} end   -- one burst of 429 is one lesson
+  redis.call('HSET', bucket, 'limit', math.max(1, limit / 2), 'cut_at', now)
+  redis.call('PEXPIRE', bucket, recover_ms + 60000)
+  return {0, 0}
+end
+tokens = math.min(burst, tokens + (now - at) / 1000 * limit)
+local granted = math.min(wanted, math.floor(tokens))
+tokens = tokens - granted
+redis.call('HSET', bucket, 'tokens', tostring(tokens), 'at', tostring(now))
+redis.call('PEXPIRE', bucket, recover_ms + 60000)
+return {granted, math.ceil((1 - tokens) / limit * 1000)}

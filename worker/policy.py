@@ -1,0 +1,196 @@
+"""The operator's rules: when a recording must stop, what triggers it, how patiently we retry. Pure.
+
+`docs/rules.md` tells the operator the same. A field of a call that is not known matches nothing, so a rule never acts
+on a guess; when the fact arrives, the rules are asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from worker.recording import Call, Recording
+
+SETTLE = timedelta(seconds=5)          # a trigger also ends what is first reported within this time after it
+ITSELF = timedelta(seconds=2)          # ended this much before our request: it ended by itself
+LOOK_HEAD_START = timedelta(seconds=1)  # a repeated stop waits so long for the look that may make it unnecessary
+UNKNOWN_REPEAT = timedelta(seconds=60)
+IDLE_LOOK = timedelta(hours=1)
+KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
+FETCH_ALERT = timedelta(hours=24)
+STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
+
+# Only these fall back to `transfer`.
+_TRANSFERS = ("dial.connected", "conference.join")
+
+
+class Action(StrEnum):
+    STOP = "stop"
+    KEEP = "keep"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class Mode(StrEnum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DailyTime:
+    """A wall-clock time in a zone, once a day."""
+
+    at: time
+    zone: ZoneInfo
+
+    def first_from(self, start: datetime) -> datetime:
+        """The first occurrence at or after `start`, in UTC. A local time that a clock change skips means the first
+        instant after the gap; one that occurs twice means the first.
+        """
+        day = start.astimezone(self.zone).date() - timedelta(days=1)
+        while True:
+            found = _on(datetime.combine(day, self.at), self.zone)
+            if found >= start:
+                return found
+            day += timedelta(days=1)
+
+
+def _on(local: datetime, zone: ZoneInfo) -> datetime:
+    early = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    if early.astimezone(zone).replace(tzinfo=None) == local:
+        return early
+    # Skipped: the clock change lies between the reading with the new offset and the one with the old.
+    late = early
+    early = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    offset = early.astimezone(zone).utcoffset()
+    while late - early > timedelta(seconds=1):
+        middle = early + (late - early) // 2
+        if middle.astimezone(zone).utcoffset() == offset:
+            early = middle
+        else:
+            late = middle
+    return late.replace(microsecond=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What holds for one call."""
+
+    mode: Mode = Mode.ENFORCE
+    max_duration: timedelta | None = timedelta(hours=1)
+    stop_at: tuple[DailyTime, ...] = ()
+    confirm_within: timedelta = timedelta(seconds=10)
+    stop_tries: int = 4
+    if_unproven: str = "hold"
+    on: dict[str, Action] = field(default_factory=dict)
+
+    def action(self, trigger: str) -> Action:
+        """What a trigger does. The more specific key wins; without a key a trigger keeps."""
+        if trigger == "api":
+            return Action.STOP
+        if trigger in self.on:
+            return self.on[trigger]
+        if trigger in _TRANSFERS or (trigger.startswith("transfer.") and trigger != "transfer.failed"):
+            return self.on.get("transfer", Action.KEEP)
+        return Action.KEEP
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """Patterns that a call must fit, all of them. None: any. A pattern may begin or end with `*`."""
+
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    account: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def fits(self, call: Call) -> bool:
+        pairs = ((self.from_number, call.from_number), (self.to_number, call.to_number),
+                 (self.direction, call.direction), (self.account, call.account))
+        return (all(pattern is None or (value is not None and fits(pattern, value)) for pattern, value in pairs)
+                and all(fits(pattern, call.labels.get(key)) for key, pattern in self.labels.items()))
+
+    def covers(self, other: Match) -> bool:
+        """Whether every call that fits `other` fits this too: then a later rule with `other` is unreachable."""
+        pairs = ((self.from_number, other.from_number), (self.to_number, other.to_number),
+                 (self.direction, other.direction), (self.account, other.account))
+        return (all(mine is None or (theirs is not None and _covers(mine, theirs)) for mine, theirs in pairs)
+                and all(key in other.labels and _covers(mine, other.labels[key]) for key, mine in self.labels.items()))
+
+
+def fits(pattern: str, value: str | None) -> bool:
+    """Whether a value fits a pattern with at most one `*` at each end."""
+    if value is None:
+        return False
+    middle = pattern.strip("*")
+    if pattern.startswith("*") and pattern.endswith("*"):
+        return middle in value
+    if pattern.startswith("*"):
+        return value.endswith(middle)
+    if pattern.endswith("*"):
+        return value.startswith(middle)
+    return value == pattern
+
+
+def _covers(mine: str, theirs: str) -> bool:
+    # A `*` of theirs stands for anything; mine must swallow it with a `*` at the same end.
+    if (theirs.startswith("*") and not mine.startswith("*")) or (theirs.endswith("*") and not mine.endswith("*")):
+        return False
+    return fits(mine, theirs.strip("*"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    name: str
+    match: Match
+    terms: Terms
+
+
+OBSERVE_ALL = Terms(mode=Mode.OBSERVE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """All rules, in order; the first that matches decides. Without a file everything is only observed."""
+
+    rules: tuple[Rule, ...] = ()
+    defaults: Terms = OBSERVE_ALL
+    adopt: timedelta | None = None     # how far back from our first start unannounced recordings are fetched
+    from_file: bool = False
+
+    def choose(self, call: Call) -> tuple[str, Terms]:
+        """The deciding rule's name and terms; `defaults` where no rule matches."""
+        for rule in self.rules:
+            if rule.match.fits(call):
+                return rule.name, rule.terms
+        return "defaults", self.defaults
+
+
+def deadline(terms: Terms, recording: Recording) -> tuple[datetime, str] | None:
+    """The latest instant that the terms allow, and which of them set it; None when nothing bounds the recording."""
+    found = []
+    if terms.max_duration is not None:
+        found.append((recording.started_at + terms.max_duration, "max_duration"))
+    if terms.stop_at:
+        found.append((min(daily.first_from(recording.started_at) for daily in terms.stop_at), "stop_at"))
+    return min(found, default=None)
+
+
+def stop_backoff(errors: int, seed: str) -> timedelta:
+    """How long after the nth error in a row (from 1) a stop is tried again: at most 1 s at first, at most 15 s later."""
+    return _jittered(min(0.5 * 2 ** (errors - 1), 12.0), f"{seed}:{errors}")
+
+
+def fetch_backoff(failures: int, seed: str) -> timedelta:
+    """How long after the nth failed fetch (from 1) the next is tried: from 1 s, doubling, to an hour."""
+    return _jittered(min(2.0 ** (failures - 1), 3000.0), f"{seed}:{failures}")
+
+
+def _jittered(seconds: float, seed: str) -> timedelta:
+    # ±20 %, from the seed: the plan is computed by several processes and all must find the same instant.
+    spread = hashlib.sha256(seed.encode()).digest()[0] / 255
+    return timedelta(seconds=seconds * (0.8 + 0.4 * spread))
