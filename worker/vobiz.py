@@ -1,0 +1,255 @@
+"""The provider's REST API and media, as far as this project needs them: stop, list, look, download.
+
+One law: HTTP becomes values and errors here and nowhere else. Nothing is retried here, except with an account's other
+token; when to try again, the ledger knows.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import requests
+import urllib3
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from worker import answers, wire
+from worker.addresses import HostList, Resolve, system_resolver
+from worker.answers import Answer, Row
+from worker.deadline import Deadline, session
+from worker.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
+from worker.errors import CallOver, EndtapeError, NotReady, Refused, TryAgain
+
+__all__ = ["Account", "CorruptDownload", "Download", "RedirectRefused", "Row", "Vobiz"]
+
+PAGE = 100            # the provider's maximum (documented)
+MAX_PAGES = 20
+OVERLAP = 5           # a row that is added while we page shifts the offsets of all older ones
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """An account and its secrets, which never show in its repr. Tokens stand newest first."""
+
+    auth_id: str
+    tokens: tuple[str, ...] = field(repr=False)
+    parent: str | None = None
+    parent_tokens: tuple[str, ...] = field(default=(), repr=False)
+    trunk_secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise ValueError(f"account {self.auth_id} has no token")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lane:
+    """A pool of its own with its own patience, so that one kind of request never waits for another."""
+
+    timeout: tuple[float, float]     # seconds to connect, seconds of silence
+    total_s: float                   # seconds for the whole exchange
+    connections: int
+
+
+class Vobiz:
+    """Safe to share between threads; after a fork each process makes its own connections."""
+
+    def __init__(
+        self, *, api_url: str, media_hosts: Sequence[str], redirect_hosts: Sequence[str], max_media_bytes: int,
+        stop_connections: int = 32, resolve: Resolve = system_resolver, ca_file: str | None = None,
+    ) -> None:
+        """`resolve` and `ca_file` concern media only; without `ca_file` the certificates shipped with requests decide.
+
+        Raises addresses.Unfit for a host entry that cannot be read.
+        """
+        self._api_url = api_url.rstrip("/")
+        self._ways = Ways(
+            media=HostList(media_hosts), redirect=HostList(redirect_hosts), resolve=resolve,
+            tls=ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH),
+        )
+        self._max_media_bytes = max_media_bytes
+        self._stops = _Lane(timeout=(2, 3), total_s=6, connections=stop_connections)
+        self._api = _Lane(timeout=(2, 5), total_s=10, connections=8)
+        self._sessions: dict[tuple[int, _Lane], requests.Session] = {}
+        self._accepted: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def stop_recordings(self, account: Account, call_uuid: str, *, url: str | None = None) -> None:
+        """Ask for the end of every recording on the call, or of the one behind `url`. Returns once that is accepted.
+
+        Doing so twice is harmless: stopping what is not active is a success (vendor's own note). Accepted is not
+        stopped. Raises CallOver for the application's 404, WrongPath, Refused, TryAgain.
+        """
+        answer = self._ask(
+            account, self._stops, "DELETE", f"Call/{_part(call_uuid)}/Record/", body={"URL": url} if url else None,
+        )
+        if answers.is_gone(answer):
+            raise CallOver(f"the provider knows no live call {call_uuid}")
+        answers.expect_success(answer, now=_now())
+
+    def find_recordings(self, account: Account, *, call_uuid: str) -> list[Row]:
+        """The provider's rows for this call, each recording once; rows of other calls and of none are dropped.
+
+        At most MAX_PAGES pages are read. Raises WrongPath, Refused, TryAgain.
+        """
+        found: dict[str, Row] = {}
+        for page in self._pages(account, call_uuid):
+            fresh = {row.recording_id: row for row in page.rows}
+            if fresh.keys() <= found.keys():
+                break                      # the end, or a server that pays no heed to the offset
+            found |= fresh
+        # Whether the provider's filter works is a matter of faith, so we filter too.
+        return [row for row in found.values() if row.call_uuid == call_uuid]
+
+    def _pages(self, account: Account, call_uuid: str) -> Iterator[answers.Page]:
+        offset = 0
+        for _ in range(MAX_PAGES):
+            fields = self._read(account, "Recording/", {"call_uuid": call_uuid, "limit": PAGE, "offset": offset})
+            page = answers.page(fields)
+            if page is None:
+                raise TryAgain("the provider's list holds no list")
+            yield page
+            if page.last or not page.length or (page.last is None and page.length < PAGE):
+                return
+            following = page.next_offset if page.next_offset is not None else offset + page.length
+            if following <= offset:
+                return
+            offset = following - OVERLAP if following - OVERLAP > offset else following
+
+    def get_recording(self, account: Account, recording_id: str) -> Row:
+        """The provider's row for this recording. Raises NotReady for its 404, WrongPath, Refused, TryAgain."""
+        answer = self._ask(account, self._api, "GET", f"Recording/{_part(recording_id)}/")
+        if answers.is_gone(answer):
+            raise NotReady(f"the provider does not list recording {recording_id}", status=404)
+        fields = answers.expect_success(answer, now=_now())
+        row = answers.read_row({"recording_id": recording_id, **fields})
+        if row is None or row.recording_id != recording_id:
+            raise TryAgain("the provider answered with another recording")
+        return row
+
+    def call_is_live(self, account: Account, call_uuid: str) -> bool:
+        """False only on the application's own 404. Raises WrongPath, Refused, TryAgain."""
+        answer = self._ask(account, self._api, "GET", f"Call/{_part(call_uuid)}/", params={"status": "live"})
+        if answers.is_gone(answer):
+            return False
+        answers.expect_success(answer, now=_now())
+        return True
+
+    def credentials_work(self, account: Account) -> bool | None:
+        """Whether the provider accepts this account's credentials at all; None if that cannot be told now."""
+        try:
+            answer = self._with_tokens(account, self._api, "GET", f"{self._api_url}/auth/me")
+            answers.expect_success(answer, now=_now())
+        except Refused:
+            return False
+        except EndtapeError:
+            return None
+        return True
+
+    def download(
+        self, account: Account, url: str, sink: BinaryIO, *, deadline_s: float, alive: Callable[[], None],
+        announced: Callable[[int | None], None] = lambda _: None,
+    ) -> Download:
+        """Write the file behind `url` to `sink`, all of it within `deadline_s` (plus what the system's resolver takes).
+
+        `alive` is called before each chunk (silence between two lasts at most 20 s) and may raise to abort;
+        `announced` once, with the declared length, before anything is written. What either or the sink raises passes
+        through. Credentials go to listed media hosts only; no more than `max_media_bytes` + 1 bytes are written.
+
+        Raises WrongPath (the host is not listed or not fit), RedirectRefused, NotReady (404, 409, 425), Refused,
+        CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with what arrived) and TryAgain.
+        """
+        with Deadline(deadline_s) as deadline:
+            limits = Limits(max_bytes=self._max_media_bytes, deadline=deadline, alive=alive, announced=announced)
+            return download(self._ways, url, self._credentials_for(account, url), sink, limits)
+
+    def _credentials_for(self, account: Account, url: str) -> dict[str, str]:
+        # The account in the path owns the file, and only its own token opens it (seen by a public integration).
+        owner = re.search(r"/Account/([A-Za-z0-9_-]+)/", url)
+        if owner and account.parent_tokens and owner[1] == account.parent != account.auth_id:
+            return _headers(owner[1], self._ordered(owner[1], account.parent_tokens)[0])
+        return _headers(account.auth_id, self._ordered(account.auth_id, account.tokens)[0])
+
+    def _read(self, account: Account, path: str, params: Mapping[str, str | int]) -> dict[str, Any]:
+        return answers.expect_success(self._ask(account, self._api, "GET", path, params=params), now=_now())
+
+    def _ask(
+        self, account: Account, lane: _Lane, method: str, path: str, *,
+        params: Mapping[str, str | int] | None = None, body: dict[str, str] | None = None,
+    ) -> Answer:
+        url = f"{self._api_url}/Account/{_part(account.auth_id)}/{path}"
+        return self._with_tokens(account, lane, method, url, params=params, body=body)
+
+    def _with_tokens(
+        self, account: Account, lane: _Lane, method: str, url: str, *,
+        params: Mapping[str, str | int] | None = None, body: dict[str, str] | None = None,
+    ) -> Answer:
+        """The answer to the first token that is not refused; to the last one if all are. 5xx and 429 prove no token."""
+        for token in self._ordered(account.auth_id, account.tokens):
+            answer = self._send(lane, method, url, _headers(account.auth_id, token), params=params, body=body)
+            if answer.status not in (401, 403):
+                if answer.status < 500 and answer.status != 429:
+                    self._accepted[account.auth_id] = token
+                break
+        return answer
+
+    def _ordered(self, auth_id: str, tokens: tuple[str, ...]) -> list[str]:
+        accepted = self._accepted.get(auth_id)
+        return sorted(tokens, key=lambda token: token != accepted)
+
+    def _send(
+        self, lane: _Lane, method: str, url: str, headers: dict[str, str], *,
+        params: Mapping[str, str | int] | None, body: dict[str, str] | None,
+    ) -> Answer:
+        try:
+            with Deadline(lane.total_s), self._session(lane).request(
+                method, url, headers=headers, params=params, json=body,
+                timeout=lane.timeout, allow_redirects=False, stream=True,
+            ) as response:
+                return Answer(
+                    status=response.status_code,
+                    headers={name.lower(): value for name, value in response.headers.items()},
+                    body=_whole(response),
+                )
+        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:   # requests' own are OSErrors
+            # Its text can hold the URL, whose ids are ours to log, but never a header.
+            raise TryAgain(f"{method} failed: {type(error).__name__}: {str(error)[:300]}") from error
+
+    def _session(self, lane: _Lane) -> requests.Session:
+        mine = (os.getpid(), lane)
+        with self._lock:
+            if mine not in self._sessions:
+                self._sessions[mine] = session(lane.connections)
+            return self._sessions[mine]
+
+
+def _whole(response: requests.Response) -> bytes:
+    body = bytearray()
+    for block in response.iter_content(64 * 1024):
+        body += block
+        if len(body) > MAX_ANSWER_BYTES:
+            raise TryAgain(f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes", status=response.status_code)
+    return bytes(body)
+
+
+def _headers(auth_id: str, token: str) -> dict[str, str]:
+    return {"X-Auth-ID": auth_id, "X-Auth-Token": token}
+
+
+def _part(identifier: str) -> str:
+    # Only what is safe in a path: `..` would make a request about something else.
+    if wire.identifier(identifier) != identifier:
+        raise ValueError(f"not an identifier: {identifier[:140]!r}")
+    return identifier
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
