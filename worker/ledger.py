@@ -1,9 +1,9 @@
 """The book of events and of what is owed, in Redis. Every write is one script, so no crash falls between two of them.
 
-    {endtape}:call:ACCOUNT:CALL    hash   event id → instant and event: all that is known of a call
+    {endtape}:call:ACCOUNT:CALL    string a line for each event: all that is known of a call (worker/codec.py)
     {endtape}:due                  zset   every obligation, by the next instant to look at it (ms)
     {endtape}:leases:DUTY          zset   who is being worked on, until when; {endtape}:fences: the token of each
-    {endtape}:recordings           hash   ACCOUNT|RECORDING → call;  {endtape}:recent: the same by first sight
+    {endtape}:recordings:ACCOUNT   hash   recording → call;  {endtape}:recent:ACCOUNT: recordings by first sight (ms)
     {endtape}:nonces:HOUR          hash   nonce → digest of the body that came with it
     {endtape}:wake                 list   a clock blocks on it
 
@@ -12,9 +12,10 @@ An obligation never leaves `due` before it is done: claiming moves its score to 
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib.resources import files
@@ -33,6 +34,9 @@ LEASE = timedelta(seconds=5)
 REPEAT_AFTER = timedelta(minutes=2)
 _REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
 _OLDEST_REDIS = (6, 2)
+
+
+Sight = tuple[int, str, str]     # first seen (ms), account, recording
 
 
 class Recorded(StrEnum):
@@ -58,12 +62,18 @@ class Claimed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    events: list[Event]
+    size: int                    # of the call's log: it only grows, so it tells whether anything is newer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
     """What a piece of work found out. `dues`: the next instant of obligations, None: nothing more is owed."""
 
     claim: Claim
     events: Sequence[Event] = ()
-    seen: int = 0                                     # how many events the work was based on
+    seen: int = 0                                     # the size of the log that the work was based on
     dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
     keep: timedelta | None = None                     # the call is finished: forget it after this time
 
@@ -114,15 +124,16 @@ class Ledger:
         """
         hour = int(time.time() // 3600)
         call_uuid = event.call_uuid if event else ""
-        recording = f"{account}|{event.recording_id}" if event and event.recording_id else ""
-        aliases = " ".join(f"{account}|{leg}" for leg in (event.leg, event.b_leg) if leg) if event else ""
+        recording = event.recording_id or "" if event else ""
+        aliases = " ".join(leg for leg in (event.leg, event.b_leg) if leg) if event else ""
         repeat_after = REPEAT_AFTER if event and event.kind in _REPEATABLE else timedelta(0)
         status, now = self._run(
             "record",
-            [self.call_key(account, call_uuid), self.key("due"), self.key("leases", Duty.STOP), self.key("recordings"),
-             self.key("recent"), self.key("wake"), self.key("nonces", str(hour)), self.key("nonces", str(hour - 1)), self.key("aliases")],
+            [self.call_key(account, call_uuid), self.key("due"), self.key("leases", Duty.STOP), self.key("recordings", account),
+             self.key("recent", account), self.key("wake"), self.key("nonces", str(hour)), self.key("nonces", str(hour - 1)),
+             self.key("aliases", account)],
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
-             encode(event) if event else "", f"{account}|{nonce}" if nonce else "", body_digest, recording, call_uuid,
+             encode(event, account) if event else "", nonce, body_digest, recording, call_uuid,
              round(repeat_after.total_seconds() * 1000), aliases])
         if event and event.room:
             self._move_in_room(account, event)
@@ -153,21 +164,20 @@ class Ledger:
         return Claimed(now=from_ms(now), next_at=from_ms(float(next_at)) if next_at else None,
                        claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f)) for o, f in claims))
 
-    def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[list[Event] | None]]:
-        """Now by Redis's clock, and the events of each call; None where the claim is no longer ours."""
+    def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
+        """Now by Redis's clock, and what is known of each call; None where the claim is no longer ours."""
         try:
             pipe = self.redis.pipeline(transaction=False)
             pipe.time()
             for claim in claims:
                 o = claim.obligation
                 pipe.hget(self.key("fences"), str(o))
-                pipe.hgetall(self.call_key(o.account, o.call_uuid))
+                pipe.get(self.call_key(o.account, o.call_uuid))
             (seconds, micros), *rows = pipe.execute()
         except redis.RedisError as error:
             raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-        found: list[list[Event] | None] = []
-        for claim, fence, stored in zip(claims, rows[::2], rows[1::2], strict=True):
-            found.append(_events(stored, claim.obligation.call_uuid) if fence == claim.fence else None)
+        found = [Loaded(events=_events(claim.obligation, log or ""), size=len(log or "")) if fence == claim.fence else None
+                 for claim, fence, log in zip(claims, rows[::2], rows[1::2], strict=True)]
         return from_ms(seconds * 1000 + micros / 1000), found
 
     def commit(self, commits: Sequence[Commit]) -> list[frozenset[str] | None]:
@@ -186,7 +196,7 @@ class Ledger:
     def _commit_keys(self, c: Commit) -> list[str]:
         o = c.claim.obligation
         return [self.call_key(o.account, o.call_uuid), self.key("due"), self.key("fences"), self.key("leases", o.duty),
-                self.key("recordings"), self.key("recent"), self.key("wake"), *(self.key("leases", d) for d in Duty)]
+                self.key("recordings", o.account), self.key("recent", o.account), self.key("wake"), *(self.key("leases", d) for d in Duty)]
 
     def renew(self, claim: Claim) -> None:
         """Keeps a claim for another lease. Raises StaleLease when it is no longer ours."""
@@ -245,32 +255,35 @@ class Ledger:
 
     def events(self, account: str, call_uuid: str) -> list[Event]:
         """All events of a call; empty when it is not known."""
-        return _events(_pairs(self.command("HGETALL", self.call_key(account, call_uuid))), call_uuid)
+        return decode(self.command("GET", self.call_key(account, call_uuid)) or "", account, call_uuid)
 
     def a_leg(self, account: str, leg: str) -> str:
         """The call that a leg belongs to; the leg itself when nothing else was reported."""
-        return self.command("HGET", self.key("aliases"), f"{account}|{leg}") or leg
+        return self.command("HGET", self.key("aliases", account), leg) or leg
 
     def call_of(self, account: str, recording_id: str) -> str | None:
-        found: str | None = self.command("HGET", self.key("recordings"), f"{account}|{recording_id}")
+        found: str | None = self.command("HGET", self.key("recordings", account), recording_id)
         return found
 
-    def recent(self, *, before: tuple[int, str] | None, limit: int, since: datetime | None, until: datetime | None) -> list[tuple[int, str, str]]:
-        """Recordings by first sight, newest first: (ms, account, recording id). `before` is where a page ended."""
-        top: str | int = before[0] if before else to_ms(until) if until else "+inf"
-        low: str | int = to_ms(since) if since else "-inf"
-        skip, found = 0, list[tuple[int, str, str]]()
-        while len(found) < limit:
-            page: Any = self.redis.zrange(self.key("recent"), top, low, desc=True, byscore=True,  # type: ignore[call-overload]
-                                          offset=skip, num=limit, withscores=True)
-            skip += len(page)
-            for member, score in page:
-                if before is None or (int(score), member) < before:
-                    account, recording_id = member.split("|", 1)
-                    found.append((int(score), account, recording_id))
-            if len(page) < limit:
-                break
-        return found[:limit]
+    def recent(self, accounts: Iterable[str], *, before: Sight | None = None, since: datetime | None = None,
+               until: datetime | None = None) -> Iterator[Sight]:
+        """Recordings by first sight, newest first; `before` is where a page ended. New ones never shift the rest."""
+        yield from heapq.merge(*(self._recent(a, before, since, until) for a in accounts), reverse=True)
+
+    def _recent(self, account: str, before: Sight | None, since: datetime | None, until: datetime | None) -> Iterator[Sight]:
+        top: int | str = before[0] if before else to_ms(until) if until else "+inf"
+        low: int | str = to_ms(since) if since else "-inf"
+        skip, size = 0, 100
+        while True:
+            page = self.command("ZREVRANGEBYSCORE", self.key("recent", account), top, low, "WITHSCORES", "LIMIT", skip, size)
+            flat = [x for pair in page for x in pair] if page and isinstance(page[0], list | tuple) else page
+            for recording_id, score in zip(flat[::2], flat[1::2], strict=True):
+                sight = (int(float(score)), account, recording_id)
+                if before is None or sight < before:
+                    yield sight
+            if len(flat) < 2 * size:
+                return
+            skip += size
 
     # The processes about themselves -------------------------------------------------------------------------------
 
@@ -328,16 +341,16 @@ class Ledger:
         return {k: float(v) for k, v in _pairs(self.command("HGETALL", self.key("metrics"))).items()}
 
 
-def _events(stored: dict[str, str], call_uuid: str) -> list[Event]:
-    return [decode(event_id, value, call_uuid) for event_id, value in stored.items()]
+def _events(obligation: Obligation, log: str) -> list[Event]:
+    return decode(log, obligation.account, obligation.call_uuid)
 
 
 def _commit_args(c: Commit) -> list[Any]:
     o = c.claim.obligation
-    args: list[Any] = [str(o), c.claim.fence, o.call_uuid, o.account, c.seen, round(c.keep.total_seconds()) if c.keep else 0,
+    args: list[Any] = [str(o), c.claim.fence, o.call_uuid, c.seen, round(c.keep.total_seconds()) if c.keep else 0,
                        len(c.events), len(c.dues)]
     for event in c.events:
-        args += [event.id, encode(replace(event, at=None)), event.recording_id or ""]
+        args += [event.id, encode(event, o.account), event.recording_id or ""]
     for other, instant in c.dues:
         args += [str(other), _instant(instant)]
     return args

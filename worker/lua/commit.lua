@@ -1,8 +1,8 @@
 -- Ends a lease: records what was found out and sets what is due next. Refuses when the lease went to another or ran out.
 local call, due, fences, lease, recordings, recent, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local stop_leases, look_leases, fetch_leases = KEYS[8], KEYS[9], KEYS[10]
-local obligation, fence, call_uuid, account = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local seen, keep_s, events, dues = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
+local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -11,17 +11,22 @@ if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(u
 redis.call('HDEL', fences, obligation)
 redis.call('ZREM', lease, obligation)
 
-local newer = redis.call('HLEN', call) > seen
-local new, at = {}, 9
+local log = redis.call('GET', call) or ''
+local newer = #log ~= seen
+local new, at = {}, 8
 for _ = 1, events do
   local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + 3
-  if redis.call('HSETNX', call, id, now .. event) == 1 then new[#new + 1] = id end
+  if not string.find('\n' .. log, '\n' .. id .. ' ', 1, true) then
+    log = log .. id .. ' ' .. now .. ' ' .. event .. '\n'
+    new[#new + 1] = id
+  end
   if recording ~= '' then
-    redis.call('HSETNX', recordings, account .. '|' .. recording, call_uuid)
-    redis.call('ZADD', recent, 'NX', now, account .. '|' .. recording)
+    redis.call('HSETNX', recordings, recording, call_uuid)
+    redis.call('ZADD', recent, 'NX', now, recording)
   end
 end
+if #new > 0 then redis.call('SET', call, log) end
 local kinds = {stop = stop_leases, look = look_leases, fetch = fetch_leases}
 for _ = 1, dues do
   local other, instant = ARGV[at], ARGV[at + 1]

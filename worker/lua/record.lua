@@ -15,22 +15,24 @@ if nonce ~= '' then
 end
 if id == '' then return {'noted', now} end
 
-local known = redis.call('HGET', call, id)
-if known then
+local log = redis.call('GET', call) or ''
+local _, _, last = string.find('\n' .. log, '\n' .. string.gsub(id, '%p', '%%%0') .. ' (%d+) ')
+if last and repeat_after_ms > 0 then
   -- Some events look the same each time they really happen; a provider's retries are over within minutes.
-  if repeat_after_ms == 0 or now - tonumber(string.match(known, '^%d+')) < repeat_after_ms then
-    return {'repeat', now}
+  for at in string.gmatch('\n' .. log, '\n' .. id .. '%.%d+ (%d+) ') do last = at end
+  if now - tonumber(last) >= repeat_after_ms then
+    id = id .. '.' .. now
+    last = nil
   end
-  id = id .. '.' .. now
 end
-redis.call('HSET', call, id, now .. event)
-redis.call('PERSIST', call)
+if last then return {'repeat', now} end
+redis.call('SET', call, log .. id .. ' ' .. now .. ' ' .. event .. '\n')   -- exact size; APPEND would reserve twice
 if recording ~= '' then
   redis.call('HSETNX', recordings, recording, call_uuid)
   redis.call('ZADD', recent, 'NX', now, recording)
 end
 for alias in string.gmatch(alias_list, '%S+') do redis.call('HSET', aliases, alias, call_uuid) end
--- Whoever holds the call now compares the number of events when it is done, and comes back.
+-- Whoever holds the call now compares the size of its log when it is done, and comes back.
 local lease = redis.call('ZSCORE', leases, obligation)
 if not lease or tonumber(lease) <= now then
   redis.call('ZADD', due, 'LT', now, obligation)
