@@ -210,15 +210,19 @@ class Vobiz:
         params: Mapping[str, str | int] | None, body: dict[str, str] | None,
     ) -> Answer:
         try:
-            with Deadline(lane.total_s), self._session(lane).request(
+            with Deadline(lane.total_s) as deadline, self._session(lane).request(
                 method, url, headers=headers, params=params, json=body,
                 timeout=lane.timeout, allow_redirects=False, stream=True,
             ) as response:
-                return Answer(
+                answer = Answer(
                     status=response.status_code,
                     headers={name.lower(): value for name, value in response.headers.items()},
                     body=_whole(response),
                 )
+                # Headers that are cut off pass for complete (http.client), so a deadline in their midst shows only here.
+                if deadline.passed:
+                    raise TryAgain(f"{method} took longer than {lane.total_s:g} s")
+                return answer
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:   # requests' own are OSErrors
             # Its text can hold the URL, whose ids are ours to log, but never a header.
             raise TryAgain(f"{method} failed: {type(error).__name__}: {str(error)[:300]}") from error

@@ -1,0 +1,138 @@
+"""Which address a download dials and under which name, and that nothing in the environment has a say in it."""
+
+import io
+import shutil
+import ssl
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from worker.errors import TryAgain, WrongPath
+from worker.vobiz import Account, Vobiz
+
+ACCOUNT = Account(auth_id="MA_1", tokens=("secret",))
+
+
+class Media(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.hosts.append(self.headers["Host"])
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"audio")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(tls=None, at="127.0.0.1", port=0):
+        server = ThreadingHTTPServer((at, port), Media)
+        server.hosts = []
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """A certificate for media.example.test that vouches for itself: its file, and a TLS context that shows it."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs the openssl program")
+    place = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=media.example.test", "-addext", "subjectAltName=DNS:media.example.test",
+         "-keyout", place / "key.pem", "-out", place / "cert.pem"],
+        check=True, capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place / "cert.pem", place / "key.pem")
+    return str(place / "cert.pem"), context
+
+
+def fetch(url, *, media, **more):
+    sink = io.BytesIO()
+    client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=media, redirect_hosts=[], max_media_bytes=100, **more)
+    client.download(ACCOUNT, url, sink, deadline_s=3, alive=lambda: None)
+    return sink.getvalue()
+
+
+def test_a_resolver_that_changes_its_mind_is_asked_once(serve):
+    server = serve()
+    answers = [["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1"]]
+    netloc = f"media.test:{server.server_port}"
+    assert fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: answers.pop(0)) == b"audio"
+    assert len(answers) == 2
+    assert server.hosts == [netloc]
+
+
+def test_the_next_address_is_dialled_when_one_does_not_answer(serve):
+    server = serve()
+    netloc = f"media.test:{server.server_port}"
+    assert fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.9", "127.0.0.1"]) == b"audio"
+
+
+def test_tls_is_spoken_with_the_name_and_dialled_by_the_number(serve, authority):
+    ca_file, context = authority
+    names = []
+    context.sni_callback = lambda _sock, name, _context: names.append(name)
+    server = serve(context)
+    netloc = f"media.example.test:{server.server_port}"
+    assert fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"], ca_file=ca_file) == b"audio"
+    assert (names, server.hosts) == (["media.example.test"], [netloc])
+
+
+@pytest.mark.parametrize(("name", "trusted"), [("other.example.test", True), ("media.example.test", False)])
+def test_a_certificate_of_another_name_or_of_nobody_is_refused(serve, authority, name, trusted):
+    ca_file, context = authority
+    server = serve(context)
+    netloc = f"{name}:{server.server_port}"
+    with pytest.raises(TryAgain, match="CERTIFICATE_VERIFY_FAILED"):
+        fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"], ca_file=ca_file if trusted else None)
+    assert server.hosts == []
+
+
+def test_a_private_address_behind_a_pattern_is_a_matter_of_settings():
+    with pytest.raises(WrongPath, match="VOBIZ_MEDIA_HOSTS"):
+        fetch("https://media.vobiz.ai/x", media=["*.vobiz.ai"], resolve=lambda *_: ["192.168.1.4"])
+    with pytest.raises(WrongPath, match="VOBIZ_MEDIA_HOSTS"):
+        fetch("https://cdn.example.com/x", media=["*.vobiz.ai"])
+
+
+def test_a_name_that_does_not_resolve_is_tried_again():
+    def nowhere(_host, _port):
+        raise OSError("no such name")
+
+    with pytest.raises(TryAgain, match="no such name"):
+        fetch("https://media.vobiz.ai/x", media=["*.vobiz.ai"], resolve=nowhere)
+
+
+def test_proxies_netrc_and_certificate_variables_have_no_effect(serve, monkeypatch, tmp_path):
+    trap, server = serve(), serve()
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login evil password evil\n")
+    proxy = f"http://127.0.0.1:{trap.server_port}"
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+        monkeypatch.setenv(name.lower(), proxy)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    api = f"http://127.0.0.1:{server.server_port}"
+    client = Vobiz(api_url=api, media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=100)
+    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), deadline_s=3, alive=lambda: None)
+    assert client.call_is_live(ACCOUNT, "c-1")
+    assert (len(server.hosts), trap.hosts) == (2, [])

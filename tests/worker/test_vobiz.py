@@ -1,0 +1,307 @@
+"""The REST API over real sockets: what is sent, and what each answer becomes."""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from worker.errors import CallOver, NotReady, Refused, TryAgain, WrongPath
+from worker.vobiz import Account, Vobiz
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+ONE = Account(auth_id="MA_1", tokens=("new",))
+TWO = Account(auth_id="MA_2", tokens=("new", "old"))
+CALL = "5b0c7c9e-2f5d-4a7f-9d5c-6f1e2b3a4c01"
+OURS = {"status": 404, "body": b'{"api_id": "a", "error": "call not found"}'}
+GATEWAY = {"status": 404, "body": (FIXTURES / "error_404_gateway.json").read_bytes()}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        self.server.seen.append((self.command, self.path, dict(self.headers), self.rfile.read(length)))
+        answer = {"status": 200, "body": b"{}", "headers": {}} | self.server.answer(self)
+        self.send_response(answer["status"])
+        for name, value in answer["headers"].items():
+            self.send_header(name, value)
+        if answer["status"] != 204:
+            self.send_header("Content-Length", str(len(answer["body"])))
+        self.end_headers()
+        self.wfile.write(answer["body"])
+
+    do_DELETE = do_GET  # noqa: N815 - http.server's spelling
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def api():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.answer = [], lambda _request: {}
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def vobiz(api):
+    return client(api.server_port)
+
+
+def client(port):
+    return Vobiz(api_url=f"http://127.0.0.1:{port}/api/v1/", media_hosts=[], redirect_hosts=[], max_media_bytes=1)
+
+
+def always(**answer):
+    return lambda _request: answer
+
+
+# ── stop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_stop_for_all_is_a_delete_without_a_body(api, vobiz):
+    api.answer = always(status=204, body=b"")
+    vobiz.stop_recordings(ONE, CALL)
+    method, path, headers, body = api.seen[0]
+    assert (method, path, body) == ("DELETE", f"/api/v1/Account/MA_1/Call/{CALL}/Record/", b"")
+    assert (headers["X-Auth-ID"], headers["X-Auth-Token"]) == ("MA_1", "new")
+
+
+def test_a_stop_for_one_names_its_url_in_a_body(api, vobiz):
+    vobiz.stop_recordings(ONE, CALL, url="https://media.vobiz.ai/x.mp3")
+    assert json.loads(api.seen[0][3]) == {"URL": "https://media.vobiz.ai/x.mp3"}
+
+
+@pytest.mark.parametrize(("answer", "error"), [
+    (OURS, CallOver),
+    ({"status": 404, "body": b"{}"}, CallOver),
+    (GATEWAY, WrongPath),
+    ({"status": 404, "body": b"<html>404</html>"}, WrongPath),
+    ({"status": 302, "body": b"", "headers": {"Location": "https://evil.example/"}}, WrongPath),
+    ({"status": 401, "body": (FIXTURES / "error_401_flat.json").read_bytes()}, Refused),
+    ({"status": 403}, Refused),
+    ({"status": 200, "body": (FIXTURES / "error_200_conference_failed.json").read_bytes()}, TryAgain),
+    *[({"status": status}, TryAgain) for status in (400, 402, 408, 409, 422, 429, 500, 502, 503, 504)],
+])
+def test_what_an_answer_to_a_stop_means(api, vobiz, answer, error):
+    api.answer = always(**answer)
+    with pytest.raises(error) as caught:
+        vobiz.stop_recordings(ONE, CALL)
+    assert type(caught.value) is error
+    if error in (TryAgain, Refused):
+        assert caught.value.status == answer["status"]
+
+
+def test_an_id_that_would_change_the_path_is_never_sent(api, vobiz):
+    for call_uuid in ("..", "a/b", "a?b", "", "a" * 129):
+        with pytest.raises(ValueError, match="identifier"):
+            vobiz.stop_recordings(ONE, call_uuid)
+    assert api.seen == []
+
+
+def test_closed_doors_and_broken_answers_are_tried_again():
+    with pytest.raises(TryAgain, match="DELETE"):
+        client(1).stop_recordings(ONE, CALL)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hang_up = lambda: listener.accept()[0].close()  # noqa: E731
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(TryAgain):
+            client(listener.getsockname()[1]).stop_recordings(ONE, CALL)
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"])
+def test_an_answer_that_trickles_does_not_hold_a_stop_for_ever(first):
+    def trickle(listener):
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(first)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=trickle, args=[listener], daemon=True).start()
+        vobiz = client(listener.getsockname()[1])
+        object.__setattr__(vobiz._stops, "total_s", 0.3)
+        begun = time.monotonic()
+        with pytest.raises(TryAgain):
+            vobiz.stop_recordings(ONE, CALL)
+    assert time.monotonic() - begun < 1.3
+
+
+def test_connections_are_kept_and_cookies_are_not(api, vobiz):
+    ports = []
+    api.answer = lambda request: ports.append(request.client_address[1]) or {"headers": {"Set-Cookie": "a=b; Path=/"}}
+    for _ in range(3):
+        vobiz.stop_recordings(ONE, CALL)
+    assert len(set(ports)) == 1
+    assert all("Cookie" not in headers for _, _, headers, _ in api.seen)
+    assert all(headers["Accept-Encoding"] == "identity" for _, _, headers, _ in api.seen)
+
+
+def test_a_forked_process_makes_its_own_connections(api, vobiz):
+    ports = []
+    api.answer = lambda request: ports.append(request.client_address[1]) or {}
+    vobiz.stop_recordings(ONE, CALL)
+    child = os.fork()
+    if child == 0:
+        try:
+            vobiz.stop_recordings(ONE, CALL)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    vobiz.stop_recordings(ONE, CALL)
+    assert ports[0] == ports[2] != ports[1]
+
+
+# ── two tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def accepting(*tokens):
+    return lambda request: {"status": 200 if request.headers["X-Auth-Token"] in tokens else 401}
+
+
+def test_the_other_token_is_tried_and_the_one_that_works_remembered(api, vobiz):
+    api.answer = accepting("old")
+    vobiz.stop_recordings(TWO, CALL)
+    vobiz.call_is_live(TWO, CALL)
+    assert [headers["X-Auth-Token"] for _, _, headers, _ in api.seen] == ["new", "old", "old"]
+    api.answer = accepting("new")
+    vobiz.stop_recordings(TWO, CALL)
+    assert [headers["X-Auth-Token"] for _, _, headers, _ in api.seen[3:]] == ["old", "new"]
+
+
+def test_it_is_refused_only_when_all_tokens_are(api, vobiz):
+    api.answer = accepting()
+    with pytest.raises(Refused):
+        vobiz.stop_recordings(TWO, CALL)
+    assert len(api.seen) == 2
+
+
+@pytest.mark.parametrize(("answer", "works"), [
+    (accepting("old"), True), (accepting(), False), (always(status=403), False), (always(status=500), None),
+    (always(status=429), None), (always(**GATEWAY), None),
+])
+def test_whether_credentials_work(api, vobiz, answer, works):
+    api.answer = answer
+    assert vobiz.credentials_work(TWO) is works
+    assert api.seen[0][1] == "/api/v1/auth/me"
+
+
+def test_secrets_do_not_show():
+    account = Account(auth_id="MA_1", tokens=("s3cret",), parent_tokens=("s3cret",), trunk_secrets=("s3cret",))
+    assert "s3cret" not in repr(account)
+    with pytest.raises(ValueError, match="no token"):
+        Account(auth_id="MA_1", tokens=())
+
+
+# ── lists and looks ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fixture(name):
+    return always(body=(FIXTURES / name).read_bytes())
+
+
+def test_a_row_is_read_with_all_its_facts(api, vobiz):
+    api.answer = fixture("recording_get_flat.json")
+    row = vobiz.get_recording(ONE, "0f4c1d9a-6b7e-4c31-8f2d-9a5b3c7e1d02")
+    assert (row.call_uuid, row.duration_s, row.format, row.recording_type) == (CALL, 311.48, "mp3", "call")
+    assert (row.from_number, row.to_number) == ("918065550101", "919820055512")
+    assert [moment.isoformat()[:19] for moment in (row.started_at, row.ended_at, row.added_at)] == [
+        "2026-09-14T06:30:12", "2026-09-14T06:35:24", "2026-09-14T06:35:27"]
+    assert row.url.startswith("https://media.vobiz.ai/v1/Account/MA_7QK2XWPD/")
+
+
+def test_an_early_404_for_a_recording_is_not_ready(api, vobiz):
+    api.answer = always(status=404, body=(FIXTURES / "recording_get_404.json").read_bytes())
+    with pytest.raises(NotReady):
+        vobiz.get_recording(ONE, "r-1")
+    api.answer = always(**GATEWAY)
+    with pytest.raises(WrongPath):
+        vobiz.get_recording(ONE, "r-1")
+    api.answer = fixture("recording_get_flat.json")
+    with pytest.raises(TryAgain, match="another recording"):
+        vobiz.get_recording(ONE, "r-1")
+
+
+@pytest.mark.parametrize(("name", "found"), [
+    ("recordings_list_empty.json", []),
+    ("recordings_list_openapi_example.json", []),      # it does not say whose call that was
+    ("recordings_list_objects.json", ["0f4c1d9a-6b7e-4c31-8f2d-9a5b3c7e1d02", CALL, "d2a97c44-1e5f-4b80-a3c6-74f0b8e9d503"]),
+    ("recordings_list_legacy_recordings.json", ["REC_k29d81mqp0"]),
+])
+def test_lists_of_every_shape_are_read(api, vobiz, name, found):
+    api.answer = fixture(name)
+    rows = vobiz.find_recordings(ONE, call_uuid=CALL)
+    assert [row.recording_id for row in rows] == found
+    if "legacy" in name:
+        assert (rows[0].duration_s, rows[0].format, rows[0].added_at.isoformat()) == (312, "mp3", "2026-09-14T06:35:27+00:00")
+
+
+def test_an_answer_without_a_list_is_no_empty_list(api, vobiz):
+    for body in (b"{}", b"not json", b'{"error": "failed"}', b"[]", b'{"objects": {}}'):
+        api.answer = always(body=body)
+        with pytest.raises(TryAgain):
+            vobiz.find_recordings(ONE, call_uuid=CALL)
+
+
+def pages(total, *, cap=100, meta=True, grow=0, obey=True):
+    """A list of `total` rows, newest first, that grows by `grow` rows with each request."""
+    served = []
+
+    def answer(request):
+        query = parse_qs(urlsplit(request.path).query)
+        served.append(query)
+        offset = int(query["offset"][0]) if obey else 0
+        count = total + grow * (len(served) - 1)
+        rows = [{"recording_id": f"r{i}", "call_uuid": CALL if i % 2 else "other"} for i in range(count - 1, -1, -1)]
+        following = f"/v1/Account/MA_1/Recording/?limit={cap}&offset={offset + cap}" if offset + cap < count else None
+        fields = {"objects": rows[offset:offset + cap]} | ({"meta": {"next": following}} if meta else {})
+        return {"body": json.dumps(fields).encode()}
+
+    return answer, served
+
+
+@pytest.mark.parametrize("meta", [True, False])
+@pytest.mark.parametrize(("total", "grow"), [(0, 0), (1, 0), (100, 0), (101, 0), (350, 0), (350, 4)])
+def test_all_pages_are_read_and_rows_of_other_calls_dropped(api, vobiz, total, grow, meta):
+    api.answer, served = pages(total, grow=grow, meta=meta)
+    rows = vobiz.find_recordings(ONE, call_uuid=CALL)
+    assert {row.recording_id for row in rows} >= {f"r{i}" for i in range(1, total, 2)}
+    assert len({row.recording_id for row in rows}) == len(rows)
+    assert (served[0]["limit"], served[0]["call_uuid"]) == (["100"], [CALL])
+
+
+def test_a_server_with_smaller_pages_or_deaf_ears_comes_to_an_end(api, vobiz):
+    api.answer, _ = pages(90, cap=20)
+    assert len(vobiz.find_recordings(ONE, call_uuid=CALL)) == 45
+    api.answer, served = pages(500, obey=False)
+    assert len(vobiz.find_recordings(ONE, call_uuid=CALL)) == 50
+    assert len(served) == 2
+    api.answer, served = pages(2500)
+    vobiz.find_recordings(ONE, call_uuid=CALL)
+    assert len(served) == 20
+
+
+def test_whether_a_call_is_live(api, vobiz):
+    api.answer = fixture("live_call_get.json")
+    assert vobiz.call_is_live(ONE, CALL) is True
+    assert api.seen[0][1] == f"/api/v1/Account/MA_1/Call/{CALL}/?status=live"
+    api.answer = always(**OURS)
+    assert vobiz.call_is_live(ONE, CALL) is False
+    for answer, error in ((GATEWAY, WrongPath), ({"status": 500}, TryAgain), ({"status": 401}, Refused)):
+        api.answer = always(**answer)
+        with pytest.raises(error):
+            vobiz.call_is_live(ONE, CALL)
