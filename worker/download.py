@@ -7,6 +7,7 @@ own hand, headers go only where they are meant to, and the socket is connected t
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import re
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import urljoin
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from worker.addresses import Address, HostList, Resolve, Unfit, read, vetted
 from worker.deadline import Deadline
@@ -66,12 +69,15 @@ class CorruptDownload(CorruptMedia):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ways:
-    """Where downloads may go: with credentials, without them, and how names are resolved and certificates checked."""
+    """Where downloads may go: with credentials, without them; how names are resolved; whose certificates count.
+
+    Without a `ca_file` those that `requests` ships.
+    """
 
     media: HostList
     redirect: HostList
     resolve: Resolve
-    tls: ssl.SSLContext
+    ca_file: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,12 +163,18 @@ def _connect(ways: Ways, address: Address, deadline: Deadline, *, hop: int) -> s
     deadline.watch(sock)
     try:
         if address.scheme == "https":
-            sock = ways.tls.wrap_socket(sock, server_hostname=address.host)
+            sock = _trust(ways.ca_file).wrap_socket(sock, server_hostname=address.host)
         sock.settimeout(READ_S)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+@functools.cache
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    # Reading the certificates takes about 20 ms. A file that is named keeps the environment's out of it.
+    return ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH)
 
 
 def _dial(numbers: list[str], port: int, deadline: Deadline) -> socket.socket:

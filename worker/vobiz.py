@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from typing import Any, BinaryIO
 
 import requests
 import urllib3
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from worker import answers, wire
 from worker.addresses import HostList, Resolve, system_resolver
@@ -72,8 +70,7 @@ class Vobiz:
         """
         self._api_url = api_url.rstrip("/")
         self._ways = Ways(
-            media=HostList(media_hosts), redirect=HostList(redirect_hosts), resolve=resolve,
-            tls=ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH),
+            media=HostList(media_hosts), redirect=HostList(redirect_hosts), resolve=resolve, ca_file=ca_file,
         )
         self._max_media_bytes = max_media_bytes
         self._stops = _Lane(timeout=(2, 3), total_s=6, connections=stop_connections)

@@ -1,0 +1,237 @@
+"""Files in the archive: whole or absent, never replaced, never outside, whatever dies and whatever is full."""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import threading
+import time
+
+import pytest
+
+from worker.archive import FLOOR_BYTES, Archive
+from worker.errors import Conflict, StaleLease, TryAgain
+
+KEY = "MA_1/2026/09/14/rec-1.mp3"
+AUDIO = os.urandom(300_000)
+SHA = hashlib.sha256(AUDIO).hexdigest()
+RECEIPT = {"schema": "endtape/receipt/1", "media": {"sha256": SHA}, "from": "é"}
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "deep" / "archive", tmp_path / "spool"
+
+
+@pytest.fixture
+def archive(place):
+    return Archive(*place)
+
+
+def spooled(archive, fence, content=AUDIO):
+    part = archive.spool_file("rec-1", fence)
+    with archive.writing(part) as file:
+        file.write(content)
+    return part
+
+
+def files_below(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+
+
+def test_a_file_and_its_receipt_come_under_their_names(archive, place):
+    root, spool = place
+    part = spooled(archive, 1)
+    assert part.name == ".rec-1.1.part"
+    archive.publish(part, KEY, SHA)
+    archive.publish_receipt(KEY, RECEIPT)
+    assert files_below(root) == ["MA_1/2026/09/14/rec-1.json", KEY]
+    assert files_below(spool) == []
+    assert (root / KEY).read_bytes() == AUDIO
+    with archive.open_file(KEY) as file:
+        assert file.read() == AUDIO
+    assert archive.read_receipt(KEY) == RECEIPT
+    text = (root / "MA_1/2026/09/14/rec-1.json").read_text()
+    assert text == json.dumps(RECEIPT, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def test_only_the_owner_may_read_what_was_recorded(archive, place):
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    for path in [*place, *place[0].rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_to_repeat_it_is_harmless_and_writes_nothing(archive, place):
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    before = (place[0] / KEY).stat()
+    archive.publish(spooled(archive, 2), KEY, SHA)
+    after = (place[0] / KEY).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert files_below(place[1]) == []
+
+
+def test_other_content_under_the_name_is_left_alone(archive, place):
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    part = spooled(archive, 2, b"other")
+    with pytest.raises(Conflict):
+        archive.publish(part, KEY, hashlib.sha256(b"other").hexdigest())
+    assert (place[0] / KEY).read_bytes() == AUDIO
+    assert part.exists()
+
+
+def test_a_receipt_is_never_replaced(archive, place):
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    archive.publish_receipt(KEY, RECEIPT)
+    archive.publish_receipt(KEY, RECEIPT)
+    archive.publish_receipt(KEY, RECEIPT | {"fetch": {"attempts": 7}})
+    assert archive.read_receipt(KEY) == RECEIPT
+    with pytest.raises(Conflict):
+        archive.publish_receipt(KEY, {"media": {"sha256": "other"}})
+    assert archive.read_receipt(KEY) == RECEIPT
+    assert files_below(place[1]) == []
+
+
+def test_audio_of_another_kind_does_not_join_a_receipt_for_other_content(archive, place):
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    archive.publish_receipt(KEY, RECEIPT)
+    with pytest.raises(Conflict):
+        archive.publish(spooled(archive, 2, b"RIFF"), KEY.replace("mp3", "wav"), hashlib.sha256(b"RIFF").hexdigest())
+    assert not (place[0] / KEY.replace("mp3", "wav")).exists()
+
+
+def test_no_receipt_without_its_audio_nor_beside_an_unreadable_one(archive, place):
+    with pytest.raises(FileNotFoundError):
+        archive.publish_receipt(KEY, RECEIPT)
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    (place[0] / KEY).with_suffix(".json").write_text("{")
+    with pytest.raises(Conflict, match="cannot be read"):
+        archive.publish_receipt(KEY, RECEIPT)
+
+
+def test_many_at_once_leave_one_whole_file(archive, place):
+    outcomes = []
+
+    def one(fence):
+        content = AUDIO if fence % 2 else b"other" * 1000
+        part = spooled(archive, fence, content)
+        try:
+            archive.publish(part, KEY, hashlib.sha256(content).hexdigest())
+            outcomes.append("done")
+        except Conflict:
+            outcomes.append("conflict")
+
+    threads = [threading.Thread(target=one, args=(fence,)) for fence in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (outcomes.count("done"), outcomes.count("conflict")) == (6, 6)
+    assert (place[0] / KEY).read_bytes() in (AUDIO, b"other" * 1000)
+
+
+# ── nothing outside ────────────────────────────────────────────────────────────────────────────────────────────────
+
+TRAVERSALS = [
+    "../x.mp3", "/etc/passwd", "MA_1/../../x/09/14/r.mp3", "MA_1/2026/09/14/../r.mp3", "MA_1/2026/09/14/r/../../x.mp3", "", ".", "..",
+    "MA_1/2026/09/14/.r.mp3", "MA_1/2026/09/14/r.mp3\n", "MA_1/2026/09/14/r\0.mp3", "MA_1//2026/09/14/r.mp3", "MA_1/2026/09/14/r.json",
+    "MA_1\\2026\\09\\14\\r.mp3", "C:/2026/09/14/r.mp3", "MA_1/2026/09/14/r.mp3/x", "MA_1/2026/09/14/é.mp3", f"MA_1/2026/09/14/{'r' * 129}.mp3",
+    "MA_1/2026/9/14/r.mp3", "~/2026/09/14/r.mp3", "MA_1/2026/09/14/r", "MA_1/2026/09/14/r.MP3", "MA_1/２０２６/09/14/r.mp3",
+]
+
+
+@pytest.mark.parametrize("key", TRAVERSALS)
+def test_a_key_that_is_none_writes_and_reads_nothing(archive, place, tmp_path, key):
+    part = spooled(archive, 1)
+    for attempt in (lambda: archive.publish(part, key, SHA), lambda: archive.publish_receipt(key, RECEIPT), lambda: archive.open_file(key)):
+        with pytest.raises(ValueError, match="not a key"):
+            attempt()
+    assert files_below(tmp_path) == ["spool/.rec-1.1.part"]
+
+
+@pytest.mark.parametrize("recording_id", ["..", "../x", "/x", "a/b", "", "a\0b", "a.b", "é", "x" * 129, "x\n"])
+def test_an_id_that_is_none_makes_no_file(archive, tmp_path, recording_id):
+    with pytest.raises(ValueError, match="recording id"):
+        archive.spool_file(recording_id, 1)
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["MA_1", "MA_1/2026", "MA_1/2026/09/14"])
+def test_a_link_below_the_root_leads_nowhere(archive, place, tmp_path, step):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (place[0] / step).parent.mkdir(parents=True)
+    (place[0] / step).symlink_to(outside)
+    with pytest.raises(Conflict):
+        archive.publish(spooled(archive, 1), KEY, SHA)
+    assert list(outside.iterdir()) == []
+
+
+def test_the_root_itself_may_be_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    archive = Archive(tmp_path / "link", tmp_path / "spool")
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    assert (tmp_path / "real" / KEY).read_bytes() == AUDIO
+
+
+def test_links_and_pipes_under_a_name_are_not_followed(archive, place, tmp_path):
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    twin = place[0] / KEY.replace("rec-1", "rec-2")
+    twin.symlink_to(place[0] / KEY)
+    pipe = place[0] / KEY.replace("rec-1", "rec-3")
+    os.mkfifo(pipe)
+    for fence, path in ((2, twin), (3, pipe)):
+        with pytest.raises(Conflict):
+            archive.publish(spooled(archive, fence), str(path.relative_to(place[0])), SHA)
+    (place[1] / ".rec-1.9.part").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StaleLease):
+        archive.spool_file("rec-1", 9)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# ── the spool ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_attempt_has_one_file(archive):
+    archive.spool_file("rec-1", 1)
+    archive.spool_file("rec-1", 2)
+    with pytest.raises(StaleLease):
+        archive.spool_file("rec-1", 1)
+
+
+def test_the_sweep_takes_old_parts_and_nothing_else(archive, place):
+    old, young = spooled(archive, 1), spooled(archive, 2)
+    others = [place[1] / name for name in (".rec-1.x.part", "rec-1.1.part", ".keep")]
+    for path in others:
+        path.write_bytes(b"x")
+    for path in (old, *others):
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert archive.sweep(900) == 1
+    assert not old.exists()
+    assert young.exists()
+    assert all(path.exists() for path in others)
+    assert Archive(place[0], place[0] / "missing").sweep(0) == 0
+
+
+def test_a_floor_of_free_space_is_kept(archive, monkeypatch):
+    archive.reserve(1000)
+    with pytest.raises(TryAgain, match="disk is full"):
+        archive.reserve(archive.free_bytes() - FLOOR_BYTES + (1 << 30))
+    monkeypatch.setattr(Archive, "free_bytes", lambda _self: FLOOR_BYTES + 10)
+    archive.reserve(10)
+    for declared in (11, FLOOR_BYTES):
+        with pytest.raises(TryAgain):
+            archive.reserve(declared)
+
+
+@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_removes_the_part_and_is_tried_again(archive, full):
+    part = archive.spool_file("rec-1", 1)
+    with pytest.raises(TryAgain), archive.writing(part):
+        raise OSError(full, "full")
+    assert not part.exists()
+    part = archive.spool_file("rec-1", 2)
+    with pytest.raises(OSError, match="broken"), archive.writing(part):
+        raise OSError(errno.EIO, "broken")
+    assert part.exists()
