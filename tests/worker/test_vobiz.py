@@ -241,8 +241,7 @@ def test_lists_of_every_shape_are_read(api, vobiz, name, found):
     api.answer = fixture(name)
     rows = vobiz.find_recordings(ONE, call_uuid=CALL)
     assert [row.recording_id for row in rows] == found
-    if "legacy" in name:
-        assert (rows[0].duration_s, rows[0].format, rows[0].added_at.isoformat()) == (312, "mp3", "2026-09-14T06:35:27+00:00")
+    assert "legacy" not in name or (rows[0].duration_s, rows[0].format) == (312, "mp3")
 
 
 @pytest.mark.parametrize("body", [b"{}", b"not json", b'{"error": "failed"}', b"[]", b'{"objects": {}}'])
@@ -261,9 +260,9 @@ def pages(total, *, cap=100, meta=True, grow=0, obey=True):
         served.append(query)
         offset = int(query["offset"][0]) if obey else 0
         count = total + grow * (len(served) - 1)
-        rows = [{"recording_id": f"r{i}", "call_uuid": CALL if i % 2 else "other"} for i in range(count - 1, -1, -1)]
+        rows = [{"recording_id": f"r{i}", "call_uuid": CALL if i % 2 else "other"} for i in range(count)[::-1][offset:offset + cap]]
         following = f"/v1/Account/MA_1/Recording/?limit={cap}&offset={offset + cap}" if offset + cap < count else None
-        fields = {"objects": rows[offset:offset + cap]} | ({"meta": {"next": following}} if meta else {})
+        fields = {"objects": rows} | ({"meta": {"next": following}} if meta else {})
         return {"body": json.dumps(fields).encode()}
 
     return answer, served
