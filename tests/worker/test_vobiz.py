@@ -25,6 +25,7 @@ GATEWAY = {"status": 404, "body": (FIXTURES / "error_404_gateway.json").read_byt
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1      # headers and body in one packet, else each answer waits 40 ms for an acknowledgement
 
     def do_GET(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -33,8 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(answer["status"])
         for name, value in answer["headers"].items():
             self.send_header(name, value)
-        if answer["status"] != 204:
-            self.send_header("Content-Length", str(len(answer["body"])))
+        self.send_header("Content-Length", str(len(answer["body"])))
         self.end_headers()
         self.wfile.write(answer["body"])
 
