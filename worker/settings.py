@@ -1,0 +1,229 @@
+"""All settings, from the environment, `.env` and the rules file. Everything that is wrong is reported at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from worker import rules, wire
+from worker.addresses import HostList, Unfit
+from worker.errors import SettingsError
+from worker.policy import Policy
+from worker.vobiz import Account
+
+_KNOWN = {
+    "VOBIZ_AUTH_ID", "VOBIZ_AUTH_TOKEN", "VOBIZ_API_URL", "VOBIZ_MEDIA_HOSTS", "VOBIZ_REDIRECT_HOSTS", "REDIS_URL",
+    "CELERY_BROKER_URL", "PORT", "HOST", "ENDTAPE_PUBLIC_URL", "ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_SIGNATURES",
+    "ENDTAPE_API_KEY", "ENDTAPE_APP_KEY", "ENDTAPE_ARCHIVE", "ENDTAPE_SPOOL", "ENDTAPE_CONFIG", "ENDTAPE_RECONCILE_S",
+    "ENDTAPE_API_RATE", "ENDTAPE_STOP_RATE", "ENDTAPE_MAX_MEDIA_BYTES", "ENDTAPE_HISTORY", "ENDTAPE_LOG",
+}
+_BUCKETS = ("s3://", "gs://", "az://")
+_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Every setting, checked. Secrets never show in its repr."""
+
+    accounts: dict[str, Account]
+    api_url: str
+    media_hosts: tuple[str, ...]
+    redirect_hosts: tuple[str, ...]
+    redis_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    port: int
+    host: str
+    public_url: str
+    callback_token: str = field(repr=False)
+    signatures_required: bool
+    api_keys: tuple[str, ...] = field(repr=False)
+    app_key: str | None = field(repr=False)
+    archive: Path
+    spool: Path
+    config: Path | None
+    policy: Policy
+    reconcile_s: float
+    api_rate: float
+    stop_rate: float
+    max_media_bytes: int
+    history: timedelta
+    log: str
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
+        """Reads `.env` in `folder` (the environment wins) and the rules file. Raises SettingsError with all problems."""
+        place = folder or Path.cwd()
+        given = {k: v for k, v in dotenv_values(place / ".env").items() if v is not None}
+        given.update(os.environ if environ is None else environ)
+        reader = _Reader({k: v.strip() for k, v in given.items()}, place)
+        return reader.settings()
+
+
+class _Reader:
+    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
+        self.env = env
+        self.folder = folder
+        self.problems: list[str] = []
+
+    def wrong(self, name: str, fix: str, *, secret: bool = False) -> None:
+        shown = "(secret)" if secret else repr(self.env.get(name, ""))[:120]
+        self.problems.append(f"{name} = {shown}: {fix}")
+
+    def settings(self) -> Settings:
+        config, found = self.rules_file()
+        host, port = self.env.get("HOST") or "127.0.0.1", self.whole("PORT", 8000, 1, 65535)
+        redis_url = self.url("REDIS_URL", "", ("redis", "rediss", "unix"), secret=True)
+        if not redis_url:
+            self.problems.append("REDIS_URL is not set: name a Redis 6.2 or newer, or use `make run`, which starts one")
+        accounts = self.accounts(found)
+        for name in sorted(self.env):
+            if name.startswith(("ENDTAPE_", "VOBIZ_")) and name not in _KNOWN and name not in self.named_secrets(found):
+                self.problems.append(f"{name}: no such setting; known: {', '.join(sorted(_KNOWN))}")
+        settings = Settings(
+            accounts=accounts,
+            api_url=self.url("VOBIZ_API_URL", "https://api.vobiz.ai/api/v1", ("https", "http")).rstrip("/"),
+            media_hosts=self.hosts("VOBIZ_MEDIA_HOSTS", "vobiz.ai,*.vobiz.ai"),
+            redirect_hosts=self.hosts("VOBIZ_REDIRECT_HOSTS", ""),
+            redis_url=redis_url, broker_url=self.env.get("CELERY_BROKER_URL") or redis_url,
+            port=port, host=host,
+            public_url=self.url("ENDTAPE_PUBLIC_URL", f"http://{host}:{port}", ("https", "http")).rstrip("/"),
+            callback_token=self.callback_token(),
+            signatures_required=self.choice("ENDTAPE_SIGNATURES", "required", ("required", "optional")) == "required",
+            api_keys=self.secrets("ENDTAPE_API_KEY"), app_key=self.app_key(),
+            archive=self.archive(), spool=self.path("ENDTAPE_SPOOL", "data/spool"), config=config, policy=found.policy,
+            reconcile_s=self.number("ENDTAPE_RECONCILE_S", 60, 1), api_rate=self.number("ENDTAPE_API_RATE", 5, 0.1),
+            stop_rate=self.number("ENDTAPE_STOP_RATE", 50, 0.1),
+            max_media_bytes=self.whole("ENDTAPE_MAX_MEDIA_BYTES", 2147483648, 1, 2**50),
+            history=self.history(), log=self.choice("ENDTAPE_LOG", "text", ("text", "json")),
+        )
+        if self.problems:
+            raise SettingsError(self.problems)
+        return settings
+
+    # The rules file and accounts ----------------------------------------------------------------------------------
+
+    def rules_file(self) -> tuple[Path | None, rules.RulesFile]:
+        named = self.env.get("ENDTAPE_CONFIG")
+        place = self.folder / (named or "endtape.toml")
+        if not named and not place.exists():
+            return None, rules.RulesFile(policy=Policy())
+        try:
+            return place, rules.read(place.read_text(encoding="utf-8"), place.name)
+        except (OSError, UnicodeDecodeError) as error:
+            self.wrong("ENDTAPE_CONFIG", f"cannot be read: {error}")
+        except SettingsError as error:
+            self.problems += error.problems
+        return place, rules.RulesFile(policy=Policy())
+
+    @staticmethod
+    def named_secrets(found: rules.RulesFile) -> set[str]:
+        return {name for a in found.accounts for name in (a.token_env, a.trunk_secret_env) if name}
+
+    def accounts(self, found: rules.RulesFile) -> dict[str, Account]:
+        main_id = self.env.get("VOBIZ_AUTH_ID", "")
+        if not wire.identifier(main_id):
+            self.wrong("VOBIZ_AUTH_ID", "must be the id of the main account, like MA_7QK2XWPD")
+        tokens = {main_id: self.tokens("VOBIZ_AUTH_TOKEN")}
+        tokens |= {a.auth_id: self.tokens(a.token_env) for a in found.accounts}
+        trunk = {a.auth_id: self.tokens(a.trunk_secret_env) for a in found.accounts if a.trunk_secret_env}
+        parents = {a.auth_id: a.parent for a in found.accounts if a.parent}
+        for account, parent in parents.items():
+            if parent not in tokens:
+                self.problems.append(f"accounts: parent = {parent!r} of {account}: no such account; add it or leave parent out")
+        return {
+            auth_id: Account(auth_id=auth_id, tokens=own, parent=parents.get(auth_id),
+                             parent_tokens=tokens.get(parents.get(auth_id, ""), ()), trunk_secrets=trunk.get(auth_id, ()))
+            for auth_id, own in tokens.items() if own
+        }
+
+    def tokens(self, name: str) -> tuple[str, ...]:
+        found = tuple(t.strip() for t in self.env.get(name, "").split(",") if t.strip())
+        if not found or len(found) > 2 or any(not t.isprintable() or not t.isascii() for t in found):
+            self.wrong(name, "must be a secret of plain characters, or two with a comma between, newest first", secret=True)
+            return ()
+        return found
+
+    # Single values ------------------------------------------------------------------------------------------------
+
+    def callback_token(self) -> str:
+        token = self.env.get("ENDTAPE_CALLBACK_TOKEN", "")
+        if len(token) < 16 or not _PATH_SAFE.fullmatch(token):
+            self.wrong("ENDTAPE_CALLBACK_TOKEN", "must have 16 characters or more of A-Z a-z 0-9 . _ ~ - (it stands in a URL)", secret=True)
+        return token
+
+    def secrets(self, name: str) -> tuple[str, ...]:
+        found = tuple(t.strip() for t in self.env.get(name, "").split(",") if t.strip())
+        if not found or len(found) > 2 or any(len(t) < 16 or not t.isascii() for t in found):
+            self.wrong(name, "must have 16 characters or more, or be two such with a comma between", secret=True)
+        return found
+
+    def app_key(self) -> str | None:
+        key = self.env.get("ENDTAPE_APP_KEY") or None
+        if key is not None and (len(key) < 16 or not key.isascii()):
+            self.wrong("ENDTAPE_APP_KEY", "must have 16 characters or more, or be left out", secret=True)
+        return key
+
+    def archive(self) -> Path:
+        value = self.env.get("ENDTAPE_ARCHIVE", "")
+        if value.startswith(_BUCKETS) or "://" in value:
+            self.wrong("ENDTAPE_ARCHIVE", "must be a directory; buckets are not supported yet")
+        return self.path("ENDTAPE_ARCHIVE", "recordings")
+
+    def path(self, name: str, default: str) -> Path:
+        return self.folder / (self.env.get(name) or default)
+
+    def history(self) -> timedelta:
+        value = self.env.get("ENDTAPE_HISTORY") or "30d"
+        found = rules.duration(value)
+        if found is None:
+            self.wrong("ENDTAPE_HISTORY", 'must be a duration like "30d"')
+        return found or timedelta(days=30)
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        value = self.env.get(name) or default
+        if value not in allowed:
+            self.wrong(name, f"must be one of: {', '.join(allowed)}")
+        return value
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        value = self.env.get(name) or str(default)
+        if not value.isascii() or not value.isdigit() or not low <= int(value[:30]) <= high:
+            self.wrong(name, f"must be a whole number from {low} to {high}")
+            return default
+        return int(value)
+
+    def number(self, name: str, default: float, low: float) -> float:
+        found = wire.number(self.env.get(name) or default)
+        if found is None or not low <= found <= 1e6:
+            self.wrong(name, f"must be a number, at least {low:g}")
+            return default
+        return found
+
+    def url(self, name: str, default: str, schemes: tuple[str, ...], *, secret: bool = False) -> str:
+        value = self.env.get(name) or default
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            fine = parts.scheme in schemes and (bool(parts.hostname) or parts.scheme == "unix") and not parts.fragment
+            _ = parts.port
+        except ValueError:
+            fine = False
+        if not fine or (not secret and (parts.username or parts.query)):
+            self.wrong(name, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}", secret=secret)
+        return value
+
+    def hosts(self, name: str, default: str) -> tuple[str, ...]:
+        entries = tuple(h.strip() for h in self.env.get(name, default).split(",") if h.strip())
+        try:
+            HostList(entries)
+        except Unfit as error:
+            self.wrong(name, f"must be hosts with commas between (host, host:port or *.suffix): {error}")
+        return entries
