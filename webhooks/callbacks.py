@@ -1,0 +1,205 @@
+"""What a callback says: raw parts in, an `Event` out. The only place that knows the provider's field names. Pure.
+
+Sources disagree about case, names and encodings, so every variant that a source shows is accepted and unknown fields
+are skipped. Kinds that we do not follow (transcriptions, streams, sounds, digits) give None and are answered 200.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from worker import wire
+from worker.recording import Event, Kind
+
+MAX_FIELDS = 100
+_KINDS = {
+    "record": Kind.RECORDING_STARTED, "recordstop": Kind.RECORDING_FINALIZED, "recordingcompleted": Kind.RECORDING_FINALIZED,
+    "transfer": Kind.CALL_TRANSFERRED, "redirect": Kind.CALL_REDIRECTED, "dialanswer": Kind.DIAL_ANSWERED,
+    "dialconnected": Kind.DIAL_CONNECTED, "dialhangup": Kind.DIAL_ENDED, "dialaction": Kind.DIAL_ENDED,
+    "conferenceenter": Kind.CONFERENCE_ENTERED, "conferenceexit": Kind.CONFERENCE_LEFT,
+    "machinedetection": Kind.MACHINE_DETECTED, "ring": Kind.CALL_SEEN, "startapp": Kind.CALL_SEEN,
+    "callinitiated": Kind.CALL_SEEN, "hangup": Kind.CALL_ENDED,
+}
+_RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
+Fields = dict[str, str]
+
+
+class Unreadable(Exception):
+    """The body, or an id in it, cannot be read; the message names what is wrong, and is safe to log."""
+
+
+def fields(*, body: bytes, content_type: str, query: str) -> Fields:
+    """The callback's fields by normalised name (lower case, without `_` and `-`). Raises Unreadable."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Unreadable("the body is not text") from None
+    if "\0" in text:
+        raise Unreadable("the body holds NUL characters")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.endswith("json") or text.lstrip().startswith(("{", "[")):
+        pairs = _json(text)
+    else:
+        pairs = dict(_form(text))
+    pairs = {**dict(_form(query)), **pairs}
+    wrapped = next((v for k, v in pairs.items() if k.lower() == "response" and str(v).lstrip().startswith("{")), None)
+    if wrapped is not None:     # one integration receives everything as JSON inside one field
+        pairs = {**pairs, **_json(wrapped)}
+    if not pairs:
+        raise Unreadable("the request carries no fields")
+    return {_normal(k): v if isinstance(v, str) else json.dumps(v) if isinstance(v, dict | list | bool) else "" if v is None else str(v)
+            for k, v in pairs.items()}
+
+
+def parse(given: Fields) -> Event | None:
+    """The event that the fields report, without `at` and `signed`; None for a kind that we do not follow.
+
+    Raises Unreadable for an id that is missing or unfit.
+    """
+    kind, name = _kind(given)
+    if kind is None:
+        return None
+    found: dict[str, Any] = {"kind": kind, "by": name, **_call(given, kind)}
+    if kind in _RECORDINGS:
+        found |= _recording(given, kind)
+    if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
+        found |= _room(given)
+    if kind is Kind.MACHINE_DETECTED:
+        found["machine"] = given.get("machine", "").lower() == "true"
+    if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
+        found["reason"] = _word(given.get("dialstatus") or given.get("dialbleghangupcause") or given.get("hangupcause") or given.get("reason"))
+    if kind is Kind.CALL_ENDED:
+        found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)   # console-local: India's time
+    return Event(id=_identity(found), **found)
+
+
+def calls(given: Mapping[str, str]) -> set[str]:
+    """Every call that the fields name as the callback's own; for callbacks that are bound to a call by their path."""
+    return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
+
+
+def _kind(given: Fields) -> tuple[Kind | None, str]:
+    name = given.get("event", "")
+    plain = _normal(name).replace(".", "")
+    kind = _KINDS.get(plain)
+    if kind is Kind.CALL_REDIRECTED and given.get("dialstatus"):
+        kind = Kind.DIAL_ENDED             # the final <Dial action> request, with redirect=true
+    if name or "transcription" in given or "transcriptionid" in given:
+        return kind, re.sub(r"[^A-Za-z0-9.]", "", name)[:40]
+    if given.get("recordingid") and "conferencename" in given:
+        return Kind.RECORDING_STARTED, "ConferenceAction"     # says that a recording exists; never seen to be its end
+    if given.get("recordingid") and (_url(given) or _duration(given)):
+        return Kind.RECORDING_FINALIZED, "rest"
+    if given.get("dialstatus"):
+        return Kind.DIAL_ENDED, "DialAction"
+    return None, ""
+
+
+def _call(given: Fields, kind: Kind) -> dict[str, Any]:
+    own = _id(given, "calluuid") or _id(given, "callid")
+    a_leg = _id(given, "dialaleguuid") or _id(given, "aleguuid") or own
+    if a_leg is None:
+        raise Unreadable("CallUUID: is missing")
+    direction = given.get("direction", "").lower()
+    trunk = "trunkid" in given or _normal(given.get("event", "")) in {"recording.completed", "callinitiated"}
+    b_leg = given.get("dialbleguuid") or given.get("bridgeuuid")
+    found = {
+        "call_uuid": a_leg, "leg": own if own != a_leg else None, "b_leg": wire.identifier(b_leg) if b_leg else None,
+        "from_number": wire.digits(given.get("from") or given.get("fromnumber")),
+        "to_number": wire.digits(given.get("to") or given.get("tonumber")),
+        "direction": direction if direction in {"inbound", "outbound"} else None, "trunk": trunk or None,
+    }
+    if kind is Kind.CALL_ENDED and trunk:
+        found["leg"] = wire.identifier(given.get("sipcallid"))    # trunk recordings go by it
+    return found
+
+
+def _recording(given: Fields, kind: Kind) -> dict[str, Any]:
+    recording_id = _id(given, "recordingid")
+    if recording_id is None:
+        raise Unreadable("RecordingID: is missing")
+    url = _url(given)
+    extension = url.rpartition(".")[2].lower() if url else ""
+    found: dict[str, Any] = {"recording_id": recording_id, "url": url, "format": extension if extension in {"mp3", "wav"} else None}
+    if kind is Kind.RECORDING_FINALIZED:
+        found |= {
+            "started_at": wire.instant(given.get("recordingstartms")) or _started(given),
+            "ended_at": wire.instant(given.get("recordingendms")), "duration_s": _duration(given),
+            "reason": _word(given.get("recordingendreason")),
+        }
+    return found
+
+
+def _room(given: Fields) -> dict[str, Any]:
+    room = wire.identifier(given.get("conferenceuuid")) or _digest({"room": given.get("conferencename", "")})
+    first = given.get("conferencefirstmember", "").lower()
+    return {"room": room, "member": wire.identifier(given.get("conferencememberid")),
+            "first": {"true": True, "false": False}.get(first)}
+
+
+def _started(given: Fields) -> datetime | None:
+    return wire.instant(given.get("startedat"))
+
+
+def _duration(given: Fields) -> float | None:
+    milliseconds = wire.number(given.get("recordingdurationms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return wire.number(given.get("recordingduration")) or wire.number(given.get("recordingdurationsec"))
+
+
+def _url(given: Fields) -> str | None:
+    for name in ("recordurl", "recordingurl", "recordfile", "url"):
+        value = given.get(name, "").strip()
+        if value.startswith(("https://", "http://")) and len(value) <= 2000 and value.isprintable():
+            return value
+    return None
+
+
+def _id(given: Fields, name: str) -> str | None:
+    value = given.get(name, "").strip()
+    if not value:
+        return None
+    if not wire.identifier(value):
+        shown = re.sub(r"[^\x20-\x7e]", "?", value)[:60]
+        raise Unreadable(f"{name}: {shown!r} is not an id of at most 128 letters, digits, _ and -")
+    return value
+
+
+def _word(value: str | None) -> str | None:
+    return re.sub(r"[^\x20-\x7e]", "?", value)[:80] or None if value else None
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _form(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text.strip(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise Unreadable(f"more than {MAX_FIELDS} fields") from None
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unreadable("the body is not JSON") from None
+    if not isinstance(found, dict) or len(found) > MAX_FIELDS:
+        raise Unreadable(f"the body is not a JSON object of at most {MAX_FIELDS} fields")
+    return found
+
+
+def _identity(found: Mapping[str, Any]) -> str:
+    return _digest({k: str(v) for k, v in found.items() if v is not None})
+
+
+def _digest(found: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
