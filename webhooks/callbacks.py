@@ -84,6 +84,16 @@ def calls(given: Mapping[str, str]) -> set[str]:
     return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
 
 
+def pairs(body: bytes, content_type: str) -> list[tuple[str, str]]:
+    """The form's fields as they were sent, for the signature variant that covers them; empty for other bodies."""
+    if not content_type.startswith("application/x-www-form-urlencoded"):
+        return []
+    try:
+        return _form(body.decode("utf-8"))
+    except (UnicodeDecodeError, Unreadable):
+        return []
+
+
 def _kind(given: Fields) -> tuple[Kind | None, str]:
     name = given.get("event", "")
     plain = _normal(name).replace(".", "")

@@ -1,0 +1,90 @@
+"""Puts the web process together, and serves it: `python -m webhooks.app`."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from flask import Flask, Response, jsonify
+from granian import Granian
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+
+from webhooks import api, receiver
+from worker import logs
+from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
+from worker.ledger import Ledger, connect
+from worker.settings import Settings
+
+log = structlog.get_logger()
+RELOAD_CHECK_S = 1.0
+
+
+class Current:
+    """The settings in force. A reload that finds them broken keeps the old ones."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings, self._ledger = settings, ledger
+        self._generation: int | None = None
+        self._looked_at = 0.0
+
+    def __call__(self) -> Settings:
+        if time.monotonic() - self._looked_at > RELOAD_CHECK_S:
+            self._looked_at = time.monotonic()
+            try:
+                self._follow(self._ledger.generation())
+            except LedgerUnavailable:
+                pass     # the request itself finds out
+        return self._settings
+
+    def _follow(self, generation: int) -> None:
+        if self._generation not in {None, generation}:
+            try:
+                self._settings = Settings.from_env()
+            except SettingsError as error:
+                log.error("the new settings are broken; the old ones stay", problems=error.problems)
+        self._generation = generation
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application. Reads the environment when it is not given settings."""
+    settings = settings or Settings.from_env()
+    logs.set_up(settings.log)
+    ledger = Ledger(connect(settings.redis_url, timeout_s=0.4, connections=64))
+    current = Current(settings, ledger)
+    app = Flask("webhooks", static_folder=None)
+    app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
+    app.register_blueprint(api.blueprint(api.Api(ledger, current)))
+
+    @app.errorhandler(api.Problem)
+    def _problem(error: api.Problem) -> Response:
+        return error.response()
+
+    @app.errorhandler(404)
+    @app.errorhandler(405)
+    def _nothing(error: object) -> tuple[Response, int]:
+        status = getattr(error, "code", 404)
+        return jsonify({"type": "about:blank", "title": "Not Found" if status == 404 else "Method Not Allowed", "status": status}), status
+
+    @app.errorhandler(EndtapeError)
+    def _unavailable(error: EndtapeError) -> Response:
+        log.warning("a request could not be answered", error=str(error))
+        return api.Problem(503, "Service Unavailable", "the state store does not answer").response()
+
+    return app
+
+
+def main() -> None:
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        raise SystemExit("\n".join(error.problems)) from None
+    Granian(
+        "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
+        blocking_threads=32, backlog=2048, log_access=False, respawn_failed_workers=True,
+        http1_settings=HTTP1Settings(header_read_timeout=5000),
+    ).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The provider's door: verify, parse, record, answer. 200 means that the event is written down.
+
+The answer says what the sender should do next: 200 nothing, 503 send it again, 4xx do not bother.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from webhooks import callbacks, signature
+from worker.errors import LedgerUnavailable
+from worker.ledger import Ledger, Recorded
+from worker.settings import Settings
+from worker.vobiz import Account
+
+log = structlog.get_logger()
+MAX_BODY = 64 * 1024
+_REMEDY = {
+    "missing": "the provider sent no signature: ask it to sign, or set ENDTAPE_SIGNATURES=optional",
+    "no_nonce": "a signature without nonce is never valid",
+    "wrong": "check the account's token and that ENDTAPE_PUBLIC_URL is the address that the provider calls",
+    "nonce": "somebody reuses a signature for another body",
+    "other_call": "this URL belongs to another call",
+    "unreadable": "see the error",
+    "too_large": "callbacks are below 64 KiB",
+    "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
+}
+_EMPTY = "<Response></Response>"
+
+
+class Receiver:
+    """`settings` is asked anew for each request, so that a reload is seen."""
+
+    def __init__(self, ledger: Ledger, settings: Callable[[], Settings]) -> None:
+        self.ledger, self.settings = ledger, settings
+        self._said: dict[str, float] = {}
+
+    def receive(self, auth_id: str, token: str, rest: str) -> Response:
+        settings = self.settings()
+        account = settings.accounts.get(auth_id)
+        known = hmac.compare_digest(token.encode("utf-8", "replace"), settings.callback_token.encode())
+        if account is None or not known:
+            return self._refuse(404, "unknown")
+        try:
+            body = self._body()
+        except RequestEntityTooLarge:
+            return self._refuse(413, "too_large", auth_id)
+        try:
+            fields = callbacks.fields(body=body, content_type=request.content_type or "", query=request.query_string.decode("ascii", "replace"))
+            verified = self._verify(settings, account, body)
+            bound = rest.removeprefix("call/").split("/")[0] if rest.startswith("call/") else None
+            if bound is not None and bound not in callbacks.calls(fields):
+                return self._refuse(403, "other_call", auth_id)
+            event = callbacks.parse(fields)
+        except callbacks.Unreadable as error:
+            return self._refuse(400, "unreadable", auth_id, error=str(error))
+        except signature.SignatureRejected as error:
+            return self._refuse(403, error.reason, auth_id)
+        if event is not None:
+            event = replace(event, signed=verified.signed)
+        digest = hashlib.sha256(body + b"\0" + request.query_string).hexdigest()[:16]
+        try:
+            status, _ = self.ledger.record(auth_id, event, nonce=verified.nonce or "", body_digest=digest)
+        except LedgerUnavailable as error:
+            log.warning("redis does not answer; the provider is asked to send again", error=str(error))
+            return Response("try again\n", 503, {"Retry-After": "2"}, mimetype="text/plain")
+        if status is Recorded.NONCE_REUSED:
+            return self._refuse(403, "nonce", auth_id)
+        if event is not None and status is Recorded.NEW:
+            log.info(event.kind.value, account=auth_id, call_uuid=event.call_uuid, recording_id=event.recording_id,
+                     by=event.by, signed=event.signed)
+        return Response(_EMPTY, 200, mimetype="application/xml")
+
+    @staticmethod
+    def _body() -> bytes:
+        # Without a declared length the framework's own limit would cut the body silently: read one byte more and see.
+        if (request.content_length or 0) > MAX_BODY:
+            raise RequestEntityTooLarge
+        body = request.stream.read(MAX_BODY + 1)
+        if len(body) > MAX_BODY:
+            raise RequestEntityTooLarge
+        return body
+
+    @staticmethod
+    def _verify(settings: Settings, account: Account, body: bytes) -> signature.Verified:
+        headers = dict(request.headers)
+        trunk = "X-Vobiz-Event" in request.headers or (request.content_type or "").startswith("application/json")
+        if trunk and account.trunk_secrets and "X-Vobiz-Signature" in request.headers:
+            return signature.verify_trunk(body=body, headers=headers, secrets=account.trunk_secrets)
+        raw_path = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or request.path
+        form = tuple(callbacks.pairs(body, request.content_type or ""))
+        return signature.verify(
+            base_url=signature.base_url(settings.public_url, raw_path), headers=headers, tokens=account.tokens,
+            parent_tokens=account.parent_tokens, form=form, required=settings.signatures_required)
+
+    def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
+        now = time.monotonic()
+        if now - self._said.get(reason, -60) >= 60:     # at most once a minute for each reason
+            self._said[reason] = now
+            log.warning("callback refused", reason=reason, remedy=_REMEDY[reason], account=account, **facts)
+        try:
+            self.ledger.count({f"refused_total|{reason}": 1, f"refused:{int(time.time() // 3600)}|{reason}": 1})
+        except LedgerUnavailable:
+            pass     # a count is not worth an answer
+        return Response(f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain")
+
+
+def blueprint(receiver: Receiver) -> Blueprint:
+    door = Blueprint("receiver", __name__)
+    for rule in ("/vobiz/<auth_id>/<token>", "/vobiz/<auth_id>/<token>/", "/vobiz/<auth_id>/<token>/<path:rest>"):
+        door.add_url_rule(rule, endpoint=f"receive{len(rule)}", view_func=receiver.receive, methods=["GET", "POST"], defaults=None if "rest" in rule else {"rest": ""})
+    return door

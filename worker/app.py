@@ -1,0 +1,132 @@
+"""Puts the worker processes together: the Celery app, and what a worker needs. Reads the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, worker_ready
+from kombu.entity import Queue
+
+from worker import logs
+from worker.archive import Archive
+from worker.errors import EndtapeError, SettingsError
+from worker.ledger import Ledger, connect
+from worker.reconcile import Worker
+from worker.settings import Settings
+from worker.vobiz import Vobiz
+
+log = structlog.get_logger()
+QUEUES = ("stops", "fetches")
+SLOTS = {"stops": 4, "fetches": 6}
+
+
+def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
+    """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the broker."""
+    app = Celery("endtape", broker=broker_url, include=["worker.tasks"])
+    transport: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": "{endtape}:broker:"}
+    if publisher:
+        transport |= {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0, "interval_start": 0,
+                      "interval_step": 0, "interval_max": 0}
+    else:
+        transport |= {"socket_timeout": 10, "socket_connect_timeout": 3, "socket_keepalive": not broker_url.startswith("unix"),
+                      "health_check_interval": 10, "unacked_restore_interval": 5, "unacked_mutex_expire": 30}
+    app.conf.update(
+        task_ignore_result=True, task_acks_late=False, worker_prefetch_multiplier=1, task_queues=[Queue(q) for q in QUEUES],
+        task_create_missing_queues=False, task_serializer="json", accept_content=["json"], enable_utc=True,
+        broker_connection_retry_on_startup=True, broker_connection_max_retries=None, broker_channel_error_retry=True,
+        broker_transport_options=transport, worker_send_task_events=False, worker_eta_task_limit=100,
+        worker_disable_rate_limits=True, worker_max_memory_per_child=400_000, worker_soft_shutdown_timeout=10.0,
+        task_publish_retry=False, broker_pool_limit=4, broker_connection_timeout=0.5 if publisher else 4,
+    )
+    return app
+
+
+def settings_or_exit() -> Settings:
+    """The settings, or exit status 2 with everything that is wrong."""
+    try:
+        return Settings.from_env()
+    except SettingsError as error:
+        for problem in error.problems:
+            os.write(2, f"{problem}\n".encode())
+        raise SystemExit(2) from None
+
+
+class Process:
+    """What one process holds, made after the fork, and made anew when the settings were reloaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.ledger = Ledger(connect(settings.redis_url))
+        self.generation = self.ledger.generation()
+        self.crew = ThreadPoolExecutor(max_workers=16)
+        self.worker = self._make(settings)
+
+    def _make(self, settings: Settings) -> Worker:
+        vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
+                      max_media_bytes=settings.max_media_bytes)
+        return Worker(ledger=self.ledger, vobiz=vobiz, archive=Archive(settings.archive, settings.spool), settings=settings,
+                      crew=self.crew)
+
+    def current(self) -> Worker:
+        """The worker with the settings of the last reload; a broken file keeps the old ones, with an alert."""
+        generation = self.ledger.generation()
+        if generation != self.generation:
+            self.generation = generation
+            try:
+                self.worker = self._make(Settings.from_env())
+                log.info("settings reloaded", generation=generation)
+            except SettingsError as error:
+                self.worker.alert("settings_broken", problems=error.problems)
+        return self.worker
+
+
+_process: Process | None = None
+
+
+def process() -> Process:
+    global _process  # noqa: PLW0603 - one per process, made on first use after the fork
+    if _process is None or _process.pid != os.getpid():
+        _process = Process(settings_or_exit())
+    return _process
+
+
+@setup_logging.connect
+def _own_logging(**_: Any) -> None:
+    logs.set_up(settings_or_exit().log)
+
+
+@worker_ready.connect
+def _say_so(sender: Any, **_: Any) -> None:
+    """Tells the clock, every few seconds, how much this worker can do at once."""
+    queue = next(iter(sender.app.amqp.queues.consume_from), "?")
+    slots, name = int(sender.pool.limit or 1), f"{socket.gethostname()}:{os.getpid()}"
+
+    def beat() -> None:
+        ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
+        while True:
+            try:
+                ledger.seen(f"slots.{queue}", name, slots)
+            except EndtapeError as error:
+                log.warning("redis does not answer", error=str(error))
+            time.sleep(BEAT.total_seconds())
+
+    threading.Thread(target=beat, daemon=True).start()
+
+
+BEAT = timedelta(seconds=4)
+
+
+def __getattr__(name: str) -> Any:
+    # `celery -A worker.app` looks for `celery`; reading the environment waits until somebody does.
+    if name in {"celery", "app"}:
+        globals()["celery"] = globals()["app"] = make_celery(settings_or_exit().broker_url)
+        return globals()[name]
+    raise AttributeError(name)

@@ -1,0 +1,111 @@
+"""Sleeps until the earliest obligation, claims what is due and hands it to the queues. Any number may run.
+
+It keeps nothing: what it claimed and could not hand over comes back when the lease runs out.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from datetime import timedelta
+
+import redis
+import structlog
+from celery import Celery
+
+from worker import logs
+from worker.app import QUEUES, make_celery, settings_or_exit
+from worker.errors import EndtapeError
+from worker.ledger import Claim, Ledger, connect
+from worker.recording import Duty
+from worker.settings import Settings
+from worker.tasks import beat, message, reconcile_batch, route
+
+log = structlog.get_logger()
+LEAD = timedelta(milliseconds=100)      # claimed so early, sent on time
+PAUSE_S = 0.02                          # between two claims, so that what is due together travels together
+BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1}
+STOPS_OUTSTANDING = 2000
+BEAT_S = 4.0
+LONGEST_SLEEP_S = 1.0
+
+
+class Clock:
+    """One claim-and-dispatch loop. `run` returns soon after `stopping` is set."""
+
+    def __init__(self, ledger: Ledger, celery: Celery) -> None:
+        self.ledger, self.celery = ledger, celery
+        self.stopping = threading.Event()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._beat_at = 0.0
+        self._free: dict[Duty, int] = {}
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self._sleep(self.turn())
+            except (EndtapeError, redis.RedisError, OSError) as error:
+                log.warning("the clock could not look", error=f"{type(error).__name__}: {error}")
+                self.stopping.wait(0.2)
+
+    def turn(self) -> float:
+        """Claims and dispatches once; returns for how many seconds nothing more is due."""
+        if time.monotonic() >= self._beat_at:
+            self._say_so()
+        claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
+        for duty in Duty:
+            mine = [c for c in claimed.claims if c.obligation.duty is duty]
+            for i in range(0, len(mine), BATCH[duty]):
+                self._dispatch(duty, mine[i:i + BATCH[duty]])
+        if len(claimed.claims) == 200:
+            return 0.0
+        if claimed.next_at is None:
+            return LONGEST_SLEEP_S
+        return (claimed.next_at - LEAD - claimed.now).total_seconds()
+
+    def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
+        try:
+            reconcile_batch.apply_async(args=message(duty, claims), queue=route(duty), app=self.celery)
+        except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
+            log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}", claims=len(claims))
+
+    def _sleep(self, seconds: float) -> None:
+        self.stopping.wait(PAUSE_S)
+        left = min(seconds, LONGEST_SLEEP_S) - PAUSE_S
+        if left > 0.005:
+            self.ledger.redis.blpop([self.ledger.key("wake")], timeout=max(left, 0.01))
+        self.ledger.redis.delete(self.ledger.key("wake"))
+
+    def _say_so(self) -> None:
+        self._beat_at = time.monotonic() + BEAT_S
+        self.ledger.seen("clock", self.name)
+        slots = self.ledger.alive(timedelta(seconds=15))
+        fetchers = sum(slots.get("slots.fetches", [])) or 1
+        # One slot always stays free for looks: a proof must not wait for somebody's long download.
+        self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1)}
+        for queue in QUEUES:
+            try:
+                beat.apply_async(args=[queue], queue=queue, app=self.celery, expires=10)
+            except Exception as error:      # noqa: BLE001 - as above
+                log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}")
+
+
+def make_clock(settings: Settings) -> Clock:
+    return Clock(Ledger(connect(settings.redis_url, timeout_s=3)), make_celery(settings.broker_url, publisher=True))
+
+
+def main() -> None:
+    settings = settings_or_exit()
+    logs.set_up(settings.log)
+    clock = make_clock(settings)
+    clock.ledger.prepare()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: clock.stopping.set())
+    clock.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Brings one recording home: facts from the provider's API, bytes into the spool, checks, archive, receipt.
+
+Harmless to repeat: the archive never overwrites, and an identical file under the final name is a success. The name of
+the file in the spool carries the fence, so two attempts never write into one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from worker import archive, lifecycle, media, policy
+from worker.errors import CorruptMedia, EndtapeError, Refused, StaleLease, TryAgain
+from worker.fold import fold
+from worker.ledger import Claim, Commit, Loaded
+from worker.reconcile import HALTED_RETRY, Held, Worker, commit_and_plan
+from worker.recording import Call, Event, Kind, Recording
+from worker.views import stop_view
+from worker.vobiz import Account, CorruptDownload, Download, RedirectRefused, Row
+
+SLICE_S = 300.0
+_NEVER_AUDIO = {"html", "json", "xml", "empty"}
+
+
+def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
+    """Fetches one after the other; the clock hands out one at a time for each free slot."""
+    for claim in claims:
+        now, (loaded,) = worker.ledger.load([claim])
+        if loaded is not None:
+            with contextlib.suppress(StaleLease):
+                _fetch(worker, claim, loaded, now)
+
+
+def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
+    o = claim.obligation
+    account = worker.settings.accounts.get(o.account)
+    call = fold(o.account, o.call_uuid, loaded.events)
+    recording = call.recordings.get(o.recording_id or "")
+    if account is None or recording is None or recording.archived:
+        worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((o, None),))])
+        return
+    if worker.ledger.halted([o.account]):
+        worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((o, now + HALTED_RETRY),))])
+        return
+    granted, wait = worker.ledger.take("api", o.account, 1, worker.settings.api_rate)
+    if not granted:
+        worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((o, now + wait),))])
+        return
+    with Held(worker.ledger, claim) as alive:
+        try:
+            events = _bring(worker, claim, account, call, recording, now, alive)
+        except StaleLease:
+            raise
+        except (EndtapeError, ValueError, OSError) as error:
+            events = [_failure(worker, claim, account, recording, error, now)]
+    commit_and_plan(worker, claim, loaded, events, now, call)
+
+
+def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording: Recording, now: datetime,
+           alive: Callable[[], None]) -> list[Event]:
+    row = worker.vobiz.get_recording(account, recording.recording_id)
+    if not row.url:
+        raise TryAgain("the provider lists the recording without an address")
+    part = worker.archive.spool_file(recording.recording_id, int(claim.fence))
+    try:
+        failed: CorruptDownload | None = None
+        with worker.archive.writing(part) as file:
+            try:
+                got = worker.vobiz.download(account, row.url, file, deadline_s=SLICE_S, alive=alive, announced=worker.archive.reserve)
+            except CorruptDownload as error:
+                failed, got = error, error.got
+        alive()
+        return _keep(worker, claim, call, recording, row, part, got, failed, now)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: Row, part: Path, got: Download,
+          failed: CorruptDownload | None, now: datetime) -> list[Event]:
+    with part.open("rb") as file:
+        found = media.examine(file)
+    checks = archive.checks(found, got, row.duration_s, worker.settings.max_media_bytes)
+    bad = archive.failed(checks)
+    if bad and (found.container in _NEVER_AUDIO or not _stubborn(recording, got.sha256, now)):
+        reason = str(failed) if failed else f"{bad}: {checks[bad]}"
+        return [Event(id=f"fetch.{claim.fence}", kind=Kind.FETCH_FAILED, call_uuid=call.call_uuid, recording_id=recording.recording_id,
+                      reason=reason, check=bad, sha256=got.sha256, bytes=got.bytes)]
+    started = row.started_at or recording.provider_started_at
+    ended, duration_s = row.ended_at or recording.ended_at, row.duration_s or recording.duration_s
+    key = archive.key(call.account, recording.recording_id, started_at=started, ended_at=ended, duration_s=duration_s,
+                      added_at=row.added_at or recording.added_at, extension=found.extension)
+    worker.archive.publish(part, key, got.sha256)
+    listed = Event(id=f"listed.end.{recording.recording_id}", kind=Kind.RECORDING_LISTED, call_uuid=call.call_uuid, at=now,
+                   recording_id=recording.recording_id, url=row.url, started_at=row.started_at, ended_at=row.ended_at,
+                   added_at=row.added_at, duration_s=row.duration_s, format=row.format,
+                   from_number=row.from_number, to_number=row.to_number)
+    after = fold(call.account, call.call_uuid, [*call.events, listed])
+    whole = after.recordings[recording.recording_id]
+    receipt = archive.receipt(
+        account=call.account, call_uuid=call.call_uuid, recording_id=recording.recording_id, from_number=after.from_number,
+        to_number=after.to_number, direction=after.direction, labels=after.labels, started_at=started or whole.started_at,
+        ended_at=ended, provider_url=row.url, provider_duration_s=row.duration_s, provider_format=row.format, media=found,
+        sha256=got.sha256, checks=checks, stop=stop_view(lifecycle.judge(after, whole, worker.settings.policy, now)),
+        attempts=len(recording.failures) + 1, fetched_at=now,
+        events=[{"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed} for e in after.events
+                if e.recording_id in {None, recording.recording_id}])
+    worker.archive.publish_receipt(key, receipt)
+    done = Event(id=f"archived.{recording.recording_id}", kind=Kind.MEDIA_ARCHIVED, call_uuid=call.call_uuid,
+                 recording_id=recording.recording_id, archive_key=key, sha256=got.sha256, bytes=got.bytes, format=found.extension,
+                 check=bad, reason=f"archived although {bad} failed: {checks[bad]}" if bad else None)
+    return [listed, done]
+
+
+def _stubborn(recording: Recording, sha256: str, now: datetime) -> bool:
+    """The same bytes came often enough over a long enough time that this is all the provider has."""
+    same = [f.at for f in recording.failures if f.sha256 == sha256 and f.at]
+    return len(same) + 1 >= policy.STUBBORN_TRIES and now - min(same, default=now) >= policy.STUBBORN_SPAN
+
+
+def _failure(worker: Worker, claim: Claim, account: Account, recording: Recording, error: Exception, now: datetime) -> Event:
+    retry_at = None
+    if isinstance(error, Refused):
+        # A refusal by the API is about us, one by the media host about this recording alone.
+        works = worker.vobiz.credentials_work(account)
+        if works is not True and worker.ledger.halt(account.auth_id):
+            worker.alert("account_halted", account=account.auth_id, error=str(error))
+        worker.alert("media_refused", account=account.auth_id, recording_id=recording.recording_id, error=str(error))
+    if isinstance(error, RedirectRefused):
+        worker.alert("redirect_refused", host=error.host, recording_id=recording.recording_id)
+    if isinstance(error, TryAgain) and error.after_s:
+        retry_at = now + timedelta(seconds=min(error.after_s, 3600))
+    ended = recording.ended_at or recording.over_at
+    if ended and now - ended > policy.FETCH_ALERT:
+        worker.alert("fetch_overdue", recording_id=recording.recording_id, error=str(error))
+    return Event(id=f"fetch.{claim.fence}", kind=Kind.FETCH_FAILED, call_uuid=claim.obligation.call_uuid,
+                 recording_id=recording.recording_id, reason=f"{type(error).__name__}: {error}"[:300], retry_at=retry_at,
+                 check=error.check if isinstance(error, CorruptMedia) else None)
+

@@ -1,0 +1,47 @@
+"""Celery's names for the work. A message only says what to look at; the ledger knows whether it is still to be done."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import structlog
+from celery import shared_task
+
+from worker import fetch, reconcile
+from worker.app import process
+from worker.errors import LedgerUnavailable
+from worker.ledger import Claim
+from worker.recording import Duty, Obligation
+
+log = structlog.get_logger()
+_DEEDS = {Duty.STOP: reconcile.stops, Duty.LOOK: reconcile.look, Duty.FETCH: fetch.fetches}
+
+
+@shared_task(name="reconcile")
+def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
+    """Does one step for each claim of one duty."""
+    held = [Claim(obligation=Obligation.parse(text), fence=fence) for text, fence in claims]
+    try:
+        _DEEDS[Duty(duty)](process().current(), held)
+    except LedgerUnavailable as error:
+        # Nothing is lost: the leases run out and the clock hands the obligations out again.
+        log.warning("redis does not answer", error=str(error), claims=len(held))
+
+
+@shared_task(name="beat")
+def beat(queue: str) -> None:
+    """Proves by work done that somebody works off this queue."""
+    try:
+        process().ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
+    except LedgerUnavailable as error:
+        log.warning("redis does not answer", error=str(error))
+
+
+def route(duty: Duty) -> str:
+    return "stops" if duty is Duty.STOP else "fetches"
+
+
+def message(duty: Duty, claims: list[Claim]) -> list[Any]:
+    return [duty.value, [[str(c.obligation), c.fence] for c in claims]]
