@@ -1,1 +1,1 @@
-"""A stand-in for the provider. It imports nothing from `worker` or `webhooks`, so it can catch them being wrong."""
+"""A stand-in for the Vobiz voice provider: its REST API, its media host, its callbacks and its bad days."""
