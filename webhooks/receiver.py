@@ -115,6 +115,7 @@ class Receiver:
 
 def blueprint(receiver: Receiver) -> Blueprint:
     door = Blueprint("receiver", __name__)
-    for rule in ("/vobiz/<auth_id>/<token>", "/vobiz/<auth_id>/<token>/", "/vobiz/<auth_id>/<token>/<path:rest>"):
-        door.add_url_rule(rule, endpoint=f"receive{len(rule)}", view_func=receiver.receive, methods=["GET", "POST"], defaults=None if "rest" in rule else {"rest": ""})
+    methods = ["GET", "POST"]
+    door.add_url_rule("/vobiz/<auth_id>/<token>/", "door", receiver.receive, methods=methods, defaults={"rest": ""}, strict_slashes=False)
+    door.add_url_rule("/vobiz/<auth_id>/<token>/<path:rest>", "below", receiver.receive, methods=methods)
     return door

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_ready
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from worker import logs
 from worker.archive import Archive
@@ -30,16 +30,18 @@ SLOTS = {"stops": 4, "fetches": 6}
 
 def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
     """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the broker."""
+    if broker_url.startswith("unix://"):
+        broker_url = "redis+socket://" + broker_url.removeprefix("unix://")     # as Celery spells it
     app = Celery("endtape", broker=broker_url, include=["worker.tasks"])
     transport: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": "{endtape}:broker:"}
     if publisher:
         transport |= {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0, "interval_start": 0,
                       "interval_step": 0, "interval_max": 0}
     else:
-        transport |= {"socket_timeout": 10, "socket_connect_timeout": 3, "socket_keepalive": not broker_url.startswith("unix"),
+        transport |= {"socket_timeout": 10, "socket_connect_timeout": 3, "socket_keepalive": not broker_url.startswith("redis+socket"),
                       "health_check_interval": 10, "unacked_restore_interval": 5, "unacked_mutex_expire": 30}
     app.conf.update(
-        task_ignore_result=True, task_acks_late=False, worker_prefetch_multiplier=1, task_queues=[Queue(q) for q in QUEUES],
+        task_ignore_result=True, task_acks_late=False, worker_prefetch_multiplier=1, task_queues=[Queue(q, Exchange(q), routing_key=q) for q in QUEUES],
         task_create_missing_queues=False, task_serializer="json", accept_content=["json"], enable_utc=True,
         broker_connection_retry_on_startup=True, broker_connection_max_retries=None, broker_channel_error_retry=True,
         broker_transport_options=transport, worker_send_task_events=False, worker_eta_task_limit=100,

@@ -22,7 +22,7 @@ from worker.errors import EndtapeError
 from worker.ledger import Claim, Ledger, connect
 from worker.recording import Duty
 from worker.settings import Settings
-from worker.tasks import beat, message, reconcile_batch, route
+from worker.tasks import message, route
 
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)      # claimed so early, sent on time
@@ -68,7 +68,7 @@ class Clock:
 
     def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
         try:
-            reconcile_batch.apply_async(args=message(duty, claims), queue=route(duty), app=self.celery)
+            self.celery.send_task("reconcile", args=message(duty, claims), queue=route(duty))
         except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
             log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}", claims=len(claims))
 
@@ -88,7 +88,7 @@ class Clock:
         self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1)}
         for queue in QUEUES:
             try:
-                beat.apply_async(args=[queue], queue=queue, app=self.celery, expires=10)
+                self.celery.send_task("beat", args=[queue], queue=queue, expires=10)
             except Exception as error:      # noqa: BLE001 - as above
                 log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}")
 

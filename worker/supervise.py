@@ -1,0 +1,104 @@
+"""Runs the Procfile's processes for `make run` and `make demo`, and starts again what ends."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+import requests
+
+from worker.errors import EndtapeError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def lines() -> dict[str, list[str]]:
+    """The Procfile's commands by name. The interpreter that runs now stands in for the one that the file names."""
+    found = {}
+    for line in (ROOT / "Procfile").read_text().splitlines():
+        name, _, command = line.partition(":")
+        words = shlex.split(command)
+        program = Path(sys.executable).parent / Path(words[0]).name
+        found[name.strip()] = [str(program), *words[1:]]
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Supervisor:
+    """Starts one process for each line, in its own process group; `stop` ends them all."""
+
+    def __init__(self, env: dict[str, str], log: Path, commands: dict[str, list[str]] | None = None) -> None:
+        self.env = {**os.environ, **env}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log.open("ab")
+        self.commands = commands or lines()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _start(self, name: str) -> None:
+        self.processes[name] = subprocess.Popen(self.commands[name], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
+                                                stdout=self._log, stderr=self._log, start_new_session=True)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.5):
+            for name, process in list(self.processes.items()):
+                if process.poll() is not None and not self._stopping.is_set():
+                    self._start(name)
+
+    def wait_ready(self, base_url: str, *, within_s: float = 30) -> None:
+        """Returns when `/readyz` says so. Raises EndtapeError with what is missing."""
+        deadline, last = time.monotonic() + within_s, "no answer"
+        with requests.Session() as session:
+            session.trust_env = False
+            while time.monotonic() < deadline:
+                try:
+                    answer = session.get(f"{base_url}/readyz", timeout=2)
+                    last = answer.text.strip()
+                    if answer.status_code == 200:
+                        return
+                except requests.RequestException:
+                    last = "the web process does not answer"
+                time.sleep(0.1)
+        raise EndtapeError(f"not ready after {within_s:.0f} s: {last}; see {self._log.name}")
+
+    def kill(self, name: str) -> None:
+        """Kills a process and its children at once, as a crash would; the supervisor starts it again."""
+        os.killpg(self.processes[name].pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + 12
+        for process in self.processes.values():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        for name in self.commands:
+            self._start(name)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
