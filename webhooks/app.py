@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import structlog
@@ -31,10 +32,8 @@ class Current:
     def __call__(self) -> Settings:
         if time.monotonic() - self._looked_at > RELOAD_CHECK_S:
             self._looked_at = time.monotonic()
-            try:
+            with contextlib.suppress(LedgerUnavailable):     # the request itself finds out
                 self._follow(self._ledger.generation())
-            except LedgerUnavailable:
-                pass     # the request itself finds out
         return self._settings
 
     def _follow(self, generation: int) -> None:
@@ -42,7 +41,7 @@ class Current:
             try:
                 self._settings = Settings.from_env()
             except SettingsError as error:
-                log.error("the new settings are broken; the old ones stay", problems=error.problems)
+                log.warning("the new settings are broken; the old ones stay", problems=error.problems)
         self._generation = generation
 
 

@@ -68,7 +68,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     rule, terms = rules.choose(call)
     until = now + horizon
     owed = {r.recording_id: _owed(call, r, rule, terms) for r in call.recordings.values()}
-    sends, unnamed = _sends(call, terms, owed, until)
+    sends, unnamed = _sends(call, terms, owed, now, until)
     conclusions = [*_unknowns(call, terms, owed, unnamed, now), *_give_ups(call, now)]
     sent = {i for s in sends for i in s.recording_ids}
     waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
@@ -215,7 +215,7 @@ def _promises(recording: Recording) -> int:
     return sum(a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for a in recording.attempts)
 
 
-def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], until: datetime) -> tuple[list[Send], list[str]]:
+def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], now: datetime, until: datetime) -> tuple[list[Send], list[str]]:
     """The requests owed by `until`, and the recordings that are due but cannot be named."""
     due: list[tuple[datetime, Recording]] = []
     for recording in call.recordings.values():
@@ -224,8 +224,11 @@ def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], until: datet
             due.append((at, recording))
     if not due:
         return [], []
+    # What is due a moment later waits for its own moment: together they would end the later one too early.
+    moment = max(now, min(at for at, _ in due))
+    due = [(at, r) for at, r in due if at <= moment]
     running = [r for r in call.recordings.values() if not r.over_at and not r.trunk]
-    all_due = all(_is_due(owed[r.recording_id], until) for r in running)
+    all_due = all(_is_due(owed[r.recording_id], moment) for r in running)
     wide = [(at, r) for at, r in due if all_due and _named_tries(r) != 1]
     named = [(at, r) for at, r in due if (at, r) not in wide]
     sends = [Send(at=at, recording_ids=(r.recording_id,), url=r.url) for at, r in named if r.url]

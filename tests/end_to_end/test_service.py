@@ -1,0 +1,188 @@
+"""Every process, Redis and the emulator for real: what the contract promises about one recording's life."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+TWO_SECONDS, KEEPS, OBSERVED, OTHER = "918020000001", "918030000001", "918040000001", "918065550101"
+
+
+def start(service, to, **how):
+    call = service.provider.call(to_number=to)
+    return call.call_uuid, service.provider.record(call.call_uuid, **how).recording_id
+
+
+def until_known(service, *recording_ids):
+    for recording_id in recording_ids:
+        service.reach(recording_id, "recording")
+
+
+def test_a_deadline_stops_the_recording_and_brings_the_file_home_with_a_receipt(service):
+    call, recording = start(service, TWO_SECONDS)
+    view = service.reach(recording, "archived")
+    assert view["stop"]["state"] == "confirmed"
+    assert view["stop"]["trigger"] == "max_duration"
+    assert "callback" in view["stop"]["evidence"]
+    assert -200 <= view["stop"]["tail_ms"] < 1000
+    assert len(service.stops_sent(call)) == 1
+    audio = (service.archive / view["archive_key"]).read_bytes()
+    assert hashlib.sha256(audio).hexdigest() == view["sha256"]
+    receipt = json.loads((service.archive / view["archive_key"]).with_suffix(".json").read_text())
+    assert receipt["schema"] == "endtape/receipt/1"
+    assert receipt["signature"] is None
+    assert set(receipt["checks"].values()) == {"passed"}
+    assert receipt["media"]["sha256"] == view["sha256"]
+
+
+def test_a_transfer_stops_the_recording_where_the_rule_says_so(service):
+    call, recording = start(service, OTHER, container="wav", channels=2)
+    until_known(service, recording)
+    service.provider.event(call, "DialConnected")
+    view = service.reach(recording, "archived")
+    assert (view["stop"]["state"], view["stop"]["trigger"], view["format"]) == ("confirmed", "dial.connected", "wav")
+
+
+def test_a_transfer_before_the_start_is_known_still_stops_it(service):
+    call = service.provider.call(to_number=OTHER)
+    recording = service.provider.record(call.call_uuid, announce=False)
+    service.provider.event(call.call_uuid, "DialConnected")
+    service.provider.wait_idle(5)
+    service.provider.send(call, "Record", {"RecordingID": recording.recording_id, "RecordUrl": recording.url})
+    assert service.reach(recording.recording_id, "archived")["stop"]["state"] == "confirmed"
+
+
+def test_a_rule_that_keeps_sends_no_stop_and_a_hang_up_needs_none(service):
+    call, recording = start(service, KEEPS)
+    until_known(service, recording)
+    service.provider.event(call, "DialConnected")
+    service.provider.wait_idle(5)
+    service.provider.hangup(call)
+    view = service.reach(recording, "archived")
+    assert (view["stop"]["state"], view["stop"]["trigger"]) == ("none", "hangup")
+    assert service.stops_sent(call) == []
+
+
+def test_observe_decides_and_reports_and_stops_nothing(service):
+    call, recording = start(service, OBSERVED)
+    until_known(service, recording)
+    time.sleep(0.2)
+    assert service.recording(recording)["stop"]["trigger"] == "max_duration"
+    service.reach(recording, "recording")
+    time.sleep(0.4)
+    service.provider.hangup(call)
+    service.reach(recording, "archived")
+    assert service.stops_sent(call) == []
+
+
+def test_one_of_two_recordings_is_named_by_its_url_and_the_other_runs_on(service):
+    call, first = start(service, TWO_SECONDS)
+    until_known(service, first)
+    second = service.provider.record(call, recording_id=None).recording_id
+    service.reach(first, "archived")
+    sent = service.stops_sent(call)
+    assert len(sent) >= 1
+    assert first in json.loads(sent[0]["body"])["URL"]
+    service.reach(second, "archived")
+
+
+def test_a_204_that_stops_nothing_is_never_a_proof(service):
+    call = service.provider.call(to_number=TWO_SECONDS)
+    service.provider.faults.switch_on("deaf-stop", call_uuid=call.call_uuid)
+    recording = service.provider.record(call.call_uuid).recording_id
+    view = service.reach(recording, "stopping")
+    assert view["stop"]["state"] in {"due", "accepted"}
+    service.provider.faults.switch_off("deaf-stop")
+    view = service.reach(recording, "archived")
+    assert view["stop"]["attempts"] >= 2
+    assert view["stop"]["state"] == "confirmed"
+
+
+def test_a_lost_end_callback_is_found_by_asking_the_provider_by_call(service):
+    call = service.provider.call(to_number=TWO_SECONDS)
+    service.provider.faults.switch_on("lost-callbacks", call_uuid=call.call_uuid, event="RecordStop")
+    recording = service.provider.record(call.call_uuid).recording_id
+    view = service.reach(recording, "archived")
+    assert view["stop"]["evidence"] == ["listed"]
+    assert len(service.stops_sent(call.call_uuid)) == 1
+
+
+def test_recordings_become_known_from_the_rest_callback_alone(service):
+    call = service.provider.call(to_number=OTHER)
+    recording = service.provider.record(call.call_uuid, source="rest")
+    service.provider.end(recording.recording_id, "HungUp")
+    assert service.reach(recording.recording_id, "archived")["stop"]["state"] == "none"
+
+
+@pytest.mark.parametrize("fault", ["truncated-media", "html-media", "empty-media", "media-5xx"])
+def test_bad_media_are_tried_again_and_never_archived(service, fault):
+    call = service.provider.call(to_number=OTHER)
+    service.provider.faults.switch_on(fault, call_uuid=call.call_uuid, times=1)
+    recording = service.provider.record(call.call_uuid)
+    until_known(service, recording.recording_id)
+    service.provider.end(recording.recording_id, "FinishedOnKey")
+    view = service.reach(recording.recording_id, "archived")
+    assert view["bytes"] == recording.audio().size
+    assert view["problem"] is None
+
+
+def test_bytes_decide_the_extension(service):
+    call = service.provider.call(to_number=OTHER)
+    service.provider.faults.switch_on("lying-container", call_uuid=call.call_uuid)
+    recording = service.provider.record(call.call_uuid, container="mp3").recording_id
+    until_known(service, recording)
+    service.provider.end(recording, "FinishedOnKey")
+    assert service.reach(recording, "archived")["archive_key"].endswith(".wav")
+
+
+def test_doubled_callbacks_change_nothing(service):
+    call = service.provider.call(to_number=TWO_SECONDS)
+    service.provider.faults.switch_on("doubled-callbacks", call_uuid=call.call_uuid)
+    recording = service.provider.record(call.call_uuid).recording_id
+    service.reach(recording, "archived")
+    timeline = service.get(f"/v1/calls/{call.call_uuid}").json()["timeline"]
+    assert sum(e["event"] == "RecordingFinalized" for e in timeline) == 1
+    assert sum(e["event"] == "MediaArchived" for e in timeline) == 1
+
+
+def post(service, body, path="", **headers):
+    return requests.post(service.callback + path, data=body, headers={"Content-Type": "application/x-www-form-urlencoded", **headers}, timeout=5)
+
+
+def test_the_receiver_gives_the_documented_answers(service):
+    base = service.callback.rsplit("/", 2)[0]
+    assert requests.post(f"{base}/MA_OTHER/test-callback-token-0001", data="a=1", timeout=5).status_code == 404
+    assert requests.post(service.callback + "x", data="a=1", timeout=5).status_code == 404
+    assert post(service, "Event=Hangup&CallUUID=c1").status_code == 403
+    assert post(service, b"\xff\xfe\x00").status_code == 400
+    assert post(service, b"a" * 70_000).status_code == 413
+    assert requests.post(service.callback, data=(b"a" * 1000 for _ in range(200)), timeout=5).status_code == 413
+    assert requests.get(service.base + "/", timeout=5).status_code == 401
+    assert requests.get(service.base + "/v1/recordings", timeout=5).headers["Content-Type"] == "application/problem+json"
+    assert service.get("/healthz").status_code == 200
+    assert b"endtape_stop_lateness_seconds" in service.get("/metrics").content
+
+
+def test_a_fetch_worker_that_is_killed_half_way_loses_nothing(service):
+    made = [start(service, OTHER, container="wav") for _ in range(6)]
+    until_known(service, *(r for _, r in made))
+    for _, recording in made:
+        service.provider.end(recording, "FinishedOnKey")
+    service.processes.kill("fetches")
+    for _, recording in made:
+        view = service.reach(recording, "archived", 40)
+        assert len(list(Path(service.archive).rglob(f"{recording}.wav"))) == 1
+        assert view["problem"] is None
+
+
+def test_redis_killed_and_started_again_loses_no_stop(service):
+    made = [start(service, TWO_SECONDS) for _ in range(5)]
+    until_known(service, *(r for _, r in made))
+    service.redis.kill()
+    service.redis.start()
+    for _, recording in made:
+        assert service.reach(recording, "archived", 40)["stop"]["state"] == "confirmed"
