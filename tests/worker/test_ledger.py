@@ -1,0 +1,134 @@
+"""The ledger on a real Redis: once, fenced, and never without its duty."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from worker.errors import StaleLease
+from worker.ledger import Commit, Recorded
+from worker.recording import Duty, Event, Kind, Obligation
+
+FREE = {Duty.STOP: 1000, Duty.LOOK: 10, Duty.FETCH: 10}
+STOP = Obligation(duty=Duty.STOP, account="MA_1", call_uuid="c")
+
+
+def started(event_id="e1", call="c", recording="r"):
+    return Event(id=event_id, kind=Kind.RECORDING_STARTED, call_uuid=call, signed=True, recording_id=recording,
+                 url=f"https://media.vobiz.ai/v1/Account/MA_1/Recording/{recording}.mp3", format="mp3", to_number="91")
+
+
+def claim(ledger, free=FREE):
+    return ledger.claim(lead=timedelta(0), batch=100, free=free).claims
+
+
+def expire(ledger, *obligations):
+    for o in obligations:
+        ledger.redis.zadd(ledger.key("leases", o.duty), {str(o): 1})
+        ledger.redis.zadd(ledger.key("due"), {str(o): 1})
+
+
+def test_an_event_is_recorded_once_and_read_back_whole(ledger):
+    assert ledger.record("MA_1", started())[0] is Recorded.NEW
+    assert ledger.record("MA_1", started())[0] is Recorded.REPEAT
+    (event,) = ledger.events("MA_1", "c")
+    assert (event.url, event.format, event.signed, event.recording_id) == (started().url, "mp3", True, "r")
+    assert ledger.call_of("MA_1", "r") == "c"
+
+
+def test_twenty_copies_at_once_have_one_effect(ledger):
+    answers = []
+    crew = [threading.Thread(target=lambda: answers.append(ledger.record("MA_1", started())[0])) for _ in range(20)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    assert sorted(answers).count(Recorded.NEW) == 1
+
+
+def test_a_nonce_with_another_body_is_refused_and_with_the_same_is_a_repeat(ledger):
+    assert ledger.record("MA_1", started(), nonce="n", body_digest="a")[0] is Recorded.NEW
+    assert ledger.record("MA_1", started(), nonce="n", body_digest="a")[0] is Recorded.REPEAT
+    assert ledger.record("MA_1", started("e2"), nonce="n", body_digest="b")[0] is Recorded.NONCE_REUSED
+    assert len(ledger.events("MA_1", "c")) == 1
+
+
+def test_what_is_claimed_stays_in_the_set_and_comes_back_when_the_lease_runs_out(ledger):
+    ledger.record("MA_1", started())
+    (first,) = claim(ledger)
+    assert claim(ledger) == ()
+    assert ledger.outstanding() == 1
+    expire(ledger, STOP)
+    (second,) = claim(ledger)
+    assert second.fence != first.fence
+
+
+def test_a_worker_that_slept_through_its_lease_cannot_record_an_outcome(ledger):
+    ledger.record("MA_1", started())
+    (old,) = claim(ledger)
+    expire(ledger, STOP)
+    outcome = Event(id="late", kind=Kind.STOP_ACCEPTED, call_uuid="c", recording_id="r")
+    assert ledger.commit([Commit(claim=old, events=[outcome])]) == [None]
+    (new,) = claim(ledger)
+    assert ledger.commit([Commit(claim=old, events=[outcome])]) == [None]
+    with pytest.raises(StaleLease):
+        ledger.renew(old)
+    assert ledger.commit([Commit(claim=new, events=[outcome])]) == [frozenset({"late"})]
+
+
+def test_an_event_that_comes_while_the_call_is_held_makes_it_due_at_the_commit(ledger):
+    ledger.record("MA_1", started())
+    (held,) = claim(ledger)
+    _, (loaded,) = ledger.load([held])
+    ledger.record("MA_1", started("e2", recording="r2"))
+    ledger.commit([Commit(claim=held, seen=loaded.size, dues=((STOP, None),))])
+    assert len(claim(ledger)) == 1
+
+
+def test_without_a_free_slot_nothing_is_claimed_and_stops_are_not_held_back(ledger):
+    ledger.record("MA_1", started())
+    fetch = Obligation(duty=Duty.FETCH, account="MA_1", call_uuid="c", recording_id="r")
+    ledger.redis.zadd(ledger.key("due"), {str(fetch): 0})
+    found = claim(ledger, {Duty.STOP: 10, Duty.FETCH: 0})
+    assert [c.obligation for c in found] == [STOP]
+    assert ledger.outstanding() == 2
+
+
+def test_a_second_call_in_a_room_joins_both(ledger):
+    enter = {"kind": Kind.CONFERENCE_ENTERED, "room": "room1"}
+    ledger.record("MA_1", Event(id="a", call_uuid="c1", member="1", first=True, **enter))
+    assert [e.kind for e in ledger.events("MA_1", "c1")] == [Kind.CONFERENCE_ENTERED]
+    ledger.record("MA_1", Event(id="b", call_uuid="c2", member="2", first=False, **enter))
+    for call in ("c1", "c2"):
+        assert Kind.CONFERENCE_JOINED in {e.kind for e in ledger.events("MA_1", call)}
+
+
+def test_an_exit_that_is_reported_first_keeps_its_member_out(ledger):
+    ledger.record("MA_1", Event(id="x", kind=Kind.CONFERENCE_LEFT, call_uuid="c1", room="room1", member="1"))
+    ledger.record("MA_1", Event(id="a", kind=Kind.CONFERENCE_ENTERED, call_uuid="c1", room="room1", member="1", first=True))
+    ledger.record("MA_1", Event(id="b", kind=Kind.CONFERENCE_ENTERED, call_uuid="c2", room="room1", member="2", first=True))
+    assert Kind.CONFERENCE_JOINED not in {e.kind for e in ledger.events("MA_1", "c2")}
+
+
+def test_the_rate_holds_and_is_halved_by_a_429(ledger):
+    granted = sum(ledger.take("stop", "MA_1", 1, 20)[0] for _ in range(50))
+    assert 5 <= granted <= 8
+    ledger.slow_down("stop", "MA_1", 20)
+    assert ledger.take("stop", "MA_1", 1, 20)[1] > timedelta(milliseconds=50)
+
+
+def test_pages_are_stable_while_new_recordings_arrive(ledger):
+    for i in range(5):
+        ledger.record("MA_1", started(f"e{i}", f"c{i}", f"r{i}"))
+    before = [s[2] for s in ledger.recent(["MA_1"])]
+    third = next(s for s in ledger.recent(["MA_1"]) if s[2] == before[2])
+    ledger.record("MA_1", started("new", "cn", "rn"))
+    assert [s[2] for s in ledger.recent(["MA_1"], before=third)] == before[3:]
+
+
+def test_a_waiting_stop_costs_at_most_one_kib(ledger):
+    before = ledger.redis.info("memory")["used_memory"]
+    for i in range(2000):
+        call = f"{i:08d}-2f5d-4a7f-9d5c-6f1e2b3a4c01"
+        ledger.record("MA_7QK2XWPD", started(f"{i:016x}", call, f"{i:08d}-6b7e-4c31-8f2d-9a5b3c7e1d02"), nonce=f"{i:020d}", body_digest="0123456789abcdef")
+    assert (ledger.redis.info("memory")["used_memory"] - before) / 2000 <= 1024

@@ -1,0 +1,187 @@
+"""The pure lifecycle: tables of cases, and the law that order, repetition and crashes change nothing."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker import lifecycle
+from worker.fold import fold
+from worker.policy import Action, Mode, Policy, Terms
+from worker.recording import Event, Kind, Phase, StopState
+
+T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
+STOPS = Policy(defaults=Terms(max_duration=timedelta(seconds=60), on={"transfer": Action.STOP}))
+URL = "https://media.vobiz.ai/v1/Account/MA_1/Recording/{}.mp3"
+
+
+def at(seconds):
+    return T0 + timedelta(seconds=seconds)
+
+
+def event(kind, seconds, recording=None, **facts):
+    return Event(id=f"{kind.value}.{recording}.{facts.get('reason', '')}.{facts.get('requested_at', '')}", kind=kind, call_uuid="c",
+                 at=at(seconds), signed=facts.pop("signed", True), recording_id=recording, **facts)
+
+
+def started(seconds, recording="r", **facts):
+    return event(Kind.RECORDING_STARTED, seconds, recording, url=URL.format(recording), **facts)
+
+
+def ended(seconds, recording="r", end=None, **facts):
+    return event(Kind.RECORDING_FINALIZED, seconds, recording, ended_at=at(seconds if end is None else end), duration_s=5.0, **facts)
+
+
+def accepted(seconds, recording="r", trigger="max_duration", due=60, **facts):
+    return event(Kind.STOP_ACCEPTED, seconds, recording, requested_at=at(seconds), due_at=at(due), trigger=trigger, rule="defaults", **facts)
+
+
+def looked(seconds):
+    return event(Kind.LOOKED, seconds, reason=str(seconds))
+
+
+def plan(events, seconds, rules=STOPS):
+    return lifecycle.plan(fold("MA_1", "c", events), rules, at(seconds))
+
+
+def judge(events, seconds, recording="r", rules=STOPS):
+    call = fold("MA_1", "c", events)
+    return lifecycle.judge(call, call.recordings[recording], rules, at(seconds))
+
+
+def test_a_running_recording_waits_for_its_deadline():
+    found = plan([started(0)], 1)
+    assert (found.sends, found.stop_at) == ((), at(60))
+
+
+def test_at_the_deadline_the_stop_is_call_wide_when_nothing_else_runs():
+    assert plan([started(0)], 60).sends == (lifecycle.Send(at=at(60), recording_ids=("r",), url=None),)
+
+
+def test_a_stop_names_the_recording_by_its_url_while_another_runs():
+    (send,) = plan([started(0), started(30, "other")], 60).sends
+    assert (send.recording_ids, send.url) == (("r",), URL.format("r"))
+
+
+def test_what_cannot_be_named_is_not_touched_and_becomes_unknown():
+    nameless = replace(started(0), url=None)
+    found = plan([nameless, started(30, "other")], 60)
+    assert found.sends == ()
+    assert [(e.kind, e.recording_id) for e in found.conclusions] == [(Kind.STOP_UNKNOWN, "r")]
+
+
+def test_after_two_stops_by_url_without_proof_the_call_wide_stop_is_used():
+    events = [started(0), accepted(60, named=True), looked(70)]
+    assert plan(events, 70).sends[0].url == URL.format("r")
+    events += [accepted(70, named=True), looked(80)]
+    assert plan(events, 80).sends[0].url is None
+
+
+@pytest.mark.parametrize(("known", "begun", "covered"), [(0, None, True), (14, None, True), (16, None, False), (40, 5, True), (40, 12, False)])
+def test_a_trigger_ends_what_began_before_it_and_what_is_reported_within_five_seconds(known, begun, covered):
+    facts = {"started_at": at(begun)} if begun is not None else {}
+    events = [started(known, **facts), event(Kind.DIAL_CONNECTED, 10)]
+    assert (judge(events, 41).due_at == at(10)) is covered
+
+
+def test_a_trigger_without_a_key_keeps():
+    assert judge([started(0), event(Kind.CALL_REDIRECTED, 5)], 6).due_at == at(60)
+
+
+def test_a_204_alone_is_only_accepted():
+    assert judge([started(0), accepted(60)], 61).state is StopState.ACCEPTED
+
+
+def test_without_proof_the_look_goes_first_and_then_the_stop_is_sent_again():
+    events = [started(0), accepted(60)]
+    assert plan(events, 61).look_at == at(70)
+    assert plan(events, 61).stop_at == at(71)
+    assert plan([*events, looked(70)], 70).sends
+
+
+def test_after_all_tries_it_is_unknown_and_repeated_every_minute_until_a_proof_comes():
+    events = [started(0)]
+    for i in range(4):
+        events += [accepted(60 + 10 * i), looked(70 + 10 * i)]
+    (verdict,) = plan(events, 100).conclusions
+    events.append(replace(verdict, at=at(100)))
+    assert judge(events, 100).state is StopState.UNKNOWN
+    assert plan(events, 101).stop_at == at(150)
+    assert judge([*events, ended(130)], 131).state is StopState.CONFIRMED
+
+
+def test_errors_are_tried_again_soon_and_not_counted():
+    events = [started(0), event(Kind.STOP_ERRED, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration")]
+    assert at(60) < plan(events, 60).stop_at <= at(61)
+    assert judge(events, 61).state is StopState.DUE
+
+
+def test_ended_two_seconds_before_the_request_is_already_over():
+    assert judge([started(0), accepted(60), ended(61, end=57.9)], 62).state is StopState.ALREADY_OVER
+    assert judge([started(0), accepted(60), ended(61, end=58.1)], 62).state is StopState.CONFIRMED
+
+
+def test_the_tail_is_the_providers_end_minus_the_instant_it_was_due():
+    assert judge([started(0), accepted(60.5), ended(62, end=60.75)], 63).tail_ms == 750
+
+
+def test_a_recording_that_ended_with_its_call_needed_no_stop():
+    stop = judge([started(0), event(Kind.CALL_ENDED, 20), ended(21, end=20)], 22)
+    assert (stop.state, stop.trigger, stop.tail_ms) == (StopState.NONE, "hangup", None)
+
+
+def test_an_unsigned_end_proves_nothing_and_makes_us_look():
+    events = [started(0), ended(10, signed=False)]
+    assert judge(events, 11).evidence == ()
+    assert plan(events, 11).look_at == at(10)
+
+
+def test_a_404_proves_the_end_only_for_a_call_that_the_provider_reported():
+    gone = event(Kind.CALL_FOUND_OVER, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration")
+    assert judge([started(0), gone], 61).evidence == ("call_over",)
+    assert judge([started(0, signed=False), gone], 61).evidence == ()
+
+
+def test_event_record_is_never_an_end():
+    call = fold("MA_1", "c", [replace(started(0), ended_at=at(5), duration_s=5.0)])
+    assert call.recordings["r"].over_at is None
+
+
+def test_observe_sends_nothing_but_obeys_an_order():
+    rules = Policy(defaults=Terms(mode=Mode.OBSERVE, max_duration=timedelta(seconds=1)))
+    assert plan([started(0)], 10, rules).sends == ()
+    assert plan([started(0), event(Kind.STOP_ORDERED, 9)], 10, rules).sends
+
+
+def test_a_refused_stop_is_failed_and_nothing_more_is_sent():
+    events = [started(0), event(Kind.STOP_SET_ASIDE, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration")]
+    assert judge(events, 61).state is StopState.FAILED
+    assert plan(events, 600).sends == ()
+    assert plan(events, 61).look_at is not None
+
+
+STORY = [started(0), event(Kind.CALL_SEEN, 0, from_number="91", to_number="92"), event(Kind.DIAL_CONNECTED, 3), accepted(3, trigger="dial.connected", due=3),
+         event(Kind.CALL_ENDED, 8), ended(9, end=8), event(Kind.MEDIA_ARCHIVED, 12, "r", archive_key="k")]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=6))
+def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(order, again):
+    unique = list({e.id: e for e in [*order, *again]}.values())
+    call = fold("MA_1", "c", unique)
+    same = fold("MA_1", "c", STORY)
+    assert call == same
+    stop = lifecycle.judge(call, call.recordings["r"], STOPS, at(20))
+    assert (lifecycle.phase(call.recordings["r"], stop), stop.state) == (Phase.ARCHIVED, StopState.CONFIRMED)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sets(st.sampled_from(range(len(STORY)))), st.integers(0, 4000))
+def test_whatever_is_lost_an_open_recording_never_loses_its_duty(kept, seconds):
+    call = fold("MA_1", "c", [STORY[i] for i in sorted(kept)])
+    found = lifecycle.plan(call, STOPS, at(seconds))
+    for recording in call.recordings.values():
+        owed = [found.stop_at, found.look_at, found.fetch_at[recording.recording_id], *[s.at for s in found.sends]]
+        assert recording.archived or any(owed)
