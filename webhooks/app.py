@@ -80,7 +80,8 @@ def main() -> None:
         raise SystemExit("\n".join(error.problems)) from None
     Granian(
         "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
-        blocking_threads=32, backlog=2048, log_access=False, respawn_failed_workers=True,
+        # A thread waits for each body that is on its way, so there are more of them than an ill-behaved sender has connections.
+        blocking_threads=640, backlog=2048, log_access=False, respawn_failed_workers=True,
         http1_settings=HTTP1Settings(header_read_timeout=5000),
     ).serve()
 
