@@ -1,0 +1,40 @@
+"""Settings: all that is wrong at once, secrets never shown."""
+
+import pytest
+
+from worker.errors import SettingsError
+from worker.settings import Settings
+
+GOOD = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "new-token,old-token", "REDIS_URL": "redis://127.0.0.1:1",
+        "ENDTAPE_CALLBACK_TOKEN": "a" * 16, "ENDTAPE_API_KEY": "b" * 16}
+
+
+def test_good_settings_have_the_documented_defaults(tmp_path):
+    found = Settings.from_env(GOOD, folder=tmp_path)
+    assert (found.port, found.host, found.public_url) == (8000, "127.0.0.1", "http://127.0.0.1:8000")
+    assert found.accounts["MA_1"].tokens == ("new-token", "old-token")
+    assert found.policy.defaults.mode == "observe"
+    assert "token" not in repr(found).replace("callback_token", "")
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("PORT", "x"), ("PORT", "70000"), ("VOBIZ_API_URL", "ftp://x"), ("ENDTAPE_CALLBACK_TOKEN", "short"), ("ENDTAPE_API_KEY", "short"),
+    ("ENDTAPE_ARCHIVE", "s3://bucket/x"), ("ENDTAPE_SIGNATURES", "maybe"), ("ENDTAPE_HISTORY", "soon"), ("ENDTAPE_RECONCILE_S", "0"),
+    ("ENDTAPE_STOP_RATE", "nan"), ("ENDTAPE_CONFIG", "missing.toml"), ("VOBIZ_AUTH_ID", "../x"), ("ENDTAPE_LOG", "xml"), ("ENDTAPE_TYPO", "1")])
+def test_a_wrong_value_is_named_with_the_way_out(tmp_path, name, value):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**GOOD, name: value}, folder=tmp_path)
+    assert any(problem.startswith(name) for problem in caught.value.problems)
+
+
+def test_everything_wrong_is_reported_at_once_and_no_secret_is_shown(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"PORT": "x", "ENDTAPE_API_KEY": "hunter2"}, folder=tmp_path)
+    assert len(caught.value.problems) >= 5
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_env_file_is_read_and_the_environment_wins(tmp_path):
+    (tmp_path / ".env").write_text("PORT=9000\nHOST=0.0.0.0\n")
+    found = Settings.from_env({**GOOD, "PORT": "9001"}, folder=tmp_path)
+    assert (found.port, found.host) == (9001, "0.0.0.0")
