@@ -6,7 +6,6 @@ The answer says what the sender should do next: 200 nothing, 503 send it again, 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import time
 from collections.abc import Callable
@@ -17,23 +16,13 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from webhooks import callbacks, signature
-from worker.errors import LedgerUnavailable
+from worker.errors import REMEDIES, LedgerUnavailable
 from worker.ledger import Ledger, Recorded
 from worker.settings import Settings
 from worker.vobiz import Account
 
 log = structlog.get_logger()
 MAX_BODY = 64 * 1024
-_REMEDY = {
-    "missing": "the provider sent no signature: ask it to sign, or set ENDTAPE_SIGNATURES=optional",
-    "no_nonce": "a signature without nonce is never valid",
-    "wrong": "check the account's token and that ENDTAPE_PUBLIC_URL is the address that the provider calls",
-    "nonce": "somebody reuses a signature for another body",
-    "other_call": "this URL belongs to another call",
-    "unreadable": "see the error",
-    "too_large": "callbacks are below 64 KiB",
-    "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
-}
 _EMPTY = "<Response></Response>"
 
 
@@ -67,9 +56,8 @@ class Receiver:
             return self._refuse(403, error.reason, auth_id)
         if event is not None:
             event = replace(event, signed=verified.signed)
-        digest = hashlib.sha256(body + b"\0" + request.query_string).hexdigest()[:16]
         try:
-            status, _ = self.ledger.record(auth_id, event, nonce=verified.nonce or "", body_digest=digest)
+            status, _ = self.ledger.record(auth_id, event, nonces=verified.nonces, body=body + b"\0" + request.query_string)
         except LedgerUnavailable as error:
             log.warning("redis does not answer; the provider is asked to send again", error=str(error))
             return Response("try again\n", 503, {"Retry-After": "2"}, mimetype="text/plain")
@@ -106,9 +94,9 @@ class Receiver:
         now = time.monotonic()
         if now - self._said.get(reason, -60) >= 60:     # at most once a minute for each reason
             self._said[reason] = now
-            log.warning("callback refused", reason=reason, remedy=_REMEDY[reason], account=account, **facts)
+            log.warning("callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts)
         with contextlib.suppress(LedgerUnavailable):     # a count is not worth an answer
-            self.ledger.count({f"refused_total|{reason}": 1})
+            self.ledger.count_refusal(reason)
         return Response(f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain")
 
 

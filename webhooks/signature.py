@@ -26,7 +26,7 @@ class SignatureRejected(Exception):
 class Verified:
     signed: bool
     scheme: str | None = None
-    nonce: str | None = None
+    nonces: tuple[str, ...] = ()     # of every signature that verified: each could be used again by itself
 
 
 def base_url(public_url: str, raw_path: str) -> str:
@@ -43,7 +43,8 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
     """
     lower = {name.lower(): value for name, value in headers.items()}
     presented = False
-    found: Verified | None = None
+    schemes: list[str] = []
+    nonces: list[str] = []
     nonce_missing = False
     for version, dot in (("v3", "."), ("v2", "")):
         nonce = lower.get(f"x-vobiz-signature-{version}-nonce", "").strip()
@@ -57,10 +58,11 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
                 continue
             for scheme, base, message in _messages(base_url, dot, nonce, form):
                 for secret in secrets:
-                    if _matches(value, secret, base + message) and found is None:
-                        found = Verified(signed=True, scheme=f"{prefix}{version}{scheme}", nonce=nonce)
-    if found:
-        return found
+                    if _matches(value, secret, base + message):
+                        schemes.append(f"{prefix}{version}{scheme}")
+                        nonces.append(nonce)
+    if schemes:
+        return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
         raise SignatureRejected("no_nonce" if nonce_missing else "wrong")
     if required:

@@ -67,15 +67,16 @@ class Process:
     def __init__(self, settings: Settings) -> None:
         self.pid = os.getpid()
         self.ledger = Ledger(connect(settings.redis_url))
+        self.first_start = self.ledger.prepare()
         self.generation = self.ledger.generation()
-        self.crew = ThreadPoolExecutor(max_workers=16)
+        self.crew = ThreadPoolExecutor(max_workers=32)
         self.worker = self._make(settings)
 
     def _make(self, settings: Settings) -> Worker:
         vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
                       max_media_bytes=settings.max_media_bytes)
         return Worker(ledger=self.ledger, vobiz=vobiz, archive=Archive(settings.archive, settings.spool), settings=settings,
-                      crew=self.crew)
+                      crew=self.crew, first_start=self.first_start)
 
     def current(self) -> Worker:
         """The worker with the settings of the last reload; a broken file keeps the old ones, with an alert."""

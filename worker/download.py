@@ -22,7 +22,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from worker.addresses import Address, HostList, Resolve, Unfit, read, vetted
 from worker.deadline import Deadline
-from worker.errors import CorruptMedia, NotReady, Refused, TryAgain, WrongPath
+from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain, WrongPath
 
 CHUNK = 256 * 1024
 MAX_REDIRECTS = 3
@@ -202,7 +202,7 @@ def _expect_media(response: http.client.HTTPResponse, host: str) -> None:
     if status in _NOT_YET:
         raise NotReady(f"{host} does not have the file yet ({status})", status=status)
     if status in (401, 403):
-        raise Refused(f"{host} refuses the file ({status})", status=status)
+        raise MediaRefused(f"{host} refuses the file ({status})", status=status)
     if status != 200:
         raise TryAgain(f"{host} answered {status}", status=status)
     codings = [response.headers.get("Content-Encoding") or "identity"]

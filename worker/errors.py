@@ -4,7 +4,8 @@
     ├── SettingsError      settings or rules are wrong: name the thing, the value, the way out; exit status 2
     ├── TryAgain           nobody's fault that lasts: try again after `after_s` (None: our own back-off)
     │   └── NotReady       the provider does not have it yet
-    ├── Refused            401 or 403: credentials, or one thing that we may not have
+    ├── Refused            401 or 403 of the API: credentials, or one thing that we may not have
+    │   └── MediaRefused   401 or 403 of a media host: concerns that file alone
     ├── WrongPath          a gateway answered, not the application: our path or host is wrong
     ├── CallOver           the application says that there is no such live call
     ├── CorruptMedia       bytes arrived that are not the recording, or not all of it
@@ -49,6 +50,10 @@ class Refused(EndtapeError):
         self.status = status
 
 
+class MediaRefused(Refused):
+    """401 or 403 for a file. It says nothing about the account."""
+
+
 class WrongPath(EndtapeError):
     """A gateway's 404 or an address off the lists: never a proof of anything."""
 
@@ -75,3 +80,16 @@ class StaleLease(EndtapeError):
 
 class LedgerUnavailable(EndtapeError):
     """Redis refused, was silent, or did not take the write."""
+
+
+# Why a callback was turned away, and what to do about it: for the log and for `endtape doctor`.
+REMEDIES = {
+    "missing": "the provider sent no signature: ask it to sign, or set ENDTAPE_SIGNATURES=optional",
+    "no_nonce": "a signature without nonce is never valid",
+    "wrong": "check the account's token and that ENDTAPE_PUBLIC_URL is the address that the provider calls",
+    "nonce": "somebody reuses a signature for another body",
+    "other_call": "this URL belongs to another call",
+    "unreadable": "see the error",
+    "too_large": "callbacks are below 64 KiB",
+    "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
+}

@@ -12,20 +12,22 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from worker import archive, lifecycle, media, policy
-from worker.errors import CorruptMedia, EndtapeError, Refused, StaleLease, TryAgain
+from worker.errors import CorruptMedia, EndtapeError, MediaRefused, Refused, StaleLease, TryAgain
 from worker.fold import fold
-from worker.ledger import Claim, Commit, Loaded
-from worker.reconcile import HALTED_RETRY, Held, Worker, commit_and_plan
+from worker.ledger import Claim, Loaded
+from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
 from worker.recording import Call, Event, Kind, Recording
 from worker.views import stop_view
 from worker.vobiz import Account, CorruptDownload, Download, RedirectRefused, Row
 
 SLICE_S = 300.0
+_DEAD_PART_S = 3600.0     # no attempt lives so long
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
     """Fetches one after the other; the clock hands out one at a time for each free slot."""
+    worker.archive.sweep(older_than_s=_DEAD_PART_S)
     for claim in claims:
         now, (loaded,) = worker.ledger.load([claim])
         if loaded is not None:
@@ -35,19 +37,13 @@ def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
 
 def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     o = claim.obligation
-    account = worker.settings.accounts.get(o.account)
     call = fold(o.account, o.call_uuid, loaded.events)
     recording = call.recordings.get(o.recording_id or "")
-    if account is None or recording is None or recording.archived:
-        worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((o, None),))])
+    later = postponed(worker, claim, now) if recording and not recording.archived else None
+    if recording is None or recording.archived or later:
+        wait_until(worker, claim, loaded, later)
         return
-    if worker.ledger.halted([o.account]):
-        worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((o, now + HALTED_RETRY),))])
-        return
-    granted, wait = worker.ledger.take("api", o.account, 1, worker.settings.api_rate)
-    if not granted:
-        worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((o, now + wait),))])
-        return
+    account = worker.settings.accounts[o.account]
     with Held(worker.ledger, claim) as alive:
         try:
             events = _bring(worker, claim, account, call, recording, now, alive)
@@ -121,12 +117,10 @@ def _stubborn(recording: Recording, sha256: str, now: datetime) -> bool:
 
 def _failure(worker: Worker, claim: Claim, account: Account, recording: Recording, error: Exception, now: datetime) -> Event:
     retry_at = None
-    if isinstance(error, Refused):
-        # A refusal by the API is about us, one by the media host about this recording alone.
-        works = worker.vobiz.credentials_work(account)
-        if works is not True and worker.ledger.halt(account.auth_id):
-            worker.alert("account_halted", account=account.auth_id, error=str(error))
+    if isinstance(error, MediaRefused):
         worker.alert("media_refused", account=account.auth_id, recording_id=recording.recording_id, error=str(error))
+    elif isinstance(error, Refused):
+        is_ours(worker, account, error, recording_id=recording.recording_id)
     if isinstance(error, RedirectRefused):
         worker.alert("redirect_refused", host=error.host, recording_id=recording.recording_id)
     if isinstance(error, TryAgain) and error.after_s:

@@ -4,7 +4,8 @@
     {endtape}:due                  zset   every obligation, by the next instant to look at it (ms)
     {endtape}:leases:DUTY          zset   who is being worked on, until when; {endtape}:fences: the token of each
     {endtape}:recordings:ACCOUNT   hash   recording → call;  {endtape}:recent:ACCOUNT: recordings by first sight (ms)
-    {endtape}:nonces:HOUR          hash   nonce → digest of the body that came with it
+    {endtape}:aliases:ACCOUNT      hash   another leg → its call
+    {endtape}:nonces:HOUR:XX       hash   digest of a nonce → digest of the body that came with it, in many small hashes
     {endtape}:wake                 list   a clock blocks on it
 
 An obligation never leaves `due` before it is done: claiming moves its score to the end of the lease.
@@ -12,30 +13,28 @@ An obligation never leaves `due` before it is done: claiming moves its score to 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import heapq
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from importlib.resources import files
 from typing import Any, Literal
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from worker.codec import SCHEMA, decode, encode, from_ms, to_ms
-from worker.errors import LedgerUnavailable, SettingsError, StaleLease
+from worker.board import PREFIX, Board, connect
+from worker.codec import decode, encode, from_ms, to_ms
+from worker.errors import LedgerUnavailable, StaleLease
 from worker.recording import Duty, Event, Kind, Obligation
 
-PREFIX = "{endtape}:"
+__all__ = ["PREFIX", "Ledger", "connect"]
 LEASE = timedelta(seconds=5)
 REPEAT_AFTER = timedelta(minutes=2)
 _REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
-_OLDEST_REDIS = (6, 2)
-
-
 Sight = tuple[int, str, str]     # first seen (ms), account, recording
 
 
@@ -78,66 +77,43 @@ class Commit:
     keep: timedelta | None = None                     # the call is finished: forget it after this time
 
 
-def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
-    """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url, max_connections=connections, timeout=0.3, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 1.0),
-        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True)
-    return redis.Redis(connection_pool=pool)
-
-
-class Ledger:
+class Ledger(Board):
     """One per process; safe to share between threads, never across a fork."""
-
-    def __init__(self, client: redis.Redis, prefix: str = PREFIX) -> None:
-        self.redis = client
-        self.prefix = prefix
-        source = files("worker") / "lua"
-        self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
-                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens")}
-
-    def key(self, *parts: str) -> str:
-        return self.prefix + ":".join(parts)
 
     def call_key(self, account: str, call_uuid: str) -> str:
         return self.key("call", account, call_uuid)
 
-    def _run(self, name: str, keys: list[str], args: list[Any], client: Any = None) -> Any:
-        try:
-            return self._scripts[name](keys=keys, args=args, client=client)
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-
-    def command(self, *parts: Any) -> Any:
-        """One plain command. Raises LedgerUnavailable."""
-        try:
-            return self.redis.execute_command(*parts)  # type: ignore[no-untyped-call]
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-
     # Recording what is reported -----------------------------------------------------------------------------------
 
-    def record(self, account: str, event: Event | None, *, nonce: str = "", body_digest: str = "") -> tuple[Recorded, datetime]:
-        """Writes one event and makes its call due, or only notes the nonce when `event` is None. Repeats are harmless.
+    def record(self, account: str, event: Event | None, *, nonces: Sequence[str] = (), body: bytes = b"") -> tuple[Recorded, datetime]:
+        """Writes one event and makes its call due, or only notes the nonces when `event` is None. Repeats are harmless.
 
-        Returns what became of it, and the instant by Redis's clock.
+        `body`: what came with the nonces, as it was received. Returns what became of it, and the instant by Redis's clock.
         """
-        hour = int(time.time() // 3600)
         call_uuid = event.call_uuid if event else ""
         recording = event.recording_id or "" if event else ""
         aliases = " ".join(leg for leg in (event.leg, event.b_leg) if leg) if event else ""
         repeat_after = REPEAT_AFTER if event and event.kind in _REPEATABLE else timedelta(0)
+        places, fields = self._nonces(nonces)
         status, now = self._run(
             "record",
             [self.call_key(account, call_uuid), self.key("due"), self.key("leases", Duty.STOP), self.key("recordings", account),
-             self.key("recent", account), self.key("wake"), self.key("nonces", str(hour)), self.key("nonces", str(hour - 1)),
-             self.key("aliases", account)],
+             self.key("recent", account), self.key("wake"), self.key("aliases", account), *places],
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
-             encode(event, account) if event else "", nonce, body_digest, recording, call_uuid,
-             round(repeat_after.total_seconds() * 1000), aliases])
+             encode(event, account) if event else "", _short(body, 8), recording, call_uuid,
+             round(repeat_after.total_seconds() * 1000), aliases, *fields])
         if event and event.room:
             self._move_in_room(account, event)
         return Recorded(status), from_ms(now)
+
+    def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:
+        # Small hashes are packed by Redis: 20 bytes for a nonce instead of 90.
+        hour, places, fields = int(time.time() // 3600), [], []
+        for field in dict.fromkeys(_short(nonce.encode("utf-8", "replace"), 9) for nonce in nonces):
+            bucket = f"{zlib.crc32(field.encode()) % 256:02x}"
+            places += [self.key("nonces", str(hour), bucket), self.key("nonces", str(hour - 1), bucket)]
+            fields.append(field)
+        return places, fields
 
     def _move_in_room(self, account: str, event: Event) -> None:
         # Safe to repeat, and done before the provider gets its answer: if we die between, it sends the event again.
@@ -219,37 +195,35 @@ class Ledger:
                 break
         self.wake()
 
+    def reload(self) -> int:
+        """Tells every process on every machine to read its settings again."""
+        number = int(self.command("INCR", self.key("generation")))
+        self.make_all_due()
+        return number
+
     def wake(self) -> None:
         self.command("RPUSH", self.key("wake"), 1)
 
-    def now(self) -> datetime:
-        seconds, micros = self.command("TIME")
-        return from_ms(int(seconds) * 1000 + int(micros) / 1000)
+    def forget(self, account: str, *, before: datetime) -> int:
+        """Drops what points to calls that are forgotten already: recordings first seen before that instant, and legs."""
+        gone, kept, recordings, recent = 0, 0, self.key("recordings", account), self.key("recent", account)
+        while ids := self.command("ZRANGEBYSCORE", recent, "-inf", to_ms(before), "LIMIT", kept, 500):
+            calls = self.command("HMGET", recordings, *ids)
+            dead = [i for i, alive in zip(ids, self._known(account, calls), strict=True) if not alive]
+            if dead:
+                self.command("HDEL", recordings, *dead)
+                self.command("ZREM", recent, *dead)
+            gone, kept = gone + len(dead), kept + len(ids) - len(dead)
+        for leg, call_uuid in list(self.redis.hscan_iter(self.key("aliases", account), count=500)):
+            if not self._known(account, [call_uuid])[0]:
+                self.command("HDEL", self.key("aliases", account), leg)
+        return gone
 
-    # Limits and credentials ---------------------------------------------------------------------------------------
-
-    def take(self, bucket: str, account: str, wanted: int, rate: float) -> tuple[int, timedelta]:
-        """Asks for request tokens: how many are granted now, and how long until the next."""
-        burst = max(1.0, rate / 4)
-        granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, ""])
-        return int(granted), timedelta(milliseconds=int(wait_ms))
-
-    def slow_down(self, bucket: str, account: str, rate: float) -> None:
-        """The provider said 429: half the rate, recovering over 20 s."""
-        self._run("take_tokens", [self.key("rate", bucket, account)], [0, rate, max(1.0, rate / 4), 20000, "cut"])
-
-    def halt(self, account: str) -> bool:
-        """Our credentials are refused: listings and fetches of the account wait. True when this is news."""
-        return bool(self.command("SET", self.key("halted", account), to_ms(self.now()), "NX"))
-
-    def release(self, account: str) -> bool:
-        """The account works again. True when this is news."""
-        return bool(self.command("DEL", self.key("halted", account)))
-
-    def halted(self, accounts: Iterable[str]) -> set[str]:
-        names = sorted(set(accounts))
-        found = self.command("MGET", *(self.key("halted", a) for a in names)) if names else []
-        return {a for a, since in zip(names, found, strict=True) if since}
+    def _known(self, account: str, calls: Sequence[str | None]) -> list[bool]:
+        with self.pipeline() as pipe:
+            for call_uuid in calls:
+                pipe.exists(self.call_key(account, call_uuid or ""))
+            return [bool(n) for n in pipe.execute()]
 
     # Reading back -------------------------------------------------------------------------------------------------
 
@@ -285,62 +259,6 @@ class Ledger:
                 return
             skip += size
 
-    # The processes about themselves -------------------------------------------------------------------------------
-
-    def prepare(self) -> datetime:
-        """Checks the server and the schema, and returns the instant of our first start ever. Raises SettingsError."""
-        version = str(self.redis.info("server").get("redis_version", "0"))
-        numbers = tuple(int(n) for n in version.split(".")[:2])
-        if numbers < _OLDEST_REDIS:
-            raise SettingsError([f"REDIS_URL: the server is version {version}; Endtape needs Redis 6.2 or newer, or Valkey"])
-        self.command("SET", self.key("schema"), SCHEMA, "NX")
-        schema = int(self.command("GET", self.key("schema")))
-        if schema > SCHEMA + 1:
-            raise SettingsError([f"REDIS_URL: its data has schema {schema}; this release reads up to {SCHEMA + 1}; upgrade Endtape"])
-        self.command("SET", self.key("first_start"), to_ms(self.now()), "NX")
-        return from_ms(int(self.command("GET", self.key("first_start"))))
-
-    def seen(self, role: str, name: str, slots: int = 0) -> None:
-        """Says that a process did its work just now."""
-        self.command("HSET", self.key("seen"), f"{role}|{name}", f"{to_ms(self.now())}|{slots}")
-
-    def alive(self, within: timedelta) -> dict[str, list[int]]:
-        """Roles with a process seen lately, and the slots of each."""
-        since = to_ms(self.now() - within)
-        found: dict[str, list[int]] = {}
-        for field, value in _pairs(self.command("HGETALL", self.key("seen"))).items():
-            at, slots = (int(n) for n in value.split("|"))
-            if at >= since:
-                found.setdefault(field.split("|")[0], []).append(slots)
-            elif at < since - 3_600_000:
-                self.command("HDEL", self.key("seen"), field)
-        return found
-
-    def generation(self) -> int:
-        return int(self.command("GET", self.key("generation")) or 0)
-
-    def reload(self) -> int:
-        """Tells every process on every machine to read its settings again."""
-        number = int(self.command("INCR", self.key("generation")))
-        self.make_all_due()
-        return number
-
-    def count(self, counts: dict[str, float]) -> None:
-        """Adds to the counters that `/metrics` shows; field names are `name{labels}`."""
-        if not counts:
-            return
-        try:
-            pipe = self.redis.pipeline(transaction=False)
-            for name, amount in counts.items():
-                pipe.hincrbyfloat(self.key("metrics"), name, amount)
-            pipe.execute()
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-
-    def counters(self) -> dict[str, float]:
-        return {k: float(v) for k, v in _pairs(self.command("HGETALL", self.key("metrics"))).items()}
-
-
 def _events(obligation: Obligation, log: str) -> list[Event]:
     return decode(log, obligation.account, obligation.call_uuid)
 
@@ -362,8 +280,8 @@ def _instant(instant: datetime | Literal["now"] | None) -> str | int:
     return instant or ""
 
 
-def _pairs(answer: Any) -> dict[str, str]:
-    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+def _short(content: bytes, size: int) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:size]).decode().rstrip("=")
 
 
 def _ms(span: timedelta) -> int:

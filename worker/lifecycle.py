@@ -194,6 +194,8 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
     if last.kind is Kind.STOP_SET_ASIDE:
         return None
     if last.kind is Kind.STOP_ERRED:
+        if last.status in {401, 403} and last.retry_at:
+            return last.retry_at           # the account is halted: tried every 5 s
         errors = _errors_in_a_row(recording)
         return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
     wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within

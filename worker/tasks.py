@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery import shared_task
 
-from worker import fetch, reconcile
+from worker import fetch, looks, stops
 from worker.app import process
 from worker.errors import LedgerUnavailable
 from worker.ledger import Claim
 from worker.recording import Duty, Obligation
 
 log = structlog.get_logger()
-_DEEDS = {Duty.STOP: reconcile.stops, Duty.LOOK: reconcile.look, Duty.FETCH: fetch.fetches}
+_DEEDS = {Duty.STOP: stops.stops, Duty.LOOK: looks.looks, Duty.FETCH: fetch.fetches}
 
 
 @shared_task(name="reconcile")
@@ -32,9 +33,14 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
 
 @shared_task(name="beat")
 def beat(queue: str) -> None:
-    """Proves by work done that somebody works off this queue."""
+    """Proves by work done that somebody works off this queue; now and then tidies up."""
     try:
-        process().ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
+        ledger = process().ledger
+        ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
+        if queue == "fetches" and ledger.my_turn("forget", "all", every=timedelta(hours=1)):
+            settings = process().current().settings
+            for account in settings.accounts:
+                ledger.forget(account, before=ledger.now() - settings.history)
     except LedgerUnavailable as error:
         log.warning("redis does not answer", error=str(error))
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from worker.errors import CorruptMedia, NotReady, Refused, TryAgain
+from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
 from worker.vobiz import Account, CorruptDownload, RedirectRefused, Vobiz
 
 BODY = bytes(range(256)) * 40
@@ -187,7 +187,7 @@ def test_a_packed_body_is_refused_unread(serve, headers):
 
 
 @pytest.mark.parametrize(("status", "error"), [
-    (404, NotReady), (409, NotReady), (425, NotReady), (401, Refused), (403, Refused), (429, TryAgain), (500, TryAgain),
+    (404, NotReady), (409, NotReady), (425, NotReady), (401, MediaRefused), (403, MediaRefused), (429, TryAgain), (500, TryAgain),
     (503, TryAgain), (204, TryAgain), (206, TryAgain), (304, TryAgain), (410, TryAgain),
 ])
 def test_what_a_status_means(serve, status, error):

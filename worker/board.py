@@ -1,0 +1,176 @@
+"""What the processes tell one another through Redis: who is alive, which limits hold, what was counted, what changed.
+
+    {endtape}:seen                 hash   role and process → when it last did its work, and its slots
+    {endtape}:rate:BUCKET:ACCOUNT  hash   a token bucket;  {endtape}:halted:ACCOUNT: its credentials are refused, since when
+    {endtape}:metrics              hash   counters;  {endtape}:refused:SLOT: refused callbacks of ten minutes, by reason
+    {endtape}:generation           int    grows with each reload;  {endtape}:schema, {endtape}:first_start
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.codec import SCHEMA, from_ms, to_ms
+from worker.errors import LedgerUnavailable, SettingsError
+
+PREFIX = "{endtape}:"
+_OLDEST_REDIS = (6, 2)
+_SLOT_S = 600
+
+
+def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
+    """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=0.3, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 1.0),
+        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True)
+    return redis.Redis(connection_pool=pool)
+
+
+class Board:
+    """What every process reads and writes. One per process; safe to share between threads, never across a fork."""
+
+    def __init__(self, client: redis.Redis, prefix: str = PREFIX) -> None:
+        self.redis = client
+        self.prefix = prefix
+        source = files("worker") / "lua"
+        self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
+                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens")}
+
+    def key(self, *parts: str) -> str:
+        return self.prefix + ":".join(parts)
+
+    def _run(self, name: str, keys: list[str], args: list[Any], client: Any = None) -> Any:
+        try:
+            return self._scripts[name](keys=keys, args=args, client=client)
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def command(self, *parts: Any) -> Any:
+        """One plain command. Raises LedgerUnavailable."""
+        try:
+            return self.redis.execute_command(*parts)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    @contextlib.contextmanager
+    def pipeline(self) -> Iterator[Any]:
+        """Commands that travel together, sent at the end. Raises LedgerUnavailable."""
+        try:
+            pipe = self.redis.pipeline(transaction=False)
+            yield pipe
+            pipe.execute()
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def now(self) -> datetime:
+        seconds, micros = self.command("TIME")
+        return from_ms(int(seconds) * 1000 + int(micros) / 1000)
+
+    def _ask_server(self, section: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.redis.info(section)
+            return found
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+    # Limits and credentials ---------------------------------------------------------------------------------------
+
+    def take(self, bucket: str, account: str, wanted: int, rate: float) -> tuple[int, timedelta]:
+        """Asks for request tokens: how many are granted now, and how long until the next."""
+        burst = max(1.0, rate / 4)
+        granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, ""])
+        return int(granted), timedelta(milliseconds=int(wait_ms))
+
+    def slow_down(self, bucket: str, account: str, rate: float) -> None:
+        """The provider said 429: half the rate, recovering over 20 s."""
+        self._run("take_tokens", [self.key("rate", bucket, account)], [0, rate, max(1.0, rate / 4), 20000, "cut"])
+
+    def halt(self, account: str) -> bool:
+        """Our credentials are refused: listings and fetches of the account wait. True when this is news."""
+        return bool(self.command("SET", self.key("halted", account), to_ms(self.now()), "NX"))
+
+    def release(self, account: str) -> bool:
+        """The account works again. True when this is news."""
+        return bool(self.command("DEL", self.key("halted", account)))
+
+    def halted(self, accounts: Iterable[str]) -> set[str]:
+        names = sorted(set(accounts))
+        found = self.command("MGET", *(self.key("halted", a) for a in names)) if names else []
+        return {a for a, since in zip(names, found, strict=True) if since}
+
+    def my_turn(self, deed: str, what: str, *, every: timedelta) -> bool:
+        """True for one caller of all processes within each `every`."""
+        return bool(self.command("SET", self.key("turn", deed, what), 1, "NX", "PX", round(every.total_seconds() * 1000)))
+
+    # The processes about themselves -------------------------------------------------------------------------------
+
+    def prepare(self) -> datetime:
+        """Checks the server and the schema, and returns the instant of our first start ever. Raises SettingsError."""
+        version = str(self._ask_server("server").get("redis_version", "0"))
+        numbers = tuple(int(n) for n in version.split(".")[:2])
+        if numbers < _OLDEST_REDIS:
+            raise SettingsError([f"REDIS_URL: the server is version {version}; Endtape needs Redis 6.2 or newer, or Valkey"])
+        self.command("SET", self.key("schema"), SCHEMA, "NX")
+        schema = int(self.command("GET", self.key("schema")))
+        if schema > SCHEMA + 1:
+            raise SettingsError([f"REDIS_URL: its data has schema {schema}; this release reads up to {SCHEMA + 1}; upgrade Endtape"])
+        self.command("SET", self.key("first_start"), to_ms(self.now()), "NX")
+        return from_ms(int(self.command("GET", self.key("first_start"))))
+
+    def seen(self, role: str, name: str, slots: int = 0) -> None:
+        """Says that a process did its work just now."""
+        self.command("HSET", self.key("seen"), f"{role}|{name}", f"{to_ms(self.now())}|{slots}")
+
+    def alive(self, within: timedelta) -> dict[str, list[int]]:
+        """Roles with a process seen lately, and the slots of each."""
+        since = to_ms(self.now() - within)
+        found: dict[str, list[int]] = {}
+        for field, value in _pairs(self.command("HGETALL", self.key("seen"))).items():
+            at, slots = (int(n) for n in value.split("|"))
+            if at >= since:
+                found.setdefault(field.split("|")[0], []).append(slots)
+            elif at < since - 3_600_000:
+                self.command("HDEL", self.key("seen"), field)
+        return found
+
+    def generation(self) -> int:
+        return int(self.command("GET", self.key("generation")) or 0)
+
+    def count(self, counts: dict[str, float]) -> None:
+        """Adds to the counters that `/metrics` shows; field names are `name{labels}`."""
+        if counts:
+            with self.pipeline() as pipe:
+                for name, amount in counts.items():
+                    pipe.hincrbyfloat(self.key("metrics"), name, amount)
+
+    def count_refusal(self, reason: str) -> None:
+        """One callback that was turned away: for `/metrics`, and for `refusals`."""
+        slot = self.key("refused", str(int(time.time() // _SLOT_S)))
+        with self.pipeline() as pipe:
+            pipe.hincrby(slot, reason, 1)
+            pipe.expire(slot, 3600 + 2 * _SLOT_S)
+            pipe.hincrbyfloat(self.key("metrics"), f"refused_total|{reason}", 1)
+
+    def refusals(self) -> dict[str, int]:
+        """Callbacks turned away in the last hour (up to ten minutes more), by reason."""
+        this, found = int(time.time() // _SLOT_S), dict[str, int]()
+        for slot in range(this - 3600 // _SLOT_S, this + 1):
+            for reason, count in _pairs(self.command("HGETALL", self.key("refused", str(slot)))).items():
+                found[reason] = found.get(reason, 0) + int(count)
+        return found
+
+    def counters(self) -> dict[str, float]:
+        return {k: float(v) for k, v in _pairs(self.command("HGETALL", self.key("metrics"))).items()}
+
+
+def _pairs(answer: Any) -> dict[str, str]:
+    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))

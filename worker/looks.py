@@ -1,0 +1,74 @@
+"""Asks the provider about a call: its list of recordings, and whether the call is live unless it is known to be over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from worker.errors import EndtapeError, Refused
+from worker.fold import fold
+from worker.ledger import Claim, Loaded
+from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
+from worker.recording import Call, Event, Kind
+from worker.vobiz import Account, Row
+
+
+def looks(worker: Worker, claims: Sequence[Claim]) -> None:
+    """One look for each call. Harmless to repeat: it only reads, and what it finds is recorded once."""
+    now, loaded = worker.ledger.load(claims)
+    for claim, found in zip(claims, loaded, strict=True):
+        if found is not None:
+            _look(worker, claim, found, now)
+
+
+def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
+    later = postponed(worker, claim, now)
+    if later:
+        wait_until(worker, claim, loaded, later)
+        return
+    o = claim.obligation
+    account, call = worker.settings.accounts[o.account], fold(o.account, o.call_uuid, loaded.events)
+    found: list[Event] = []
+    reason, live = None, None
+    with Held(worker.ledger, claim):
+        try:
+            found += _listed(worker, account, call)
+            if call.over_at is None and not _all_over(call, found):
+                live = worker.vobiz.call_is_live(account, o.call_uuid)
+                if not live:
+                    found.append(Event(id="gone", kind=Kind.CALL_FOUND_OVER, call_uuid=o.call_uuid, reason="the live call is not found"))
+        except Refused as error:
+            reason = str(error)
+            is_ours(worker, account, error, call_uuid=o.call_uuid)
+        except EndtapeError as error:
+            reason = str(error)
+    found.append(Event(id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, live=live, reason=reason))
+    commit_and_plan(worker, claim, loaded, found, now, call)
+
+
+def _listed(worker: Worker, account: Account, call: Call) -> list[Event]:
+    rows = worker.vobiz.find_recordings(account, call_uuid=call.call_uuid)
+    return [_event(call, row) for row in rows if row.recording_id in call.recordings or _adopted(worker, row)]
+
+
+def _adopted(worker: Worker, row: Row) -> bool:
+    # Nobody announced it, so it may be from before our time: `adopt` says how much of that is ours.
+    since = worker.first_start - worker.settings.policy.adopt if worker.settings.policy.adopt else worker.first_start
+    began = row.started_at or row.ended_at or row.added_at
+    return began is None or began >= since
+
+
+def _event(call: Call, row: Row) -> Event:
+    event = Event(id="", kind=Kind.RECORDING_LISTED, call_uuid=call.call_uuid, recording_id=row.recording_id, url=row.url,
+                  started_at=row.started_at, ended_at=row.ended_at, added_at=row.added_at, duration_s=row.duration_s,
+                  format=row.format, from_number=row.from_number, to_number=row.to_number,
+                  trunk=True if row.recording_type == "trunk" else None)
+    # A row may show a running recording first and its end later: two different things to know.
+    over = "end" if event.ended_at or event.duration_s else "row"
+    return replace(event, id=f"listed.{over}.{row.recording_id}")
+
+
+def _all_over(call: Call, listed: Sequence[Event]) -> bool:
+    ended = {e.recording_id for e in listed if e.ended_at or e.duration_s}
+    return all(r.over_at or r.recording_id in ended for r in call.recordings.values())

@@ -1,0 +1,192 @@
+"""Plans calls and sends what is due: one batch side by side, each request at its very instant.
+
+A request that the provider keeps waiting does not hold its batch: it goes on by itself, keeps its lease and records
+its own outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import structlog
+
+from worker import lifecycle
+from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
+from worker.fold import fold
+from worker.ledger import Claim, Commit, Loaded
+from worker.reconcile import HALTED_RETRY, NOBODYS, Held, Worker, is_ours, obligation, release, tell
+from worker.recording import Call, Duty, Event, Kind, Obligation
+from worker.vobiz import Account
+
+log = structlog.get_logger()
+HORIZON = timedelta(milliseconds=120)    # claims come a little early, so that the request leaves on time
+PATIENCE_S = 1.0                         # how long a batch waits for its slowest
+LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
+_LONGEST_WAIT_ASKED = timedelta(seconds=15)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One claimed call on its way through a batch."""
+
+    claim: Claim
+    loaded: Loaded
+    call: Call
+    plan: lifecycle.Plan
+    found: list[Event] = field(default_factory=list)
+    sends: list[lifecycle.Send] = field(default_factory=list)
+    retry_at: datetime | None = None       # something due could not be sent now
+    late_s: list[float] = field(default_factory=list)
+
+
+class _Batch:
+    def __init__(self, worker: Worker, now: datetime) -> None:
+        self.worker = worker
+        self.ahead = now.timestamp() - time.time()       # Redis's clock against ours
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(time.time() + self.ahead, UTC)
+
+    def think(self, claim: Claim, loaded: Loaded, found: list[Event], at: datetime, horizon: timedelta) -> tuple[Call, lifecycle.Plan]:
+        """The call with everything that follows from it by thinking alone; `found` grows by that."""
+        o, rules = claim.obligation, self.worker.settings.policy
+        while True:
+            call = fold(o.account, o.call_uuid, [*loaded.events, *found])
+            plan = lifecycle.plan(call, rules, at, horizon=horizon)
+            if not plan.conclusions:
+                return call, plan
+            found.extend(replace(e, at=at) for e in plan.conclusions)
+
+    def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> _Work:
+        found: list[Event] = []
+        call, plan = self.think(claim, loaded, found, now, HORIZON)
+        return _Work(claim=claim, loaded=loaded, call=call, plan=plan, found=found)
+
+    def ration(self, works: Sequence[_Work], now: datetime) -> None:
+        """Gives out the account's request tokens, the earliest first. What gets none stays owed, unrecorded."""
+        wanted: dict[str, list[tuple[datetime, int, lifecycle.Send]]] = {}
+        for i, work in enumerate(works):
+            for send in work.plan.sends:
+                wanted.setdefault(work.call.account, []).append((send.at, i, send))
+        for account, sends in wanted.items():
+            if account not in self.worker.settings.accounts:
+                granted, until = 0, NOBODYS
+                self.worker.alert("no_such_account", account=account, remedy="its calls are not stopped: add it to the rules file")
+            else:
+                granted, until = self.worker.ledger.take("stop", account, len(sends), self.worker.settings.stop_rate)
+            for n, (_, i, send) in enumerate(sorted(sends, key=lambda s: s[:2])):
+                if n < granted:
+                    works[i].sends.append(send)
+                else:
+                    works[i].retry_at = now + until
+
+    def send_all(self, work: _Work) -> None:
+        account = self.worker.settings.accounts[work.call.account]
+        for send in work.sends:
+            self._send(account, work, send)
+
+    def _send(self, account: Account, work: _Work, send: lifecycle.Send) -> None:
+        early = (send.at - self.now()).total_seconds()
+        if early > 0:
+            time.sleep(min(early, HORIZON.total_seconds()))
+        call, requested_at = work.call, self.now()
+        kind, reason, retry_at, status = Kind.STOP_ACCEPTED, None, None, None
+        try:
+            self.worker.vobiz.stop_recordings(account, call.call_uuid, url=send.url)
+        except CallOver as error:
+            kind, reason = Kind.CALL_FOUND_OVER, str(error)
+        except Refused as error:
+            kind, reason, status = Kind.STOP_SET_ASIDE, str(error), error.status
+            if is_ours(self.worker, account, error, call_uuid=call.call_uuid):
+                kind, retry_at = Kind.STOP_ERRED, requested_at + HALTED_RETRY
+        except TryAgain as error:
+            kind, reason, status = Kind.STOP_ERRED, str(error), error.status
+            if error.after_s:
+                retry_at = requested_at + min(timedelta(seconds=error.after_s), _LONGEST_WAIT_ASKED)
+            if status == 429:
+                self.worker.ledger.slow_down("stop", account.auth_id, self.worker.settings.stop_rate)
+        except WrongPath as error:
+            kind, reason = Kind.STOP_ERRED, str(error)
+            self.worker.alert("wrong_path", account=account.auth_id, call_uuid=call.call_uuid, error=reason)
+        work.found.extend(self._outcomes(work, send, Event(
+            id="", kind=kind, call_uuid=call.call_uuid, at=self.now(), named=bool(send.url), requested_at=requested_at,
+            reason=reason, retry_at=retry_at, status=status)))
+
+    def _outcomes(self, work: _Work, send: lifecycle.Send, outcome: Event) -> Iterator[Event]:
+        assert outcome.requested_at is not None
+        for i in send.recording_ids:
+            recording = work.call.recordings[i]
+            judged = lifecycle.judge(work.call, recording, self.worker.settings.policy, outcome.requested_at)
+            if not recording.attempts and judged.due_at:
+                work.late_s.append(max(0.0, (outcome.requested_at - judged.due_at).total_seconds()))
+            yield replace(outcome, id=f"stop.{work.claim.fence}.{i}", recording_id=i, trigger=judged.trigger, rule=judged.rule,
+                          due_at=judged.due_at)
+
+    def finish(self, works: Sequence[_Work]) -> None:
+        """Records what came of them and what is due next."""
+        commits = [self._commit(work) for work in works]
+        fresh = self.worker.ledger.commit(commits)
+        recorded, counts = [], dict[str, float]()
+        for work, commit, ids in zip(works, commits, fresh, strict=True):
+            if ids is not None:
+                recorded.append((work.call, [e for e in commit.events if e.id in ids]))
+                _count_lateness(counts, work.late_s)
+        tell(self.worker, recorded, counts)
+
+    def _commit(self, work: _Work) -> Commit:
+        if work.sends:
+            work.call, work.plan = self.think(work.claim, work.loaded, work.found, self.now(), timedelta(0))
+        plan, call = work.plan, work.call
+        stop_at = min((t for t in (plan.stop_at, work.retry_at, *(s.at for s in plan.sends if work.retry_at is None)) if t), default=None)
+        dues: list[tuple[Obligation, datetime | None]] = [(work.claim.obligation, stop_at), (obligation(call, Duty.LOOK), plan.look_at)]
+        dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+        keep = self.worker.settings.history if all(t is None for _, t in dues) else None
+        return Commit(claim=work.claim, events=work.found, seen=work.loaded.size, dues=tuple(dues), keep=keep)
+
+    def finish_late(self, work: _Work, held: Held, done: Future[None]) -> None:
+        held.end()
+        try:
+            done.result()
+            self.finish([work])
+        except LedgerUnavailable as error:
+            log.warning("redis does not answer", error=str(error))     # the lease runs out, and it is due again
+
+
+def stops(worker: Worker, claims: Sequence[Claim]) -> None:
+    """One step for each call: its conclusions, the requests that are due, and when to come back."""
+    now, loaded = worker.ledger.load(claims)
+    batch = _Batch(worker, now)
+    works = [batch.begin(claim, found, now) for claim, found in zip(claims, loaded, strict=True) if found is not None]
+    batch.ration(works, now)
+    halted = worker.ledger.halted({w.call.account for w in works if w.sends})
+    batch.finish([w for w in works if not w.sends])
+    under_way = {worker.crew.submit(batch.send_all, w): w for w in works if w.sends}
+    done, late = wait(under_way, timeout=PATIENCE_S)
+    for future in late:
+        held = Held(worker.ledger, under_way[future].claim).start()
+        future.add_done_callback(partial(batch.finish_late, under_way[future], held))
+    for future in done:
+        future.result()
+    finished = [under_way[f] for f in done]
+    batch.finish(finished)
+    for account in halted:
+        if any(w.call.account == account and _was_answered(w) for w in finished):
+            release(worker, account)
+
+
+def _was_answered(work: _Work) -> bool:
+    return any(e.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for e in work.found)
+
+
+def _count_lateness(counts: dict[str, float], late_s: Sequence[float]) -> None:
+    for late in late_s:
+        counts["lateness_sum"] = counts.get("lateness_sum", 0) + late
+        counts["lateness_count"] = counts.get("lateness_count", 0) + 1
+        for top in LATENESS_BUCKETS:
+            if late <= top:
+                counts[f"lateness_bucket|{top:g}"] = counts.get(f"lateness_bucket|{top:g}", 0) + 1
