@@ -3,17 +3,32 @@
 import os
 import shutil
 import tempfile
+import threading
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import requests
+from werkzeug.serving import make_server
 
+from emulator import signing
 from emulator.provider import Provider
+from webhooks.app import create_app
+from worker.archive import Archive
+from worker.clock import LEAD
 from worker.embedded import EmbeddedRedis
+from worker.fold import fold
 from worker.ledger import Ledger, connect
+from worker.reconcile import Worker
+from worker.recording import Duty
+from worker.settings import Settings
 from worker.supervise import Supervisor, free_port
+from worker.tasks import DEEDS
+from worker.vobiz import Vobiz
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
 
@@ -45,6 +60,101 @@ def ledger(redis_server):
     keys = list(client.scan_iter(f"{prefix.replace('{', '[{]')}*"))
     if keys:
         client.delete(*keys)
+
+
+class Local:
+    """The receiver, the clock's claims and the workers' deeds in this process, over real Redis and real HTTP.
+
+    What the processes add to that (Celery, restarts, leases of the dead), `service` has.
+    """
+
+    def __init__(self, ledger, folder, *, rules="", accounts=None, signatures="required", provider_accounts=None, **env):
+        accounts = accounts or {ACCOUNT: TOKEN}
+        main_id, main_token = next(iter(accounts.items()))
+        self.ledger, self.folder, self.rules = ledger, folder, folder / "endtape.toml"
+        if rules:
+            self.rules.write_text(rules)
+        self.provider = Provider(accounts=provider_accounts or {a: t.split(",")[0] for a, t in accounts.items()}, retry_base_s=0.05)
+        self.base = f"http://127.0.0.1:{free_port()}"
+        self.callback = f"{self.base}/vobiz/{main_id}/{CALLBACK_TOKEN}"
+        self.provider.callback_url = self.callback
+        self.env = {
+            "VOBIZ_AUTH_ID": main_id, "VOBIZ_AUTH_TOKEN": main_token, "VOBIZ_API_URL": self.provider.api_url,
+            "VOBIZ_MEDIA_HOSTS": self.provider.media_host, "REDIS_URL": "redis://127.0.0.1:1", "ENDTAPE_PUBLIC_URL": self.base,
+            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_ARCHIVE": str(folder / "archive"),
+            "ENDTAPE_SPOOL": str(folder / "spool"), "ENDTAPE_API_RATE": "200", "ENDTAPE_SIGNATURES": signatures, **env}
+        self.settings = Settings.from_env(self.env, folder=folder)
+        vobiz = Vobiz(api_url=self.settings.api_url, media_hosts=self.settings.media_hosts,
+                      redirect_hosts=self.settings.redirect_hosts, max_media_bytes=self.settings.max_media_bytes)
+        self.crew = ThreadPoolExecutor(8)
+        self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
+                             settings=self.settings, crew=ThreadPoolExecutor(8), first_start=ledger.prepare())
+        self.app = create_app(self.settings, ledger)
+        self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
+        self._done = threading.Event()
+        self._turns = threading.Thread(target=self._turn, daemon=True)
+
+    def _turn(self):
+        free = {Duty.STOP: 1000, Duty.LOOK: 4, Duty.FETCH: 4}
+        while not self._done.wait(0.01):
+            claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
+            for duty, deed in DEEDS.items():
+                mine = [c for c in claimed.claims if c.obligation.duty is duty]
+                if mine:
+                    self.crew.submit(deed, self.worker, mine).add_done_callback(lambda f: f.exception() and traceback.print_exception(f.exception()))
+
+    def __enter__(self):
+        self.provider.__enter__()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._turns.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._turns.join()
+        self.crew.shutdown()
+        self._server.shutdown()
+        self._server.server_close()
+        self.provider.__exit__()
+
+    def get(self, path, key=KEY):
+        return requests.get(self.base + path, headers={"Authorization": f"Bearer {key}"}, timeout=5)
+
+    def call(self, call_uuid, account=ACCOUNT):
+        return fold(account, call_uuid, self.ledger.events(account, call_uuid))
+
+    def kinds(self, call_uuid, account=ACCOUNT):
+        return [e.kind for e in self.ledger.events(account, call_uuid)]
+
+    def recording(self, recording_id):
+        answer = self.get(f"/v1/recordings/{recording_id}")
+        return answer.json() if answer.status_code == 200 else {"phase": None, "stop": {"state": None}, "problem": None}
+
+    def reach(self, recording_id, phase, within_s=15):
+        return until(lambda: (v := self.recording(recording_id))["phase"] == phase and v, within_s)
+
+    def stop_reaches(self, recording_id, state, within_s=15):
+        return until(lambda: (v := self.recording(recording_id))["stop"]["state"] == state and v, within_s)
+
+    def alerts(self):
+        return {k.partition("|")[2]: v for k, v in self.ledger.counters().items() if k.startswith("alerts_total|")}
+
+    def requests(self, method, part=""):
+        return [e for e in self.provider.journal.since() if e["kind"] == "request" and e["method"] == method and part in e["path"]]
+
+    def post(self, body, *, path="", signed=True, token=TOKEN, kind="application/x-www-form-urlencoded", **headers):
+        """A callback, as the provider would send it."""
+        url = self.callback + path
+        if signed:
+            headers = {**signing.signature_headers("v3+v2", url, token, None, signing.Nonces()), **headers}
+        return requests.post(url, data=body, headers={"Content-Type": kind, **headers}, timeout=5)
+
+
+@pytest.fixture
+def local(ledger, tmp_path):
+    """Makes a `Local`, which ends with the test."""
+    with ExitStack() as open_things:
+        yield lambda **how: open_things.enter_context(Local(ledger, tmp_path, **how))
 
 
 @dataclass

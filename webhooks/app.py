@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 
 import structlog
@@ -45,11 +46,11 @@ class Current:
         self._generation = generation
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
     """The application. Reads the environment when it is not given settings."""
     settings = settings or Settings.from_env()
     logs.set_up(settings.log)
-    ledger = Ledger(connect(settings.redis_url, timeout_s=0.4, connections=64))
+    ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.4, connections=64))
     current = Current(settings, ledger)
     app = Flask("webhooks", static_folder=None)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
@@ -77,7 +78,8 @@ def main() -> None:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
-        raise SystemExit("\n".join(error.problems)) from None
+        sys.stderr.write("\n".join(error.problems) + "\n")
+        raise SystemExit(2) from None
     Granian(
         "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
         # A thread waits for each body that is on its way, so there are more of them than an ill-behaved sender has connections.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,22 @@ from typing import Any
 import click
 import redis
 import requests
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from worker import demo as demonstration
-from worker.embedded import EmbeddedRedis
+from worker import doctor as examination
+from worker import service
 from worker.errors import EndtapeError, SettingsError
 from worker.fold import fold
 from worker.ledger import Ledger, connect
-from worker.recording import Event, Kind
+from worker.recording import Call, Event, Kind
 from worker.settings import Settings
-from worker.supervise import Supervisor
 from worker.views import call_view, recording_view
-from worker.vobiz import Vobiz
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_WIDTH = 80      # of tables where no terminal says otherwise
 
 
 def _careful(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 @main.command("demo")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@_json
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo-output"), show_default=True)
 @_careful
 def demo_command(as_json: bool, folder: Path) -> None:
@@ -64,10 +66,10 @@ def demo_command(as_json: bool, folder: Path) -> None:
     sys.exit(demonstration.run(folder.resolve(), as_json=as_json))
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> None:
-    """Run the stand-in provider (see --help of `python -m emulator`)."""
+    """Run the stand-in provider (docs/emulator.md)."""
     os.execv(sys.executable, [sys.executable, "-m", "emulator", *arguments])  # noqa: S606 - it replaces this process
 
 
@@ -75,123 +77,78 @@ def emulator(arguments: tuple[str, ...]) -> None:
 @_careful
 def run() -> None:
     """Run the service until Ctrl-C: the real account, or the emulator without one."""
-    _write_env_file()
-    given = {**_dotenv(), **os.environ}
-    real = bool(given.get("VOBIZ_AUTH_ID") and given.get("VOBIZ_AUTH_TOKEN"))
-    env: dict[str, str] = {}
-    server = None if given.get("REDIS_URL") else EmbeddedRedis(Path("data/redis"))
-    stand_in: subprocess.Popen[str] | None = None
-    try:
-        if server:
-            server.start()
-            env["REDIS_URL"] = server.url
-        if not real:
-            stand_in, more = _start_emulator(given)
-            env |= more
-        settings = Settings.from_env({**os.environ, **env})
-        base = f"http://{settings.host}:{settings.port}"
-        with Supervisor(env, Path("data/endtape.log")) as processes:
-            processes.wait_ready(base)
-            _greet(settings, base, real=real)
-            done: list[int] = []
-            signal.signal(signal.SIGTERM, lambda *_: done.append(1))
-            signal.signal(signal.SIGINT, lambda *_: done.append(1))
-            while not done:
-                time.sleep(0.2)
-    finally:
-        if stand_in:
-            stand_in.terminate()
-        if server:
-            server.stop()
-
-
-def _greet(settings: Settings, base: str, *, real: bool) -> None:
-    click.echo("Real account." if real else "No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: this runs against the EMULATOR, not the provider.")
-    if not settings.policy.from_file:
-        click.echo("No rules file: mode `observe`, nothing is stopped. Write endtape.toml to change that.")
-    if real and any(h in settings.public_url for h in ("127.0.0.1", "localhost", "[::1]")):
-        click.echo("ENDTAPE_PUBLIC_URL is a loopback address: no callback of the provider can arrive.")
-    for account in settings.accounts:
-        click.echo(f"Callback URL: {settings.public_url}/vobiz/{account}/{settings.callback_token}")
-    click.echo(f"Console and API: {base}/  (Ctrl-C ends)")
-
-
-def _start_emulator(given: dict[str, str]) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    account, token, port = "MA_EMULATOR", "emulator-auth-token", given.get("PORT") or "8000"
-    callback = f"http://127.0.0.1:{port}/vobiz/{account}/{given['ENDTAPE_CALLBACK_TOKEN']}"
-    process = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{account}:{token}", "--callback-url", callback],
-                               stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    where = json.loads(process.stdout.readline())
-    return process, {"VOBIZ_AUTH_ID": account, "VOBIZ_AUTH_TOKEN": token, "VOBIZ_API_URL": where["api_url"], "VOBIZ_MEDIA_HOSTS": where["media_host"]}
-
-
-def _dotenv() -> dict[str, str]:
-    from dotenv import dotenv_values  # noqa: PLC0415 - only `run` reads it apart from the settings
-    return {k: v for k, v in dotenv_values(".env").items() if v}
-
-
-def _write_env_file() -> None:
-    place = Path(".env")
-    if place.exists():
-        return
-    text = f"ENDTAPE_CALLBACK_TOKEN={secrets.token_urlsafe(24)}\nENDTAPE_API_KEY={secrets.token_urlsafe(24)}\n"
-    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    click.echo("Wrote .env with generated secrets, readable by you only.")
+    service.run()
 
 
 def _open() -> tuple[Settings, Ledger]:
-    settings = Settings.from_env()
+    settings = Settings.from_env(service.overlay())
     return settings, Ledger(connect(settings.redis_url))
 
 
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    screen = Console()
+    Console(width=screen.width if screen.is_terminal else _WIDTH).print(table)
+
+
 @main.command()
-@click.option("--json", "as_json", is_flag=True)
+@_json
 @_careful
 def doctor(as_json: bool) -> None:
     """Show the effective settings and try each connection."""
     settings, ledger = _open()
-    checks: dict[str, str] = {}
-
-    def attempt(name: str, deed: Callable[[], object]) -> None:
-        try:
-            checks[name] = f"fine: {deed()}"
-        except (EndtapeError, redis.RedisError, requests.RequestException, OSError) as error:
-            checks[name] = f"FAILED: {type(error).__name__}: {error}"
-
-    attempt("redis", lambda: f"first start {ledger.prepare():%Y-%m-%d %H:%M}Z")
-    attempt("processes", lambda: ", ".join(sorted(ledger.alive(demonstration.SEEN_WITHIN))) or "none running")
-    vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
-                  max_media_bytes=settings.max_media_bytes)
-    for auth_id, account in settings.accounts.items():
-        answer = vobiz.credentials_work(account)
-        checks[f"account {auth_id}"] = {True: "fine: credentials accepted", False: "FAILED: credentials refused", None: "FAILED: no answer"}[answer]
+    shown = examination.shown_settings(settings)
+    found = list(examination.checks(settings, ledger))
     if as_json:
-        click.echo(json.dumps({"settings": repr(settings), "checks": checks}))
+        click.echo(json.dumps({"settings": shown, "checks": [{"name": c.name, "state": c.state, "detail": c.detail} for c in found]}, indent=2))
     else:
-        click.echo(repr(settings))
-        for name, result in checks.items():
-            click.echo(f"{name:24} {result}")
-    sys.exit(1 if any(r.startswith("FAILED") for r in checks.values()) else 0)
+        for heading, rows in (("setting", shown.items()), ("check", [(c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
+                                                                     for c in found])):
+            table = _table(heading, "")
+            for row in rows:
+                table.add_row(*row)
+            _print(table)
+            click.echo()
+    sys.exit(1 if any(c.state == "failed" for c in found) else 0)
 
 
 @main.command()
+@_json
 @_careful
-def urls() -> None:
+def urls(as_json: bool) -> None:
     """Print the callback URLs and ready XML with them in place."""
-    settings = Settings.from_env()
-    for account in settings.accounts:
-        base = f"{settings.public_url}/vobiz/{account}/{settings.callback_token}"
-        click.echo(f"{account}: paste everywhere (hangup_url, ring_url, callbackUrl, callback_url)\n  {base}\n")
-        click.echo(f'  <Record recordSession="true" redirect="false" maxLength="14400" timeout="14400"\n'
-                   f'          action="{base}/record" callbackUrl="{base}/record"/>')
-        click.echo(f'  <Dial callbackUrl="{base}/dial">…</Dial>\n  <Conference callbackUrl="{base}/conference">…</Conference>\n')
+    settings = Settings.from_env(service.overlay())
+    bases = {account: f"{settings.public_url}/vobiz/{account}/{settings.callback_token}" for account in settings.accounts}
+    if as_json:
+        click.echo(json.dumps(bases, indent=2))
+        return
+    for account, base in bases.items():
+        click.echo(f"""{account}: paste this everywhere (hangup_url, ring_url, callbackUrl, callback_url)
+
+  {base}
+
+XML that tells us all we need; place <Record> before <Dial> or <Conference>:
+
+  <Record recordSession="true" redirect="false"
+          maxLength="14400" timeout="14400"
+          action="{base}/record"
+          callbackUrl="{base}/record"/>
+  <Dial callbackUrl="{base}/dial">
+    <Number>918065550199</Number>
+  </Dial>
+  <Conference callbackUrl="{base}/conference">room-1</Conference>
+""")
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--limit", default=50, show_default=True)
+@_json
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @_careful
 def ls(as_json: bool, limit: int) -> None:
     """List recordings, newest first."""
@@ -206,69 +163,105 @@ def ls(as_json: bool, limit: int) -> None:
         if len(views) >= limit:
             break
     if as_json:
-        click.echo(json.dumps(views))
+        click.echo(json.dumps(views, indent=2))
         return
-    table = Table(width=min(100, Console().width))
-    for column in ("recording", "started", "phase", "stop", "trigger"):
-        table.add_column(column, overflow="fold")
+    table = _table("recording", "started (UTC)", "phase", "stop", "trigger")
     for view in views:
-        table.add_row(view["recording_id"], view["started_at"], view["phase"], view["stop"]["state"], view["stop"]["trigger"] or "-")
-    Console().print(table)
+        table.add_row(view["recording_id"], view["started_at"][:19].replace("T", " "), view["phase"], view["stop"]["state"],
+                      view["stop"]["trigger"] or "-")
+    _print(table)
 
 
 @main.command()
 @click.argument("uuid")
+@_json
 @_careful
-def show(uuid: str) -> None:
-    """Show a call or a recording with its timeline, as JSON."""
+def show(uuid: str, as_json: bool) -> None:
+    """Show a call, named by its own id or a recording's, with its timeline."""
     settings, ledger = _open()
-    for account in settings.accounts:
-        call_uuid = ledger.call_of(account, uuid) or ledger.a_leg(account, uuid)
-        events = ledger.events(account, call_uuid)
-        if events:
-            click.echo(json.dumps(call_view(fold(account, call_uuid, events), settings.policy, ledger.now()), indent=2))
-            return
-    click.echo(f"{uuid}: no such call or recording", err=True)
-    sys.exit(1)
+    account, call_uuid, events = _find(settings, ledger, uuid)
+    view = call_view(fold(account, call_uuid, events), settings.policy, ledger.now())
+    if as_json:
+        click.echo(json.dumps(view, indent=2))
+        return
+    click.echo(f"call {call_uuid} of {account}, {view['direction'] or 'direction unknown'},"
+               f" from {view['from'] or '?'} to {view['to'] or '?'}\n")
+    for recording in view["recordings"]:
+        stop = recording["stop"]
+        click.echo(f"recording {recording['recording_id']}: {recording['phase']}; stop {stop['state']}"
+                   + (f", {stop['trigger']} by rule {stop['rule']!r}, due {stop['due_at']}" if stop["due_at"] else ""))
+        click.echo(f"  evidence: {', '.join(stop['evidence']) or 'none'}; tries: {stop['attempts']}; tail: {stop['tail_ms']} ms")
+        click.echo(f"  file: {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "") + "\n")
+    table = _table("at (UTC)", "event", "recording", "by", "what")
+    for event in view["timeline"]:
+        what = " ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
+        table.add_row(event["at"][11:23], event["event"], (event["recording_id"] or "-")[:8], event["by"] or "us", what or "-")
+    _print(table)
 
 
 @main.command()
 @click.argument("call_uuid")
+@_json
 @click.option("--recording", "recording_id", help="Only this recording.")
 @click.option("--reason", default="operator", show_default=True)
-@click.option("--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof.")
+@click.option("--wait", "wait_s", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for the proof.")
 @_careful
-def stop(call_uuid: str, recording_id: str | None, reason: str, wait_s: float) -> None:
-    """Stop the recordings of a call and wait for the proof."""
+def stop(call_uuid: str, as_json: bool, recording_id: str | None, reason: str, wait_s: float) -> None:
+    """Stop the recordings of a call and wait for the proof: exit 0 only when every one is proven over."""
     settings, ledger = _open()
-    for account in settings.accounts:
-        a_leg = ledger.a_leg(account, call_uuid)
-        events = ledger.events(account, a_leg)
-        if events and (recording_id is None or recording_id in fold(account, a_leg, events).recordings):
-            break
-    else:
-        click.echo(f"{call_uuid}: no such call, or no such recording on it", err=True)
-        sys.exit(1)
+    account, a_leg, events = _find(settings, ledger, call_uuid)
+    if recording_id is not None and recording_id not in fold(account, a_leg, events).recordings:
+        raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
     ledger.record(account, Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg,
                                  recording_id=recording_id, reason=reason, by="cli"))
-    deadline = time.monotonic() + wait_s
-    while True:
-        call = fold(account, a_leg, ledger.events(account, a_leg))
-        concerned = [r for r in call.recordings.values() if recording_id in {None, r.recording_id}]
-        views = [recording_view(call, r, settings.policy, ledger.now()) for r in concerned]
-        proven = bool(concerned) and all(r.over_at for r in concerned)
-        if proven or time.monotonic() >= deadline:
-            click.echo(json.dumps([{"recording_id": v["recording_id"], "stop": v["stop"]} for v in views], indent=2))
-            sys.exit(0 if proven else 1)
-        time.sleep(0.1)
+    screen, deadline = Console(stderr=True), time.monotonic() + wait_s
+    with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
+        while True:
+            call = fold(account, a_leg, ledger.events(account, a_leg))
+            concerned = [r for r in call.recordings.values() if recording_id in {None, r.recording_id}]
+            proven = bool(concerned) and all(r.over_at for r in concerned)
+            if proven or time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+    _print_stops(call, [recording_view(call, r, settings.policy, ledger.now()) for r in concerned], as_json=as_json)
+    sys.exit(0 if proven else 1)
+
+
+def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"recording_id": v["recording_id"], "stop": v["stop"]} for v in views], indent=2))
+    elif not views:
+        click.echo(f"{call.call_uuid}: no recording is known, so nothing can be proven", err=True)
+    else:
+        table = _table("recording", "stop", "evidence", "tries", "tail ms")
+        for v in views:
+            stop = v["stop"]
+            table.add_row(v["recording_id"], stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
+                          "-" if stop["tail_ms"] is None else str(stop["tail_ms"]))
+        _print(table)
+
+
+def _find(settings: Settings, ledger: Ledger, uuid: str) -> tuple[str, str, list[Event]]:
+    """The account, A-leg and events that a call's or recording's id means. Raises EndtapeError when it is not known."""
+    for account in settings.accounts:
+        call_uuid = ledger.call_of(account, uuid) or ledger.a_leg(account, uuid)
+        events = ledger.events(account, call_uuid)
+        if events:
+            return account, call_uuid, events
+    raise EndtapeError(f"{uuid}: no such call or recording")
 
 
 @main.command()
+@_json
 @_careful
-def reload() -> None:
-    """Check the settings and tell every process to read them again."""
-    _, ledger = _open()
-    click.echo(f"told all processes (reload {ledger.reload()})")
+def reload(as_json: bool) -> None:
+    """Check the settings and tell every process, on every machine, to read them again."""
+    settings, ledger = _open()
+    number = ledger.reload()
+    if as_json:
+        click.echo(json.dumps({"reload": number, "rules": len(settings.policy.rules)}))
+    else:
+        click.echo(f"Told all processes (reload {number}): {len(settings.policy.rules)} rules and the defaults.")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Self
@@ -44,7 +45,7 @@ class EmbeddedRedis:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.socket = self.folder / "redis.sock"
         if len(str(self.socket)) > 100:   # the system's limit for a socket's path is about 107 bytes
-            raise SettingsError([f"{self.folder}: too long a path for Redis's socket; run from a shorter one or set REDIS_URL"])
+            self.socket = Path(tempfile.mkdtemp(prefix="endtape-")) / "redis.sock"
         self.url = f"unix://{self.socket}"
         self._command = [str(find_server()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
                          "--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", fsync,

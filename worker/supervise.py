@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -41,8 +42,9 @@ def free_port() -> int:
 class Supervisor:
     """Starts one process for each line, in its own process group; `stop` ends them all."""
 
-    def __init__(self, env: dict[str, str], log: Path, commands: dict[str, list[str]] | None = None) -> None:
-        self.env = {**os.environ, **env}
+    def __init__(self, env: dict[str, str], log: Path, commands: dict[str, list[str]] | None = None, *, folder: Path = ROOT) -> None:
+        """`folder`: the working directory of the processes, whose `.env` they read."""
+        self.env, self.folder = {**os.environ, **env}, folder
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log.open("ab")
         self.commands = commands or lines()
@@ -51,7 +53,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _start(self, name: str) -> None:
-        self.processes[name] = subprocess.Popen(self.commands[name], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
+        self.processes[name] = subprocess.Popen(self.commands[name], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
                                                 stdout=self._log, stderr=self._log, start_new_session=True)
 
     def _watch(self) -> None:
@@ -60,12 +62,12 @@ class Supervisor:
                 if process.poll() is not None and not self._stopping.is_set():
                     self._start(name)
 
-    def wait_ready(self, base_url: str, *, within_s: float = 30) -> None:
-        """Returns when `/readyz` says so. Raises EndtapeError with what is missing."""
+    def wait_ready(self, base_url: str, *, within_s: float = 30, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Returns when `/readyz` says so, or when `given_up` does. Raises EndtapeError with what is missing."""
         deadline, last = time.monotonic() + within_s, "no answer"
         with requests.Session() as session:
             session.trust_env = False
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and not given_up():
                 try:
                     answer = session.get(f"{base_url}/readyz", timeout=2)
                     last = answer.text.strip()
@@ -74,6 +76,8 @@ class Supervisor:
                 except requests.RequestException:
                     last = "the web process does not answer"
                 time.sleep(0.1)
+        if given_up():
+            return
         raise EndtapeError(f"not ready after {within_s:.0f} s: {last}; see {self._log.name}")
 
     def kill(self, name: str) -> None:

@@ -17,7 +17,7 @@ from worker.ledger import Claim
 from worker.recording import Duty, Obligation
 
 log = structlog.get_logger()
-_DEEDS = {Duty.STOP: stops.stops, Duty.LOOK: looks.looks, Duty.FETCH: fetch.fetches}
+DEEDS = {Duty.STOP: stops.stops, Duty.LOOK: looks.looks, Duty.FETCH: fetch.fetches}
 
 
 @shared_task(name="reconcile")
@@ -25,7 +25,7 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
     """Does one step for each claim of one duty."""
     held = [Claim(obligation=Obligation.parse(text), fence=fence) for text, fence in claims]
     try:
-        _DEEDS[Duty(duty)](process().current(), held)
+        DEEDS[Duty(duty)](process().current(), held)
     except LedgerUnavailable as error:
         # Nothing is lost: the leases run out and the clock hands the obligations out again.
         log.warning("redis does not answer", error=str(error), claims=len(held))

@@ -1,0 +1,193 @@
+"""The provider's door, over HTTP: the answers that the contract promises, situation by situation."""
+
+import hashlib
+import hmac
+import json
+import time
+from urllib.parse import urlencode
+
+import pytest
+import requests
+from structlog.testing import capture_logs
+
+from emulator import signing
+from webhooks.app import create_app
+from worker.recording import Kind
+
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
+EMPTY = "<Response></Response>"
+ENDED = {"call_uuid": "c1", "recording_id": "r1", "record_url": "https://media.vobiz.ai/v1/Account/MA_TEST0001/Recording/r1.mp3",
+         "recording_duration_ms": "5000", "recording_start_ms": "1789367412900", "recording_end_ms": "1789367417900"}
+
+
+def ring(call="c1"):
+    return {"Event": "Ring", "CallUUID": call, "From": "919820055512", "To": "918065550101"}
+
+
+def test_what_is_understood_repeated_or_not_followed_is_answered_200_with_an_empty_response(local):
+    house = local()
+    for body in (ring(), ring(), {"Event": "SomethingNew", "CallUUID": "c1"}, {"transcription": "hello", "recording_id": "r"}):
+        answer = house.post(body)
+        assert (answer.status_code, answer.headers["Content-Type"].split(";")[0], answer.text) == (200, "application/xml", EMPTY)
+    assert house.kinds("c1") == [Kind.CALL_SEEN]
+
+
+def test_an_unknown_account_and_an_unknown_token_look_the_same(local):
+    house = local()
+    answers = [requests.post(f"{house.base}/vobiz/{account}/{token}", data=ring(), timeout=5)
+               for account, token in (("MA_OTHER", CALLBACK_TOKEN), (ACCOUNT, "x" * 24), ("MA_OTHER", "x" * 24))]
+    assert {(a.status_code, a.text, a.headers["Content-Type"]) for a in answers} == {(404, "not found\n", answers[0].headers["Content-Type"])}
+
+
+def test_a_callback_without_signature_is_refused_where_it_is_required_and_passes_on_its_token_where_it_is_optional(local):
+    house = local()
+    assert house.post(ring(), signed=False).status_code == 403
+    assert house.ledger.refusals() == {"missing": 1}
+
+
+def test_where_signatures_are_optional_a_wrong_one_still_never_passes_and_an_unsigned_end_proves_nothing(local):
+    house = local(signatures="optional", rules='[defaults]\nmax_duration = "1h"\n')
+    assert house.post({"Event": "Record", "CallUUID": "c1", "RecordingID": "r1"}, signed=False).status_code == 200
+    assert house.post({**ENDED, "Event": "RecordStop", "CallUUID": "c1"}, signed=False).status_code == 200
+    assert house.post(ring(), token="wrong").status_code == 403
+    assert house.recording("r1")["stop"]["evidence"] == []
+    assert Kind.RECORDING_FINALIZED in house.kinds("c1")
+
+
+def test_a_wrong_signature_is_refused_and_says_why_once_a_minute(local):
+    house = local()
+    with capture_logs() as logged:
+        assert [house.post(ring(), token="wrong").status_code for _ in range(3)] == [403, 403, 403]
+    assert [(e["reason"], "ENDTAPE_PUBLIC_URL" in e["remedy"]) for e in logged] == [("wrong", True)]
+    assert house.ledger.refusals() == {"wrong": 3}
+
+
+def test_a_signature_without_nonce_is_refused(local):
+    house = local()
+    headers = signing.signature_headers("v3", house.callback, TOKEN, None, signing.Nonces())
+    headers.pop("X-Vobiz-Signature-V3-Nonce")
+    assert house.post(ring(), signed=False, **headers).status_code == 403
+    assert house.ledger.refusals() == {"no_nonce": 1}
+
+
+def test_a_nonce_that_comes_again_with_the_same_body_is_a_retry_and_with_another_is_refused(local):
+    house = local()
+    headers = signing.signature_headers("v3+v2", house.callback, TOKEN, None, signing.Nonces())
+    assert house.post(ring(), signed=False, **headers).status_code == 200
+    assert house.post(ring(), signed=False, **headers).status_code == 200
+    assert house.post(ring("c2"), signed=False, **headers).status_code == 403
+    only_v2 = {name: value for name, value in headers.items() if "V2" in name}
+    assert house.post(ring("c2"), signed=False, **only_v2).status_code == 403
+    assert house.kinds("c2") == []
+    assert house.ledger.refusals() == {"nonce": 2}
+
+
+@pytest.mark.parametrize("mode", ["v2", "v3", "v3+v2"])
+def test_v2_and_v3_are_accepted(local, mode):
+    house = local()
+    headers = signing.signature_headers(mode, house.callback, TOKEN, None, signing.Nonces())
+    assert house.post(ring(), signed=False, **headers).status_code == 200
+
+
+def test_both_tokens_verify_while_one_is_being_rotated(local):
+    house = local(accounts={ACCOUNT: "newer-token,older-token"})
+    assert house.post(ring("c1"), token="newer-token").status_code == 200
+    assert house.post(ring("c2"), token="older-token").status_code == 200
+    assert house.post(ring("c3"), token="oldest-token").status_code == 403
+
+
+SUB = '[[accounts]]\nauth_id = "SA_1"\ntoken_env = "SUB_TOKEN"\nparent = "MA_TEST0001"\ntrunk_secret_env = "TRUNK"\n'
+
+
+def test_the_parents_token_verifies_a_sub_accounts_callback(local):
+    house = local(rules=SUB, SUB_TOKEN="sub-token", TRUNK="trunk-secret")
+    url = house.callback.replace(ACCOUNT, "SA_1")
+    for token, status in (("sub-token", 200), (TOKEN, 200), ("other", 403)):
+        headers = signing.signature_headers("v3", url, token, None, signing.Nonces())
+        assert requests.post(url, data=ring(), headers=headers, timeout=5).status_code == status
+    headers = signing.signature_headers("ma", url, "unknown-token", TOKEN, signing.Nonces())
+    assert requests.post(url, data=ring("c2"), headers=headers, timeout=5).status_code == 200
+
+
+def test_a_trunk_webhook_is_verified_by_its_secret_over_the_body(local):
+    house = local(rules=SUB, SUB_TOKEN="sub-token", TRUNK="trunk-secret")
+    url = house.callback.replace(ACCOUNT, "SA_1")
+    body = json.dumps({"event": "recording.completed", "call_uuid": "t1", "recording_id": "t1",
+                       "recording_url": "https://media.vobiz.ai/x.wav", "recording_duration_sec": 12}).encode()
+    for secret, status in (("trunk-secret", 200), ("other", 403)):
+        headers = {"Content-Type": "application/json", "X-Vobiz-Event": "recording.completed",
+                   "X-Vobiz-Signature": hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
+        assert requests.post(url, data=body, headers=headers, timeout=5).status_code == status
+    assert house.call("t1", "SA_1").recordings["t1"].trunk
+
+
+def test_form_json_query_and_the_wrapped_field_are_all_read(local):
+    house = local()
+    bodies = [(urlencode(ENDED | {"recording_id": "form"}), "application/x-www-form-urlencoded", ""),
+              (json.dumps(ENDED | {"recording_id": "json"}), "application/json", ""),
+              (urlencode({"response": json.dumps(ENDED | {"recording_id": "wrapped"})}), "application/x-www-form-urlencoded", "")]
+    for body, kind, _ in bodies:
+        assert house.post(body, kind=kind).status_code == 200
+    headers = signing.signature_headers("v3", house.callback, TOKEN, None, signing.Nonces())
+    assert requests.get(house.callback, params=ENDED | {"recording_id": "query"}, headers=headers, timeout=5).status_code == 200
+    assert set(house.call("c1").recordings) == {"form", "json", "wrapped", "query"}
+
+
+def test_one_url_and_anything_below_it_takes_everything(local):
+    house = local()
+    for path in ("", "/", "/dial", "/a/b/c"):
+        assert house.post(ring(), path=path).status_code == 200
+
+
+def test_under_a_calls_own_path_the_bodys_call_must_be_that_call(local):
+    house = local()
+    assert house.post(ring("c1"), path="/call/c1").status_code == 200
+    assert house.post(ring("c2"), path="/call/c1").status_code == 403
+    assert house.post({"Event": "Ring"}, path="/call/c1").status_code in {400, 403}
+    assert house.ledger.refusals()["other_call"] >= 1
+    assert house.kinds("c2") == []
+
+
+@pytest.mark.parametrize(("body", "status"), [
+    (b"\xff\xfe\x00", 400), (b"", 400), (b"[1, 2]", 400), (b"{", 400), (b"a" * (64 * 1024 + 1), 413), (b"Event=Ring", 400),
+    (b"Event=RecordStop&CallUUID=c&RecordingID=" + b"r" * 300, 400), (b"Event=RecordStop&CallUUID=c&RecordingID=../../etc", 400),
+    (b"&".join(b"k%d=1" % i for i in range(200)), 400)])
+def test_an_unreadable_or_oversized_body_is_refused_and_counted(local, body, status):
+    house = local()
+    assert house.post(body).status_code == status
+    assert sum(house.ledger.refusals().values()) == 1
+
+
+def test_a_body_without_declared_length_is_not_cut_silently(local):
+    house = local()
+    answer = requests.post(house.callback, data=(b"a" * 1000 for _ in range(100)), timeout=5)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("text", ["60040.00000", "-1", "", "nan", "inf", "1e400"])
+def test_odd_numbers_are_taken_and_affect_nothing_else(local, text):
+    house = local()
+    assert house.post({"Event": "RecordStop", "CallUUID": "c1", "RecordingID": "r1", "RecordingDurationMs": text,
+                       "RecordUrl": ENDED["record_url"]}).status_code == 200
+    assert house.call("c1").recordings["r1"].duration_s in {60.04, None}
+
+
+def test_when_redis_does_not_answer_the_sender_is_asked_to_come_again_within_a_second(local):
+    house = local()
+    with create_app(house.settings).test_client() as client:      # its Redis is a port where nobody listens
+        began = time.monotonic()
+        headers = signing.signature_headers("v3", house.callback, TOKEN, None, signing.Nonces())
+        answer = client.post(house.callback.removeprefix(house.base), data=ring(), headers=headers)
+        assert time.monotonic() - began < 1
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+
+
+def test_no_header_that_carries_a_token_reaches_an_event_or_the_log(local, capsys):
+    house = local()
+    house.post(ring(), **{"auth-token": TOKEN, "parent-auth-token": "parent-secret-token"})
+    house.post(ring("c2"), token="wrong", **{"auth-token": TOKEN})
+    stored = house.ledger.redis.get(house.ledger.call_key(ACCOUNT, "c1"))
+    shown = "".join(capsys.readouterr())
+    for secret in (TOKEN, "parent-secret-token", CALLBACK_TOKEN, KEY):
+        assert secret not in stored
+        assert secret not in shown

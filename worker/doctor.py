@@ -1,0 +1,156 @@
+"""What `endtape doctor` finds out: the settings in force, each connection tried, and what was turned away lately."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import redis
+import requests
+
+from worker.errors import REMEDIES, EndtapeError
+from worker.ledger import Ledger
+from worker.service import is_loopback
+from worker.settings import Settings
+from worker.vobiz import Account, Vobiz
+
+ROLES = ("stops", "fetches", "clock")
+SEEN_WITHIN = timedelta(seconds=15)
+_SECRETS = {"redis_url", "broker_url", "callback_token", "api_keys", "app_key"}
+_SHOWN_ELSEWHERE = {"accounts", "policy"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """`state` is fine, warning or failed."""
+
+    name: str
+    state: str
+    detail: str
+
+
+class Trouble(EndtapeError):
+    """Found by a check; `state` is warning or failed."""
+
+    def __init__(self, detail: str, state: str = "failed") -> None:
+        super().__init__(detail)
+        self.state = state
+
+
+def shown_settings(settings: Settings) -> dict[str, str]:
+    """Each setting in force as text, without secrets."""
+    found = {"accounts": ", ".join(settings.accounts)}
+    for name in sorted(settings.__slots__):
+        value = getattr(settings, name)
+        if name not in _SHOWN_ELSEWHERE:
+            found[name] = ("(set)" if value else "(not set)") if name in _SECRETS else _text(value)
+    rules = settings.policy
+    found["rules"] = f"{len(rules.rules)} and the defaults" if rules.from_file else "no file: mode observe, nothing is stopped"
+    return found
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else "(none)" if value is None else str(value)
+
+
+def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
+    """Tries everything, one after the other; none of it changes anything."""
+    yield _tried("redis", lambda: _redis(ledger))
+    yield _tried("durability", lambda: _durability(ledger))
+    yield _tried("processes", lambda: _processes(ledger))
+    vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
+                  max_media_bytes=settings.max_media_bytes)
+    for account in settings.accounts.values():
+        yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
+        yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
+    yield _tried("archive", lambda: _directory(settings.archive))
+    yield _tried("spool", lambda: _directory(settings.spool))
+    yield _tried("refused callbacks", lambda: _refusals(ledger))
+
+
+def _tried(name: str, deed: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, state="fine", detail=deed())
+    except Trouble as trouble:
+        return Check(name=name, state=trouble.state, detail=str(trouble))
+    except (EndtapeError, redis.RedisError, requests.RequestException, OSError) as error:
+        return Check(name=name, state="failed", detail=f"{type(error).__name__}: {error}"[:300])
+
+
+def _redis(ledger: Ledger) -> str:
+    first = ledger.prepare()
+    return f"answers; first used {first:%Y-%m-%d %H:%M} UTC; {ledger.outstanding()} obligations"
+
+
+def _durability(ledger: Ledger) -> str:
+    try:
+        set_to = {name: ledger.redis.config_get(name).get(name) for name in ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")}
+    except redis.ResponseError:
+        raise Trouble("this server does not tell; it needs appendonly yes, appendfsync always, noeviction", "warning") from None
+    if set_to["appendonly"] != "yes":
+        raise Trouble("appendonly is off: a restart of Redis forgets calls; set `appendonly yes`, `appendfsync always`", "warning")
+    if set_to["appendfsync"] != "always":
+        raise Trouble(f"appendfsync is {set_to['appendfsync']}: up to a second of callbacks can be lost; set `always`", "warning")
+    if set_to["maxmemory"] != "0" and set_to["maxmemory-policy"] != "noeviction":
+        raise Trouble(f"maxmemory-policy is {set_to['maxmemory-policy']}: Redis may throw calls away; set `noeviction`")
+    return "appendonly yes, appendfsync always, nothing is evicted"
+
+
+def _processes(ledger: Ledger) -> str:
+    missing = [role for role in ROLES if role not in ledger.alive(SEEN_WITHIN)]
+    if missing:
+        raise Trouble(f"not seen in the last 15 s: {', '.join(missing)}; start the Procfile's lines")
+    return "a clock and a worker for each queue were seen in the last 15 s"
+
+
+def _account(vobiz: Vobiz, account: Account) -> str:
+    works = vobiz.credentials_work(account)
+    if works is None:
+        raise Trouble("the provider's API does not answer; check VOBIZ_API_URL and the network")
+    if not works:
+        raise Trouble("the provider refuses id and token; check them in its console")
+    return "the provider accepts id and token"
+
+
+def _callback(settings: Settings, account: Account) -> str:
+    """Sends ourselves a signed callback of a kind that is answered and not followed."""
+    path = f"/vobiz/{account.auth_id}/{settings.callback_token}/doctor"
+    url, nonce = settings.public_url + path, str(secrets.randbelow(10**20)).zfill(20)
+    signature = base64.b64encode(hmac.new(account.tokens[0].encode(), f"{url}.{nonce}".encode(), hashlib.sha256).digest()).decode()
+    shown = f"{settings.public_url}/vobiz/{account.auth_id}/…"
+    with requests.Session() as http:
+        http.trust_env = False
+        try:
+            answer = http.post(url, data={"Event": "EndtapeDoctor", "CallUUID": "endtape-doctor"}, timeout=5, allow_redirects=False,
+                               headers={"X-Vobiz-Signature-V3": signature, "X-Vobiz-Signature-V3-Nonce": nonce})
+        except requests.RequestException as error:     # its text holds the URL, and with it the token
+            raise Trouble(f"{shown} cannot be reached ({type(error).__name__}); is `web` running, and the address right?") from None
+    if answer.status_code != 200:
+        raise Trouble(f"{shown} answered {answer.status_code}; is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?")
+    if is_loopback(settings.public_url):
+        raise Trouble(f"{shown} works here, but nothing can arrive from outside at a loopback address", "warning")
+    return f"a signed callback through {shown} was accepted"
+
+
+def _directory(place: Path) -> str:
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    probe = place / f".endtape-doctor.{secrets.token_hex(4)}"
+    probe.write_bytes(b"")
+    probe.unlink()
+    return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _refusals(ledger: Ledger) -> str:
+    found = ledger.refusals()
+    if found:
+        lines = [f"{count} × {reason}: {REMEDIES.get(reason, '')}" for reason, count in sorted(found.items())]
+        raise Trouble("in the last hour: " + "; ".join(lines), "warning")
+    return "none in the last hour"

@@ -1,0 +1,117 @@
+"""`endtape run`: Redis if none is named, the emulator if there is no account, and every process, until Ctrl-C.
+
+While it runs, `data/run.env` tells the other commands of this folder where its Redis and its emulator are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+from dotenv import dotenv_values
+
+from worker.embedded import EmbeddedRedis
+from worker.settings import Settings
+from worker.supervise import Supervisor
+
+DATA = Path("data")
+RUNNING = DATA / "run.env"
+ACCOUNT, TOKEN = "MA_EMULATOR", "emulator-auth-token"
+
+
+def run() -> None:
+    """Returns after SIGINT or SIGTERM. Raises SettingsError, EndtapeError when it cannot start."""
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    _write_env_file()
+    given = {**dotenv_values(".env"), **os.environ}
+    real = bool(given.get("VOBIZ_AUTH_ID") and given.get("VOBIZ_AUTH_TOKEN"))
+    with contextlib.ExitStack() as open_things:
+        env: dict[str, str] = {}
+        if not given.get("REDIS_URL"):
+            env["REDIS_URL"] = open_things.enter_context(EmbeddedRedis(DATA / "redis")).url
+        if not real:
+            env |= open_things.enter_context(_emulator(given))
+        settings = Settings.from_env({**os.environ, **env})
+        open_things.enter_context(_told(env))
+        base = f"http://{settings.host}:{settings.port}"
+        with Supervisor(env, DATA / "endtape.log", folder=Path.cwd()) as processes:
+            processes.wait_ready(base, given_up=done.is_set)
+            if not done.is_set():
+                _greet(settings, base, real=real)
+            done.wait()
+            click.echo("Ending: what is under way is finished or comes back at the next start ...")
+
+
+def overlay() -> dict[str, str]:
+    """The environment of this process, completed by what a running `endtape run` of this folder told."""
+    told = {k: v for k, v in dotenv_values(RUNNING).items() if v} if RUNNING.exists() else {}
+    own = {k for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
+    return {**{k: v for k, v in told.items() if k not in own}, **os.environ}
+
+
+def _greet(settings: Settings, base: str, *, real: bool) -> None:
+    if real:
+        click.echo(f"Running with the account {next(iter(settings.accounts))}.")
+    else:
+        click.echo("No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: this runs against the EMULATOR, not the provider.")
+    if not settings.policy.from_file:
+        click.echo("No rules file: mode `observe`, nothing is stopped. Write endtape.toml to change that.")
+    if real and is_loopback(settings.public_url):
+        click.echo(f"ENDTAPE_PUBLIC_URL is {settings.public_url}: nothing can arrive from the provider.\n"
+                   "  Set it to the https address under which this machine is reached.")
+    for account in settings.accounts:
+        click.echo(f"Callback URL: {settings.public_url}/vobiz/{account}/{settings.callback_token}")
+    click.echo(f"Console and API: {base}/ with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
+               f"Log: {DATA / 'endtape.log'}   (Ctrl-C ends)")
+
+
+def is_loopback(url: str) -> bool:
+    return any(f"//{host}" in url for host in ("127.", "localhost", "[::1]"))
+
+
+@contextlib.contextmanager
+def _emulator(given: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
+    callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{given.get('ENDTAPE_CALLBACK_TOKEN')}"
+    process = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}", "--callback-url", callback],
+                               stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    try:
+        where = json.loads(process.stdout.readline())
+        click.echo(f"Emulator: {where['control_url']}  (docs/emulator.md)")
+        yield {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": where["api_url"], "VOBIZ_MEDIA_HOSTS": where["media_host"]}
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _told(env: Mapping[str, str]) -> Iterator[None]:
+    DATA.mkdir(exist_ok=True)
+    RUNNING.unlink(missing_ok=True)
+    _write_secret(RUNNING, "".join(f"{name}={value}\n" for name, value in env.items()))
+    try:
+        yield
+    finally:
+        RUNNING.unlink(missing_ok=True)
+
+
+def _write_env_file() -> None:
+    if not Path(".env").exists():
+        _write_secret(Path(".env"), f"ENDTAPE_CALLBACK_TOKEN={secrets.token_urlsafe(24)}\nENDTAPE_API_KEY={secrets.token_urlsafe(24)}\n")
+        click.echo("Wrote .env with generated secrets, readable by you only.")
+
+
+def _write_secret(place: Path, text: str) -> None:
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
