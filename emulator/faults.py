@@ -1,32 +1,70 @@
-"""Bad days of the provider, by name. Each can be limited to a call, a number of times or a probability."""
+"""Bad days of the provider, by name, each with its parameters and what they are unless given.
+
+Any of them can be limited (`LIMITS`): to a number of times, to a probability, to one call, recording, account, route or
+event, or to several (a list). A limit to something that the moment does not have keeps the bad day away.
+"""
 
 from __future__ import annotations
 
 import random
 import threading
+from dataclasses import dataclass, field
 from typing import Any
 
+FACTS = ("account", "call_uuid", "recording_id", "event", "route")
+LIMITS = ("times", "probability", *FACTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What the bad day does, and its parameters with their defaults; None stands for one that must be given."""
+
+    says: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
 FAULTS = {
-    "early-404": "recordings and media answer 404 for `seconds` after the end",
-    "slow-finalise": "the file is ready, and its callback sent, `seconds` after the end",
-    "lost-callbacks": "callbacks are not sent; `event` picks one kind",
-    "doubled-callbacks": "callbacks are sent twice",
-    "late-callbacks": "callbacks are sent `seconds` late; `event` picks one kind",
-    "deaf-stop": "a stop answers 204 and stops nothing",
-    "stop-fails-first": "a stop answers `status` (503) before it obeys; limit with `times`",
-    "stop-429": "a stop answers 429 with Retry-After `retry_after`",
-    "stop-timeout": "a stop is held for `seconds`, then the connection is dropped",
-    "gateway-404": "stops answer the gateway's 404",
-    "refuse-auth": "stops answer `status` (401); `me` says whether the probe does too",
-    "api-5xx": "lists and live calls answer 503",
-    "media-5xx": "media answer 503",
-    "truncated-media": "the announced length is kept, the connection ends after `fraction`",
-    "empty-media": "media answer 200 and nothing",
-    "html-media": "media answer an HTML page as audio",
-    "lying-container": "the other container's bytes under the name",
-    "redirect-media": "media answer 302 to `location`",
-    "unsigned-callbacks": "callbacks carry no signature",
-    "forged-callbacks": "callbacks carry a wrong signature",
+    # The life of a recording
+    "early-404": Fault("list, get and media do not know a recording for `seconds` after its end", {"seconds": 1}),
+    "slow-finalise": Fault("the file is ready, and its callback sent, `seconds` after the end", {"seconds": 1}),
+    # Callbacks
+    "lost-callbacks": Fault("callbacks are not sent"),
+    "doubled-callbacks": Fault("callbacks are sent twice"),
+    "late-callbacks": Fault("callbacks are sent `seconds` late", {"seconds": 1}),
+    "shuffled-callbacks": Fault("callbacks are held back and go out in random order within `seconds`", {"seconds": 1}),
+    "unsigned-callbacks": Fault("callbacks carry no signature"),
+    "forged-callbacks": Fault("callbacks are signed with a token that is not the account's"),
+    "leaked-tokens": Fault("callbacks carry the account's tokens in `auth-token` and `parent-auth-token`"),
+    # Stops
+    "deaf-stop": Fault("a stop answers 204 and stops nothing"),
+    "stop-fails-first": Fault("a stop answers `status` and stops nothing; limit it with `times`", {"status": 503}),
+    "stop-429": Fault("a stop answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
+    "stop-timeout": Fault("a stop is held for `seconds`, then the connection is dropped", {"seconds": 5}),
+    "gateway-404": Fault("a stop answers the gateway's 404"),
+    "refuse-auth": Fault("a stop answers `status`; `me` says whether the probe `auth/me` fails too", {"status": 401, "me": False}),
+    # The rest of the REST API: every route but the stop
+    "api-5xx": Fault("REST answers `status`", {"status": 503}),
+    "api-429": Fault("REST answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
+    "api-timeout": Fault("a REST request is held for `seconds`, then the connection is dropped", {"seconds": 5}),
+    # The list of recordings
+    "list-lag": Fault("the list, but not get or media, lacks a recording for `seconds` after its end", {"seconds": 60}),
+    "list-rows-move": Fault("`rows` new recordings appear after each page that has a next one", {"rows": 1}),
+    "list-running": Fault("the list shows running recordings, without an end; `so_far` gives them a duration", {"so_far": False}),
+    "wrong-duration": Fault("list and get tell a duration that is `seconds` off", {"seconds": 5}),
+    # Media
+    "media-5xx": Fault("media answer `status`", {"status": 503}),
+    "media-timeout": Fault("media are held for `seconds`, then the connection is dropped", {"seconds": 5}),
+    "redirect-media": Fault("media answer `status` to `location`", {"location": None, "status": 302}),
+    "empty-media": Fault("media answer 200 and nothing"),
+    "html-media": Fault("media answer an HTML page as audio"),
+    "json-media": Fault("media answer a JSON error as audio"),
+    "lying-container": Fault("the other container's bytes under the name"),
+    "short-media": Fault("a whole file, but only `fraction` as long as the recording", {"fraction": 0.5}),
+    "truncated-media": Fault("the announced length is right, the connection ends after `fraction` of it", {"fraction": 0.5}),
+    "trickled-media": Fault("media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}),
+    "no-length-media": Fault("media are sent in chunks, without a Content-Length"),
+    "gzip-media": Fault("media are sent with Content-Encoding gzip, asked for or not"),
+    "huge-media": Fault("media of `bytes` are announced and sent", {"bytes": 5 * 1024**3}),
 }
 
 
@@ -35,32 +73,64 @@ class Faults:
 
     def __init__(self, seed: int = 0) -> None:
         self._on: dict[str, dict[str, Any]] = {}
-        self._chance = random.Random(seed)
+        self._left: dict[str, int] = {}
+        self.chance = random.Random(seed)
         self._lock = threading.Lock()
 
     def switch_on(self, name: str, **params: Any) -> None:
-        """Raises KeyError for a name that is not documented."""
-        _ = FAULTS[name]
+        """From now on, instead of how it was on before. Raises KeyError for an unknown name, ValueError for a parameter."""
+        check(name, params)
         with self._lock:
-            self._on[name] = params
+            self._on[name] = {**FAULTS[name].params, **params}
+            self._left.pop(name, None)
+            if "times" in params:
+                self._left[name] = int(params["times"])
 
     def switch_off(self, name: str) -> None:
+        """Switching off what is not on is fine."""
         with self._lock:
             self._on.pop(name, None)
 
+    def clear(self) -> None:
+        with self._lock:
+            self._on.clear()
+
     def listing(self) -> dict[str, Any]:
-        return {"known": FAULTS, "on": dict(self._on)}
+        with self._lock:
+            on = {name: {**params, **({"left": self._left[name]} if name in self._left else {})} for name, params in self._on.items()}
+        return {"known": {name: fault.says for name, fault in FAULTS.items()},
+                "parameters": {name: fault.params for name, fault in FAULTS.items()}, "limits": LIMITS, "on": on}
 
     def hit(self, name: str, **facts: Any) -> dict[str, Any] | None:
-        """The parameters of a bad day that strikes now, else None. It is limited to the facts that it names."""
+        """The parameters of a bad day that strikes now, each of them present, else None."""
+        # No lock on a good day: a burst of stops asks for seven of them each.
+        if name not in self._on:
+            return None
         with self._lock:
             params = self._on.get(name)
-            if params is None or any(k in params and params[k] != v for k, v in facts.items()):
+            if params is None or not all(_meant(params[fact], facts.get(fact)) for fact in FACTS if fact in params):
                 return None
-            if self._chance.random() >= params.get("probability", 1):
+            if self.chance.random() >= params.get("probability", 1):
                 return None
-            if "times" in params:
-                if params["times"] <= 0:
+            if name in self._left:
+                if self._left[name] <= 0:
                     return None
-                params["times"] -= 1
+                self._left[name] -= 1
             return params
+
+
+def check(name: str, params: dict[str, Any]) -> None:
+    """Raises KeyError for a name and ValueError for a parameter that is not documented, or is missing."""
+    fault = FAULTS[name]
+    if unknown := params.keys() - fault.params.keys() - set(LIMITS):
+        raise ValueError(f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join([*fault.params, *LIMITS])}")
+    if missing := {param for param, default in fault.params.items() if default is None} - params.keys():
+        raise ValueError(f"{name} needs {', '.join(sorted(missing))}")
+    for param, default in fault.params.items():
+        wanted = (int, float) if isinstance(default, int | float) else str
+        if param in params and not isinstance(params[param], wanted):
+            raise ValueError(f"{name}: {param} is not {params[param]!r}")
+
+
+def _meant(limit: Any, fact: Any) -> bool:
+    return fact in limit if isinstance(limit, list | tuple) else bool(fact == limit)

@@ -1,48 +1,45 @@
-"""The provider: its REST API, its media host and its callbacks, on two ports of the loopback interface."""
+"""The provider: its REST API and its media host on two ports of the loopback interface, and what they know."""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from datetime import datetime
-from http.server import ThreadingHTTPServer
-from typing import Any, Self
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Self
 
-import requests
-
-from emulator import signing
+from emulator import control, media, rest
+from emulator.accounts import Account, by_id, check_mode
+from emulator.delivery import FORM, Message, Sender
 from emulator.faults import Faults
-from emulator.http import handler
+from emulator.http import Server, handler
 from emulator.journal import Journal
-from emulator.state import INDIA, Call, Recording, new_id
-from emulator.timers import Busy, Crew, Timers
+from emulator.signing import Nonces
+from emulator.state import Book, Call, Recording
+from emulator.switchboard import Switchboard
+from emulator.timers import Timers
 
-RETRIES = 3
-FINALISE_S = 0.05
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from emulator.http import Exchange
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 1024
+class Provider(Switchboard):
+    """One stand-in provider. `callback_url` is where a call's callbacks go unless it says otherwise.
 
+    `accounts` maps ids to tokens, or lists accounts. `keeps_s` is how long a finished recording is kept; `seed` seeds
+    the bad days; `callbacks=False` sends none.
+    """
 
-class Provider:
-    """One stand-in provider. `accounts` maps ids to tokens; `callback_url` is where a call's callbacks go by default."""
-
-    def __init__(self, *, callback_url: str = "", accounts: dict[str, str] | None = None, port: int = 0, seed: int = 0,
-                 retry_base_s: float = 1.0) -> None:
-        self.callback_url = callback_url
-        self.accounts = accounts or {"MA_EMULATOR": "emulator-token-0001"}
-        self.calls: dict[str, Call] = {}
-        self.recordings: dict[str, Recording] = {}
-        self.faults, self.journal = Faults(seed), Journal()
-        self.retry_base_s = retry_base_s
-        self.lock = threading.RLock()
-        self._timers, self._crew, self._busy = Timers(), Crew(32), Busy()
-        self._local = threading.local()
-        self._api = _Server(("127.0.0.1", port), handler(self, media=False))
-        self._media = _Server(("127.0.0.1", 0), handler(self, media=True))
+    def __init__(self, *, callback_url: str = "", accounts: Mapping[str, str] | Iterable[Account] | None = None, port: int = 0,
+                 seed: int = 0, retry_base_s: float = 1.0, keeps_s: float | None = None, callbacks: bool = True) -> None:
+        self.journal, self.keeps_s = Journal(), keeps_s
+        known, faults, timers = by_id(accounts or {"MA_EMULATOR": "emulator-token-0001"}), Faults(seed), Timers(self._trouble)
+        sender = Sender(known, faults, self.journal, timers, retry_base_s=retry_base_s, silent=not callbacks)
+        super().__init__(known, faults, timers, sender, callback_url)
+        self._closing = threading.Event()
+        self._api = Server(("127.0.0.1", port), handler(self._api_or_control, self.journal, self._trouble))
+        self._media = Server(("127.0.0.1", 0), handler(lambda exchange: media.serve(self, exchange), self.journal, self._trouble))
         root = f"http://127.0.0.1:{self._api.server_address[1]}"
         self.api_url, self.control_url = f"{root}/api/v1", f"{root}/_control"
         self.media_host = f"127.0.0.1:{self._media.server_address[1]}"
@@ -53,151 +50,93 @@ class Provider:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing.set()
         for server in (self._api, self._media):
             server.shutdown()
             server.server_close()
         self._timers.close()
-        self._crew.close()
+        self._sender.close()
 
-    # What happens on calls ----------------------------------------------------------------------------------------
+    def _api_or_control(self, exchange: Exchange) -> None:
+        (control if exchange.url_path.startswith("/_control/") else rest).serve(self, exchange)
 
-    def call(self, *, call_uuid: str | None = None, account: str | None = None, from_number: str = "919820055512",
-             to_number: str = "918065550101", direction: str = "inbound", callback_url: str | None = None) -> Call:
-        made = Call(call_uuid or new_id(), account or next(iter(self.accounts)), from_number, to_number, direction,
-                    callback_url or self.callback_url)
-        with self.lock:
-            self.calls[made.call_uuid] = made
-        return made
+    def _trouble(self, error: Exception) -> None:
+        """A fault of this stand-in itself: one line on the terminal, the same in the journal."""
+        text = f"{type(error).__name__}: {error}"
+        self.journal.write("trouble", {"error": text, "at": time.time()})
+        sys.stderr.write(f"emulator: a step failed: {text}\n")
 
-    def record(self, call_uuid: str, *, recording_id: str | None = None, container: str = "mp3", channels: int = 1,
-               max_length_s: float = 3600, source: str = "xml", callback_url: str | None = None, announce: bool = True) -> Recording:
-        """Starts a recording; one made by XML announces itself with `Event=Record`. Raises KeyError for no live call."""
-        call = self.live(call_uuid)
-        rid = recording_id or new_id()
-        made = Recording(
-            recording_id=rid, call_uuid=call_uuid, account=call.account, container=container, channels=channels, source=source,
-            url=f"http://{self.media_host}/v1/Account/{call.account}/Recording/{rid}.{container}",
-            callback_url=callback_url or call.callback_url, started_at=time.time(), max_length_s=max_length_s)
-        with self.lock:
-            self.recordings[rid] = made
-        self._timers.after(max_length_s, lambda: self.end(rid, "maxLength"))
-        if source == "xml" and announce:
-            self.send(call, "Record", {
-                "RecordingID": rid, "RecordUrl": made.url, "RecordFile": made.url, "RecordingDuration": "-1",
-                "RecordingDurationMs": "-1", "RecordingStartMs": "-1", "RecordingEndMs": "-1"})
-        return made
+    # Time ---------------------------------------------------------------------------------------------------------
 
-    def event(self, call_uuid: str, name: str, **fields: str) -> None:
-        """Sends any voice event; `fields` go out as they are."""
-        call = self.calls[call_uuid]
-        extra: dict[str, str] = {}
-        if name.startswith("Dial"):
-            extra = {"DialAction": name.removeprefix("Dial").lower(), "DialALegUUID": call_uuid, "DialBLegUUID": new_id()}
-        elif name.startswith("Conference"):
-            extra = {"ConferenceAction": name.removeprefix("Conference").lower(), "ConferenceName": "room"}
-        self.send(call, name, extra | fields)
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        """Does it `seconds` from now."""
+        self._timers.after(seconds, act)
 
-    def hangup(self, call_uuid: str) -> None:
-        """The call ends: `Hangup` first, then the end of each recording, as documented."""
-        call = self.live(call_uuid)
-        with self.lock:
-            call.ended_at = time.time()
-            running = [r for r in self.recordings.values() if r.call_uuid == call_uuid and r.ended_at is None]
-        spelled = [datetime.fromtimestamp(t, INDIA).strftime("%Y-%m-%d %H:%M:%S") for t in (call.started_at, call.ended_at)]
-        self.send(call, "Hangup", {
-            "StartTime": spelled[0], "AnswerTime": spelled[0], "EndTime": spelled[1], "HangupCause": "NORMAL_CLEARING",
-            "Duration": str(round(call.ended_at - call.started_at)), "HangupCauseCode": "4000", "HangupSource": "Caller"})
-        for recording in running:
-            self.end(recording.recording_id, "HungUp")
-
-    def end(self, recording_id: str, reason: str) -> None:
-        """Ends a recording, once; its file and its callback follow when it is finalised."""
-        with self.lock:
-            recording = self.recordings[recording_id]
-            if recording.ended_at is not None:
-                return
-            recording.ended_at, recording.end_reason = time.time(), reason
-        slow = self.faults.hit("slow-finalise", call_uuid=recording.call_uuid) or {}
-        self._timers.after(float(slow.get("seconds", FINALISE_S)), lambda: self._finalise(recording))
-
-    def _finalise(self, recording: Recording) -> None:
-        recording.listed_at = time.time()
-        assert recording.ended_at is not None
-        call = self.calls[recording.call_uuid]
-        ms = round(recording.duration_ms)
-        start, end = round(recording.started_at * 1000), round(recording.ended_at * 1000)
-        if recording.source == "rest":
-            self.send(call, "", {
-                "api_id": new_id(), "record_url": recording.url, "call_uuid": recording.call_uuid, "recording_id": recording.recording_id,
-                "recording_duration": str(ms // 1000), "recording_duration_ms": str(ms), "recording_start_ms": str(start),
-                "recording_end_ms": str(end)}, url=recording.callback_url)
-        else:
-            self.send(call, "RecordStop", {
-                "RecordingID": recording.recording_id, "RecordFile": recording.url, "RecordUrl": recording.url,
-                "RecordingDuration": str(ms // 1000), "RecordingDurationMs": str(ms), "RecordingStartMs": str(start),
-                "RecordingEndMs": str(end), "RecordingEndReason": recording.end_reason or ""}, url=recording.callback_url)
-
-    def live(self, call_uuid: str) -> Call:
-        call = self.calls.get(call_uuid)
-        if call is None or call.ended_at is not None:
-            raise KeyError(call_uuid)
-        return call
-
-    def stop(self, call_uuid: str, url: str | None) -> None:
-        """What a stop request does to a live call. An address that fits nothing stops nothing."""
-        for recording in list(self.recordings.values()):
-            if recording.call_uuid == call_uuid and recording.ended_at is None and url in {None, recording.url}:
-                self.end(recording.recording_id, "StoppedByAPI")
-
-    # Callbacks ----------------------------------------------------------------------------------------------------
-
-    def send(self, call: Call, event: str, fields: dict[str, str], *, url: str | None = None) -> None:
-        """Sends one callback from another thread, with retries; bad days may lose, double or delay it."""
-        target = url or call.callback_url
-        if not target:
-            return
-        facts = {"event": event or "rest", "call_uuid": call.call_uuid}
-        body = {**call.common(), "Event": event, **fields} if event else fields
-        if self.faults.hit("lost-callbacks", **facts):
-            self.journal.write("callback", {"event": facts["event"], "url": target, "lost": True, "at": time.time()})
-            return
-        late = self.faults.hit("late-callbacks", **facts) or {}
-        for _ in range(2 if self.faults.hit("doubled-callbacks", **facts) else 1):
-            self._busy.begin()
-            self._timers.after(float(late.get("seconds", 0)), lambda: self._crew.run(lambda: self._try(call, facts["event"], body, target, 0, signing.Nonces())))
-
-    def _try(self, call: Call, event: str, body: dict[str, str], url: str, tries: int, nonces: signing.Nonces) -> None:
-        token = self.accounts[call.account]
-        if self.faults.hit("forged-callbacks", event=event, call_uuid=call.call_uuid):
-            token = "not-the-token"  # noqa: S105
-        mode = "none" if self.faults.hit("unsigned-callbacks", event=event, call_uuid=call.call_uuid) else "v3+v2"
-        headers = {"User-Agent": "Vobiz", "Content-Type": "application/x-www-form-urlencoded",
-                   **signing.signature_headers(mode, url, token, None, nonces)}
-        at, status = time.time(), 0
-        try:
-            status = self._session().post(url, data=urlencode(body), headers=headers, timeout=3, allow_redirects=False).status_code
-        except requests.RequestException as error:
-            self.journal.write("trouble", {"url": url, "error": str(error)[:200]})
-        self.journal.write("callback", {"event": event, "url": url, "status": status, "at": at, "try": tries + 1,
-                                        "elapsed": time.time() - at, "call_uuid": call.call_uuid, "fields": body})
-        if status != 200 and tries < RETRIES:
-            again = lambda: self._crew.run(lambda: self._try(call, event, body, url, tries + 1, nonces))  # noqa: E731
-            self._timers.after(self.retry_base_s * 2**tries, again)
-        else:
-            self._busy.end()
-
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-            self._local.session.trust_env = False
-        session: requests.Session = self._local.session
-        return session
+    def hold(self, seconds: float) -> bool:
+        """Lets the time pass, or less of it: True if the stand-in is being closed."""
+        return self._closing.wait(seconds)
 
     def wait_idle(self, timeout: float) -> bool:
-        return self._busy.wait(timeout)
+        """True as soon as no callback is on its way, False if `timeout` seconds pass first."""
+        return self._sender.wait_idle(timeout)
+
+    # What can be asked --------------------------------------------------------------------------------------------
+
+    def authorised(self, account: str, headers: Any) -> bool:
+        known = self.accounts.get(account)
+        return known is not None and headers.get("X-Auth-ID") == account and headers.get("X-Auth-Token") == known.token
+
+    def live(self, call_uuid: str) -> Call:
+        """Raises KeyError unless the call is live."""
+        return self.book.live(call_uuid)
+
+    def live_of(self, account: str, call_uuid: str) -> Call | None:
+        call = self.book.calls.get(call_uuid)
+        return call if call is not None and call.ended_at is None and call.account == account else None
+
+    def is_ready(self, recording: Recording) -> bool:
+        """Whether the file is there, and neither too young nor too old to be found."""
+        if recording.listed_at is None:
+            return False
+        now = time.time()
+        if self.keeps_s is not None and now > recording.listed_at + self.keeps_s:
+            return False
+        early = self.faults.hit("early-404", call_uuid=recording.call_uuid, recording_id=recording.recording_id, account=recording.account)
+        return early is None or now >= (recording.ended_at or 0) + float(early["seconds"])
+
+    def ready(self, account: str, recording_id: str) -> Recording | None:
+        recording = self.book.recordings.get(recording_id)
+        return recording if recording is not None and recording.account == account and self.is_ready(recording) else None
+
+    @property
+    def calls(self) -> dict[str, Call]:
+        return self.book.calls
+
+    @property
+    def recordings(self) -> dict[str, Recording]:
+        return self.book.recordings
 
     def state(self) -> dict[str, Any]:
-        with self.lock:
-            return {"calls": [{"call_uuid": c.call_uuid, "started_at": c.started_at, "ended_at": c.ended_at} for c in self.calls.values()],
-                    "recordings": [{"recording_id": r.recording_id, "call_uuid": r.call_uuid, "started_at": r.started_at,
-                                    "ended_at": r.ended_at, "end_reason": r.end_reason} for r in self.recordings.values()]}
+        return {"calls": [{"call_uuid": c.call_uuid, "started_at": c.started_at, "ended_at": c.ended_at} for c in list(self.calls.values())],
+                "recordings": [{"recording_id": r.recording_id, "call_uuid": r.call_uuid, "started_at": r.started_at, "ended_at": r.ended_at,
+                                "end_reason": r.end_reason, "url": r.url} for r in list(self.recordings.values())]}
+
+    # What only a test does ----------------------------------------------------------------------------------------
+
+    def raw(self, url: str, *, method: str = "POST", body: str = "", headers: Mapping[str, str] | None = None, account: str | None = None,
+            signature: str = "none") -> tuple[int, str]:
+        """Sends any request, once, and returns its answer's status and text. Raises OSError if none comes."""
+        owner = self.accounts[account or next(iter(self.accounts))]
+        check_mode(signature)
+        signed = self._sender.signed(owner, signature, url, Nonces())
+        message = Message(method, url, body.encode(), {"User-Agent": "Vobiz", "Content-Type": FORM, **signed, **(headers or {})})
+        at = time.time()
+        status, answer = self._sender.exchange(message, 10)
+        self.journal.write("callback", {"event": "raw", "url": url, "method": method, "status": status, "at": at, "try": 1,
+                                        "elapsed": time.time() - at, "call_uuid": None, "fields": {}})
+        return status, answer.decode("utf-8", "replace")
+
+    def reset(self) -> None:
+        """Forgets calls, recordings and bad days; the journal stays."""
+        self.faults.clear()
+        self.book = Book()

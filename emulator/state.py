@@ -1,16 +1,38 @@
-"""Calls and recordings as the provider keeps them."""
+"""Calls, recordings and rooms as the provider keeps them, and the book that finds them without searching."""
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 from emulator.audio import Audio
 
-INDIA = timezone(timedelta(hours=5, minutes=30))
+ENCODINGS = ("form", "json", "wrapped")
+SPELLINGS = ("full", "file-only", "floats")
+SOURCES = ("xml", "rest", "trunk")
+METHODS = ("POST", "GET")
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError."""
+    if value not in allowed:
+        raise ValueError(f"{name} {value!r} is none of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a callback travels: by POST or GET, as a form, as JSON, or as JSON within a form's field `response`."""
+
+    method: str = "POST"
+    encoding: str = "form"
+
+    def __post_init__(self) -> None:
+        one_of("callback_method", self.method, METHODS)
+        one_of("encoding", self.encoding, ENCODINGS)
+        if (self.method, self.encoding) == ("GET", "json"):
+            raise ValueError("encoding 'json' needs a body, which a GET has not")
 
 
 @dataclass(slots=True)
@@ -21,13 +43,18 @@ class Recording:
     url: str
     container: str
     channels: int
-    source: str                      # "xml" or "rest"
+    source: str                      # one of SOURCES
     callback_url: str
     started_at: float
     max_length_s: float
     ended_at: float | None = None
     end_reason: str | None = None
     listed_at: float | None = None   # when list and media have it
+    action_url: str = ""
+    delivery: Delivery = Delivery()
+    spelling: str = "full"           # one of SPELLINGS
+    transcription_url: str = ""
+    room: str | None = None
 
     @property
     def duration_ms(self) -> float:
@@ -36,19 +63,14 @@ class Recording:
     def audio(self) -> Audio:
         return Audio(self.container, self.channels, self.duration_ms, self.recording_id)
 
-    def row(self) -> dict[str, Any]:
-        """The row of the recordings list, spelled as the provider does: numbers as strings with five decimals."""
-        added = datetime.fromtimestamp(self.listed_at or time.time(), INDIA)
-        return {
-            "add_time": added.strftime("%Y-%m-%d %H:%M:%S.%f")[:-1] + "+05:30", "call_uuid": self.call_uuid,
-            "conference_name": None, "from_number": None, "to_number": None, "monthly_recording_storage_amount": 0,
-            "recording_duration_ms": f"{self.duration_ms:.5f}", "recording_end_ms": f"{(self.ended_at or 0) * 1000:.5f}",
-            "recording_format": self.container, "recording_id": self.recording_id,
-            "recording_start_ms": f"{self.started_at * 1000:.5f}", "recording_storage_duration": 0,
-            "recording_storage_rate": 0.005, "recording_type": "call", "recording_url": self.url,
-            "resource_uri": f"/v1/Account/{self.account}/Recording/{self.recording_id}/",
-            "rounded_recording_duration": -(-int(self.duration_ms) // 60000) * 60,
-        }
+
+@dataclass(slots=True)
+class Dial:
+    """A second leg of a call."""
+
+    b_leg: str
+    to_number: str
+    answered_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -59,19 +81,113 @@ class Call:
     to_number: str
     direction: str
     callback_url: str
+    parent: str                                              # the account's parent, or the account itself
     started_at: float = field(default_factory=time.time)
+    answered_at: float = field(default_factory=time.time)
     ended_at: float | None = None
+    cause: str = "NORMAL_CLEARING"
+    hung_up_by: str = "Caller"
+    delivery: Delivery = Delivery()
+    signature: str = ""                                      # the account's mode if empty
+    urls: dict[str, str] = field(default_factory=dict)       # where single events go instead
+    trunk: str = ""                                          # the trunk's id
+    dial: Dial | None = None
+    room: str | None = None
 
-    def common(self) -> dict[str, str]:
-        """The fields that most voice callbacks carry."""
-        start = datetime.fromtimestamp(self.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        return {
-            "CallUUID": self.call_uuid, "From": self.from_number, "To": self.to_number, "Direction": self.direction,
-            "CallStatus": "completed" if self.ended_at else "in-progress", "RequestUUID": self.call_uuid,
-            "ALegUUID": self.call_uuid, "ALegRequestUUID": self.call_uuid, "SessionStart": start,
-            "ParentAuthID": self.account, "BillRate": "0.00000",
-        }
+    @property
+    def sip_call_id(self) -> str:
+        return f"{self.call_uuid[:6]}@203.0.113.10"
+
+
+@dataclass(slots=True)
+class Room:
+    """A conference: it begins with its first member and ends with its last."""
+
+    name: str
+    room_uuid: str
+    members: dict[str, str] = field(default_factory=dict)    # call_uuid → member id
+
+
+class Book:
+    """All calls and recordings. Its parts are single dict operations, so that readers need no lock."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Call] = {}
+        self.recordings: dict[str, Recording] = {}
+        self.rooms: dict[tuple[str, str], Room] = {}
+        self._live: dict[str, dict[str, Call]] = {}
+        self._running: dict[str, dict[str, Recording]] = {}
+        self._of_call: dict[str, dict[str, Recording]] = {}
+        self._of_account: dict[str, dict[str, Recording]] = {}
+        self._members = itertools.count(1)
+
+    def add_call(self, call: Call) -> None:
+        self.calls[call.call_uuid] = call
+        self._live.setdefault(call.account, {})[call.call_uuid] = call
+
+    def end_call(self, call: Call) -> None:
+        self._live[call.account].pop(call.call_uuid, None)
+
+    def live_calls(self, account: str) -> list[Call]:
+        return list(self._live.get(account, {}).values())
+
+    def live(self, call_uuid: str) -> Call:
+        """Raises KeyError unless the call is live."""
+        call = self.calls[call_uuid]
+        if call.ended_at is not None:
+            raise KeyError(call_uuid)
+        return call
+
+    def add_recording(self, recording: Recording) -> None:
+        rid = recording.recording_id
+        self.recordings[rid] = recording
+        self._of_call.setdefault(recording.call_uuid, {})[rid] = recording
+        self._of_account.setdefault(recording.account, {})[rid] = recording
+        if recording.ended_at is None:
+            self._running.setdefault(recording.call_uuid, {})[rid] = recording
+
+    def end_recording(self, recording: Recording) -> None:
+        running = self._running.get(recording.call_uuid, {})
+        running.pop(recording.recording_id, None)
+        if not running:
+            self._running.pop(recording.call_uuid, None)
+
+    def running(self, call_uuid: str) -> list[Recording]:
+        return list(self._running.get(call_uuid, {}).values())
+
+    def recordings_of(self, account: str, call_uuid: str | None) -> list[Recording]:
+        """The account's recordings, or those of one of its calls, oldest first."""
+        if call_uuid is None:
+            return list(self._of_account.get(account, {}).values())
+        return [r for r in self._of_call.get(call_uuid, {}).values() if r.account == account]
+
+    def delete_recording(self, recording: Recording) -> None:
+        """Deleting twice is fine."""
+        rid = recording.recording_id
+        self.recordings.pop(rid, None)
+        self._of_call[recording.call_uuid].pop(rid, None)
+        self._of_account[recording.account].pop(rid, None)
+
+    def join(self, call: Call, name: str) -> tuple[Room, bool]:
+        """The room, and whether the call is its first member."""
+        room = self.rooms.setdefault((call.account, name), Room(name, new_id()))
+        first = not room.members
+        room.members[call.call_uuid] = str(next(self._members))
+        call.room = name
+        return room, first
+
+    def leave(self, call: Call) -> tuple[Room, str, bool]:
+        """The room, the member's id there, and whether it was the last. Raises KeyError for a call in no room."""
+        if call.room is None:
+            raise KeyError(f"call {call.call_uuid} is in no room")
+        room = self.rooms[call.account, call.room]
+        member = room.members.pop(call.call_uuid)
+        if not room.members:
+            del self.rooms[call.account, call.room]
+        call.room = None
+        return room, member, not room.members
 
 
 def new_id() -> str:
+    """Never seeded: an id that came again in the next run would look like an old call to a receiver that remembers."""
     return str(uuid.uuid4())

@@ -7,24 +7,30 @@ import itertools
 import queue
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Act = Callable[[], object]
+    Trouble = Callable[[Exception], None]
+
 
 class Timers:
-    """Calls things at their time, in one thread however many there are. What it calls must be quick."""
+    """Calls things at their time, in one thread however many there are. What it calls must be quick.
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+    What a step raises goes to `trouble`, and the next one follows.
+    """
+
+    def __init__(self, trouble: Trouble) -> None:
+        self.trouble = trouble
+        self._heap: list[tuple[float, int, Act]] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._open = True
         threading.Thread(target=self._run, name="emulator-timers", daemon=True).start()
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
+    def after(self, seconds: float, act: Act) -> None:
         """Calls `act` once, `seconds` from now; at once and in this thread if that is now."""
         if seconds <= 0:
             act()
@@ -37,6 +43,7 @@ class Timers:
     def close(self) -> None:
         with self._changed:
             self._open = False
+            self._heap.clear()
             self._changed.notify()
 
     def _run(self) -> None:
@@ -47,20 +54,21 @@ class Timers:
                 if not self._open:
                     return
                 act = heapq.heappop(self._heap)[2]
-            _run_safely(act)
+            _run_safely(act, self.trouble)
 
 
 class Crew:
     """Daemon threads, started as they are needed, up to a number; unlike an executor it never delays the exit."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, trouble: Trouble) -> None:
         self._size = size
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._trouble = trouble
+        self._work: queue.SimpleQueue[Act | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._waiting = 0
 
-    def run(self, act: Callable[[], None]) -> None:
+    def run(self, act: Act) -> None:
         with self._lock:
             self._waiting += 1
             if self._waiting > self._threads and self._threads < self._size:
@@ -74,7 +82,7 @@ class Crew:
 
     def _loop(self) -> None:
         while (act := self._work.get()) is not None:
-            _run_safely(act)
+            _run_safely(act, self._trouble)
             with self._lock:
                 self._waiting -= 1
 
@@ -102,8 +110,8 @@ class Busy:
             return self._changed.wait_for(lambda: self._count == 0, timeout)
 
 
-def _run_safely(act: Callable[[], None]) -> None:
+def _run_safely(act: Act, trouble: Trouble) -> None:
     try:
         act()
-    except Exception:  # one broken step must not end the thread that all others share
-        traceback.print_exc()
+    except Exception as error:  # one broken step must not end the thread that all others share
+        trouble(error)

@@ -1,0 +1,51 @@
+"""The provider's accounts: who may ask, who their parent is, and how their callbacks are signed; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from emulator.signing import MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account. Without a `signature` mode a sub-account's callbacks carry its parent's signatures too."""
+
+    auth_id: str
+    token: str = field(repr=False)
+    parent: str | None = None
+    signature: str = ""
+    trunk_secret: str = field(default="", repr=False)
+
+    @property
+    def mode(self) -> str:
+        return self.signature or ("ma" if self.parent else "v3+v2")
+
+
+def read(text: str) -> Account:
+    """`ID:TOKEN` or `ID:TOKEN:PARENT`. Raises ValueError."""
+    parts = text.split(":")
+    if len(parts) not in {2, 3} or not all(parts):
+        raise ValueError("an account is ID:TOKEN or ID:TOKEN:PARENT")
+    return Account(parts[0], parts[1], parts[2] if len(parts) == 3 else None)
+
+
+def by_id(given: Mapping[str, str] | Iterable[Account]) -> dict[str, Account]:
+    """The accounts by id. Raises ValueError for an unknown parent or signature mode."""
+    if isinstance(given, dict):
+        return {auth_id: Account(auth_id, token) for auth_id, token in given.items()}
+    found = {account.auth_id: account for account in given if isinstance(account, Account)}
+    for account in found.values():
+        if account.parent is not None and account.parent not in found:
+            raise ValueError(f"account {account.auth_id} names the parent {account.parent}, which is not among the accounts")
+        check_mode(account.mode)
+    return found
+
+
+def check_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise ValueError(f"signature mode {mode!r} is none of {', '.join(MODES)}")

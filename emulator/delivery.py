@@ -1,0 +1,180 @@
+"""Sends callbacks: encoded, signed, repeated as the provider repeats them, and mistreated as the bad days want it.
+
+Voice callbacks are tried up to four times and wait 3 s for an answer; 200 alone is a success. Trunk webhooks are sent
+once, wait 10 s, and whatever is answered is fine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from emulator import signing
+from emulator.state import Call, Delivery, new_id
+from emulator.timers import Busy, Crew
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from emulator.accounts import Account
+    from emulator.faults import Faults
+    from emulator.journal import Journal
+    from emulator.timers import Timers
+
+RETRIES = 3
+FORM = "application/x-www-form-urlencoded"
+_FORGED = "not-the-token-of-anybody"
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """One callback on its way. Its nonces stay the same when it is tried again."""
+
+    event: str
+    call: Call
+    url: str
+    fields: dict[str, Any]
+    delivery: Delivery
+    trunk: bool = False
+    recording_id: str | None = None
+    nonces: signing.Nonces = field(default_factory=signing.Nonces)
+
+    def facts(self) -> dict[str, Any]:
+        return {"event": self.event, "call_uuid": self.call.call_uuid, "account": self.call.account, "recording_id": self.recording_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request as it leaves."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: dict[str, str]
+
+
+def encode(fields: Mapping[str, Any], url: str, delivery: Delivery) -> Message:
+    """The request without its signature."""
+    if delivery.encoding == "json":
+        return Message("POST", url, json.dumps(fields).encode(), {"Content-Type": "application/json"})
+    if delivery.encoding == "wrapped":
+        api_id = {"api_id": fields["api_id"]} if "api_id" in fields else {}
+        fields = {**api_id, "response": json.dumps(fields, separators=(",", ":"))}
+    if delivery.method == "GET":
+        return Message("GET", f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(fields)}", b"", {})
+    return Message("POST", url, urlencode(fields).encode(), {"Content-Type": FORM})
+
+
+class Sender:
+    """Owns the threads and connections that callbacks use."""
+
+    def __init__(self, accounts: Mapping[str, Account], faults: Faults, journal: Journal, timers: Timers, *,
+                 retry_base_s: float, silent: bool) -> None:
+        self._accounts, self._faults, self._journal, self._timers = accounts, faults, journal, timers
+        self._retry_base_s, self._silent = retry_base_s, silent
+        self._crew, self._busy = Crew(32, timers.trouble), Busy()
+        self._mine = threading.local()
+
+    def send(self, callback: Callback, wait_s: float = 0) -> None:
+        """Returns at once; bad days may lose, double, delay or shuffle it."""
+        if self._silent or not callback.url:
+            return
+        faults, facts = self._faults, callback.facts()
+        if faults.hit("lost-callbacks", **facts):
+            self._journal.write("callback", {"event": callback.event, "url": callback.url, "lost": True, "at": time.time(),
+                                             "call_uuid": callback.call.call_uuid, "fields": _text(callback.fields)})
+            return
+        for _ in range(2 if faults.hit("doubled-callbacks", **facts) else 1):
+            wait = wait_s + float((faults.hit("late-callbacks", **facts) or {}).get("seconds", 0))
+            if shuffled := faults.hit("shuffled-callbacks", **facts):
+                wait += float(shuffled["seconds"]) * faults.chance.random()
+            self._busy.begin()
+            self._timers.after(wait, lambda: self._crew.run(lambda: self._try(callback, 0)))
+
+    def wait_idle(self, timeout: float) -> bool:
+        """True as soon as no callback is on its way, waiting or to be tried again."""
+        return self._busy.wait(timeout)
+
+    def close(self) -> None:
+        self._crew.close()
+
+    def signed(self, account: Account, mode: str, url: str, nonces: signing.Nonces, *, forged: bool = False) -> dict[str, str]:
+        """The signature headers of a voice callback of this account."""
+        parent = self._accounts[account.parent].token if account.parent else None
+        return signing.signature_headers(mode, url, _FORGED if forged else account.token, _FORGED if forged else parent, nonces)
+
+    def _headers(self, callback: Callback, body: bytes) -> dict[str, str]:
+        facts, account = callback.facts(), self._accounts[callback.call.account]
+        unsigned = self._faults.hit("unsigned-callbacks", **facts) is not None
+        forged = self._faults.hit("forged-callbacks", **facts) is not None
+        if callback.trunk:
+            headers = {"User-Agent": "Vobiz-Vapor/1.0", "X-Vobiz-Event": callback.event, "X-Vobiz-Request-ID": new_id()}
+            if account.trunk_secret and not unsigned:
+                headers["X-Vobiz-Signature"] = signing.trunk_signature(_FORGED if forged else account.trunk_secret, body)
+            return headers
+        mode = "none" if unsigned else callback.call.signature or account.mode
+        headers = {"User-Agent": "Vobiz", **self.signed(account, mode, callback.url, callback.nonces, forged=forged)}
+        if self._faults.hit("leaked-tokens", **facts):
+            headers["auth-token"] = account.token
+            headers["parent-auth-token"] = self._accounts[account.parent or account.auth_id].token
+        return headers
+
+    def _try(self, callback: Callback, tries: int) -> None:
+        at, status = time.time(), 0
+        try:
+            message = encode(callback.fields, callback.url, callback.delivery)
+            message.headers.update(self._headers(callback, message.body))
+            status, _ = self.exchange(message, 10 if callback.trunk else 3)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._journal.write("trouble", {"url": callback.url, "error": f"{type(error).__name__}: {error}"[:200]})
+        self._journal.write("callback", {
+            "event": callback.event, "url": callback.url, "method": callback.delivery.method, "status": status, "at": at, "try": tries + 1,
+            "elapsed": time.time() - at, "call_uuid": callback.call.call_uuid, "fields": _text(callback.fields)})
+        if status == 200 or callback.trunk or tries >= RETRIES:
+            self._busy.end()
+        else:
+            again = lambda: self._crew.run(lambda: self._try(callback, tries + 1))  # noqa: E731
+            self._timers.after(self._retry_base_s * 2**tries, again)
+
+    def exchange(self, message: Message, timeout: float) -> tuple[int, bytes]:
+        """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException, ValueError."""
+        parts = urlsplit(message.url)
+        where = (parts.scheme, parts.netloc)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        kept: dict[tuple[str, str], http.client.HTTPConnection] = self._mine.__dict__.setdefault("kept", {})
+        connection = kept.pop(where, None)
+        if connection is not None:
+            try:
+                answer = _ask(connection, message, target, timeout)
+                kept[where] = connection
+                return answer
+            except (ConnectionError, http.client.BadStatusLine):
+                connection.close()      # the receiver had let go of an idle connection, which says nothing about this callback
+        connection = (http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection)(parts.netloc, timeout=timeout)
+        try:
+            answer = _ask(connection, message, target, timeout)
+        except BaseException:
+            connection.close()
+            raise
+        kept[where] = connection
+        return answer
+
+
+def _ask(connection: http.client.HTTPConnection, message: Message, target: str, timeout: float) -> tuple[int, bytes]:
+    if connection.sock is not None:
+        connection.sock.settimeout(timeout)
+    connection.request(message.method, target, message.body or None, message.headers)
+    with connection.getresponse() as answer:
+        body = answer.read(65_536)
+        if not answer.isclosed():
+            connection.close()
+        return answer.status, body
+
+
+def _text(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, bool) else str(value) for name, value in fields.items()}

@@ -1,0 +1,96 @@
+"""REST about calls and conferences: make, look at, transfer, hang up; what remains of a call that is over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emulator import rows
+from emulator.http import BadRequest
+from emulator.state import new_id
+
+if TYPE_CHECKING:
+    from emulator.http import Exchange
+    from emulator.provider import Provider
+
+
+def make(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
+    given = exchange.given()
+    if missing := [name for name in ("from", "to", "answer_url") if not isinstance(given.get(name), str)]:
+        raise BadRequest(f"{', '.join(missing)} missing")
+    urls = {event: given[name] for event, name in (("Ring", "ring_url"), ("Hangup", "hangup_url"), ("MachineDetection", "machine_detection_url"))
+            if given.get(name)}
+    call = provider.call(account=account, from_number=given["from"].lstrip("+"), to_number=given["to"].lstrip("+"), direction="outbound",
+                         callback_url=given["answer_url"], urls=urls)
+    exchange.answer(201, {"api_id": new_id(), "message": "call fired", "request_uuid": call.call_uuid})
+    provider.announce(call.call_uuid)
+
+
+def live_calls(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
+    status = exchange.query.get("status")
+    if status in {"live", "queued"}:
+        calls = [call.call_uuid for call in provider.book.live_calls(account)] if status == "live" else []
+        exchange.answer(200, {"api_id": new_id(), "calls": calls})
+    else:
+        exchange.error(404, "status is required")
+
+
+def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+    """Without a status this is not about live calls at all: it finds the CDR of a call that is over."""
+    call = provider.book.calls.get(call_uuid)
+    status = exchange.query.get("status")
+    if call is None or call.account != account:
+        exchange.error(404, "call not found")
+    elif status == "live" and call.ended_at is None:
+        exchange.answer(200, rows.live_call(call))
+    elif status is None and call.ended_at is not None:
+        exchange.answer(200, rows.cdr(call))
+    else:
+        exchange.error(404, "call not found")
+
+
+def transfer(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+    given = exchange.given()
+    call = provider.live_of(account, call_uuid)
+    legs = {"aleg": ["aleg_url"], "bleg": ["bleg_url"], "both": ["aleg_url", "bleg_url"]}.get(given.get("legs", "aleg"))
+    if call is None:
+        exchange.error(404, "call not found")
+    elif legs is None:
+        raise BadRequest("legs is none of aleg, bleg, both")
+    elif missing := [name for name in legs if not given.get(name)]:
+        exchange.error(400, f"{', '.join(missing)} is required")
+    else:
+        exchange.answer(202, {"api_id": new_id(), "message": "call transferred", "call_uuid": call_uuid})
+        for name in legs:
+            provider.transfer(call_uuid, str(given[name]), given.get(name.replace("url", "method"), "POST"))
+
+
+def hang_up(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+    if provider.live_of(account, call_uuid) is None:
+        exchange.error(404, "call not found")
+        return
+    exchange.answer(204)
+    provider.hangup(call_uuid, source="API Request")
+
+
+def cdr(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+    call = provider.book.calls.get(call_uuid)
+    if call is None or call.account != account or call.ended_at is None:
+        exchange.error(404, "CDR not found")
+    else:
+        exchange.answer(200, rows.cdr(call))
+
+
+def conference_record(provider: Provider, exchange: Exchange, account: str, name: str) -> None:
+    """Accepted, and no file is ever written."""
+    if (account, name) not in provider.book.rooms:
+        exchange.error(404, "conference not found")
+    elif exchange.command == "POST":
+        exchange.answer(200, {"message": "async api spawned", "api_id": new_id()})
+    else:
+        exchange.answer(204)
+
+
+def conferences(_provider: Provider, exchange: Exchange, _account: str, name: str) -> None:
+    """No room is ever listed, and asking for one fails with a 200."""
+    found = {"error": "failed"} if name else {"api_id": new_id(), "conferences": list[str]()}
+    exchange.answer(200, found)

@@ -1,0 +1,127 @@
+"""REST about recordings: start and stop on a live call; list, get and delete what is finished."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from emulator import rows
+from emulator.http import BadRequest
+from emulator.state import Delivery, Recording, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emulator.http import Exchange
+    from emulator.provider import Provider
+
+
+def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+    if _stop_fails(provider, exchange, account, call_uuid):
+        return
+    url = exchange.given().get("URL")
+    call = provider.live_of(account, call_uuid)
+    if call is None:
+        exchange.error(404, "call not found")
+        return
+    if not provider.faults.hit("deaf-stop", call_uuid=call_uuid, account=account):
+        provider.stop(call_uuid, url)
+    exchange.answer(204)
+
+
+def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> bool:
+    faults, facts = provider.faults, {"call_uuid": call_uuid, "account": account, "route": "stop-recording"}
+    if held := faults.hit("stop-timeout", **facts):
+        provider.hold(float(held["seconds"]))
+        exchange.drop()
+    elif failing := faults.hit("stop-fails-first", **facts):
+        exchange.upstream(int(failing["status"]))
+    elif limited := faults.hit("stop-429", **facts):
+        exchange.limited(limited["retry_after"])
+    elif faults.hit("gateway-404", **facts):
+        exchange.gateway_404()
+    elif refused := faults.hit("refuse-auth", **facts):
+        exchange.refuse(int(refused["status"]))
+    else:
+        return False
+    return True
+
+
+def start(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+    """Each such request starts one more recording."""
+    given = exchange.given()
+    call = provider.live_of(account, call_uuid)
+    if call is None:
+        exchange.error(404, "call not found")
+        return
+    limit = given.get("time_limit", 60)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit <= 0:
+        raise BadRequest("time_limit is not a number of seconds")
+    container = _choice(given, "file_format", ("mp3", "wav"))
+    channels = 2 if _choice(given, "record_channel_type", ("mono", "stereo")) == "stereo" else 1
+    delivery = Delivery(_choice(given, "callback_method", ("POST", "GET")))
+    made = provider.record(
+        call_uuid, container=container, channels=channels, source="rest", max_length_s=float(limit),
+        callback_url=str(given.get("callback_url") or "") or None, callback_method=delivery.method,
+        transcription_url=str(given.get("transcription_url") or ""))
+    exchange.answer(200, {"api_id": new_id(), "message": "recording started", "recording_id": made.recording_id, "url": made.url})
+
+
+def _choice(given: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
+    value = given.get(name, allowed[0])
+    if value not in allowed:
+        raise BadRequest(f"{name} is none of {', '.join(allowed)}")
+    return str(value)
+
+
+def listing(provider: Provider, exchange: Exchange, account: str, _subject: str) -> None:
+    """Newest first. Its next page is named by a path that lacks `/api`."""
+    limit, offset = min(exchange.number("limit", 20), 100), exchange.number("offset", 0)
+    if not limit:
+        raise BadRequest("limit is not a number above 0")
+    call_uuid = exchange.query.get("call_uuid")
+    found = sorted((r for r in provider.book.recordings_of(account, call_uuid) if _is_listed(provider, r)), key=lambda r: -r.started_at)
+    kind = exchange.query.get("recording_type")
+    if kind:
+        found = [r for r in found if kind == ("trunk" if r.source == "trunk" else "call")]
+    base, more = f"/v1/Account/{account}/Recording/?limit={limit}&offset=", offset + limit < len(found)
+    meta = {"limit": limit, "next": f"{base}{offset + limit}" if more else None, "offset": offset,
+            "previous": f"{base}{max(offset - limit, 0)}" if offset else None, "total_count": len(found)}
+    objects = [_row(provider, r, rows.listed) for r in found[offset:offset + limit]]
+    if more and (moved := provider.faults.hit("list-rows-move", account=account, call_uuid=call_uuid)):
+        for _ in range(int(moved["rows"])):
+            provider.insert_row(found[0])
+    exchange.answer(200, {"api_id": new_id(), "meta": meta, "objects": objects})
+
+
+def _is_listed(provider: Provider, recording: Recording) -> bool:
+    facts = {"call_uuid": recording.call_uuid, "recording_id": recording.recording_id, "account": recording.account}
+    if recording.ended_at is None:
+        return provider.faults.hit("list-running", **facts) is not None
+    lag = provider.faults.hit("list-lag", **facts)
+    return provider.is_ready(recording) and (lag is None or time.time() >= recording.ended_at + float(lag["seconds"]))
+
+
+def _row(provider: Provider, recording: Recording, spell: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    facts = {"call_uuid": recording.call_uuid, "recording_id": recording.recording_id, "account": recording.account}
+    how: dict[str, Any] = {"off_s": float((provider.faults.hit("wrong-duration", **facts) or {}).get("seconds", 0))}
+    if recording.ended_at is None:
+        how["so_far"] = bool((provider.faults.hit("list-running", **facts) or {}).get("so_far"))
+    return spell(provider.book.calls[recording.call_uuid], recording, **how)
+
+
+def one(provider: Provider, exchange: Exchange, account: str, recording_id: str) -> None:
+    recording = provider.ready(account, recording_id)
+    if recording is None:
+        exchange.error(404, "Recording not found")
+    else:
+        exchange.answer(200, _row(provider, recording, rows.got))
+
+
+def delete(provider: Provider, exchange: Exchange, account: str, recording_id: str) -> None:
+    recording = provider.ready(account, recording_id)
+    if recording is None:
+        exchange.error(404, "Recording not found")
+    else:
+        provider.book.delete_recording(recording)
+        exchange.answer(204)
