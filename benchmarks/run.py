@@ -1,61 +1,70 @@
-"""`make bench`: lateness of stops through the real processes. The other rows of the table are still to be written."""
+"""`make bench`: each figure of contract section 8 beside its peer's; prints a table and writes it to results.md.
+
+`python -m benchmarks.run [lateness burst memory looking receiving] [--runs 5]`
+"""
 
 from __future__ import annotations
 
-import statistics
+import argparse
+import platform
 import sys
-import tempfile
+import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emulator.provider import Provider
-from worker.embedded import EmbeddedRedis
-from worker.supervise import Supervisor, free_port
+from benchmarks import burst, lateness, looking, memory, receiving
+from benchmarks.stage import Report, Row
 
-STOPS, RATE, DEADLINE_S = 500, 50, 3
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_BENCH", "bench-auth-token", "bench-callback-token", "bench-api-key-0000000"
+ROWS = {"lateness": lateness.measure, "burst": burst.measure, "memory": memory.measure, "looking": looking.measure,
+        "receiving": receiving.measure}
+RESULTS = Path(__file__).parent / "results.md"
+HEAD = Row(what="what", ours="ours", peer="peer", ratio="ratio", target="target", met=True)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A Markdown table of at most 80 columns."""
+    cells = [[r.what, r.ours, r.peer, r.ratio, r.target, "yes" if r.met else "NO"] for r in [HEAD, *rows]]
+    cells[0][-1] = "met"
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    drawn = ["|".join(["", *(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))), ""])
+             for line in cells]
+    rule = "|" + "|".join("-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)) + "|"
+    return "\n".join([drawn[0], rule, *drawn[1:]])
+
+
+def page(reports: dict[str, Report], runs: int, took_s: float) -> str:
+    """What is printed and kept: the table, how it was measured, and every run's figures."""
+    rows = [row for report in reports.values() for row in report.rows]
+    cores = len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1 if Path("/proc/cpuinfo").exists() else "?"
+    about = f"{cores} cores, Python {platform.python_version()}, medians of {runs} runs, {took_s:.0f} s in all."
+    parts = ["# Benchmarks", wrap(f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the stand-ins share "
+                                  "its cores, so a rate is a comparison, not a capacity."), table(rows), "## Method"]
+    parts += [wrap(report.method) for report in reports.values()]
+    parts += ["## Runs", "\n".join(wrap(f"- {name}, {note}") for name, report in reports.items() for note in report.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def wrap(text: str) -> str:
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False, subsequent_indent="  " if text.startswith("- ") else "")
 
 
 def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="et"))
-    (folder / "endtape.toml").write_text(f'[defaults]\nmax_duration = "{DEADLINE_S}s"\n')
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    with EmbeddedRedis(folder / "redis") as redis, Provider(
-            callback_url=f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}", accounts={ACCOUNT: TOKEN}) as provider:
-        env = {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": provider.api_url,
-               "VOBIZ_MEDIA_HOSTS": provider.media_host, "REDIS_URL": redis.url, "PORT": str(port), "HOST": "127.0.0.1",
-               "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY,
-               "ENDTAPE_ARCHIVE": str(folder / "archive"), "ENDTAPE_SPOOL": str(folder / "spool"),
-               "ENDTAPE_CONFIG": str(folder / "endtape.toml")}
-        with Supervisor(env, folder / "log") as processes:
-            processes.wait_ready(base)
-            begin = time.monotonic()
-            calls = []
-            for i in range(STOPS):
-                call = provider.call()
-                provider.record(call.call_uuid)
-                calls.append(call.call_uuid)
-                time.sleep(max(0.0, begin + (i + 1) / RATE - time.monotonic()))
-            time.sleep(DEADLINE_S + 3)
-            arrived = {e["path"].split("/")[6]: e["at"] for e in reversed(provider.journal.since())
-                       if e["kind"] == "request" and e["method"] == "DELETE"}
-            late = []
-            for call_uuid in calls:
-                view = requests.get(f"{base}/v1/calls/{call_uuid}", headers={"Authorization": f"Bearer {KEY}"}, timeout=5).json()
-                due_at = view["recordings"][0]["stop"]["due_at"]
-                due = time.mktime(time.strptime(due_at[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float(due_at[19:-1])
-                late.append((arrived[call_uuid] - due) * 1000)
-    cuts = statistics.quantiles(late, n=100)
-    text = (f"Lateness of {len(late)} stops, {RATE} due a second: DELETE seen at the emulator minus due_at (ms resolution), all real processes, "
-            f"Redis with fsync always\n| p50 ms | p99 ms | max ms | min ms |\n|---|---|---|---|\n"
-            f"| {cuts[49]:.1f} | {cuts[98]:.1f} | {max(late):.1f} | {min(late):.1f} |\n")
+    parser = argparse.ArgumentParser(description="Measures this project beside its peers.")
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="row", help=f"which of: {' '.join(ROWS)}; all when none is named")
+    parser.add_argument("--runs", type=int, default=5)
+    given = parser.parse_args()
+    begin, reports = time.monotonic(), {}
+    for name in given.rows or ROWS:
+        sys.stderr.write(f"{name} ...\n")
+        reports[name] = ROWS[name](given.runs)
+        sys.stderr.write(table(reports[name].rows) + "\n")
+    text = page(reports, given.runs, time.monotonic() - begin)
     sys.stdout.write(text)
-    (Path(__file__).parent / "results.md").write_text(text)
+    if not given.rows:
+        RESULTS.write_text(text)     # the page is only ever a whole run
 
 
 if __name__ == "__main__":

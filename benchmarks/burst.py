@@ -1,0 +1,85 @@
+"""Row 2: how fast stops leave that are all due at one instant, beside one Celery task with an eta for each."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+from statistics import median
+
+import requests
+
+from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
+
+STOPS = 5000
+AHEAD_S = 11       # to make the calls known and plan them, or to hand out the tasks
+PEER_POOLS = (("threads", 16),) * 4      # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
+RULES = f'[defaults]\nmax_duration = "{AHEAD_S}s"\nconfirm_within = "10m"\n'
+METHOD = (f"Burst: {STOPS:,} stops with one common deadline, known and planned {AHEAD_S} s before it (ours: written into the ledger as the "
+          "receiver does; peer: one apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE at a "
+          "stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, ENDTAPE_STOP_RATE lifted. Peer: four "
+          "Celery workers of 16 threads, as our stops worker has, kept-alive connections. Each with a Redis of its own with "
+          "appendfsync always; runs alternate after a small one to warm up.")
+
+
+def drained(sink: str, due: float, wanted: int, within_s: float = 90) -> tuple[float, int]:
+    """Stops a second from the deadline to the last one, and DELETEs that came twice."""
+    seen: dict[str, float] = {}
+    again = 0
+
+    def all_there() -> bool:
+        nonlocal again
+        for path, at in requests.get(f"{sink}/taken", timeout=10).json():
+            again += path in seen
+            seen.setdefault(path, at)
+        return len(seen) >= wanted
+
+    time.sleep(max(0.0, due - time.time()) + 1)
+    until(all_there, within_s=within_s, every_s=0.5)
+    return wanted / (max(seen.values()) - due), again
+
+
+def fresh(count: int = STOPS) -> list[str]:
+    run = uuid.uuid4().hex[:20]
+    return [f"{run}-{number:05d}-000000000" for number in range(count)]
+
+
+def ours_run(stage: Stage, sink: str, count: int) -> tuple[float, int]:
+    start = stage.ledger.now()
+    due = start + timedelta(seconds=AHEAD_S)
+    track(stage.ledger, fresh(count), started_at=start)
+    until(lambda: planned(stage.ledger, count), every_s=0.2)
+    if stage.ledger.now() > due - timedelta(seconds=0.5):
+        raise TimeoutError("the calls were not planned before their deadline")
+    return drained(sink, due.timestamp(), count)
+
+
+def peer_run(stage: Stage, sink: str, count: int) -> tuple[float, int]:
+    due = time.time() + AHEAD_S
+    publish(stage, fresh(count), due)
+    if time.time() > due - 0.5:
+        raise TimeoutError("the tasks were not handed out before their eta")
+    return drained(sink, due, count)
+
+
+def measure(runs: int) -> Report:
+    report = Report(METHOD)
+    with Stage() as mine, Stage() as theirs:
+        sinks = {"ours": mine.sink(), "peer": theirs.sink()}
+        mine.ours(["stops", "fetches", "clock"], rules=RULES, api_url=f"{sinks['ours']}/api/v1", ENDTAPE_STOP_RATE="100000")
+        theirs.peer_workers(f"{sinks['peer']}/api/v1", PEER_POOLS)
+        sides = {"ours": (ours_run, mine), "peer": (peer_run, theirs)}
+        for who, (run, stage) in sides.items():
+            run(stage, sinks[who], STOPS // 10)
+        rates: dict[str, list[float]] = {"ours": [], "peer": []}
+        again = dict.fromkeys(rates, 0)
+        for _ in range(runs):
+            for who, (run, stage) in sides.items():
+                rate, repeated = run(stage, sinks[who], STOPS)
+                rates[who].append(rate)
+                again[who] += repeated
+    ratio = median(rates["ours"]) / median(rates["peer"])
+    report.rows.append(Row(what=f"{STOPS:,} due at once, stops/s", ours=f"{median(rates['ours']):,.0f}", peer=f"{median(rates['peer']):,.0f}",
+                           ratio=f"{ratio:.1f} x", target=">= 8 x", met=ratio >= 8))
+    report.notes += [f"{who}: stops a second {spread(found, 0)}; sent twice {again[who]}" for who, found in rates.items()]
+    return report

@@ -1,0 +1,91 @@
+"""Sends signed callbacks over raw kept-alive sockets and times the answers; cheap enough not to be what is measured.
+
+`python -m benchmarks.load URL --seconds 3 [--connections 32] [--rate 200]` prints one line of JSON. Without a rate each
+connection sends its next callback as soon as it has its answer; with one, callbacks leave on a fixed schedule and an
+answer's time counts from its scheduled instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import socket
+import time
+import uuid
+from collections import deque
+from urllib.parse import urlsplit
+
+from benchmarks.stage import TOKEN, announcement, p
+from emulator import signing
+
+
+def requests_for(url: str, count: int) -> list[bytes]:
+    """So many different callbacks, each signed with a nonce of its own."""
+    parts, run = urlsplit(url), uuid.uuid4().hex[:12]
+    made = []
+    for number in range(count):
+        body = announcement(f"{run}-{number:08d}-0000-000000000000")
+        nonces = signing.Nonces()
+        made.append((f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: Vobiz\r\n"
+                     f"X-Vobiz-Signature-V3: {signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: {nonces.v3}\r\n"
+                     f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode())
+    return made
+
+
+def whole(answer: bytes) -> bool:
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    head = answer[:end].lower()
+    begins = head.find(b"content-length:")
+    return begins >= 0 and len(answer) >= end + 4 + int(head[begins + 15:].split(b"\r\n", 1)[0])
+
+
+def send(url: str, *, seconds: float, connections: int, rate: float | None) -> dict[str, float]:
+    """Runs for so long and tells callbacks a second, the times of the answers in ms, and how many were no 200."""
+    parts = urlsplit(url)
+    waiting = deque(requests_for(url, round(seconds * (rate or 3500))))
+    socks = {}
+    poll = select.epoll()
+    for _ in range(connections):
+        sock = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        socks[sock.fileno()] = sock
+        poll.register(sock, select.EPOLLIN)
+    free, sent_at, held = deque(socks), dict.fromkeys(socks, 0.0), dict.fromkeys(socks, b"")
+    took, bad, sent, begin = [], 0, 0, time.perf_counter()
+    last = begin
+    while len(free) < connections or (waiting and time.perf_counter() < begin + seconds):
+        now = time.perf_counter()
+        while free and waiting and now < begin + seconds and (rate is None or begin + sent / rate <= now):
+            number = free.popleft()
+            sent_at[number] = begin + sent / rate if rate else now
+            socks[number].sendall(waiting.popleft())
+            sent += 1
+        pause = 0.2 if rate is None or not free else max(0.0, begin + sent / rate - time.perf_counter())
+        for number, _ in poll.poll(min(pause, 0.2)):
+            held[number] += socks[number].recv(65536)
+            if whole(held[number]):
+                last = time.perf_counter()
+                took.append((last - sent_at[number]) * 1000)
+                bad += b" 200 " not in held[number][:16]
+                held[number] = b""
+                free.append(number)
+        if time.perf_counter() > begin + seconds + 15:
+            raise TimeoutError(f"{connections - len(free)} callbacks were not answered")
+    return {"per_s": len(took) / (last - begin), "p50": p(took, 50), "p99": p(took, 99), "max": max(took), "bad": bad, "count": len(took)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=float)
+    given = parser.parse_args()
+    print(json.dumps(send(given.url, seconds=given.seconds, connections=given.connections, rate=given.rate)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Row 4: what it costs to look for what is due when 100,000 calls are tracked, beside the same look among 100."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from statistics import median
+
+from benchmarks.stage import ACCOUNT, Report, Row, Stage, announcement, spread
+from worker.ledger import Ledger
+from worker.recording import Duty, Obligation
+
+FEW, MANY, DUE, SWEEPS = 100, 100_000, 50, 200
+FREE = {Duty.STOP: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
+METHOD = (f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {MANY:,}, in one Redis under two prefixes; "
+          f"{SWEEPS} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
+          "and its entry in the set. The disk is left out (appendfsync no), which makes the difference count for more.")
+
+
+def fill(ledger: Ledger, count: int) -> list[str]:
+    """Tracks calls that are due in an hour: their logs and their obligations."""
+    later = round((time.time() + 3600) * 1000)
+    made = []
+    pipe = ledger.redis.pipeline(transaction=False)
+    for number in range(count):
+        call_uuid = str(uuid.uuid4())
+        made.append(str(Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=call_uuid)))
+        pipe.set(ledger.call_key(ACCOUNT, call_uuid), announcement(call_uuid)[:300])
+        pipe.zadd(ledger.key("due"), {made[-1]: later + number})
+        if number % 5000 == 4999:
+            pipe.execute()
+    pipe.execute()
+    return made
+
+
+def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
+    """Makes these due and nobody's, and times one claim of them."""
+    now = round(time.time() * 1000)
+    ledger.redis.delete(ledger.key("leases", Duty.STOP))
+    ledger.redis.zadd(ledger.key("due"), {member: now - 1000 for member in due})
+    begin = time.perf_counter()
+    claimed = ledger.claim(lead=timedelta(milliseconds=100), batch=200, free=FREE)
+    took = (time.perf_counter() - begin) * 1000
+    if len(claimed.claims) != len(due):
+        raise RuntimeError(f"{len(claimed.claims)} claimed instead of {len(due)}")
+    return took
+
+
+def measure(runs: int) -> Report:
+    report = Report(METHOD)
+    slower, few_ms, many_ms = [], [], []
+    with Stage(fsync="no") as stage:
+        few, many = (Ledger(stage.ledger.redis, f"{{{name}}}:") for name in ("few", "many"))
+        sides = {"few": (few, fill(few, FEW)[:DUE]), "many": (many, fill(many, MANY)[:DUE])}
+        for _ in range(runs):
+            took: dict[str, list[float]] = {"few": [], "many": []}
+            for number in range(SWEEPS):
+                for name in (("few", "many"), ("many", "few"))[number % 2]:
+                    took[name].append(look_ms(*sides[name]))
+            few_ms.append(median(took["few"]))
+            many_ms.append(median(took["many"]))
+            slower.append((many_ms[-1] / few_ms[-1] - 1) * 100)
+    middle = median(slower)
+    report.rows.append(Row(what=f"a look, {MANY:,} tracked, ms", ours=f"{median(many_ms):.2f}", peer=f"{median(few_ms):.2f} ({FEW})",
+                           ratio=f"{middle:+.1f} %", target="< 10 %", met=middle < 10))
+    report.notes.append(f"slower by % {spread(slower)}")
+    return report

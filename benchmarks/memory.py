@@ -1,0 +1,78 @@
+"""Row 3: what a waiting stop costs, in Redis and in the workers, beside a Celery task that waits for its eta."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from statistics import median
+
+from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
+
+STOPS, WARM, PEER_STOPS = 10_000, 3_000, 3_000
+METHOD = (f"Memory: {STOPS:,} recordings made known as by signed callbacks, planned by the real workers and waiting for a deadline in an "
+          "hour: growth of Redis's used_memory with every key (nonces too), and of the resident memory of stops, fetches and clock with "
+          f"their children. Peer: {PEER_STOPS:,} apply_async(eta=...) held by one worker of 4 processes. Processes are fresh in each run "
+          f"and have planned {WARM:,} stops (held 200 tasks) before the first figure.")
+
+
+def used(stage: Stage) -> int:
+    return int(stage.ledger.redis.info("memory")["used_memory"])
+
+
+def resident(pids: list[int]) -> int:
+    """Bytes of resident memory of processes and all that they started; pages shared with a parent count once for each."""
+    found, waiting = 0, list(pids)
+    while waiting:
+        folder = Path(f"/proc/{waiting.pop()}")
+        found += int((folder / "statm").read_text().split()[1]) * 4096
+        for task in (folder / "task").iterdir():
+            waiting += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def names(count: int) -> list[str]:
+    return [str(uuid.uuid4()) for _ in range(count)]
+
+
+def ours_run() -> tuple[float, float]:
+    """Bytes a waiting stop takes in Redis, and in the workers."""
+    with Stage() as stage:
+        _, processes = stage.ours(["stops", "fetches", "clock"], rules='[defaults]\nmax_duration = "1h"\n')
+        track(stage.ledger, names(WARM))
+        until(lambda: planned(stage.ledger, WARM), every_s=0.2)
+        pids = [process.pid for process in processes.processes.values()]
+        before = used(stage), resident(pids)
+        track(stage.ledger, names(STOPS))
+        until(lambda: planned(stage.ledger, STOPS + WARM), every_s=0.2)
+        time.sleep(0.5)
+        return (used(stage) - before[0]) / STOPS, (resident(pids) - before[1]) / STOPS
+
+
+def peer_run() -> tuple[float, float]:
+    with Stage() as stage:
+        pids = [process.pid for process in stage.peer_workers("http://127.0.0.1:9", [("prefork", 4)])]
+        publish(stage, names(200), time.time() + 3600)
+        time.sleep(1)
+        before = used(stage), resident(pids)
+        publish(stage, names(PEER_STOPS), time.time() + 3600)
+        time.sleep(1)
+        return (used(stage) - before[0]) / PEER_STOPS, (resident(pids) - before[1]) / PEER_STOPS
+
+
+def measure(runs: int) -> Report:
+    report = Report(METHOD)
+    ours, peer = [], []
+    for _ in range(runs):
+        ours.append(ours_run())
+        peer.append(peer_run())
+    redis, worker = median(r for r, _ in ours), median(w for _, w in ours)
+    their_redis, their_worker = median(r for r, _ in peer), median(w for _, w in peer)
+    report.rows = [
+        Row(what="a waiting stop, bytes in Redis", ours=f"{redis:,.0f}", peer=f"{their_redis:,.0f}", ratio=f"{their_redis / redis:.1f} x",
+            target="<= 1,024", met=redis <= 1024),
+        Row(what="a waiting stop, bytes in workers", ours=f"{worker:,.0f}", peer=f"{their_worker:,.0f}",
+            ratio="-" if worker < 1 else f"{their_worker / worker:,.0f} x", target="0", met=worker < 64)]
+    for who, found in (("ours", ours), ("peer", peer)):
+        report.notes.append(f"{who}: bytes in Redis {spread([r for r, _ in found], 0)}; in workers {spread([w for _, w in found], 0)}")
+    return report

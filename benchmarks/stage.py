@@ -1,0 +1,203 @@
+"""What every row needs: a private Redis, our processes or the peer's, calls to track, and how numbers are told.
+
+Everything lives in one temporary folder and on loopback, and is ended by its id when the stage closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlencode
+
+from celery import Celery
+
+from emulator.signing import new_nonce
+from webhooks import callbacks
+from worker.embedded import EmbeddedRedis
+from worker.ledger import Ledger, connect
+from worker.supervise import ROOT, Supervisor, free_port, lines
+
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_BENCH0001", "bench-auth-token", "bench-callback-token", "bench-api-key-0000000"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    ours: str
+    peer: str
+    ratio: str
+    target: str
+    met: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """What one script found: lines of the table, how they were measured, and each run's figures."""
+
+    method: str
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Stage:
+    """A folder, a Redis, and the processes that a measurement starts."""
+
+    def __init__(self, *, fsync: str = "always") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="et"))
+        self._fsync, self._stack = fsync, contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.redis = self._stack.enter_context(EmbeddedRedis(self.folder / "redis", fsync=self._fsync))
+        self.ledger = Ledger(connect(self.redis.url, timeout_s=10, connections=64))
+        self._stack.callback(self.ledger.redis.close)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def ours(self, names: Sequence[str], *, rules: str, api_url: str = "http://127.0.0.1:9", media: str = "127.0.0.1:9",
+             **more: str) -> tuple[str, Supervisor]:
+        """Starts the Procfile's processes of these names; returns the base URL when they work."""
+        config, port = self.folder / "endtape.toml", free_port()
+        config.write_text(rules)
+        base = f"http://127.0.0.1:{port}"
+        env = {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": api_url, "VOBIZ_MEDIA_HOSTS": media,
+               "REDIS_URL": self.redis.url, "CELERY_BROKER_URL": "", "PORT": str(port), "HOST": "127.0.0.1", "ENDTAPE_PUBLIC_URL": base,
+               "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_ARCHIVE": str(self.folder / "archive"),
+               "ENDTAPE_SPOOL": str(self.folder / "spool"), "ENDTAPE_CONFIG": str(config), "PYTHONPATH": str(ROOT), **more}
+        wanted = {name: command for name, command in lines().items() if name in names}
+        processes = self._stack.enter_context(Supervisor(env, self.folder / "ours.log", wanted))
+        roles = set(wanted) - {"web"}
+        until(lambda: roles <= set(self.ledger.alive(timedelta(seconds=15))))
+        if "web" in wanted:
+            until(lambda: listens(port))
+        return base, processes
+
+    def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Starts one process in a group of its own; it ends with the stage."""
+        with (self.folder / "peer.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=log, start_new_session=True)
+        self._stack.callback(end, process)
+        return process
+
+    def sink(self) -> str:
+        """Starts the cheap stand-in for the provider; returns its root URL."""
+        port = free_port()
+        self.start([sys.executable, "-m", "benchmarks.sink", str(port)], {})
+        until(lambda: listens(port))
+        return f"http://127.0.0.1:{port}"
+
+    def peer_env(self, api_url: str = "http://127.0.0.1:9", **more: str) -> dict[str, str]:
+        return {"PEER_BROKER": f"redis+socket://{self.redis.socket}", "PEER_API_URL": api_url, "PEER_FOLDER": str(self.folder),
+                "PEER_ACCOUNT": ACCOUNT, "PEER_TOKEN": TOKEN, **more}
+
+    def peer_workers(self, api_url: str, pools: Iterable[tuple[str, int]]) -> list[subprocess.Popen[bytes]]:
+        """Starts one plain Celery worker for each (kind of pool, size); returns when all are ready."""
+        celery, started = str(Path(sys.executable).parent / "celery"), []
+        for number, (pool, size) in enumerate(pools):
+            started.append(self.start([
+                celery, "-A", "benchmarks.peers", "worker", "-P", pool, "--concurrency", str(size), "--loglevel", "WARNING",
+                "--without-gossip", "--without-mingle", "-n", f"peer{number}@%h"], self.peer_env(api_url)))
+        until(lambda: all((self.folder / f"ready.{p.pid}").exists() for p in started))
+        return started
+
+    def peer_web(self, api_url: str = "http://127.0.0.1:9", **more: str) -> str:
+        """Starts the plain Flask routes on granian, configured as ours; returns the base URL."""
+        port = free_port()
+        base = f"http://127.0.0.1:{port}"
+        self.start([sys.executable, "-m", "benchmarks.peers", str(port)], self.peer_env(api_url, PEER_PUBLIC_URL=base, **more))
+        until(lambda: listens(port))
+        return base
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that we started, and what it started."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(8)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def until(condition: Callable[[], bool], within_s: float = 30, every_s: float = 0.05) -> None:
+    """Waits until a condition holds. Raises TimeoutError."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so within {within_s:g} s")
+        time.sleep(every_s)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def announcement(call_uuid: str) -> str:
+    """The body of a callback which says that a recording began, as the provider spells it."""
+    url = f"https://media.vobiz.ai/v1/Account/{ACCOUNT}/Recording/rec-{call_uuid}.mp3"
+    return urlencode({
+        "CallUUID": call_uuid, "From": "919820055512", "To": "918065550101", "Direction": "inbound", "CallStatus": "in-progress",
+        "Event": "Record", "RecordingID": f"rec-{call_uuid}", "RecordUrl": url, "RecordFile": url, "RecordingDuration": "-1",
+        "RecordingDurationMs": "-1", "RecordingStartMs": "-1", "RecordingEndMs": "-1"})
+
+
+def track(ledger: Ledger, call_uuids: Sequence[str], *, started_at: datetime | None = None) -> None:
+    """Makes recordings known as the receiver does; all begin at one instant, if given."""
+    def one(call_uuid: str) -> None:
+        body = announcement(call_uuid).encode()
+        event = callbacks.parse(callbacks.fields(body=body, content_type="application/x-www-form-urlencoded", query=""))
+        assert event is not None
+        ledger.record(ACCOUNT, replace(event, signed=True, started_at=started_at), nonces=(new_nonce(),), body=body)
+
+    with ThreadPoolExecutor(32) as crew:
+        list(crew.map(one, call_uuids))
+
+
+def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:
+    """Sends the peer's tasks, one for each call; returns when the workers hold them all."""
+    with Celery("peer", broker=stage.peer_env()["PEER_BROKER"]) as client, ThreadPoolExecutor(8) as crew:
+        client.conf.broker_pool_limit = 8
+        eta = datetime.fromtimestamp(due, UTC)
+        list(crew.map(lambda call_uuid: client.send_task("stop", (call_uuid, due), eta=eta), call_uuids))
+    until(lambda: stage.ledger.command("LLEN", "celery") == 0, every_s=0.2)
+
+
+def planned(ledger: Ledger, count: int) -> bool:
+    """Whether so many stops wait, all of them planned and none of them held by a worker."""
+    now = ledger.now().timestamp() * 1000
+    return (int(ledger.command("ZCOUNT", ledger.key("due"), f"({now}", "+inf")) >= count
+            and not ledger.command("ZCARD", ledger.key("leases", "stop")) and not ledger.command("ZCOUNT", ledger.key("due"), "-inf", now))
+
+
+def p(values: Sequence[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """The runs behind a median, for the page."""
+    return " ".join(f"{v:,.{digits}f}" for v in values)
