@@ -1,0 +1,169 @@
+"""A receiver of callbacks, and the stand-in with an account, its sub-account and bad days that pass quickly."""
+
+import json
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import requests
+
+from emulator.accounts import Account
+from emulator.provider import Provider
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+
+
+def until(condition, within_s=5):
+    """Waits for a condition, and gives its value."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        time.sleep(0.003)
+    return value
+
+
+@dataclass
+class Arrived:
+    method: str
+    target: str
+    headers: dict
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def fields(self):
+        if self.headers.get("Content-Type") == "application/json":
+            return json.loads(self.body)
+        text = urlsplit(self.target).query if self.method == "GET" else self.body.decode()
+        return dict(parse_qsl(text, keep_blank_values=True))
+
+    @property
+    def event(self):
+        return self.fields.get("Event")
+
+
+class Inbox:
+    """Every request that arrived. It answers with `statuses`, one each, then 200."""
+
+    def __init__(self, host):
+        self.root, self.url = f"http://{host}", f"http://{host}/cb"
+        self.arrived, self.statuses = [], deque()
+
+    def wait(self, number):
+        until(lambda: len(self.arrived) >= number)
+        return self.arrived
+
+    def events(self):
+        return [found.event for found in self.arrived]
+
+
+@pytest.fixture
+def inbox():
+    class Box(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            found.arrived.append(Arrived(self.command, self.path, dict(self.headers), body))
+            self.send_response(found.statuses.popleft() if found.statuses else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Box)
+    server.daemon_threads = True
+    found = Inbox(f"127.0.0.1:{server.server_address[1]}")
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield found
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def provider(inbox):
+    accounts = [Account("MA_E", "tok", trunk_secret="trunk-secret"), Account("SA_E", "subtok", parent="MA_E")]
+    with Provider(callback_url=inbox.url, accounts=accounts, retry_base_s=0.02) as found:
+        yield found
+
+
+class Rest:
+    """Requests to the stand-in in the name of an account."""
+
+    def __init__(self, provider, account="MA_E", token="tok"):
+        self.root, self.account = provider.api_url, account
+        self.headers = {"X-Auth-ID": account, "X-Auth-Token": token}
+
+    def ask(self, method, path, **how):
+        return requests.request(method, f"{self.root}/Account/{self.account}/{path}", headers=self.headers, timeout=5, **how)
+
+    def get(self, path, **how):
+        return self.ask("GET", path, **how)
+
+    def post(self, path, **how):
+        return self.ask("POST", path, **how)
+
+    def delete(self, path, **how):
+        return self.ask("DELETE", path, **how)
+
+    def media(self, recording, **how):
+        return requests.get(recording.url, headers=self.headers, timeout=5, allow_redirects=False, **how)
+
+
+@pytest.fixture
+def rest(provider):
+    return Rest(provider)
+
+
+@pytest.fixture
+def rest_of(provider):
+    return lambda account, token: Rest(provider, account, token)
+
+
+@pytest.fixture
+def finished(provider):
+    """Makes a finished recording of some seconds on a live call."""
+
+    def make(call_uuid=None, seconds=2.0, **how):
+        uuid = call_uuid or provider.call().call_uuid
+        recording = provider.record(uuid, **how)
+        recording.started_at -= seconds
+        provider.end(recording.recording_id, "FinishedOnKey")
+        until(lambda: recording.listed_at)
+        return recording
+
+    return make
+
+
+@pytest.fixture
+def control(provider):
+    def ask(method, path, **body):
+        return requests.request(method, f"{provider.control_url}/{path}", json=body or None, timeout=5)
+
+    return ask
+
+
+@pytest.fixture
+def soon():
+    return until
+
+
+@pytest.fixture
+def sample():
+    """A fixture of the provider's wire, by its name: fields of a callback, or JSON."""
+
+    def read(name):
+        text = (FIXTURES / name).read_text()
+        if name.endswith(".json"):
+            return json.loads(text)
+        return dict(parse_qsl(urlsplit(text.strip()).query if name.endswith(".txt") else text, keep_blank_values=True))
+
+    return read
