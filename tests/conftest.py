@@ -1,5 +1,6 @@
 """Real servers for tests: a Redis of our own, and the whole service with the emulator."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -91,6 +92,7 @@ class Local:
                              settings=self.settings, crew=ThreadPoolExecutor(8), first_start=ledger.prepare())
         self.app = create_app(self.settings, ledger)
         self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
+        logging.getLogger("werkzeug").disabled = True
         self._done = threading.Event()
         self._turns = threading.Thread(target=self._turn, daemon=True)
 

@@ -107,7 +107,7 @@ class _Batch:
         except TryAgain as error:
             kind, reason, status = Kind.STOP_ERRED, str(error), error.status
             if error.after_s:
-                retry_at = requested_at + min(timedelta(seconds=error.after_s), _LONGEST_WAIT_ASKED)
+                retry_at = self.now() + min(timedelta(seconds=error.after_s), _LONGEST_WAIT_ASKED)
             if status == 429:
                 self.worker.ledger.slow_down("stop", account.auth_id, self.worker.settings.stop_rate)
         except WrongPath as error:

@@ -1,0 +1,186 @@
+"""Bringing a recording home over real HTTP: what is tried again, what is refused, what is archived after all."""
+
+import json
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from worker.codec import to_ms
+from worker.recording import Duty, Event, Kind, Obligation
+
+ACCOUNT = "MA_TEST0001"
+HOUR = '[defaults]\nmax_duration = "1h"\n'
+
+
+def until(condition, within_s=15):
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        time.sleep(0.02)
+    return value
+
+
+def ended(house, *, seconds=0, days_ago=0, fault=None, container="mp3", **params):
+    """A recording that ended by itself, of about that many seconds, so long ago, on a day as bad as that."""
+    call = house.provider.call()
+    if fault:
+        house.provider.faults.switch_on(fault, call_uuid=call.call_uuid, **params)
+    recording = house.provider.record(call.call_uuid, container=container)
+    house.provider.faults.switch_on("slow-finalise", call_uuid=call.call_uuid, seconds=0.2)
+    recording.started_at -= seconds + 86400 * days_ago
+    house.provider.end(recording.recording_id, "FinishedOnKey")
+    recording.ended_at -= 86400 * days_ago
+    return call.call_uuid, recording
+
+
+def failures(house, call_uuid):
+    return [e for e in house.ledger.events(ACCOUNT, call_uuid) if e.kind is Kind.FETCH_FAILED]
+
+
+def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house)
+    house.post({"Event": "RecordStop", "CallUUID": call, "RecordingID": recording.recording_id, "RecordingDurationMs": "9000",
+                "RecordUrl": f"http://{house.provider.media_host}/v1/Account/{ACCOUNT}/Recording/other.mp3"})
+    house.reach(recording.recording_id, "archived")
+    assert house.requests("GET", f"Recording/{recording.recording_id}/")
+    assert not [e for e in house.provider.journal.since() if "other.mp3" in str(e.get("path"))]
+
+
+def test_the_archive_holds_audio_and_receipt_readable_by_the_owner_only(local):
+    house = local(rules=HOUR)
+    _, recording = ended(house, container="wav")
+    view = house.reach(recording.recording_id, "archived")
+    audio = house.folder / "archive" / view["archive_key"]
+    receipt = json.loads(audio.with_suffix(".json").read_text())
+    assert view["archive_key"] == f"{ACCOUNT}/{view['started_at'][:10].replace('-', '/')}/{recording.recording_id}.wav"
+    assert (audio.stat().st_mode & 0o777, len(audio.read_bytes())) == (0o600, view["bytes"])
+    assert set(receipt) == {"schema", "recording_id", "account", "call_uuid", "from", "to", "direction", "labels", "started_at", "ended_at",
+                            "provider", "media", "checks", "stop", "fetch", "gaps", "events", "signature"}
+    assert set(receipt["media"]) == {"container", "codec", "channels", "sample_rate", "duration_ms", "bytes", "sha256"}
+    assert receipt["fetch"]["attempts"] == 1
+    assert not list((house.folder / "spool").glob(".*.part"))
+
+
+def test_too_early_is_tried_again(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house)
+    house.provider.faults.switch_on("early-404", call_uuid=call, seconds=2)
+    view = house.reach(recording.recording_id, "archived")
+    assert view["problem"] is None
+
+
+@pytest.mark.parametrize("fault", ["truncated-media", "html-media", "empty-media", "media-5xx"])
+def test_what_fails_a_check_is_downloaded_again(local, fault):
+    house = local(rules=HOUR)
+    call, recording = ended(house, fault=fault, times=1, seconds=3)
+    view = house.reach(recording.recording_id, "archived")
+    assert (view["problem"], view["bytes"]) == (None, recording.audio().size)
+    assert len(failures(house, call)) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_by_the_media_host_concerns_that_recording_alone(local, status):
+    house = local(rules=HOUR)
+    house.provider.faults.switch_on("refuse-auth", me=True)               # even while the API cannot vouch for us
+    _, recording = ended(house, fault="media-5xx", status=status, times=1)
+    until(lambda: house.alerts().get("media_refused"))
+    assert not house.ledger.halted([ACCOUNT])
+    house.reach(recording.recording_id, "archived")
+
+
+def test_a_redirect_to_another_host_is_a_failed_try_with_an_alert_that_names_the_host(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, fault="redirect-media", times=1, location="https://files.example.net/x.mp3")
+    house.reach(recording.recording_id, "archived")
+    assert house.alerts()["redirect_refused"] == 1
+    assert "files.example.net" in failures(house, call)[0].reason
+
+
+def test_a_file_above_the_limit_is_refused_before_it_is_downloaded(local):
+    house = local(rules=HOUR, ENDTAPE_MAX_MEDIA_BYTES="1000")
+    call, recording = ended(house, container="wav", seconds=2)
+    (failure, *_) = until(lambda: failures(house, call))
+    assert (failure.check, "at most 1000" in failure.reason) == ("size", True)
+    assert house.recording(recording.recording_id)["phase"] == "fetching"
+
+
+def made_older(house, call_uuid, kind, by):
+    """As if events of that kind had been recorded earlier: the ledger's own clock cannot be put forward."""
+    key = house.ledger.call_key(ACCOUNT, call_uuid)
+    lines = []
+    for line in house.ledger.redis.get(key).splitlines():
+        event_id, at, rest = line.split(" ", 2)
+        older = int(at) - round(by.total_seconds() * 1000) if f'"k":"{kind.value}"' in rest else int(at)
+        lines.append(f"{event_id} {older} {rest}\n")
+    house.ledger.redis.set(key, "".join(lines))
+
+
+def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_failed_check_and_an_alert(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=10, container="wav", fault="wrong-duration")
+    house.provider.faults.switch_on("wrong-duration", call_uuid=call, seconds=100)
+    until(lambda: len(failures(house, call)) == 2)
+    made_older(house, call, Kind.FETCH_FAILED, timedelta(minutes=11))
+    view = house.reach(recording.recording_id, "archived")
+    assert "duration" in view["problem"]
+    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    assert "s of audio are there" in receipt["checks"]["duration"]
+    assert house.alerts()["MediaArchived"] == 1
+
+
+def test_identical_bytes_within_ten_minutes_are_not_enough(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=10, container="wav", fault="wrong-duration")
+    house.provider.faults.switch_on("wrong-duration", call_uuid=call, seconds=100)
+    until(lambda: len(failures(house, call)) == 3, 20)
+    assert house.recording(recording.recording_id)["phase"] == "fetching"
+
+
+def test_html_is_never_archived_however_often_it_comes(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=10, fault="html-media")
+    until(lambda: len(failures(house, call)) == 2)
+    made_older(house, call, Kind.FETCH_FAILED, timedelta(minutes=11))
+    until(lambda: len(failures(house, call)) == 3)
+    assert house.recording(recording.recording_id)["phase"] == "fetching"
+    assert not list((house.folder / "archive").rglob("*.mp3"))
+
+
+def test_what_cannot_be_fetched_for_a_day_is_an_alert(local):
+    house = local(rules=HOUR)
+    ended(house, fault="media-5xx", days_ago=2)
+    until(lambda: house.alerts().get("fetch_overdue"))
+    call, _ = ended(house, fault="media-5xx")
+    before = until(lambda: failures(house, call) and house.alerts())
+    assert before["fetch_overdue"] == 1
+
+
+def test_what_cannot_be_fetched_for_thirty_days_is_given_up_with_an_alert(local):
+    house = local(rules=HOUR)
+    _, recording = ended(house, fault="media-5xx", days_ago=31)
+    view = house.reach(recording.recording_id, "abandoned")
+    assert "30 days" in view["problem"]
+    assert house.alerts()["GaveUp"] == 1
+
+
+def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says_otherwise(local):
+    house = local(rules=HOUR)
+    call = house.provider.call()
+    old = house.provider.record(call.call_uuid, announce=False)
+    old.started_at -= 3600
+    house.provider.end(old.recording_id, "FinishedOnKey")
+    until(lambda: old.listed_at)
+    house.ledger.redis.delete(house.ledger.call_key(ACCOUNT, call.call_uuid))     # its end was told before our time
+    house.ledger.redis.delete(house.ledger.key("recordings", ACCOUNT), house.ledger.key("recent", ACCOUNT))
+    house.ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call.call_uuid, signed=True))
+    look = Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call.call_uuid)
+    house.ledger.redis.zadd(house.ledger.key("due"), {str(look): to_ms(house.ledger.now())})
+    until(lambda: Kind.LOOKED in house.kinds(call.call_uuid))
+    assert house.recording(old.recording_id)["phase"] is None
+    settings = house.worker.settings
+    house.worker.settings = replace(settings, policy=replace(settings.policy, adopt=timedelta(days=30)))
+    house.ledger.redis.zadd(house.ledger.key("due"), {str(look): to_ms(house.ledger.now())})
+    assert house.reach(old.recording_id, "archived")["started_at"] < house.worker.first_start.isoformat()
