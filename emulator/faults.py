@@ -81,7 +81,8 @@ class Faults:
         """From now on, instead of how it was on before. Raises KeyError for an unknown name, ValueError for a parameter."""
         check(name, params)
         with self._lock:
-            self._on[name] = {**FAULTS[name].params, **params}
+            # With its name, so that what `hit` returns is never an empty, hence untrue, dict.
+            self._on[name] = {"name": name, **FAULTS[name].params, **params}
             self._left.pop(name, None)
             if "times" in params:
                 self._left[name] = int(params["times"])

@@ -1,0 +1,395 @@
+"""Each bad day does what its name says, strikes where it was limited to, and is gone when it is switched off."""
+
+import gzip
+import time
+from io import BytesIO
+
+import pytest
+import requests
+from tinytag import TinyTag
+
+from emulator import signing
+from emulator.faults import FAULTS, Faults
+from emulator.provider import Provider
+
+TRIED = {}
+
+
+def bad_day(name):
+    def keep(test):
+        TRIED[name] = test
+        return test
+
+    return keep
+
+
+class Day:
+    """What a bad day's test needs."""
+
+    def __init__(self, provider, rest, inbox, finished, soon):
+        self.provider, self.rest, self.inbox, self.finished, self.soon = provider, rest, inbox, finished, soon
+
+    def on(self, name, **params):
+        self.provider.faults.switch_on(name, **params)
+
+    def stop(self):
+        """A stop of a new call's recording: the answer, and the recording."""
+        call = self.provider.call()
+        recording = self.provider.record(call.call_uuid, announce=False)
+        return self.rest.delete(f"Call/{call.call_uuid}/Record/"), recording
+
+    def told(self, number=1):
+        """Sends so many events and gives what arrived when all is quiet."""
+        for i in range(number):
+            self.provider.event(self.provider.call().call_uuid, "Ring", Nth=str(i))
+        assert self.provider.wait_idle(5)
+        return self.inbox.arrived
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_bad_day_does_what_its_name_says(provider, rest, inbox, finished, soon, name):
+    TRIED[name](Day(provider, rest, inbox, finished, soon))
+
+
+@bad_day("early-404")
+def _(day):
+    recording = day.finished(seconds=100)
+    path = f"Recording/{recording.recording_id}/"
+    day.on("early-404", seconds=60)
+    assert [day.rest.get(path).status_code, day.rest.media(recording).status_code, day.rest.get("Recording/").json()["objects"]] == [404, 404, []]
+    recording.ended_at -= 61
+    assert [day.rest.get(path).status_code, day.rest.media(recording).status_code] == [200, 200]
+
+
+@bad_day("slow-finalise")
+def _(day):
+    day.on("slow-finalise", seconds=0.2)
+    _, recording = day.stop()
+    time.sleep(0.08)
+    assert (recording.listed_at, day.inbox.arrived, day.rest.media(recording).status_code) == (None, [], 404)
+    day.inbox.wait(1)
+    assert recording.listed_at - recording.ended_at >= 0.2
+
+
+@bad_day("lost-callbacks")
+def _(day):
+    day.on("lost-callbacks", event="Ring", times=1)
+    assert len(day.told(2)) == 1
+    assert [e["event"] for e in day.provider.journal.since() if e.get("lost")] == ["Ring"]
+
+
+@bad_day("doubled-callbacks")
+def _(day):
+    day.on("doubled-callbacks")
+    one, two = day.told()
+    assert one.body == two.body
+
+
+@bad_day("late-callbacks")
+def _(day):
+    day.on("late-callbacks", seconds=0.1)
+    began = time.monotonic()
+    assert day.told()[0].at - began >= 0.1
+
+
+@bad_day("shuffled-callbacks")
+def _(day):
+    day.on("shuffled-callbacks", seconds=0.2)
+    began = time.monotonic()
+    order = [a.fields["Nth"] for a in day.told(8)]
+    assert sorted(order) == [str(i) for i in range(8)] != order
+    assert day.inbox.arrived[-1].at - began < 0.4
+
+
+@bad_day("unsigned-callbacks")
+def _(day):
+    day.on("unsigned-callbacks")
+    day.provider.call(trunk=True)
+    assert not [h for a in day.told() for h in a.headers if "Signature" in h]
+
+
+@bad_day("forged-callbacks")
+def _(day):
+    day.on("forged-callbacks", times=1)
+    day.told(2)
+    right = [a.headers["X-Vobiz-Signature-V3"] == signing.v3("tok", day.inbox.url, a.headers["X-Vobiz-Signature-V3-Nonce"]) for a in day.inbox.arrived]
+    assert sorted(right) == [False, True]
+
+
+@bad_day("leaked-tokens")
+def _(day):
+    day.on("leaked-tokens")
+    day.provider.event(day.provider.call(account="SA_E").call_uuid, "Ring")
+    headers = day.inbox.wait(1)[0].headers
+    assert (headers["auth-token"], headers["parent-auth-token"]) == ("subtok", "tok")
+
+
+@bad_day("deaf-stop")
+def _(day):
+    day.on("deaf-stop", times=1)
+    answer, recording = day.stop()
+    assert (answer.status_code, recording.ended_at) == (204, None)
+    assert day.stop()[1].ended_at
+
+
+@bad_day("stop-fails-first")
+def _(day):
+    day.on("stop-fails-first", times=2, status=500)
+    found = [day.stop() for _ in range(3)]
+    assert [(answer.status_code, bool(recording.ended_at)) for answer, recording in found] == [(500, False), (500, False), (204, True)]
+
+
+@bad_day("stop-429")
+def _(day):
+    day.on("stop-429", retry_after=7)
+    answer, recording = day.stop()
+    assert (answer.status_code, answer.headers["Retry-After"], recording.ended_at) == (429, "7", None)
+    assert answer.json()["error"]["details"]["retryAfter"] == 7
+
+
+@bad_day("stop-timeout")
+def _(day):
+    day.on("stop-timeout", seconds=0.05)
+    began = time.monotonic()
+    with pytest.raises(requests.ConnectionError):
+        day.stop()
+    assert time.monotonic() - began >= 0.05
+
+
+@bad_day("gateway-404")
+def _(day):
+    day.on("gateway-404")
+    answer, recording = day.stop()
+    assert (answer.status_code, answer.json(), recording.ended_at) == (404, {"message": "Not Found"}, None)
+
+
+@bad_day("refuse-auth")
+def _(day):
+    probe = day.provider.api_url + "/auth/me"
+    day.on("refuse-auth", status=403)
+    assert [day.stop()[0].status_code, requests.get(probe, headers=day.rest.headers, timeout=5).status_code] == [403, 200]
+    day.on("refuse-auth", me=True)
+    assert [day.stop()[0].status_code, requests.get(probe, headers=day.rest.headers, timeout=5).status_code] == [401, 401]
+
+
+@bad_day("api-5xx")
+def _(day):
+    day.on("api-5xx", status=502)
+    assert [day.rest.get(p).status_code for p in ("Recording/", "Recording/x/", "Call/?status=live", "Call/x/?status=live", "cdr/x")] == [502] * 5
+    assert day.stop()[0].status_code == 204
+    day.on("api-5xx", route="list-recordings")
+    assert [day.rest.get(p).status_code for p in ("Recording/", "Call/?status=live")] == [503, 200]
+
+
+@bad_day("api-429")
+def _(day):
+    day.on("api-429", retry_after=3, times=1)
+    answer = day.rest.get("Recording/")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
+    assert set(answer.json()) == {"status", "error", "timestamp", "requestId"}
+    assert day.rest.get("Recording/").status_code == 200
+
+
+@bad_day("api-timeout")
+def _(day):
+    day.on("api-timeout", seconds=0.05, times=1)
+    with pytest.raises(requests.ConnectionError):
+        day.rest.get("Recording/")
+    assert day.rest.get("Recording/").status_code == 200
+
+
+@bad_day("list-lag")
+def _(day):
+    recording = day.finished(seconds=100)
+    day.on("list-lag", seconds=60)
+    assert day.rest.get("Recording/").json()["objects"] == []
+    assert [day.rest.get(f"Recording/{recording.recording_id}/").status_code, day.rest.media(recording).status_code] == [200, 200]
+    recording.ended_at -= 61
+    assert len(day.rest.get("Recording/").json()["objects"]) == 1
+
+
+@bad_day("list-rows-move")
+def _(day):
+    call = day.provider.call().call_uuid
+    made = [day.finished(call, seconds=9 - i).recording_id for i in range(4)][::-1]
+    day.on("list-rows-move", times=1)
+    pages = [[row["recording_id"] for row in day.rest.get(f"Recording/?call_uuid={call}&limit=2&offset={offset}").json()["objects"]] for offset in (0, 2, 4)]
+    assert pages == [made[:2], made[1:3], made[3:]]
+    newest = day.rest.get(f"Recording/?call_uuid={call}").json()["objects"][0]["recording_id"]
+    assert newest not in made
+    assert day.rest.media(day.provider.recordings[newest]).status_code == 200
+
+
+@bad_day("list-running")
+def _(day):
+    recording = day.provider.record(day.provider.call().call_uuid)
+    recording.started_at -= 9
+    assert day.rest.get("Recording/").json()["objects"] == []
+    day.on("list-running")
+    row = day.rest.get("Recording/").json()["objects"][0]
+    assert (row["recording_end_ms"], row["recording_duration_ms"]) == (None, "0.00000")
+    day.on("list-running", so_far=True)
+    assert float(day.rest.get("Recording/").json()["objects"][0]["recording_duration_ms"]) >= 9000
+    assert day.rest.get(f"Recording/{recording.recording_id}/").status_code == 404
+
+
+@bad_day("wrong-duration")
+def _(day):
+    recording = day.finished(seconds=20)
+    day.on("wrong-duration", seconds=-8)
+    told = {day.rest.get("Recording/").json()["objects"][0]["recording_duration_ms"],
+            day.rest.get(f"Recording/{recording.recording_id}/").json()["recording_duration_ms"]}
+    assert told == {f"{recording.duration_ms - 8000:.5f}"}
+
+
+@bad_day("media-5xx")
+def _(day):
+    recording = day.finished()
+    day.on("media-5xx", status=500, times=1)
+    assert [day.rest.media(recording).status_code for _ in range(2)] == [500, 200]
+
+
+@bad_day("media-timeout")
+def _(day):
+    recording = day.finished()
+    day.on("media-timeout", seconds=0.05)
+    with pytest.raises(requests.ConnectionError):
+        day.rest.media(recording)
+
+
+@bad_day("redirect-media")
+def _(day):
+    recording = day.finished()
+    day.on("redirect-media", location="https://storage.example/x.mp3", status=307)
+    answer = day.rest.media(recording)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "https://storage.example/x.mp3")
+
+
+@bad_day("empty-media")
+def _(day):
+    recording = day.finished()
+    day.on("empty-media")
+    answer = day.rest.media(recording)
+    assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, "0", b"")
+
+
+@bad_day("html-media")
+def _(day):
+    recording = day.finished()
+    day.on("html-media")
+    answer = day.rest.media(recording)
+    assert (answer.headers["Content-Type"], answer.content[:15]) == ("audio/mpeg", b"<!doctype html>")
+
+
+@bad_day("json-media")
+def _(day):
+    recording = day.finished()
+    day.on("json-media")
+    answer = day.rest.media(recording)
+    assert (answer.status_code, answer.headers["Content-Type"], "error" in answer.json()) == (200, "audio/mpeg", True)
+
+
+@bad_day("lying-container")
+def _(day):
+    mp3, wav = day.finished(), day.finished(container="wav")
+    day.on("lying-container")
+    assert day.rest.media(mp3).content[:4] == b"RIFF"
+    assert day.rest.media(wav).content[:2] == b"\xff\xe3"
+
+
+@bad_day("short-media")
+def _(day):
+    recording = day.finished(seconds=20, container="wav")
+    day.on("short-media", fraction=0.25)
+    answer = day.rest.media(recording)
+    assert len(answer.content) == int(answer.headers["Content-Length"])
+    assert TinyTag.get(filename="x.wav", file_obj=BytesIO(answer.content)).duration == pytest.approx(5, abs=0.1)
+
+
+@bad_day("truncated-media")
+def _(day):
+    recording = day.finished(seconds=20)
+    day.on("truncated-media", fraction=0.3)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match=str(int(recording.audio().size * 0.3))):
+        day.rest.media(recording)
+
+
+@bad_day("trickled-media")
+def _(day):
+    recording = day.finished(seconds=0.3)
+    day.on("trickled-media", bytes=1000, pause_s=0.02)
+    began = time.monotonic()
+    assert len(day.rest.media(recording).content) == recording.audio().size
+    assert time.monotonic() - began >= 0.02 * (recording.audio().size // 1000)
+
+
+@bad_day("no-length-media")
+def _(day):
+    recording = day.finished()
+    day.on("no-length-media")
+    answer = day.rest.media(recording)
+    assert (answer.headers["Transfer-Encoding"], "Content-Length" in answer.headers) == ("chunked", False)
+    assert answer.content == b"".join(recording.audio().stream())
+
+
+@bad_day("gzip-media")
+def _(day):
+    recording = day.finished()
+    day.on("gzip-media")
+    with requests.get(recording.url, headers=day.rest.headers, stream=True, timeout=5) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(b"".join(answer.raw.stream(decode_content=False))) == b"".join(recording.audio().stream())
+
+
+@bad_day("huge-media")
+def _(day):
+    recording = day.finished()
+    day.on("huge-media", bytes=30_000_001)
+    assert len(day.rest.media(recording).content) == 30_000_001
+    day.on("huge-media", bytes=10**12)
+    with day.rest.media(recording, stream=True) as answer:
+        assert answer.headers["Content-Length"] == str(10**12)
+        assert len(answer.raw.read(1 << 20)) == 1 << 20
+
+
+# What holds for all of them -----------------------------------------------------------------------------------------
+
+
+def test_a_bad_day_is_limited_to_one_or_several_calls_and_switched_off(provider, rest):
+    one, two, three = (provider.call().call_uuid for _ in range(3))
+    for limit, expected in ((one, [503, 204, 204]), ([one, three], [503, 204, 503])):
+        provider.faults.switch_on("stop-fails-first", call_uuid=limit)
+        assert [rest.delete(f"Call/{call}/Record/").status_code for call in (one, two, three)] == expected
+    provider.faults.switch_off("stop-fails-first")
+    assert rest.delete(f"Call/{one}/Record/").status_code == 204
+
+
+@pytest.mark.parametrize(("name", "params", "problem"), [
+    ("deaf-stop", {"second": 1}, "no parameter second"), ("redirect-media", {}, "needs location"), ("api-5xx", {"status": "503"}, "status")])
+def test_a_parameter_that_is_unknown_missing_or_no_number_is_refused(name, params, problem):
+    with pytest.raises(ValueError, match=problem):
+        Faults().switch_on(name, **params)
+
+
+def test_an_unknown_bad_day_is_refused():
+    with pytest.raises(KeyError):
+        Faults().switch_on("no-such-day")
+
+
+def test_chances_are_seeded():
+    def strikes(seed):
+        faults = Faults(seed)
+        faults.switch_on("deaf-stop", probability=0.5)
+        return [faults.hit("deaf-stop") is not None for _ in range(40)]
+
+    assert strikes(1) == strikes(1) != strikes(2)
+    assert 5 < sum(strikes(1)) < 35
+
+
+def test_a_held_request_does_not_delay_the_end():
+    with Provider(accounts={"MA_E": "tok"}) as provider:
+        provider.faults.switch_on("api-timeout", seconds=60)
+        with pytest.raises(requests.Timeout):
+            requests.get(f"{provider.api_url}/Account/MA_E/Recording/", headers={"X-Auth-ID": "MA_E", "X-Auth-Token": "tok"}, timeout=0.05)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
