@@ -27,6 +27,13 @@ def until(condition, within_s=5):
     return value
 
 
+def quiet_session():
+    """One that looks neither at proxies nor at netrc."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 @dataclass
 class Arrived:
     method: str
@@ -100,10 +107,10 @@ class Rest:
 
     def __init__(self, provider, account="MA_E", token="tok"):
         self.root, self.account = provider.api_url, account
-        self.headers = {"X-Auth-ID": account, "X-Auth-Token": token}
+        self.headers, self.http = {"X-Auth-ID": account, "X-Auth-Token": token}, quiet_session()
 
     def ask(self, method, path, **how):
-        return requests.request(method, f"{self.root}/Account/{self.account}/{path}", headers=self.headers, timeout=5, **how)
+        return self.http.request(method, f"{self.root}/Account/{self.account}/{path}", headers=self.headers, timeout=5, **how)
 
     def get(self, path, **how):
         return self.ask("GET", path, **how)
@@ -115,7 +122,7 @@ class Rest:
         return self.ask("DELETE", path, **how)
 
     def media(self, recording, **how):
-        return requests.get(recording.url, headers=self.headers, timeout=5, allow_redirects=False, **how)
+        return self.http.get(recording.url, headers=self.headers, timeout=5, allow_redirects=False, **how)
 
 
 @pytest.fixture
@@ -145,8 +152,10 @@ def finished(provider):
 
 @pytest.fixture
 def control(provider):
-    def ask(method, path, **body):
-        return requests.request(method, f"{provider.control_url}/{path}", json=body or None, timeout=5)
+    http = quiet_session()
+
+    def ask(verb, path, **body):
+        return http.request(verb, f"{provider.control_url}/{path}", json=body or None, timeout=5)
 
     return ask
 
@@ -167,3 +176,31 @@ def sample():
         return dict(parse_qsl(urlsplit(text.strip()).query if name.endswith(".txt") else text, keep_blank_values=True))
 
     return read
+
+
+class Day:
+    """What a bad day's test needs."""
+
+    def __init__(self, provider, rest, inbox, finished, soon):
+        self.provider, self.rest, self.inbox, self.finished, self.soon = provider, rest, inbox, finished, soon
+
+    def on(self, name, **params):
+        self.provider.faults.switch_on(name, **params)
+
+    def stop(self):
+        """A stop of a new call's recording: the answer, and the recording."""
+        call = self.provider.call()
+        recording = self.provider.record(call.call_uuid, announce=False)
+        return self.rest.delete(f"Call/{call.call_uuid}/Record/"), recording
+
+    def told(self, number=1):
+        """Sends so many events and gives what arrived when all is quiet."""
+        for i in range(number):
+            self.provider.event(self.provider.call().call_uuid, "Ring", Nth=str(i))
+        assert self.provider.wait_idle(5)
+        return self.inbox.arrived
+
+
+@pytest.fixture
+def day(provider, rest, inbox, finished, soon):
+    return Day(provider, rest, inbox, finished, soon)

@@ -1,0 +1,136 @@
+"""Each bad day of the media host does what its name says."""
+
+import gzip
+import time
+from io import BytesIO
+
+import pytest
+import requests
+from tinytag import TinyTag
+
+from emulator.faults import FAULTS
+
+TRIED = {}
+
+
+def bad_day(name):
+    def keep(test):
+        TRIED[name] = test
+        return test
+
+    return keep
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if "media" in name or name == "lying-container"])
+def test_each_bad_day_does_what_its_name_says(day, name):
+    TRIED[name](day)
+
+
+@bad_day("media-5xx")
+def _(day):
+    recording = day.finished()
+    day.on("media-5xx", status=500, times=1)
+    assert [day.rest.media(recording).status_code for _ in range(2)] == [500, 200]
+
+
+@bad_day("media-timeout")
+def _(day):
+    recording = day.finished()
+    day.on("media-timeout", seconds=0.05)
+    with pytest.raises(requests.ConnectionError):
+        day.rest.media(recording)
+
+
+@bad_day("redirect-media")
+def _(day):
+    recording = day.finished()
+    day.on("redirect-media", location="https://storage.example/x.mp3", status=307)
+    answer = day.rest.media(recording)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "https://storage.example/x.mp3")
+
+
+@bad_day("empty-media")
+def _(day):
+    recording = day.finished()
+    day.on("empty-media")
+    answer = day.rest.media(recording)
+    assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, "0", b"")
+
+
+@bad_day("html-media")
+def _(day):
+    recording = day.finished()
+    day.on("html-media")
+    answer = day.rest.media(recording)
+    assert (answer.headers["Content-Type"], answer.content[:15]) == ("audio/mpeg", b"<!doctype html>")
+
+
+@bad_day("json-media")
+def _(day):
+    recording = day.finished()
+    day.on("json-media")
+    answer = day.rest.media(recording)
+    assert (answer.status_code, answer.headers["Content-Type"], "error" in answer.json()) == (200, "audio/mpeg", True)
+
+
+@bad_day("lying-container")
+def _(day):
+    mp3, wav = day.finished(), day.finished(container="wav")
+    day.on("lying-container")
+    assert day.rest.media(mp3).content[:4] == b"RIFF"
+    assert day.rest.media(wav).content[:2] == b"\xff\xe3"
+
+
+@bad_day("short-media")
+def _(day):
+    recording = day.finished(seconds=20, container="wav")
+    day.on("short-media", fraction=0.25)
+    answer = day.rest.media(recording)
+    assert len(answer.content) == int(answer.headers["Content-Length"])
+    assert TinyTag.get(filename="x.wav", file_obj=BytesIO(answer.content)).duration == pytest.approx(5, abs=0.1)
+
+
+@bad_day("truncated-media")
+def _(day):
+    recording = day.finished(seconds=20)
+    day.on("truncated-media", fraction=0.3)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match=str(int(recording.audio().size * 0.3))):
+        day.rest.media(recording)
+
+
+@bad_day("trickled-media")
+def _(day):
+    recording = day.finished(seconds=0.3)
+    day.on("trickled-media", bytes=1000, pause_s=0.02)
+    began = time.monotonic()
+    assert len(day.rest.media(recording).content) == recording.audio().size
+    assert time.monotonic() - began >= 0.02 * (recording.audio().size // 1000)
+
+
+@bad_day("no-length-media")
+def _(day):
+    recording = day.finished()
+    day.on("no-length-media")
+    answer = day.rest.media(recording)
+    assert (answer.headers["Transfer-Encoding"], "Content-Length" in answer.headers) == ("chunked", False)
+    assert answer.content == b"".join(recording.audio().stream())
+
+
+@bad_day("gzip-media")
+def _(day):
+    recording = day.finished()
+    day.on("gzip-media")
+    with requests.get(recording.url, headers=day.rest.headers, stream=True, timeout=5) as answer:
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(b"".join(answer.raw.stream(decode_content=False))) == b"".join(recording.audio().stream())
+
+
+@bad_day("huge-media")
+def _(day):
+    recording = day.finished()
+    day.on("huge-media", bytes=30_000_001)
+    assert len(day.rest.media(recording).content) == 30_000_001
+    day.on("huge-media", bytes=10**12)
+    with day.rest.media(recording, stream=True) as answer:
+        assert answer.headers["Content-Length"] == str(10**12)
+        assert len(answer.raw.read(1 << 20)) == 1 << 20
