@@ -1,7 +1,8 @@
 """Sends callbacks: encoded, signed, repeated as the provider repeats them, and mistreated as the bad days want it.
 
 Voice callbacks are tried up to four times and wait 3 s for an answer; 200 alone is a success. Trunk webhooks are sent
-once, wait 10 s, and whatever is answered is fine.
+once, wait 10 s, and whatever is answered is fine. Callbacks of one call set out in their order, each when the one before
+has had its first try.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import http.client
 import json
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -79,8 +81,10 @@ class Sender:
         self._retry_base_s, self._silent = retry_base_s, silent
         self._crew, self._busy = Crew(32, timers.trouble), Busy()
         self._mine = threading.local()
+        self._lines: dict[str, deque[Callback]] = {}     # of calls with a callback on its first try: those that wait behind it
+        self._lock = threading.Lock()
 
-    def send(self, callback: Callback, wait_s: float = 0) -> None:
+    def send(self, callback: Callback) -> None:
         """Returns at once; bad days may lose, double, delay or shuffle it."""
         if self._silent or not callback.url:
             return
@@ -90,11 +94,32 @@ class Sender:
                                              "call_uuid": callback.call.call_uuid, "fields": _text(callback.fields)})
             return
         for _ in range(2 if faults.hit("doubled-callbacks", **facts) else 1):
-            wait = wait_s + float((faults.hit("late-callbacks", **facts) or {}).get("seconds", 0))
+            wait = float((faults.hit("late-callbacks", **facts) or {}).get("seconds", 0))
             if shuffled := faults.hit("shuffled-callbacks", **facts):
                 wait += float(shuffled["seconds"]) * faults.chance.random()
             self._busy.begin()
-            self._timers.after(wait, lambda: self._crew.run(lambda: self._try(callback, 0)))
+            self._timers.after(wait, lambda: self._queue(callback))
+
+    def _queue(self, callback: Callback) -> None:
+        with self._lock:
+            line = self._lines.get(callback.call.call_uuid)
+            if line is not None:
+                line.append(callback)
+                return
+            self._lines[callback.call.call_uuid] = deque()
+        self._crew.run(lambda: self._first_try(callback))
+
+    def _first_try(self, callback: Callback) -> None:
+        try:
+            self._try(callback, 0)
+        finally:
+            with self._lock:
+                line = self._lines[callback.call.call_uuid]
+                following = line.popleft() if line else None
+                if following is None:
+                    del self._lines[callback.call.call_uuid]
+            if following is not None:
+                self._crew.run(lambda: self._first_try(following))
 
     def wait_idle(self, timeout: float) -> bool:
         """True as soon as no callback is on its way, waiting or to be tried again."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from emulator.timers import Timers
 
 FINALISE_S = 0.05
-STEP_S = 0.015
-"""Between two callbacks of one moment, so that on a good day they arrive in their order."""
 _TRUNK = Delivery(encoding="json")
 
 
@@ -57,8 +55,9 @@ class Switchboard:
     def announce(self, call_uuid: str) -> None:
         """What an application hears of a call's beginning: Ring, if it is outbound, and StartApp."""
         call = self.book.live(call_uuid)
-        for step, fields in enumerate(([callbacks.ring(call)] if call.direction == "outbound" else []) + [callbacks.start_app(call)]):
-            self._tell(call, fields, step=step)
+        if call.direction == "outbound":
+            self._tell(call, callbacks.ring(call))
+        self._tell(call, callbacks.start_app(call))
 
     def record(self, call_uuid: str, *, recording_id: str | None = None, container: str = "mp3", channels: int = 1,
                max_length_s: float = 3600, source: str | None = None, callback_url: str | None = None, announce: bool = True,
@@ -108,7 +107,7 @@ class Switchboard:
             self.dial_end(call_uuid, cause=cause, redirect=redirect)
         else:
             self._tell(call, callbacks.dial(call, leg, "answer"))
-            self._tell(call, callbacks.dial(call, leg, "connected"), step=1)
+            self._tell(call, callbacks.dial(call, leg, "connected"))
         return leg.b_leg
 
     def dial_end(self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", redirect: bool = True) -> None:
@@ -125,7 +124,7 @@ class Switchboard:
 
     def _dial_action(self, call: Call, cause: str, *, redirect: bool) -> None:
         assert call.dial is not None
-        self._tell(call, callbacks.dial_action(call, call.dial, cause, redirect=redirect), event="DialAction", step=2)
+        self._tell(call, callbacks.dial_action(call, call.dial, cause, redirect=redirect), event="DialAction")
         call.dial.answered_at = None
 
     def join_room(self, call_uuid: str, room: str) -> str:
@@ -145,7 +144,7 @@ class Switchboard:
         if recording_id is not None:
             recording = self.book.recordings[recording_id]
             recording.room = room.name
-            self._tell(call, callbacks.conference_action(call, recording, room, member), event="ConferenceAction", step=1)
+            self._tell(call, callbacks.conference_action(call, recording, room, member), event="ConferenceAction")
 
     def transfer(self, call_uuid: str, url: str, method: str = "POST") -> None:
         """The call asks `url` what to do next."""
@@ -165,7 +164,7 @@ class Switchboard:
         bridged = call.dial is not None and call.dial.answered_at is not None
         if bridged:
             self._leg_ends(call, "NORMAL_CLEARING")
-        self._tell(call, rows.trunk_hangup(call) if call.trunk else callbacks.hangup(call), step=1 if bridged else 0)
+        self._tell(call, rows.trunk_hangup(call) if call.trunk else callbacks.hangup(call))
         if bridged:
             self._dial_action(call, "NORMAL_CLEARING", redirect=True)
         for recording in self.book.running(call_uuid):
@@ -220,7 +219,7 @@ class Switchboard:
         self._tell(call, {**callbacks.common(call), "Event": event, **fields} if event else dict(fields), event=event or "rest", url=url)
 
     def _tell(self, call: Call, fields: dict[str, Any], *, event: str = "", url: str | None = None, delivery: Delivery | None = None,
-              recording: Recording | None = None, step: int = 0) -> None:
+              recording: Recording | None = None) -> None:
         event = event or fields.get("Event") or "rest"
         if url is None:
             url = call.urls.get(event) or call.callback_url
@@ -229,4 +228,4 @@ class Switchboard:
         elif delivery is None:
             delivery = recording.delivery if recording else call.delivery
         self._sender.send(Callback(event, call, url, fields, delivery, trunk=bool(call.trunk),
-                                   recording_id=recording.recording_id if recording else None), step * STEP_S)
+                                   recording_id=recording.recording_id if recording else None))

@@ -23,7 +23,6 @@ def dialled(provider, cause="", **how):
 def met(provider, *, leave=False):
     first, second = provider.call(), provider.call()
     provider.join_room(first.call_uuid, "room-4471")
-    provider.wait_idle(5)
     provider.join_room(second.call_uuid, "room-4471")
     if leave:
         provider.leave_room(first.call_uuid, recording_id=provider.record(first.call_uuid, announce=False).recording_id)
@@ -165,7 +164,6 @@ def test_trunk_webhooks_are_signed_json_and_are_sent_once(provider, inbox):
     inbox.statuses.extend([500, 500, 500])
     call = provider.call(trunk=True)
     recording = provider.record(call.call_uuid)
-    provider.wait_idle(5)
     provider.hangup(call.call_uuid)
     inbox.wait(3)
     assert provider.wait_idle(5)
@@ -191,3 +189,15 @@ def test_a_trunk_records_a_call_once_and_no_stop_reaches_it(provider, rest):
 def test_a_trunk_without_a_secret_sends_no_signature(provider, inbox):
     provider.call(account="SA_E", trunk=True)
     assert "X-Vobiz-Signature" not in inbox.wait(1)[0].headers
+
+
+def test_callbacks_of_one_call_arrive_in_their_order_and_none_waits_for_a_repetition(provider, inbox):
+    inbox.statuses.append(500)
+    call = provider.call()
+    for i in range(20):
+        provider.event(call.call_uuid, "Ring", Nth=str(i))
+    assert provider.wait_idle(5)
+    order = [a.fields["Nth"] for a in inbox.arrived]
+    assert len(order) == 21
+    assert list(dict.fromkeys(order)) == [str(i) for i in range(20)]
+    assert order[1] == "1"

@@ -40,7 +40,6 @@ def _(day):
 def _(day):
     day.on("slow-finalise", seconds=0.2)
     _, recording = day.stop()
-    time.sleep(0.08)
     assert (recording.listed_at, day.inbox.arrived, day.rest.media(recording).status_code) == (None, [], 404)
     day.inbox.wait(1)
     assert recording.listed_at - recording.ended_at >= 0.2
@@ -73,7 +72,7 @@ def _(day):
     began = time.monotonic()
     order = [a.fields["Nth"] for a in day.told(8)]
     assert sorted(order) == [str(i) for i in range(8)] != order
-    assert day.inbox.arrived[-1].at - began < 0.4
+    assert day.inbox.arrived[-1].at - began < 2
 
 
 @bad_day("unsigned-callbacks")

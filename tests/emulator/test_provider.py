@@ -57,7 +57,6 @@ def test_a_recording_ends_at_its_limit_and_says_so(provider, inbox):
 def test_a_hang_up_is_told_before_the_end_of_the_recording_and_signed(provider, inbox):
     call = provider.call()
     provider.record(call.call_uuid)
-    provider.wait_idle(5)
     provider.hangup(call.call_uuid)
     inbox.wait(3)
     assert inbox.events() == ["Record", "Hangup", "RecordStop"]
@@ -70,7 +69,6 @@ def test_a_hang_up_is_told_before_the_end_of_the_recording_and_signed(provider, 
 def test_a_hang_up_within_a_dial_tells_of_both_legs_in_their_order(provider, inbox):
     call = provider.call()
     provider.dial(call.call_uuid, "918065550199")
-    provider.wait_idle(5)
     provider.hangup(call.call_uuid)
     assert provider.wait_idle(5)
     assert inbox.events() == ["DialAnswer", "DialConnected", "DialHangup", "Hangup", "Redirect"]
