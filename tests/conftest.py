@@ -3,6 +3,8 @@
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -169,6 +171,8 @@ class Service:
     redis: EmbeddedRedis
     archive: Path
     callback: str
+    folder: Path
+    env: dict
     http: requests.Session = field(default_factory=requests.Session)
 
     def get(self, path):
@@ -183,6 +187,11 @@ class Service:
 
     def reach(self, recording_id, phase, within_s=20):
         return until(lambda: (v := self.recording(recording_id))["phase"] == phase and v, within_s)
+
+    def command(self, *arguments, **env):
+        """`endtape` as an operator would type it, in the folder of the service."""
+        program = Path(sys.executable).parent / "endtape"
+        return subprocess.run([program, *arguments], cwd=self.folder, env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=60, check=False)
 
     def stops_sent(self, call_uuid):
         return [e for e in self.provider.journal.since() if e["kind"] == "request" and e["method"] == "DELETE" and call_uuid in e["path"]]
@@ -225,10 +234,10 @@ def service():
             "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"), "ENDTAPE_CONFIG": str(folder / "endtape.toml"), "ENDTAPE_API_RATE": "100",
         }
-        with Supervisor(env, folder / "log") as processes:
+        with Supervisor(env, folder / "log", folder=folder) as processes:
             try:
                 processes.wait_ready(base)
-                yield Service(base, provider, processes, redis, folder / "archive", callback)
+                yield Service(base, provider, processes, redis, folder / "archive", callback, folder, env)
             except Exception:
                 print((folder / "log").read_text()[-5000:])
                 raise

@@ -184,14 +184,13 @@ def show(uuid: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
-    click.echo(f"call {call_uuid} of {account}, {view['direction'] or 'direction unknown'},"
-               f" from {view['from'] or '?'} to {view['to'] or '?'}\n")
+    click.echo(f"call {call_uuid} of {account}\n  {view['direction'] or 'direction unknown'}, from {view['from'] or '?'} to {view['to'] or '?'}\n")
     for recording in view["recordings"]:
         stop = recording["stop"]
-        click.echo(f"recording {recording['recording_id']}: {recording['phase']}; stop {stop['state']}"
-                   + (f", {stop['trigger']} by rule {stop['rule']!r}, due {stop['due_at']}" if stop["due_at"] else ""))
-        click.echo(f"  evidence: {', '.join(stop['evidence']) or 'none'}; tries: {stop['attempts']}; tail: {stop['tail_ms']} ms")
-        click.echo(f"  file: {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "") + "\n")
+        click.echo(f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
+                   + (f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}" if stop["due_at"] else "\n  never due")
+                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; tries {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
+        click.echo(f"  file {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "") + "\n")
     table = _table("at (UTC)", "event", "recording", "by", "what")
     for event in view["timeline"]:
         what = " ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
@@ -227,6 +226,10 @@ def stop(call_uuid: str, as_json: bool, recording_id: str | None, reason: str, w
     sys.exit(0 if proven else 1)
 
 
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
 def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"recording_id": v["recording_id"], "stop": v["stop"]} for v in views], indent=2))
@@ -237,7 +240,7 @@ def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) 
         for v in views:
             stop = v["stop"]
             table.add_row(v["recording_id"], stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
-                          "-" if stop["tail_ms"] is None else str(stop["tail_ms"]))
+                          _or_dash(stop["tail_ms"]))
         _print(table)
 
 

@@ -87,14 +87,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(told=st.booleans())
     def somebody_hangs_up(self, told):
-        if self.provider.call_over is None:
-            self.provider.call_over = self.now
-            for name in list(self.provider.running):
-                self.provider.end(name, self.now)
-                if told:
-                    self.mail.append(self.provider.end_callback(name))
-            if told:
-                self.mail.append(Event(id="hangup", kind=Kind.CALL_ENDED, call_uuid="c", signed=True))
+        ended = self.hang_up()
+        if told:
+            self.mail += [*map(self.provider.end_callback, ended), Event(id="hangup", kind=Kind.CALL_ENDED, call_uuid="c", signed=True)]
+
+    def hang_up(self):
+        self.provider.call_over = self.provider.call_over or self.now
+        ended = list(self.provider.running)
+        for name in ended:
+            self.provider.end(name, self.now)
+        return ended
 
     @rule(number=st.integers(0, 3))
     def the_call_is_transferred(self, number):
@@ -226,6 +228,8 @@ class Life(RuleBasedStateMachine):
     def teardown(self):
         """However it went: once the provider obeys and nobody dies, every known recording is proven over and archived."""
         self.deaf = False
+        if self.rules.defaults.max_duration is None:
+            self.hang_up()                     # what no rule ends, its call ends
         self.mail.clear()                      # and every callback still on its way is lost
         limit = self.now + timedelta(days=2)
         while self.dues and self.now < limit:

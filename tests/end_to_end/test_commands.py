@@ -1,0 +1,171 @@
+"""What an operator types, against the real processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from worker.ledger import Ledger, connect
+from worker.supervise import free_port
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+ENDTAPE = Path(sys.executable).parent / "endtape"
+SECRETS = ("test-auth-token", "test-callback-token-0001", "test-api-key-000000001")
+
+
+def until(condition, within_s=20):
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        time.sleep(0.05)
+    return value
+
+
+def running(service, to="918065550101"):
+    call = service.provider.call(to_number=to)
+    recording = service.provider.record(call.call_uuid)
+    service.reach(recording.recording_id, "recording")
+    return call.call_uuid, recording.recording_id
+
+
+def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_no_secret(service):
+    service.http.post(service.callback, data="Event=Ring&CallUUID=c", timeout=5)
+    found = service.command("doctor", "--json")
+    told = json.loads(found.stdout)
+    states = {c["name"]: c["state"] for c in told["checks"]}
+    assert found.returncode == 0
+    assert states == {"redis": "fine", "durability": "fine", "processes": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
+                      f"callback {service.env['VOBIZ_AUTH_ID']}": "warning", "archive": "fine", "spool": "fine", "refused callbacks": "warning"}
+    assert "missing" in next(c["detail"] for c in told["checks"] if c["name"] == "refused callbacks")
+    shown = found.stdout + service.command("doctor").stdout
+    assert not [s for s in SECRETS if s in shown]
+    wrong = service.command("doctor", ENDTAPE_PUBLIC_URL="http://127.0.0.1:1", VOBIZ_AUTH_TOKEN="other")
+    assert wrong.returncode == 1
+    assert wrong.stdout.count("FAILED") == 2
+    assert not [s for s in SECRETS if s in wrong.stdout]
+
+
+def test_wrong_settings_end_every_process_with_status_2_and_all_reasons(service):
+    found = service.command("ls", PORT="x", ENDTAPE_API_KEY="short")
+    assert found.returncode == 2
+    assert [line.split(" ")[0] for line in found.stderr.splitlines()] == ["PORT", "ENDTAPE_API_KEY"]
+    for line in (["-m", "webhooks.app"], ["-m", "worker.clock"]):
+        ended = subprocess.run([sys.executable, *line], cwd=service.folder, env={**os.environ, **service.env, "PORT": "x"}, capture_output=True,
+                               text=True, timeout=30, check=False)
+        assert (ended.returncode, "PORT = 'x'" in ended.stderr) == (2, True)
+
+
+def test_urls_prints_the_address_and_xml_with_it_in_place(service):
+    text = service.command("urls").stdout
+    assert service.callback in text
+    assert re.search(r'<Record recordSession="true" redirect="false"\s+maxLength="\d+" timeout="\d+"', text)
+    assert "<Dial callbackUrl=" in text
+    assert "<Conference callbackUrl=" in text
+    assert json.loads(service.command("urls", "--json").stdout) == {service.env["VOBIZ_AUTH_ID"]: service.callback}
+
+
+def test_stop_waits_for_the_proof_and_ls_and_show_tell_of_it(service):
+    call, recording = running(service)
+    found = service.command("stop", call, "--json")
+    assert found.returncode == 0
+    (told,) = json.loads(found.stdout)
+    assert (told["recording_id"], told["stop"]["state"], told["stop"]["trigger"]) == (recording, "confirmed", "api")
+    service.reach(recording, "archived")
+    assert recording in [r["recording_id"] for r in json.loads(service.command("ls", "--json").stdout)]
+    shown = json.loads(service.command("show", recording, "--json").stdout)
+    assert [e["event"] for e in shown["timeline"]][:2] == ["RecordingStarted", "StopOrdered"]
+    for command in (["ls"], ["show", call]):
+        text = service.command(*command).stdout
+        assert "confirmed" in text
+        assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_stop_without_proof_in_time_is_not_done(service):
+    call, recording = running(service)
+    service.provider.faults.switch_on("deaf-stop", call_uuid=call)
+    assert service.command("stop", call, "--wait", "0.3").returncode == 1
+    service.provider.faults.switch_off("deaf-stop")
+    service.provider.hangup(call)
+    service.reach(recording, "archived")
+
+
+def test_what_is_not_known_is_said_so(service):
+    for command in (["stop", "nope"], ["show", "nope"]):
+        found = service.command(*command)
+        assert (found.returncode, "nope: no such call or recording" in found.stderr) == (1, True)
+    assert service.command("stop").returncode == 2
+
+
+SHORT = '\n[[rules]]\nname = "short"\nmatch = { to = "91809*" }\nmax_duration = "1s"\n'
+SUB = '\n[[accounts]]\nauth_id = "SA_1"\ntoken_env = "SUB_TOKEN"\n'
+
+
+def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_and_keeps_the_old_ones_when_broken(service):
+    rules, told = service.folder / "endtape.toml", service.folder / ".env"
+    before = rules.read_text()
+    sub = service.callback.replace(service.env["VOBIZ_AUTH_ID"], "SA_1")
+    call, recording = running(service, "918090000001")
+    try:
+        told.write_text("SUB_TOKEN=sub-token\n")
+        rules.write_text(before + SHORT + SUB)
+        assert service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code == 404
+        began = time.monotonic()
+        assert service.command("reload").returncode == 0
+        until(lambda: service.stops_sent(call))
+        assert time.monotonic() - began < 5 + 1          # the command itself takes a part of a second
+        assert service.recording(recording)["stop"]["rule"] == "short"
+        until(lambda: {service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code for _ in range(8)} == {403})
+
+        rules.write_text(before + SHORT + SUB + "\n[[rules]]\nmach = 1\n")
+        found = service.command("reload")
+        assert (found.returncode, "rules[" in found.stderr) == (2, True)
+        Ledger(connect(service.redis.url)).reload()        # as if somebody broke the file right after the check
+        until(lambda: b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content)
+        other_call, other = running(service, "918090000002")
+        assert service.reach(other, "archived")["stop"]["rule"] == "short"
+        assert len(service.stops_sent(other_call)) == 1
+    finally:
+        rules.write_text(before)
+        told.unlink()
+        service.command("reload")
+
+
+def test_no_secret_and_no_callback_address_ever_reaches_the_log(service):
+    text = (service.folder / "log").read_text()
+    assert "RecordingStarted" in text
+    assert not [s for s in SECRETS if s in text]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """`endtape run` in an empty folder, with nothing in its environment."""
+    port = free_port()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ENDTAPE_", "VOBIZ_", "REDIS_", "CELERY_"))}
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen([ENDTAPE, "run"], cwd=tmp_path, env={**env, "PORT": str(port)}, stdout=out, stderr=out, start_new_session=True)
+    yield process, tmp_path, {**env, "PORT": str(port)}
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it_is_interrupted(run):
+    process, folder, env = run
+    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+    text = (folder / "out").read_text()
+    assert "EMULATOR" in text
+    assert "mode `observe`" in text
+    assert re.search(r"Callback URL: http://127\.0\.0\.1:\d+/vobiz/MA_EMULATOR/\S{32}", text)
+    assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    found = subprocess.run([ENDTAPE, "doctor", "--json"], cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert (folder / "data" / "run.env").stat().st_mode & 0o777 == 0o600
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert not (folder / "data" / "run.env").exists()
