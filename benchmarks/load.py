@@ -8,6 +8,7 @@ answer's time counts from its scheduled instant.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import select
 import socket
@@ -42,21 +43,31 @@ def whole(answer: bytes) -> bool:
     return begins >= 0 and len(answer) >= end + 4 + int(head[begins + 15:].split(b"\r\n", 1)[0])
 
 
-def send(url: str, *, seconds: float, connections: int, rate: float | None) -> dict[str, float]:
-    """Runs for so long and tells callbacks a second, the times of the answers in ms, and how many were no 200."""
+def send(url: str, *, seconds: float, connections: int, rate: float | None = None, patience_s: float = 15) -> dict[str, float]:
+    """Runs for so long and tells callbacks a second and the times of the answers in ms. Raises RuntimeError for an answer
+    that is no 200, TimeoutError when answers are missing.
+    """
     parts = urlsplit(url)
-    waiting = deque(requests_for(url, round(seconds * (rate or 3500))))
-    socks = {}
+    waiting = deque(requests_for(url, round(seconds * (rate or 5000))))
+    with contextlib.ExitStack() as stack:
+        socks = {}
+        for _ in range(connections):
+            sock = stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            socks[sock.fileno()] = sock
+        began, took, last = _exchange(socks, waiting, seconds, rate, patience_s)
+    return {"per_s": len(took) / (last - began), "p50": p(took, 50), "p99": p(took, 99), "max": max(took), "count": len(took)}
+
+
+def _exchange(socks: dict[int, socket.socket], waiting: deque[bytes], seconds: float, rate: float | None,
+              patience_s: float) -> tuple[float, list[float], float]:
     poll = select.epoll()
-    for _ in range(connections):
-        sock = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        socks[sock.fileno()] = sock
-        poll.register(sock, select.EPOLLIN)
+    for number in socks:
+        poll.register(number, select.EPOLLIN)
     free, sent_at, held = deque(socks), dict.fromkeys(socks, 0.0), dict.fromkeys(socks, b"")
-    took, bad, sent, begin = [], 0, 0, time.perf_counter()
-    last = begin
-    while len(free) < connections or (waiting and time.perf_counter() < begin + seconds):
+    took, sent = [], 0
+    last = begin = time.perf_counter()
+    while len(free) < len(socks) or (waiting and time.perf_counter() < begin + seconds):
         now = time.perf_counter()
         while free and waiting and now < begin + seconds and (rate is None or begin + sent / rate <= now):
             number = free.popleft()
@@ -66,15 +77,16 @@ def send(url: str, *, seconds: float, connections: int, rate: float | None) -> d
         pause = 0.2 if rate is None or not free else max(0.0, begin + sent / rate - time.perf_counter())
         for number, _ in poll.poll(min(pause, 0.2)):
             held[number] += socks[number].recv(65536)
-            if whole(held[number]):
+            if whole(held[number]) or not held[number]:
                 last = time.perf_counter()
                 took.append((last - sent_at[number]) * 1000)
-                bad += b" 200 " not in held[number][:16]
+                if b" 200 " not in held[number][:16]:
+                    raise RuntimeError(f"a callback was answered with {held[number][:80]!r}")
                 held[number] = b""
                 free.append(number)
-        if time.perf_counter() > begin + seconds + 15:
-            raise TimeoutError(f"{connections - len(free)} callbacks were not answered")
-    return {"per_s": len(took) / (last - begin), "p50": p(took, 50), "p99": p(took, 99), "max": max(took), "bad": bad, "count": len(took)}
+        if time.perf_counter() > begin + seconds + patience_s:
+            raise TimeoutError(f"{len(socks) - len(free)} callbacks not answered within {patience_s:g} s")
+    return begin, took, last
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
     """Makes these due and nobody's, and times one claim of them."""
     now = round(time.time() * 1000)
     ledger.redis.delete(ledger.key("leases", Duty.STOP))
-    ledger.redis.zadd(ledger.key("due"), {member: now - 1000 for member in due})
+    ledger.redis.zadd(ledger.key("due"), dict.fromkeys(due, now - 1000))
     begin = time.perf_counter()
     claimed = ledger.claim(lead=timedelta(milliseconds=100), batch=200, free=FREE)
     took = (time.perf_counter() - begin) * 1000

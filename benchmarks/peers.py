@@ -40,18 +40,18 @@ def http() -> requests.Session:
     return session
 
 
-@app.task(name="stop")
+@app.task(name="stop")  # type: ignore[untyped-decorator]
 def stop(call_uuid: str, due: float) -> None:
     http().delete(f"{ENV['PEER_API_URL']}/Account/{ENV['PEER_ACCOUNT']}/Call/{call_uuid}/Record/", json={"due": due}, timeout=5,
                   headers={"X-Auth-ID": ENV["PEER_ACCOUNT"], "X-Auth-Token": ENV["PEER_TOKEN"]}).raise_for_status()
 
 
-@app.task(name="note")
+@app.task(name="note")  # type: ignore[untyped-decorator]
 def note(fields: dict[str, str]) -> None:
     """What row 5's callbacks would lead to; no worker runs while they are received."""
 
 
-@worker_ready.connect
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
     (Path(ENV["PEER_FOLDER"]) / f"ready.{os.getpid()}").touch()
 
@@ -67,6 +67,8 @@ def create_app() -> Flask:
 
     @web.post("/vobiz/<account>/<token>")
     def callback(account: str, token: str) -> tuple[str, int]:
+        if account != ENV["PEER_ACCOUNT"] or token != ENV["PEER_CALLBACK_TOKEN"]:
+            return "not found", 404
         if not _verified():
             return "wrong", 403
         fields = request.form.to_dict()

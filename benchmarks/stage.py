@@ -72,23 +72,26 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def ours(self, names: Sequence[str], *, rules: str, api_url: str = "http://127.0.0.1:9", media: str = "127.0.0.1:9",
-             **more: str) -> tuple[str, Supervisor]:
-        """Starts the Procfile's processes of these names; returns the base URL when they work."""
-        config, port = self.folder / "endtape.toml", free_port()
+    def env(self, *, rules: str, api_url: str = "http://127.0.0.1:9", media: str = "127.0.0.1:9", **more: str) -> dict[str, str]:
+        """The environment of our processes, with a free port to listen on."""
+        config, port = self.folder / "endtape.toml", str(free_port())
         config.write_text(rules)
-        base = f"http://127.0.0.1:{port}"
-        env = {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": api_url, "VOBIZ_MEDIA_HOSTS": media,
-               "REDIS_URL": self.redis.url, "CELERY_BROKER_URL": "", "PORT": str(port), "HOST": "127.0.0.1", "ENDTAPE_PUBLIC_URL": base,
-               "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_ARCHIVE": str(self.folder / "archive"),
-               "ENDTAPE_SPOOL": str(self.folder / "spool"), "ENDTAPE_CONFIG": str(config), "PYTHONPATH": str(ROOT), **more}
+        return {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": api_url, "VOBIZ_MEDIA_HOSTS": media,
+                "REDIS_URL": self.redis.url, "CELERY_BROKER_URL": "", "PORT": port, "HOST": "127.0.0.1",
+                "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}", "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY,
+                "ENDTAPE_ARCHIVE": str(self.folder / "archive"), "ENDTAPE_SPOOL": str(self.folder / "spool"),
+                "ENDTAPE_CONFIG": str(config), "PYTHONPATH": str(ROOT), **more}
+
+    def ours(self, names: Sequence[str], **settings: str) -> tuple[str, Supervisor]:
+        """Starts the Procfile's processes of these names; returns the base URL when they work."""
+        env = self.env(**settings)
         wanted = {name: command for name, command in lines().items() if name in names}
         processes = self._stack.enter_context(Supervisor(env, self.folder / "ours.log", wanted))
         roles = set(wanted) - {"web"}
         until(lambda: roles <= set(self.ledger.alive(timedelta(seconds=15))))
         if "web" in wanted:
-            until(lambda: listens(port))
-        return base, processes
+            until(lambda: listens(int(env["PORT"])))
+        return env["ENDTAPE_PUBLIC_URL"], processes
 
     def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Starts one process in a group of its own; it ends with the stage."""
@@ -107,7 +110,7 @@ class Stage:
 
     def peer_env(self, api_url: str = "http://127.0.0.1:9", **more: str) -> dict[str, str]:
         return {"PEER_BROKER": f"redis+socket://{self.redis.socket}", "PEER_API_URL": api_url, "PEER_FOLDER": str(self.folder),
-                "PEER_ACCOUNT": ACCOUNT, "PEER_TOKEN": TOKEN, **more}
+                "PEER_ACCOUNT": ACCOUNT, "PEER_TOKEN": TOKEN, "PEER_CALLBACK_TOKEN": CALLBACK_TOKEN, **more}
 
     def peer_workers(self, api_url: str, pools: Iterable[tuple[str, int]]) -> list[subprocess.Popen[bytes]]:
         """Starts one plain Celery worker for each (kind of pool, size); returns when all are ready."""
