@@ -30,6 +30,52 @@ def test_pure_files_touch_nothing(name):
     assert {i.split(".")[0] for i in imports(ROOT / name)} & IMPURE == set()
 
 
+# Imports point to an earlier line.
+RANKS = [
+    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature",
+    "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
+    "worker.lifecycle worker.rules worker.receipts worker.board worker.vobiz worker.demo",
+    "worker.views worker.ledger worker.archive worker.settings",
+    "worker.reconcile worker.service webhooks.receiver webhooks.metrics",
+    "worker.stops worker.looks worker.fetch worker.app worker.doctor webhooks.api",
+    "worker.tasks webhooks.app worker.cli",
+    "worker.clock",
+]
+RANK = {module: i for i, line in enumerate(RANKS) for module in line.split()}
+DOORS = {"worker.recording", "worker.errors", "worker.ledger", "worker.settings", "worker.vobiz", "worker.fold", "worker.views", "worker.wire", "worker.logs"}
+OURS = sorted(p for folder in ("worker", "webhooks") for p in (ROOT / folder).glob("*.py") if p.stem != "__init__")
+
+
+def our_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in {"worker", "webhooks"}:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("worker.", "webhooks.")):
+            yield node.module
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
+def test_imports_point_downwards_and_webhooks_enter_worker_through_few_doors(path):
+    me = f"{path.parent.name}.{path.stem}"
+    for other in our_imports(path):
+        assert RANK[other] < RANK[me], f"{me} imports {other}"
+        assert path.parent.name == "worker" or other.startswith("webhooks.") or other in DOORS, f"{me} imports {other}"
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
+def test_imports_stand_at_the_top_and_files_are_of_a_size_to_read(path):
+    tree = ast.parse(path.read_text())
+    hidden = [n.lineno for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert hidden == []
+    assert len(path.read_text().splitlines()) <= 370
+    assert not {"utils", "common", "core", "helpers"} & {path.stem}
+
+
+def test_init_files_hold_a_docstring_and_nothing_else():
+    for folder in ("worker", "webhooks", "emulator"):
+        assert len(ast.parse((ROOT / folder / "__init__.py").read_text()).body) == 1
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "emulator").glob("*.py")), ids=lambda p: p.name)
 def test_the_emulator_imports_nothing_of_ours(path):
     assert {i.split(".")[0] for i in imports(path)} & {"worker", "webhooks"} == set()

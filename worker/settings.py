@@ -18,7 +18,7 @@ from worker.errors import SettingsError
 from worker.policy import Policy
 from worker.vobiz import Account
 
-_KNOWN = {
+KNOWN = {
     "VOBIZ_AUTH_ID", "VOBIZ_AUTH_TOKEN", "VOBIZ_API_URL", "VOBIZ_MEDIA_HOSTS", "VOBIZ_REDIRECT_HOSTS", "REDIS_URL",
     "CELERY_BROKER_URL", "PORT", "HOST", "ENDTAPE_PUBLIC_URL", "ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_SIGNATURES",
     "ENDTAPE_API_KEY", "ENDTAPE_APP_KEY", "ENDTAPE_ARCHIVE", "ENDTAPE_SPOOL", "ENDTAPE_CONFIG", "ENDTAPE_RECONCILE_S",
@@ -84,8 +84,8 @@ class _Reader:
             self.problems.append("REDIS_URL is not set: name a Redis 6.2 or newer, or use `make run`, which starts one")
         accounts = self.accounts(found)
         for name in sorted(self.env):
-            if name.startswith(("ENDTAPE_", "VOBIZ_")) and name not in _KNOWN and name not in self.named_secrets(found):
-                self.problems.append(f"{name}: no such setting; known: {', '.join(sorted(_KNOWN))}")
+            if name.startswith(("ENDTAPE_", "VOBIZ_")) and name not in KNOWN and name not in self.named_secrets(found):
+                self.problems.append(f"{name}: no such setting; known: {', '.join(sorted(KNOWN))}")
         settings = Settings(
             accounts=accounts,
             api_url=self.url("VOBIZ_API_URL", "https://api.vobiz.ai/api/v1", ("https", "http")).rstrip("/"),
