@@ -70,12 +70,12 @@ class Audio:
 
 
 def samples(duration_ms: float) -> int:
-    return round(duration_ms * RATE / 1000)
+    return round(max(duration_ms, 0) * RATE / 1000)
 
 
 def frames(duration_ms: float) -> int:
     """An encoder fills its last frame: part of one counts as one."""
-    return math.ceil(round(duration_ms, 3) / FRAME_MS)
+    return math.ceil(round(max(duration_ms, 0), 3) / FRAME_MS)
 
 
 def wav_header(data_bytes: int, channels: int) -> bytes:

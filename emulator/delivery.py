@@ -138,7 +138,7 @@ class Sender:
         unsigned = self._faults.hit("unsigned-callbacks", **facts) is not None
         forged = self._faults.hit("forged-callbacks", **facts) is not None
         if callback.trunk:
-            headers = {"User-Agent": "Vobiz-Vapor/1.0", "X-Vobiz-Event": callback.event, "X-Vobiz-Request-ID": new_id()}
+            headers = {"User-Agent": "Vobiz-Vapor/1.0", "X-Vobiz-Event": callback.event, "X-Vobiz-Request-ID": callback.fields.get("RequestID") or new_id()}
             if account.trunk_secret and not unsigned:
                 headers["X-Vobiz-Signature"] = signing.trunk_signature(_FORGED if forged else account.trunk_secret, body)
             return headers

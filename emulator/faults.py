@@ -127,10 +127,10 @@ def check(name: str, params: dict[str, Any]) -> None:
         raise ValueError(f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join([*fault.params, *LIMITS])}")
     if missing := {param for param, default in fault.params.items() if default is None} - params.keys():
         raise ValueError(f"{name} needs {', '.join(sorted(missing))}")
-    for param, default in fault.params.items():
+    for param, default in {**fault.params, "times": 1, "probability": 1}.items():
         wanted = (int, float) if isinstance(default, int | float) else str
         if param in params and not isinstance(params[param], wanted):
-            raise ValueError(f"{name}: {param} is not {params[param]!r}")
+            raise ValueError(f"{name}: {param} cannot be {params[param]!r}")
 
 
 def _meant(limit: Any, fact: Any) -> bool:

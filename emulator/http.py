@@ -87,6 +87,10 @@ class Exchange(BaseHTTPRequestHandler):
         except Exception as error:
             self._trouble(error)
 
+    def handle_one_request(self) -> None:
+        super().handle_one_request()
+        self.path = ""                  # what fails after this has nothing to do with that request
+
     def parse_request(self) -> bool:
         # The base class reads headers with the e-mail parser, which takes as long as all else that a stop costs.
         words = self.raw_requestline.decode("latin-1").split()

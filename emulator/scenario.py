@@ -17,15 +17,15 @@ from emulator.state import ENCODINGS, METHODS, SOURCES, SPELLINGS, new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CALL_KEYS = {"name", "at", "from", "to", "direction", "account", "callback_url", "callback_method", "signature", "ring_s", "trunk",
-              "announce", "hangup_at", "hangup_cause", "recordings", "events"}
+_CALL_KEYS = (set(inspect.signature(Provider.call).parameters) - {"self", "from_number", "to_number"}) | {
+    "name", "at", "from", "to", "hangup_at", "hangup_cause", "recordings", "events"}
 _RECORDING_KEYS = (set(inspect.signature(Provider.record).parameters) - {"self", "call_uuid"}) | {"at", "stop_at", "stop_reason"}
 _VERBS: dict[str, tuple[str, ...]] = {
     "announce": (), "dial": ("to_number", "cause", "redirect"), "dial_end": ("cause", "redirect"), "join_room": ("room",), "leave_room": (),
     "transfer": ("url",),
 }
 _TYPES: dict[str, tuple[type, ...]] = {
-    "trunk": (bool,), "announce": (bool,), "redirect": (bool,), "channels": (int,), "fields": (dict,), "recordings": (list,), "events": (list,),
+    "trunk": (bool,), "announce": (bool,), "redirect": (bool,), "channels": (int,), "fields": (dict,), "urls": (dict,), "recordings": (list,), "events": (list,),
     **dict.fromkeys(("at", "hangup_at", "stop_at", "ring_s", "max_length_s", "until"), (int, float)),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -90,7 +90,7 @@ class _Reader:
     def _call(self, where: str, given: dict[str, Any]) -> None:
         if not self._keys(where, given, _CALL_KEYS):
             return
-        call_uuid, begin = new_id(), given.get("at", 0)
+        call_uuid, begin = given.get("call_uuid") or new_id(), given.get("at", 0)
         if (name := given.get("name")) is not None:
             if name in self.plot.calls:
                 self.wrong.append(f"{where}.name: {name!r} is taken")
@@ -98,7 +98,7 @@ class _Reader:
         if given.get("account", next(iter(self._accounts))) not in self._accounts:
             self.wrong.append(f"{where}.account: {given['account']!r} is none of {', '.join(sorted(self._accounts))}")
         how = {{"from": "from_number", "to": "to_number"}.get(key, key): value for key, value in given.items()
-               if key not in {"name", "at", "hangup_at", "hangup_cause", "recordings", "events"}}
+               if key not in {"call_uuid", "name", "at", "hangup_at", "hangup_cause", "recordings", "events"}}
         self._step(begin, lambda p: p.call(call_uuid=call_uuid, **how))
         end = given.get("hangup_at", float("inf"))
         for i, recording in enumerate(self._tables(f"{where}.recordings", given.get("recordings", []))):

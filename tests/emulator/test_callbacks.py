@@ -172,7 +172,7 @@ def test_trunk_webhooks_are_signed_json_and_are_sent_once(provider, inbox):
     for found in inbox.arrived:
         assert found.headers["User-Agent"] == "Vobiz-Vapor/1.0"
         assert found.headers["X-Vobiz-Event"] == found.fields["Event"]
-        assert found.headers["X-Vobiz-Request-ID"]
+        assert found.headers["X-Vobiz-Request-ID"] == found.fields.get("RequestID", found.headers["X-Vobiz-Request-ID"])
         assert found.headers["X-Vobiz-Signature"] == trunk_signature("trunk-secret", found.body)
     assert inbox.arrived[2].fields["from_number"].startswith("00")
 

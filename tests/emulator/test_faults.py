@@ -229,7 +229,8 @@ def test_a_bad_day_is_limited_to_one_or_several_calls_and_switched_off(provider,
 
 
 @pytest.mark.parametrize(("name", "params", "problem"), [
-    ("deaf-stop", {"second": 1}, "no parameter second"), ("redirect-media", {}, "needs location"), ("api-5xx", {"status": "503"}, "status")])
+    ("deaf-stop", {"second": 1}, "no parameter second"), ("redirect-media", {}, "needs location"), ("api-5xx", {"status": "503"}, "status cannot be"),
+    ("deaf-stop", {"times": "twice"}, "times cannot be")])
 def test_a_parameter_that_is_unknown_missing_or_no_number_is_refused(name, params, problem):
     with pytest.raises(ValueError, match=problem):
         Faults().switch_on(name, **params)
