@@ -114,7 +114,11 @@ class Exchange(BaseHTTPRequestHandler):
     def _go(self) -> None:
         self.arrived_at = time.time()
         length = self.headers.get("Content-Length") or "0"
-        if not length.isdigit() or int(length) > MAX_BODY:
+        if self.headers.get("Transfer-Encoding"):
+            self.close_connection = True
+            self.error(411, "a Content-Length is required")
+            return
+        if not length.isdecimal() or int(length) > MAX_BODY:
             self.close_connection = True
             self.error(400, "bad Content-Length")
             return
