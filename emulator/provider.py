@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 class Provider(Switchboard):
     """One stand-in provider. `callback_url` is where a call's callbacks go unless it says otherwise.
 
-    `accounts` maps ids to tokens, or lists accounts. `keeps_s` is how long a finished recording is kept; `seed` seeds
-    the bad days; `callbacks=False` sends none.
+    `accounts` maps ids to tokens, or lists accounts. `keeps_s` is how long a finished recording is kept, `finalise_s`
+    how long after its end its file is there; `seed` seeds the bad days; `callbacks=False` sends none.
     """
 
     def __init__(self, *, callback_url: str = "", accounts: Mapping[str, str] | Iterable[Account] | None = None, port: int = 0,
-                 seed: int = 0, retry_base_s: float = 1.0, keeps_s: float | None = None, callbacks: bool = True) -> None:
+                 seed: int = 0, retry_base_s: float = 1.0, keeps_s: float | None = None, finalise_s: float = 0.05, callbacks: bool = True) -> None:
         self.journal, self.keeps_s = Journal(), keeps_s
         known, faults, timers = by_id(accounts or {"MA_EMULATOR": "emulator-token-0001"}), Faults(seed), Timers(self._trouble)
         sender = Sender(known, faults, self.journal, timers, retry_base_s=retry_base_s, silent=not callbacks)
-        super().__init__(known, faults, timers, sender, callback_url)
+        super().__init__(known, faults, timers, sender, callback_url, finalise_s)
         self._closing = threading.Event()
         self._api = Server(("127.0.0.1", port), handler(self._api_or_control, self.journal, self._trouble))
         self._media = Server(("127.0.0.1", 0), handler(lambda exchange: media.serve(self, exchange), self.journal, self._trouble))

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from emulator.faults import Faults
     from emulator.timers import Timers
 
-FINALISE_S = 0.05
 _TRUNK = Delivery(encoding="json")
 
 
 class Switchboard:
     """The verbs of the stand-in. Each raises KeyError for what is not known or no longer live, ValueError for bad values."""
 
-    def __init__(self, accounts: Mapping[str, Account], faults: Faults, timers: Timers, sender: Sender, callback_url: str) -> None:
-        self.accounts, self.faults, self.callback_url = accounts, faults, callback_url
+    def __init__(self, accounts: Mapping[str, Account], faults: Faults, timers: Timers, sender: Sender, callback_url: str,
+                 finalise_s: float) -> None:
+        self.accounts, self.faults, self.callback_url, self.finalise_s = accounts, faults, callback_url, finalise_s
         self.book = Book()
         self.media_host = ""
         self._timers, self._sender = timers, sender
@@ -185,7 +185,7 @@ class Switchboard:
             recording.ended_at, recording.end_reason = time.time(), reason
             self.book.end_recording(recording)
         slow = self.faults.hit("slow-finalise", call_uuid=recording.call_uuid, recording_id=recording_id, account=recording.account)
-        self._timers.after(float(slow["seconds"]) if slow else FINALISE_S, lambda: self._finalise(recording))
+        self._timers.after(float(slow["seconds"]) if slow else self.finalise_s, lambda: self._finalise(recording))
 
     def _finalise(self, recording: Recording) -> None:
         recording.listed_at = time.time()

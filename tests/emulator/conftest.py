@@ -98,7 +98,7 @@ def inbox():
 @pytest.fixture
 def provider(inbox):
     accounts = [Account("MA_E", "tok", trunk_secret="trunk-secret"), Account("SA_E", "subtok", parent="MA_E")]
-    with Provider(callback_url=inbox.url, accounts=accounts, retry_base_s=0.02) as found:
+    with Provider(callback_url=inbox.url, accounts=accounts, retry_base_s=0.02, finalise_s=0.01) as found:
         yield found
 
 
