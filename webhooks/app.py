@@ -27,8 +27,10 @@ class Current:
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._ledger = settings, ledger
-        self._generation: int | None = None
-        self._looked_at = 0.0
+        self._generation: int | None = None      # not known: whatever is found counts as a reload
+        with contextlib.suppress(LedgerUnavailable):
+            self._generation = ledger.generation()
+        self._looked_at = time.monotonic()
 
     def __call__(self) -> Settings:
         if time.monotonic() - self._looked_at > RELOAD_CHECK_S:
@@ -38,7 +40,7 @@ class Current:
         return self._settings
 
     def _follow(self, generation: int) -> None:
-        if self._generation not in {None, generation}:
+        if generation != self._generation:
             try:
                 self._settings = Settings.from_env()
             except SettingsError as error:

@@ -5,11 +5,11 @@ The answer says what the sender should do next: 200 nothing, 503 send it again, 
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 from flask import Blueprint, Response, request
@@ -23,6 +23,7 @@ from worker.vobiz import Account
 
 log = structlog.get_logger()
 MAX_BODY = 64 * 1024
+_SAY_AGAIN = timedelta(minutes=1)
 _EMPTY = "<Response></Response>"
 
 
@@ -88,15 +89,17 @@ class Receiver:
         form = tuple(callbacks.pairs(body, request.content_type or ""))
         return signature.verify(
             base_url=signature.base_url(settings.public_url, raw_path), headers=headers, tokens=account.tokens,
-            parent_tokens=account.parent_tokens, form=form, required=settings.signatures_required)
+            parent_tokens=account.parent_tokens, query=request.query_string.decode("ascii", "replace"), form=form, required=settings.signatures_required)
 
     def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
-        now = time.monotonic()
-        if now - self._said.get(reason, -60) >= 60:     # at most once a minute for each reason
-            self._said[reason] = now
-            log.warning("callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts)
-        with contextlib.suppress(LedgerUnavailable):     # a count is not worth an answer
+        try:
             self.ledger.count_refusal(reason)
+            told = not self.ledger.my_turn("refusal", reason, every=_SAY_AGAIN)
+        except LedgerUnavailable:       # neither a count nor a line is worth an answer
+            told = time.monotonic() - self._said.get(reason, -60) < _SAY_AGAIN.total_seconds()
+        if not told:
+            self._said[reason] = time.monotonic()
+            log.warning("callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts)
         return Response(f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain")
 
 

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class SignatureRejected(Exception):
@@ -35,7 +35,7 @@ def base_url(public_url: str, raw_path: str) -> str:
 
 
 def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], parent_tokens: Sequence[str] = (),
-           form: Sequence[tuple[str, str]] = (), required: bool = True) -> Verified:
+           query: str = "", form: Sequence[tuple[str, str]] = (), required: bool = True) -> Verified:
     """Accepts any presented scheme that verifies with any of the account's or its parent's tokens.
 
     Raises SignatureRejected. All candidates are computed and compared in constant time, whichever fits. V1 counts as
@@ -56,7 +56,7 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
             if not nonce:
                 nonce_missing = True
                 continue
-            for scheme, base, message in _messages(base_url, dot, nonce, form):
+            for scheme, base, message in _messages(base_url, dot, nonce, query, form):
                 for secret in secrets:
                     if _matches(value, secret, base + message):
                         schemes.append(f"{prefix}{version}{scheme}")
@@ -82,14 +82,19 @@ def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[s
     return Verified(signed=True, scheme="trunk")
 
 
-def _messages(base: str, dot: str, nonce: str, form: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
-    # The vendor's own samples disagree about the port and the host's case; all spell the same authority.
+def _messages(base: str, dot: str, nonce: str, query: str, form: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    # The vendor's own samples disagree about port, case, escapes and `;`: all of them spell the same address.
     for spelled in _spellings(base):
         yield "", spelled, f"{dot}{nonce}"
-        if dot and form:
-            # An older SDK folds the sorted form fields into V3, as the API it descends from does.
-            yield "-params", spelled + "?" + "".join(k + v for k, v in sorted(form)), f"{dot}{nonce}"
-            yield "-params", spelled + "".join(k + v for k, v in sorted(form)), f"{dot}{nonce}"
+        if dot and (query or form):
+            yield "-params", spelled + _params(query, form), f"{dot}{nonce}"
+
+
+def _params(query: str, form: Sequence[tuple[str, str]]) -> str:
+    # An older SDK of the vendor folds the sorted query and form fields into V3, as the API it descends from does.
+    sorted_query = "&".join(sorted(query.split("&"))) if query else ""
+    fields = "".join(name + value for name, value in sorted(form))
+    return f"?{sorted_query}{'.' if query and form else ''}{fields}"
 
 
 def _spellings(base: str) -> list[str]:
@@ -98,11 +103,10 @@ def _spellings(base: str) -> list[str]:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return [base]
-    bare = f"{parts.scheme}://{host}{parts.path}"
-    default = {"https": 443, "http": 80}.get(parts.scheme)
-    found = [base, bare, f"{parts.scheme}://{host}:{port or default}{parts.path}"]
-    if not parts.path:
-        found += [f"{base}/", f"{bare}/"]
+    port_too = f":{port or {'https': 443, 'http': 80}.get(parts.scheme)}"
+    found = [base]
+    for path in (parts.path, parts.path.rpartition(";")[0] or parts.path, unquote(parts.path)):
+        found += [f"{parts.scheme}://{authority}{path or slash}" for authority in (host, host + port_too, parts.netloc) for slash in ("", "/")]
     return list(dict.fromkeys(found))
 
 

@@ -136,7 +136,16 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         service.command("reload")
 
 
+def test_a_refusal_is_told_with_its_remedy_at_most_once_a_minute_by_all_processes_together(service):
+    answers = {service.http.post(service.callback, data=b"x" * 70_000, headers={"Connection": "close"}, timeout=5).status_code for _ in range(8)}
+    lines = until(lambda: [line for line in (service.folder / "log").read_text().splitlines() if "reason=too_large" in line])
+    assert (answers, len(lines), "remedy=" in lines[0]) == ({413}, 1, True)
+
+
 def test_no_secret_and_no_callback_address_ever_reaches_the_log(service):
+    service.provider.faults.switch_on("leaked-tokens")
+    running(service)
+    service.provider.faults.switch_off("leaked-tokens")
     text = (service.folder / "log").read_text()
     assert "RecordingStarted" in text
     assert not [s for s in SECRETS if s in text]

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -126,6 +127,48 @@ def test_each_documented_vector_verifies(vector, kind):
     assert (found.signed, found.scheme) == (True, kind.replace("_", "-"))
 
 
+OTHERS = [(v, sample) for v in VECTORS["documented"] for sample in v.get("other_sample_bases", {}) if v["name"] != "userinfo"]   # refused as a setting
+
+
+@pytest.mark.parametrize(("vector", "sample"), OTHERS, ids=lambda x: x["name"] if isinstance(x, dict) else x)
+@pytest.mark.parametrize("kind", ["v2", "v3"])
+def test_what_another_of_the_vendors_samples_would_sign_verifies_too(vector, sample, kind):
+    address = urlsplit(vector["callback_url"])
+    base = signature.base_url(f"{address.scheme}://{address.netloc}", address.path)
+    value = vector["other_sample_bases"][sample][kind]
+    assert signature.verify(base_url=base, headers=headers(kind, value), tokens=[TOKEN]).signed
+
+
+@pytest.mark.parametrize("case", VECTORS["plivo_lineage_v3"]["cases"], ids=lambda c: c["name"])
+def test_the_older_sdks_v3_with_parameters_verifies_too(case):
+    base, _, query = case["callback_url"].partition("?")
+    for value in (case["v3"], f"AAAA{case['v3'][4:]},{case['v3']}"):      # its header may be a list
+        found = signature.verify(base_url=base, headers=headers("v3", value), tokens=[TOKEN], query=query, form=list(case["form_params"].items()))
+        assert found.signed
+
+
+@pytest.mark.parametrize("given", VECTORS["example_header_sets"], ids=lambda s: s["name"])
+def test_each_example_of_headers_is_judged_as_its_name_says(given):
+    judge = {"base_url": VECTORS["documented"][0]["base_url"], "headers": given["headers"], "tokens": [TOKEN], "parent_tokens": [PARENT]}
+    if given["name"] == "unsigned":
+        with pytest.raises(signature.SignatureRejected, match="missing"):
+            signature.verify(**judge)
+    else:
+        assert signature.verify(**judge).signed
+
+
+@pytest.mark.parametrize("body", VECTORS["body_not_covered"]["bodies"])
+def test_the_body_is_not_covered_which_is_why_nonces_are_remembered(body):
+    assert signature.verify(base_url=VECTORS["documented"][0]["base_url"], headers=headers("v3", VECTORS["body_not_covered"]["v3"]), tokens=[TOKEN]).signed
+
+
+@pytest.mark.parametrize("candidate", ["sha1_base_plus_nonce", "sha256_base_plus_nonce"])
+def test_v1_alone_counts_as_no_signature(candidate):
+    given = {"X-Vobiz-Signature": VECTORS["v1_candidates"][candidate], "X-Vobiz-Signature-V2-Nonce": VECTORS["v2_nonce"]}
+    with pytest.raises(signature.SignatureRejected, match="missing"):
+        signature.verify(base_url=VECTORS["documented"][0]["base_url"], headers=given, tokens=[TOKEN])
+
+
 @pytest.mark.parametrize("vector", VECTORS["must_fail"], ids=lambda v: v["name"])
 @pytest.mark.parametrize("required", [True, False])
 def test_each_vector_that_must_fail_fails(vector, required):
@@ -137,6 +180,8 @@ def test_without_a_nonce_nothing_verifies():
     good = VECTORS["documented"][0]
     with pytest.raises(signature.SignatureRejected, match="no_nonce"):
         signature.verify(base_url=good["base_url"], headers={"X-Vobiz-Signature-V3": good["v3"], "X-Vobiz-Signature-V3-Nonce": ""}, tokens=[TOKEN])
+    with pytest.raises(signature.SignatureRejected, match="no_nonce"):
+        signature.verify(base_url=good["base_url"], headers={"X-Vobiz-Signature-V2": VECTORS["empty_nonce_trap"]["v2_with_empty_nonce"]}, tokens=[TOKEN])
 
 
 def test_an_unsigned_callback_passes_only_where_signatures_are_optional():

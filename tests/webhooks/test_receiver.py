@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
-from structlog.testing import capture_logs
 
 from emulator import signing
 from webhooks.app import create_app
@@ -54,11 +53,9 @@ def test_where_signatures_are_optional_a_wrong_one_still_never_passes_and_an_uns
     assert Kind.RECORDING_FINALIZED in house.kinds("c1")
 
 
-def test_a_wrong_signature_is_refused_and_says_why_once_a_minute(local):
+def test_a_wrong_signature_is_refused(local):
     house = local()
-    with capture_logs() as logged:
-        assert [house.post(ring(), token="wrong").status_code for _ in range(3)] == [403, 403, 403]
-    assert [(e["reason"], "ENDTAPE_PUBLIC_URL" in e["remedy"]) for e in logged] == [("wrong", True)]
+    assert [house.post(ring(), token="wrong").status_code for _ in range(3)] == [403, 403, 403]
     assert house.ledger.refusals() == {"wrong": 3}
 
 
@@ -182,12 +179,9 @@ def test_when_redis_does_not_answer_the_sender_is_asked_to_come_again_within_a_s
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
 
 
-def test_no_header_that_carries_a_token_reaches_an_event_or_the_log(local, capsys):
+def test_no_header_that_carries_a_token_reaches_an_event(local):
     house = local()
     house.post(ring(), **{"auth-token": TOKEN, "parent-auth-token": "parent-secret-token"})
-    house.post(ring("c2"), token="wrong", **{"auth-token": TOKEN})
     stored = house.ledger.redis.get(house.ledger.call_key(ACCOUNT, "c1"))
-    shown = "".join(capsys.readouterr())
-    for secret in (TOKEN, "parent-secret-token", CALLBACK_TOKEN, KEY):
-        assert secret not in stored
-        assert secret not in shown
+    assert "CallSeen" in stored
+    assert not [secret for secret in (TOKEN, "parent-secret-token", CALLBACK_TOKEN, KEY) if secret in stored]
