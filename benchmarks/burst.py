@@ -12,7 +12,7 @@ import requests
 from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
 
 STOPS = 5000
-AHEAD_S = 11       # to make the calls known and plan them, or to hand out the tasks
+AHEAD_S = 10       # to make the calls known and plan them, or to hand out the tasks
 PEER_POOLS = (("threads", 16),) * 4      # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
 RULES = f'[defaults]\nmax_duration = "{AHEAD_S}s"\nconfirm_within = "10m"\n'
 METHOD = (f"Burst: {STOPS:,} stops with one common deadline, known and planned {AHEAD_S} s before it (ours: written into the ledger as the "
