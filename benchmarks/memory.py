@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
 
-STOPS, WARM, PEER_STOPS = 10_000, 2_000, 2_000
+STOPS, WARM, PEER_STOPS = 10_000, 5_000, 2_000
 METHOD = (f"Memory: {STOPS:,} recordings made known as by signed callbacks, planned by the real workers and waiting for a deadline in an "
           "hour: growth of Redis's used_memory with every key (nonces too), and of the resident memory of stops, fetches and clock with "
           f"their children. Peer: {PEER_STOPS:,} apply_async(eta=...) held by one worker of 4 processes. Processes are fresh in each run "
