@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from celery import Celery
 
@@ -173,7 +173,7 @@ def track(ledger: Ledger, call_uuids: Sequence[str], *, started_at: datetime | N
     """Makes recordings known as the receiver does; all begin at one instant, if given."""
     def one(call_uuid: str) -> None:
         body = announcement(call_uuid).encode()
-        event = callbacks.parse(callbacks.fields(body=body, content_type="application/x-www-form-urlencoded", query=""))
+        event = callbacks.parse({name.lower(): value for name, value in parse_qsl(body.decode())})
         assert event is not None
         ledger.record(ACCOUNT, replace(event, signed=True, started_at=started_at), nonces=(new_nonce(),), body=body)
 
