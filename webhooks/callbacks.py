@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -34,8 +35,16 @@ class Unreadable(Exception):
     """The body, or an id in it, cannot be read; the message names what is wrong, and is safe to log."""
 
 
-def fields(*, body: bytes, content_type: str, query: str) -> Fields:
-    """The callback's fields by normalised name (lower case, without `_` and `-`). Raises Unreadable."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A request's content: its fields by normalised name (lower case, without `_` and `-`), and the form as it was sent."""
+
+    fields: Fields
+    form: tuple[tuple[str, str], ...] = ()
+
+
+def read(*, body: bytes, content_type: str, query: str) -> Said:
+    """What a request says, in whatever encoding. Raises Unreadable."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -43,18 +52,26 @@ def fields(*, body: bytes, content_type: str, query: str) -> Fields:
     if "\0" in text:
         raise Unreadable("the body holds NUL characters")
     kind = content_type.partition(";")[0].strip().lower()
+    form: list[tuple[str, str]] = []
     if kind.endswith("json") or text.lstrip().startswith(("{", "[")):
         pairs = _json(text)
     else:
-        pairs = dict(_form(text))
-    pairs = {**dict(_form(query)), **pairs}
+        form = _form(text)
+        pairs = dict(form)
+    if query:
+        pairs = {**dict(_form(query)), **pairs}
     wrapped = next((v for k, v in pairs.items() if k.lower() == "response" and str(v).lstrip().startswith("{")), None)
     if wrapped is not None:     # one integration receives everything as JSON inside one field
         pairs = {**pairs, **_json(wrapped)}
     if not pairs:
         raise Unreadable("the request carries no fields")
-    return {_normal(k): v if isinstance(v, str) else json.dumps(v) if isinstance(v, dict | list | bool) else "" if v is None else str(v)
-            for k, v in pairs.items()}
+    return Said({_normal(k): v if isinstance(v, str) else _plain(v) for k, v in pairs.items()}, tuple(form))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict | list | bool):
+        return json.dumps(value)
+    return "" if value is None else str(value)
 
 
 def parse(given: Fields) -> Event | None:
@@ -82,16 +99,6 @@ def parse(given: Fields) -> Event | None:
 def calls(given: Mapping[str, str]) -> set[str]:
     """Every call that the fields name as the callback's own; for callbacks that are bound to a call by their path."""
     return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
-
-
-def pairs(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """The form's fields as they were sent, for the signature variant that covers them; empty for other bodies."""
-    if not content_type.startswith("application/x-www-form-urlencoded"):
-        return []
-    try:
-        return _form(body.decode("utf-8"))
-    except (UnicodeDecodeError, Unreadable):
-        return []
 
 
 def _kind(given: Fields) -> tuple[Kind | None, str]:

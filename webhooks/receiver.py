@@ -45,12 +45,12 @@ class Receiver:
         except RequestEntityTooLarge:
             return self._refuse(413, "too_large", auth_id)
         try:
-            fields = callbacks.fields(body=body, content_type=request.content_type or "", query=request.query_string.decode("ascii", "replace"))
-            verified = self._verify(settings, account, body)
+            said = callbacks.read(body=body, content_type=request.content_type or "", query=_query())
+            verified = self._verify(settings, account, body, said)
             bound = rest.removeprefix("call/").split("/")[0] if rest.startswith("call/") else None
-            if bound is not None and bound not in callbacks.calls(fields):
+            if bound is not None and bound not in callbacks.calls(said.fields):
                 return self._refuse(403, "other_call", auth_id)
-            event = callbacks.parse(fields)
+            event = callbacks.parse(said.fields)
         except callbacks.Unreadable as error:
             return self._refuse(400, "unreadable", auth_id, error=str(error))
         except signature.SignatureRejected as error:
@@ -80,16 +80,16 @@ class Receiver:
         return body
 
     @staticmethod
-    def _verify(settings: Settings, account: Account, body: bytes) -> signature.Verified:
-        headers = dict(request.headers)
-        trunk = "X-Vobiz-Event" in request.headers or (request.content_type or "").startswith("application/json")
-        if trunk and account.trunk_secrets and "X-Vobiz-Signature" in request.headers:
+    def _verify(settings: Settings, account: Account, body: bytes, said: callbacks.Said) -> signature.Verified:
+        headers = {name: value for name, value in request.headers.items() if name.lower().startswith("x-vobiz-")}
+        if account.trunk_secrets and "X-Vobiz-Signature" in headers and (
+            "X-Vobiz-Event" in headers or (request.content_type or "").startswith("application/json")
+        ):
             return signature.verify_trunk(body=body, headers=headers, secrets=account.trunk_secrets)
         raw_path = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or request.path
-        form = tuple(callbacks.pairs(body, request.content_type or ""))
         return signature.verify(
             base_url=signature.base_url(settings.public_url, raw_path), headers=headers, tokens=account.tokens,
-            parent_tokens=account.parent_tokens, query=request.query_string.decode("ascii", "replace"), form=form, required=settings.signatures_required)
+            parent_tokens=account.parent_tokens, query=_query(), form=said.form, required=settings.signatures_required)
 
     def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
         try:
@@ -101,6 +101,10 @@ class Receiver:
             self._said[reason] = time.monotonic()
             log.warning("callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts)
         return Response(f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain")
+
+
+def _query() -> str:
+    return request.query_string.decode("ascii", "replace")
 
 
 def blueprint(receiver: Receiver) -> Blueprint:

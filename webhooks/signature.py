@@ -38,14 +38,13 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
            query: str = "", form: Sequence[tuple[str, str]] = (), required: bool = True) -> Verified:
     """Accepts any presented scheme that verifies with any of the account's or its parent's tokens.
 
-    Raises SignatureRejected. All candidates are computed and compared in constant time, whichever fits. V1 counts as
-    no signature: its message is not documented.
+    Raises SignatureRejected. Each comparison takes constant time; how many are made tells only which variant a sender
+    uses who knows the secret. V1 counts as no signature: its message is not documented.
     """
     lower = {name.lower(): value for name, value in headers.items()}
-    presented = False
+    presented = nonce_missing = False
     schemes: list[str] = []
     nonces: list[str] = []
-    nonce_missing = False
     for version, dot in (("v3", "."), ("v2", "")):
         nonce = lower.get(f"x-vobiz-signature-{version}-nonce", "").strip()
         for prefix, secrets in (("", (*tokens, *parent_tokens)), ("ma-", parent_tokens)):
@@ -56,11 +55,10 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
             if not nonce:
                 nonce_missing = True
                 continue
-            for scheme, base, message in _messages(base_url, dot, nonce, query, form):
-                for secret in secrets:
-                    if _matches(value, secret, base + message):
-                        schemes.append(f"{prefix}{version}{scheme}")
-                        nonces.append(nonce)
+            scheme = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
+            if scheme is not None:
+                schemes.append(f"{prefix}{version}{scheme}")
+                nonces.append(nonce)
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
@@ -68,6 +66,15 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
     if required:
         raise SignatureRejected("missing")
     return Verified(signed=False)
+
+
+def _verifying(value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]) -> str | None:
+    """The variant of the first message that the signature fits, the documented one before all others."""
+    for variant, message in messages:
+        for secret in secrets:
+            if _matches(value, secret, message):
+                return variant
+    return None
 
 
 def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Verified:
@@ -82,12 +89,13 @@ def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[s
     return Verified(signed=True, scheme="trunk")
 
 
-def _messages(base: str, dot: str, nonce: str, query: str, form: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+def _messages(base: str, dot: str, nonce: str, query: str, form: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    yield "", f"{base}{dot}{nonce}"
     # The vendor's own samples disagree about port, case, escapes and `;`: all of them spell the same address.
     for spelled in _spellings(base):
-        yield "", spelled, f"{dot}{nonce}"
+        yield "", f"{spelled}{dot}{nonce}"
         if dot and (query or form):
-            yield "-params", spelled + _params(query, form), f"{dot}{nonce}"
+            yield "-params", f"{spelled}{_params(query, form)}{dot}{nonce}"
 
 
 def _params(query: str, form: Sequence[tuple[str, str]]) -> str:

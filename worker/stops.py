@@ -6,7 +6,9 @@ its own outcome.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,7 @@ from worker.vobiz import Account
 log = structlog.get_logger()
 HORIZON = timedelta(milliseconds=120)    # claims come a little early, so that the request leaves on time
 PATIENCE_S = 1.0                         # how long a batch waits for its slowest
+SIDE_BY_SIDE = 8                         # requests under way; so many more every 50 ms while answers are slow
 LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
 _LONGEST_WAIT_ASKED = timedelta(seconds=15)
 
@@ -42,6 +45,8 @@ class _Work:
     sends: list[lifecycle.Send] = field(default_factory=list)
     retry_at: datetime | None = None       # something due could not be sent now
     late_s: list[float] = field(default_factory=list)
+    sent: Future[None] = field(default_factory=Future)
+    broken: bool = False                   # by a fault of ours: nothing is recorded
 
 
 class _Batch:
@@ -129,6 +134,7 @@ class _Batch:
 
     def finish(self, works: Sequence[_Work]) -> None:
         """Records what came of them and what is due next."""
+        works = [w for w in works if not w.broken]
         commits = [self._commit(work) for work in works]
         fresh = self.worker.ledger.commit(commits)
         recorded, counts = [], dict[str, float]()
@@ -148,10 +154,9 @@ class _Batch:
         keep = self.worker.settings.history if all(t is None for _, t in dues) else None
         return Commit(claim=work.claim, events=work.found, seen=work.loaded.size, dues=tuple(dues), keep=keep)
 
-    def finish_late(self, work: _Work, held: Held, done: Future[None]) -> None:
+    def finish_late(self, work: _Work, held: Held, _: Future[None]) -> None:
         held.end()
         try:
-            done.result()
             self.finish([work])
         except LedgerUnavailable as error:
             log.warning("redis does not answer", error=str(error))     # the lease runs out, and it is due again
@@ -163,20 +168,40 @@ def stops(worker: Worker, claims: Sequence[Claim]) -> None:
     batch = _Batch(worker, now)
     works = [batch.begin(claim, found, now) for claim, found in zip(claims, loaded, strict=True) if found is not None]
     batch.ration(works, now)
-    halted = worker.ledger.halted({w.call.account for w in works if w.sends})
     batch.finish([w for w in works if not w.sends])
-    under_way = {worker.crew.submit(batch.send_all, w): w for w in works if w.sends}
-    done, late = wait(under_way, timeout=PATIENCE_S)
-    for future in late:
-        held = Held(worker.ledger, under_way[future].claim).start()
-        future.add_done_callback(partial(batch.finish_late, under_way[future], held))
-    for future in done:
-        future.result()
-    finished = [under_way[f] for f in done]
+    sending = sorted((w for w in works if w.sends), key=lambda w: w.sends[0].at)
+    halted = worker.ledger.halted({w.call.account for w in sending})
+    _send_side_by_side(batch, sending)
+    late = [w for w in sending if not w.sent.done()]
+    for work in late:
+        held = Held(worker.ledger, work.claim).start()
+        work.sent.add_done_callback(partial(batch.finish_late, work, held))
+    finished = [w for w in sending if not any(w is other for other in late)]
     batch.finish(finished)
     for account in halted:
         if any(w.call.account == account and _was_answered(w) for w in finished):
             release(worker, account)
+
+
+def _send_side_by_side(batch: _Batch, works: Sequence[_Work]) -> None:
+    """Returns when all are sent, or after PATIENCE_S. More at once cost more than they gain, unless the answers are slow."""
+    todo, until = deque(works), time.monotonic() + PATIENCE_S
+
+    def run() -> None:
+        while todo:
+            with contextlib.suppress(IndexError):      # another took the last
+                work = todo.popleft()
+                try:
+                    batch.send_all(work)
+                except Exception:
+                    log.exception("a stop could not be recorded; its lease brings it back", obligation=str(work.claim.obligation))
+                    work.broken = True
+                work.sent.set_result(None)
+
+    while (left := {w.sent for w in works if not w.sent.done()}) and time.monotonic() < until:
+        for _ in range(min(SIDE_BY_SIDE, len(todo))):
+            batch.worker.crew.submit(run)
+        wait(left, timeout=0.05)
 
 
 def _was_answered(work: _Work) -> bool:

@@ -54,11 +54,11 @@ def read(name):
     if name.endswith(".txt"):
         body, query = b"", body.decode().strip().partition("?")[2]
     kind = "application/json" if name.endswith(".json") else "application/x-www-form-urlencoded"
-    return callbacks.parse(callbacks.fields(body=body, content_type=kind, query=query))
+    return callbacks.parse(callbacks.read(body=body, content_type=kind, query=query).fields)
 
 
 def form(text):
-    return callbacks.parse(callbacks.fields(body=text.encode(), content_type="application/x-www-form-urlencoded", query=""))
+    return callbacks.parse(callbacks.read(body=text.encode(), content_type="application/x-www-form-urlencoded", query="").fields)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -98,14 +98,14 @@ def test_times_are_read_in_all_four_spellings(text):
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a=\0", b"[1]", b"{", b"", b"&".join(b"k%d=1" % i for i in range(200))])
 def test_an_unreadable_body_is_refused(body):
     with pytest.raises(callbacks.Unreadable):
-        callbacks.fields(body=body, content_type="", query="")
+        callbacks.read(body=body, content_type="", query="")
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["", "application/json", "application/x-www-form-urlencoded"]), st.text(max_size=50))
 def test_whatever_arrives_is_an_event_or_nothing_or_unreadable(body, kind, query):
     try:
-        found = callbacks.parse(callbacks.fields(body=body, content_type=kind, query=query))
+        found = callbacks.parse(callbacks.read(body=body, content_type=kind, query=query).fields)
     except callbacks.Unreadable:
         return
     assert found is None or isinstance(found, Event)
