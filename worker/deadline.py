@@ -13,13 +13,11 @@ import os
 import socket
 import threading
 import time
-from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+from urllib.parse import urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
@@ -28,7 +26,7 @@ from urllib3.response import HTTPResponse
 class Deadline:
     """A context manager: `seconds` after its making, every socket given to `watch` is shut down.
 
-    Inside the `with`, requests of a `session()` made by this thread are watched without being told.
+    Inside the `with`, requests of a `pool()` made by this thread are watched without being told.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -116,24 +114,6 @@ def _forget_the_parent() -> None:
 os.register_at_fork(after_in_child=_forget_the_parent)
 
 
-def session(connections: int) -> requests.Session:
-    """A session that obeys the `Deadline` of its thread and nothing in the environment.
-
-    No proxies, `.netrc` or certificate variables, no retries, no cookies, no redirects unless asked for; at most
-    `connections` idle connections are kept.
-    """
-    made = requests.Session()
-    made.trust_env = False
-    jar = RequestsCookieJar()
-    jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    made.cookies = jar
-    made.headers["Accept-Encoding"] = "identity"
-    adapter = _Adapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
-    made.mount("https://", adapter)
-    made.mount("http://", adapter)
-    return made
-
-
 class _Watched(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 overrides it so, too
         _watch_if_asked(self.sock)
@@ -160,7 +140,14 @@ class _PoolTLS(HTTPSConnectionPool):
     ConnectionCls = _WatchedTLS
 
 
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **settings: Any) -> None:
-        super().init_poolmanager(*args, **settings)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
+def pool(url: str, connections: int) -> HTTPConnectionPool:
+    """Connections to the host of `url`, kept alive, that obey the `Deadline` of the thread that uses them.
+
+    Nothing in the environment reaches them: no proxies, `.netrc` or certificate variables. At most `connections` idle
+    ones are kept. Certificates are checked against those shipped with requests.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return _PoolTLS(host, parts.port, maxsize=connections, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=DEFAULT_CA_BUNDLE_PATH)
+    return _Pool(host, parts.port, maxsize=connections, retries=False)

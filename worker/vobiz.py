@@ -1,7 +1,8 @@
 """The provider's REST API and media, as far as this project needs them: stop, list, look, download.
 
 One law: HTTP becomes values and errors here and nowhere else. Nothing is retried here, except with an account's other
-token; when to try again, the ledger knows.
+token; when to try again, the ledger knows. Written on urllib3, which `requests` stands on: a stop costs a third of what
+it costs through a session (docs/decisions/0002-dependencies.md), and of a session's features we want none.
 """
 
 from __future__ import annotations
@@ -15,16 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
 
 from worker import answers, wire
 from worker.addresses import HostList, Resolve, system_resolver
 from worker.answers import Answer, Row
-from worker.deadline import Deadline, session
+from worker.deadline import Deadline, pool
 from worker.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, TryAgain
 
@@ -78,7 +77,7 @@ class Vobiz:
         self._max_media_bytes = max_media_bytes
         self._stops = _Lane(timeout=(2, 3), total_s=6, connections=stop_connections)
         self._api = _Lane(timeout=(2, 5), total_s=10, connections=8)
-        self._sessions: dict[tuple[int, _Lane], requests.Session] = {}
+        self._pools: dict[tuple[int, _Lane], urllib3.HTTPConnectionPool] = {}
         self._accepted: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -209,54 +208,42 @@ class Vobiz:
         self, lane: _Lane, method: str, url: str, headers: dict[str, str], *,
         params: Mapping[str, str | int] | None, body: dict[str, str] | None,
     ) -> Answer:
+        content = json.dumps(body).encode() if body is not None else None
+        target = urlsplit(url).path + (f"?{urlencode(params)}" if params else "")
+        own = {"Content-Type": "application/json"} if content else {}
+        connect_s, silence_s = lane.timeout
         try:
-            asked = _prepared(method, url, headers, params, body)
-            # Straight to the adapter: a session's cookies, proxies and redirects cost half as much again, and are not wanted.
-            adapter = self._session(lane).get_adapter(url)
-            with Deadline(lane.total_s) as deadline, adapter.send(asked, stream=True, timeout=lane.timeout) as response:
+            with Deadline(lane.total_s) as deadline, self._pool(lane).urlopen(
+                method, target, body=content, headers=_PLAIN | headers | own, redirect=False, retries=False,
+                timeout=urllib3.Timeout(connect=connect_s, read=silence_s), preload_content=False, decode_content=False,
+            ) as response:
                 answer = Answer(
-                    status=response.status_code,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=_whole(response),
+                    status=response.status, headers={name.lower(): value for name, value in response.headers.items()}, body=_whole(response),
                 )
                 # Headers that are cut off pass for complete (http.client), so a deadline in their midst shows only here.
                 if deadline.passed:
                     raise TryAgain(f"{method} took longer than {lane.total_s:g} s")
+                response.release_conn()
                 return answer
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:   # requests' own are OSErrors
+        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
             # Its text can hold the URL, whose ids are ours to log, but never a header.
             raise TryAgain(f"{method} failed: {type(error).__name__}: {str(error)[:300]}") from error
 
-    def _session(self, lane: _Lane) -> requests.Session:
+    def _pool(self, lane: _Lane) -> urllib3.HTTPConnectionPool:
         mine = (os.getpid(), lane)
         with self._lock:
-            if mine not in self._sessions:
-                self._sessions[mine] = session(lane.connections)
-            return self._sessions[mine]
+            if mine not in self._pools:
+                self._pools[mine] = pool(self._api_url, lane.connections)
+            return self._pools[mine]
 
 
-def _whole(response: requests.Response) -> bytes:
+def _whole(response: urllib3.BaseHTTPResponse) -> bytes:
     body = bytearray()
-    for block in response.iter_content(64 * 1024):
+    for block in response.stream(64 * 1024):
         body += block
         if len(body) > MAX_ANSWER_BYTES:
-            raise TryAgain(f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes", status=response.status_code)
+            raise TryAgain(f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes", status=response.status)
     return bytes(body)
-
-
-def _prepared(
-    method: str, url: str, headers: dict[str, str], params: Mapping[str, str | int] | None, body: dict[str, str] | None,
-) -> requests.PreparedRequest:
-    # Every part is plain ASCII by construction (`_part`), so the library's own preparing would only cost time.
-    content = json.dumps(body).encode() if body is not None else None
-    asked = requests.PreparedRequest()
-    asked.method, asked.url, asked.body = method, f"{url}?{urlencode(params)}" if params else url, content
-    asked.headers = CaseInsensitiveDict(_PLAIN | headers)
-    if method != "GET":
-        asked.headers["Content-Length"] = str(len(content or b""))
-    if content:
-        asked.headers["Content-Type"] = "application/json"
-    return asked
 
 
 _PLAIN = {"User-Agent": "endtape", "Accept": "application/json", "Accept-Encoding": "identity"}
