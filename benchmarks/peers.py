@@ -42,8 +42,9 @@ def http() -> requests.Session:
 
 @app.task(name="stop")  # type: ignore[untyped-decorator]
 def stop(call_uuid: str, due: float) -> None:
-    http().delete(f"{ENV['PEER_API_URL']}/Account/{ENV['PEER_ACCOUNT']}/Call/{call_uuid}/Record/", json={"due": due}, timeout=5,
-                  headers={"X-Auth-ID": ENV["PEER_ACCOUNT"], "X-Auth-Token": ENV["PEER_TOKEN"]}).raise_for_status()
+    delete = requests.delete if "PEER_PLAIN" in ENV else http().delete
+    delete(f"{ENV['PEER_API_URL']}/Account/{ENV['PEER_ACCOUNT']}/Call/{call_uuid}/Record/", json={"due": due}, timeout=5,
+           headers={"X-Auth-ID": ENV["PEER_ACCOUNT"], "X-Auth-Token": ENV["PEER_TOKEN"]}).raise_for_status()
 
 
 @app.task(name="note")  # type: ignore[untyped-decorator]

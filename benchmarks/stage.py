@@ -112,13 +112,13 @@ class Stage:
         return {"PEER_BROKER": f"redis+socket://{self.redis.socket}", "PEER_API_URL": api_url, "PEER_FOLDER": str(self.folder),
                 "PEER_ACCOUNT": ACCOUNT, "PEER_TOKEN": TOKEN, "PEER_CALLBACK_TOKEN": CALLBACK_TOKEN, **more}
 
-    def peer_workers(self, api_url: str, pools: Iterable[tuple[str, int]]) -> list[subprocess.Popen[bytes]]:
+    def peer_workers(self, api_url: str, pools: Iterable[tuple[str, int]], **more: str) -> list[subprocess.Popen[bytes]]:
         """Starts one plain Celery worker for each (kind of pool, size); returns when all are ready."""
         celery, started = str(Path(sys.executable).parent / "celery"), []
         for number, (pool, size) in enumerate(pools):
             started.append(self.start([
                 celery, "-A", "benchmarks.peers", "worker", "-P", pool, "--concurrency", str(size), "--loglevel", "WARNING",
-                "--without-gossip", "--without-mingle", "-n", f"peer{number}@%h"], self.peer_env(api_url)))
+                "--without-gossip", "--without-mingle", "-n", f"peer{number}@%h"], self.peer_env(api_url, **more)))
         until(lambda: all((self.folder / f"ready.{p.pid}").exists() for p in started))
         return started
 
