@@ -35,12 +35,12 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
 def beat(queue: str) -> None:
     """Proves by work done that somebody works off this queue; now and then tidies up."""
     try:
-        ledger = process().ledger
+        worker = process().current()          # an idle process hears of a reload here
+        ledger = worker.ledger
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches" and ledger.my_turn("forget", "all", every=timedelta(hours=1)):
-            settings = process().current().settings
-            for account in settings.accounts:
-                ledger.forget(account, before=ledger.now() - settings.history)
+            for account in worker.settings.accounts:
+                ledger.forget(account, before=ledger.now() - worker.settings.history)
     except LedgerUnavailable as error:
         log.warning("redis does not answer", error=str(error))
 
