@@ -12,6 +12,14 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
 TWO_SECONDS, KEEPS, OBSERVED, OTHER = "918020000001", "918030000001", "918040000001", "918065550101"
 
 
+def until(condition, within_s=20):
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not true within {within_s} s"
+        time.sleep(0.02)
+    return value
+
+
 def start(service, to, **how):
     call = service.provider.call(to_number=to)
     return call.call_uuid, service.provider.record(call.call_uuid, **how).recording_id
@@ -168,11 +176,14 @@ def test_the_receiver_gives_the_documented_answers(service):
 
 
 def test_a_fetch_worker_that_is_killed_half_way_loses_nothing(service):
-    made = [start(service, OTHER, container="wav") for _ in range(6)]
+    made = [start(service, OTHER, container="wav") for _ in range(4)]
     until_known(service, *(r for _, r in made))
+    service.provider.faults.switch_on("trickled-media", bytes=2000, pause_s=0.1)
     for _, recording in made:
         service.provider.end(recording, "FinishedOnKey")
+    until(lambda: list((service.folder / "spool").glob(".*.part")) and any(p.stat().st_size > 0 for p in (service.folder / "spool").glob(".*.part")))
     service.processes.kill("fetches")
+    service.provider.faults.switch_off("trickled-media")
     for _, recording in made:
         view = service.reach(recording, "archived", 40)
         assert len(list(Path(service.archive).rglob(f"{recording}.wav"))) == 1

@@ -118,6 +118,38 @@ def made_older(house, call_uuid, kind, by):
     house.ledger.redis.set(key, "".join(lines))
 
 
+@pytest.mark.parametrize("size", [0, 3 * 1024**3])
+def test_media_of_no_bytes_and_of_three_gigabytes_are_refused_tried_again_and_hold_up_nobody(local, size):
+    house = local(rules=HOUR)
+    fault = {"fault": "huge-media", "bytes": size} if size else {"fault": "empty-media"}
+    odd, bad = ended(house, seconds=3, **fault)
+    _, good = ended(house, seconds=3)
+    house.reach(good.recording_id, "archived")
+    (failure, *_) = until(lambda: failures(house, odd))
+    assert failure.check in {"size", "container"}
+    house.provider.faults.switch_off(fault["fault"])
+    house.reach(bad.recording_id, "archived")
+
+
+@pytest.mark.parametrize("fault", ["gzip-media", "json-media", "short-media", "media-timeout"])
+def test_other_bad_media_are_tried_again(local, fault):
+    house = local(rules=HOUR)
+    params = {"seconds": 0.3} if fault == "media-timeout" else {}
+    call, recording = ended(house, days_ago=0, fault=fault, times=1, **({"seconds": 30} if fault == "short-media" else {}))
+    if params:
+        house.provider.faults.switch_on(fault, call_uuid=call, times=1, **params)
+    view = house.reach(recording.recording_id, "archived")
+    assert (view["problem"], len(failures(house, call))) == (None, 1)
+
+
+@pytest.mark.parametrize("fault", ["no-length-media", "trickled-media", "list-rows-move", "list-running"])
+def test_what_is_only_odd_is_archived_at_once(local, fault):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=1, fault=fault)
+    view = house.reach(recording.recording_id, "archived")
+    assert (view["problem"], failures(house, call)) == (None, [])
+
+
 def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_failed_check_and_an_alert(local):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=10, container="wav", fault="wrong-duration")
