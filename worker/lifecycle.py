@@ -196,7 +196,7 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
     if last.kind is Kind.STOP_ERRED:
         if last.status in {401, 403} and last.retry_at:
             return last.retry_at           # the account is halted: tried every 5 s
-        errors = _errors_in_a_row(recording)
+        errors = errors_in_a_row(recording)
         return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
     wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within
     at = last.at + wait
@@ -204,7 +204,8 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
     return at if _looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
 
 
-def _errors_in_a_row(recording: Recording) -> int:
+def errors_in_a_row(recording: Recording) -> int:
+    """How many of its latest stop requests failed without an answer that means anything."""
     count = 0
     for attempt in reversed(recording.attempts):
         if attempt.kind is not Kind.STOP_ERRED:

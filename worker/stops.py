@@ -29,6 +29,7 @@ log = structlog.get_logger()
 HORIZON = timedelta(milliseconds=120)    # claims come a little early, so that the request leaves on time
 PATIENCE_S = 1.0                         # how long a batch waits for its slowest
 SIDE_BY_SIDE = 8                         # requests under way; so many more every 50 ms while answers are slow
+MOST_ERRORS_TOLD = 20
 LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
 _LONGEST_WAIT_ASKED = timedelta(seconds=15)
 
@@ -124,8 +125,13 @@ class _Batch:
 
     def _outcomes(self, work: _Work, send: lifecycle.Send, outcome: Event) -> Iterator[Event]:
         assert outcome.requested_at is not None
+        later = outcome.retry_at or outcome.requested_at + _LONGEST_WAIT_ASKED
         for i in send.recording_ids:
             recording = work.call.recordings[i]
+            if outcome.kind is Kind.STOP_ERRED and lifecycle.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
+                # Days of trouble must not fill Redis: the tries go on, and only the first of a row are written down.
+                work.retry_at = min(work.retry_at or later, later)
+                continue
             judged = lifecycle.judge(work.call, recording, self.worker.settings.policy, outcome.requested_at)
             if not recording.attempts and judged.due_at:
                 work.late_s.append(max(0.0, (outcome.requested_at - judged.due_at).total_seconds()))

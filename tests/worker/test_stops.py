@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from worker.recording import Event, Kind
+from worker.stops import MOST_ERRORS_TOLD
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
@@ -228,6 +229,23 @@ def test_when_our_credentials_are_refused_the_account_is_halted_and_the_first_su
     house.reach(waits.recording_id, "archived")
     house.stop_reaches(recording.recording_id, "confirmed")
     assert not house.ledger.halted([ACCOUNT])
+
+
+def test_days_of_refusals_do_not_fill_the_ledger_and_the_tries_go_on(local):
+    house = local(rules=SECOND)
+    house.provider.faults.switch_on("refuse-auth", me=True)
+    house.ledger.halt(ACCOUNT)
+    call = house.provider.call()
+    for i in range(MOST_ERRORS_TOLD):
+        house.ledger.record(ACCOUNT, Event(id=f"e{i}", kind=Kind.STOP_ERRED, call_uuid=call.call_uuid, recording_id="r1", status=401,
+                                           trigger="max_duration", due_at=house.ledger.now(), requested_at=house.ledger.now(), retry_at=house.ledger.now()))
+    house.provider.record(call.call_uuid, recording_id="r1")
+    until(lambda: len(bodies(house, call.call_uuid)) == 2)
+    first, second = house.requests("DELETE", call.call_uuid)
+    assert 4.5 <= second["at"] - first["at"] <= 6
+    assert sum(k is Kind.STOP_ERRED for k in house.kinds(call.call_uuid)) == MOST_ERRORS_TOLD
+    house.provider.faults.switch_off("refuse-auth")
+    house.stop_reaches("r1", "confirmed")
 
 
 def test_a_halted_account_is_released_also_when_no_stop_is_due(local):
