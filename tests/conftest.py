@@ -20,6 +20,7 @@ from werkzeug.serving import make_server
 
 from emulator import signing
 from emulator.provider import Provider
+from tests.waiting import until
 from webhooks.app import create_app
 from worker.archive import Archive
 from worker.clock import LEAD
@@ -34,17 +35,6 @@ from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
-
-
-def until(condition, within_s=15):
-    """Waits for a condition, and gives its value."""
-    deadline = time.monotonic() + within_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.03)
 
 
 @pytest.fixture(scope="session")

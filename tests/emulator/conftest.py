@@ -14,17 +14,9 @@ import requests
 
 from emulator.accounts import Account
 from emulator.provider import Provider
+from tests.waiting import until
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-
-
-def until(condition, within_s=5):
-    """Waits for a condition, and gives its value."""
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.003)
-    return value
 
 
 def quiet_session():

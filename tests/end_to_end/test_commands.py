@@ -11,20 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from worker.ledger import Ledger, connect
 from worker.supervise import free_port
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
 ENDTAPE = Path(sys.executable).parent / "endtape"
 SECRETS = ("test-auth-token", "test-callback-token-0001", "test-api-key-000000001")
-
-
-def until(condition, within_s=20):
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.05)
-    return value
 
 
 def running(service, to="918065550101"):

@@ -8,16 +8,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.waiting import until
+
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
 TWO_SECONDS, KEEPS, OBSERVED, OTHER = "918020000001", "918030000001", "918040000001", "918065550101"
-
-
-def until(condition, within_s=20):
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.02)
-    return value
 
 
 def start(service, to, **how):

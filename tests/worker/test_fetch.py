@@ -1,25 +1,17 @@
 """Bringing a recording home over real HTTP: what is tried again, what is refused, what is archived after all."""
 
 import json
-import time
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from tests.waiting import until
 from worker.codec import to_ms
 from worker.recording import Duty, Event, Kind, Obligation
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\n'
-
-
-def until(condition, within_s=15):
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.02)
-    return value
 
 
 def ended(house, *, seconds=0, days_ago=0, fault=None, container="mp3", **params):

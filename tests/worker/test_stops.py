@@ -7,20 +7,13 @@ from datetime import datetime
 
 import pytest
 
+from tests.waiting import until
 from worker.recording import Event, Kind
 from worker.stops import MOST_ERRORS_TOLD
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 SECOND = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
-
-
-def until(condition, within_s=15):
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.02)
-    return value
 
 
 def start(house, to="918065550101", **how):
