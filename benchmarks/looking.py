@@ -28,7 +28,7 @@ def fill(ledger: Ledger, count: int) -> list[str]:
         call_uuid = str(uuid.uuid4())
         made.append(str(Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=call_uuid)))
         pipe.set(ledger.call_key(ACCOUNT, call_uuid), announcement(call_uuid)[:300])
-        pipe.zadd(ledger.key("due"), {made[-1]: later + number})
+        pipe.zadd(ledger.key("due", "stop"), {made[-1]: later + number})
         if number % 5000 == 4999:
             pipe.execute()
     pipe.execute()
@@ -39,7 +39,7 @@ def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
     """Makes these due and nobody's, and times one claim of them."""
     now = round(time.time() * 1000)
     ledger.redis.delete(ledger.key("leases", Duty.STOP))
-    ledger.redis.zadd(ledger.key("due"), dict.fromkeys(due, now - 1000))
+    ledger.redis.zadd(ledger.key("due", "stop"), dict.fromkeys(due, now - 1000))
     begin = time.perf_counter()
     claimed = ledger.claim(lead=timedelta(milliseconds=100), batch=200, free=FREE)
     took = (time.perf_counter() - begin) * 1000

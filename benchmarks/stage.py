@@ -193,8 +193,8 @@ def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:
 def planned(ledger: Ledger, count: int) -> bool:
     """Whether so many stops wait, all of them planned and none of them held by a worker."""
     now = ledger.now().timestamp() * 1000
-    return (int(ledger.command("ZCOUNT", ledger.key("due"), f"({now}", "+inf")) >= count
-            and not ledger.command("ZCARD", ledger.key("leases", "stop")) and not ledger.command("ZCOUNT", ledger.key("due"), "-inf", now))
+    return (int(ledger.command("ZCOUNT", ledger.key("due", "stop"), f"({now}", "+inf")) >= count
+            and not ledger.command("ZCARD", ledger.key("leases", "stop")) and not ledger.command("ZCOUNT", ledger.key("due", "stop"), "-inf", now))
 
 
 def p(values: Sequence[float], percent: int) -> float:

@@ -1,14 +1,14 @@
 """The book of events and of what is owed, in Redis. Every write is one script, so no crash falls between two of them.
 
     {endtape}:call:ACCOUNT:CALL    string a line for each event: all that is known of a call (worker/codec.py)
-    {endtape}:due                  zset   every obligation, by the next instant to look at it (ms)
+    {endtape}:due:DUTY             zset   every obligation, by the next instant to look at it (ms)
     {endtape}:leases:DUTY          zset   who is being worked on, until when; {endtape}:fences: the token of each
     {endtape}:recordings:ACCOUNT   hash   recording → call;  {endtape}:recent:ACCOUNT: recordings by first sight (ms)
     {endtape}:aliases:ACCOUNT      hash   another leg → its call
     {endtape}:nonces:HOUR:XX       hash   digest of a nonce → digest of the body that came with it, in many small hashes
     {endtape}:wake                 list   a clock blocks on it
 
-An obligation never leaves `due` before it is done: claiming moves its score to the end of the lease.
+An obligation never leaves its `due` before it is done: claiming moves its score to the end of the lease.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Ledger(Board):
         places, fields = self._nonces(nonces)
         status, now = self._run(
             "record",
-            [self.call_key(account, call_uuid), self.key("due"), self.key("leases", Duty.STOP), self.key("recordings", account),
+            [self.call_key(account, call_uuid), self.key("due", Duty.STOP), self.key("leases", Duty.STOP), self.key("recordings", account),
              self.key("recent", account), self.key("wake"), self.key("aliases", account), *places],
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
              encode(event, account) if event else "", _short(body, 8), recording, call_uuid,
@@ -135,7 +135,7 @@ class Ledger(Board):
         """Takes what is due within `lead`, at most `batch` at once and `free` of each duty outstanding."""
         now, claims, next_at = self._run(
             "claim_due",
-            [self.key("due"), self.key("fence"), self.key("fences"), *(self.key("leases", d) for d in Duty)],
+            [self.key("fence"), self.key("fences"), *self._sets()],
             [_ms(lead), _ms(LEASE), batch, *(free.get(d, 0) for d in Duty)])
         return Claimed(now=from_ms(now), next_at=from_ms(float(next_at)) if next_at else None,
                        claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f)) for o, f in claims))
@@ -171,24 +171,27 @@ class Ledger(Board):
 
     def _commit_keys(self, c: Commit) -> list[str]:
         o = c.claim.obligation
-        return [self.call_key(o.account, o.call_uuid), self.key("due"), self.key("fences"), self.key("leases", o.duty),
-                self.key("recordings", o.account), self.key("recent", o.account), self.key("wake"), *(self.key("leases", d) for d in Duty)]
+        return [self.call_key(o.account, o.call_uuid), self.key("fences"), self.key("recordings", o.account),
+                self.key("recent", o.account), self.key("wake"), *self._sets()]
+
+    def _sets(self) -> list[str]:
+        return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
 
     def renew(self, claim: Claim) -> None:
         """Keeps a claim for another lease. Raises StaleLease when it is no longer ours."""
         o = claim.obligation
-        if not self._run("renew", [self.key("due"), self.key("fences"), self.key("leases", o.duty)], [str(o), claim.fence, _ms(LEASE)]):
+        if not self._run("renew", [self.key("due", o.duty), self.key("fences"), self.key("leases", o.duty)], [str(o), claim.fence, _ms(LEASE)]):
             raise StaleLease(str(o))
 
     def outstanding(self) -> int:
-        return int(self.command("ZCARD", self.key("due")))
+        return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in Duty)
 
     def make_all_due(self) -> None:
         """After a change of the rules every tracked call is planned anew, soonest first."""
-        cursor, key = 0, self.key("due")
+        cursor, key = 0, self.key("due", Duty.STOP)
         now = to_ms(self.now())
         while True:
-            cursor, found = self.redis.zscan(key, cursor, match=f"{Duty.STOP}|*", count=500)
+            cursor, found = self.redis.zscan(key, cursor, count=500)
             if found:
                 self.command("ZADD", key, "XX", "LT", *(x for member, _ in found for x in (now, member)))
             if not cursor:

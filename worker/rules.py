@@ -154,7 +154,8 @@ class _Reader:
     def number(self, value: Any, key: str) -> str:
         pattern = self.pattern(value, key)
         bare = pattern.strip("*")
-        found = wire.digits(bare) or ""
+        # What stands after a `*` is no prefix of a number: its zeros count.
+        found = "".join(c for c in bare if c in "0123456789") if pattern.startswith("*") else wire.digits(bare) or ""
         if re.sub(r"[ ()+.-]", "", bare).strip("0123456789") or (not found and "*" not in pattern):
             self.wrong(key, value, "must be digits of a telephone number; `*` may stand at its beginning or end")
         head = "*" if pattern.startswith("*") else ""

@@ -201,10 +201,10 @@ def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says
     house.ledger.redis.delete(house.ledger.key("recordings", ACCOUNT), house.ledger.key("recent", ACCOUNT))
     house.ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call.call_uuid, signed=True))
     look = Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call.call_uuid)
-    house.ledger.redis.zadd(house.ledger.key("due"), {str(look): to_ms(house.ledger.now())})
+    house.ledger.redis.zadd(house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())})
     until(lambda: Kind.LOOKED in house.kinds(call.call_uuid))
     assert house.recording(old.recording_id)["phase"] is None
     settings = house.worker.settings
     house.worker.settings = replace(settings, policy=replace(settings.policy, adopt=timedelta(days=30)))
-    house.ledger.redis.zadd(house.ledger.key("due"), {str(look): to_ms(house.ledger.now())})
+    house.ledger.redis.zadd(house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())})
     assert house.reach(old.recording_id, "archived")["started_at"] < house.worker.first_start.isoformat()

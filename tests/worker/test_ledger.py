@@ -26,7 +26,7 @@ def claim(ledger, free=FREE):
 def expire(ledger, *obligations):
     for o in obligations:
         ledger.redis.zadd(ledger.key("leases", o.duty), {str(o): 1})
-        ledger.redis.zadd(ledger.key("due"), {str(o): 1})
+        ledger.redis.zadd(ledger.key("due", o.duty), {str(o): 1})
 
 
 def test_an_event_is_recorded_once_and_read_back_whole(ledger):
@@ -89,10 +89,21 @@ def test_an_event_that_comes_while_the_call_is_held_makes_it_due_at_the_commit(l
 def test_without_a_free_slot_nothing_is_claimed_and_stops_are_not_held_back(ledger):
     ledger.record("MA_1", started())
     fetch = Obligation(duty=Duty.FETCH, account="MA_1", call_uuid="c", recording_id="r")
-    ledger.redis.zadd(ledger.key("due"), {str(fetch): 0})
+    ledger.redis.zadd(ledger.key("due", Duty.FETCH), {str(fetch): 0})
     found = claim(ledger, {Duty.STOP: 10, Duty.FETCH: 0})
     assert [c.obligation for c in found] == [STOP]
     assert ledger.outstanding() == 2
+
+
+def test_however_many_fetches_find_no_slot_a_stop_is_claimed_at_once(ledger):
+    blocked = {str(Obligation(duty=Duty.FETCH, account="MA_1", call_uuid=f"c{i}", recording_id=f"r{i}")): 1 for i in range(5000)}
+    ledger.redis.zadd(ledger.key("due", Duty.FETCH), blocked)
+    ledger.record("MA_1", started())
+    found = ledger.claim(lead=timedelta(0), batch=10, free={Duty.STOP: 10, Duty.FETCH: 0})
+    assert [c.obligation for c in found.claims] == [STOP]
+    assert found.next_at > found.now            # and what is blocked does not make the clock spin
+    free = ledger.claim(lead=timedelta(0), batch=10, free={Duty.STOP: 10, Duty.FETCH: 3})
+    assert len(free.claims) == 3
 
 
 def test_a_second_call_in_a_room_joins_both(ledger):

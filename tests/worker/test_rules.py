@@ -85,6 +85,12 @@ def test_numbers_are_compared_as_digits_without_plus_or_leading_zeros(written):
     assert rules(f'[[rules]]\nname = "n"\nmatch = {{ to = "{written}" }}').choose(call(to_number="918040001234"))[0] == "n"
 
 
+def test_zeros_after_a_star_are_no_prefix():
+    found = rules('[[rules]]\nname = "n"\nmatch = { to = "*0042" }')
+    assert found.choose(call(to_number="9180042"))[0] == "n"
+    assert found.choose(call(to_number="9189942"))[0] == "defaults"
+
+
 def test_labels_match_by_pattern():
     found = rules('[[rules]]\nname = "n"\nmatch = { labels = { team = "bill*" } }')
     assert found.choose(call(labels={"team": "billing"}))[0] == "n"
