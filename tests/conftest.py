@@ -81,7 +81,7 @@ class Local:
                       redirect_hosts=self.settings.redirect_hosts, max_media_bytes=self.settings.max_media_bytes)
         self.crew = ThreadPoolExecutor(8)
         self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
-                             settings=self.settings, crew=ThreadPoolExecutor(8), first_start=ledger.prepare())
+                             settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare())
         self.app = create_app(self.settings, ledger)
         self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
         logging.getLogger("werkzeug").disabled = True

@@ -112,8 +112,11 @@ class Api:
         for account in self._accounts():
             if not wire.identifier(call_uuid):
                 break
-            a_leg = self.ledger.a_leg(account, call_uuid)
-            events = self.ledger.events(account, a_leg)
+            a_leg = call_uuid
+            events = self.ledger.events(account, call_uuid)
+            if not events:                # known only as another call's leg
+                a_leg = self.ledger.a_leg(account, call_uuid)
+                events = self.ledger.events(account, a_leg)
             if events:
                 return jsonify(call_view(fold(account, a_leg, events), self.settings().policy, self.ledger.now()))
         raise Problem(404, "Not Found", "no such call")

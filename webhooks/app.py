@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 
 import structlog
@@ -30,14 +31,17 @@ class Current:
         self._generation: int | None = None      # not known: whatever is found counts as a reload
         with contextlib.suppress(LedgerUnavailable):
             self._generation = ledger.generation()
-        self._looked_at = time.monotonic()
+        # Aside, so that no request waits for it when Redis does not answer.
+        threading.Thread(target=self._watch, name="reload", daemon=True).start()
 
     def __call__(self) -> Settings:
-        if time.monotonic() - self._looked_at > RELOAD_CHECK_S:
-            self._looked_at = time.monotonic()
-            with contextlib.suppress(LedgerUnavailable):     # the request itself finds out
-                self._follow(self._ledger.generation())
         return self._settings
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(RELOAD_CHECK_S)
+            with contextlib.suppress(LedgerUnavailable):
+                self._follow(self._ledger.generation())
 
     def _follow(self, generation: int) -> None:
         if generation != self._generation:
@@ -52,7 +56,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     """The application. Reads the environment when it is not given settings."""
     settings = settings or Settings.from_env()
     logs.set_up(settings.log)
-    ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.4, connections=64))
+    ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.25, connections=64))
     current = Current(settings, ledger)
     app = Flask("webhooks", static_folder=None)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
@@ -67,6 +71,12 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     def _nothing(error: object) -> tuple[Response, int]:
         status = getattr(error, "code", 404)
         return jsonify({"type": "about:blank", "title": "Not Found" if status == 404 else "Method Not Allowed", "status": status}), status
+
+    @app.errorhandler(Exception)
+    def _fault(error: Exception) -> Response:
+        # The framework's own line would name the path, and with it the callback token.
+        log.error("a request failed by a fault of ours", exc_info=error)
+        return api.Problem(500, "Internal Server Error", "this is a fault of Endtape; its log says more").response()
 
     @app.errorhandler(EndtapeError)
     def _unavailable(error: EndtapeError) -> Response:

@@ -70,7 +70,10 @@ def read(*, body: bytes, content_type: str, query: str) -> Said:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict | list | bool):
-        return json.dumps(value)
+        try:
+            return json.dumps(value)
+        except RecursionError:
+            raise Unreadable("the body is nested too deeply") from None
     return "" if value is None else str(value)
 
 
@@ -83,6 +86,8 @@ def parse(given: Fields) -> Event | None:
     if kind is None:
         return None
     found: dict[str, Any] = {"kind": kind, "by": name, **_call(given, kind)}
+    if kind is Kind.CALL_ENDED and found["leg"] and not found["trunk"]:
+        kind = found["kind"] = Kind.DIAL_ENDED       # another leg hung up: its A-leg may go on
     if kind in _RECORDINGS:
         found |= _recording(given, kind)
     if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
@@ -128,13 +133,19 @@ def _call(given: Fields, kind: Kind) -> dict[str, Any]:
     b_leg = given.get("dialbleguuid") or given.get("bridgeuuid")
     found = {
         "call_uuid": a_leg, "leg": own if own != a_leg else None, "b_leg": wire.identifier(b_leg) if b_leg else None,
-        "from_number": wire.digits(given.get("from") or given.get("fromnumber")),
-        "to_number": wire.digits(given.get("to") or given.get("tonumber")),
+        **_numbers(given, kind, own == a_leg),
         "direction": direction if direction in {"inbound", "outbound"} else None, "trunk": trunk or None,
     }
     if kind is Kind.CALL_ENDED and trunk:
         found["leg"] = wire.identifier(given.get("sipcallid"))    # trunk recordings go by it
     return found
+
+
+def _numbers(given: Fields, kind: Kind, about_a_leg: bool) -> dict[str, str | None]:
+    # In callbacks about a dialled leg, From and To may be that leg's.
+    if not about_a_leg or kind in {Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED, Kind.DIAL_ENDED}:
+        return {"from_number": None, "to_number": None}
+    return {"from_number": wire.digits(given.get("from") or given.get("fromnumber")), "to_number": wire.digits(given.get("to") or given.get("tonumber"))}
 
 
 def _recording(given: Fields, kind: Kind) -> dict[str, Any]:
@@ -166,9 +177,10 @@ def _started(given: Fields) -> datetime | None:
 
 def _duration(given: Fields) -> float | None:
     milliseconds = wire.number(given.get("recordingdurationms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    return wire.number(given.get("recordingduration")) or wire.number(given.get("recordingdurationsec"))
+    if milliseconds is None:
+        told = wire.number(given.get("recordingduration")) or wire.number(given.get("recordingdurationsec"))
+        milliseconds = told * 1000 if told else None
+    return wire.seconds(milliseconds)
 
 
 def _url(given: Fields) -> str | None:

@@ -47,10 +47,10 @@ class Receiver:
         try:
             said = callbacks.read(body=body, content_type=request.content_type or "", query=_query())
             verified = self._verify(settings, account, body, said)
-            bound = rest.removeprefix("call/").split("/")[0] if rest.startswith("call/") else None
-            if bound is not None and bound not in callbacks.calls(said.fields):
-                return self._refuse(403, "other_call", auth_id)
             event = callbacks.parse(said.fields)
+            bound = rest.removeprefix("call/").split("/")[0] if rest.startswith("call/") else None
+            if bound is not None and {bound} != ({event.call_uuid} if event else callbacks.calls(said.fields)):
+                return self._refuse(403, "other_call", auth_id)
         except callbacks.Unreadable as error:
             return self._refuse(400, "unreadable", auth_id, error=str(error))
         except signature.SignatureRejected as error:

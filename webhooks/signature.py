@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 
 class SignatureRejected(Exception):
@@ -59,6 +59,9 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
             if scheme is not None:
                 schemes.append(f"{prefix}{version}{scheme}")
                 nonces.append(nonce)
+                if not dot:
+                    # Nothing parts address and nonce in V2: the same signature fits a longer path with a shorter nonce.
+                    nonces.append(f"{urlsplit(base_url).path}{nonce}")
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
@@ -113,7 +116,8 @@ def _spellings(base: str) -> list[str]:
         return [base]
     port_too = f":{port or {'https': 443, 'http': 80}.get(parts.scheme)}"
     found = [base]
-    for path in (parts.path, parts.path.rpartition(";")[0] or parts.path, unquote(parts.path)):
+    # The server hands us the path decoded; `quote` is what most senders wrote.
+    for path in (parts.path, parts.path.rpartition(";")[0] or parts.path, unquote(parts.path), quote(parts.path, safe="/;:@&=+$,~!*'()")):
         found += [f"{parts.scheme}://{authority}{path or slash}" for authority in (host, host + port_too, parts.netloc) for slash in ("", "/")]
     return list(dict.fromkeys(found))
 

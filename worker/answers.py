@@ -185,7 +185,7 @@ def read_row(raw: dict[str, Any]) -> Row | None:
         started_at=wire.instant(_first(raw, "recording_start_ms", "start_time", "started_at")),
         ended_at=wire.instant(_first(raw, "recording_end_ms", "end_time", "ended_at")),
         added_at=wire.instant(_first(raw, "add_time", "created_at")),
-        duration_s=milliseconds / 1000 if milliseconds else seconds,
+        duration_s=wire.seconds(milliseconds or (seconds * 1000 if seconds else None)),
         format=_text(_first(raw, "recording_format", "file_format", "format")),
         recording_type=_text(_first(raw, "recording_type", "type")),
         from_number=wire.digits(_first(raw, "from_number", "from")),

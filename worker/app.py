@@ -51,11 +51,19 @@ def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
     return app
 
 
+_last_good: Settings | None = None      # a child that is forked anew inherits it
+
+
 def settings_or_exit() -> Settings:
-    """The settings, or exit status 2 with everything that is wrong."""
+    """The settings, or exit status 2 with everything that is wrong. In a process that had good ones, those."""
+    global _last_good  # noqa: PLW0603 - it has to survive the fork
     try:
-        return Settings.from_env()
+        _last_good = Settings.from_env()
+        return _last_good
     except SettingsError as error:
+        if _last_good is not None:
+            log.warning("the settings are broken; the last good ones stay", problems=error.problems)
+            return _last_good
         for problem in error.problems:
             os.write(2, f"{problem}\n".encode())
         raise SystemExit(2) from None
@@ -69,7 +77,7 @@ class Process:
         self.ledger = Ledger(connect(settings.redis_url))
         self.first_start = self.ledger.prepare()
         self.generation = self.ledger.generation()
-        self.crew = ThreadPoolExecutor(max_workers=32)
+        self.crew = ThreadPoolExecutor(max_workers=128)
         self.worker = self._make(settings)
 
     def _make(self, settings: Settings) -> Worker:
@@ -114,9 +122,14 @@ def _say_so(sender: Any, **_: Any) -> None:
 
     def beat() -> None:
         ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
+        known: int | None = None
         while True:
             try:
                 ledger.seen(f"slots.{queue}", name, slots)
+                generation = ledger.generation()
+                if known not in {None, generation}:
+                    settings_or_exit()       # for the children that are yet to be forked
+                known = generation
             except EndtapeError as error:
                 log.warning("redis does not answer", error=str(error))
             time.sleep(BEAT.total_seconds())

@@ -84,10 +84,13 @@ class Board:
 
     # Limits and credentials ---------------------------------------------------------------------------------------
 
-    def take(self, bucket: str, account: str, wanted: int, rate: float) -> tuple[int, timedelta]:
-        """Asks for request tokens: how many are granted now, and how long until the next."""
+    def take(self, bucket: str, account: str, wanted: int, rate: float, *, queue: int = 0) -> tuple[int, timedelta]:
+        """Asks for request tokens: how many are granted now, and how long until the next.
+
+        `queue`: so many mean to come back, `1 / rate` seconds apart; the answer is when the first of them should.
+        """
         burst = max(1.0, rate / 4)
-        granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, ""])
+        granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, queue])
         return int(granted), timedelta(milliseconds=int(wait_ms))
 
     def slow_down(self, bucket: str, account: str, rate: float) -> None:

@@ -247,10 +247,10 @@ def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) 
 def _find(settings: Settings, ledger: Ledger, uuid: str) -> tuple[str, str, list[Event]]:
     """The account, A-leg and events that a call's or recording's id means. Raises EndtapeError when it is not known."""
     for account in settings.accounts:
-        call_uuid = ledger.call_of(account, uuid) or ledger.a_leg(account, uuid)
-        events = ledger.events(account, call_uuid)
-        if events:
-            return account, call_uuid, events
+        for call_uuid in dict.fromkeys((uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))):
+            events = ledger.events(account, call_uuid)
+            if events:
+                return account, call_uuid, events
     raise EndtapeError(f"{uuid}: no such call or recording")
 
 

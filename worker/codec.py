@@ -26,6 +26,7 @@ _SHORT = {
     "recording_ids": "rs", "named": "n", "requested_at": "rq", "trigger": "tg", "rule": "ru", "due_at": "da",
     "retry_at": "ra", "status": "st", "live": "li", "sha256": "sh", "bytes": "b", "archive_key": "ak", "check": "c", "by": "by",
 }
+_KINDS = {kind.value for kind in Kind}
 _LONG = {short: name for name, short in _SHORT.items()}
 _NAMES = [f.name for f in fields(Event) if f.name not in _IMPLIED]
 
@@ -59,12 +60,16 @@ def encode(event: Event, account: str) -> str:
 
 def decode(log: str, account: str, call_uuid: str) -> list[Event]:
     """The events of a call's log: one line each, `id milliseconds json`, as the scripts write them."""
-    return [_decode(line, account, call_uuid) for line in log.splitlines()]
+    found = (_decode(line, account, call_uuid) for line in log.splitlines())
+    return [event for event in found if event is not None]
 
 
-def _decode(line: str, account: str, call_uuid: str) -> Event:
+def _decode(line: str, account: str, call_uuid: str) -> Event | None:
+    """None for a kind that only a newer release knows."""
     event_id, at, stored = line.split(" ", 2)
     raw: dict[str, Any] = json.loads(stored)
+    if raw.get("k") not in _KINDS:
+        return None
     found: dict[str, Any] = {}
     for short, value in raw.items():
         name = _LONG.get(short)

@@ -6,20 +6,30 @@ the file in the spool carries the fence, so two attempts never write into one fi
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import structlog
+
 from worker import archive, lifecycle, media, policy
-from worker.errors import CorruptMedia, EndtapeError, MediaRefused, Refused, StaleLease, TryAgain
+from worker.errors import (
+    CorruptMedia,
+    EndtapeError,
+    LedgerUnavailable,
+    MediaRefused,
+    Refused,
+    StaleLease,
+    TryAgain,
+)
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
-from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
+from worker.reconcile import NOBODYS, Held, Worker, commit_and_plan, is_ours, postponed, wait_until
 from worker.recording import Call, Event, Kind, Recording
 from worker.views import stop_view
 from worker.vobiz import Account, CorruptDownload, Download, RedirectRefused, Row
 
+log = structlog.get_logger()
 SLICE_S = 300.0
 _DEAD_PART_S = 3600.0     # no attempt lives so long
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
@@ -31,8 +41,16 @@ def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
     for claim in claims:
         now, (loaded,) = worker.ledger.load([claim])
         if loaded is not None:
-            with contextlib.suppress(StaleLease):
+            try:
                 _fetch(worker, claim, loaded, now)
+            except StaleLease:
+                continue                # somebody else has it now
+            except LedgerUnavailable:
+                raise
+            except Exception:           # a fault of ours must not bring it back every few seconds
+                log.exception("a recording cannot be fetched", obligation=str(claim.obligation))
+                worker.alert("poison", account=claim.obligation.account, recording_id=claim.obligation.recording_id)
+                wait_until(worker, claim, loaded, now + NOBODYS)
 
 
 def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:

@@ -8,7 +8,7 @@ callback can add a fact or a proof and never takes one away.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from worker.recording import TRIGGERS, Call, Event, Kind, Recording
@@ -22,6 +22,7 @@ _ABOUT_RECORDING = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED, Kind.RECOR
 _ATTEMPTS = {Kind.STOP_ACCEPTED, Kind.STOP_ERRED, Kind.STOP_SET_ASIDE, Kind.CALL_FOUND_OVER}
 _CALL_FACTS = ("from_number", "to_number", "direction")
 _RECORDING_FACTS = ("url", "format", "reason", "added_at")
+_CLOCKS_DIFFER = timedelta(seconds=2)
 _END_FACTS = ("ended_at", "duration_s")
 
 
@@ -34,19 +35,22 @@ def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
     facts: dict[str, Any] = {}
     for event in trusted:
         _take(facts, event, _CALL_FACTS)
-    ids = dict.fromkeys(e.recording_id for e in by_time if e.kind in _ABOUT_RECORDING and e.recording_id)
+    mine: dict[str, list[Event]] = {}
+    for event in by_time:
+        if event.recording_id:
+            mine.setdefault(event.recording_id, []).append(event)
+    known = [i for i, found in mine.items() if any(e.kind in _ABOUT_RECORDING for e in found)]
     return Call(
         account=account, call_uuid=call_uuid, reported=reported, over_at=over_at, claimed_over_at=claimed_over_at,
         looks=tuple(e for e in by_time if e.kind is Kind.LOOKED),
         triggers=tuple(e for e in by_time if e.kind in TRIGGERS and (e.kind is not Kind.MACHINE_DETECTED or e.machine)),
-        recordings={i: _recording(i, by_time, trusted, over_at) for i in ids},
+        recordings={i: _recording(i, mine[i], over_at) for i in known},
         events=tuple(by_time),
         **facts,
     )
 
 
-def _recording(recording_id: str, by_time: Sequence[Event], trusted: Sequence[Event], call_over_at: datetime | None) -> Recording:
-    mine = [e for e in by_time if e.recording_id == recording_id]
+def _recording(recording_id: str, mine: Sequence[Event], call_over_at: datetime | None) -> Recording:
     about = [e for e in mine if e.kind in _ABOUT_RECORDING]
     ends = [e for e in about if is_end(e)]
     proofs = {"callback": [e for e in ends if e.kind is Kind.RECORDING_FINALIZED and e.signed],
@@ -56,10 +60,10 @@ def _recording(recording_id: str, by_time: Sequence[Event], trusted: Sequence[Ev
     if call_over_at:
         evidence["call_over"] = call_over_at
     facts: dict[str, Any] = {}
-    for event in trusted:
-        if event.recording_id == recording_id and event.kind in _ABOUT_RECORDING:
+    for event in sorted(mine, key=lambda e: (_trust(e), e.id)):
+        if event.kind in _ABOUT_RECORDING:
             _take(facts, event, _RECORDING_FACTS)
-            if event.started_at:
+            if event.started_at and _is_start(event):
                 facts["provider_started_at"] = event.started_at
             if is_end(event) and (event.signed or event.kind is Kind.RECORDING_LISTED):
                 _take(facts, event, _END_FACTS)
@@ -83,6 +87,11 @@ def is_end(event: Event) -> bool:
     if event.kind is Kind.RECORDING_FINALIZED:
         return True
     return event.kind is Kind.RECORDING_LISTED and (event.ended_at is not None or bool(event.duration_s))
+
+
+def _is_start(event: Event) -> bool:
+    # An unsigned callback could move a deadline; and nothing begins after it was reported, whatever a clock says.
+    return (event.signed or event.kind is Kind.RECORDING_LISTED) and event.started_at is not None and event.started_at <= _at(event) + _CLOCKS_DIFFER
 
 
 def _call_end(by_time: Sequence[Event], *, reported: bool) -> tuple[datetime | None, datetime | None]:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 import redis
@@ -60,10 +61,21 @@ class Claimed:
     next_at: datetime | None     # the earliest obligation that was not claimed
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
-    events: list[Event]
-    size: int                    # of the call's log: it only grows, so it tells whether anything is newer
+    """A call's log as it was read."""
+
+    obligation: Obligation
+    log: str
+
+    @property
+    def size(self) -> int:
+        """It only grows, so it tells whether anything is newer."""
+        return len(self.log)
+
+    @cached_property
+    def events(self) -> list[Event]:
+        return decode(self.log, self.obligation.account, self.obligation.call_uuid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +114,7 @@ class Ledger(Board):
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
              encode(event, account) if event else "", _short(body, 8), recording, call_uuid,
              round(repeat_after.total_seconds() * 1000), aliases, *fields])
-        if event and event.room:
+        if event and event.room and status != Recorded.NONCE_REUSED:
             self._move_in_room(account, event)
         return Recorded(status), from_ms(now)
 
@@ -118,13 +130,13 @@ class Ledger(Board):
     def _move_in_room(self, account: str, event: Event) -> None:
         # Safe to repeat, and done before the provider gets its answer: if we die between, it sends the event again.
         assert event.room is not None
-        state = "out" if event.kind is Kind.CONFERENCE_LEFT else "in"
+        state = "out" if event.kind is Kind.CONFERENCE_LEFT else "first" if event.first else "in"
         inside = set(self._run("enter_room", [self.key("room", account, event.room)],
                                [f"{event.call_uuid}|{event.member or ''}", state]))
         if event.kind is not Kind.CONFERENCE_ENTERED:
             return
         # `first=false` says that somebody was there, even if we were never told who.
-        joined = inside if len(inside | {event.call_uuid}) > 1 else {event.call_uuid} if event.first is False else set()
+        joined = inside if event.call_uuid in inside and len(inside) > 1 else {event.call_uuid} if event.first is False else set()
         for call_uuid in sorted(joined):
             self.record(account, Event(id=f"join:{event.id}", kind=Kind.CONFERENCE_JOINED, call_uuid=call_uuid,
                                        b_leg=None, signed=event.signed, reason=event.room, by=event.call_uuid))
@@ -152,9 +164,13 @@ class Ledger(Board):
             (seconds, micros), *rows = pipe.execute()
         except redis.RedisError as error:
             raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-        found = [Loaded(events=_events(claim.obligation, log or ""), size=len(log or "")) if fence == claim.fence else None
+        found = [Loaded(obligation=claim.obligation, log=log or "") if fence == claim.fence else None
                  for claim, fence, log in zip(claims, rows[::2], rows[1::2], strict=True)]
         return from_ms(seconds * 1000 + micros / 1000), found
+
+    def size(self, account: str, call_uuid: str) -> int:
+        """Of a call's log; compare with `Loaded.size`."""
+        return int(self.command("STRLEN", self.call_key(account, call_uuid)))
 
     def commit(self, commits: Sequence[Commit]) -> list[frozenset[str] | None]:
         """Ends leases. For each: the ids of the events that are new, or None when the claim was no longer ours."""
@@ -261,10 +277,6 @@ class Ledger(Board):
             if len(flat) < 2 * size:
                 return
             skip += size
-
-def _events(obligation: Obligation, log: str) -> list[Event]:
-    return decode(log, obligation.account, obligation.call_uuid)
-
 
 def _commit_args(c: Commit) -> list[Any]:
     o = c.claim.obligation

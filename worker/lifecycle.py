@@ -198,6 +198,8 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
             return last.retry_at           # the account is halted: tried every 5 s
         errors = errors_in_a_row(recording)
         return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
+    if recording.unknown_at and call.claimed_over_at:
+        return None                        # as far as anybody can tell the call no longer lives
     wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within
     at = last.at + wait
     # The look that may make it unnecessary goes first, but is waited for only so long.
@@ -233,7 +235,8 @@ def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], now: datetim
     running = [r for r in call.recordings.values() if not r.over_at and not r.trunk]
     all_due = all(_is_due(owed[r.recording_id], moment) for r in running)
     wide = [(at, r) for at, r in due if all_due and _named_tries(r) != 1]
-    named = [(at, r) for at, r in due if (at, r) not in wide]
+    whole = {r.recording_id for _, r in wide}
+    named = [(at, r) for at, r in due if r.recording_id not in whole]
     sends = [Send(at=at, recording_ids=(r.recording_id,), url=r.url) for at, r in named if r.url]
     if wide:
         ids = tuple(r.recording_id for _, r in wide)
@@ -338,7 +341,7 @@ def _next_fetch(recording: Recording) -> datetime | None:
 
 def _give_ups(call: Call, now: datetime) -> Iterator[Event]:
     for recording in call.recordings.values():
-        ended = recording.ended_at or recording.over_at
+        ended = recording.ended_at or recording.over_at or recording.claimed_at or call.claimed_over_at
         if recording.archived or recording.gave_up or ended is None or now < ended + policy.KEPT_BY_PROVIDER:
             continue
         if recording.failures or not recording.finalized_at:

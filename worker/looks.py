@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from worker.errors import EndtapeError, Refused
+import structlog
+
+from worker.errors import EndtapeError, LedgerUnavailable, Refused
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
-from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
+from worker.reconcile import NOBODYS, Held, Worker, commit_and_plan, is_ours, postponed, spend, wait_until
 from worker.recording import Call, Event, Kind
 from worker.vobiz import Account, Row
+
+log = structlog.get_logger()
 
 
 def looks(worker: Worker, claims: Sequence[Claim]) -> None:
@@ -19,7 +23,14 @@ def looks(worker: Worker, claims: Sequence[Claim]) -> None:
     now, loaded = worker.ledger.load(claims)
     for claim, found in zip(claims, loaded, strict=True):
         if found is not None:
-            _look(worker, claim, found, now)
+            try:
+                _look(worker, claim, found, now)
+            except LedgerUnavailable:
+                raise
+            except Exception:      # a fault of ours must not hold up the others
+                log.exception("a call cannot be looked at", obligation=str(claim.obligation))
+                worker.alert("poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid)
+                wait_until(worker, claim, found, now + NOBODYS)
 
 
 def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
@@ -35,6 +46,7 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         try:
             found += _listed(worker, account, call)
             if call.over_at is None and not _all_over(call, found):
+                spend(worker, account)
                 live = worker.vobiz.call_is_live(account, o.call_uuid)
                 if not live:
                     found.append(Event(id="gone", kind=Kind.CALL_FOUND_OVER, call_uuid=o.call_uuid, reason="the live call is not found"))
@@ -48,7 +60,7 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
 
 
 def _listed(worker: Worker, account: Account, call: Call) -> list[Event]:
-    rows = worker.vobiz.find_recordings(account, call_uuid=call.call_uuid)
+    rows = worker.vobiz.find_recordings(account, call_uuid=call.call_uuid, before_page=lambda: spend(worker, account))
     return [_event(call, row) for row in rows if row.recording_id in call.recordings or _adopted(worker, row)]
 
 

@@ -17,7 +17,7 @@ from typing import Self
 import structlog
 
 from worker.archive import Archive
-from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease
+from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
 from worker.ledger import LEASE, Claim, Commit, Ledger, Loaded
 from worker.recording import Call, Duty, Event, Kind, Obligation
 from worker.settings import Settings
@@ -60,6 +60,9 @@ def is_ours(worker: Worker, account: Account, error: Refused, **facts: object) -
     credentials are refused, so the account is halted.
     """
     if worker.vobiz.credentials_work(account):
+        if worker.ledger.halted([account.auth_id]):
+            release(worker, account.auth_id)        # they came back between the two requests
+            return True
         worker.alert("set_aside", account=account.auth_id, error=str(error), **facts)
         return False
     if worker.ledger.halt(account.auth_id):
@@ -76,6 +79,18 @@ def postponed(worker: Worker, claim: Claim, now: datetime) -> datetime | None:
         return now + HALTED_RETRY
     granted, wait = worker.ledger.take("api", account.auth_id, 1, worker.settings.api_rate)
     return None if granted else now + wait
+
+
+def spend(worker: Worker, account: Account) -> None:
+    """Waits for another request token of the account, within a piece of work that has one. Raises TryAgain after 20 s."""
+    until = time.monotonic() + 20
+    while True:
+        granted, wait = worker.ledger.take("api", account.auth_id, 1, worker.settings.api_rate)
+        if granted:
+            return
+        if time.monotonic() + wait.total_seconds() > until:
+            raise TryAgain("the account's request rate is used up")
+        time.sleep(wait.total_seconds())
 
 
 def _works_again(worker: Worker, account: Account) -> bool:
@@ -127,22 +142,23 @@ def tell(worker: Worker, recorded: Sequence[tuple[Call, Collection[Event]]], mor
 class Held:
     """Keeps leases while a long piece of work goes on; `alive()` raises StaleLease once one is lost."""
 
-    def __init__(self, ledger: Ledger, claim: Claim) -> None:
-        self._ledger, self._claim = ledger, claim
+    def __init__(self, ledger: Ledger, *claims: Claim) -> None:
+        self._ledger, self._claims = ledger, list(claims)
         self._done = threading.Event()
         self._lost: EndtapeError | None = None
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def _renew(self) -> None:
         while not self._done.wait(LEASE.total_seconds() / 3):
-            try:
-                self._ledger.renew(self._claim)
-            except StaleLease as error:
-                self._lost = error
-                return
-            except LedgerUnavailable as error:
-                # It may come back before the lease runs out; whoever commits finds out.
-                log.warning("a lease could not be renewed", error=str(error), obligation=str(self._claim.obligation))
+            for claim in list(self._claims):
+                try:
+                    self._ledger.renew(claim)
+                except StaleLease as error:
+                    self._lost = error
+                    self.end(claim)
+                except LedgerUnavailable as error:
+                    # It may come back before the lease runs out; whoever commits finds out.
+                    log.warning("a lease could not be renewed", error=str(error), obligation=str(claim.obligation))
 
     def alive(self) -> None:
         if self._lost:
@@ -152,8 +168,11 @@ class Held:
         self._thread.start()
         return self
 
-    def end(self) -> None:
-        self._done.set()
+    def end(self, *claims: Claim) -> None:
+        """Lets go of these, of all when none is named."""
+        self._claims = [c for c in self._claims if claims and c not in claims]
+        if not self._claims:
+            self._done.set()
 
     def __enter__(self) -> Callable[[], None]:
         self.start()

@@ -21,17 +21,28 @@ from worker import lifecycle
 from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
 from worker.fold import fold
 from worker.ledger import Claim, Commit, Loaded
-from worker.reconcile import HALTED_RETRY, NOBODYS, Held, Worker, is_ours, obligation, release, tell
+from worker.reconcile import (
+    HALTED_RETRY,
+    NOBODYS,
+    Held,
+    Worker,
+    is_ours,
+    obligation,
+    release,
+    tell,
+    wait_until,
+)
 from worker.recording import Call, Duty, Event, Kind, Obligation
 from worker.vobiz import Account
 
 log = structlog.get_logger()
 HORIZON = timedelta(milliseconds=120)    # claims come a little early, so that the request leaves on time
-PATIENCE_S = 1.0                         # how long a batch waits for its slowest
+PATIENCE_S = 0.1                         # how long a batch waits for its slowest
 SIDE_BY_SIDE = 8                         # requests under way; so many more every 50 ms while answers are slow
 MOST_ERRORS_TOLD = 20
 LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
-_LONGEST_WAIT_ASKED = timedelta(seconds=15)
+_LONGEST_WAIT_ASKED_S = 15.0
+_CLOCKS_DIFFER = timedelta(milliseconds=20)     # theirs and ours, so that we are not a hair too early
 
 
 @dataclass(slots=True)
@@ -68,9 +79,16 @@ class _Batch:
                 return call, plan
             found.extend(replace(e, at=at) for e in plan.conclusions)
 
-    def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> _Work:
+    def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> _Work | None:
+        """None for a call that cannot be thought through: a fault of ours, which must not hold up the others."""
         found: list[Event] = []
-        call, plan = self.think(claim, loaded, found, now, HORIZON)
+        try:
+            call, plan = self.think(claim, loaded, found, now, HORIZON)
+        except Exception:
+            log.exception("a call cannot be planned", obligation=str(claim.obligation))
+            self.worker.alert("poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid)
+            wait_until(self.worker, claim, loaded, now + NOBODYS)
+            return None
         return _Work(claim=claim, loaded=loaded, call=call, plan=plan, found=found)
 
     def ration(self, works: Sequence[_Work], now: datetime) -> None:
@@ -80,16 +98,31 @@ class _Batch:
             for send in work.plan.sends:
                 wanted.setdefault(work.call.account, []).append((send.at, i, send))
         for account, sends in wanted.items():
-            if account not in self.worker.settings.accounts:
-                granted, until = 0, NOBODYS
-                self.worker.alert("no_such_account", account=account, remedy="its calls are not stopped: add it to the rules file")
-            else:
-                granted, until = self.worker.ledger.take("stop", account, len(sends), self.worker.settings.stop_rate)
-            for n, (_, i, send) in enumerate(sorted(sends, key=lambda s: s[:2])):
-                if n < granted:
-                    works[i].sends.append(send)
-                else:
-                    works[i].retry_at = now + until
+            sends.sort(key=lambda s: s[:2])
+            granted = self._granted(account, len(sends))
+            for _, i, send in sends[:granted]:
+                works[i].sends.append(send)
+            if granted < len(sends):
+                self._put_off(account, [works[i] for _, i, _ in sends[granted:]], now)
+
+    def _granted(self, account: str, wanted: int) -> int:
+        if account in self.worker.settings.accounts:
+            return self.worker.ledger.take("stop", account, wanted, self.worker.settings.stop_rate)[0]
+        self.worker.alert("no_such_account", account=account, remedy="its calls are not stopped: add it to the rules file")
+        return 0
+
+    def _put_off(self, account: str, works: Sequence[_Work], now: datetime) -> None:
+        if account not in self.worker.settings.accounts:
+            for work in works:
+                work.retry_at = now + NOBODYS
+            return
+        rate, ledger = self.worker.settings.stop_rate, self.worker.ledger
+        # What has waited already asks again soon; what is new goes to the end of the queue.
+        for group, queue in (([w for w in works if _waited(w, now)], False), ([w for w in works if not _waited(w, now)], True)):
+            if group:
+                first = ledger.take("stop", account, 0, rate, queue=len(group) if queue else 0)[1]
+                for n, work in enumerate(group):
+                    work.retry_at = now + first + timedelta(seconds=n / rate)
 
     def send_all(self, work: _Work) -> None:
         account = self.worker.settings.accounts[work.call.account]
@@ -100,6 +133,10 @@ class _Batch:
         early = (send.at - self.now()).total_seconds()
         if early > 0:
             time.sleep(min(early, HORIZON.total_seconds()))
+        if send.url is None and self.worker.ledger.size(account.auth_id, work.call.call_uuid) != work.loaded.size:
+            # Something was reported since: a newer recording, perhaps, that a stop of the whole call would end as well.
+            work.retry_at = self.now()
+            return
         call, requested_at = work.call, self.now()
         kind, reason, retry_at, status = Kind.STOP_ACCEPTED, None, None, None
         try:
@@ -113,7 +150,7 @@ class _Batch:
         except TryAgain as error:
             kind, reason, status = Kind.STOP_ERRED, str(error), error.status
             if error.after_s:
-                retry_at = self.now() + min(timedelta(seconds=error.after_s), _LONGEST_WAIT_ASKED)
+                retry_at = self.now() + timedelta(seconds=min(error.after_s, _LONGEST_WAIT_ASKED_S)) + _CLOCKS_DIFFER
             if status == 429:
                 self.worker.ledger.slow_down("stop", account.auth_id, self.worker.settings.stop_rate)
         except WrongPath as error:
@@ -125,7 +162,7 @@ class _Batch:
 
     def _outcomes(self, work: _Work, send: lifecycle.Send, outcome: Event) -> Iterator[Event]:
         assert outcome.requested_at is not None
-        later = outcome.retry_at or outcome.requested_at + _LONGEST_WAIT_ASKED
+        later = outcome.retry_at or outcome.requested_at + timedelta(seconds=_LONGEST_WAIT_ASKED_S)
         for i in send.recording_ids:
             recording = work.call.recordings[i]
             if outcome.kind is Kind.STOP_ERRED and lifecycle.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
@@ -161,7 +198,7 @@ class _Batch:
         return Commit(claim=work.claim, events=work.found, seen=work.loaded.size, dues=tuple(dues), keep=keep)
 
     def finish_late(self, work: _Work, held: Held, _: Future[None]) -> None:
-        held.end()
+        held.end(work.claim)
         try:
             self.finish([work])
         except LedgerUnavailable as error:
@@ -172,16 +209,18 @@ def stops(worker: Worker, claims: Sequence[Claim]) -> None:
     """One step for each call: its conclusions, the requests that are due, and when to come back."""
     now, loaded = worker.ledger.load(claims)
     batch = _Batch(worker, now)
-    works = [batch.begin(claim, found, now) for claim, found in zip(claims, loaded, strict=True) if found is not None]
+    works = [work for claim, found in zip(claims, loaded, strict=True) if found is not None
+             for work in [batch.begin(claim, found, now)] if work is not None]
     batch.ration(works, now)
     batch.finish([w for w in works if not w.sends])
     sending = sorted((w for w in works if w.sends), key=lambda w: w.sends[0].at)
     halted = worker.ledger.halted({w.call.account for w in sending})
     _send_side_by_side(batch, sending)
     late = [w for w in sending if not w.sent.done()]
-    for work in late:
-        held = Held(worker.ledger, work.claim).start()
-        work.sent.add_done_callback(partial(batch.finish_late, work, held))
+    if late:
+        held = Held(worker.ledger, *(w.claim for w in late)).start()
+        for work in late:
+            work.sent.add_done_callback(partial(batch.finish_late, work, held))
     finished = [w for w in sending if not any(w is other for other in late)]
     batch.finish(finished)
     for account in halted:
@@ -208,6 +247,10 @@ def _send_side_by_side(batch: _Batch, works: Sequence[_Work]) -> None:
         for _ in range(min(SIDE_BY_SIDE, len(todo))):
             batch.worker.crew.submit(run)
         wait(left, timeout=0.05)
+
+
+def _waited(work: _Work, now: datetime) -> bool:
+    return min(send.at for send in work.plan.sends) < now - timedelta(seconds=1)
 
 
 def _was_answered(work: _Work) -> bool:

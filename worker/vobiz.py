@@ -94,13 +94,13 @@ class Vobiz:
             raise CallOver(f"the provider knows no live call {call_uuid}")
         answers.expect_success(answer, now=_now())
 
-    def find_recordings(self, account: Account, *, call_uuid: str) -> list[Row]:
+    def find_recordings(self, account: Account, *, call_uuid: str, before_page: Callable[[], None] = lambda: None) -> list[Row]:
         """The provider's rows for this call, each recording once; rows of other calls and of none are dropped.
 
-        At most MAX_PAGES pages are read. Raises WrongPath, Refused, TryAgain.
+        At most MAX_PAGES pages are read; `before_page` is called before each but the first. Raises WrongPath, Refused, TryAgain.
         """
         found: dict[str, Row] = {}
-        for page in self._pages(account, call_uuid):
+        for page in self._pages(account, call_uuid, before_page):
             fresh = {row.recording_id: row for row in page.rows}
             if fresh.keys() <= found.keys():
                 break                      # the end, or a server that pays no heed to the offset
@@ -108,9 +108,11 @@ class Vobiz:
         # Whether the provider's filter works is a matter of faith, so we filter too.
         return [row for row in found.values() if row.call_uuid == call_uuid]
 
-    def _pages(self, account: Account, call_uuid: str) -> Iterator[answers.Page]:
+    def _pages(self, account: Account, call_uuid: str, before_page: Callable[[], None]) -> Iterator[answers.Page]:
         offset = 0
-        for _ in range(MAX_PAGES):
+        for number in range(MAX_PAGES):
+            if number:
+                before_page()
             fields = self._read(account, "Recording/", {"call_uuid": call_uuid, "limit": PAGE, "offset": offset})
             page = answers.page(fields)
             if page is None:

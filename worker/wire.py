@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
 _SANE_YEARS = range(2000, 2200)
+_LONGEST_S = 30 * 86400        # a call ends after a day at the latest; nothing lasts longer than it is kept
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -25,6 +26,12 @@ def number(value: object) -> float | None:
     except InvalidOperation:
         return None
     return float(found) if found.is_finite() and 0 < found < Decimal(10) ** 18 else None
+
+
+def seconds(milliseconds: float | None) -> float | None:
+    """A duration in seconds, or None where it is not known or longer than any call can be."""
+    found = None if milliseconds is None else milliseconds / 1000
+    return found if found is not None and found <= _LONGEST_S else None
 
 
 def instant(value: object, *, naive: timezone = UTC) -> datetime | None:

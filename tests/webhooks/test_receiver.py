@@ -185,3 +185,89 @@ def test_no_header_that_carries_a_token_reaches_an_event(local):
     stored = house.ledger.redis.get(house.ledger.call_key(ACCOUNT, "c1"))
     assert "CallSeen" in stored
     assert not [secret for secret in (TOKEN, "parent-secret-token", CALLBACK_TOKEN, KEY) if secret in stored]
+
+
+def running(house, call_uuid="c1", recording_id="r1"):
+    house.post({"Event": "Record", "CallUUID": call_uuid, "RecordingID": recording_id, "RecordUrl": ENDED["record_url"]})
+
+
+def test_a_body_that_names_the_paths_call_and_another_as_its_a_leg_is_refused(local):
+    house = local()
+    running(house)
+    for body in ({"Event": "RecordStop", "CallUUID": "X", "ALegUUID": "c1", "RecordingID": "r1"}, {"Event": "Hangup", "CallUUID": "X", "DialALegUUID": "c1"}):
+        assert house.post(body, path="/call/X").status_code == 403
+    assert house.recording("r1")["stop"]["evidence"] == []
+
+
+def test_a_v2_signature_does_not_pass_for_a_longer_path_with_a_shorter_nonce(local):
+    house = local()
+    running(house)
+    headers = signing.signature_headers("v2", house.callback + "/call/abc", TOKEN, None, signing.Nonces())
+    nonce, value = headers["X-Vobiz-Signature-V2-Nonce"], headers["X-Vobiz-Signature-V2"]
+    assert house.post(ring("abc"), path="/call/abc", signed=False, **headers).status_code == 200
+    for path, other in (("/", f"call/abc{nonce}"), (f"/call/abc{nonce[0]}", nonce[1:])):
+        stolen = {"X-Vobiz-Signature-V2": value, "X-Vobiz-Signature-V2-Nonce": other}
+        assert house.post({**ENDED, "call_uuid": f"abc{nonce[0]}"}, path=path, signed=False, **stolen).status_code == 403
+
+
+def test_a_refused_nonce_moves_nobody_into_a_room(local):
+    house = local(rules='[defaults]\non = { "conference.join" = "stop" }')
+    headers = signing.signature_headers("v3+v2", house.callback, TOKEN, None, signing.Nonces())
+    house.post(ring("other"), signed=False, **headers)
+    for call in ("c1", "c2"):
+        body = {"Event": "ConferenceEnter", "CallUUID": call, "ConferenceName": "x", "ConferenceMemberID": call}
+        assert house.post(body, signed=False, **headers).status_code == 403
+    assert (house.kinds("c1"), house.kinds("c2")) == ([], [])
+
+
+def test_the_hang_up_of_another_leg_ends_nothing(local):
+    house = local()
+    running(house)
+    house.post({"Event": "Hangup", "CallUUID": "leg-b", "ALegUUID": "c1", "HangupCause": "NORMAL_CLEARING"})
+    assert house.recording("r1")["stop"]["evidence"] == []
+    assert house.call("c1").over_at is None
+
+
+def test_an_unsigned_callback_and_a_start_in_the_future_move_no_deadline(local):
+    house = local(signatures="optional", rules='[defaults]\nmax_duration = "1h"\n')
+    running(house)
+    before = house.recording("r1")["stop"]["due_at"]
+    later = {"Event": "RecordStop", "CallUUID": "c1", "RecordingID": "r1", "RecordingStartMs": "7226582400000"}
+    house.post(later, signed=False)
+    assert house.recording("r1")["stop"]["due_at"] == before
+    house.post({**later, "RecordingDurationMs": "1000"})
+    assert house.recording("r1")["started_at"] < "2100"
+
+
+@pytest.mark.parametrize("depth", [500, 900, 950, 990, 2000])
+def test_deep_json_is_read_or_refused_and_never_a_fault(local, depth):
+    house = local()
+    body = '{"Event":"Ring","CallUUID":"c1","x":' + "[" * depth + "]" * depth + "}"
+    assert house.post(body, kind="application/json").status_code in {200, 400}
+    assert house.post({"Event": "Ring", "CallUUID": "c1", "response": body}).status_code in {200, 400}
+
+
+@pytest.mark.parametrize("body", ['{"Event":"Hangup","CallUUID":"c1","HangupCause":"a\\nb\\ud800","EndTime":"99999-99-99"}', '{"Event":{"a":1},"CallUUID":["x"]}',
+                                  '{"Event":"ConferenceEnter","CallUUID":"c1","ConferenceName":"\\ud800"}', '{"Event":"Ring","CallUUID":"c1","From":"\\ud800"}'])
+def test_odd_json_is_never_a_fault(local, body):
+    assert local().post(body, kind="application/json").status_code in {200, 400}
+
+
+def test_the_number_of_a_dialled_leg_is_not_the_calls(local):
+    house = local()
+    house.post(ring())
+    house.post({"Event": "DialAnswer", "CallUUID": "b1", "DialALegUUID": "c1", "DialBLegUUID": "b1", "From": "111", "To": "222"})
+    assert (house.call("c1").from_number, house.call("c1").to_number) == ("919820055512", "918065550101")
+
+
+def test_a_call_is_found_by_its_own_id_before_it_is_found_as_anothers_leg(local):
+    house = local()
+    house.post(ring("c2"))
+    house.post({"Event": "DialConnected", "CallUUID": "c1", "DialALegUUID": "c1", "DialBLegUUID": "c2"})
+    assert house.get("/v1/calls/c2").json()["call_uuid"] == "c2"
+
+
+def test_a_path_with_escapes_verifies(local):
+    house = local()
+    for path in ("/a%20b", "/a;b", "/a+b", "/a~b"):
+        assert house.post(ring(), path=path).status_code == 200

@@ -307,3 +307,98 @@ def test_a_call_of_an_account_that_left_the_settings_waits_for_its_return(local)
     house.worker.settings = house.settings
     house.ledger.make_all_due()
     house.stop_reaches(recording.recording_id, "confirmed")
+
+
+def test_a_call_with_odd_figures_holds_up_no_other(local):
+    house = local(rules=SECOND)
+    odd = {"Event": "RecordStop", "CallUUID": "odd", "RecordingID": "ro", "RecordingDurationMs": "99999999999999999", "RecordingEndMs": str(round(time.time() * 1000))}
+    assert house.post(odd).status_code == 200
+    assert house.call("odd").recordings["ro"].duration_s is None
+    _, recording = start(house)
+    house.stop_reaches(recording.recording_id, "confirmed")
+
+
+def test_a_call_that_cannot_be_planned_is_told_and_holds_up_no_other(local):
+    house = local(rules=SECOND)
+    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
+    house.ledger.redis.zadd(house.ledger.key("due", "stop"), {f"stop|{ACCOUNT}|broken": 0})
+    _, recording = start(house)
+    house.stop_reaches(recording.recording_id, "confirmed")
+    assert house.alerts()["poison"] == 1
+
+
+def test_events_that_only_a_newer_release_knows_are_skipped(local):
+    house = local(rules=SECOND)
+    house.post({"Event": "Ring", "CallUUID": "c1"})
+    key = house.ledger.call_key(ACCOUNT, "c1")
+    house.ledger.redis.set(key, house.ledger.redis.get(key) + 'zzz 1795491482000 {"k":"SomethingNew"}\n')
+    assert house.kinds("c1") == [Kind.CALL_SEEN]
+
+
+def test_what_is_reported_just_before_a_call_wide_stop_is_not_ended_by_it(local):
+    house = local(rules=SECOND)
+    call, first = start(house)
+    until(lambda: time.time() >= first.started_at + 0.94)
+    second = house.provider.record(call)
+    house.stop_reaches(first.recording_id, "confirmed")
+    sent = bodies(house, call)
+    assert sent[0] == "" or json.loads(sent[0])["URL"] == first.url
+    view = house.stop_reaches(second.recording_id, "confirmed")
+    assert view["stop"]["tail_ms"] > -200, "it was ended before its own deadline"
+
+
+def test_a_room_that_was_left_untold_joins_nobody(local):
+    house = local(rules=HOUR + 'on = { "conference.join" = "stop" }')
+    room = {"Event": "ConferenceEnter", "ConferenceName": "support", "ConferenceFirstMember": "true"}
+    gone, _ = start(house)
+    house.post({**room, "CallUUID": gone, "ConferenceMemberID": "1"})
+    call, _ = start(house)
+    house.post({**room, "CallUUID": call, "ConferenceMemberID": "7"})
+    house.post({**room, "Event": "ConferenceExit", "CallUUID": "early", "ConferenceMemberID": "9"})
+    house.post({**room, "CallUUID": "early", "ConferenceMemberID": "9"})
+    assert Kind.CONFERENCE_JOINED not in house.kinds(call)
+
+
+def test_a_backlog_above_the_rate_is_sent_at_the_rate_and_asks_no_more_often_than_it_must(local):
+    house = local(rules='[defaults]\nmax_duration = "1s"\n', ENDTAPE_STOP_RATE="40")
+    calls = [house.provider.call() for _ in range(100)]
+    for call in calls:
+        house.provider.record(call.call_uuid)
+    until(lambda: len(house.requests("DELETE")) >= 10)
+    fence, began, sent = int(house.ledger.redis.get(house.ledger.key("fence"))), time.monotonic(), len(house.requests("DELETE"))
+    until(lambda: len({e["path"] for e in house.requests("DELETE")}) == 100)
+    took = time.monotonic() - began
+    assert 100 - sent <= 10 + 40 * took + 2
+    assert took < 100 / 40 + 3
+    assert int(house.ledger.redis.get(house.ledger.key("fence"))) - fence < 1000
+
+
+def test_rest_requests_other_than_stops_keep_to_their_rate(local):
+    house = local(rules=SECOND, ENDTAPE_API_RATE="4")
+    house.provider.faults.switch_on("deaf-stop")
+    for _ in range(6):
+        house.provider.record(house.provider.call().call_uuid)
+    first = until(lambda: house.requests("GET", "/Account/"))[0]
+    until(lambda: time.time() > first["at"] + 4)
+    seen = [e["at"] for e in house.requests("GET", "/Account/")]
+    assert len([at for at in seen if at <= first["at"] + 4]) <= 4 * 4 + 2
+
+
+def test_hanging_stops_do_not_delay_the_others(local):
+    house = local(rules=SECOND)
+    hanging = [house.provider.call().call_uuid for _ in range(24)]
+    house.provider.faults.switch_on("stop-timeout", seconds=4, call_uuid=hanging)
+    for call in hanging:
+        house.provider.record(call)
+    _, recording = start(house)
+    view = house.stop_reaches(recording.recording_id, "confirmed")
+    requested, due = (datetime.fromisoformat(view["stop"][n]) for n in ("requested_at", "due_at"))
+    assert (requested - due).total_seconds() < 1
+
+
+def test_a_call_that_is_gone_as_far_as_anybody_can_tell_is_not_stopped_for_ever(local):
+    house = local(rules=SECOND + "stop_tries = 1\n", signatures="optional")
+    house.post({"Event": "Record", "CallUUID": "c9", "RecordingID": "r9", "RecordUrl": "https://media.vobiz.ai/r9.mp3"}, signed=False)
+    house.stop_reaches("r9", "unknown")
+    until(lambda: not house.ledger.redis.zscore(house.ledger.key("due", "stop"), f"stop|{ACCOUNT}|c9"))
+    assert house.ledger.redis.zscore(house.ledger.key("due", "look"), f"look|{ACCOUNT}|c9")

@@ -1,11 +1,12 @@
 -- A token bucket shared by all processes. Grants up to `wanted` requests; returns how many, and in how many
--- milliseconds the next would be free. A limit that the provider's 429 lowered recovers within `recover_ms`.
+-- milliseconds the next would be free. `queue` of them come back later, and are told a place behind those that were
+-- told one before, so that a backlog does not ask all at once, again and again. A limit that the provider's 429 lowered recovers within `recover_ms`.
 local bucket = KEYS[1]
 local wanted, rate, burst, recover_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local cut = ARGV[5] == 'cut'
+local cut, queue = ARGV[5] == 'cut', tonumber(ARGV[5]) or 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
-local stored = redis.call('HMGET', bucket, 'tokens', 'at', 'limit', 'cut_at')
+local stored = redis.call('HMGET', bucket, 'tokens', 'at', 'limit', 'cut_at', 'queue_at')
 local tokens, at = tonumber(stored[1]) or burst, tonumber(stored[2]) or now
 local limit, cut_at = tonumber(stored[3]) or rate, tonumber(stored[4]) or 0
 limit = math.min(rate, limit + (rate - limit) * math.min(1, (now - cut_at) / recover_ms))
@@ -20,4 +21,9 @@ local granted = math.min(wanted, math.floor(tokens))
 tokens = tokens - granted
 redis.call('HSET', bucket, 'tokens', tostring(tokens), 'at', tostring(now))
 redis.call('PEXPIRE', bucket, recover_ms + 60000)
-return {granted, math.ceil((1 - tokens) / limit * 1000)}
+local next_at = now + math.max(0, 1 - tokens) / limit * 1000
+if queue > 0 then
+  next_at = math.max(next_at, tonumber(stored[5]) or 0)
+  redis.call('HSET', bucket, 'queue_at', tostring(next_at + queue / limit * 1000))
+end
+return {granted, math.ceil(next_at - now)}
