@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 import requests
 
+from emulator import signing
 from tests.waiting import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
@@ -191,3 +194,33 @@ def test_redis_killed_and_started_again_loses_no_stop(service):
     service.redis.start()
     for _, recording in made:
         assert service.reach(recording, "archived", 40)["stop"]["state"] == "confirmed"
+
+
+def test_while_redis_stands_still_every_callback_is_answered_503_within_a_second(service):
+    os.kill(service.redis.process.pid, signal.SIGSTOP)
+    try:
+        took = []
+        for i in range(6):
+            headers = signing.signature_headers("v3", service.callback, "test-auth-token", None, signing.Nonces())
+            began = time.monotonic()
+            answer = requests.post(service.callback, data={"Event": "Ring", "CallUUID": f"still-{i}"}, headers=headers, timeout=10)
+            took.append(time.monotonic() - began)
+            assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    finally:
+        os.kill(service.redis.process.pid, signal.SIGCONT)
+    assert max(took) <= 1.0
+    until(lambda: service.get("/readyz").status_code == 200)
+
+
+def test_a_worker_child_that_dies_while_the_rules_are_broken_goes_on_with_the_last_good_ones(service):
+    rules = service.folder / "endtape.toml"
+    before = rules.read_text()
+    children = [int(pid) for pid in Path(f"/proc/{service.processes.processes['stops'].pid}/task/{service.processes.processes['stops'].pid}/children").read_text().split()]
+    rules.write_text(before + "\n[[rules]\nbroken")
+    try:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        _, recording = start(service, TWO_SECONDS)
+        assert service.reach(recording, "archived", 30)["stop"]["state"] == "confirmed"
+    finally:
+        rules.write_text(before)
