@@ -89,12 +89,15 @@ class Api:
     def _seen(self, accounts: list[str], before: Sight | None, wanted: Any) -> Iterator[tuple[Sight, Call, Recording]]:
         only = wanted.get("call_uuid")
         sights = self.ledger.recent(accounts, before=before, since=_instant(wanted, "since"), until=_instant(wanted, "until"))
+        folded: dict[tuple[str, str], Call] = {}     # a call may have hundreds of recordings
         for sight in itertools.islice(sights, 20_000):
             _, account, recording_id = sight
             call_uuid = self.ledger.call_of(account, recording_id)
             if call_uuid is None or only not in {None, call_uuid}:
                 continue
-            call = fold(account, call_uuid, self.ledger.events(account, call_uuid))
+            if (account, call_uuid) not in folded:
+                folded = {(account, call_uuid): fold(account, call_uuid, self.ledger.events(account, call_uuid))}
+            call = folded[account, call_uuid]
             if recording_id in call.recordings:
                 yield sight, call, call.recordings[recording_id]
 

@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     """The application. Reads the environment when it is not given settings."""
     settings = settings or Settings.from_env()
     logs.set_up(settings.log)
-    ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.25, connections=64))
+    ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
     current = Current(settings, ledger)
     app = Flask("webhooks", static_folder=None)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from worker import archive, lifecycle, media, policy
+from worker import archive, lifecycle, media, policy, wire
 from worker.errors import (
+    Conflict,
     CorruptMedia,
     EndtapeError,
     LedgerUnavailable,
@@ -75,6 +76,8 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
 def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording: Recording, now: datetime,
            alive: Callable[[], None]) -> list[Event]:
     row = worker.vobiz.get_recording(account, recording.recording_id)
+    if row.call_uuid and row.call_uuid != call.call_uuid and recording.recording_id in _recordings_of(worker, call.account, row.call_uuid):
+        raise WrongOwner(f"the provider says that it belongs to call {row.call_uuid}, which fetches it")
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
     part = worker.archive.spool_file(recording.recording_id, int(claim.fence))
@@ -91,6 +94,14 @@ def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording
         part.unlink(missing_ok=True)
 
 
+class WrongOwner(TryAgain):
+    """A callback named this recording under a call that it does not belong to."""
+
+
+def _recordings_of(worker: Worker, account: str, call_uuid: str) -> set[str | None]:
+    return {event.recording_id for event in worker.ledger.events(account, call_uuid)} if wire.identifier(call_uuid) else set()
+
+
 def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: Row, part: Path, got: Download,
           failed: CorruptDownload | None, now: datetime) -> list[Event]:
     with part.open("rb") as file:
@@ -104,7 +115,7 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
     started = row.started_at or recording.provider_started_at
     ended, duration_s = row.ended_at or recording.ended_at, row.duration_s or recording.duration_s
     key = archive.key(call.account, recording.recording_id, started_at=started, ended_at=ended, duration_s=duration_s,
-                      added_at=row.added_at or recording.added_at, extension=found.extension)
+                      added_at=row.added_at or recording.added_at or recording.known_at, extension=found.extension)
     worker.archive.publish(part, key, got.sha256)
     listed = Event(id=f"listed.end.{recording.recording_id}", kind=Kind.RECORDING_LISTED, call_uuid=call.call_uuid, at=now,
                    recording_id=recording.recording_id, url=row.url, started_at=row.started_at, ended_at=row.ended_at,
@@ -139,6 +150,8 @@ def _failure(worker: Worker, claim: Claim, account: Account, recording: Recordin
         worker.alert("media_refused", account=account.auth_id, recording_id=recording.recording_id, error=str(error))
     elif isinstance(error, Refused):
         is_ours(worker, account, error, recording_id=recording.recording_id)
+    if isinstance(error, Conflict | WrongOwner):
+        worker.alert("conflict" if isinstance(error, Conflict) else "wrong_owner", recording_id=recording.recording_id, error=str(error))
     if isinstance(error, RedirectRefused):
         worker.alert("redirect_refused", host=error.host, recording_id=recording.recording_id)
     if isinstance(error, TryAgain) and error.after_s:

@@ -34,7 +34,7 @@ from worker.recording import Duty, Event, Kind, Obligation
 
 __all__ = ["PREFIX", "Ledger", "connect"]
 LEASE = timedelta(seconds=5)
-REPEAT_AFTER = timedelta(minutes=2)
+REPEAT_AFTER = timedelta(seconds=15)     # two transfers that look alike within it count as one: a provider's retry
 _REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
 Sight = tuple[int, str, str]     # first seen (ms), account, recording
 

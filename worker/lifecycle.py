@@ -17,6 +17,7 @@ final: what comes later adds evidence and moves nothing back.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from worker.recording import TRIGGERS, Call, Event, Kind, Phase, Recording, Stop
 
 _LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
 _LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
+_FAILED_LOOK = timedelta(seconds=5)
 _LATER_LOOKS = timedelta(hours=6)
 
 
@@ -320,7 +322,11 @@ def _looked_since(call: Call, instant: datetime) -> bool:
 
 def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:
     """The next of a widening series of looks that begins at `start`."""
-    done = [e.at for e in call.looks if e.at and e.at >= start]
+    since = [e for e in call.looks if e.at and e.at >= start]
+    done = [e.at for e in since if e.at and not e.reason]
+    failed = len(list(itertools.takewhile(lambda e: e.reason, reversed(since))))
+    if failed and since[-1].at:                 # a look without an answer uses up nothing, and is repeated soon
+        return since[-1].at + min(_FAILED_LOOK * 2 ** min(failed - 1, 5), policy.UNKNOWN_REPEAT)
     if len(done) < len(steps):
         return max(start + steps[len(done)], done[-1] if done else start)
     return done[-1] + _LATER_LOOKS

@@ -7,6 +7,7 @@ its own outcome.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ class _Work:
     retry_at: datetime | None = None       # something due could not be sent now
     late_s: list[float] = field(default_factory=list)
     sent: Future[None] = field(default_factory=Future)
+    answered: int = 0
     broken: bool = False                   # by a fault of ours: nothing is recorded
 
 
@@ -124,12 +126,7 @@ class _Batch:
                 for n, work in enumerate(group):
                     work.retry_at = now + first + timedelta(seconds=n / rate)
 
-    def send_all(self, work: _Work) -> None:
-        account = self.worker.settings.accounts[work.call.account]
-        for send in work.sends:
-            self._send(account, work, send)
-
-    def _send(self, account: Account, work: _Work, send: lifecycle.Send) -> None:
+    def send(self, account: Account, work: _Work, send: lifecycle.Send) -> None:
         early = (send.at - self.now()).total_seconds()
         if early > 0:
             time.sleep(min(early, HORIZON.total_seconds()))
@@ -230,18 +227,23 @@ def stops(worker: Worker, claims: Sequence[Claim]) -> None:
 
 def _send_side_by_side(batch: _Batch, works: Sequence[_Work]) -> None:
     """Returns when all are sent, or after PATIENCE_S. More at once cost more than they gain, unless the answers are slow."""
-    todo, until = deque(works), time.monotonic() + PATIENCE_S
+    todo = deque((work, send) for work in works for send in work.sends)
+    until, one_at_a_time = time.monotonic() + PATIENCE_S, threading.Lock()
 
     def run() -> None:
         while todo:
             with contextlib.suppress(IndexError):      # another took the last
-                work = todo.popleft()
+                work, send = todo.popleft()
                 try:
-                    batch.send_all(work)
+                    batch.send(batch.worker.settings.accounts[work.call.account], work, send)
                 except Exception:
                     log.exception("a stop could not be recorded; its lease brings it back", obligation=str(work.claim.obligation))
                     work.broken = True
-                work.sent.set_result(None)
+                with one_at_a_time:
+                    work.answered += 1
+                    last = work.answered == len(work.sends)
+                if last:
+                    work.sent.set_result(None)
 
     while (left := {w.sent for w in works if not w.sent.done()}) and time.monotonic() < until:
         for _ in range(min(SIDE_BY_SIDE, len(todo))):

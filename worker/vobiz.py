@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
@@ -195,7 +195,7 @@ class Vobiz:
     ) -> Answer:
         """The answer to the first token that is not refused; to the last one if all are. 5xx and 429 prove no token."""
         for token in self._ordered(account.auth_id, account.tokens):
-            answer = self._send(lane, method, url, _headers(account.auth_id, token), params=params, body=body)
+            answer = _without(account, self._send(lane, method, url, _headers(account.auth_id, token), params=params, body=body))
             if answer.status not in (401, 403):
                 if answer.status < 500 and answer.status != 429:
                     self._accepted[account.auth_id] = token
@@ -237,6 +237,14 @@ class Vobiz:
             if mine not in self._pools:
                 self._pools[mine] = pool(self._api_url, lane.connections)
             return self._pools[mine]
+
+
+def _without(account: Account, answer: Answer) -> Answer:
+    # What a provider says about a refusal ends in logs, and may repeat what it refused.
+    body = answer.body
+    for token in (*account.tokens, *account.parent_tokens):
+        body = body.replace(token.encode(), b"(hidden)")
+    return answer if body == answer.body else replace(answer, body=body)
 
 
 def _whole(response: urllib3.BaseHTTPResponse) -> bytes:
