@@ -8,7 +8,7 @@ import threading
 import time
 
 import structlog
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 from granian import Granian
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
@@ -68,9 +68,9 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
 
     @app.errorhandler(404)
     @app.errorhandler(405)
-    def _nothing(error: object) -> tuple[Response, int]:
+    def _nothing(error: object) -> Response:
         status = getattr(error, "code", 404)
-        return jsonify({"type": "about:blank", "title": "Not Found" if status == 404 else "Method Not Allowed", "status": status}), status
+        return api.Problem(status, "Not Found" if status == 404 else "Method Not Allowed", "see README.md for the routes").response()
 
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:

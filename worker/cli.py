@@ -46,7 +46,7 @@ def _careful(command: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(problem, err=True)
             sys.exit(2)
         except (EndtapeError, redis.RedisError, requests.RequestException) as error:
-            click.echo(f"{type(error).__name__}: {error}", err=True)
+            click.echo(str(error), err=True)
             sys.exit(1)
 
     return run
@@ -80,8 +80,15 @@ def run() -> None:
     service.run()
 
 
-def _open() -> tuple[Settings, Ledger]:
-    settings = Settings.from_env(service.overlay())
+def _open(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
+    """A broken rules file must not take the emergency brake away: without need of the rules it is only told of."""
+    try:
+        settings = Settings.from_env(service.overlay())
+    except SettingsError as error:
+        if rules_needed:
+            raise
+        settings = Settings.from_env(service.overlay(), without_rules=True)
+        click.echo("\n".join(["The rules file is broken; the running processes keep the old rules:", *error.problems]), err=True)
     return settings, Ledger(connect(settings.redis_url))
 
 
@@ -152,7 +159,7 @@ XML that tells us all we need; place <Record> before <Dial> or <Conference>:
 @_careful
 def ls(as_json: bool, limit: int) -> None:
     """List recordings, newest first."""
-    settings, ledger = _open()
+    settings, ledger = _open(rules_needed=False)
     views = []
     for _, account, recording_id in ledger.recent(settings.accounts):
         call_uuid = ledger.call_of(account, recording_id)
@@ -165,10 +172,9 @@ def ls(as_json: bool, limit: int) -> None:
     if as_json:
         click.echo(json.dumps(views, indent=2))
         return
-    table = _table("recording", "started (UTC)", "phase", "stop", "trigger")
+    table = _table("recording", "began (UTC)", "phase", "stop")
     for view in views:
-        table.add_row(view["recording_id"], view["started_at"][:19].replace("T", " "), view["phase"], view["stop"]["state"],
-                      view["stop"]["trigger"] or "-")
+        table.add_row(view["recording_id"], view["started_at"][5:16].replace("T", " "), view["phase"], view["stop"]["state"])
     _print(table)
 
 
@@ -178,7 +184,7 @@ def ls(as_json: bool, limit: int) -> None:
 @_careful
 def show(uuid: str, as_json: bool) -> None:
     """Show a call, named by its own id or a recording's, with its timeline."""
-    settings, ledger = _open()
+    settings, ledger = _open(rules_needed=False)
     account, call_uuid, events = _find(settings, ledger, uuid)
     view = call_view(fold(account, call_uuid, events), settings.policy, ledger.now())
     if as_json:
@@ -206,9 +212,14 @@ def show(uuid: str, as_json: bool) -> None:
 @click.option("--wait", "wait_s", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for the proof.")
 @_careful
 def stop(call_uuid: str, as_json: bool, recording_id: str | None, reason: str, wait_s: float) -> None:
-    """Stop the recordings of a call and wait for the proof: exit 0 only when every one is proven over."""
-    settings, ledger = _open()
+    """Stop a call's recordings, or one, and wait for the proof.
+
+    CALL_UUID stops all of them, a recording's id that one. Exit 0 only when each is proven over.
+    """
+    settings, ledger = _open(rules_needed=False)
     account, a_leg, events = _find(settings, ledger, call_uuid)
+    if recording_id is None and call_uuid != a_leg and call_uuid in fold(account, a_leg, events).recordings:
+        recording_id = call_uuid         # named by a recording's id: that one is meant
     if recording_id is not None and recording_id not in fold(account, a_leg, events).recordings:
         raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
     ledger.record(account, Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg,
@@ -264,7 +275,8 @@ def reload(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"reload": number, "rules": len(settings.policy.rules)}))
     else:
-        click.echo(f"Told all processes (reload {number}): {len(settings.policy.rules)} rules and the defaults.")
+        rules = f"{len(settings.policy.rules)} rules and the defaults" if settings.policy.from_file else "no rules file, mode `observe`"
+        click.echo(f"Told all processes (reload {number}): {rules}.")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ _IMPLIED = {"id", "call_uuid", "at"}
 _INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
 _FORMATS = {"mp3", "wav"}                   # told by the URL: not written twice
 _TELLING = {"first", "machine", "live"}     # False says something here
+_FLAGS = {"signed", "trunk", "first", "machine", "named", "live"}
 _SHORT = {
     "kind": "k", "signed": "s", "leg": "l", "b_leg": "bl", "from_number": "f", "to_number": "t", "direction": "d",
     "trunk": "tr", "recording_id": "r", "url": "u", "started_at": "sa", "ended_at": "ea", "added_at": "aa",
@@ -78,7 +79,7 @@ def _decode(line: str, account: str, call_uuid: str) -> Event | None:
         elif name == "recording_ids":
             found[name] = tuple(value)
         elif name is not None:
-            found[name] = value
+            found[name] = bool(value) if name in _FLAGS else value
     if found.get("url") and found.get("recording_id"):
         found["url"] = found["url"].replace("{a}", account).replace("{r}", found["recording_id"])
         extension = found["url"].rpartition(".")[2]

@@ -53,7 +53,9 @@ class EmbeddedRedis:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, within_s: float = 20) -> None:
-        """Starts the server and waits until it answers. Raises SettingsError when it does not."""
+        """Starts the server and waits until it answers. Raises SettingsError when it does not, or when another has its data."""
+        if self.answers():
+            raise SettingsError([f"{self.folder}: another server is at work on this data; end the other `endtape run` first, or set REDIS_URL"])
         self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + within_s
@@ -65,6 +67,13 @@ class EmbeddedRedis:
             except redis.RedisError:
                 time.sleep(0.02)
         raise SettingsError([f"the embedded Redis did not start; its log is {self.folder / 'redis.log'}"])
+
+    def answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=1) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:

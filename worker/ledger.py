@@ -110,10 +110,10 @@ class Ledger(Board):
         status, now = self._run(
             "record",
             [self.call_key(account, call_uuid), self.key("due", Duty.STOP), self.key("leases", Duty.STOP), self.key("recordings", account),
-             self.key("recent", account), self.key("wake"), self.key("aliases", account), *places],
+             self.key("recent", account), self.key("wake"), self.key("aliases", account), self.key("metrics"), *places],
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
              encode(event, account) if event else "", _short(body, 8), recording, call_uuid,
-             round(repeat_after.total_seconds() * 1000), aliases, *fields])
+             round(repeat_after.total_seconds() * 1000), aliases, event.kind.value if event else "", *fields])
         if event and event.room and status != Recorded.NONCE_REUSED:
             self._move_in_room(account, event)
         return Recorded(status), from_ms(now)
@@ -203,15 +203,13 @@ class Ledger(Board):
         return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in Duty)
 
     def make_all_due(self) -> None:
-        """After a change of the rules every tracked call is planned anew, soonest first."""
-        cursor, key = 0, self.key("due", Duty.STOP)
+        """After a change of the rules every tracked call is planned anew: whatever is owed on it, a stop may be now."""
         now = to_ms(self.now())
-        while True:
-            cursor, found = self.redis.zscan(key, cursor, count=500)
-            if found:
-                self.command("ZADD", key, "XX", "LT", *(x for member, _ in found for x in (now, member)))
-            if not cursor:
-                break
+        for duty in Duty:
+            for member, _ in self.redis.zscan_iter(self.key("due", duty), count=500):
+                o = Obligation.parse(member)
+                planner = Obligation(duty=Duty.STOP, account=o.account, call_uuid=o.call_uuid)
+                self.command("ZADD", self.key("due", Duty.STOP), "LT", now, str(planner))
         self.wake()
 
     def reload(self) -> int:

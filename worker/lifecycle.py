@@ -182,7 +182,7 @@ def _state(recording: Recording, owed: _Owed | None, requested_at: datetime | No
         return StopState.UNKNOWN
     if any(a.kind is Kind.STOP_ACCEPTED for a in recording.attempts):
         return StopState.ACCEPTED
-    return StopState.DUE if owed and owed.due_at <= now else StopState.NONE
+    return StopState.DUE if owed and owed.enforced and owed.due_at <= now else StopState.NONE
 
 
 def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Call) -> datetime | None:
@@ -322,11 +322,11 @@ def _looked_since(call: Call, instant: datetime) -> bool:
 
 def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:
     """The next of a widening series of looks that begins at `start`."""
-    since = [e for e in call.looks if e.at and e.at >= start]
-    done = [e.at for e in since if e.at and not e.reason]
-    failed = len(list(itertools.takewhile(lambda e: e.reason, reversed(since))))
-    if failed and since[-1].at:                 # a look without an answer uses up nothing, and is repeated soon
-        return since[-1].at + min(_FAILED_LOOK * 2 ** min(failed - 1, 5), policy.UNKNOWN_REPEAT)
+    since = [(e.at, e.reason) for e in call.looks if e.at and e.at >= start]
+    done = [at for at, reason in since if not reason]
+    failed = len(list(itertools.takewhile(lambda look: look[1], reversed(since))))
+    if failed:                 # a look without an answer uses up nothing, and is repeated soon
+        return since[-1][0] + min(_FAILED_LOOK * (1 << min(failed - 1, 5)), policy.UNKNOWN_REPEAT)
     if len(done) < len(steps):
         return max(start + steps[len(done)], done[-1] if done else start)
     return done[-1] + _LATER_LOOKS

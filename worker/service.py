@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import click
 from dotenv import dotenv_values
 
 from worker.embedded import EmbeddedRedis
+from worker.errors import SettingsError
 from worker.settings import Settings
 from worker.supervise import Supervisor
 
@@ -35,7 +37,8 @@ def run() -> None:
         signal.signal(number, lambda *_: done.set())
     _write_env_file()
     given = {**dotenv_values(".env"), **os.environ}
-    real = bool(given.get("VOBIZ_AUTH_ID") and given.get("VOBIZ_AUTH_TOKEN"))
+    real = bool(given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN"))     # one alone is a mistake that the settings name
+    _check(given, real=real)
     with contextlib.ExitStack() as open_things:
         env: dict[str, str] = {}
         if not given.get("REDIS_URL"):
@@ -43,7 +46,7 @@ def run() -> None:
         if not real:
             env |= open_things.enter_context(_emulator(given))
         settings = Settings.from_env({**os.environ, **env})
-        open_things.enter_context(_told(env))
+        open_things.enter_context(_told({**env, "PORT": str(settings.port), "HOST": settings.host, "ENDTAPE_PUBLIC_URL": settings.public_url}))
         base = f"http://{settings.host}:{settings.port}"
         with Supervisor(env, DATA / "endtape.log", folder=Path.cwd()) as processes:
             processes.wait_ready(base, given_up=done.is_set)
@@ -51,6 +54,19 @@ def run() -> None:
                 _greet(settings, base, real=real)
             done.wait()
             click.echo("Ending: what is under way is finished or comes back at the next start ...")
+
+
+def _check(given: Mapping[str, str | None], *, real: bool) -> None:
+    """Raises SettingsError for what is wrong before anything is started."""
+    stand_in = {} if real else {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN}
+    redis_url = {} if given.get("REDIS_URL") else {"REDIS_URL": "unix:///unknown-yet"}
+    settings = Settings.from_env({**os.environ, **stand_in, **redis_url})
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError([f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"]) from None
 
 
 def overlay() -> dict[str, str]:

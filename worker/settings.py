@@ -57,18 +57,21 @@ class Settings:
     log: str
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
-        """Reads `.env` in `folder` (the environment wins) and the rules file. Raises SettingsError with all problems."""
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, folder: Path | None = None, without_rules: bool = False) -> Settings:
+        """Reads `.env` in `folder` (the environment wins) and the rules file, which `without_rules` leaves out.
+
+        Raises SettingsError with all problems.
+        """
         place = folder or Path.cwd()
         given = {k: v for k, v in dotenv_values(place / ".env").items() if v is not None}
         given.update(os.environ if environ is None else environ)
-        reader = _Reader({k: v.strip() for k, v in given.items()}, place)
+        reader = _Reader({k: v.strip() for k, v in given.items()}, place, without_rules=without_rules)
         return reader.settings()
 
 
 class _Reader:
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self.env = env
+    def __init__(self, env: Mapping[str, str], folder: Path, *, without_rules: bool) -> None:
+        self.env, self.without_rules = env, without_rules
         self.folder = folder
         self.problems: list[str] = []
 
@@ -112,7 +115,7 @@ class _Reader:
     def rules_file(self) -> tuple[Path | None, rules.RulesFile]:
         named = self.env.get("ENDTAPE_CONFIG")
         place = self.folder / (named or "endtape.toml")
-        if not named and not place.exists():
+        if self.without_rules or (not named and not place.exists()):
             return None, rules.RulesFile(policy=Policy())
         try:
             return place, rules.read(place.read_text(encoding="utf-8"), place.name)

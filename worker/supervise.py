@@ -70,7 +70,7 @@ class Supervisor:
             while time.monotonic() < deadline and not given_up():
                 try:
                     answer = session.get(f"{base_url}/readyz", timeout=2)
-                    last = answer.text.strip()
+                    last = answer.text.strip()[:100]
                     if answer.status_code == 200:
                         return
                 except requests.RequestException:

@@ -193,12 +193,11 @@ def test_what_cannot_be_fetched_for_thirty_days_is_given_up_with_an_alert(local)
 def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says_otherwise(local):
     house = local(rules=HOUR)
     call = house.provider.call()
+    house.provider.faults.switch_on("lost-callbacks", call_uuid=call.call_uuid)
     old = house.provider.record(call.call_uuid, announce=False)
     old.started_at -= 3600
     house.provider.end(old.recording_id, "FinishedOnKey")
     until(lambda: old.listed_at)
-    house.ledger.redis.delete(house.ledger.call_key(ACCOUNT, call.call_uuid))     # its end was told before our time
-    house.ledger.redis.delete(house.ledger.key("recordings", ACCOUNT), house.ledger.key("recent", ACCOUNT))
     house.ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call.call_uuid, signed=True))
     look = Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call.call_uuid)
     house.ledger.redis.zadd(house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())})
