@@ -88,6 +88,24 @@ def test_a_stop_without_proof_in_time_is_not_done(service):
     service.reach(recording, "archived")
 
 
+def test_a_broken_rules_file_does_not_take_the_emergency_brake_away(service):
+    call, recording = running(service)
+    second = service.provider.record(call).recording_id
+    service.reach(second, "recording")
+    rules = service.folder / "endtape.toml"
+    before = rules.read_text()
+    rules.write_text("[defaults")
+    try:
+        assert service.command("ls").returncode == 0
+        found = service.command("stop", second, "--json")
+        assert ([s["recording_id"] for s in json.loads(found.stdout)], found.returncode) == ([second], 0)
+        assert "not valid TOML" in found.stderr
+    finally:
+        rules.write_text(before)
+    assert service.recording(recording)["phase"] == "recording"
+    service.provider.hangup(call)
+
+
 def test_what_is_not_known_is_said_so(service):
     for command in (["stop", "nope"], ["show", "nope"]):
         found = service.command(*command)
@@ -168,6 +186,12 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     found = subprocess.run([ENDTAPE, "doctor", "--json"], cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert (folder / "data" / "run.env").stat().st_mode & 0o777 == 0o600
+    other = {**env, "PORT": str(free_port())}
+    for wrong, named in ((env, "PORT = "), (other, "another server"), ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN")):
+        refused = subprocess.run([ENDTAPE, "run"], cwd=folder, env=wrong, capture_output=True, text=True, timeout=30, check=False)
+        assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr
+    shown = subprocess.run([ENDTAPE, "urls"], cwd=folder, env={k: v for k, v in env.items() if k != "PORT"}, capture_output=True, text=True, timeout=30, check=False)
+    assert f":{env['PORT']}/vobiz/" in shown.stdout
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert not (folder / "data" / "run.env").exists()

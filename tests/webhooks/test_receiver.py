@@ -271,3 +271,14 @@ def test_a_path_with_escapes_verifies(local):
     house = local()
     for path in ("/a%20b", "/a;b", "/a+b", "/a~b"):
         assert house.post(ring(), path=path).status_code == 200
+
+
+def test_every_error_is_a_problem_document_and_every_event_is_counted(local):
+    house = local()
+    for path in ("/v1/nope", "/nope"):
+        assert house.get(path).headers["Content-Type"] == "application/problem+json"
+    assert requests.post(house.base + "/v1/recordings", timeout=5).headers["Content-Type"] == "application/problem+json"
+    house.post(ring())
+    assert b'endtape_events_total{event="CallSeen"} 1.0' in house.get("/metrics").content
+    (event,) = house.get("/v1/calls/c1").json()["timeline"]
+    assert event["signed"] is True

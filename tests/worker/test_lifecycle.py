@@ -185,3 +185,11 @@ def test_whatever_is_lost_an_open_recording_never_loses_its_duty(kept, seconds):
     for recording in call.recordings.values():
         owed = [found.stop_at, found.look_at, found.fetch_at[recording.recording_id], *[s.at for s in found.sends]]
         assert recording.archived or any(owed)
+
+
+def test_a_look_without_an_answer_uses_up_nothing_and_is_repeated_soon():
+    failed = [replace(looked(s), id=f"look.{s}", reason="503") for s in (65, 70, 80)]
+    events = [started(0), event(Kind.CALL_ENDED, 60), *failed]
+    assert at(80) < plan(events, 80).look_at <= at(141)
+    answered = replace(looked(100), id="look.100", reason=None)
+    assert plan([*events, answered], 100).look_at <= at(100)      # the second of the series is overdue by now

@@ -8,8 +8,10 @@ from datetime import datetime
 import pytest
 
 from tests.waiting import until
+from worker.answers import Answer
 from worker.recording import Event, Kind
 from worker.stops import MOST_ERRORS_TOLD
+from worker.vobiz import _without
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
@@ -402,3 +404,47 @@ def test_a_call_that_is_gone_as_far_as_anybody_can_tell_is_not_stopped_for_ever(
     house.stop_reaches("r9", "unknown")
     until(lambda: not house.ledger.redis.zscore(house.ledger.key("due", "stop"), f"stop|{ACCOUNT}|c9"))
     assert house.ledger.redis.zscore(house.ledger.key("due", "look"), f"look|{ACCOUNT}|c9")
+
+
+@pytest.mark.parametrize("before", ['mode = "observe"', 'max_duration = "none"'])
+def test_a_reload_stops_what_had_no_deadline_before(local, before):
+    house = local(rules=f"[defaults]\n{before}\n")
+    call, recording = start(house)
+    until(lambda: not house.ledger.redis.exists(house.ledger.key("leases", "stop")))
+    house.rules.write_text(SECOND)
+    house.worker.settings = type(house.settings).from_env(house.env, folder=house.folder)
+    house.ledger.reload()
+    began = time.monotonic()
+    view = house.stop_reaches(recording.recording_id, "confirmed")
+    assert time.monotonic() - began < 5
+    assert len(bodies(house, call)) == 1
+    assert view["stop"]["trigger"] == "max_duration"
+
+
+def test_what_is_only_observed_is_not_called_due(local):
+    house = local(rules='[defaults]\nmode = "observe"\nmax_duration = "1s"\n')
+    _, recording = start(house)
+    until(lambda: time.time() > recording.started_at + 1.2)
+    view = house.recording(recording.recording_id)
+    assert (view["stop"]["state"], view["stop"]["trigger"], view["phase"]) == ("none", "max_duration", "recording")
+
+
+def test_several_stops_of_one_call_do_not_wait_for_one_another(local):
+    house = local(rules=HOUR)
+    call, first = start(house)
+    more = [house.provider.record(call) for _ in range(2)]
+    last = house.provider.record(call)
+    for recording in (*more, last):
+        house.reach(recording.recording_id, "recording")
+    house.provider.faults.switch_on("stop-timeout", seconds=2, call_uuid=call)
+    for recording in (first, *more):
+        house.ledger.record(ACCOUNT, Event(id=f"o.{recording.recording_id}", kind=Kind.STOP_ORDERED, call_uuid=call, recording_id=recording.recording_id))
+    sent = until(lambda: (found := house.requests("DELETE", call)) and len({e["body"] for e in found}) == 3 and found)
+    assert max(e["at"] for e in sent[:3]) - min(e["at"] for e in sent[:3]) < 1.5
+
+
+def test_a_token_that_the_provider_repeats_is_hidden(local):
+    house = local()
+    account = house.settings.accounts[ACCOUNT]
+    answer = _without(account, Answer(status=401, headers={}, body=b'{"error":"bad token test-auth-token"}'))
+    assert answer.body == b'{"error":"bad token (hidden)"}'
