@@ -135,7 +135,7 @@ def _callback(settings: Settings, account: Account) -> str:
             raise Trouble(f"{shown} cannot be reached ({type(error).__name__}); is `web` running, and the address right?") from None
     if answer.status_code != 200:
         raise Trouble(f"{shown} answered {answer.status_code}; is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?")
-    if is_loopback(settings.public_url):
+    if is_loopback(settings.public_url) and not is_loopback(settings.api_url):
         raise Trouble(f"{shown} works here, but nothing can arrive from outside at a loopback address", "warning")
     return f"a signed callback through {shown} was accepted"
 
@@ -152,5 +152,5 @@ def _refusals(ledger: Ledger) -> str:
     found = ledger.refusals()
     if found:
         lines = [f"{count} × {reason}: {REMEDIES.get(reason, '')}" for reason, count in sorted(found.items())]
-        raise Trouble("in the last hour: " + "; ".join(lines), "warning")
+        raise Trouble("in the last hour:\n" + "\n".join(lines), "warning")
     return "none in the last hour"

@@ -34,7 +34,7 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
     states = {c["name"]: c["state"] for c in told["checks"]}
     assert found.returncode == 0
     assert states == {"redis": "fine", "durability": "fine", "processes": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
-                      f"callback {service.env['VOBIZ_AUTH_ID']}": "warning", "archive": "fine", "spool": "fine", "refused callbacks": "warning"}
+                      f"callback {service.env['VOBIZ_AUTH_ID']}": "fine", "archive": "fine", "spool": "fine", "refused callbacks": "warning"}
     assert "missing" in next(c["detail"] for c in told["checks"] if c["name"] == "refused callbacks")
     shown = found.stdout + service.command("doctor").stdout
     assert not [s for s in SECRETS if s in shown]
