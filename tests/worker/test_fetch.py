@@ -1,6 +1,7 @@
 """Bringing a recording home over real HTTP: what is tried again, what is refused, what is archived after all."""
 
 import json
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -207,3 +208,31 @@ def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says
     house.worker.settings = replace(settings, policy=replace(settings.policy, adopt=timedelta(days=30)))
     house.ledger.redis.zadd(house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())})
     assert house.reach(old.recording_id, "archived")["started_at"] < house.worker.first_start.isoformat()
+
+
+def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its_own(local):
+    house = local(rules=HOUR)
+    call = house.provider.call()
+    recording = house.provider.record(call.call_uuid)
+    house.reach(recording.recording_id, "recording")
+    other = house.provider.call().call_uuid
+    house.post({"Event": "RecordStop", "CallUUID": other, "RecordingID": recording.recording_id, "RecordingDurationMs": "1000"})
+    house.provider.hangup(call.call_uuid)
+    view = house.reach(recording.recording_id, "archived")
+    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    assert (view["call_uuid"], receipt["call_uuid"]) == (call.call_uuid, call.call_uuid)
+    until(lambda: house.alerts().get("wrong_owner"))
+
+
+def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
+    house = local(rules=HOUR)
+    call = house.provider.call()
+    recording = house.provider.record(call.call_uuid)
+    began = time.gmtime(recording.started_at)
+    place = house.folder / "archive" / ACCOUNT / time.strftime("%Y/%m/%d", began)
+    place.mkdir(parents=True)
+    (place / f"{recording.recording_id}.mp3").write_bytes(b"something else")
+    house.provider.end(recording.recording_id, "FinishedOnKey")
+    until(lambda: house.alerts().get("conflict"))
+    assert (place / f"{recording.recording_id}.mp3").read_bytes() == b"something else"
+    assert house.recording(recording.recording_id)["phase"] == "fetching"
