@@ -7,6 +7,7 @@ asker is still there makes no difference to what is done, and asking twice with 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import time
@@ -214,7 +215,7 @@ def identity(letter: str) -> str:
 
 
 def digest_of(*parts: Any) -> str:
-    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def announced(call_uuid: str, told: bodies.AnnouncedRecording, number: int | None) -> Event:

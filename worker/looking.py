@@ -15,6 +15,7 @@ _LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300,
 _LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
 _FAILED_LOOK = timedelta(seconds=5)
 _LATER_LOOKS = timedelta(hours=6)
+_LOOK_FOR_HANDOFF = timedelta(seconds=1)     # somebody waits for a proof, and the callback may be lost
 
 
 def next_look(call: Call, recordings: dict[str, Recording], terms: Terms, stops: dict[str, datetime]) -> datetime | None:
@@ -48,6 +49,8 @@ def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | N
             yield _since_last_look(call, first, policy.UNKNOWN_REPEAT)
         elif not looked_since(call, last.at + wait):
             yield last.at + wait
+            if not looked_since(call, last.at) and any(h.decided is None for h in call.handoffs.values()):
+                yield last.at + _LOOK_FOR_HANDOFF
         else:
             yield _since_last_look(call, last, policy.UNKNOWN_REPEAT)
         return

@@ -36,6 +36,11 @@ class Order:
         """True for whoever wrote it down: the only one who may send."""
         return self.worker.ledger.record(self.account.auth_id, event)[0] is Recorded.NEW
 
+    def _told(self, outcome: Event) -> Event:
+        # At once: somebody waits for it, and it must not be lost with the lease.
+        self._written_down(outcome)
+        return replace(outcome, at=self.now)
+
     # Starting a recording -----------------------------------------------------------------------------------------
 
     def start(self, start: Start) -> Iterator[Event]:
@@ -45,7 +50,7 @@ class Order:
         if not self._written_down(sent):
             return
         yield replace(sent, at=self.now)
-        yield replace(self._started(start), at=self.now)
+        yield self._told(self._started(start))
 
     def _started(self, start: Start) -> Event:
         o, settings = start.ordered, self.worker.settings
@@ -84,7 +89,7 @@ class Order:
         if now > send_by(handoff, found) or not self._written_down(go):
             return
         yield replace(go, at=now)
-        yield replace(self._transferred(handoff), at=now)
+        yield self._told(self._transferred(handoff))
 
     def _transferred(self, handoff: Handoff) -> Event:
         order = handoff.asked.order

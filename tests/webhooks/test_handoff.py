@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 
 import pytest
@@ -56,6 +57,10 @@ def made(house, kind):
     return asked, call.call_uuid, [r.recording_id for r in recordings]
 
 
+def knows(house, call, count):
+    return len(house.call(call).recordings) >= count
+
+
 def expected(action, provider, kind, end):
     """Status, verdict, proven, evidence (None: any), whether stops are sent."""
     if action == "keep":
@@ -80,7 +85,7 @@ def test_each_row_of_the_hand_off_table_has_its_answer_and_its_requests(local, p
         house.provider.faults.switch_on(name, **how, call_uuid=[a_leg for _, a_leg, _ in calls.values()])
     house.provider.wait_idle(10)
     for _, a_leg, recordings in calls.values():
-        until(lambda a=a_leg, n=len(recordings): len(house.call(a).recordings) >= n)
+        until(partial(knows, house, a_leg, len(recordings)))
 
     def run(row):
         action, _, end = row
@@ -123,12 +128,13 @@ def test_the_transfer_goes_out_once_after_the_proof_and_its_own_events_change_no
     assert sent["at"] >= proof.at.timestamp()
     house.provider.wait_idle(5)
     house.provider.dial(call, "918065550199")
-    second = house.provider.record(call)
+    second = ask(house, call, "recordings").json()["recording_id"]     # a later one of ours is nobody's to stop
     house.provider.wait_idle(5)
     house.provider.dial_end(call)
     house.provider.dial(call, "918065550199")
-    house.reach(second.recording_id, "recording")
     house.provider.wait_idle(5)
+    assert sum(e.kind == "DialConnected" for e in house.ledger.events(ACCOUNT, call)) == 2
+    assert house.recording(second)["phase"] == "recording"
     assert len(house.requests("DELETE", call)) == 1          # the transfer's own events: no rule acts on them again
     assert house.recording(recording)["stop"]["trigger"] == "transfer.blind"
 
@@ -277,3 +283,11 @@ def test_what_cannot_be_is_refused_by_name(local, body, field):
     answer = ask(house, "c1", **body)
     assert (answer.status_code, answer.headers["Content-Type"], answer.json().get("field")) == (400, "application/problem+json", field)
     assert house.ledger.events(ACCOUNT, "c1") == []
+
+
+def test_a_lost_end_callback_is_looked_for_while_somebody_waits(local):
+    house = local(rules='[defaults]\nconfirm_within = "10s"\n')
+    call, _ = recorded(house)
+    house.provider.faults.switch_on("lost-callbacks", call_uuid=call)
+    said = ask(house, call, kind="blind", wait_s=5).json()
+    assert (said["verdict"], said["evidence"]) == ("go", ["listed"])
