@@ -123,5 +123,5 @@ def left_open(call: Call, rules: Policy, waiting: Sequence[Handoff], now: dateti
     """The decisions that nobody made in time, because the process that waited is gone."""
     for handoff in waiting:
         found = verdict(call, rules, handoff)
-        if now > send_by(handoff, found) + _WEB_IS_GONE:
+        if now >= send_by(handoff, found) + _WEB_IS_GONE:
             yield decided(call, handoff, found, go=found.at_the_end if found.go is None else found.go, by="us")
