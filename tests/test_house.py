@@ -36,8 +36,10 @@ RANKS = [
     "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.lifecycle worker.rules worker.receipts worker.board worker.vobiz worker.demo",
     "worker.views worker.ledger worker.archive worker.settings",
-    "worker.reconcile worker.service webhooks.receiver webhooks.metrics",
+    "worker.reconcile worker.rounds worker.service webhooks.receiver webhooks.metrics",
     "worker.stops worker.looks worker.fetch worker.app worker.doctor webhooks.api",
+    "worker.survey",
+    "worker.survey_now",
     "worker.tasks webhooks.app worker.cli",
     "worker.clock",
 ]

@@ -129,6 +129,16 @@ class Board:
         self.command("SET", self.key("first_start"), to_ms(self.now()), "NX")
         return from_ms(int(self.command("GET", self.key("first_start"))))
 
+    def first_start(self) -> datetime | None:
+        """The instant of our first start as it is remembered; None in a ledger that was erased under us."""
+        found = self.command("GET", self.key("first_start"))
+        return from_ms(int(found)) if found else None
+
+    def set_first_start(self, instant: datetime) -> None:
+        """Another memory than the ledger's goes further back."""
+        self.prepare()
+        self.command("SET", self.key("first_start"), to_ms(instant))
+
     def seen(self, role: str, name: str, slots: int = 0) -> None:
         """Says that a process did its work just now."""
         self.command("HSET", self.key("seen"), f"{role}|{name}", f"{to_ms(self.now())}|{slots}")

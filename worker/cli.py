@@ -18,11 +18,12 @@ import redis
 import requests
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from worker import demo as demonstration
 from worker import doctor as examination
-from worker import service
+from worker import service, survey_now
 from worker.errors import EndtapeError, SettingsError
 from worker.fold import fold
 from worker.ledger import Ledger, connect
@@ -263,6 +264,32 @@ def _find(settings: Settings, ledger: Ledger, uuid: str) -> tuple[str, str, list
             if events:
                 return account, call_uuid, events
     raise EndtapeError(f"{uuid}: no such call or recording")
+
+
+@main.command()
+@_json
+@click.option("--wait", "wait_s", default=600.0, show_default=True, type=click.FloatRange(0, 86400), help="Seconds to go on at most.")
+@_careful
+def reconcile(as_json: bool, wait_s: float) -> None:
+    """Compare the provider's lists with ours now, and heal the difference.
+
+    Needs no running service, which alone fetches what is found. Exit 0 only when each account was compared.
+    """
+    settings, ledger = _open()
+    screen = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=screen,
+                  disable=not screen.is_terminal, transient=True) as bar:
+        task = bar.add_task("comparing ...")
+        found = survey_now.run(settings, ledger, wait_s=wait_s, told=lambda done, total, rows: bar.update(
+            task, completed=done, total=total, description=f"comparing, {rows} rows so far ..."))
+    if as_json:
+        click.echo(json.dumps([{"account": r.account, **r.found, "problem": r.problem} for r in found], indent=2))
+    else:
+        table = _table("account", *survey_now.KINDS, "problem")
+        for r in found:
+            table.add_row(r.account, *(str(r.found[kind]) for kind in survey_now.KINDS), r.problem or "-")
+        _print(table)
+    sys.exit(1 if any(r.problem for r in found) else 0)
 
 
 @main.command()

@@ -42,6 +42,7 @@ def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
     known = [i for i, found in mine.items() if any(e.kind in _ABOUT_RECORDING for e in found)]
     return Call(
         account=account, call_uuid=call_uuid, reported=reported, over_at=over_at, claimed_over_at=claimed_over_at,
+        found_live_at=next((e.at for e in by_time if e.kind is Kind.CALL_FOUND_LIVE), None),
         looks=tuple(e for e in by_time if e.kind is Kind.LOOKED),
         triggers=tuple(e for e in by_time if e.kind in TRIGGERS and (e.kind is not Kind.MACHINE_DETECTED or e.machine)),
         recordings={i: _recording(i, mine[i], over_at) for i in known},
@@ -108,7 +109,7 @@ def _take(facts: dict[str, Any], event: Event, names: Iterable[str]) -> None:
 
 
 def _trust(event: Event) -> int:
-    return 2 if event.kind is Kind.RECORDING_LISTED else int(event.signed)
+    return 2 if event.kind in {Kind.RECORDING_LISTED, Kind.CALL_FOUND_LIVE} else int(event.signed)
 
 
 def _at(event: Event) -> datetime:

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     STOP_SET_ASIDE = "StopSetAside"               # refused although our credentials are good
     STOP_UNKNOWN = "StopUnknown"                  # no proof after all tries, or nothing to name it by: alert
     CALL_FOUND_OVER = "CallFoundOver"             # an application's 404 for the call
+    CALL_FOUND_LIVE = "CallFoundLive"             # a survey saw the call live, and nobody had announced it
     LOOKED = "Looked"                             # we asked the provider's list and live calls
     RECORDING_LISTED = "RecordingListed"          # the provider's own row for a recording
     MEDIA_ARCHIVED = "MediaArchived"
@@ -43,11 +44,12 @@ class Kind(StrEnum):
 
 
 class Duty(StrEnum):
-    """What can be owed. A stop is owed by a call, and so is a look; a fetch by one recording."""
+    """What can be owed. A stop is owed by a call, and so is a look; a fetch by one recording; a survey by an account."""
 
     STOP = "stop"      # plan the call, and send what is due
     LOOK = "look"      # ask the provider's list and live calls
     FETCH = "fetch"    # bring the file home
+    SURVEY = "survey"  # compare the provider's lists with the ledger; the place of the call names the scope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +210,7 @@ class Call:
     reported: bool = False                       # the provider itself named this uuid as the A-leg
     over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid
     claimed_over_at: datetime | None = None      # unsigned hang-up, or 404 for a uuid nobody reported
+    found_live_at: datetime | None = None        # first seen live by a survey, unannounced
     looks: tuple[Event, ...] = ()                # LOOKED, by time
     triggers: tuple[Event, ...] = ()             # by time
     recordings: dict[str, Recording] = field(default_factory=dict)
