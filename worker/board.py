@@ -93,6 +93,10 @@ class Board:
         granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, queue])
         return int(granted), timedelta(milliseconds=int(wait_ms))
 
+    def charge(self, bucket: str, account: str, rate: float) -> None:
+        """Takes a token that was granted elsewhere, if there is one or not: whoever asks next waits the longer."""
+        self._run("take_tokens", [self.key("rate", bucket, account)], [1, rate, max(1.0, rate / 4), 20000, "owe"])
+
     def slow_down(self, bucket: str, account: str, rate: float) -> None:
         """The provider said 429: half the rate, recovering over 20 s."""
         self._run("take_tokens", [self.key("rate", bucket, account)], [0, rate, max(1.0, rate / 4), 20000, "cut"])

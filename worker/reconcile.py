@@ -75,7 +75,7 @@ def postponed(worker: Worker, claim: Claim, now: datetime) -> datetime | None:
     account = worker.settings.accounts.get(claim.obligation.account)
     if account is None:
         return now + NOBODYS
-    if worker.ledger.halted([account.auth_id]) and not _works_again(worker, account):
+    if is_halted(worker, account):
         return now + HALTED_RETRY
     granted, wait = worker.ledger.take("api", account.auth_id, 1, worker.settings.api_rate)
     return None if granted else now + wait
@@ -91,6 +91,11 @@ def spend(worker: Worker, account: Account) -> None:
         if time.monotonic() + wait.total_seconds() > until:
             raise TryAgain("the account's request rate is used up")
         time.sleep(wait.total_seconds())
+
+
+def is_halted(worker: Worker, account: Account) -> bool:
+    """Whether nothing but stops may be asked of the provider for this account."""
+    return bool(worker.ledger.halted([account.auth_id])) and not _works_again(worker, account)
 
 
 def _works_again(worker: Worker, account: Account) -> bool:

@@ -17,10 +17,10 @@ import structlog
 from worker import archive, rounds
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
 from worker.fold import fold, is_end
-from worker.ledger import Claim, Commit
+from worker.ledger import Claim, Commit, Recorded
 from worker.looks import adopts_since, is_adopted, listed
 from worker.policy import KEPT_BY_PROVIDER
-from worker.reconcile import NOBODYS, Held, Worker, is_ours, postponed
+from worker.reconcile import HALTED_RETRY, NOBODYS, Held, Worker, is_halted, is_ours
 from worker.recording import Call, Duty, Event, Kind, Obligation
 from worker.rounds import Round, Scope, Stage
 from worker.vobiz import Account, Row, next_offset
@@ -58,8 +58,7 @@ def _step(worker: Worker, claim: Claim, now: datetime) -> None:
     if account is None:                 # it left the settings; when it comes back, `keep_due` brings this back
         _end(worker, claim, None)
         return
-    granted, wait = worker.ledger.take("survey", name, 1, worker.settings.api_rate * SHARE)
-    later = postponed(worker, claim, now) if granted else now + wait
+    later = now + HALTED_RETRY if is_halted(worker, account) else _no_token(worker, name, now)
     if later:
         _end(worker, claim, later)
         return
@@ -77,6 +76,16 @@ def _step(worker: Worker, claim: Claim, now: datetime) -> None:
         alive()
         rounds.save(worker.ledger, name, scope, current)
         _end(worker, claim, next_at, dues)
+
+
+def _no_token(worker: Worker, account: str, now: datetime) -> datetime | None:
+    """When to ask for a request again; None: one was granted. It is ours also while a backlog of fetches takes all others,
+    and the fetches make up for it, so that the rate of all together holds.
+    """
+    granted, wait = worker.ledger.take("survey", account, 1, worker.settings.api_rate * SHARE)
+    if granted:
+        worker.ledger.charge("api", account, worker.settings.api_rate)
+    return None if granted else now + wait
 
 
 def _end(worker: Worker, claim: Claim, next_at: datetime | None, dues: _Dues | None = None) -> None:
@@ -195,10 +204,9 @@ def _live_call(worker: Worker, account: Account, current: Round) -> Round:
         return replace(current, unwatched=(*current.unwatched, call_uuid))
     if not current.watch_all and worker.ledger.size(account.auth_id, call_uuid):
         return current                  # announced meanwhile
-    worker.ledger.record(account.auth_id, Event(
-        id="found-live", kind=Kind.CALL_FOUND_LIVE, call_uuid=call_uuid, from_number=found.from_number, to_number=found.to_number,
-        direction=found.direction, reason="the ledger was erased" if current.watch_all else None))
-    return _healed(worker, current, watched=1)
+    event = Event(id="found-live", kind=Kind.CALL_FOUND_LIVE, call_uuid=call_uuid, from_number=found.from_number, to_number=found.to_number,
+                  direction=found.direction, reason="the ledger was erased" if current.watch_all else None)
+    return _healed(worker, current, watched=int(_is_news(worker, account.auth_id, event)))
 
 
 def _rows(worker: Worker, account: Account, scope: Scope, current: Round, now: datetime) -> tuple[Round, bool]:
@@ -250,18 +258,20 @@ def _heal(worker: Worker, account: str, rows: Sequence[Row], since: datetime, no
                for e in known):
             continue
         if known:
-            ledger.record(account, event)
-            counts["ended"] += is_end(event)
+            counts["ended"] += _is_news(worker, account, event) and is_end(event)
         elif archived := _archived(worker, account, event):
             # What the ledger may have forgotten by now stays forgotten.
             if (_listed_at(row) or now) >= now - worker.settings.history:
-                ledger.record(account, archived)       # first, so that nobody fetches it meanwhile
-                ledger.record(account, event)
-                counts["restored"] += 1
+                _is_news(worker, account, archived)    # first, so that nobody fetches it meanwhile
+                counts["restored"] += _is_news(worker, account, event)
         elif is_adopted(row, since):
-            ledger.record(account, event)
-            counts["listed"] += 1
+            counts["listed"] += _is_news(worker, account, event)
     return counts
+
+
+def _is_news(worker: Worker, account: str, event: Event) -> bool:
+    """Records an event. False when somebody else, perhaps a survey of the other scope, was quicker."""
+    return worker.ledger.record(account, event)[0] is Recorded.NEW
 
 
 def _archived(worker: Worker, account: str, event: Event) -> Event | None:
