@@ -23,7 +23,7 @@ from rich.table import Table
 
 from worker import demo as demonstration
 from worker import doctor as examination
-from worker import service, survey_now
+from worker import logs, service, survey_now
 from worker.errors import EndtapeError, SettingsError
 from worker.fold import fold
 from worker.ledger import Ledger, connect
@@ -276,6 +276,7 @@ def reconcile(as_json: bool, wait_s: float) -> None:
     Needs no running service, which alone fetches what is found. Exit 0 only when each account was compared.
     """
     settings, ledger = _open()
+    logs.set_up(settings.log)
     screen = Console(stderr=True)
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=screen,
                   disable=not screen.is_terminal, transient=True) as bar:

@@ -95,9 +95,9 @@ def save(ledger: Ledger, account: str, scope: Scope, given: Round) -> None:
     ledger.command("SET", _key(ledger, account, scope), _encode(given))
 
 
-def note_erased(ledger: Ledger) -> None:
-    """For a day, in which every account has its first survey again."""
-    ledger.command("SET", ledger.key("erased"), to_ms(ledger.now()), "EX", 86400)
+def note_erased(ledger: Ledger) -> bool:
+    """For a day, in which every account has its first survey again. True when this is news."""
+    return bool(ledger.command("SET", ledger.key("erased"), to_ms(ledger.now()), "NX", "EX", 86400))
 
 
 def was_erased(ledger: Ledger) -> bool:

@@ -32,6 +32,7 @@ _LATE_ROWS = timedelta(minutes=15)      # rows come minutes after the end of the
 _A_DAY = timedelta(hours=24)            # no call is longer, so whatever a list is sorted by, its row is not further down
 _AFTER_FAILURE = timedelta(seconds=5)
 _LONGEST_PAUSE_S = 300.0
+_MOST_ROWS = 1_000_000                  # a list that never ends is not read for ever
 _Dues = list[tuple[Obligation, Literal["now"]]]
 
 
@@ -71,8 +72,9 @@ def _step(worker: Worker, claim: Claim, now: datetime) -> None:
         except EndtapeError as error:
             if isinstance(error, LedgerUnavailable):
                 raise
+            if current.problem is None:
+                log.warning("a survey could not ask", account=name, scope=scope, error=str(error))
             current, dues, next_at = replace(current, problem=str(error)), [], now + _pause(worker, account, error)
-            log.warning("a survey could not ask", account=name, scope=scope, error=str(error))
         alive()
         rounds.save(worker.ledger, name, scope, current)
         _end(worker, claim, next_at, dues)
@@ -123,9 +125,9 @@ def _erased(worker: Worker, account: str) -> bool:
     if day and day.date() < first.date():
         first = day
     if known is None or first < known:
-        ledger.set_first_start(first)
-        rounds.note_erased(ledger)
-        worker.alert("ledger_erased", account=account, first_start=str(first))
+        if rounds.note_erased(ledger):
+            worker.alert("ledger_erased", account=account, first_start=str(first))
+        ledger.set_first_start(first)      # last: whoever dies before it is followed by one who finds out again
     return rounds.was_erased(ledger)
 
 
@@ -187,8 +189,10 @@ def _calls(worker: Worker, account: str, call_uuids: set[str]) -> dict[str, Call
 
 
 def _is_open(call: Call) -> bool:
-    """Whether a recording of the call still runs as far as we know. A claim of its end has looks of its own."""
-    return call.claimed_over_at is None and any(not (r.over_at or r.archived or r.gave_up) for r in call.recordings.values())
+    """Whether a recording of the call still runs as far as we know. A claim of its end has looks of its own; whether the
+    calls of trunks are among the live ones is not known, and their recordings end with them.
+    """
+    return call.claimed_over_at is None and any(not (r.over_at or r.archived or r.gave_up or r.trunk) for r in call.recordings.values())
 
 
 def _live_call(worker: Worker, account: Account, current: Round) -> Round:
@@ -217,7 +221,7 @@ def _rows(worker: Worker, account: Account, scope: Scope, current: Round, now: d
     rows = [row for row in {row.recording_id: row for row in page.rows}.values() if row.recording_id not in current.page]
     current = _healed(worker, current.count(rows=len(rows)), **_heal(worker, account.auth_id, rows, since, now))
     offset = next_offset(page, current.offset)
-    last = offset is None or (bool(ids) and not rows) or _below(page.rows, _horizon(scope, current, since, now))
+    last = offset is None or offset > _MOST_ROWS or (bool(ids) and not rows) or _below(page.rows, _horizon(scope, current, since, now))
     return replace(current, offset=offset or 0, page=ids), last
 
 

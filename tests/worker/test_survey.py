@@ -12,7 +12,7 @@ from emulator import rows
 from emulator.state import Recording, new_id
 from tests.waiting import until
 from worker import rounds, survey_now
-from worker.recording import Duty, Kind
+from worker.recording import Duty, Event, Kind
 from worker.rounds import Round, Scope
 
 ACCOUNT, OTHER = "MA_TEST0001", "SA_TEST0002"
@@ -131,6 +131,17 @@ def test_that_a_call_is_missing_in_the_live_list_proves_nothing(local):
     surveyed(house)
     assert house.recording(recording.recording_id)["phase"] == "recording"
     assert house.recording(recording.recording_id)["stop"]["evidence"] == []
+
+
+def test_a_trunks_call_is_not_missed_in_the_live_list(local):
+    house = house_of(local, signatures="optional")
+    call = house.provider.call(trunk=True)
+    house.provider.record(call.call_uuid, source="trunk")
+    house.ledger.record(ACCOUNT, Event(id="row", kind=Kind.RECORDING_LISTED, call_uuid=call.call_uuid, recording_id=call.call_uuid, trunk=True))
+    house.provider.book.end_call(call)
+    surveyed(house)
+    surveyed(house)
+    assert "closed" not in healed(house)
 
 
 def test_rows_that_appear_late_are_found_by_a_later_survey(local):
