@@ -105,7 +105,7 @@ def _pause(worker: Worker, account: Account, error: EndtapeError) -> timedelta:
     if isinstance(error, Refused):
         is_ours(worker, account, error)
     asked_s = min(error.after_s or 0, _LONGEST_PAUSE_S) if isinstance(error, TryAgain) else 0
-    return max(_AFTER_FAILURE, timedelta(seconds=asked_s))
+    return max(min(_AFTER_FAILURE, timedelta(seconds=worker.settings.reconcile_s)), timedelta(seconds=asked_s))
 
 
 def _begin(worker: Worker, account: str, scope: Scope, before: Round | None, now: datetime) -> Round:
