@@ -15,10 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import redis
-
 from worker.codec import from_ms, to_ms
-from worker.errors import LedgerUnavailable
 from worker.ledger import Ledger
 from worker.recording import Duty, Obligation
 
@@ -67,6 +64,7 @@ class Round:
                        seen_to=self.began_at, done_began_at=self.began_at, done_found=self.found)
 
 
+_SLICE = 2000      # Redis serves nobody else meanwhile
 _INSTANTS = {"began_at", "seen_to", "seen_from", "done_began_at"}
 _TUPLES = {"pending", "page", "unwatched"}
 _KNOWN = {f.name for f in fields(Round)}
@@ -105,14 +103,15 @@ def was_erased(ledger: Ledger) -> bool:
 
 
 def tracked(ledger: Ledger, account: str) -> set[str]:
-    """The calls of an account that a stop or a look is owed to: all whose recordings may run, and some more."""
-    found = set()
-    try:
-        for duty in (Duty.STOP, Duty.LOOK):
-            for member, _ in ledger.redis.zscan_iter(ledger.key("due", duty), match=f"{duty}|{account}|*", count=1000):
-                found.add(Obligation.parse(member).call_uuid)
-    except redis.RedisError as error:
-        raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+    """The calls of an account that a stop or a look is owed to: all whose recordings may run, and some more. One that
+    changes its place meanwhile may be missed, till the next survey.
+    """
+    found: set[str] = set()
+    for duty in (Duty.STOP, Duty.LOOK):
+        mine, at = f"{duty}|{account}|", 0
+        while members := ledger.command("ZRANGE", ledger.key("due", duty), at, at + _SLICE - 1):
+            found.update(member.removeprefix(mine) for member in members if member.startswith(mine))
+            at += _SLICE
     return found
 
 
