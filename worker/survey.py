@@ -17,6 +17,7 @@ import structlog
 from worker import archive, rounds
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
 from worker.fold import fold, is_end
+from worker.handoffs import found_live
 from worker.ledger import Claim, Commit, Recorded
 from worker.looks import adopts_since, is_adopted, listed
 from worker.policy import KEPT_BY_PROVIDER
@@ -189,9 +190,11 @@ def _calls(worker: Worker, account: str, call_uuids: set[str]) -> dict[str, Call
 
 
 def _is_open(call: Call) -> bool:
-    """Whether a recording of the call still runs as far as we know. A claim of its end has looks of its own; whether the
-    calls of trunks are among the live ones is not known, and their recordings end with them.
+    """Whether a recording of the call still runs as far as we know, or may run. A claim of its end has looks of its own;
+    whether the calls of trunks are among the live ones is not known, and their recordings end with them.
     """
+    if found_live(call):
+        return True
     return call.claimed_over_at is None and any(not (r.over_at or r.archived or r.gave_up or r.trunk) for r in call.recordings.values())
 
 

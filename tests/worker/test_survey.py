@@ -422,6 +422,31 @@ def test_a_live_call_that_nobody_announced_is_taken_up_where_a_rule_watches_and_
     assert healed(house) == {"watched": 1}
 
 
+def test_a_watched_call_is_stopped_so_long_after_first_sight_and_its_recording_is_archived(local):
+    house = house_of(local, WATCH.replace("[[rules]]", 'confirm_within = "1s"\n[[rules]]') + 'max_duration = "2s"\n')
+    house.provider.faults.switch_on("lost-callbacks")
+    call = house.provider.call(to_number="918050000001").call_uuid
+    recording = house.provider.record(call)
+    seen_at = until(lambda: house.call(call).found_live_at)
+    until(lambda: recording.ended_at)
+    assert 2 <= recording.ended_at - seen_at.timestamp() < 3
+    assert recording.end_reason == "StoppedByAPI"
+    house.reach(recording.recording_id, "archived")
+    assert [e["body"] for e in house.requests("DELETE", call)] == [""]
+    assert "StopUnknown" not in house.alerts()
+
+
+def test_a_watched_call_that_ends_before_its_deadline_is_forgotten_without_an_alert(local):
+    house = house_of(local, WATCH.replace("[[rules]]", 'confirm_within = "1s"\n[[rules]]') + 'max_duration = "4s"\n')
+    house.provider.faults.switch_on("lost-callbacks")
+    call = house.provider.call(to_number="918050000001").call_uuid
+    until(lambda: house.call(call).found_live_at)
+    house.provider.hangup(call)
+    until(lambda: house.call(call).claimed_over_at, 6)
+    until(lambda: house.ledger.outstanding() == 0)
+    assert (house.requests("DELETE", call), house.alerts()) == ([], {})
+
+
 def test_a_call_that_was_announced_is_no_stranger(local):
     house = house_of(local, WATCH)
     call = house.provider.call(to_number="918050000001", announce=True).call_uuid
