@@ -268,12 +268,12 @@ class Ledger(Board):
         return decode(self.command("GET", self.call_key(account, call_uuid)) or "", account, call_uuid)
 
     def logs(self, account: str, call_uuids: Collection[str]) -> dict[str, list[Event]]:
-        """The events of each of these calls; none for those that are not known."""
+        """The events of each of these calls; none for those that are not known, or cannot be read: planning them tells of that."""
         names = sorted(call_uuids)
         found: list[str | None] = []
         for at in range(0, len(names), 500):
             found += self.command("MGET", *(self.call_key(account, i) for i in names[at:at + 500]))
-        return {i: decode(text or "", account, i) for i, text in zip(names, found, strict=True)}
+        return {i: _readable(text or "", account, i) for i, text in zip(names, found, strict=True)}
 
     def calls_of(self, account: str, recording_ids: Sequence[str]) -> dict[str, str]:
         """The calls of those of these recordings that are known."""
@@ -323,6 +323,13 @@ def _instant(instant: datetime | Literal["now"] | None) -> str | int:
     if isinstance(instant, datetime):
         return to_ms(instant)
     return instant or ""
+
+
+def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
+    try:
+        return decode(log, account, call_uuid)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _short(content: bytes, size: int) -> str:

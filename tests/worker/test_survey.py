@@ -318,6 +318,17 @@ def test_an_account_that_left_the_settings_is_surveyed_no_more(local):
     assert house.ledger.redis.zscore(house.ledger.key("due", Duty.SURVEY), str(rounds.obligation("MA_GONE", Scope.NEW))) is None
 
 
+def test_a_call_that_cannot_be_read_holds_up_no_survey(local):
+    house = house_of(local)
+    recording = unannounced(house)
+    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, recording.call_uuid), "id 1 {not json}\n")
+    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
+    house.ledger.redis.zadd(house.ledger.key("due", "look"), {f"look|{ACCOUNT}|broken": 9e15})
+    other = unannounced(house)
+    house.reach(other.recording_id, "archived")
+    assert until(lambda: state(house).done_began_at)
+
+
 def test_a_reload_plans_no_call_for_a_survey(local):
     house = house_of(local)
     surveyed(house)
