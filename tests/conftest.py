@@ -22,6 +22,7 @@ from emulator import signing
 from emulator.provider import Provider
 from tests.waiting import until
 from webhooks.app import create_app
+from worker import rounds
 from worker.archive import Archive
 from worker.clock import LEAD
 from worker.embedded import EmbeddedRedis
@@ -61,7 +62,7 @@ class Local:
     What the processes add to that (Celery, restarts, leases of the dead), `service` has.
     """
 
-    def __init__(self, ledger, folder, *, rules="", accounts=None, signatures="required", provider_accounts=None, **env):
+    def __init__(self, ledger, folder, *, rules="", accounts=None, signatures="required", provider_accounts=None, survey=False, **env):
         accounts = accounts or {ACCOUNT: TOKEN}
         main_id, main_token = next(iter(accounts.items()))
         self.ledger, self.folder, self.rules = ledger, folder, folder / "endtape.toml"
@@ -82,6 +83,7 @@ class Local:
         self.crew = ThreadPoolExecutor(8)
         self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
                              settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare())
+        self.survey = survey
         self.app = create_app(self.settings, ledger)
         self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
         logging.getLogger("werkzeug").disabled = True
@@ -89,8 +91,10 @@ class Local:
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
     def _turn(self):
-        free = {Duty.STOP: 1000, Duty.LOOK: 4, Duty.FETCH: 4}
+        free = {Duty.STOP: 1000, Duty.LOOK: 4, Duty.FETCH: 4, Duty.SURVEY: 2}
         while not self._done.wait(0.01):
+            if self.survey:
+                rounds.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
             for duty, deed in DEEDS.items():
                 mine = [c for c in claimed.claims if c.obligation.duty is duty]

@@ -59,6 +59,15 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LiveCall:
+    """What the provider says of a call that is live."""
+
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     rows: list[Row]
     length: int                  # rows as sent, readable or not
@@ -197,6 +206,18 @@ def read_row(raw: dict[str, Any]) -> Row | None:
         from_number=wire.digits(_first(raw, "from_number", "from")),
         to_number=wire.digits(_first(raw, "to_number", "to")),
     )
+
+
+def live_calls(fields: dict[str, Any]) -> list[str] | None:
+    """The ids in a list of live calls, or None where there is no list in the answer."""
+    found = fields.get("calls")
+    return list(dict.fromkeys(i for raw in found if (i := wire.identifier(raw)))) if isinstance(found, list) else None
+
+
+def read_live_call(raw: dict[str, Any]) -> LiveCall:
+    direction = str(raw.get("direction") or "").lower()
+    return LiveCall(from_number=wire.digits(raw.get("from")), to_number=wire.digits(raw.get("to")),
+                    direction=direction if direction in {"inbound", "outbound"} else None)
 
 
 def _first(raw: dict[str, Any], *names: str) -> object:

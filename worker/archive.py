@@ -15,6 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -138,6 +139,16 @@ class Archive:
             raise ValueError(f"the receipt of {key} is no JSON object")  # noqa: TRY004 - as for any unreadable one
         return found
 
+    def first_day(self, account: str) -> datetime | None:
+        """The earliest day under which anything of this account is filed; None where nothing is."""
+        for year in _numbered(self._root / account, 4):
+            for month in _numbered(year, 2):
+                for day in _numbered(month, 2):
+                    with contextlib.suppress(ValueError):
+                        if any(not inside.name.startswith(".") for inside in day.iterdir()):
+                            return datetime(int(year.name), int(month.name), int(day.name), tzinfo=UTC)
+        return None
+
     def _open(self, key: str, name: str) -> BinaryIO:
         with self._directory(key, make=False) as directory:
             return durable.open_regular(name, directory)
@@ -171,6 +182,12 @@ class Archive:
             yield here
         finally:
             os.close(here)
+
+
+def _numbered(place: Path, digits: int) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(step for step in place.iterdir() if re.fullmatch(f"[0-9]{{{digits}}}", step.name) and step.is_dir())
+    return []
 
 
 def _key_parts(key: str) -> tuple[str, ...]:

@@ -93,6 +93,10 @@ class Board:
         granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, queue])
         return int(granted), timedelta(milliseconds=int(wait_ms))
 
+    def charge(self, bucket: str, account: str, rate: float) -> None:
+        """Takes a token that was granted elsewhere, if there is one or not: whoever asks next waits the longer."""
+        self._run("take_tokens", [self.key("rate", bucket, account)], [1, rate, max(1.0, rate / 4), 20000, "owe"])
+
     def slow_down(self, bucket: str, account: str, rate: float) -> None:
         """The provider said 429: half the rate, recovering over 20 s."""
         self._run("take_tokens", [self.key("rate", bucket, account)], [0, rate, max(1.0, rate / 4), 20000, "cut"])
@@ -128,6 +132,16 @@ class Board:
             raise SettingsError([f"REDIS_URL: its data has schema {schema}; this release reads up to {SCHEMA + 1}; upgrade Endtape"])
         self.command("SET", self.key("first_start"), to_ms(self.now()), "NX")
         return from_ms(int(self.command("GET", self.key("first_start"))))
+
+    def first_start(self) -> datetime | None:
+        """The instant of our first start as it is remembered; None in a ledger that was erased under us."""
+        found = self.command("GET", self.key("first_start"))
+        return from_ms(int(found)) if found else None
+
+    def set_first_start(self, instant: datetime) -> None:
+        """Another memory than the ledger's goes further back."""
+        self.prepare()
+        self.command("SET", self.key("first_start"), to_ms(instant))
 
     def seen(self, role: str, name: str, slots: int = 0) -> None:
         """Says that a process did its work just now."""

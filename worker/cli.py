@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worker import commands, service
+from worker import commands, logs, service, survey_now
 from worker import demo as demonstration
 from worker import doctor as examination
 from worker.commands import as_json_option, careful, open_ledger, print_table, table_of
@@ -91,6 +93,33 @@ XML that tells us all we need; place <Record> before <Dial> or <Conference>:
   </Dial>
   <Conference callbackUrl="{base}/conference">room-1</Conference>
 """)
+
+
+@main.command()
+@as_json_option
+@click.option("--wait", "wait_s", default=600.0, show_default=True, type=click.FloatRange(0, 86400), help="Seconds to go on at most.")
+@careful
+def reconcile(as_json: bool, wait_s: float) -> None:
+    """Compare the provider's lists with ours now, and heal the difference.
+
+    Needs no running service, which alone fetches what is found. Exit 0 only when each account was compared.
+    """
+    settings, ledger = open_ledger()
+    logs.set_up(settings.log)
+    screen = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=screen,
+                  disable=not screen.is_terminal, transient=True) as bar:
+        task = bar.add_task("comparing ...")
+        found = survey_now.run(settings, ledger, wait_s=wait_s, told=lambda done, total, rows: bar.update(
+            task, completed=done, total=total, description=f"comparing, {rows} rows so far ..."))
+    if as_json:
+        click.echo(json.dumps([{"account": r.account, **r.found, "problem": r.problem} for r in found], indent=2))
+    else:
+        table = table_of("account", *survey_now.KINDS, "problem")
+        for r in found:
+            table.add_row(r.account, *(str(r.found[kind]) for kind in survey_now.KINDS), r.problem or "-")
+        print_table(table)
+    sys.exit(1 if any(r.problem for r in found) else 0)
 
 
 @main.command()

@@ -27,7 +27,7 @@ from worker.tasks import message, route
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)      # claimed so early, sent on time
 PAUSE_S = 0.02                          # between two claims, so that what is due together travels together
-BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1}
+BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
 STOPS_OUTSTANDING = 2000
 BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
@@ -85,7 +85,8 @@ class Clock:
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
         # One slot always stays free for looks: a proof must not wait for somebody's long download.
-        self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1)}
+        # A step of a survey is one request, as short as a look.
+        self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1), Duty.SURVEY: 2}
         for queue in QUEUES:
             try:
                 self.celery.send_task("beat", args=[queue], queue=queue, expires=10)

@@ -39,7 +39,7 @@ def terms_view(terms: Terms) -> dict[str, Any]:
     return {
         "mode": terms.mode.value, "max_duration": f"{terms.max_duration.total_seconds():g}s" if terms.max_duration else "none",
         "stop_at": [_daily(d) for d in terms.stop_at], "confirm_within": f"{terms.confirm_within.total_seconds():g}s",
-        "stop_tries": terms.stop_tries, "if_unproven": terms.if_unproven, "on": {k: a.value for k, a in terms.on.items()},
+        "stop_tries": terms.stop_tries, "if_unproven": terms.if_unproven, "watch": terms.watch, "on": {k: a.value for k, a in terms.on.items()},
     }
 
 

@@ -55,6 +55,7 @@ def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
             recordings[start.recording_id] = _ours(recordings[start.recording_id], start)
     return Call(
         account=account, call_uuid=call_uuid, reported=reported, over_at=over_at, claimed_over_at=claimed_over_at,
+        found_live_at=next((e.at for e in by_time if e.kind is Kind.CALL_FOUND_LIVE), None),
         started_at=next((e.started_at for e in reversed(by_time) if e.kind is Kind.CALL_ANNOUNCED and e.started_at), None),
         trunk=any(e.trunk for e in by_time), hung_up_at=next((_at(e) for e in by_time if e.kind is Kind.CALL_ENDED and e.signed), None),
         looks=tuple(e for e in by_time if e.kind is Kind.LOOKED),
@@ -177,7 +178,7 @@ def _take(facts: dict[str, Any], event: Event, names: Iterable[str]) -> None:
 def _trust(event: Event) -> int:
     if event.kind is Kind.RECORDING_LISTED:
         return 3
-    if event.signed:
+    if event.signed or event.kind is Kind.CALL_FOUND_LIVE:
         return 2
     return 1 if event.kind in _TOLD_BY_CALLERS else 0
 

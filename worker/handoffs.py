@@ -1,7 +1,8 @@
 """The verdict of a hand-off: go when the rule keeps or the end is proven, else hold until somebody decides. Pure.
 
-And the recording that nobody told us of: where somebody asks for a stop and no recording is known, the whole call is
-stopped and watched as if it were one recording, without a name. Neither a 204 nor a 404 says anything about it.
+And the recording that nobody told us of: where somebody asks for a stop and no recording is known, or where a survey saw a
+call live that nobody had announced, the whole call is stopped and watched as if it were one recording, without a name.
+Neither a 204 nor a 404 says anything about it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def unseen(call: Call, acts: Iterable[Act]) -> Recording | None:
     """What may be recording unknown to us, if somebody asked for its stop; None where all that records is known."""
     asked = [a for a in acts if a.is_order and a.ends and _may_be_more(call, a)]
     if not asked:
-        return None
+        return found_live(call)
     last = asked[-1]
     since = last.at - policy.SHARED_STOP
     evidence = {}
@@ -36,6 +37,16 @@ def unseen(call: Call, acts: Iterable[Act]) -> Recording | None:
         recording_id=UNSEEN, known_at=last.at, trunk=call.trunk, evidence=evidence,
         attempts=tuple(e for e in call.attempts if e.requested_at and e.requested_at >= since),
         unknown_at=next((e.at for e in call.unknowns if e.at and e.at >= since), None))
+
+
+def found_live(call: Call) -> Recording | None:
+    """What may be recording on a call that nobody announced: from first sight until a recording is known or the call is over."""
+    if not call.found_live_at or call.recordings or call.starts or call.over_at or call.claimed_over_at or call.declared_at:
+        return None
+    return Recording(
+        recording_id=UNSEEN, known_at=call.found_live_at, provider_started_at=call.found_live_at, trunk=call.trunk,
+        attempts=tuple(e for e in call.attempts if e.requested_at and e.requested_at >= call.found_live_at),
+        unknown_at=next((e.at for e in call.unknowns if e.at and e.at >= call.found_live_at), None))
 
 
 def _may_be_more(call: Call, act: Act) -> bool:
@@ -51,7 +62,7 @@ def _reports(call: Call) -> list[datetime]:
 def concerning(call: Call, act: Act) -> list[Recording]:
     """What an order is about: the recordings that ran then, or those that were over already where none ran."""
     covered = [r for r in call.recordings.values() if act.covers(r)]
-    hidden = unseen(call, [act])
+    hidden = unseen(call, [act]) if act.is_order and act.ends else None
     return ([r for r in covered if not ended_before(r, act.at)] or covered) + ([hidden] if hidden else [])
 
 

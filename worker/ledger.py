@@ -19,7 +19,7 @@ import hashlib
 import heapq
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -202,13 +202,21 @@ class Ledger(Board):
         if not self._run("renew", [self.key("due", o.duty), self.key("fences"), self.key("leases", o.duty)], [str(o), claim.fence, _ms(LEASE)]):
             raise StaleLease(str(o))
 
+    def hasten(self, obligation: Obligation) -> None:
+        """Makes due now what is owed later, unless somebody works on it."""
+        held = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
+        now = to_ms(self.now())
+        if held is None or float(held) <= now:
+            self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", now, str(obligation))
+
     def outstanding(self) -> int:
-        return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in Duty)
+        """How much is owed to calls and recordings."""
+        return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in Duty if duty is not Duty.SURVEY)
 
     def make_all_due(self) -> None:
         """After a change of the rules every tracked call is planned anew: whatever is owed on it, a stop may be now."""
         now = to_ms(self.now())
-        for duty in Duty:
+        for duty in (Duty.STOP, Duty.LOOK, Duty.FETCH):
             for member, _ in self.redis.zscan_iter(self.key("due", duty), count=500):
                 o = Obligation.parse(member)
                 planner = Obligation(duty=Duty.STOP, account=o.account, call_uuid=o.call_uuid)
@@ -259,6 +267,19 @@ class Ledger(Board):
         """All events of a call; empty when it is not known."""
         return decode(self.command("GET", self.call_key(account, call_uuid)) or "", account, call_uuid)
 
+    def logs(self, account: str, call_uuids: Collection[str]) -> dict[str, list[Event]]:
+        """The events of each of these calls; none for those that are not known, or cannot be read: planning them tells of that."""
+        names = sorted(call_uuids)
+        found: list[str | None] = []
+        for at in range(0, len(names), 500):
+            found += self.command("MGET", *(self.call_key(account, i) for i in names[at:at + 500]))
+        return {i: _readable(text or "", account, i) for i, text in zip(names, found, strict=True)}
+
+    def calls_of(self, account: str, recording_ids: Sequence[str]) -> dict[str, str]:
+        """The calls of those of these recordings that are known."""
+        found = self.command("HMGET", self.key("recordings", account), *recording_ids) if recording_ids else []
+        return {i: call_uuid for i, call_uuid in zip(recording_ids, found, strict=True) if call_uuid}
+
     def a_leg(self, account: str, leg: str) -> str:
         """The call that a leg belongs to; the leg itself when nothing else was reported."""
         return self.command("HGET", self.key("aliases", account), leg) or leg
@@ -302,6 +323,13 @@ def _instant(instant: datetime | Literal["now"] | None) -> str | int:
     if isinstance(instant, datetime):
         return to_ms(instant)
     return instant or ""
+
+
+def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
+    try:
+        return decode(log, account, call_uuid)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _short(content: bytes, size: int) -> str:

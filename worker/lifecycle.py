@@ -164,8 +164,8 @@ def _owed(known: Sequence[Act], recording: Recording, rule: str, terms: Terms) -
 
 
 def _deadlines(recording: Recording, rule: str, terms: Terms) -> Iterator[_Owed]:
-    if recording.recording_id == UNSEEN:
-        return
+    if recording.recording_id == UNSEEN and recording.provider_started_at is None:
+        return                                     # somebody asked for its stop; no time bounds it
     latest = policy.deadline(terms, recording.started_at)
     if latest:
         yield _Owed(due_at=latest[0], trigger=latest[1], rule=rule, enforced=terms.mode is Mode.ENFORCE)

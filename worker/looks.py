@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -61,18 +61,23 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
 
 def _listed(worker: Worker, account: Account, call: Call) -> list[Event]:
     rows = worker.vobiz.find_recordings(account, call_uuid=call.call_uuid, before_page=lambda: spend(worker, account))
-    return [_event(call, row) for row in rows if row.recording_id in call.recordings or _adopted(worker, row)]
+    since = adopts_since(worker)
+    return [listed(call.call_uuid, row) for row in rows if row.recording_id in call.recordings or is_adopted(row, since)]
 
 
-def _adopted(worker: Worker, row: Row) -> bool:
-    # Nobody announced it, so it may be from before our time: `adopt` says how much of that is ours.
-    since = worker.first_start - worker.settings.policy.adopt if worker.settings.policy.adopt else worker.first_start
+def adopts_since(worker: Worker) -> datetime:
+    """Recordings that nobody announced are ours if they began at this instant or later: our first start, less `adopt`."""
+    return (worker.ledger.first_start() or worker.first_start) - (worker.settings.policy.adopt or timedelta(0))
+
+
+def is_adopted(row: Row, since: datetime) -> bool:
     began = row.started_at or row.ended_at or row.added_at
     return began is None or began >= since
 
 
-def _event(call: Call, row: Row) -> Event:
-    event = Event(id="", kind=Kind.RECORDING_LISTED, call_uuid=call.call_uuid, recording_id=row.recording_id, url=row.url,
+def listed(call_uuid: str, row: Row) -> Event:
+    """The provider's row as an event of that call. The same row always gives the same id."""
+    event = Event(id="", kind=Kind.RECORDING_LISTED, call_uuid=call_uuid, recording_id=row.recording_id, url=row.url,
                   started_at=row.started_at, ended_at=row.ended_at, added_at=row.added_at, duration_s=row.duration_s,
                   format=row.format, from_number=row.from_number, to_number=row.to_number,
                   trunk=True if row.recording_type == "trunk" else None)

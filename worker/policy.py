@@ -97,6 +97,7 @@ class Terms:
     confirm_within: timedelta = timedelta(seconds=10)
     stop_tries: int = 4
     if_unproven: str = "hold"
+    watch: bool = False                # calls seen live that nobody announced get a deadline from first sight
     on: dict[str, Action] = field(default_factory=dict)
 
     def action(self, trigger: str, *, asked: bool = False) -> Action:
@@ -181,6 +182,11 @@ class Policy:
     defaults: Terms = OBSERVE_ALL
     adopt: timedelta | None = None     # how far back from our first start unannounced recordings are fetched
     from_file: bool = False
+
+    @property
+    def watches(self) -> bool:
+        """Whether any rule watches, so that unannounced calls are worth a question."""
+        return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
 
     def choose(self, call: Call) -> tuple[str, Terms]:
         """The deciding rule's name and terms; `defaults` where no rule matches."""

@@ -80,7 +80,7 @@ def not_yet(worker: Worker, auth_id: str, now: datetime) -> datetime | None:
     account = worker.settings.accounts.get(auth_id)
     if account is None:
         return now + NOBODYS
-    if worker.ledger.halted([auth_id]) and not _works_again(worker, account):
+    if is_halted(worker, account):
         return now + HALTED_RETRY
     granted, wait = worker.ledger.take("api", auth_id, 1, worker.settings.api_rate)
     return None if granted else now + wait
@@ -96,6 +96,11 @@ def spend(worker: Worker, account: Account) -> None:
         if time.monotonic() + wait.total_seconds() > until:
             raise TryAgain("the account's request rate is used up")
         time.sleep(wait.total_seconds())
+
+
+def is_halted(worker: Worker, account: Account) -> bool:
+    """Whether nothing but stops may be asked of the provider for this account."""
+    return bool(worker.ledger.halted([account.auth_id])) and not _works_again(worker, account)
 
 
 def _works_again(worker: Worker, account: Account) -> bool:

@@ -46,6 +46,7 @@ class Kind(StrEnum):
     STOP_SET_ASIDE = "StopSetAside"               # refused although our credentials are good
     STOP_UNKNOWN = "StopUnknown"                  # no proof after all tries, or nothing to name it by: alert
     CALL_FOUND_OVER = "CallFoundOver"             # an application's 404 for the call
+    CALL_FOUND_LIVE = "CallFoundLive"             # a survey saw the call live, and nobody had announced it
     START_SENT = "StartSent"                      # written down before the request leaves: it is sent once
     START_ACCEPTED = "StartAccepted"              # 2xx: a recording begins
     START_ERRED = "StartErred"                    # certainly not started, and worth another try (429)
@@ -63,11 +64,12 @@ class Kind(StrEnum):
 
 
 class Duty(StrEnum):
-    """What can be owed. A stop is owed by a call, and so is a look; a fetch by one recording."""
+    """What can be owed. A stop is owed by a call, and so is a look; a fetch by one recording; a survey by an account."""
 
     STOP = "stop"      # plan the call, and send what is due
     LOOK = "look"      # ask the provider's list and live calls
     FETCH = "fetch"    # bring the file home
+    SURVEY = "survey"  # compare the provider's lists with the ledger; the place of the call names the scope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,6 +292,7 @@ class Call:
     hung_up_at: datetime | None = None           # a signed hang-up
     over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid
     claimed_over_at: datetime | None = None      # unsigned hang-up, or 404 for a uuid nobody reported
+    found_live_at: datetime | None = None        # first seen live by a survey, unannounced
     looks: tuple[Event, ...] = ()                # LOOKED, by time
     triggers: tuple[Event, ...] = ()             # by time
     recordings: dict[str, Recording] = field(default_factory=dict)

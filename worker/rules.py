@@ -170,8 +170,7 @@ class _Reader:
                 parsed = reader(value, f"{key}.{name}")
                 if name == "on":
                     parsed = {**base.on, **(parsed or {})}
-                if name != "watch":
-                    found[name] = parsed
+                found[name] = parsed
         return replace(base, **{f.name: found[f.name] for f in fields(base) if f.name in found})
 
     def _mode(self, value: Any, key: str) -> Mode:
@@ -203,9 +202,10 @@ class _Reader:
             self.wrong(key, value, 'must be "hold" or "go"')
         return str(value)
 
-    def _watch(self, value: Any, key: str) -> None:
-        if value is not False:
-            self.wrong(key, value, "calls that nobody announced are not watched yet; leave it out or write false")
+    def _watch(self, value: Any, key: str) -> bool:
+        if not isinstance(value, bool):
+            self.wrong(key, value, "must be true or false")
+        return value is True
 
     def _stop_at(self, value: Any, key: str) -> tuple[DailyTime, ...]:
         if not isinstance(value, list):

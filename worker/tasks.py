@@ -10,14 +10,14 @@ from typing import Any
 import structlog
 from celery import shared_task
 
-from worker import fetch, looks, stops
+from worker import fetch, looks, rounds, stops, survey
 from worker.app import process
 from worker.errors import LedgerUnavailable
 from worker.ledger import Claim
 from worker.recording import Duty, Obligation
 
 log = structlog.get_logger()
-DEEDS = {Duty.STOP: stops.stops, Duty.LOOK: looks.looks, Duty.FETCH: fetch.fetches}
+DEEDS = {Duty.STOP: stops.stops, Duty.LOOK: looks.looks, Duty.FETCH: fetch.fetches, Duty.SURVEY: survey.surveys}
 
 
 @shared_task(name="reconcile")
@@ -38,6 +38,8 @@ def beat(queue: str) -> None:
         worker = process().current()          # an idle process hears of a reload here
         ledger = worker.ledger
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
+        if queue == "fetches":
+            rounds.keep_due(ledger, worker.settings.accounts)
         if queue == "fetches" and ledger.my_turn("forget", "all", every=timedelta(hours=1)):
             for account in worker.settings.accounts:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)

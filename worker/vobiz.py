@@ -12,7 +12,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -22,7 +22,7 @@ import urllib3
 
 from worker import answers, wire
 from worker.addresses import HostList, Resolve, system_resolver
-from worker.answers import Answer, Row
+from worker.answers import Answer, LiveCall, Page, Row
 from worker.deadline import Deadline, pool
 from worker.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
@@ -144,30 +144,27 @@ class Vobiz:
         At most MAX_PAGES pages are read; `before_page` is called before each but the first. Raises WrongPath, Refused, TryAgain.
         """
         found: dict[str, Row] = {}
-        for page in self._pages(account, call_uuid, before_page):
-            fresh = {row.recording_id: row for row in page.rows}
-            if fresh.keys() <= found.keys():
-                break                      # the end, or a server that pays no heed to the offset
-            found |= fresh
-        # Whether the provider's filter works is a matter of faith, so we filter too.
-        return [row for row in found.values() if row.call_uuid == call_uuid]
-
-    def _pages(self, account: Account, call_uuid: str, before_page: Callable[[], None]) -> Iterator[answers.Page]:
         offset = 0
         for number in range(MAX_PAGES):
             if number:
                 before_page()
-            fields = self._read(account, "Recording/", {"call_uuid": call_uuid, "limit": PAGE, "offset": offset})
-            page = answers.page(fields)
-            if page is None:
-                raise TryAgain("the provider's list holds no list")
-            yield page
-            if page.last or not page.length or (page.last is None and page.length < PAGE):
-                return
-            following = page.next_offset if page.next_offset is not None else offset + page.length
-            if following <= offset:
-                return
-            offset = following - OVERLAP if following - OVERLAP > offset else following
+            page = self.recordings_page(account, call_uuid=call_uuid, offset=offset)
+            fresh = {row.recording_id: row for row in page.rows}
+            following = next_offset(page, offset)
+            if fresh.keys() <= found.keys() or following is None:
+                found |= fresh             # the end, or a server that pays no heed to the offset
+                break
+            found, offset = found | fresh, following
+        # Whether the provider's filter works is a matter of faith, so we filter too.
+        return [row for row in found.values() if row.call_uuid == call_uuid]
+
+    def recordings_page(self, account: Account, *, offset: int, call_uuid: str | None = None) -> Page:
+        """One page of the list of recordings, of all calls or one. Raises WrongPath, Refused, TryAgain."""
+        only = {"call_uuid": call_uuid} if call_uuid else {}
+        page = answers.page(self._read(account, "Recording/", {**only, "limit": PAGE, "offset": offset}))
+        if page is None:
+            raise TryAgain("the provider's list holds no list")
+        return page
 
     def get_recording(self, account: Account, recording_id: str) -> Row:
         """The provider's row for this recording. Raises NotReady for its 404, WrongPath, Refused, TryAgain."""
@@ -182,11 +179,21 @@ class Vobiz:
 
     def call_is_live(self, account: Account, call_uuid: str) -> bool:
         """False only on the application's own 404. Raises WrongPath, Refused, TryAgain."""
+        return self.live_call(account, call_uuid) is not None
+
+    def live_call(self, account: Account, call_uuid: str) -> LiveCall | None:
+        """What the provider says of a live call; None only on the application's own 404. Raises WrongPath, Refused, TryAgain."""
         answer = self._ask(account, self._api, "GET", f"Call/{_part(call_uuid)}/", params={"status": "live"})
         if answers.is_gone(answer):
-            return False
-        answers.expect_success(answer, now=_now())
-        return True
+            return None
+        return answers.read_live_call(answers.expect_success(answer, now=_now()))
+
+    def live_calls(self, account: Account) -> list[str]:
+        """The ids of all calls that are live now. Raises WrongPath, Refused, TryAgain."""
+        found = answers.live_calls(self._read(account, "Call/", {"status": "live"}))
+        if found is None:
+            raise TryAgain("the provider's list of live calls holds no list")
+        return found
 
     def credentials_work(self, account: Account) -> bool | None:
         """Whether the provider accepts this account's credentials at all; None if that cannot be told now."""
@@ -281,6 +288,16 @@ class Vobiz:
             if mine not in self._pools:
                 self._pools[mine] = pool(self._api_url, lane.connections)
             return self._pools[mine]
+
+
+def next_offset(page: Page, offset: int) -> int | None:
+    """Where the page after this one begins, with some overlap; None after the last."""
+    if page.last or not page.length or (page.last is None and page.length < PAGE):
+        return None
+    following = page.next_offset if page.next_offset is not None else offset + page.length
+    if following <= offset:
+        return None
+    return following - OVERLAP if following - OVERLAP > offset else following
 
 
 def _without(account: Account, answer: Answer) -> Answer:

@@ -195,3 +195,32 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert not (folder / "data" / "run.env").exists()
+
+
+def test_reconcile_finds_what_no_callback_told_of_and_the_service_fetches_it(service):
+    service.provider.faults.switch_on("lost-callbacks")
+    try:
+        call = service.provider.call()
+        recording = service.provider.record(call.call_uuid)
+        service.provider.hangup(call.call_uuid)
+        until(lambda: recording.listed_at)
+        found = service.command("reconcile", "--json")
+    finally:
+        service.provider.faults.switch_off("lost-callbacks")
+    (told,) = json.loads(found.stdout)
+    assert (found.returncode, told["account"], told["problem"]) == (0, service.env["VOBIZ_AUTH_ID"], None)
+    assert service.reach(recording.recording_id, "archived")["stop"]["state"] == "none"
+    table = service.command("reconcile").stdout
+    assert service.env["VOBIZ_AUTH_ID"] in table
+    wrong = service.command("reconcile", "--wait", "1", VOBIZ_API_URL="http://127.0.0.1:1/api/v1")
+    assert wrong.returncode == 1
+
+
+def test_a_redis_erased_while_all_processes_run_is_rebuilt(service):
+    _, known = running(service)
+    service.provider.end(known, "FinishedOnKey")
+    service.reach(known, "archived")
+    client = connect(service.redis.url)
+    client.flushall()
+    service.reach(known, "archived", within_s=30)
+    assert Ledger(client).counters()["alerts_total|ledger_erased"] == 1

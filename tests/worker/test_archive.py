@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -235,3 +236,13 @@ def test_a_full_disk_removes_the_part_and_is_tried_again(archive, full):
     with pytest.raises(OSError, match="broken"), archive.writing(part):
         raise OSError(errno.EIO, "broken")
     assert part.exists()
+
+
+def test_the_first_day_is_the_earliest_under_which_anything_is_filed(archive, place):
+    assert archive.first_day("MA_1") is None
+    archive.publish(spooled(archive, 1), KEY, SHA)
+    for empty in ("2025/01/02", "2026/02/30", "x", "2024"):
+        (place[0] / "MA_1" / empty).mkdir(parents=True)
+    (place[0] / "MA_1" / "2025/01/02" / ".half.part").write_bytes(b"")
+    assert archive.first_day("MA_1") == datetime(2026, 9, 14, tzinfo=UTC)
+    assert archive.first_day("MA_2") is None

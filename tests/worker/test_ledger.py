@@ -186,3 +186,11 @@ def test_a_waiting_stop_costs_at_most_one_kib(ledger):
         call = f"{i:08d}-2f5d-4a7f-9d5c-6f1e2b3a4c01"
         ledger.record("MA_7QK2XWPD", started(f"{i:016x}", call, f"{i:08d}-6b7e-4c31-8f2d-9a5b3c7e1d02"), nonces=[f"{i:020d}", f"9{i:019d}"], body=b"x")
     assert (ledger.redis.info("memory")["used_memory"] - before) / 2000 <= 1024
+
+
+def test_what_is_charged_is_granted_and_whoever_asks_next_waits_the_longer(ledger):
+    for _ in range(5):
+        ledger.charge("api", "MA_1", 2.0)
+    granted, wait = ledger.take("api", "MA_1", 1, 2.0)
+    assert granted == 0
+    assert 2.0 < wait.total_seconds() <= 2.6      # 4 owed and 1 wanted, 2 a second

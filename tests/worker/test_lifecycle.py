@@ -193,3 +193,46 @@ def test_a_look_without_an_answer_uses_up_nothing_and_is_repeated_soon():
     assert at(80) < plan(events, 80).look_at <= at(141)
     answered = replace(looked(100), id="look.100", reason=None)
     assert plan([*events, answered], 100).look_at <= at(100)      # the second of the series is overdue by now
+
+
+# A call that nobody announced and a survey saw live ------------------------------------------------------------------
+
+SEEN = event(Kind.CALL_FOUND_LIVE, 0, signed=False)
+BLIND = lifecycle.Send(at=at(60), recording_ids=("",), url=None)
+
+
+def blind(kind, seconds, **facts):
+    return event(kind, seconds, requested_at=at(seconds), due_at=at(60), trigger="max_duration", rule="defaults", signed=False, **facts)
+
+
+def test_a_call_found_live_is_stopped_as_a_whole_at_its_deadline_from_first_sight():
+    assert (plan([SEEN], 1).stop_at, plan([SEEN], 1).sends) == (at(60), ())
+    assert plan([SEEN], 60).sends == (BLIND,)
+
+
+@pytest.mark.parametrize("then", [
+    [started(30)], [event(Kind.CALL_ENDED, 30)], [event(Kind.CALL_ENDED, 30, signed=False)], [event(Kind.CALL_FOUND_OVER, 30, signed=False)],
+    [event(Kind.NOTHING_DECLARED, 30, signed=False)]])
+def test_once_its_recording_is_known_or_the_call_is_over_or_nothing_runs_there_is_no_blind_stop(then):
+    assert BLIND not in plan([SEEN, *then], 60).sends
+    assert plan([SEEN, *then], 600).conclusions == ()
+
+
+def test_where_rules_only_observe_or_nothing_bounds_it_a_call_found_live_is_not_stopped():
+    for terms in (Terms(mode=Mode.OBSERVE), Terms(max_duration=None)):
+        assert plan([SEEN], 86400, Policy(defaults=terms)).sends == ()
+
+
+def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_goes_on_each_minute_until_the_call_is_gone():
+    tries = [blind(Kind.STOP_ACCEPTED, s) for s in (60, 71, 82, 93)]
+    assert plan([SEEN, *tries[:1]], 61).look_at == at(70)
+    assert plan([SEEN, *tries[:1], looked(70)], 71).sends != ()
+    (unknown,) = plan([SEEN, *tries, looked(103)], 104).conclusions
+    assert unknown.kind is Kind.STOP_UNKNOWN
+    late = [SEEN, *tries, looked(103), replace(unknown, at=at(104))]
+    assert plan(late, 104).stop_at == at(153)
+    assert plan([*late, blind(Kind.CALL_FOUND_OVER, 153)], 154).stop_at is None
+
+
+def test_a_stop_that_somebody_orders_does_not_wait_for_the_deadline_of_first_sight():
+    assert plan([SEEN, event(Kind.STOP_ORDERED, 5, signed=False)], 5).sends == (replace(BLIND, at=at(5)),)

@@ -97,6 +97,12 @@ def test_labels_match_by_pattern():
     assert found.choose(call(labels={"desk": "billing"}))[0] == "defaults"
 
 
+def test_a_rule_watches_where_it_says_so_or_inherits_it():
+    assert not rules("").watches
+    found = rules('[defaults]\nwatch = true\n[[rules]]\nname = "n"\nmatch = { to = "1*" }\nwatch = false')
+    assert (found.watches, found.choose(call(to_number="12"))[1].watch, found.choose(call())[1].watch) == (True, False, True)
+
+
 @pytest.mark.parametrize(("text", "named"), [
     ("x = 1", "x = 1: unknown key; known here: adopt, defaults, rules, accounts"),
     ("not toml", "not valid TOML"),
@@ -109,7 +115,7 @@ def test_labels_match_by_pattern():
     ("[defaults]\nstop_tries = true", "defaults.stop_tries"),
     ('[defaults]\nconfirm_within = "0s"', "defaults.confirm_within"),
     ('[defaults]\nif_unproven = "maybe"', "defaults.if_unproven"),
-    ("[defaults]\nwatch = true", "defaults.watch"),
+    ('[defaults]\nwatch = "yes"', "defaults.watch"),
     ('[defaults]\nstop_at = ["25:00 Asia/Kolkata"]', "defaults.stop_at[0]"),
     ('[defaults]\nstop_at = ["18:00 Asia/Nowhere"]', "defaults.stop_at[0]"),
     ('[defaults]\nstop_at = ["18:00"]', "defaults.stop_at[0]"),

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from worker.errors import CallOver, NotReady, Refused, TryAgain, WrongPath
-from worker.vobiz import Account, Vobiz
+from worker.vobiz import Account, Vobiz, next_offset
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ONE = Account(auth_id="MA_1", tokens=("new",))
@@ -287,6 +287,34 @@ def test_a_server_with_smaller_pages_or_deaf_ears_comes_to_an_end(api, vobiz):
     api.answer, served = pages(2500)
     vobiz.find_recordings(ONE, call_uuid=CALL)
     assert len(served) == 20
+
+
+def test_a_page_of_all_recordings_asks_for_no_call_and_the_next_begins_a_little_before_its_end(api, vobiz):
+    api.answer, served = pages(250)
+    page = vobiz.recordings_page(ONE, offset=0)
+    assert (len(page.rows), next_offset(page, 0), served[0]) == (100, 95, {"limit": ["100"], "offset": ["0"]})
+    page = vobiz.recordings_page(ONE, offset=195)
+    assert (len(page.rows), next_offset(page, 195)) == (55, None)
+
+
+def test_the_live_calls_are_read_and_what_is_no_list_is_no_empty_list(api, vobiz):
+    api.answer = fixture("live_calls_list.json")
+    assert vobiz.live_calls(ONE) == json.loads((FIXTURES / "live_calls_list.json").read_text())["calls"]
+    assert api.seen[0][1] == "/api/v1/Account/MA_1/Call/?status=live"
+    for body in (b"{}", b"[]", b'{"calls": null}', b"x"):
+        api.answer = always(body=body)
+        with pytest.raises(TryAgain):
+            vobiz.live_calls(ONE)
+    api.answer = always(body=b'{"calls": ["a", "a", "../b", 7, ""]}')
+    assert vobiz.live_calls(ONE) == ["a", "7"]
+
+
+def test_a_live_call_tells_its_numbers(api, vobiz):
+    api.answer = fixture("live_call_get.json")
+    found, told = vobiz.live_call(ONE, CALL), json.loads((FIXTURES / "live_call_get.json").read_text())
+    assert (found.from_number, found.to_number, found.direction) == (told["from"].lstrip("+"), told["to"].lstrip("+"), told["direction"])
+    api.answer = always(**OURS)
+    assert vobiz.live_call(ONE, CALL) is None
 
 
 def test_whether_a_call_is_live(api, vobiz):

@@ -1,8 +1,8 @@
 -- Ends a lease: records what was found out and sets what is due next. Refuses when the lease went to another or ran out.
 local call, fences, recordings, recent, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ears = KEYS[6]
-local due = {stop = KEYS[7], look = KEYS[9], fetch = KEYS[11]}
-local leases = {stop = KEYS[8], look = KEYS[10], fetch = KEYS[12]}
+local due = {stop = KEYS[7], look = KEYS[9], fetch = KEYS[11], survey = KEYS[13]}
+local leases = {stop = KEYS[8], look = KEYS[10], fetch = KEYS[12], survey = KEYS[14]}
 local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
 local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')

@@ -1,9 +1,10 @@
 -- A token bucket shared by all processes. Grants up to `wanted` requests; returns how many, and in how many
 -- milliseconds the next would be free. `queue` of them come back later, and are told a place behind those that were
--- told one before, so that a backlog does not ask all at once, again and again. A limit that the provider's 429 lowered recovers within `recover_ms`.
+-- told one before, so that a backlog does not ask all at once, again and again. Who says `owe` gets all, and the others
+-- wait until that is made up for. A limit that the provider's 429 lowered recovers within `recover_ms`.
 local bucket = KEYS[1]
 local wanted, rate, burst, recover_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local cut, queue = ARGV[5] == 'cut', tonumber(ARGV[5]) or 0
+local cut, owe, queue = ARGV[5] == 'cut', ARGV[5] == 'owe', tonumber(ARGV[5]) or 0
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local stored = redis.call('HMGET', bucket, 'tokens', 'at', 'limit', 'cut_at', 'queue_at')
@@ -17,7 +18,7 @@ if cut then
   return {0, 0}
 end
 tokens = math.min(burst, tokens + (now - at) / 1000 * limit)
-local granted = math.min(wanted, math.floor(tokens))
+local granted = owe and wanted or math.max(0, math.min(wanted, math.floor(tokens)))
 tokens = tokens - granted
 redis.call('HSET', bucket, 'tokens', tostring(tokens), 'at', tostring(now))
 redis.call('PEXPIRE', bucket, recover_ms + 60000)
