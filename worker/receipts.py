@@ -107,7 +107,7 @@ def receipt(
         "checks": checks,
         "stop": stop,
         "fetch": {"attempts": attempts, "fetched_at": fetched_at},
-        "segment_of": segment_of,
+        **({"segment_of": segment_of} if segment_of else {}),
         "gaps": gaps,
         "events": events,
         "signature": None,

@@ -123,7 +123,7 @@ def test_a_rule_watches_where_it_says_so_or_inherits_it():
     ('[defaults]\non = "stop"', "defaults.on"),
     ('[defaults]\non = { transfers = "stop" }', "defaults.on.transfers"),
     ('[defaults]\non = { transfer = "halt" }', "defaults.on.transfer"),
-    ('[defaults]\non = { transfer = "pause" }', "defaults.on.transfer"),
+    ('[defaults]\non = { transfer = "hold" }', "defaults.on.transfer"),
     ('[defaults]\nmatch = { to = "1" }', "defaults.match"),
     ('[[rules]]\nname = ""', "rules[0].name"),
     ('[[rules]]\nmatch = { to = "9*1" }', "rules[0].match.to"),
