@@ -18,6 +18,7 @@ from worker.recording import Call, Event, Kind
 from worker.views import call_view, recording_view
 
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
+_FIELDS = {"calluuid": "call_uuid", "recordingid": "recording_id"}       # as our own callers spell what the provider spells in many ways
 
 
 class Telling:
@@ -47,8 +48,8 @@ class Telling:
             name = said.fields.get("event", "")
             event = self._custom(said.fields, name) if name.startswith("custom.") else callbacks.parse(said.fields)
         except callbacks.Unreadable as error:
-            field = re.match(r"([a-z]+): ", str(error))
-            raise Problem(400, str(error), field=field[1] if field else None) from None
+            place = re.match(r"(\w+): ", str(error))
+            raise Problem(400, str(error), field=_FIELDS.get(place[1].lower(), place[1]) if place else None) from None
         if event is None:
             return jsonify({"event": name or None, "recorded": "ignored"})
         accounts = self.settings().accounts
