@@ -209,8 +209,8 @@ def identity(letter: str) -> str:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return letter + secrets.token_hex(8)
-    if not 1 <= len(key) <= 255:
-        raise Problem(400, "Idempotency-Key: must have 1 to 255 characters", field="Idempotency-Key")
+    if not re.fullmatch(r"[!-~]{1,255}", key):
+        raise Problem(400, "Idempotency-Key: must have 1 to 255 visible ASCII characters", field="Idempotency-Key")
     return letter + "k" + hashlib.sha256(f"{request.path}|{key}".encode("utf-8", "replace")).hexdigest()[:24]
 
 
