@@ -34,7 +34,7 @@ def house(local):
 
 @pytest.fixture
 def document(house):
-    return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app, headers={"Authorization": f"Bearer {KEY}"})
+    return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
 
 
 def test_the_document_is_valid_and_describes_every_route_and_every_shape_it_names(document):
@@ -98,5 +98,4 @@ def test_every_route_refuses_without_its_key_and_the_lesser_key_where_it_is_not_
                 assert (answer.status_code, answer.mimetype, answer.headers["WWW-Authenticate"]) == (401, "application/problem+json", "Bearer"), route.name
             lesser = client.open(path, method=route.method, headers={"Authorization": f"Bearer {APP_KEY}"}, data="{")
             assert (lesser.status_code == 403) is not route.app_key, route.name
-        assert client.get("/v1/openapi.json").status_code == 401
-        assert client.get("/v1/openapi.json", headers={"Authorization": f"Bearer {APP_KEY}"}).status_code == 200
+        assert client.get("/v1/openapi.json").status_code == 200
