@@ -71,7 +71,7 @@ def test_every_key_of_the_rules_stands_in_their_document():
 
 
 def test_the_rules_that_the_documents_show_can_be_read():
-    shown = [block for page in (ROOT / "docs").rglob("*.md") if page.name != "emulator.md" for block in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.M | re.S)]
+    shown = [block for page in (ROOT / "docs").rglob("*.md") if page.name != "emulator.md" for block in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)]
     assert len(shown) >= 2
     for block in shown:
         rules.read(block, "endtape.toml")

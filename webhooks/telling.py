@@ -89,7 +89,7 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
     call_uuid = wire.identifier(fields.get("calluuid"))
     if call_uuid is None:
         raise Problem(400, "call_uuid: is needed, an id of letters, digits, `_` and `-`", field="call_uuid")
-    reason = fields.get("reason", "")[:200] or None
+    reason = fields.get("reason", "")[:200].encode("utf-8", "replace").decode() or None      # JSON can spell half a character; terminals cannot
     return Event(id=order_id, kind=Kind.CUSTOM_REPORTED, call_uuid=call_uuid, trigger=name, reason=reason, by="api", digest=digest_of(name, reason))
 
 

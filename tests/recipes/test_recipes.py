@@ -77,6 +77,15 @@ def test_the_flask_application_dials_on_go_and_talks_on_hold(house):
     assert recording.ended_at
 
 
+def test_a_dial_that_nobody_answers_lets_the_recording_go_on(house):
+    found = house()
+    call, first = recorded(found)
+    with python_of("flask-call-control").app.test_client() as provider:
+        assert "<Dial>" in provider.post("/transfer", data={"CallUUID": call}).text
+    found.provider.dial(call, "918065550199", cause="USER_BUSY")
+    until(lambda: [r.segment_of for r in found.call(call).recordings.values()] == [None, first.recording_id])
+
+
 def test_the_flask_application_holds_when_nobody_answers(house, monkeypatch):
     house()
     monkeypatch.setenv("ENDTAPE_URL", "http://127.0.0.1:1")

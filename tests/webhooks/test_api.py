@@ -368,6 +368,12 @@ def test_custom_events_pause_and_resume_by_the_rules(app):
     assert app.house.kinds(call).count(Kind.CUSTOM_REPORTED) == 2
 
 
+def test_a_reason_that_is_half_a_character_can_still_be_printed(app):
+    answer = requests.post(f"{app.house.base}/v1/events", data='{"event": "custom.x", "call_uuid": "c1", "reason": "a\\ud800b"}', headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    assert answer.status_code == 200
+    assert app.get("/calls/c1").json()["timeline"][0]["reason"] == "a?b"
+
+
 def test_what_nobody_follows_is_ignored_and_answered_200(app):
     for body in ({"Event": "PlayedSound", "CallUUID": "c1"}, {"transcription": "hello", "recording_id": "r"}):
         answer = app.post("/events", body)
