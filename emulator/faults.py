@@ -42,6 +42,14 @@ FAULTS = {
     "stop-timeout": Fault("a stop is held for `seconds`, then the connection is dropped", {"seconds": 5}),
     "gateway-404": Fault("a stop answers the gateway's 404"),
     "refuse-auth": Fault("a stop answers `status`; `me` says whether the probe `auth/me` fails too", {"status": 401, "me": False}),
+    # Starts and transfers, which nobody may repeat blindly
+    "start-fails": Fault("a start answers `status` and starts nothing", {"status": 503}),
+    "start-timeout": Fault("a start is held for `seconds`, then the connection is dropped; nothing starts", {"seconds": 5}),
+    "start-lost-answer": Fault("a start starts a recording, and the connection is dropped instead of an answer"),
+    "start-nameless": Fault("a start starts a recording and does not name it"),
+    "transfer-fails": Fault("a transfer answers `status` and transfers nothing", {"status": 503}),
+    "transfer-timeout": Fault("a transfer is held for `seconds`, then the connection is dropped; nothing is transferred", {"seconds": 5}),
+    "transfer-lost-answer": Fault("a transfer takes place, and the connection is dropped instead of an answer"),
     # The rest of the REST API: every route but the stop
     "api-5xx": Fault("REST answers `status`", {"status": 503}),
     "api-429": Fault("REST answers 429 with Retry-After `retry_after`", {"retry_after": 1}),

@@ -74,6 +74,7 @@ class Exchange(BaseHTTPRequestHandler):
     path: str = ""
     arrived_at: float = 0
     raw_requestline: bytes
+    loses_answer = False            # a bad day: what was asked for is done, and nobody is told
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         """Requests are kept in the journal, not on the terminal."""
@@ -155,6 +156,9 @@ class Exchange(BaseHTTPRequestHandler):
                                    "at": self.arrived_at, **more})
 
     def answer(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
+        if self.loses_answer:
+            self.drop()
+            return
         data = b"" if body is None else json.dumps(body).encode()
         self.note("request", body=self.body.decode("utf-8", "replace")[:2000], status=status)
         self.send_response(status)

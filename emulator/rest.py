@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Answer = Callable[[Provider, Exchange, str, str], None]
 
+_ONCE = {"start-recording": "start", "transfer": "transfer"}     # by the first word of their own bad days
 _ACCOUNT = re.compile(r"/api/v1/(Account|account)/([^/]+)/(.*)")
 
 
@@ -65,14 +66,18 @@ def _bad_day(provider: Provider, exchange: Exchange, route: str, account: str, s
         facts["recording_id"] = subject
     else:
         facts["call_uuid"] = subject or exchange.query.get("call_uuid")
-    if held := faults.hit("api-timeout", **facts):
+    once = _ONCE.get(route)
+    if held := (once and faults.hit(f"{once}-timeout", **facts)) or faults.hit("api-timeout", **facts):
         provider.hold(float(held["seconds"]))
         exchange.drop()
+    elif once and (failing := faults.hit(f"{once}-fails", **facts)):
+        exchange.upstream(int(failing["status"]))
     elif limited := faults.hit("api-429", **facts):
         exchange.limited(limited["retry_after"])
     elif failing := faults.hit("api-5xx", **facts):
         exchange.upstream(int(failing["status"]))
     else:
+        exchange.loses_answer = bool(once and faults.hit(f"{once}-lost-answer", **facts))
         return False
     return True
 

@@ -64,7 +64,10 @@ def start(provider: Provider, exchange: Exchange, account: str, call_uuid: str) 
         call_uuid, container=container, channels=channels, source="rest", max_length_s=float(limit),
         callback_url=str(given.get("callback_url") or "") or None, callback_method=delivery.method,
         transcription_url=str(given.get("transcription_url") or ""))
-    exchange.answer(200, {"api_id": new_id(), "message": "recording started", "recording_id": made.recording_id, "url": made.url})
+    named = {"recording_id": made.recording_id, "url": made.url}
+    if provider.faults.hit("start-nameless", call_uuid=call_uuid, account=account, route="start-recording"):
+        named = {}
+    exchange.answer(200, {"api_id": new_id(), "message": "recording started", **named})
 
 
 def _choice(given: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:

@@ -4,18 +4,22 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from emulator.faults import FAULTS
+from webhooks import shapes
+from webhooks.api import ROUTES
 from webhooks.app import create_app
-from worker import settings
+from webhooks.bodies import AnnouncedRecording
+from worker import rules, settings
 from worker.cli import main
 from worker.errors import REMEDIES
 from worker.policy import Terms
 from worker.recording import TRIGGERS, Kind, Phase, StopState
 
 ROOT = Path(__file__).resolve().parent.parent
-README, RULES, GLOSSARY, EMULATOR = ((ROOT / p).read_text() for p in ("README.md", "docs/rules.md", "docs/glossary.md", "docs/emulator.md"))
+README, RULES, GLOSSARY, EMULATOR, API = ((ROOT / p).read_text() for p in ("README.md", "docs/rules.md", "docs/glossary.md", "docs/emulator.md", "docs/api.md"))
 
 
 def test_every_setting_stands_in_the_readme_and_no_other():
@@ -29,13 +33,23 @@ def test_every_command_stands_in_the_readme_and_no_other():
     assert set(line.split(" | ")) == set(main.commands)
 
 
-def test_every_route_stands_in_the_readme(tmp_path):
+def test_every_route_stands_in_its_document(tmp_path):
     environ = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "REDIS_URL": "redis://127.0.0.1:1", "ENDTAPE_CALLBACK_TOKEN": "a" * 16, "ENDTAPE_API_KEY": "b" * 16}
     app = create_app(settings.Settings.from_env(environ, folder=tmp_path))
-    routes = {re.sub(r"<(?:path:)?(\w+)>", r"{\1}", str(rule)) for rule in app.url_map.iter_rules()}
-    shown = {r.replace("{call_uuid}", "{uuid}").replace("{recording_id}", "{id}") for r in routes if not r.startswith("/vobiz")}
-    assert not [r for r in shown if f"`{r}`" not in README and f"GET {r}`" not in README]
+    ours = [(r.method, re.sub(r"<(\w+)>", r"{\1}", r.path)) for r in ROUTES]
+    assert not [(method, path) for method, path in ours if f"`{path}`" not in API and f"`{method} {path}`" not in API]
+    others = {str(rule) for rule in app.url_map.iter_rules()} - {r.path for r in ROUTES}
+    assert not [path for path in others if path != "/v1/openapi.json" and not path.startswith("/vobiz/") and f"`{path}`" not in README]
     assert "`/vobiz/…`" in README
+    assert "/v1/openapi.json" in API
+
+
+def test_every_field_that_callers_may_send_stands_in_the_document_of_the_api():
+    bodies_of = {r.body for r in ROUTES if r.body} | {AnnouncedRecording}
+    sent = {field.encode_name for body in bodies_of for field in msgspec.structs.fields(body)}
+    answered = {field.encode_name for shape in (shapes.Handoff, shapes.EventRecorded) for field in msgspec.structs.fields(shape)}
+    assert not [name for name in sent | answered if not re.search(rf"[`, ]{name}[`,]", API)]
+    assert not [name for route in ROUTES for name in route.query if f"`{name}`" not in API and f"?{name}=" not in API]
 
 
 def test_no_route_but_the_probes_answers_without_a_key(tmp_path):
@@ -54,6 +68,13 @@ def test_every_key_of_the_rules_stands_in_their_document():
         assert f"`{field.name}`" in RULES
     for trigger in set(TRIGGERS.values()) - {"api"}:
         assert f"`{trigger}`" in RULES
+
+
+def test_the_rules_that_the_documents_show_can_be_read():
+    shown = [block for page in (ROOT / "docs").rglob("*.md") if page.name != "emulator.md" for block in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)]
+    assert len(shown) >= 2
+    for block in shown:
+        rules.read(block, "endtape.toml")
 
 
 @pytest.mark.parametrize("word", [*Kind, *Phase, *StopState, *REMEDIES])

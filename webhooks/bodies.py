@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -14,14 +14,15 @@ from webhooks.receiver import read_body
 from worker import rules
 
 T = TypeVar("T", bound=Struct)
+_END = r"$(?!\n)"                # Python's `$` alone would let a newline through, into ids and then into the log of a call
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$", description="an id: letters, digits, `_` and `-`")]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}" + _END, description="an id: letters, digits, `_` and `-`")]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Labels = Annotated[dict[Label, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
 Wait = Annotated[float, Meta(ge=0, le=30, description="seconds to wait for the proof")]
-Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]$", description='a duration of at least 1s like "45s", "15m" or "2h"')]
-Address = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,1990}$", description="an http or https address of plain characters")]
-Kind = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,40}$", description="`blind`, `attended`, `conference`, `ai_to_human`, or any word used in rules")]
+Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]" + _END, description='a duration of at least 1s like "45s", "15m" or "2h"')]
+Address = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,1990}" + _END, description="an http or https address of plain characters")]
+Kind = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,40}" + _END, description="`blind`, `attended`, `conference`, `ai_to_human`, or any word used in rules")]
 Number = Annotated[str, Meta(min_length=1, max_length=40, description="a telephone number; digits count")]
 Instant = Annotated[str, Meta(min_length=10, max_length=40, description="RFC 3339")]
 Account = Annotated[str, Meta(min_length=1, max_length=128, description="may be left out where there is one account, or where one alone knows the call")]
@@ -33,7 +34,7 @@ class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
 
 class StartBody(_Body):
     max_duration: Duration | None = None
-    format: Annotated[str, Meta(pattern="^(mp3|wav)$")] | None = None
+    format: Literal["mp3", "wav"] | None = None
     channels: Annotated[int, Meta(ge=1, le=2)] | None = None
     labels: Labels = {}
 
@@ -53,7 +54,7 @@ class CallBody(_Body, rename={"from_": "from"}):
     started_at: Instant | None = None
     from_: Number | None = None
     to: Number | None = None
-    direction: Annotated[str, Meta(pattern="^(inbound|outbound)$")] | None = None
+    direction: Literal["inbound", "outbound"] | None = None
     labels: Labels = {}
 
 

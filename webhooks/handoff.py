@@ -30,7 +30,7 @@ class Handoffs:
             raise Problem(400, "kind: `failed` is told through …/handoff/failed", field="kind")
         account, a_leg = self.orders.where(call_uuid, body.account)
         digest = digest_of(body.kind, body.to, body.transfer)
-        order = identity("h") if request.headers.get("Idempotency-Key") else self._same_ask(account, a_leg, digest)
+        order = identity("h") if "Idempotency-Key" in request.headers else self._same_ask(account, a_leg, digest)
         asked_at = self.orders.record(account, Event(
             id=f"asked.{order}", kind=Kind.HANDOFF_ASKED, call_uuid=a_leg, order=order, trigger=f"transfer.{body.kind}" if body.kind else "transfer",
             target=body.to, wait_s=body.wait_s, body=body.transfer, reason=body.reason, labels=body.labels or None, digest=digest, by="api"))

@@ -77,7 +77,8 @@ def _operation(route: Route, schema: dict[type, dict[str, Any]]) -> dict[str, An
     if route.body:
         content: dict[str, Any] = {"application/json": {"schema": schema[route.body]}}
         if route.any_form:
-            content["application/x-www-form-urlencoded"] = {"schema": {"type": "object"}}
+            as_it_came = {"type": "object", "description": "a request of the provider's, with its own fields"}
+            content = {"application/json": {"schema": {"anyOf": [schema[route.body], as_it_came]}}, "application/x-www-form-urlencoded": {"schema": as_it_came}}
         found["requestBody"] = {"required": route.any_form, "content": content}
     return found
 

@@ -113,14 +113,14 @@ class Orders:
 
     def started(self, account: str, call_uuid: str, start: Start) -> dict[str, Any]:
         """The recording that a start led to. Raises Problem where it led to none, or nobody knows."""
+        call = self.call(account, call_uuid)
         if start.recording_id is not None:
-            call = self.call(account, call_uuid)
             return recording_view(call, call.recordings[start.recording_id], self.settings().policy, self.ledger.now())
         reason = start.outcome.reason if start.outcome else "no answer yet"
         if start.outcome is None or start.unclear:
             raise Problem(504, f"nobody knows whether it was started: {reason}. It is looked for, and never sent again by itself;"
                                " repeat the request with the same Idempotency-Key to learn what came of it", start="unknown")
-        if start.outcome.status == 404:
+        if start.outcome.status == 404 or call.over_at:
             raise Problem(404, f"not started: {reason}", start="failed")
         if start.outcome.status is None:
             raise Problem(503, f"not started: {reason}", start="failed")
@@ -209,8 +209,8 @@ def identity(letter: str) -> str:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return letter + secrets.token_hex(8)
-    if not 1 <= len(key) <= 255:
-        raise Problem(400, "Idempotency-Key: must have 1 to 255 characters", field="Idempotency-Key")
+    if not re.fullmatch(r"[!-~]{1,255}", key):
+        raise Problem(400, "Idempotency-Key: must have 1 to 255 visible ASCII characters", field="Idempotency-Key")
     return letter + "k" + hashlib.sha256(f"{request.path}|{key}".encode("utf-8", "replace")).hexdigest()[:24]
 
 

@@ -18,6 +18,7 @@ from worker.recording import Call, Event, Kind
 from worker.views import call_view, recording_view
 
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
+_FIELDS = {"calluuid": "call_uuid", "recordingid": "recording_id"}       # as our own callers spell what the provider spells in many ways
 
 
 class Telling:
@@ -42,13 +43,14 @@ class Telling:
 
     def event(self) -> Response:
         """A provider's request as the application received it, or `custom.NAME`. 200 says that it is written down."""
+        order_id = f"order.{identity('e')}"
         try:
             said = callbacks.read(body=read_body(), content_type=request.content_type or "", query="")
             name = said.fields.get("event", "")
-            event = self._custom(said.fields, name) if name.startswith("custom.") else callbacks.parse(said.fields)
+            event = _custom(said.fields, name, order_id) if name.startswith("custom.") else callbacks.parse(said.fields)
         except callbacks.Unreadable as error:
-            field = re.match(r"([a-z]+): ", str(error))
-            raise Problem(400, str(error), field=field[1] if field else None) from None
+            place = re.match(r"(\w+): ", str(error))
+            raise Problem(400, str(error), field=_FIELDS.get(place[1].lower(), place[1]) if place else None) from None
         if event is None:
             return jsonify({"event": name or None, "recorded": "ignored"})
         accounts = self.settings().accounts
@@ -62,15 +64,6 @@ class Telling:
             # Forwarded, a request is the application's word: the provider's signature was for another address.
             recorded, _ = self.ledger.record(account, replace(event, id=f"{event.id}.f", by=f"{event.by} (forwarded)"))
         return jsonify({"event": event.trigger or event.kind.value, "call_uuid": event.call_uuid, "account": account, "recorded": recorded.value})
-
-    def _custom(self, fields: dict[str, str], name: str) -> Event:
-        if not _CUSTOM.fullmatch(name):
-            raise Problem(400, "event: `custom.` is followed by letters, digits, `_` and `-`", field="event")
-        call_uuid = wire.identifier(fields.get("calluuid"))
-        if call_uuid is None:
-            raise Problem(400, "call_uuid: is needed, an id of letters, digits, `_` and `-`", field="call_uuid")
-        reason = fields.get("reason", "")[:200] or None
-        return Event(id=f"order.{identity('e')}", kind=Kind.CUSTOM_REPORTED, call_uuid=call_uuid, trigger=name, reason=reason, by="api", digest=digest_of(name, reason))
 
     def retry(self, recording_id: str) -> Response:
         """202: it is tried again, whatever became of it."""
@@ -88,6 +81,16 @@ class Telling:
                 answer.status_code = 202
                 return answer
         raise Problem(404, "no such recording")
+
+
+def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
+    if not _CUSTOM.fullmatch(name):
+        raise Problem(400, "event: `custom.` is followed by letters, digits, `_` and `-`", field="event")
+    call_uuid = wire.identifier(fields.get("calluuid"))
+    if call_uuid is None:
+        raise Problem(400, "call_uuid: is needed, an id of letters, digits, `_` and `-`", field="call_uuid")
+    reason = fields.get("reason", "")[:200].encode("utf-8", "replace").decode() or None      # JSON can spell half a character; terminals cannot
+    return Event(id=order_id, kind=Kind.CUSTOM_REPORTED, call_uuid=call_uuid, trigger=name, reason=reason, by="api", digest=digest_of(name, reason))
 
 
 def _says_nothing_new(call: Call, told: Event) -> bool:

@@ -60,7 +60,9 @@ class Order:
             got = self.worker.vobiz.start_recording(
                 self.account, self.call.call_uuid, time_limit_s=ceiling_s(self.call, start, settings.policy, self.now),
                 callback_url=address, format=o.format, channels=o.channels)
-        except (CallOver, Rejected, WrongPath) as error:
+        except CallOver as error:
+            return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=404)
+        except (Rejected, WrongPath) as error:
             return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=getattr(error, "status", None))
         except Refused as error:
             if is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid):

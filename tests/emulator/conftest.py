@@ -185,6 +185,25 @@ class Day:
         recording = self.provider.record(call.call_uuid, announce=False)
         return self.rest.delete(f"Call/{call.call_uuid}/Record/"), recording
 
+    def start(self):
+        """A start on a new call: the answer, None without one, and what records on the call then."""
+        call = self.provider.call()
+        answer = self.asked(f"Call/{call.call_uuid}/Record/", {})
+        return answer, self.provider.book.running(call.call_uuid)
+
+    def transfer(self):
+        """A transfer of a new call: the answer, None without one, and the events that arrived of it."""
+        call = self.provider.call()
+        answer = self.asked(f"Call/{call.call_uuid}/", {"aleg_url": self.inbox.url})
+        assert self.provider.wait_idle(5)
+        return answer, self.inbox.events()
+
+    def asked(self, path, body):
+        try:
+            return self.rest.post(path, json=body)
+        except requests.ConnectionError:
+            return None
+
     def told(self, number=1):
         """Sends so many events and gives what arrived when all is quiet."""
         for i in range(number):

@@ -216,6 +216,55 @@ def _(day):
     assert told == {f"{recording.duration_ms - 8000:.5f}"}
 
 
+@bad_day("start-fails")
+def _(day):
+    day.on("start-fails", status=502, times=1)
+    assert [(answer.status_code, len(made)) for answer, made in (day.start(), day.start())] == [(502, 0), (200, 1)]
+
+
+@bad_day("start-timeout")
+def _(day):
+    day.on("start-timeout", seconds=0.05)
+    began = time.monotonic()
+    assert day.start() == (None, [])
+    assert time.monotonic() - began >= 0.05
+
+
+@bad_day("start-lost-answer")
+def _(day):
+    day.on("start-lost-answer", times=1)
+    answer, made = day.start()
+    assert (answer, len(made)) == (None, 1)
+    assert day.start()[0].status_code == 200
+
+
+@bad_day("start-nameless")
+def _(day):
+    day.on("start-nameless")
+    answer, made = day.start()
+    assert (answer.status_code, set(answer.json()), len(made)) == (200, {"api_id", "message"}, 1)
+
+
+@bad_day("transfer-fails")
+def _(day):
+    day.on("transfer-fails", status=409)
+    answer, asked = day.transfer()
+    assert (answer.status_code, asked) == (409, [])
+
+
+@bad_day("transfer-timeout")
+def _(day):
+    day.on("transfer-timeout", seconds=0.05)
+    assert day.transfer() == (None, [])
+
+
+@bad_day("transfer-lost-answer")
+def _(day):
+    day.on("transfer-lost-answer", times=1)
+    answer, asked = day.transfer()
+    assert (answer, asked) == (None, ["Transfer"])
+
+
 # What holds for all of them -----------------------------------------------------------------------------------------
 
 

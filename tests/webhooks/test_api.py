@@ -1,0 +1,505 @@
+"""The application's door: every route but the hand-offs, over HTTP, with the emulator as the provider."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from tests.waiting import until
+from worker.recording import Kind
+
+ACCOUNT, KEY, APP_KEY = "MA_TEST0001", "test-api-key-000000001", "test-app-key-000000001"
+RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "custom.card" = "pause", "custom.done" = "resume" }\n'
+
+
+class Application:
+    """One that drives calls: it knows the house's address and a key."""
+
+    def __init__(self, house, key=KEY):
+        self.house, self.key = house, key
+
+    def ask(self, method, path, body=None, *, key=None, **headers):
+        return requests.request(method, f"{self.house.base}/v1{path}", json=body, timeout=30,
+                                headers={"Authorization": f"Bearer {key or self.key}", **{k.replace("_", "-"): v for k, v in headers.items()}})
+
+    def post(self, path, body=None, **how):
+        return self.ask("POST", path, body, **how)
+
+    def get(self, path, **how):
+        return self.ask("GET", path, **how)
+
+    def put(self, path, body=None, **how):
+        return self.ask("PUT", path, body, **how)
+
+
+@pytest.fixture
+def app(local):
+    return Application(local(rules=RULES, ENDTAPE_APP_KEY=APP_KEY))
+
+
+def recorded(app, **how):
+    """A live call with a recording that somebody else started, known to us."""
+    call = app.house.provider.call(to_number="918065550101")
+    recording = app.house.provider.record(call.call_uuid, **how)
+    until(lambda: app.house.recording(recording.recording_id)["phase"] == "recording")
+    return call.call_uuid, recording
+
+
+def problem(answer, status, field=None):
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), answer.text
+    assert answer.json()["status"] == status
+    assert answer.json().get("field") == field, answer.text
+    return answer.json()
+
+
+def starts_sent(app, call_uuid):
+    return [json.loads(r["body"]) for r in app.house.requests("POST", f"{call_uuid}/Record/")]
+
+
+# Starting -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_answered_with_the_recording_its_place_and_a_ceiling_just_above_our_deadline(app):
+    call = app.house.provider.call().call_uuid
+    answer = app.post(f"/calls/{call}/recordings", {"max_duration": "20s", "format": "wav", "channels": 2, "labels": {"team": "billing"}})
+    assert answer.status_code == 201, answer.text
+    said = answer.json()
+    assert (said["phase"], said["labels"], said["stop"]["state"]) == ("recording", {"team": "billing"}, "none")
+    place = answer.headers["Location"]
+    assert place.endswith(f"/v1/recordings/{said['recording_id']}")
+    assert app.get(place.partition("/v1")[2]).json()["recording_id"] == said["recording_id"]
+    (sent,) = starts_sent(app, call)
+    assert 20 < sent["time_limit"] <= 26
+    assert (sent["file_format"], sent["record_channel_type"]) == ("wav", "stereo")
+    assert f"/call/{call}/start/" in sent["callback_url"]
+    app.house.provider.hangup(call)
+    assert app.house.reach(said["recording_id"], "archived")["stop"]["evidence"][:2] == ["call_over", "callback"]
+
+
+@pytest.mark.parametrize(("rules", "asked", "least", "most"), [
+    ('[defaults]\nmax_duration = "10s"\n', "1h", 10, 16), ('[defaults]\nmax_duration = "none"\n', None, 14400, 14400),
+    ('[defaults]\nmax_duration = "30h"\n', None, 28800, 28800), ("", "45s", 45, 51)])
+def test_the_ceiling_follows_whatever_ends_the_recording_first(local, rules, asked, least, most):
+    app = Application(local(rules=rules))
+    call = app.house.provider.call().call_uuid
+    assert app.post(f"/calls/{call}/recordings", {"max_duration": asked} if asked else None).status_code == 201
+    assert least <= starts_sent(app, call)[0]["time_limit"] <= most
+
+
+def test_what_was_started_for_a_time_ends_then_even_where_rules_only_observe(local):
+    app = Application(local())
+    call = app.house.provider.call().call_uuid
+    said = app.post(f"/calls/{call}/recordings", {"max_duration": "1s"}).json()
+    assert app.house.stop_reaches(said["recording_id"], "confirmed")["stop"]["trigger"] == "max_duration"
+
+
+def test_one_idempotency_key_starts_one_recording_and_does_not_go_with_another_body(app):
+    call = app.house.provider.call().call_uuid
+    with ThreadPoolExecutor(6) as crowd:
+        answers = list(crowd.map(lambda _: app.post(f"/calls/{call}/recordings", {"format": "mp3"}, Idempotency_Key="k1"), range(6)))
+    assert {a.status_code for a in answers} == {201}
+    assert len({a.json()["recording_id"] for a in answers}) == 1
+    assert len(starts_sent(app, call)) == 1
+    problem(app.post(f"/calls/{call}/recordings", {"format": "wav"}, Idempotency_Key="k1"), 422, "Idempotency-Key")
+    assert app.post(f"/calls/{call}/recordings", {"format": "mp3"}, Idempotency_Key="k2").status_code == 201
+    problem(app.post(f"/calls/{call}/recordings", {}, Idempotency_Key="k" * 256), 400, "Idempotency-Key")
+
+
+def test_nothing_starts_on_a_call_that_is_over_or_that_the_provider_does_not_know(app):
+    over = app.house.provider.call().call_uuid
+    app.house.provider.hangup(over)
+    until(lambda: Kind.CALL_ENDED in app.house.kinds(over))
+    for call in (over, "nobody"):
+        assert problem(app.post(f"/calls/{call}/recordings"), 404)["start"] == "failed"
+    assert (app.house.provider.recordings, starts_sent(app, over)) == ({}, [])
+
+
+def test_a_start_that_the_provider_refuses_says_so(app):
+    app.house.provider.faults.switch_on("start-fails", status=402)
+    call = app.house.provider.call().call_uuid
+    said = problem(app.post(f"/calls/{call}/recordings"), 502)
+    assert (said["start"], said["provider_status"]) == ("failed", 402)
+    assert len(starts_sent(app, call)) == 1
+
+
+def test_a_start_that_was_certainly_not_taken_is_tried_again(app):
+    app.house.provider.faults.switch_on("api-429", route="start-recording", times=1, retry_after=0.2)
+    call = app.house.provider.call().call_uuid
+    assert app.post(f"/calls/{call}/recordings").status_code == 201
+    assert len(starts_sent(app, call)) == 2
+
+
+@pytest.mark.parametrize(("bad_day", "how"), [("start-fails", {"status": 503}), ("start-timeout", {"seconds": 0.1})])
+def test_a_start_of_which_nobody_knows_is_never_sent_again(app, bad_day, how):
+    app.house.provider.faults.switch_on(bad_day, **how)
+    call = app.house.provider.call().call_uuid
+    for _ in range(2):
+        assert problem(app.post(f"/calls/{call}/recordings", Idempotency_Key="once"), 504)["start"] == "unknown"
+    assert len(starts_sent(app, call)) == 1
+    assert [s["state"] for s in app.get(f"/calls/{call}").json()["starts"]] == ["unknown"]
+
+
+@pytest.mark.parametrize("bad_day", ["start-lost-answer", "start-nameless"])
+def test_a_start_whose_answer_was_lost_is_found_in_the_providers_list(app, bad_day):
+    app.house.provider.faults.switch_on(bad_day, times=1)
+    app.house.provider.faults.switch_on("list-running")
+    call = app.house.provider.call().call_uuid
+    answer = app.post(f"/calls/{call}/recordings", {"max_duration": "30s"})
+    assert (answer.status_code, answer.json()["recording_id"]) == (201, *app.house.provider.recordings), answer.text
+    assert len(starts_sent(app, call)) == 1
+
+
+def test_a_start_whose_answer_was_lost_is_told_by_its_callback_and_to_whoever_asks_again(app):
+    app.house.provider.faults.switch_on("start-lost-answer", times=1)
+    call = app.house.provider.call().call_uuid
+    problem(app.post(f"/calls/{call}/recordings", Idempotency_Key="once"), 504)
+    (made,) = app.house.provider.recordings
+    app.house.provider.hangup(call)
+    app.house.reach(made, "archived")
+    answer = app.post(f"/calls/{call}/recordings", Idempotency_Key="once")
+    assert (answer.status_code, answer.json()["recording_id"]) == (201, made)
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    ({"max_duration": "0s"}, "max_duration"), ({"max_duration": 5}, "max_duration"), ({"max_duration": "15m\n"}, "max_duration"), ({"format": "ogg"}, "format"),
+    ({"channels": 3}, "channels"), ({"labels": {"team": 1}}, "labels[...]"), ({"max_length": "5m"}, "max_length"), ({"account": "MA_OTHER"}, "account")])
+def test_a_start_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, body, field):
+    call = app.house.provider.call().call_uuid
+    problem(app.post(f"/calls/{call}/recordings", body), 400, field)
+    assert starts_sent(app, call) == []
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '"x"', "{} x", '{"reason": "\\ud800"}', "\xff"])
+def test_a_body_that_is_no_json_object_is_refused(app, body):
+    answer = requests.post(f"{app.house.base}/v1/calls/c1/stop", data=body.encode("latin-1"), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    problem(answer, 400)
+
+
+def test_a_body_above_64_kib_is_refused(app):
+    problem(app.post("/calls/c1/stop", {"reason": "x" * 66000}), 413)
+
+
+# Making calls known -----------------------------------------------------------------------------------------------------
+
+
+def test_a_call_can_be_made_known_with_its_facts_and_recordings_and_is_then_stopped_and_brought_home(app):
+    provider = app.house.provider
+    call = provider.call(callback_url=provider.api_url).call_uuid      # its callbacks go elsewhere
+    one, two = (provider.record(call, callback_url=provider.api_url) for _ in range(2))
+    started = "2026-09-14T06:30:00Z"
+    answer = app.put(f"/calls/{call}", {
+        "from": "+91 98200 55512", "to": "00918065550101", "direction": "inbound", "labels": {"team": "billing"}, "started_at": started,
+        "recordings": [{"recording_id": one.recording_id, "url": one.url}, {"url": two.url}]})
+    assert answer.status_code == 200, answer.text
+    said = answer.json()
+    assert (said["from"], said["to"], said["direction"], said["labels"]) == ("919820055512", "918065550101", "inbound", {"team": "billing"})
+    assert said["started_at"] == "2026-09-14T06:30:00.000Z"
+    assert {r["recording_id"] for r in said["recordings"]} == {one.recording_id, two.recording_id}
+    stopped = app.post(f"/calls/{call}/stop", {"wait_s": 10}).json()
+    assert stopped["stop"]["state"] == "confirmed"
+    assert [app.house.reach(r.recording_id, "archived")["stop"]["evidence"] for r in (one, two)] == [["listed"]] * 2
+
+
+def test_telling_the_same_again_adds_nothing_and_later_words_add_to_earlier_ones(app):
+    told = {"from": "1", "labels": {"team": "billing"}, "recordings": [{"recording_id": "r1", "started_at": "2026-09-14T06:30:00Z"}]}
+    for _ in range(3):
+        assert app.put("/calls/c1", told).status_code == 200
+    assert [k for k in app.house.kinds("c1") if k.endswith("Announced")] == [Kind.CALL_ANNOUNCED, Kind.RECORDING_ANNOUNCED]
+    more = app.put("/calls/c1", {"to": "2", "labels": {"queue": "7"}}).json()
+    assert (more["from"], more["to"], more["labels"]) == ("1", "2", {"team": "billing", "queue": "7"})
+
+
+def test_labels_that_come_late_choose_the_rules_anew(local):
+    app = Application(local(rules=f'{RULES}[[rules]]\nname = "short"\nmatch = {{ labels = {{ team = "billing" }} }}\nmax_duration = "1s"\n'))
+    call, recording = recorded(app)
+    app.put(f"/calls/{call}", {"labels": {"team": "billing"}})
+    stop = app.house.stop_reaches(recording.recording_id, "confirmed", within_s=5)["stop"]
+    assert (stop["rule"], stop["trigger"]) == ("short", "max_duration")
+
+
+def test_a_declaration_that_nothing_records_is_a_proof(app):
+    call, _ = recorded(app)
+    said = app.put(f"/calls/{call}", {"recordings": []}).json()
+    assert said["recordings"][0]["stop"]["evidence"] == ["declared"]
+    assert app.house.requests("DELETE", call) == []
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    ({"recordings": [{"recording_id": "r1"}, {"url": "ftp://x"}]}, "recordings[1].url"), ({"recordings": [{}]}, "recordings[0]"),
+    ({"recordings": [{"recording_id": "r1\n"}]}, "recordings[0].recording_id"), ({"recordings": [{"url": "http://x/y.mp3\n"}]}, "recordings[0].url"),
+    ({"recordings": [{"recording_id": "r1", "started_at": "yesterday, at ten"}]}, "recordings[0].started_at"),
+    ({"recordings": [{"recording_id": "r1", "size": 1}]}, "recordings[0].size"), ({"from": "nobody"}, "from"), ({"direction": "up"}, "direction"),
+    ({"started_at": "yesterday, at ten"}, "started_at"), ({"labels": {"": "x"}}, "labels"), ({"url": "x"}, "url")])
+def test_what_is_told_wrongly_is_refused_by_name_and_none_of_it_is_kept(app, body, field):
+    problem(app.put("/calls/c1", {"labels": {"kept": "no"}, **body} if "labels" not in body else body), 400, field)
+    assert app.get("/calls/c1").status_code == 404
+
+
+# Stopping -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["recording_id", "url"])
+def test_one_of_two_recordings_is_stopped_by_its_id_or_its_address(app, by):
+    call, one = recorded(app)
+    two = app.house.provider.record(call)
+    until(lambda: app.house.recording(two.recording_id)["phase"] == "recording")
+    answer = app.post(f"/calls/{call}/stop", {by: getattr(one, by), "reason": "card entry", "wait_s": 10})
+    assert answer.status_code == 200
+    said = answer.json()
+    assert [(r["recording_id"], r["stop"]["state"], r["stop"]["trigger"]) for r in said["recordings"]] == [(one.recording_id, "confirmed", "api")]
+    assert said["stop"]["state"] == "confirmed"
+    assert (bool(one.ended_at), two.ended_at) == (True, None)
+
+
+def test_all_recordings_of_a_call_are_stopped_at_once(app):
+    call, one = recorded(app)
+    two = app.house.provider.record(call)
+    until(lambda: app.house.recording(two.recording_id)["phase"] == "recording")
+    said = app.post(f"/calls/{call}/stop", {"wait_s": 10}).json()
+    assert {r["recording_id"]: r["stop"]["state"] for r in said["recordings"]} == {one.recording_id: "confirmed", two.recording_id: "confirmed"}
+    assert len(app.house.requests("DELETE", call)) == 1
+
+
+def test_a_stop_that_nobody_waits_for_is_answered_202_and_done(app):
+    call, recording = recorded(app)
+    answer = app.post(f"/calls/{call}/stop")
+    assert (answer.status_code, answer.json()["stop"]["trigger"]) == (202, "api")
+    assert app.house.stop_reaches(recording.recording_id, "confirmed")
+
+
+def test_a_stop_whose_proof_does_not_come_is_answered_as_far_as_it_is(app):
+    call, _ = recorded(app)
+    app.house.provider.faults.switch_on("deaf-stop")
+    answer = app.post(f"/calls/{call}/stop", {"wait_s": 0.5})
+    assert (answer.status_code, answer.json()["stop"]["state"], answer.json()["stop"]["evidence"]) == (200, "accepted", [])
+
+
+def test_a_stop_on_a_call_that_nobody_told_us_of_is_sent_and_proves_nothing(app):
+    silent = app.house.provider.call(callback_url=app.house.provider.api_url).call_uuid
+    hidden = app.house.provider.record(silent, callback_url=app.house.provider.api_url)
+    answer = app.post(f"/calls/{silent}/stop", {"wait_s": 0.4})
+    assert (answer.status_code, answer.json()["recordings"], answer.json()["stop"]["evidence"]) == (200, [], [])
+    assert until(lambda: hidden.ended_at)
+
+
+def test_a_stop_is_repeated_by_its_key_without_effect(app):
+    call, _ = recorded(app)
+    for _ in range(2):
+        assert app.post(f"/calls/{call}/stop", {"wait_s": 10}, Idempotency_Key="s1").status_code == 200
+    assert app.house.kinds(call).count(Kind.STOP_ORDERED) == 1
+    problem(app.post(f"/calls/{call}/stop", {"reason": "another"}, Idempotency_Key="s1"), 422, "Idempotency-Key")
+
+
+def test_a_stop_of_what_is_not_known_on_the_call_or_cannot_be_named_is_refused(app):
+    call, _ = recorded(app)
+    problem(app.post(f"/calls/{call}/stop", {"recording_id": "nobody"}), 404, "recording_id")
+    problem(app.post(f"/calls/{call}/stop", {"url": "https://media.vobiz.ai/"}), 400, "url")
+    problem(app.post(f"/calls/{call}/stop", {"wait_s": 31}), 400, "wait_s")
+    problem(app.post("/calls/a%20b/stop"), 400, "call_uuid")
+    assert app.house.requests("DELETE", call) == []
+
+
+# Pausing ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pause_ends_the_recording_and_a_resume_goes_on_with_a_linked_segment_and_a_declared_gap(app):
+    call, first = recorded(app, container="wav", channels=2)
+    assert app.post(f"/calls/{call}/pause", {"reason": "card", "wait_s": 10}).json()["stop"]["state"] == "confirmed"
+    open_gap = app.get(f"/calls/{call}").json()["gaps"]
+    assert [(g["recording_id"], g["to"], g["trigger"], g["reason"]) for g in open_gap] == [(first.recording_id, None, "pause", "card")]
+    answer = app.post(f"/calls/{call}/resume", {"reason": "done"})
+    assert answer.status_code == 201, answer.text
+    (second,) = answer.json()["recordings"]
+    assert (second["segment_of"], second["phase"]) == (first.recording_id, "recording")
+    assert app.house.provider.recordings[second["recording_id"]].container == "wav"
+    (gap,) = app.get(f"/calls/{call}").json()["gaps"]
+    assert (gap["resumed_by"], bool(gap["from"]), bool(gap["to"])) == ("resume", True, True)
+    problem(app.post(f"/calls/{call}/resume"), 409)
+
+
+def test_a_resume_where_nothing_is_paused_or_the_stop_was_final_is_a_conflict(app):
+    call, _ = recorded(app)
+    problem(app.post(f"/calls/{call}/resume"), 409)
+    app.post(f"/calls/{call}/stop", {"wait_s": 10})
+    problem(app.post(f"/calls/{call}/resume"), 409)
+    assert starts_sent(app, call) == []
+
+
+def test_a_resume_whose_start_nobody_knows_about_is_504_and_is_repeated_by_its_key(app):
+    call, _ = recorded(app)
+    app.post(f"/calls/{call}/pause", {"wait_s": 10})
+    app.house.provider.faults.switch_on("start-lost-answer", times=1)
+    assert problem(app.post(f"/calls/{call}/resume", Idempotency_Key="r1"), 504)["start"] == "unknown"
+    problem(app.post(f"/calls/{call}/resume", Idempotency_Key="r1"), 504)
+    assert len(starts_sent(app, call)) == 1
+
+
+# Events -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_provider_request_is_forwarded_as_it_came_and_triggers_what_the_rules_say(app):
+    call, recording = recorded(app)
+    body = {"Event": "Transfer", "CallUUID": call, "From": "919820055512", "To": "918065550101"}
+    answers = [requests.post(f"{app.house.base}/v1/events", timeout=5, headers={"Authorization": f"Bearer {KEY}"}, **how)
+               for how in ({"data": body}, {"data": body}, {"json": {"response": json.dumps(body)}})]
+    assert [(a.status_code, a.json()["recorded"], a.json()["event"]) for a in answers] == [
+        (200, "new", "CallTransferred"), (200, "repeat", "CallTransferred"), (200, "repeat", "CallTransferred")]
+    assert app.house.stop_reaches(recording.recording_id, "confirmed")["stop"]["trigger"] == "transfer"
+
+
+def test_a_forwarded_end_is_a_claim_and_no_proof(app):
+    call, recording = recorded(app)
+    ended = {"Event": "RecordStop", "CallUUID": call, "RecordingID": recording.recording_id, "RecordingDuration": "5"}
+    assert app.post("/events", ended).json()["recorded"] == "new"
+    assert app.post("/events", {"Event": "Hangup", "CallUUID": call}).json()["recorded"] == "new"
+    assert app.house.recording(recording.recording_id)["stop"]["evidence"] == []
+
+
+def test_custom_events_pause_and_resume_by_the_rules(app):
+    call, first = recorded(app)
+    answer = app.post("/events", {"event": "custom.card", "call_uuid": call, "reason": "number read out"})
+    assert answer.json() == {"event": "custom.card", "call_uuid": call, "account": ACCOUNT, "recorded": "new"}
+    assert app.house.stop_reaches(first.recording_id, "confirmed")["stop"]["trigger"] == "custom.card"
+    app.post("/events", {"event": "custom.done", "call_uuid": call}, Idempotency_Key="e1")
+    until(lambda: len(app.get(f"/calls/{call}").json()["recordings"]) == 2)
+    app.post("/events", {"event": "custom.done", "call_uuid": call}, Idempotency_Key="e1")
+    assert app.house.kinds(call).count(Kind.CUSTOM_REPORTED) == 2
+
+
+def test_a_reason_that_is_half_a_character_can_still_be_printed(app):
+    answer = requests.post(f"{app.house.base}/v1/events", data='{"event": "custom.x", "call_uuid": "c1", "reason": "a\\ud800b"}', headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    assert answer.status_code == 200
+    assert app.get("/calls/c1").json()["timeline"][0]["reason"] == "a?b"
+
+
+def test_what_nobody_follows_is_ignored_and_answered_200(app):
+    for body in ({"Event": "PlayedSound", "CallUUID": "c1"}, {"transcription": "hello", "recording_id": "r"}):
+        answer = app.post("/events", body)
+        assert (answer.status_code, answer.json()["recorded"]) == (200, "ignored")
+    assert app.get("/calls/c1").status_code == 404
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    ({"event": "custom.", "call_uuid": "c1"}, "event"), ({"event": "custom.a b", "call_uuid": "c1"}, "event"), ({"event": "custom.card"}, "call_uuid"),
+    ({"event": "custom.card", "call_uuid": "a b"}, "call_uuid"), ({"Event": "Transfer"}, "call_uuid"), ({"Event": "Transfer", "CallUUID": "a b"}, "call_uuid"),
+    ({"event": "custom.card", "call_uuid": "c1", "account": "MA_OTHER"}, "account"), ({}, None)])
+def test_an_event_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, body, field):
+    problem(app.post("/events", body), 400, field)
+
+
+# Reading back -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_found_by_its_other_leg_and_an_unknown_one_is_404(app):
+    call, _ = recorded(app)
+    app.house.provider.dial(call, "918065550199")
+    b_leg = until(lambda: next((e.b_leg for e in app.house.ledger.events(ACCOUNT, call) if e.b_leg), None))
+    assert app.get(f"/calls/{b_leg}").json()["call_uuid"] == call
+    problem(app.get("/calls/nobody"), 404)
+    problem(app.get("/calls/a%20b"), 404)
+
+
+def test_pages_are_newest_first_and_new_recordings_do_not_shift_them(app):
+    for number in range(5):
+        app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
+        time.sleep(0.002)
+    first = app.get("/recordings?limit=2").json()
+    app.put("/calls/c9", {"recordings": [{"recording_id": "r9"}]})
+    second = app.get(f"/recordings?limit=2&cursor={first['cursor']}").json()
+    third = app.get(f"/recordings?limit=2&cursor={second['cursor']}").json()
+    assert [[r["recording_id"] for r in page["recordings"]] for page in (first, second, third)] == [["r4", "r3"], ["r2", "r1"], ["r0"]]
+    assert third["cursor"] is None
+
+
+def test_the_list_is_filtered_by_phase_call_account_and_time(app):
+    call, recording = recorded(app)
+    app.put("/calls/c1", {"recordings": [{"recording_id": "r1"}]})
+
+    def listed(query):
+        return [r["recording_id"] for r in app.get(f"/recordings?{query}").json()["recordings"]]
+
+    assert listed(f"call_uuid={call}") == [recording.recording_id]
+    assert listed("phase=archived") == []
+    app.house.provider.hangup(call)
+    app.house.reach(recording.recording_id, "archived")
+    assert (listed("phase=archived"), listed("phase=recording")) == ([recording.recording_id], ["r1"])
+    assert len(listed(f"account={ACCOUNT}&since=2026-01-01T00:00:00Z")) == 2
+    assert listed("until=2026-01-01T00:00:00Z") == []
+
+
+@pytest.mark.parametrize(("query", "field"), [
+    ("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("phase=done", "phase"), ("account=MA_OTHER", "account"), ("since=yesterday", "since"),
+    ("until=soon", "until"), ("cursor=x", "cursor"), ("cursor=%00", "cursor"), ("cursor=%C3%A9", "cursor")])
+def test_a_query_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, query, field):
+    problem(app.get(f"/recordings?{query}"), 400, field)
+
+
+def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
+    call, recording = recorded(app)
+    problem(app.get(f"/recordings/{recording.recording_id}/audio"), 404)
+    problem(app.get(f"/recordings/{recording.recording_id}/receipt"), 404)
+    app.house.provider.hangup(call)
+    said = app.house.reach(recording.recording_id, "archived")
+    path = f"/recordings/{recording.recording_id}/audio"
+    whole = app.get(path)
+    assert (whole.status_code, len(whole.content), whole.headers["Content-Type"]) == (200, said["bytes"], "audio/mpeg")
+    part = app.get(path, Range="bytes=10-19")
+    assert (part.status_code, part.content, part.headers["Content-Range"]) == (206, whole.content[10:20], f"bytes 10-19/{said['bytes']}")
+    beyond = app.get(path, Range=f"bytes={said['bytes']}-")
+    assert (problem(beyond, 416)["title"], beyond.headers["Content-Range"]) == ("Range Not Satisfiable", f"bytes */{said['bytes']}")
+    assert app.get(path, If_None_Match=whole.headers["ETag"]).status_code == 304
+    receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
+    assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])
+    problem(app.get("/recordings/nobody/audio"), 404)
+
+
+def test_a_recording_is_tried_again_on_request_but_not_once_it_is_archived(app):
+    app.house.provider.faults.switch_on("html-media")
+    call, recording = recorded(app)
+    app.house.provider.hangup(call)
+    until(lambda: app.house.recording(recording.recording_id)["problem"])
+    app.house.provider.faults.clear()
+    answer = app.post(f"/recordings/{recording.recording_id}/retry", {"reason": "the provider mended it"})
+    assert (answer.status_code, answer.json()["recording_id"]) == (202, recording.recording_id)
+    app.house.reach(recording.recording_id, "archived", within_s=5)
+    problem(app.post(f"/recordings/{recording.recording_id}/retry"), 409)
+    problem(app.post("/recordings/nobody/retry"), 404)
+
+
+# Keys ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_both_keys_are_good_while_one_is_rotated_and_no_other(local):
+    app = Application(local(ENDTAPE_API_KEY=f"{'n' * 20},{KEY}"))
+    assert [app.get("/recordings", key=key).status_code for key in (KEY, "n" * 20)] == [200, 200]
+    refused = app.get("/recordings", key="x" * 20)
+    problem(refused, 401)
+    assert refused.headers["WWW-Authenticate"] == "Bearer"
+    for header in ("", "Basic dGVzdA==", f"Token {KEY}", "Bearer", "Bearer \xe9"):
+        assert requests.get(f"{app.house.base}/v1/recordings", headers={"Authorization": header}, timeout=5).status_code == 401
+
+
+def test_the_application_key_drives_calls_and_sees_no_recordings(app):
+    call, recording = recorded(app)
+    for answer in (app.post(f"/calls/{call}/recordings", key=APP_KEY), app.get(f"/calls/{call}", key=APP_KEY), app.put(f"/calls/{call}", {}, key=APP_KEY),
+                   app.post("/events", {"event": "custom.note", "call_uuid": call}, key=APP_KEY), app.post(f"/calls/{call}/stop", key=APP_KEY)):
+        assert answer.status_code in {200, 201, 202}, answer.text
+    for path in ("/recordings", f"/recordings/{recording.recording_id}", f"/recordings/{recording.recording_id}/audio", f"/recordings/{recording.recording_id}/receipt"):
+        problem(app.get(path, key=APP_KEY), 403)
+    problem(app.post(f"/recordings/{recording.recording_id}/retry", key=APP_KEY), 403)
+
+
+# More than one account ----------------------------------------------------------------------------------------------------
+
+
+def test_with_several_accounts_one_is_named_unless_one_alone_knows_the_call(local, monkeypatch):
+    rules = f'{RULES}[[accounts]]\nauth_id = "SA_2"\ntoken_env = "SECOND_TOKEN"\n'
+    app = Application(local(rules=rules, provider_accounts={ACCOUNT: "test-auth-token", "SA_2": "second"}, SECOND_TOKEN="second"))
+    assert "SA_2" in problem(app.put("/calls/c1", {"from": "1"}), 400, "account")["detail"]
+    assert app.put("/calls/c1", {"from": "1", "account": "SA_2"}).json()["account"] == "SA_2"
+    assert app.put("/calls/c1", {"to": "2"}).json()["account"] == "SA_2"
+    assert app.post("/events", {"event": "custom.x", "call_uuid": "c1"}).json()["account"] == "SA_2"
+    assert app.get("/calls/c1").json()["account"] == "SA_2"
+    problem(app.get("/calls/c1?account=SA_3"), 400, "account")
