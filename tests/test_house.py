@@ -32,11 +32,11 @@ def test_pure_files_touch_nothing(name):
 
 # Imports point to an earlier line.
 RANKS = [
-    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature",
+    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature webhooks.bodies",
     "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.lifecycle worker.rules worker.receipts worker.board worker.vobiz worker.demo",
     "worker.views worker.ledger worker.archive worker.settings",
-    "worker.reconcile worker.service webhooks.receiver webhooks.metrics",
+    "worker.reconcile worker.service webhooks.receiver webhooks.metrics webhooks.guard",
     "worker.stops worker.looks worker.fetch worker.app worker.doctor webhooks.api",
     "worker.tasks webhooks.app worker.cli",
     "worker.clock",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import command_lines
 from tests.waiting import until
 from worker.ledger import Ledger, connect
 from worker.supervise import free_port
@@ -183,6 +184,8 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     assert "mode `observe`" in text
     assert re.search(r"Callback URL: http://127\.0\.0\.1:\d+/vobiz/MA_EMULATOR/\S{32}", text)
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    secrets = [line.partition("=")[2] for line in (folder / ".env").read_text().splitlines()]
+    assert not [line for line in command_lines() if any(secret in line for secret in secrets)]
     found = subprocess.run([ENDTAPE, "doctor", "--json"], cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert (folder / "data" / "run.env").stat().st_mode & 0o777 == 0o600
