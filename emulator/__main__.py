@@ -16,7 +16,6 @@ from emulator.accounts import Account
 from emulator.provider import Provider
 from emulator.signing import MODES
 
-
 # Who starts it for a real token puts the address here: everybody on the machine can read a command line.
 CALLBACK_URL = "EMULATOR_CALLBACK_URL"
 

@@ -99,8 +99,8 @@ class _Watch:
     def _look(self, now: float) -> None:
         """Which connection a late request came by is not told, so all go that came from there before it became slow.
 
-        That harms none but the late: an answer that is under way still leaves, and an idle connection would have been
-        closed after a while anyway.
+        An idle one would have been closed after a while anyway; where an answer is lost that was under way, its sender
+        asks again. New connections are let be.
         """
         waiting = list(self._waiting.values())
         slow = {port for since, _, port in waiting if now - since > self.within_s / 3}
