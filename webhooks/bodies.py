@@ -53,8 +53,11 @@ class _Body(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         wanted = None if size is None or size < 0 else size
         self._since = self._since or time.monotonic()
-        with self._watch.over(self, (self._since, *self._for)):
+        self._watch.waiting[id(self)] = (self._since, *self._for)
+        try:
             block: bytes = self._raw.read() if wanted is None else self._raw.read(wanted)
+        finally:
+            del self._watch.waiting[id(self)]
         if time.monotonic() - self._since > self._watch.within_s:
             raise RequestTimeout
         self._got += len(block)
@@ -79,17 +82,9 @@ class _Watch:
 
     def __init__(self, within_s: float) -> None:
         self.within_s = within_s
-        self._waiting: dict[int, Waiting] = {}
+        self.waiting: dict[int, Waiting] = {}     # by reader
         self._known: dict[tuple[int, Peer], float] = {}
         threading.Thread(target=self._run, name="bodies", daemon=True).start()
-
-    @contextlib.contextmanager
-    def over(self, reader: object, waiting: Waiting) -> Iterator[None]:
-        self._waiting[id(reader)] = waiting
-        try:
-            yield
-        finally:
-            del self._waiting[id(reader)]
 
     def _run(self) -> None:
         while True:
@@ -102,7 +97,7 @@ class _Watch:
         An idle one would have been closed after a while anyway; where an answer is lost that was under way, its sender
         asks again. New connections are let be.
         """
-        waiting = list(self._waiting.values())
+        waiting = list(self.waiting.values())
         slow = {port for since, _, port in waiting if now - since > self.within_s / 3}
         self._known = {connection: self._known.get(connection, now) for connection in _inbound(slow)} if slow else {}
         late = {_plain(who) for since, who, _ in waiting if now - since > self.within_s}

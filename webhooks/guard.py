@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from flask import Flask, Response, request
@@ -59,17 +61,29 @@ class Brake:
 def attach(app: Flask, ledger: Ledger) -> None:
     """Guards every route of `app`. A route may set a header of HEADERS to another value."""
     brake = Brake()
+    app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
 
     @app.after_request
     def _guard(response: Response) -> Response:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
         if response.status_code == 404 and request.endpoint in _CALLBACKS:
             brake.press()
         elif response.status_code == 401 and "Authorization" in request.headers:
             _tell(ledger)
             brake.press()
         return response
+
+
+def _with_headers(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Below Flask, whose own headers take four times as long to set, and so also on answers that it makes by itself."""
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            given = {name.lower() for name, _ in headers}
+            return start_response(status, headers + [pair for pair in HEADERS.items() if pair[0].lower() not in given], exc_info)
+
+        return application(environ, start)
+
+    return guarded
 
 
 def _tell(ledger: Ledger) -> None:
