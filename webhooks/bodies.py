@@ -89,7 +89,8 @@ class _Watch:
     def _run(self) -> None:
         while True:
             time.sleep(_TICK_S)
-            self._look(time.monotonic())
+            with contextlib.suppress(OSError):       # no descriptor left to look with: some will be in a moment
+                self._look(time.monotonic())
 
     def _look(self, now: float) -> None:
         """Which connection a late request came by is not told, so all go that came from there before it became slow.
@@ -125,10 +126,13 @@ def _borrowed(number: int) -> Iterator[socket.socket]:
     """Raises OSError where the descriptor is no connection over IP."""
     if not stat.S_ISSOCK(os.fstat(number).st_mode):
         raise OSError("no socket")
-    with socket.socket(fileno=os.dup(number)) as connection:
+    connection = socket.socket(fileno=number)
+    try:
         if connection.family not in {socket.AF_INET, socket.AF_INET6}:
             raise OSError("no connection over IP")
         yield connection
+    finally:
+        connection.detach()      # it is the server's, and stays open
 
 
 def _plain(address: str) -> str:
