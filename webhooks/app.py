@@ -14,7 +14,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from werkzeug.exceptions import HTTPException
 
-from webhooks import api, bodies, guard, receiver
+from webhooks import api, arrival, guard, receiver
 from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import Ledger, connect
@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app = Flask("webhooks", static_folder=None)
     app.url_map.merge_slashes = False       # no path is answered with a redirect, which no sender of callbacks follows
     app.url_map.converters["rest"] = receiver.Rest
-    app.wsgi_app = bodies.Bodies(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
+    app.wsgi_app = arrival.Arrival(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
     guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
     app.register_blueprint(api.blueprint(api.Api(ledger, current)))

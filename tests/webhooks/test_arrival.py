@@ -6,11 +6,11 @@ import time
 import pytest
 from flask import Flask, request
 
-from webhooks.bodies import Bodies, _plain
+from webhooks.arrival import Arrival, _plain
 
 
 def answer(body, *, announced, how="data", within_s=5.0, **more):
-    app = Flask("bodies", static_folder=None)
+    app = Flask("arrival", static_folder=None)
 
     @app.post("/")
     def view():
@@ -24,7 +24,7 @@ def answer(body, *, announced, how="data", within_s=5.0, **more):
                "wsgi.input": body, "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json" if how == "json" else "application/x-www-form-urlencoded",
                **({"CONTENT_LENGTH": str(announced)} if announced is not None else {"HTTP_TRANSFER_ENCODING": "chunked"}), **more}
     found = []
-    text = b"".join(Bodies(app.wsgi_app, within_s=within_s)(environ, lambda status, _headers, _exc=None: found.append(int(status[:3]))))
+    text = b"".join(Arrival(app.wsgi_app, within_s=within_s)(environ, lambda status, _headers, _exc=None: found.append(int(status[:3]))))
     return found[0], text
 
 

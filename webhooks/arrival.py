@@ -27,7 +27,7 @@ Peer = tuple[str, int]
 Waiting = tuple[float, str, str]     # since when, for whom, on which port of ours
 
 
-class Bodies:
+class Arrival:
     """Around the application: reading its input raises ClientDisconnected (400) or RequestTimeout (408), and then it is no body."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], *, within_s: float = WITHIN_S) -> None:
@@ -84,7 +84,7 @@ class _Watch:
         self.within_s = within_s
         self.waiting: dict[int, Waiting] = {}     # by reader
         self._known: dict[tuple[int, Peer], float] = {}
-        threading.Thread(target=self._run, name="bodies", daemon=True).start()
+        threading.Thread(target=self._run, name="arrival", daemon=True).start()
 
     def _run(self) -> None:
         while True:
