@@ -12,7 +12,8 @@ from worker.supervise import lines
 from worker.tasks import route
 
 ROOT = Path(__file__).resolve().parent.parent
-PURE = ["worker/recording.py", "worker/policy.py", "worker/fold.py", "worker/lifecycle.py", "worker/rules.py", "worker/wire.py",
+PURE = ["worker/recording.py", "worker/policy.py", "worker/fold.py", "worker/lifecycle.py", "worker/triggers.py", "worker/segments.py",
+        "worker/handoffs.py", "worker/looking.py", "worker/views.py", "worker/rules.py", "worker/wire.py",
         "worker/errors.py", "worker/media.py", "worker/mpeg.py", "webhooks/signature.py", "webhooks/callbacks.py"]
 IMPURE = {"redis", "requests", "celery", "flask", "os", "time", "random", "socket", "subprocess", "structlog"}
 
@@ -34,15 +35,20 @@ def test_pure_files_touch_nothing(name):
 RANKS = [
     "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature webhooks.arrival",
     "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
-    "worker.lifecycle worker.rules worker.receipts worker.board worker.vobiz worker.demo",
-    "worker.views worker.ledger worker.archive worker.settings",
-    "worker.reconcile worker.service webhooks.receiver webhooks.metrics webhooks.guard",
-    "worker.stops worker.looks worker.fetch worker.app worker.doctor webhooks.api",
-    "worker.tasks webhooks.app worker.cli",
-    "worker.clock",
+    "worker.triggers worker.rules worker.receipts worker.board worker.vobiz worker.demo",
+    "worker.segments worker.handoffs worker.ledger worker.archive worker.settings",
+    "worker.looking worker.reconcile worker.service webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
+    "worker.lifecycle webhooks.bodies",
+    "worker.views worker.orders webhooks.shapes",
+    "webhooks.orders webhooks.openapi",
+    "webhooks.telling webhooks.handoff",
+    "worker.stops worker.looks worker.fetch worker.app worker.doctor worker.explain webhooks.api",
+    "worker.tasks webhooks.app worker.commands",
+    "worker.clock worker.cli",
 ]
 RANK = {module: i for i, line in enumerate(RANKS) for module in line.split()}
-DOORS = {"worker.recording", "worker.errors", "worker.ledger", "worker.settings", "worker.vobiz", "worker.fold", "worker.views", "worker.wire", "worker.logs"}
+DOORS = {"worker.recording", "worker.triggers", "worker.segments", "worker.handoffs", "worker.looking", "worker.rules",
+          "worker.errors", "worker.ledger", "worker.settings", "worker.vobiz", "worker.fold", "worker.views", "worker.wire", "worker.logs"}
 OURS = sorted(p for folder in ("worker", "webhooks") for p in (ROOT / folder).glob("*.py") if p.stem != "__init__")
 
 

@@ -1,17 +1,26 @@
-"""Our own callers' door, `/v1`, as far as it is built: reading calls and recordings back. And the probes."""
+"""Our own callers' door, `/v1`: its table of routes, and reading calls and recordings back. And the probes."""
 
 from __future__ import annotations
 
 import base64
-import hmac
 import itertools
+import mimetypes
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request, send_file
 
-from webhooks import metrics
+from webhooks import bodies, metrics, openapi, shapes
+from webhooks.handoff import Handoffs
+from webhooks.openapi import Route
+from webhooks.orders import Orders
+from webhooks.problems import Problem, need_key
+from webhooks.telling import Telling
+from webhooks.waiting import Waiting
 from worker import wire
 from worker.errors import LedgerUnavailable
 from worker.fold import fold
@@ -22,57 +31,24 @@ from worker.views import call_view, recording_view
 
 SEEN_WITHIN = timedelta(seconds=15)
 _MOST = 200
-
-
-class Problem(Exception):
-    """An RFC 9457 answer."""
-
-    def __init__(self, status: int, title: str, detail: str, *, field: str | None = None) -> None:
-        super().__init__(detail)
-        self.status, self.title, self.detail, self.field = status, title, detail, field
-
-    def response(self) -> Response:
-        body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
-        if self.field:
-            body["field"] = self.field
-        answer = jsonify(body)
-        answer.status_code, answer.mimetype = self.status, "application/problem+json"
-        if self.status == 401:
-            answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(/[0-9]{2,4}){3}/[A-Za-z0-9_-]{1,128}\.[a-z0-9]{1,8}")
 
 
 class Api:
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings]) -> None:
         self.ledger, self.settings = ledger, settings
 
-    # Who asks ------------------------------------------------------------------------------------------------------
-
-    def need_key(self, *, app_key_too: bool = False) -> None:
-        """Raises Problem 401 without a good key, 403 where the lesser key is not enough."""
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        offered = given.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
-        settings = self.settings()
-        if any([hmac.compare_digest(offered, k.encode()) for k in settings.api_keys]):  # noqa: C419 - all are compared
-            return
-        if settings.app_key and hmac.compare_digest(offered, settings.app_key.encode()):
-            if app_key_too:
-                return
-            raise Problem(403, "Forbidden", "the application key may not do this; use ENDTAPE_API_KEY")
-        raise Problem(401, "Unauthorized", "send `Authorization: Bearer` with ENDTAPE_API_KEY")
-
     # Reading -------------------------------------------------------------------------------------------------------
 
     def index(self) -> Response:
-        self.need_key()
-        return jsonify({"service": "endtape", "recordings": "/v1/recordings", "metrics": "/metrics", "ready": "/readyz"})
+        need_key(self.settings)
+        return jsonify({"service": "endtape", "openapi": "/v1/openapi.json", "recordings": "/v1/recordings", "metrics": "/metrics", "ready": "/readyz"})
 
     def recordings(self) -> Response:
-        self.need_key()
         settings, wanted = self.settings(), request.args
         phase = wanted.get("phase")
         if phase is not None and phase not in set(Phase):
-            raise Problem(400, "Bad Request", f"phase: must be one of {', '.join(Phase)}", field="phase")
+            raise Problem(400, f"phase: must be one of {', '.join(Phase)}", field="phase")
         accounts = [self._account(wanted["account"])] if "account" in wanted else list(settings.accounts)
         limit = _limit(wanted.get("limit"))
         found: list[tuple[Sight, dict[str, Any]]] = []
@@ -102,16 +78,41 @@ class Api:
                 yield sight, call, call.recordings[recording_id]
 
     def recording(self, recording_id: str) -> Response:
-        self.need_key()
+        call, recording = self._found(recording_id)
+        return jsonify(recording_view(call, recording, self.settings().policy, self.ledger.now()))
+
+    def _found(self, recording_id: str) -> tuple[Call, Recording]:
+        """Raises Problem 404."""
         for account in self._accounts():
             call_uuid = self.ledger.call_of(account, recording_id) if wire.identifier(recording_id) else None
             call = fold(account, call_uuid, self.ledger.events(account, call_uuid)) if call_uuid else None
             if call and recording_id in call.recordings:
-                return jsonify(recording_view(call, call.recordings[recording_id], self.settings().policy, self.ledger.now()))
-        raise Problem(404, "Not Found", "no such recording")
+                return call, call.recordings[recording_id]
+        raise Problem(404, "no such recording")
+
+    def audio(self, recording_id: str) -> Response:
+        """The bytes; ranges work."""
+        place = self._filed(recording_id)
+        kind = mimetypes.types_map.get(place.suffix, "application/octet-stream")
+        answer = send_file(place, mimetype=kind, conditional=True, etag=True)
+        answer.headers["Content-Disposition"] = f'attachment; filename="{place.name}"'
+        return answer
+
+    def receipt(self, recording_id: str) -> Response:
+        return Response(self._filed(recording_id).with_suffix(".json").read_bytes(), mimetype="application/json")
+
+    def _filed(self, recording_id: str) -> Path:
+        """Where a recording lies in the archive. Raises Problem 404."""
+        _, recording = self._found(recording_id)
+        key = recording.archived.archive_key if recording.archived else None
+        place = self.settings().archive / key if key and _KEY.fullmatch(key) else None
+        if place is None:
+            raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
+        if not place.is_file():
+            raise Problem(404, f"the archive lacks {key}; `endtape verify` says what else is missing")
+        return place.resolve()
 
     def call(self, call_uuid: str) -> Response:
-        self.need_key(app_key_too=True)
         for account in self._accounts():
             if not wire.identifier(call_uuid):
                 break
@@ -122,14 +123,14 @@ class Api:
                 events = self.ledger.events(account, a_leg)
             if events:
                 return jsonify(call_view(fold(account, a_leg, events), self.settings().policy, self.ledger.now()))
-        raise Problem(404, "Not Found", "no such call")
+        raise Problem(404, "no such call")
 
     def _accounts(self) -> list[str]:
         return [self._account(request.args["account"])] if "account" in request.args else list(self.settings().accounts)
 
     def _account(self, name: str) -> str:
         if name not in self.settings().accounts:
-            raise Problem(400, "Bad Request", "account: no such account here", field="account")
+            raise Problem(400, "account: no such account here", field="account")
         return name
 
     # Probes --------------------------------------------------------------------------------------------------------
@@ -151,19 +152,70 @@ class Api:
         return Response(metrics.render(self.ledger), mimetype="text/plain; version=0.0.4")
 
 
-def blueprint(api: Api) -> Blueprint:
+ROUTES = (
+    Route(method="POST", path="/v1/calls/<call_uuid>/recordings", name="start", says="Starts a recording", body=bodies.StartBody,
+          answers={201: shapes.Recording}, app_key=True, once=True, refusals=(502, 504)),
+    Route(method="PUT", path="/v1/calls/<call_uuid>", name="announce", says="Makes a call known whose recording somebody else started",
+          body=bodies.CallBody, answers={200: shapes.Call}, app_key=True),
+    Route(method="POST", path="/v1/calls/<call_uuid>/stop", name="stop", says="Stops one recording of a call, or all", body=bodies.StopBody,
+          answers={200: shapes.Stops, 202: shapes.Stops}, app_key=True, once=True),
+    Route(method="POST", path="/v1/calls/<call_uuid>/handoff", name="handoff", says="About to transfer: go or hold", body=bodies.HandoffBody,
+          answers={200: shapes.Handoff, 409: shapes.Handoff}, app_key=True, once=True),
+    Route(method="POST", path="/v1/calls/<call_uuid>/handoff/failed", name="handoff_failed", says="The transfer did not happen",
+          body=bodies.FailedBody, answers={200: shapes.HandoffFailed}, app_key=True, once=True),
+    Route(method="POST", path="/v1/calls/<call_uuid>/pause", name="pause", says="Stops, to go on later with a further segment", body=bodies.StopBody,
+          answers={200: shapes.Stops, 202: shapes.Stops}, app_key=True, once=True),
+    Route(method="POST", path="/v1/calls/<call_uuid>/resume", name="resume", says="Goes on with what was paused", body=bodies.ResumeBody,
+          answers={201: shapes.Resumed}, app_key=True, once=True, refusals=(409, 502, 504)),
+    Route(method="POST", path="/v1/events", name="event", says="A provider request as the application received it, or custom.NAME",
+          body=bodies.EventBody, answers={200: shapes.EventRecorded}, app_key=True, once=True, any_form=True),
+    Route(method="GET", path="/v1/calls/<call_uuid>", name="call", says="A call, its recordings and its timeline", query=("account",),
+          answers={200: shapes.Call}, app_key=True),
+    Route(method="GET", path="/v1/recordings", name="recordings", says="Recordings, newest first",
+          query=("phase", "call_uuid", "account", "since", "until", "limit", "cursor"), answers={200: shapes.RecordingsPage}),
+    Route(method="GET", path="/v1/recordings/<recording_id>", name="recording", says="A recording", query=("account",), answers={200: shapes.Recording}),
+    Route(method="GET", path="/v1/recordings/<recording_id>/audio", name="audio", says="Its bytes; ranges work", query=("account",),
+          answers={200: None, 206: None}, refusals=(416,)),
+    Route(method="GET", path="/v1/recordings/<recording_id>/receipt", name="receipt", says="Its receipt, as archived", query=("account",),
+          answers={200: shapes.Receipt}),
+    Route(method="POST", path="/v1/recordings/<recording_id>/retry", name="retry", says="Tries an abandoned one again, always", body=bodies.RetryBody,
+          answers={202: shapes.Recording}, once=True, refusals=(409,)),
+)
+
+
+def blueprint(api: Api, waiting: Waiting) -> Blueprint:
+    """All routes but the provider's door. Every route of the table asks for its key first."""
     door = Blueprint("api", __name__)
-    for rule, view in (("/", api.index), ("/v1/recordings", api.recordings), ("/v1/recordings/<recording_id>", api.recording),
-                       ("/v1/calls/<call_uuid>", api.call), ("/healthz", api.healthz), ("/readyz", api.readyz), ("/metrics", api.metrics)):
-        door.add_url_rule(rule, view_func=view, methods=["GET"])
+    orders = Orders(api.ledger, api.settings, waiting)
+    owners = (api, orders, Handoffs(orders), Telling(orders))
+    for route in ROUTES:
+        view = next(getattr(o, route.name) for o in owners if hasattr(o, route.name))
+        door.add_url_rule(route.path, route.name, _guarded(api, route, view), methods=[route.method])
+    door.add_url_rule("/v1/openapi.json", "openapi", lambda: _openapi(api), methods=["GET"])
+    for rule, probe in (("/", api.index), ("/healthz", api.healthz), ("/readyz", api.readyz), ("/metrics", api.metrics)):
+        door.add_url_rule(rule, view_func=probe, methods=["GET"])
     return door
+
+
+def _guarded(api: Api, route: Route, view: Callable[..., Response]) -> Callable[..., Response]:
+    @wraps(view)
+    def guarded(**parts: str) -> Response:
+        need_key(api.settings, app_key_too=route.app_key)
+        return view(**parts)
+
+    return guarded
+
+
+def _openapi(api: Api) -> Response:
+    # For everybody: it says nothing but what docs/api.md says.
+    return jsonify(openapi.document(ROUTES, server=api.settings().public_url))
 
 
 def _limit(text: str | None) -> int:
     if text is None:
         return 50
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST:
-        raise Problem(400, "Bad Request", f"limit: must be a whole number from 1 to {_MOST}", field="limit")
+        raise Problem(400, f"limit: must be a whole number from 1 to {_MOST}", field="limit")
     return int(text)
 
 
@@ -174,7 +226,7 @@ def _cursor(text: str | None) -> Sight | None:
         at, account, recording_id = base64.urlsafe_b64decode(text.encode()).decode().split("|")
         return int(at), account, recording_id
     except ValueError:
-        raise Problem(400, "Bad Request", "cursor: not one that we gave", field="cursor") from None
+        raise Problem(400, "cursor: not one that we gave", field="cursor") from None
 
 
 def _instant(wanted: Any, name: str) -> datetime | None:
@@ -182,7 +234,7 @@ def _instant(wanted: Any, name: str) -> datetime | None:
         return None
     found = wire.instant(wanted[name])
     if found is None:
-        raise Problem(400, "Bad Request", f"{name}: must be a time like 2026-09-14T06:30:00Z", field=name)
+        raise Problem(400, f"{name}: must be a time like 2026-09-14T06:30:00Z", field=name)
     return found
 
 

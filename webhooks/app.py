@@ -14,7 +14,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from werkzeug.exceptions import HTTPException
 
-from webhooks import api, arrival, guard, receiver
+from webhooks import api, arrival, guard, problems, receiver
+from webhooks.waiting import Waiting
 from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import Ledger, connect
@@ -66,32 +67,32 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app.wsgi_app = arrival.Arrival(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
     guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
-    app.register_blueprint(api.blueprint(api.Api(ledger, current)))
+    app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger)))
 
-    @app.errorhandler(api.Problem)
-    def _problem(error: api.Problem) -> Response:
+    @app.errorhandler(problems.Problem)
+    def _problem(error: problems.Problem) -> Response:
         return error.response()
 
-    @app.errorhandler(404)
-    @app.errorhandler(405)
-    def _nothing(error: object) -> Response:
-        status = getattr(error, "code", 404)
-        return api.Problem(status, "Not Found" if status == 404 else "Method Not Allowed", "see README.md for the routes").response()
-
     @app.errorhandler(HTTPException)
-    def _refused(error: HTTPException) -> Response:
-        return api.Problem(error.code or 500, error.name, error.description or "").response()
+    def _nothing(error: HTTPException) -> Response:
+        status = error.code if error.code in problems.TITLES else 400
+        says = {404: "see /v1/openapi.json for the routes", 405: "see /v1/openapi.json for the routes", 413: "a request has at most 64 KiB"}
+        answer = problems.Problem(status, says.get(status, error.name)).response()
+        for name, value in error.get_headers():
+            if name in {"Allow", "Content-Range"}:
+                answer.headers[name] = value
+        return answer
 
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:
         # The framework's own line would name the path, and with it the callback token.
         log.error("a request failed by a fault of ours", exc_info=error)
-        return api.Problem(500, "Internal Server Error", "this is a fault of Endtape; its log says more").response()
+        return problems.Problem(500, "this is a fault of Endtape; its log says more").response()
 
     @app.errorhandler(EndtapeError)
     def _unavailable(error: EndtapeError) -> Response:
         log.warning("a request could not be answered", error=str(error))
-        return api.Problem(503, "Service Unavailable", "the state store does not answer").response()
+        return problems.Problem(503, "the state store does not answer").response()
 
     return app
 

@@ -27,6 +27,7 @@ _KINDS = {
     "machinedetection": Kind.MACHINE_DETECTED, "ring": Kind.CALL_SEEN, "startapp": Kind.CALL_SEEN,
     "callinitiated": Kind.CALL_SEEN, "hangup": Kind.CALL_ENDED,
 }
+_NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}     # of DialStatus (documented)
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
 Fields = dict[str, str]
 
@@ -96,9 +97,20 @@ def parse(given: Fields) -> Event | None:
         found["machine"] = given.get("machine", "").lower() == "true"
     if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
         found["reason"] = _word(given.get("dialstatus") or given.get("dialbleghangupcause") or given.get("hangupcause") or given.get("reason"))
+    if kind is Kind.DIAL_ENDED:
+        found["connected"] = _connected(given)
     if kind is Kind.CALL_ENDED:
         found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)   # console-local: India's time
     return Event(id=_identity(found), **found)
+
+
+def _connected(given: Fields) -> bool | None:
+    """Whether a dial that ended was ever connected, as far as the provider says so itself."""
+    status = given.get("dialstatus", "").lower()
+    if status:
+        return False if status in _NOT_CONNECTED else True if status == "completed" else None
+    lasted = given.get("dialblegduration", "")
+    return bool(wire.number(lasted)) if lasted.replace(".", "", 1).isdigit() else None
 
 
 def calls(given: Mapping[str, str]) -> set[str]:

@@ -17,6 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, Reque
 from werkzeug.routing import BaseConverter
 
 from webhooks import callbacks, signature
+from worker import wire
 from worker.errors import REMEDIES, LedgerUnavailable
 from worker.ledger import Ledger, Recorded
 from worker.settings import Settings
@@ -42,7 +43,7 @@ class Receiver:
         if account is None or not known:
             return self._refuse(404, "unknown")
         try:
-            body = self._body()
+            body = read_body()
         except RequestEntityTooLarge:
             return self._refuse(413, "too_large", auth_id)
         except (ClientDisconnected, RequestTimeout) as error:
@@ -60,7 +61,9 @@ class Receiver:
         except signature.SignatureRejected as error:
             return self._refuse(403, error.reason, auth_id)
         if event is not None:
-            event = replace(event, signed=verified.signed)
+            # Unsigned it is another event: it must not keep the signed one, which proves something, from being recorded.
+            event = replace(event, id=event.id if verified.signed else f"{event.id}.u", signed=verified.signed,
+                            order=_order(rest) if event.recording_id else None)
         try:
             status, _ = self.ledger.record(auth_id, event, nonces=verified.nonces, body=body + b"\0" + request.query_string)
         except LedgerUnavailable as error:
@@ -72,16 +75,6 @@ class Receiver:
             log.info(event.kind.value, account=auth_id, call_uuid=event.call_uuid, recording_id=event.recording_id,
                      by=event.by, signed=event.signed)
         return Response(_EMPTY, 200, mimetype="application/xml")
-
-    @staticmethod
-    def _body() -> bytes:
-        # Without a declared length the framework's own limit would cut the body silently: read one byte more and see.
-        if (request.content_length or 0) > MAX_BODY:
-            raise RequestEntityTooLarge
-        body = request.stream.read(MAX_BODY + 1)
-        if len(body) > MAX_BODY:
-            raise RequestEntityTooLarge
-        return body
 
     @staticmethod
     def _verify(settings: Settings, account: Account, body: bytes, said: callbacks.Said) -> signature.Verified:
@@ -105,6 +98,23 @@ class Receiver:
             self._said[reason] = time.monotonic()
             log.warning("callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts)
         return Response(f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain")
+
+
+def read_body() -> bytes:
+    """The request's body as it was sent. Raises RequestEntityTooLarge above MAX_BODY."""
+    # Without a declared length the framework's own limit would cut the body silently: read one byte more and see.
+    if (request.content_length or 0) > MAX_BODY:
+        raise RequestEntityTooLarge
+    body: bytes = request.stream.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise RequestEntityTooLarge
+    return body
+
+
+def _order(rest: str) -> str | None:
+    # Recordings that we start have a callback URL of their own, `call/CALL/start/ORDER`.
+    parts = rest.split("/")
+    return wire.identifier(parts[3]) if len(parts) == 4 and parts[0] == "call" and parts[2] == "start" else None
 
 
 def _query() -> str:

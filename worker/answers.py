@@ -99,6 +99,12 @@ def expect_success(answer: Answer, *, now: datetime) -> dict[str, Any]:
     return fields
 
 
+def told(answer: Answer) -> str:
+    """One sentence about an answer, for logs and our own callers."""
+    body = answer.json()
+    return f"the provider answered {answer.status}{_said(body if isinstance(body, dict) else {})}"
+
+
 def _said(fields: dict[str, Any]) -> str:
     error = fields.get("error") or fields.get("message") or ""
     words = error.get("message") or error.get("code") if isinstance(error, dict) else error

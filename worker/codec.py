@@ -18,14 +18,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMPLIED = {"id", "call_uuid", "at"}
 _INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
 _FORMATS = {"mp3", "wav"}                   # told by the URL: not written twice
-_TELLING = {"first", "machine", "live"}     # False says something here
-_FLAGS = {"signed", "trunk", "first", "machine", "named", "live"}
+_TELLING = {"first", "machine", "live", "connected", "proven"}     # False says something here
+_FLAGS = {"signed", "trunk", "first", "machine", "named", "live", "connected", "proven"}
+_TUPLES = {"recording_ids", "evidence"}
 _SHORT = {
     "kind": "k", "signed": "s", "leg": "l", "b_leg": "bl", "from_number": "f", "to_number": "t", "direction": "d",
     "trunk": "tr", "recording_id": "r", "url": "u", "started_at": "sa", "ended_at": "ea", "added_at": "aa",
     "duration_s": "du", "format": "fm", "reason": "re", "room": "ro", "member": "m", "first": "fi", "machine": "ma",
     "recording_ids": "rs", "named": "n", "requested_at": "rq", "trigger": "tg", "rule": "ru", "due_at": "da",
     "retry_at": "ra", "status": "st", "live": "li", "sha256": "sh", "bytes": "b", "archive_key": "ak", "check": "c", "by": "by",
+    "labels": "lb", "connected": "co", "order": "o", "digest": "dg", "wait_s": "w", "target": "ta", "body": "bo", "channels": "ch",
+    "max_duration_s": "md", "segment_of": "sg", "verdict": "v", "proven": "pr", "evidence": "ev",
 }
 _KINDS = {kind.value for kind in Kind}
 _LONG = {short: name for name, short in _SHORT.items()}
@@ -76,7 +79,7 @@ def _decode(line: str, account: str, call_uuid: str) -> Event | None:
         name = _LONG.get(short)
         if name in _INSTANTS:
             found[name] = from_ms(value)
-        elif name == "recording_ids":
+        elif name in _TUPLES:
             found[name] = tuple(value)
         elif name is not None:
             found[name] = bool(value) if name in _FLAGS else value

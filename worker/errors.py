@@ -8,6 +8,8 @@
     │   └── MediaRefused   401 or 403 of a media host: concerns that file alone
     ├── WrongPath          a gateway answered, not the application: our path or host is wrong
     ├── CallOver           the application says that there is no such live call
+    ├── Rejected           the provider will not do this, however often it is asked (400, 402, 409, 422)
+    ├── Unclear            asked, and nobody knows whether it was done: never repeat it blindly
     ├── CorruptMedia       bytes arrived that are not the recording, or not all of it
     ├── Conflict           the archive already holds other content under this name
     ├── StaleLease         somebody else holds this obligation now: record nothing
@@ -60,6 +62,18 @@ class WrongPath(EndtapeError):
 
 class CallOver(EndtapeError):
     """An application's 404: the provider knows no such live call."""
+
+
+class Rejected(EndtapeError):
+    """The provider says no for good: it was not done."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unclear(EndtapeError):
+    """A request that is not to be repeated blindly went out, and no answer told what came of it."""
 
 
 class CorruptMedia(EndtapeError):

@@ -27,7 +27,9 @@ from worker.fold import fold
 from worker.ledger import Claim, Loaded
 from worker.reconcile import NOBODYS, Held, Worker, commit_and_plan, is_ours, postponed, wait_until
 from worker.recording import Call, Event, Kind, Recording
-from worker.views import stop_view
+from worker.segments import gaps
+from worker.triggers import acts
+from worker.views import gap_view, stop_view
 from worker.vobiz import Account, CorruptDownload, Download, RedirectRefused, Row
 
 log = structlog.get_logger()
@@ -128,7 +130,8 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
         to_number=after.to_number, direction=after.direction, labels=after.labels, started_at=started or whole.started_at,
         ended_at=ended, provider_url=row.url, provider_duration_s=row.duration_s, provider_format=row.format, media=found,
         sha256=got.sha256, checks=checks, stop=stop_view(lifecycle.judge(after, whole, worker.settings.policy, now)),
-        attempts=len(recording.failures) + 1, fetched_at=now,
+        attempts=len(recording.failures) + 1, fetched_at=now, segment_of=whole.segment_of,
+        gaps=[gap_view(g) for g in gaps(after, whole.root, acts(after, worker.settings.policy))],
         events=[{"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed} for e in after.events
                 if e.recording_id in {None, recording.recording_id}])
     worker.archive.publish_receipt(key, receipt)

@@ -7,6 +7,7 @@
     {endtape}:aliases:ACCOUNT      hash   another leg → its call
     {endtape}:nonces:HOUR:XX       hash   digest of a nonce → digest of the body that came with it, in many small hashes
     {endtape}:wake                 list   a clock blocks on it
+    {endtape}:ears:ACCOUNT:CALL    set    channels of processes in which somebody waits for news of the call
 
 An obligation never leaves its `due` before it is done: claiming moves its score to the end of the lease.
 """
@@ -35,6 +36,7 @@ from worker.recording import Duty, Event, Kind, Obligation
 __all__ = ["PREFIX", "Ledger", "connect"]
 LEASE = timedelta(seconds=5)
 REPEAT_AFTER = timedelta(seconds=15)     # two transfers that look alike within it count as one: a provider's retry
+_EARS_S = 120                            # longer than anybody waits
 _REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
 Sight = tuple[int, str, str]     # first seen (ms), account, recording
 
@@ -110,7 +112,8 @@ class Ledger(Board):
         status, now = self._run(
             "record",
             [self.call_key(account, call_uuid), self.key("due", Duty.STOP), self.key("leases", Duty.STOP), self.key("recordings", account),
-             self.key("recent", account), self.key("wake"), self.key("aliases", account), self.key("metrics"), *places],
+             self.key("recent", account), self.key("wake"), self.key("aliases", account), self.key("metrics"),
+             self.key("ears", account, call_uuid), *places],
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
              encode(event, account) if event else "", _short(body, 8), recording, call_uuid,
              round(repeat_after.total_seconds() * 1000), aliases, event.kind.value if event else "", *fields])
@@ -188,7 +191,7 @@ class Ledger(Board):
     def _commit_keys(self, c: Commit) -> list[str]:
         o = c.claim.obligation
         return [self.call_key(o.account, o.call_uuid), self.key("fences"), self.key("recordings", o.account),
-                self.key("recent", o.account), self.key("wake"), *self._sets()]
+                self.key("recent", o.account), self.key("wake"), self.key("ears", o.account, o.call_uuid), *self._sets()]
 
     def _sets(self) -> list[str]:
         return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
@@ -241,6 +244,14 @@ class Ledger(Board):
             for call_uuid in calls:
                 pipe.exists(self.call_key(account, call_uuid or ""))
             return [bool(n) for n in pipe.execute()]
+
+    # Waiting for news -----------------------------------------------------------------------------------------------
+
+    def hear(self, ear: str, account: str, call_uuid: str) -> None:
+        """From now on each event of the call is published to the channel `ear`, for a while."""
+        with self.pipeline() as pipe:
+            pipe.sadd(self.key("ears", account, call_uuid), ear)
+            pipe.expire(self.key("ears", account, call_uuid), _EARS_S)
 
     # Reading back -------------------------------------------------------------------------------------------------
 

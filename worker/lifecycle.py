@@ -17,19 +17,17 @@ final: what comes later adds evidence and moves nothing back.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker import policy
-from worker.policy import Action, Mode, Policy, Terms
-from worker.recording import TRIGGERS, Call, Event, Kind, Phase, Recording, Stop, StopState
-
-_LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
-_LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
-_FAILED_LOOK = timedelta(seconds=5)
-_LATER_LOOKS = timedelta(hours=6)
+from worker.handoffs import UNSEEN, left_open, may_go, moments, unseen
+from worker.looking import looked_since, next_look
+from worker.policy import Mode, Policy, Terms
+from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState
+from worker.segments import lost, orders, start_at
+from worker.triggers import Act, acts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +43,15 @@ class Send:
 class Plan:
     """What a call needs: events that follow by thinking alone, requests to send, and when to look at it again.
 
-    `look_at` and `fetch_at` are the next instants of those obligations, None when nothing is owed.
+    `recordings` are those that stops may be about, the one that nobody told us of among them. `look_at` and `fetch_at`
+    are the next instants of those obligations, None when nothing is owed.
     """
 
     conclusions: tuple[Event, ...] = ()
     sends: tuple[Send, ...] = ()
+    starts: tuple[Start, ...] = ()
+    transfers: tuple[Handoff, ...] = ()
+    recordings: dict[str, Recording] = field(default_factory=dict)
     stop_at: datetime | None = None
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
@@ -68,18 +70,28 @@ class _Owed:
 def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timedelta(0)) -> Plan:
     """What to do about a call up to `now + horizon`, and when to look again. Idempotent: planning changes nothing."""
     rule, terms = rules.choose(call)
+    known = acts(call, rules)
     until = now + horizon
-    owed = {r.recording_id: _owed(call, r, rule, terms) for r in call.recordings.values()}
-    sends, unnamed = _sends(call, terms, owed, now, until)
-    conclusions = [*_unknowns(call, terms, owed, unnamed, now), *_give_ups(call, now)]
+    hidden = unseen(call, known)
+    recordings = {**call.recordings, **({UNSEEN: hidden} if hidden else {})}
+    owed = {i: _owed(known, r, rule, terms) for i, r in recordings.items()}
+    sends, unnamed = _sends(call, recordings, terms, owed, now, until)
+    starts = [s for s in call.starts.values() if s.outcome is None and s.sent is None and not sends]    # the stops first
+    waiting = [h for h in call.handoffs.values() if h.decided is None]
+    conclusions = [*_unknowns(call, recordings, terms, owed, unnamed, now), *_give_ups(call, now), *orders(call, known, now),
+                   *lost(call, now), *left_open(call, rules, waiting, now)]
     sent = {i for s in sends for i in s.recording_ids}
     waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
-             for r in call.recordings.values() if r.recording_id not in sent
-             for at in [_next_send(r, owed[r.recording_id], terms, call)] if at]
+             for i, r in recordings.items() if i not in sent
+             for at in [_next_send(r, owed[i], terms, call)] if at]
+    waits += [start_at(s) for s in starts if start_at(s) > now]
+    waits += [at for h in waiting for at in moments(call, rules, h) if at > now]
     return Plan(
-        conclusions=tuple(conclusions), sends=tuple(sends),
+        conclusions=tuple(conclusions), sends=tuple(sends), recordings=recordings,
+        starts=tuple(s for s in starts if start_at(s) <= now),
+        transfers=tuple(h for h in waiting if h.asked.body and may_go(call, rules, h, now)),
         stop_at=min(waits, default=None),
-        look_at=_next_look(call, terms, owed),
+        look_at=next_look(call, recordings, terms, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
         fetch_at={r.recording_id: _next_fetch(r) for r in call.recordings.values()},
     )
 
@@ -87,7 +99,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
 def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Stop:
     """One recording's stop, with its evidence, as our callers see it."""
     rule, terms = rules.choose(call)
-    owed = _owed(call, recording, rule, terms)
+    owed = _owed(acts(call, rules), recording, rule, terms)
     tries = [a for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER, Kind.STOP_ERRED}]
     requested_at = min((a.requested_at for a in recording.attempts if a.requested_at), default=None)
     accepted_at = next((a.at for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED), None)
@@ -138,30 +150,27 @@ def problem(recording: Recording, stop: Stop) -> str | None:
 
 # Stops ------------------------------------------------------------------------------------------------------------
 
-def _owed(call: Call, recording: Recording, rule: str, terms: Terms) -> _Owed | None:
+def _owed(known: Sequence[Act], recording: Recording, rule: str, terms: Terms) -> _Owed | None:
     first = next((a for a in recording.attempts if a.due_at and a.trigger), None)
     if first is not None and first.due_at and first.trigger:
         # What was decided when the first request went out stays decided, whatever the rules say since.
         return _Owed(due_at=first.due_at, trigger=first.trigger, rule=first.rule or rule, enforced=True)
     if recording.trunk:
         return None     # no API stops a trunk recording
-    enforced = terms.mode is Mode.ENFORCE
-    found = [_Owed(due_at=t.at, trigger=TRIGGERS[t.kind], rule=rule, enforced=enforced or t.kind is Kind.STOP_ORDERED)
-             for t in call.triggers
-             if t.at and terms.action(TRIGGERS[t.kind]) is Action.STOP and _covered(t, t.at, recording)]
-    latest = policy.deadline(terms, recording)
-    if latest:
-        found.append(_Owed(due_at=latest[0], trigger=latest[1], rule=rule, enforced=enforced))
+    found = [_Owed(due_at=a.at, trigger=a.trigger, rule=rule, enforced=a.enforced) for a in known if a.ends and a.covers(recording)]
+    found += _deadlines(recording, rule, terms)
     # Among those that count, the first; one that is only observed never hides one that is enforced.
     return min(found, key=lambda o: (not o.enforced, o.due_at, o.trigger), default=None)
 
 
-def _covered(trigger: Event, at: datetime, recording: Recording) -> bool:
-    if trigger.recording_id and trigger.recording_id != recording.recording_id:
-        return False
-    if trigger.url and trigger.url != recording.url:
-        return False
-    return recording.started_at <= at or recording.known_at <= at + policy.SETTLE
+def _deadlines(recording: Recording, rule: str, terms: Terms) -> Iterator[_Owed]:
+    if recording.recording_id == UNSEEN:
+        return
+    latest = policy.deadline(terms, recording.started_at)
+    if latest:
+        yield _Owed(due_at=latest[0], trigger=latest[1], rule=rule, enforced=terms.mode is Mode.ENFORCE)
+    if recording.max_duration_s is not None:       # asked for in so many words, so it holds where rules only observe, too
+        yield _Owed(due_at=recording.started_at + timedelta(seconds=recording.max_duration_s), trigger="max_duration", rule=rule, enforced=True)
 
 
 def _ended_after(recording: Recording, due_at: datetime) -> bool:
@@ -200,12 +209,12 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
             return last.retry_at           # the account is halted: tried every 5 s
         errors = errors_in_a_row(recording)
         return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
-    if recording.unknown_at and call.claimed_over_at:
+    if recording.unknown_at and (call.claimed_over_at or call.over_at):
         return None                        # as far as anybody can tell the call no longer lives
     wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within
     at = last.at + wait
     # The look that may make it unnecessary goes first, but is waited for only so long.
-    return at if _looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
+    return at if looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
 
 
 def errors_in_a_row(recording: Recording) -> int:
@@ -222,10 +231,11 @@ def _promises(recording: Recording) -> int:
     return sum(a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for a in recording.attempts)
 
 
-def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], now: datetime, until: datetime) -> tuple[list[Send], list[str]]:
+def _sends(call: Call, recordings: dict[str, Recording], terms: Terms, owed: dict[str, _Owed | None], now: datetime,
+           until: datetime) -> tuple[list[Send], list[str]]:
     """The requests owed by `until`, and the recordings that are due but cannot be named."""
     due: list[tuple[datetime, Recording]] = []
-    for recording in call.recordings.values():
+    for recording in recordings.values():
         at = _next_send(recording, owed[recording.recording_id], terms, call)
         if at and at <= until and not _exhausted(recording, terms):
             due.append((at, recording))
@@ -234,7 +244,7 @@ def _sends(call: Call, terms: Terms, owed: dict[str, _Owed | None], now: datetim
     # What is due a moment later waits for its own moment: together they would end the later one too early.
     moment = max(now, min(at for at, _ in due))
     due = [(at, r) for at, r in due if at <= moment]
-    running = [r for r in call.recordings.values() if not r.over_at and not r.trunk]
+    running = [r for r in recordings.values() if not r.over_at and not r.trunk]
     all_due = all(_is_due(owed[r.recording_id], moment) for r in running)
     wide = [(at, r) for at, r in due if all_due and _named_tries(r) != 1]
     whole = {r.recording_id for _, r in wide}
@@ -259,8 +269,9 @@ def _exhausted(recording: Recording, terms: Terms) -> bool:
     return recording.unknown_at is None and _promises(recording) >= terms.stop_tries
 
 
-def _unknowns(call: Call, terms: Terms, owed: dict[str, _Owed | None], unnamed: list[str], now: datetime) -> Iterator[Event]:
-    for recording in call.recordings.values():
+def _unknowns(call: Call, recordings: dict[str, Recording], terms: Terms, owed: dict[str, _Owed | None], unnamed: list[str],
+              now: datetime) -> Iterator[Event]:
+    for recording in recordings.values():
         at = _next_send(recording, owed[recording.recording_id], terms, call)
         if recording.unknown_at or at is None or at > now:
             continue
@@ -271,65 +282,10 @@ def _unknowns(call: Call, terms: Terms, owed: dict[str, _Owed | None], unnamed: 
 
 
 def _unknown(call: Call, recording: Recording, reason: str) -> Event:
-    return Event(id=f"unknown:{recording.recording_id}", kind=Kind.STOP_UNKNOWN, call_uuid=call.call_uuid,
-                 recording_id=recording.recording_id, reason=reason)
-
-
-# Looks ------------------------------------------------------------------------------------------------------------
-
-def _next_look(call: Call, terms: Terms, owed: dict[str, _Owed | None]) -> datetime | None:
-    wanted = [at for r in call.recordings.values() for at in _looks(call, r, terms, owed[r.recording_id])]
-    return min(wanted, default=None)
-
-
-def _looks(call: Call, recording: Recording, terms: Terms, owed: _Owed | None) -> Iterator[datetime]:
-    """When to ask the provider about one recording."""
-    if recording.finalized_at or recording.archived or recording.gave_up:
-        return
-    if recording.over_at:                      # over, but the facts about the file are missing
-        yield _after(call, recording.over_at, _LOOKS_AFTER_END)
-        return
-    claims = [c for c in (recording.claimed_at, call.claimed_over_at) if c]
-    if claims:
-        yield _after(call, max(claims), _LOOKS_AT_CLAIM)
-    if recording.attempts:
-        last = recording.attempts[-1]
-        assert last.at is not None
-        wait = terms.confirm_within if last.kind is not Kind.STOP_SET_ASIDE else policy.UNKNOWN_REPEAT
-        if last.kind is Kind.STOP_ERRED:       # errors follow each other quickly; one look a minute is enough
-            first = next(a for a in recording.attempts if a.at)
-            yield _since_last_look(call, first, policy.UNKNOWN_REPEAT)
-        elif not _looked_since(call, last.at + wait):
-            yield last.at + wait
-        else:
-            yield _since_last_look(call, last, policy.UNKNOWN_REPEAT)
-        return
-    waiting_for = owed.due_at if owed and owed.enforced else None
-    idle_from = max([recording.known_at, *(e.at for e in call.looks[-1:] if e.at)])
-    if waiting_for is None:
-        yield idle_from + policy.IDLE_LOOK
-
-
-def _since_last_look(call: Call, attempt: Event, wait: timedelta) -> datetime:
-    assert attempt.at is not None
-    last = max([attempt.at, *(e.at for e in call.looks[-1:] if e.at)])
-    return last + wait
-
-
-def _looked_since(call: Call, instant: datetime) -> bool:
-    return any(e.at and e.at >= instant for e in call.looks)
-
-
-def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:
-    """The next of a widening series of looks that begins at `start`."""
-    since = [(e.at, e.reason) for e in call.looks if e.at and e.at >= start]
-    done = [at for at, reason in since if not reason]
-    failed = len(list(itertools.takewhile(lambda look: look[1], reversed(since))))
-    if failed:                 # a look without an answer uses up nothing, and is repeated soon
-        return since[-1][0] + min(_FAILED_LOOK * (1 << min(failed - 1, 5)), policy.UNKNOWN_REPEAT)
-    if len(done) < len(steps):
-        return max(start + steps[len(done)], done[-1] if done else start)
-    return done[-1] + _LATER_LOOKS
+    # Of the one that nobody told us of there may be one after the other.
+    told = recording.recording_id or f".{recording.known_at.timestamp():.3f}"
+    return Event(id=f"unknown:{told}", kind=Kind.STOP_UNKNOWN, call_uuid=call.call_uuid,
+                 recording_id=recording.recording_id or None, reason=reason)
 
 
 # Fetches ----------------------------------------------------------------------------------------------------------
@@ -338,7 +294,7 @@ def _next_fetch(recording: Recording) -> datetime | None:
     if recording.archived or recording.gave_up or not recording.finalized_at:
         return None
     if not recording.failures:
-        return recording.finalized_at
+        return max(recording.finalized_at, recording.retried_at or recording.finalized_at)
     last = recording.failures[-1]
     assert last.at is not None
     wait = policy.fetch_backoff(len(recording.failures), recording.recording_id)
@@ -350,8 +306,11 @@ def _give_ups(call: Call, now: datetime) -> Iterator[Event]:
         ended = recording.ended_at or recording.over_at or recording.claimed_at or call.claimed_over_at
         if recording.archived or recording.gave_up or ended is None or now < ended + policy.KEPT_BY_PROVIDER:
             continue
+        if recording.retried_at and not recording.failures and now < recording.retried_at + policy.UNKNOWN_REPEAT:
+            continue                           # a person's retry always runs
         if recording.failures or not recording.finalized_at:
             why = recording.failures[-1].reason if recording.failures else "the provider never listed it"
-            yield Event(id=f"gave-up:{recording.recording_id}", kind=Kind.GAVE_UP, call_uuid=call.call_uuid,
+            again = f".{recording.retried_at.timestamp():.3f}" if recording.retried_at else ""
+            yield Event(id=f"gave-up:{recording.recording_id}{again}", kind=Kind.GAVE_UP, call_uuid=call.call_uuid,
                         recording_id=recording.recording_id,
                         reason=f"not fetched in the 30 days that the provider keeps recordings; last: {why}")

@@ -83,4 +83,4 @@ def _event(call: Call, row: Row) -> Event:
 
 def _all_over(call: Call, listed: Sequence[Event]) -> bool:
     ended = {e.recording_id for e in listed if e.ended_at or e.duration_s}
-    return all(r.over_at or r.recording_id in ended for r in call.recordings.values())
+    return bool(call.recordings) and all(r.over_at or r.recording_id in ended for r in call.recordings.values())

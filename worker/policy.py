@@ -12,12 +12,20 @@ from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from worker.recording import Call, Recording
+from worker.recording import Call
 
 SETTLE = timedelta(seconds=5)          # a trigger also ends what is first reported within this time after it
 ITSELF = timedelta(seconds=2)          # ended this much before our request: it ended by itself
 LOOK_HEAD_START = timedelta(seconds=1)  # a repeated stop waits so long for the look that may make it unnecessary
 UNKNOWN_REPEAT = timedelta(seconds=60)
+THAT_TRANSFER = timedelta(minutes=2)   # after a go, the call's transfer events are the transfer that was asked about
+SHARED_STOP = timedelta(seconds=2)     # a stop sent so shortly before a hand-off was asked for is its stop too
+START_WITHIN = timedelta(seconds=10)   # a start that a caller waits for is not sent later
+RESUME_WITHIN = timedelta(seconds=60)  # nor one that a rule wants
+START_TRIES = 5                        # of a start that was refused for the moment
+SEND_BEFORE_END = timedelta(milliseconds=250)   # a transfer without proof leaves so long before the asker's wait ends
+CEILING = timedelta(seconds=5)         # the provider's own limit of a recording that we start, after our deadline
+NO_CEILING = timedelta(hours=4)        # the same where nothing bounds it: a call's default limit (vendor's documentation)
 IDLE_LOOK = timedelta(hours=1)
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
 FETCH_ALERT = timedelta(hours=24)
@@ -37,6 +45,10 @@ class Action(StrEnum):
 class Mode(StrEnum):
     ENFORCE = "enforce"
     OBSERVE = "observe"
+
+
+# What our callers order is done, whatever the rules say.
+_ORDERS = {"api": Action.STOP, "pause": Action.PAUSE, "resume": Action.RESUME}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,15 +99,16 @@ class Terms:
     if_unproven: str = "hold"
     on: dict[str, Action] = field(default_factory=dict)
 
-    def action(self, trigger: str) -> Action:
-        """What a trigger does. The more specific key wins; without a key a trigger keeps."""
-        if trigger == "api":
-            return Action.STOP
+    def action(self, trigger: str, *, asked: bool = False) -> Action:
+        """What a trigger does. The more specific key wins; without a key it keeps, or stops where a hand-off was `asked` for."""
+        if trigger in _ORDERS:
+            return _ORDERS[trigger]
         if trigger in self.on:
             return self.on[trigger]
+        otherwise = Action.STOP if asked else Action.KEEP
         if trigger in _TRANSFERS or (trigger.startswith("transfer.") and trigger != "transfer.failed"):
-            return self.on.get("transfer", Action.KEEP)
-        return Action.KEEP
+            return self.on.get("transfer", otherwise)
+        return otherwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +122,17 @@ class Match:
     labels: dict[str, str] = field(default_factory=dict)
 
     def fits(self, call: Call) -> bool:
-        pairs = ((self.from_number, call.from_number), (self.to_number, call.to_number),
-                 (self.direction, call.direction), (self.account, call.account))
-        return (all(pattern is None or (value is not None and fits(pattern, value)) for pattern, value in pairs)
-                and all(fits(pattern, call.labels.get(key)) for key, pattern in self.labels.items()))
+        return self.misfit(call) is None
+
+    def misfit(self, call: Call) -> str | None:
+        """The first field that does not fit, in words; None when all do."""
+        pairs = [("from", self.from_number, call.from_number), ("to", self.to_number, call.to_number),
+                 ("direction", self.direction, call.direction), ("account", self.account, call.account),
+                 *((f"labels.{key}", pattern, call.labels.get(key)) for key, pattern in self.labels.items())]
+        for name, pattern, value in pairs:
+            if pattern is not None and not fits(pattern, value):
+                return f"{name} is {value!r}, wanted {pattern!r}" if value is not None else f"{name} is not known, wanted {pattern!r}"
+        return None
 
     def covers(self, other: Match) -> bool:
         """Whether every call that fits `other` fits this too: then a later rule with `other` is unreachable."""
@@ -170,13 +190,13 @@ class Policy:
         return "defaults", self.defaults
 
 
-def deadline(terms: Terms, recording: Recording) -> tuple[datetime, str] | None:
+def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:
     """The latest instant that the terms allow, and which of them set it; None when nothing bounds the recording."""
     found = []
     if terms.max_duration is not None:
-        found.append((recording.started_at + terms.max_duration, "max_duration"))
+        found.append((started_at + terms.max_duration, "max_duration"))
     if terms.stop_at:
-        found.append((min(daily.first_from(recording.started_at) for daily in terms.stop_at), "stop_at"))
+        found.append((min(daily.first_from(started_at) for daily in terms.stop_at), "stop_at"))
     return min(found, default=None)
 
 

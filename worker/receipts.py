@@ -85,7 +85,7 @@ def receipt(
     direction: str | None, labels: Mapping[str, str], started_at: datetime | None, ended_at: datetime | None,
     provider_url: str | None, provider_duration_s: float | None, provider_format: str | None, media: Media, sha256: str,
     checks: Mapping[str, str], stop: Mapping[str, Any], attempts: int, fetched_at: datetime,
-    gaps: Sequence[Any] = (), events: Sequence[Any] = (),
+    segment_of: str | None = None, gaps: Sequence[Any] = (), events: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """The receipt as it is written. Instants anywhere in it become RFC 3339 in UTC with milliseconds; it is unsigned."""
     written = {
@@ -107,6 +107,7 @@ def receipt(
         "checks": checks,
         "stop": stop,
         "fetch": {"attempts": attempts, "fetched_at": fetched_at},
+        "segment_of": segment_of,
         "gaps": gaps,
         "events": events,
         "signature": None,

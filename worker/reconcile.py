@@ -72,12 +72,17 @@ def is_ours(worker: Worker, account: Account, error: Refused, **facts: object) -
 
 def postponed(worker: Worker, claim: Claim, now: datetime) -> datetime | None:
     """When a listing or fetch may be tried, if not now: its account is unknown or halted, or the rate is used up."""
-    account = worker.settings.accounts.get(claim.obligation.account)
+    return not_yet(worker, claim.obligation.account, now)
+
+
+def not_yet(worker: Worker, auth_id: str, now: datetime) -> datetime | None:
+    """The same for any request of an account but stops; takes its token where it may go now."""
+    account = worker.settings.accounts.get(auth_id)
     if account is None:
         return now + NOBODYS
-    if worker.ledger.halted([account.auth_id]) and not _works_again(worker, account):
+    if worker.ledger.halted([auth_id]) and not _works_again(worker, account):
         return now + HALTED_RETRY
-    granted, wait = worker.ledger.take("api", account.auth_id, 1, worker.settings.api_rate)
+    granted, wait = worker.ledger.take("api", auth_id, 1, worker.settings.api_rate)
     return None if granted else now + wait
 
 

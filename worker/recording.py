@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -28,6 +29,16 @@ class Kind(StrEnum):
     CALL_ENDED = "CallEnded"                      # Hangup of the A-leg
 
     STOP_ORDERED = "StopOrdered"                  # an operator or application asks for a stop
+    CALL_ANNOUNCED = "CallAnnounced"              # an application tells of a call, with facts and labels
+    RECORDING_ANNOUNCED = "RecordingAnnounced"    # and of a recording that somebody else started
+    NOTHING_DECLARED = "NothingDeclared"          # it says that nothing is being recorded: a proof
+    HANDOFF_ASKED = "HandoffAsked"                # it is about to transfer: the trigger `transfer.KIND`
+    HANDOFF_FAILED = "HandoffFailed"              # the transfer did not happen
+    PAUSE_ORDERED = "PauseOrdered"
+    RESUME_ORDERED = "ResumeOrdered"
+    CUSTOM_REPORTED = "CustomReported"            # `custom.NAME`
+    START_ORDERED = "StartOrdered"                # by a caller, or by us because a rule says resume
+    RETRY_ORDERED = "RetryOrdered"                # a person wants a recording fetched, whatever became of it
 
     CONFERENCE_JOINED = "ConferenceJoined"        # found by us: two calls are in one room
     STOP_ACCEPTED = "StopAccepted"                # 2xx to a DELETE: a promise, no proof
@@ -35,6 +46,15 @@ class Kind(StrEnum):
     STOP_SET_ASIDE = "StopSetAside"               # refused although our credentials are good
     STOP_UNKNOWN = "StopUnknown"                  # no proof after all tries, or nothing to name it by: alert
     CALL_FOUND_OVER = "CallFoundOver"             # an application's 404 for the call
+    START_SENT = "StartSent"                      # written down before the request leaves: it is sent once
+    START_ACCEPTED = "StartAccepted"              # 2xx: a recording begins
+    START_ERRED = "StartErred"                    # certainly not started, and worth another try (429)
+    START_FAILED = "StartFailed"                  # certainly not started, for good
+    START_UNCLEAR = "StartUnclear"                # nobody knows: never repeated, looked for
+    HANDOFF_DECIDED = "HandoffDecided"            # go or hold, once; the first to write it down decides
+    TRANSFER_SENT = "TransferSent"                # the provider's transfer, sent by us: 2xx
+    TRANSFER_FAILED = "TransferFailed"
+    TRANSFER_UNCLEAR = "TransferUnclear"
     LOOKED = "Looked"                             # we asked the provider's list and live calls
     RECORDING_LISTED = "RecordingListed"          # the provider's own row for a recording
     MEDIA_ARCHIVED = "MediaArchived"
@@ -69,7 +89,8 @@ class Obligation:
         return cls(duty=Duty(duty), account=account, call_uuid=call_uuid, recording_id=rest[0] if rest else None)
 
 
-# Which trigger an event raises by itself; `machine` only when a machine was detected.
+# Which trigger an event raises by itself; `machine` only when a machine was detected. Hand-offs and custom events bring
+# their own name.
 TRIGGERS = {
     Kind.CALL_TRANSFERRED: "transfer",
     Kind.CALL_REDIRECTED: "redirect",
@@ -78,6 +99,9 @@ TRIGGERS = {
     Kind.CONFERENCE_JOINED: "conference.join",
     Kind.MACHINE_DETECTED: "machine",
     Kind.STOP_ORDERED: "api",
+    Kind.PAUSE_ORDERED: "pause",
+    Kind.RESUME_ORDERED: "resume",
+    Kind.HANDOFF_FAILED: "transfer.failed",
 }
 
 
@@ -100,7 +124,9 @@ class Event:
     from_number: str | None = None        # digits
     to_number: str | None = None
     direction: str | None = None
+    labels: dict[str, str] | None = None
     trunk: bool | None = None
+    connected: bool | None = None         # a dial that ended: whether anybody was ever connected
     # facts about a recording
     recording_id: str | None = None
     url: str | None = None
@@ -130,6 +156,18 @@ class Event:
     archive_key: str | None = None
     check: str | None = None              # the check that the bytes failed
     by: str | None = None                 # who or what caused it: a callback's name, a caller
+    # what our callers order
+    order: str | None = None              # the start or hand-off that this is about
+    digest: str | None = None             # of what was asked for: the same order must ask for the same
+    wait_s: float | None = None
+    target: str | None = None             # hand-off: to whom
+    body: dict[str, Any] | None = None    # hand-off: the provider's transfer request
+    channels: int | None = None           # start: 1 or 2
+    max_duration_s: float | None = None
+    segment_of: str | None = None         # start: the first recording of the logical one that goes on
+    verdict: str | None = None            # hand-off: go or hold
+    proven: bool | None = None
+    evidence: tuple[str, ...] = ()
 
 
 class Phase(StrEnum):
@@ -177,6 +215,16 @@ class Recording:
     failures: tuple[Event, ...] = ()             # FETCH_FAILED, by time
     archived: Event | None = None
     gave_up: Event | None = None
+    retried_at: datetime | None = None           # a person wants it, whatever became of it before
+    ours_at: datetime | None = None              # just before we asked the provider to start it
+    segment_of: str | None = None
+    channels: int | None = None
+    max_duration_s: float | None = None          # asked for when it was started
+
+    @property
+    def root(self) -> str:
+        """The first segment of the logical recording that this one belongs to."""
+        return self.segment_of or self.recording_id
 
     @property
     def started_at(self) -> datetime:
@@ -196,6 +244,37 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """One order to start a recording, and how far it came. `ordered.order` is its id."""
+
+    ordered: Event
+    sent: Event | None = None                    # START_SENT: from here on it may have happened
+    errors: tuple[Event, ...] = ()               # START_ERRED, by time
+    outcome: Event | None = None                 # START_ACCEPTED, START_FAILED or START_UNCLEAR
+    recording_id: str | None = None              # what it started, however we learned of it
+
+    @property
+    def unclear(self) -> bool:
+        """Something may be recording of which nobody told us."""
+        return self.recording_id is None and self.outcome is not None and self.outcome.kind is not Kind.START_FAILED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handoff:
+    """One question before a transfer, and its answer. `asked.order` is its id."""
+
+    asked: Event
+    decided: Event | None = None
+    transfer: Event | None = None                # what came of the provider's transfer that we sent
+
+    @property
+    def until(self) -> datetime:
+        """How long the asker waits."""
+        assert self.asked.at is not None
+        return self.asked.at + timedelta(seconds=self.asked.wait_s or 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """What the events say about one call."""
 
@@ -205,12 +284,20 @@ class Call:
     to_number: str | None = None
     direction: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None           # as an application told it
+    trunk: bool = False
     reported: bool = False                       # the provider itself named this uuid as the A-leg
+    hung_up_at: datetime | None = None           # a signed hang-up
     over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid
     claimed_over_at: datetime | None = None      # unsigned hang-up, or 404 for a uuid nobody reported
     looks: tuple[Event, ...] = ()                # LOOKED, by time
     triggers: tuple[Event, ...] = ()             # by time
     recordings: dict[str, Recording] = field(default_factory=dict)
+    starts: dict[str, Start] = field(default_factory=dict)          # by order
+    handoffs: dict[str, Handoff] = field(default_factory=dict)      # by order
+    attempts: tuple[Event, ...] = ()             # stops of the whole call that no known recording was the reason of
+    unknowns: tuple[Event, ...] = ()             # STOP_UNKNOWN for those
+    declared_at: datetime | None = None          # last: an application said that nothing is being recorded
     events: tuple[Event, ...] = ()               # all, by time
 
 

@@ -21,7 +21,6 @@ _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STOP_AT = re.compile(r"(\d{2}):(\d{2})(?::(\d{2}))? (\S+)")
 _TRIGGER = re.compile(r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+")
-_SEGMENTED = re.compile(r"transfer\..+|custom\..+")
 _TERMS = ("mode", "max_duration", "stop_at", "confirm_within", "stop_tries", "if_unproven", "watch", "on")
 _MATCH = ("to", "from", "direction", "account", "labels")
 _ACCOUNT = ("auth_id", "token_env", "trunk_secret_env", "parent")
@@ -239,8 +238,6 @@ class _Reader:
         if action not in list(Action):
             self.wrong(key, action, f"unknown action; known: {', '.join(Action)}")
             return Action.KEEP
-        if action in {Action.PAUSE, Action.RESUME} and not _SEGMENTED.fullmatch(trigger):
-            self.wrong(key, action, 'what the provider reports can only "stop" or "keep" so far')
         return Action(action)
 
     def account(self, raw: Any, key: str) -> FurtherAccount | None:

@@ -1,4 +1,4 @@
-"""Plans calls and sends what is due: one batch side by side, each request at its very instant.
+"""Plans calls and sends what is due: one batch side by side, each stop at its very instant.
 
 A request that the provider keeps waiting does not hold its batch: it goes on by itself, keeps its lease and records
 its own outcome.
@@ -22,18 +22,20 @@ from worker import lifecycle
 from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
 from worker.fold import fold
 from worker.ledger import Claim, Commit, Loaded
+from worker.orders import Order
 from worker.reconcile import (
     HALTED_RETRY,
     NOBODYS,
     Held,
     Worker,
     is_ours,
+    not_yet,
     obligation,
     release,
     tell,
     wait_until,
 )
-from worker.recording import Call, Duty, Event, Kind, Obligation
+from worker.recording import Call, Duty, Event, Handoff, Kind, Obligation, Start
 from worker.vobiz import Account
 
 log = structlog.get_logger()
@@ -56,11 +58,21 @@ class _Work:
     plan: lifecycle.Plan
     found: list[Event] = field(default_factory=list)
     sends: list[lifecycle.Send] = field(default_factory=list)
+    once: list[Start | Handoff] = field(default_factory=list)     # what may go out only once
     retry_at: datetime | None = None       # something due could not be sent now
     late_s: list[float] = field(default_factory=list)
     sent: Future[None] = field(default_factory=Future)
     answered: int = 0
     broken: bool = False                   # by a fault of ours: nothing is recorded
+
+    @property
+    def requests(self) -> list[lifecycle.Send | Start | Handoff]:
+        return [*self.sends, *self.once]
+
+    @property
+    def first_at(self) -> datetime:
+        """Of its requests; what may go out only once goes at once."""
+        return self.sends[0].at if self.sends else datetime.min.replace(tzinfo=UTC)
 
 
 class _Batch:
@@ -106,6 +118,14 @@ class _Batch:
                 works[i].sends.append(send)
             if granted < len(sends):
                 self._put_off(account, [works[i] for _, i, _ in sends[granted:]], now)
+        for work in works:
+            wanted_once: list[Start | Handoff] = [*work.plan.starts, *work.plan.transfers]
+            for once in wanted_once:
+                later = not_yet(self.worker, work.call.account, now)
+                if later:
+                    work.retry_at = min(work.retry_at or later, later)
+                else:
+                    work.once.append(once)
 
     def _granted(self, account: str, wanted: int) -> int:
         if account in self.worker.settings.accounts:
@@ -125,6 +145,10 @@ class _Batch:
                 first = ledger.take("stop", account, 0, rate, queue=len(group) if queue else 0)[1]
                 for n, work in enumerate(group):
                     work.retry_at = now + first + timedelta(seconds=n / rate)
+
+    def send_once(self, account: Account, work: _Work, once: Start | Handoff) -> None:
+        order = Order(worker=self.worker, account=account, call=work.call, now=self.now())
+        work.found.extend(order.start(once) if isinstance(once, Start) else order.transfer(once, self.now()))
 
     def send(self, account: Account, work: _Work, send: lifecycle.Send) -> None:
         early = (send.at - self.now()).total_seconds()
@@ -161,7 +185,7 @@ class _Batch:
         assert outcome.requested_at is not None
         later = outcome.retry_at or outcome.requested_at + timedelta(seconds=_LONGEST_WAIT_ASKED_S)
         for i in send.recording_ids:
-            recording = work.call.recordings[i]
+            recording = work.plan.recordings[i]
             if outcome.kind is Kind.STOP_ERRED and lifecycle.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
                 # Days of trouble must not fill Redis: the tries go on, and only the first of a row are written down.
                 work.retry_at = min(work.retry_at or later, later)
@@ -169,7 +193,7 @@ class _Batch:
             judged = lifecycle.judge(work.call, recording, self.worker.settings.policy, outcome.requested_at)
             if not recording.attempts and judged.due_at:
                 work.late_s.append(max(0.0, (outcome.requested_at - judged.due_at).total_seconds()))
-            yield replace(outcome, id=f"stop.{work.claim.fence}.{i}", recording_id=i, trigger=judged.trigger, rule=judged.rule,
+            yield replace(outcome, id=f"stop.{work.claim.fence}.{i}", recording_id=i or None, trigger=judged.trigger, rule=judged.rule,
                           due_at=judged.due_at)
 
     def finish(self, works: Sequence[_Work]) -> None:
@@ -185,10 +209,11 @@ class _Batch:
         tell(self.worker, recorded, counts)
 
     def _commit(self, work: _Work) -> Commit:
-        if work.sends:
+        if work.requests:
             work.call, work.plan = self.think(work.claim, work.loaded, work.found, self.now(), timedelta(0))
         plan, call = work.plan, work.call
-        stop_at = min((t for t in (plan.stop_at, work.retry_at, *(s.at for s in plan.sends if work.retry_at is None)) if t), default=None)
+        left = [] if work.retry_at else [*(s.at for s in plan.sends), *(self.now() for _ in (*plan.starts, *plan.transfers))]
+        stop_at = min((t for t in (plan.stop_at, work.retry_at, *left) if t), default=None)
         dues: list[tuple[Obligation, datetime | None]] = [(work.claim.obligation, stop_at), (obligation(call, Duty.LOOK), plan.look_at)]
         dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
         keep = self.worker.settings.history if all(t is None for _, t in dues) else None
@@ -209,8 +234,8 @@ def stops(worker: Worker, claims: Sequence[Claim]) -> None:
     works = [work for claim, found in zip(claims, loaded, strict=True) if found is not None
              for work in [batch.begin(claim, found, now)] if work is not None]
     batch.ration(works, now)
-    batch.finish([w for w in works if not w.sends])
-    sending = sorted((w for w in works if w.sends), key=lambda w: w.sends[0].at)
+    batch.finish([w for w in works if not w.requests])
+    sending = sorted((w for w in works if w.requests), key=lambda w: w.first_at)
     halted = worker.ledger.halted({w.call.account for w in sending})
     _send_side_by_side(batch, sending)
     late = [w for w in sending if not w.sent.done()]
@@ -227,21 +252,25 @@ def stops(worker: Worker, claims: Sequence[Claim]) -> None:
 
 def _send_side_by_side(batch: _Batch, works: Sequence[_Work]) -> None:
     """Returns when all are sent, or after PATIENCE_S. More at once cost more than they gain, unless the answers are slow."""
-    todo = deque((work, send) for work in works for send in work.sends)
+    todo = deque((work, request) for work in works for request in work.requests)
     until, one_at_a_time = time.monotonic() + PATIENCE_S, threading.Lock()
 
     def run() -> None:
         while todo:
             with contextlib.suppress(IndexError):      # another took the last
-                work, send = todo.popleft()
+                work, request = todo.popleft()
+                account = batch.worker.settings.accounts[work.call.account]
                 try:
-                    batch.send(batch.worker.settings.accounts[work.call.account], work, send)
+                    if isinstance(request, lifecycle.Send):
+                        batch.send(account, work, request)
+                    else:
+                        batch.send_once(account, work, request)
                 except Exception:
-                    log.exception("a stop could not be recorded; its lease brings it back", obligation=str(work.claim.obligation))
+                    log.exception("a request could not be recorded; its lease brings it back", obligation=str(work.claim.obligation))
                     work.broken = True
                 with one_at_a_time:
                     work.answered += 1
-                    last = work.answered == len(work.sends)
+                    last = work.answered == len(work.requests)
                 if last:
                     work.sent.set_result(None)
 

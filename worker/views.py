@@ -6,8 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from worker import lifecycle
+from worker.handoffs import UNSEEN, verdict
 from worker.policy import Policy
-from worker.recording import Call, Recording, Stop
+from worker.recording import Call, Event, Handoff, Kind, Recording, Start, Stop, StopState
+from worker.segments import Gap, gaps
+from worker.triggers import acts
+
+# How bad a stop is, the worst first: what a summary of several shows.
+_WORST = (StopState.FAILED, StopState.UNKNOWN, StopState.DUE, StopState.NONE, StopState.ACCEPTED, StopState.CONFIRMED, StopState.ALREADY_OVER)
+_TRANSFER = {Kind.TRANSFER_SENT: "sent", Kind.TRANSFER_FAILED: "failed", Kind.TRANSFER_UNCLEAR: "unknown"}
 
 
 def recording_view(call: Call, recording: Recording, rules: Policy, now: datetime) -> dict[str, Any]:
@@ -18,7 +25,7 @@ def recording_view(call: Call, recording: Recording, rules: Policy, now: datetim
         "phase": lifecycle.phase(recording, stop).value, "labels": call.labels, "started_at": rfc3339(recording.started_at),
         "ended_at": rfc3339(recording.ended_at), "duration_ms": round(recording.duration_s * 1000) if recording.duration_s else None,
         "format": done.format if done else recording.format, "bytes": done.bytes if done else None,
-        "sha256": done.sha256 if done else None, "archive_key": done.archive_key if done else None, "segment_of": None,
+        "sha256": done.sha256 if done else None, "archive_key": done.archive_key if done else None, "segment_of": recording.segment_of,
         "stop": stop_view(stop), "problem": lifecycle.problem(recording, stop),
     }
 
@@ -30,14 +37,60 @@ def stop_view(stop: Stop) -> dict[str, Any]:
             "tail_ms": stop.tail_ms}
 
 
+def stops_view(call: Call, concerned: list[Recording], rules: Policy, now: datetime) -> dict[str, Any]:
+    """Each recording's stop, and in `stop` the one that is furthest from proven."""
+    judged = [(r, lifecycle.judge(call, r, rules, now)) for r in concerned]
+    worst = min(judged, key=lambda pair: (bool(pair[0].over_at), _WORST.index(pair[1].state)), default=None)
+    return {"call_uuid": call.call_uuid, "account": call.account,
+            "stop": stop_view(worst[1]) if worst else None,
+            "recordings": [{"recording_id": r.recording_id, "stop": stop_view(stop)} for r, stop in judged if r.recording_id != UNSEEN]}
+
+
+def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime) -> dict[str, Any]:
+    """A hand-off that was decided, as its asker sees it."""
+    assert handoff.decided is not None
+    found, said = verdict(call, rules, handoff), handoff.decided
+    view = {"verdict": said.verdict, "proven": bool(said.proven), "kind": handoff.asked.trigger, "action": found.act.action.value, "rule": said.rule,
+            "evidence": list(said.evidence), "reason": said.reason, "handoff_id": handoff.asked.order, **stops_view(call, list(found.concerned), rules, now)}
+    return view | ({"transfer": transfer_state(handoff)} if handoff.asked.body else {})
+
+
+def transfer_state(handoff: Handoff) -> str:
+    """What became of the provider's transfer: `sent`, `failed`, `unknown` or `not_sent`."""
+    if handoff.transfer is not None:
+        return _TRANSFER[handoff.transfer.kind]
+    # Whoever sends it decides first; a decision of anybody else means that nobody sends it.
+    mine = handoff.decided is not None and handoff.decided.verdict == "go" and handoff.decided.by == "us"
+    return "unknown" if mine else "not_sent"
+
+
 def call_view(call: Call, rules: Policy, now: datetime) -> dict[str, Any]:
+    known = acts(call, rules)
+    roots = dict.fromkeys(r.root for r in call.recordings.values())
     return {
         "call_uuid": call.call_uuid, "account": call.account, "from": call.from_number, "to": call.to_number,
-        "direction": call.direction, "labels": call.labels, "over_at": rfc3339(call.over_at),
+        "direction": call.direction, "labels": call.labels, "started_at": rfc3339(call.started_at), "over_at": rfc3339(call.over_at),
         "recordings": [recording_view(call, r, rules, now) for r in call.recordings.values()],
-        "timeline": [{"at": rfc3339(e.at), "event": e.kind.value, "recording_id": e.recording_id, "by": e.by, "signed": e.signed,
-                      "trigger": e.trigger, "reason": e.reason} for e in call.events],
+        "gaps": [{"recording_id": root, **gap_view(gap)} for root in roots for gap in gaps(call, root, known)],
+        "starts": [_start_view(s) for s in call.starts.values()],
+        "handoffs": [handoff_view(call, h, rules, now) for h in call.handoffs.values() if h.decided],
+        "timeline": [_told(e) for e in call.events],
     }
+
+
+def gap_view(gap: Gap) -> dict[str, Any]:
+    return {"from": rfc3339(gap.began_at), "to": rfc3339(gap.ended_at), "trigger": gap.trigger, "reason": gap.reason, "resumed_by": gap.resumed_by}
+
+
+def _start_view(start: Start) -> dict[str, Any]:
+    state = "started" if start.recording_id else "unknown" if start.unclear else "failed" if start.outcome else "ordered"
+    return {"state": state, "recording_id": start.recording_id, "segment_of": start.ordered.segment_of, "ordered_at": rfc3339(start.ordered.at),
+            "reason": start.outcome.reason if start.outcome else None}
+
+
+def _told(event: Event) -> dict[str, Any]:
+    return {"at": rfc3339(event.at), "event": event.kind.value, "recording_id": event.recording_id, "by": event.by, "signed": event.signed,
+            "trigger": event.trigger, "verdict": event.verdict, "reason": event.reason}
 
 
 def rfc3339(instant: datetime | None) -> str | None:

@@ -25,7 +25,7 @@ from worker.addresses import HostList, Resolve, system_resolver
 from worker.answers import Answer, Row
 from worker.deadline import Deadline, pool
 from worker.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
-from worker.errors import CallOver, EndtapeError, NotReady, Refused, TryAgain
+from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
 
 __all__ = ["Account", "CorruptDownload", "Download", "RedirectRefused", "Row", "Vobiz"]
 
@@ -48,6 +48,14 @@ class Account:
     def __post_init__(self) -> None:
         if not self.tokens:
             raise ValueError(f"account {self.auth_id} has no token")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """What the provider says about a recording that it started; None for what it leaves out."""
+
+    recording_id: str | None
+    url: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +84,7 @@ class Vobiz:
         )
         self._max_media_bytes = max_media_bytes
         self._stops = _Lane(timeout=(2, 3), total_s=6, connections=stop_connections)
+        self._orders = _Lane(timeout=(2, 4), total_s=5, connections=8)
         self._api = _Lane(timeout=(2, 5), total_s=10, connections=8)
         self._pools: dict[tuple[int, _Lane], urllib3.HTTPConnectionPool] = {}
         self._accepted: dict[str, str] = {}
@@ -93,6 +102,41 @@ class Vobiz:
         if answers.is_gone(answer):
             raise CallOver(f"the provider knows no live call {call_uuid}")
         answers.expect_success(answer, now=_now())
+
+    def start_recording(
+        self, account: Account, call_uuid: str, *, time_limit_s: int, callback_url: str, format: str | None = None,  # noqa: A002 - the field's name
+        channels: int | None = None,
+    ) -> Started:
+        """Ask for one more recording of a live call. Each request that arrives starts one (documented), so it goes out once.
+
+        Raises CallOver for the application's 404, Refused, Rejected, TryAgain (429: certainly not started), and Unclear
+        where nobody can tell.
+        """
+        body: dict[str, Any] = {"time_limit": time_limit_s, "callback_url": callback_url, "callback_method": "POST"}
+        body |= {"file_format": format} if format else {}
+        body |= {"record_channel_type": "stereo" if channels == 2 else "mono"} if channels else {}
+        fields = self._once(account, f"Call/{_part(call_uuid)}/Record/", body)
+        return Started(recording_id=wire.identifier(fields.get("recording_id")), url=_address(fields.get("url")))
+
+    def transfer(self, account: Account, call_uuid: str, body: dict[str, Any]) -> None:
+        """Ask for the transfer of a live call, once; `body` goes out as it is. Raises as `start_recording` does."""
+        self._once(account, f"Call/{_part(call_uuid)}/", body)
+
+    def _once(self, account: Account, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = self._ask(account, self._orders, "POST", path, body=body)
+        except TryAgain as error:
+            raise Unclear(str(error)) from error
+        if answers.is_gone(answer):
+            raise CallOver("the provider knows no such live call")
+        if 400 <= answer.status < 500 and answer.status not in (401, 403, 404, 408, 429):
+            raise Rejected(answers.told(answer), status=answer.status)
+        try:
+            return answers.expect_success(answer, now=_now())
+        except TryAgain as error:
+            if error.status == 429:
+                raise
+            raise Unclear(str(error)) from error
 
     def find_recordings(self, account: Account, *, call_uuid: str, before_page: Callable[[], None] = lambda: None) -> list[Row]:
         """The provider's rows for this call, each recording once; rows of other calls and of none are dropped.
@@ -184,14 +228,14 @@ class Vobiz:
 
     def _ask(
         self, account: Account, lane: _Lane, method: str, path: str, *,
-        params: Mapping[str, str | int] | None = None, body: dict[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None, body: dict[str, Any] | None = None,
     ) -> Answer:
         url = f"{self._api_url}/Account/{_part(account.auth_id)}/{path}"
         return self._with_tokens(account, lane, method, url, params=params, body=body)
 
     def _with_tokens(
         self, account: Account, lane: _Lane, method: str, url: str, *,
-        params: Mapping[str, str | int] | None = None, body: dict[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None, body: dict[str, Any] | None = None,
     ) -> Answer:
         """The answer to the first token that is not refused; to the last one if all are. 5xx and 429 prove no token."""
         for token in self._ordered(account.auth_id, account.tokens):
@@ -208,7 +252,7 @@ class Vobiz:
 
     def _send(
         self, lane: _Lane, method: str, url: str, headers: dict[str, str], *,
-        params: Mapping[str, str | int] | None, body: dict[str, str] | None,
+        params: Mapping[str, str | int] | None, body: dict[str, Any] | None,
     ) -> Answer:
         content = json.dumps(body).encode() if body is not None else None
         target = urlsplit(url).path + (f"?{urlencode(params)}" if params else "")
@@ -261,6 +305,11 @@ _PLAIN = {"User-Agent": "endtape", "Accept": "application/json", "Accept-Encodin
 
 def _headers(auth_id: str, token: str) -> dict[str, str]:
     return {"X-Auth-ID": auth_id, "X-Auth-Token": token}
+
+
+def _address(value: object) -> str | None:
+    fine = isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) <= 2000 and value.isprintable()
+    return str(value) if fine else None
 
 
 def _part(identifier: str) -> str:

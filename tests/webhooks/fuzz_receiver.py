@@ -1,6 +1,6 @@
 """Throws broken requests at the real server: `python -m tests.webhooks.fuzz_receiver --seconds 600 --seed 1`.
 
-A request that is answered with a 5xx is kept in `cases/`, which test_fuzz.py sends again. In a request `{SIGNATURE}`
+A request that is answered with a 5xx or a redirect is kept in `cases/`, which test_fuzz.py sends again. In a request `{SIGNATURE}`
 stands for the headers of a good signature, and `{KEY}` for the API key.
 """
 
@@ -40,7 +40,7 @@ WORDS = ["", "0", "-1", "1e400", "nan", "inf", "-inf", "9" * 400, "1" * 5000, "0
          "https://media.vobiz.ai/x.mp3", "http://127.0.0.1:1/", "https://a@b/", "file:///etc/passwd", "%00", "%ff", "+", "%2B", "&", "=", ";", "'", '"', "\\", "$(x)", "{{7*7}}",
          "MA_TEST0001", "A" * 70_000]
 PATHS = [DOOR, DOOR, DOOR, DOOR + "/", DOOR + "/call/c1", DOOR + "/call/", DOOR + "//x", DOOR + "/%00", DOOR + "/%ff", DOOR + "/call/%2e%2e", f"/vobiz/{ACCOUNT}/x", "/vobiz/",
-         "/v1/recordings", "/v1/recordings/r1", "/v1/calls/c1", "/v1/calls/c1/stop", "/v1/calls/c1/handoff", "/v1/calls/c1/recordings", "/v1/events", "/v1/ledger", "/", "/metrics", "/healthz"]
+         "/v1/recordings", "/v1/recordings/r1", "/v1/calls/c1", "/v1/calls/c1/stop", "/v1/calls/c1/handoff", "/v1/calls/c1/recordings", "/v1/calls/c1/handoff/failed", "/v1/calls/c1/pause", "/v1/calls/c1/resume", "/v1/recordings/r1/hold", "/v1/recordings/r1/retry", "/v1/events", "/v1/openapi.json", "/", "/metrics", "/healthz"]
 QUERIES = ["limit", "cursor", "phase", "call_uuid", "account", "since", "until", "day"]
 HEADERS = ["X-Vobiz-Signature-V3", "X-Vobiz-Signature-V3-Nonce", "X-Vobiz-Signature-V2", "X-Vobiz-Signature-V2-Nonce", "X-Vobiz-Signature-MA-V3", "X-Vobiz-Signature",
            "X-Vobiz-Event", "Content-Type", "Content-Length", "Transfer-Encoding", "Content-Encoding", "Authorization", "Host", "Expect", "Range", "Cookie", "X-Forwarded-For",
@@ -60,7 +60,7 @@ class Fuzzer:
         path = chance.choice(PATHS)
         if chance.random() < 0.3:
             path += "?" + "&".join(f"{chance.choice(QUERIES + NAMES)}={quote_plus(self._word(), errors='replace')}" for _ in range(chance.randint(1, 4)))
-        method = chance.choice(["POST"] * 6 + ["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "get", "X" * 40])
+        method = chance.choice(["POST"] * 6 + ["GET", "PUT", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "get", "X" * 40])
         more = [f"{chance.choice(HEADERS)}: {self._word()}" for _ in range(chance.choice([0, 0, 0, 1, 2]))]
         more += ["{SIGNATURE}"] * (chance.random() < 0.8) + ["Authorization: Bearer {KEY}"] * (path.startswith(("/v1", "/?")) or path == "/")
         chance.shuffle(more)
@@ -156,7 +156,7 @@ def answer_to(base, raw, *, within_s=8.0):
 
 
 def run(base, *, seconds, seed, threads=8):
-    """Sends until the time is up. The answers by status, and the requests that were answered with a 5xx."""
+    """Sends until the time is up. The answers by status, and the requests that were answered with a 5xx or a redirect."""
     end, counts, failed = time.monotonic() + seconds, Counter(), []
 
     def send(number):
@@ -168,7 +168,7 @@ def run(base, *, seconds, seed, threads=8):
             except OSError as error:
                 found = [f"no connection: {error.errno}"]
             counts.update(found or ["closed"])
-            if any(isinstance(status, str) or status >= 500 for status in found):
+            if any(isinstance(status, str) or status >= 500 or 300 <= status < 400 for status in found):
                 failed.append(raw)
 
     crew = [threading.Thread(target=send, args=(n,)) for n in range(threads)]

@@ -159,14 +159,14 @@ def test_all_mistakes_are_told_at_once_and_a_secret_in_the_file_is_not_repeated(
 ])
 def test_a_daily_stop_holds_in_its_zone_across_clock_changes(daily, start, stops):
     _, terms = rules(f'[defaults]\nmax_duration = "none"\nstop_at = ["{daily}"]').choose(call())
-    at, trigger = deadline(terms, recording(datetime.fromisoformat(start).replace(tzinfo=UTC)))
+    at, trigger = deadline(terms, recording(datetime.fromisoformat(start).replace(tzinfo=UTC)).started_at)
     assert (at, trigger) == (datetime.fromisoformat(stops).replace(tzinfo=UTC), "stop_at")
 
 
 def test_the_earlier_of_two_deadlines_counts():
     _, terms = rules('[defaults]\nmax_duration = "5m"\nstop_at = ["18:00 Asia/Kolkata", "12:04 Asia/Kolkata"]').choose(call())
-    assert deadline(terms, recording()) == (NOW + timedelta(minutes=4), "stop_at")
-    assert deadline(terms, recording(NOW + timedelta(minutes=10))) == (NOW + timedelta(minutes=15), "max_duration")
+    assert deadline(terms, recording().started_at) == (NOW + timedelta(minutes=4), "stop_at")
+    assert deadline(terms, recording(NOW + timedelta(minutes=10)).started_at) == (NOW + timedelta(minutes=15), "max_duration")
 
 
 @given(st.datetimes(datetime.fromisoformat("2025-01-01"), datetime.fromisoformat("2028-01-01")), st.times(), st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kolkata",

@@ -1,7 +1,8 @@
 -- Ends a lease: records what was found out and sets what is due next. Refuses when the lease went to another or ran out.
 local call, fences, recordings, recent, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local due = {stop = KEYS[6], look = KEYS[8], fetch = KEYS[10]}
-local leases = {stop = KEYS[7], look = KEYS[9], fetch = KEYS[11]}
+local ears = KEYS[6]
+local due = {stop = KEYS[7], look = KEYS[9], fetch = KEYS[11]}
+local leases = {stop = KEYS[8], look = KEYS[10], fetch = KEYS[12]}
 local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
 local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
@@ -29,7 +30,10 @@ for _ = 1, events do
     redis.call('ZADD', recent, 'NX', now, recording)
   end
 end
-if #new > 0 then redis.call('SET', call, log .. table.concat(lines)) end
+if #new > 0 then
+  redis.call('SET', call, log .. table.concat(lines))
+  for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+end
 for _ = 1, dues do
   local other, instant = ARGV[at], ARGV[at + 1]
   local other_kind = string.match(other, '^(%a+)|')

@@ -1,0 +1,126 @@
+"""What our callers may send, field by field. Unknown fields and impossible values are refused by name."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from webhooks.problems import Problem
+from webhooks.receiver import read_body
+from worker import rules
+
+T = TypeVar("T", bound=Struct)
+Text = Annotated[str, Meta(min_length=1, max_length=200)]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$", description="an id: letters, digits, `_` and `-`")]
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Labels = Annotated[dict[Label, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
+Wait = Annotated[float, Meta(ge=0, le=30, description="seconds to wait for the proof")]
+Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]$", description='a duration of at least 1s like "45s", "15m" or "2h"')]
+Address = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,1990}$", description="an http or https address of plain characters")]
+Kind = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,40}$", description="`blind`, `attended`, `conference`, `ai_to_human`, or any word used in rules")]
+Number = Annotated[str, Meta(min_length=1, max_length=40, description="a telephone number; digits count")]
+Instant = Annotated[str, Meta(min_length=10, max_length=40, description="RFC 3339")]
+Account = Annotated[str, Meta(min_length=1, max_length=128, description="may be left out where there is one account, or where one alone knows the call")]
+
+
+class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
+    account: Account | None = None
+
+
+class StartBody(_Body):
+    max_duration: Duration | None = None
+    format: Annotated[str, Meta(pattern="^(mp3|wav)$")] | None = None
+    channels: Annotated[int, Meta(ge=1, le=2)] | None = None
+    labels: Labels = {}
+
+
+class AnnouncedRecording(Struct, forbid_unknown_fields=True, kw_only=True):
+    """One of `recording_id` and `url` is needed; the id stands in the provider's own addresses."""
+
+    recording_id: Identifier | None = None
+    url: Address | None = None
+    started_at: Instant | None = None
+
+
+class CallBody(_Body, rename={"from_": "from"}):
+    """`recordings: []` declares that nothing is being recorded on the call."""
+
+    recordings: Annotated[list[AnnouncedRecording], Meta(max_length=50)] | UnsetType = UNSET
+    started_at: Instant | None = None
+    from_: Number | None = None
+    to: Number | None = None
+    direction: Annotated[str, Meta(pattern="^(inbound|outbound)$")] | None = None
+    labels: Labels = {}
+
+
+class StopBody(_Body):
+    """Without `recording_id` and `url` all recordings of the call are meant."""
+
+    recording_id: Identifier | None = None
+    url: Address | None = None
+    reason: Text | None = None
+    wait_s: Wait = 0
+
+
+class ResumeBody(_Body):
+    reason: Text | None = None
+    wait_s: Wait = 10
+
+
+class HandoffBody(_Body):
+    kind: Kind | None = None
+    to: Text | None = None
+    wait_s: Wait = 3
+    reason: Text | None = None
+    labels: Labels = {}
+    transfer: Annotated[dict[str, Any], Meta(min_length=1, max_length=20, description="the body of the provider's transfer request, which we send on go")] | None = None
+
+
+class FailedBody(_Body):
+    reason: Text | None = None
+    wait_s: Wait = 3
+
+
+class EventBody(Struct, kw_only=True):
+    """`custom.NAME` of a call; or any request of the provider's, with its own fields, as a form or as JSON."""
+
+    event: Text
+    call_uuid: Identifier
+    reason: Text | None = None
+
+
+class RetryBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    reason: Text | None = None
+
+
+def read(kind: type[T]) -> T:
+    """The request's body; an absent one is an empty object. Raises Problem 400 or 413 that names the field."""
+    raw = read_body()
+    try:
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        field = _field(str(error))
+        raise Problem(400, f"{field}: {str(error).partition(' - at ')[0]}" if field else str(error), field=field) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"the body is not JSON: {str(error)[:100]}") from None
+
+
+def _field(message: str) -> str | None:
+    unknown = re.search(r"unknown field `([^`]{0,80})`", message)
+    place = re.search(r"`\$\.?([^`]*)`$", message)
+    inside = place[1] if place else ""
+    return f"{inside}.{unknown[1]}".lstrip(".") if unknown else inside or None
+
+
+def seconds(text: str | None, field: str) -> float | None:
+    """A duration in seconds. Raises Problem 400."""
+    if text is None:
+        return None
+    found: timedelta | None = rules.duration(text)
+    if found is None:
+        raise Problem(400, f'{field}: {text!r} is no duration of at least 1s like "45s", "15m" or "2h"', field=field)
+    return found.total_seconds()

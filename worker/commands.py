@@ -1,0 +1,286 @@
+"""The commands about calls and recordings, and what every command needs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any
+from urllib.parse import quote
+
+import click
+import redis
+import requests
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from worker import service, wire
+from worker.errors import EndtapeError, SettingsError
+from worker.explain import explain
+from worker.fold import fold
+from worker.ledger import Ledger, connect
+from worker.recording import Call, Event, Kind
+from worker.settings import Settings
+from worker.views import call_view, recording_view
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_WIDTH = 80      # of tables where no terminal says otherwise
+
+
+def careful(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrong settings end with status 2 and every reason, other known trouble with status 1."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except SettingsError as error:
+            for problem in error.problems:
+                click.echo(problem, err=True)
+            sys.exit(2)
+        except (EndtapeError, redis.RedisError, requests.RequestException) as error:
+            click.echo(str(error), err=True)
+            sys.exit(1)
+
+    return run
+
+
+def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
+    """A broken rules file must not take the emergency brake away: without need of the rules it is only told of."""
+    try:
+        settings = Settings.from_env(service.overlay())
+    except SettingsError as error:
+        if rules_needed:
+            raise
+        settings = Settings.from_env(service.overlay(), without_rules=True)
+        click.echo("\n".join(["The rules file is broken; the running processes keep the old rules:", *error.problems]), err=True)
+    return settings, Ledger(connect(settings.redis_url))
+
+
+def table_of(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    screen = Console()
+    Console(width=screen.width if screen.is_terminal else _WIDTH).print(table)
+
+
+@click.command()
+@as_json_option
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@careful
+def ls(as_json: bool, limit: int) -> None:
+    """List recordings, newest first."""
+    settings, ledger = open_ledger(rules_needed=False)
+    views = []
+    for _, account, recording_id in ledger.recent(settings.accounts):
+        call_uuid = ledger.call_of(account, recording_id)
+        if call_uuid:
+            call = fold(account, call_uuid, ledger.events(account, call_uuid))
+            if recording_id in call.recordings:
+                views.append(recording_view(call, call.recordings[recording_id], settings.policy, ledger.now()))
+        if len(views) >= limit:
+            break
+    if as_json:
+        click.echo(json.dumps(views, indent=2))
+        return
+    table = table_of("recording", "began (UTC)", "phase", "stop")
+    for view in views:
+        table.add_row(view["recording_id"], view["started_at"][5:16].replace("T", " "), view["phase"], view["stop"]["state"])
+    print_table(table)
+
+
+@click.command()
+@click.argument("uuid")
+@as_json_option
+@careful
+def show(uuid: str, as_json: bool) -> None:
+    """Show a call, named by its own id or a recording's, with its timeline."""
+    settings, ledger = open_ledger(rules_needed=False)
+    account, call_uuid, events = _find(settings, ledger, uuid)
+    view = call_view(fold(account, call_uuid, events), settings.policy, ledger.now())
+    if as_json:
+        click.echo(json.dumps(view, indent=2))
+        return
+    click.echo(f"call {call_uuid} of {account}\n  {view['direction'] or 'direction unknown'}, from {view['from'] or '?'} to {view['to'] or '?'}\n")
+    for recording in view["recordings"]:
+        stop = recording["stop"]
+        click.echo(f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
+                   + (f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}" if stop["due_at"] else "\n  never due")
+                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; tries {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
+        click.echo(f"  file {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "") + "\n")
+    table = table_of("at (UTC)", "event", "recording", "by", "what")
+    for event in view["timeline"]:
+        what = " ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
+        table.add_row(event["at"][11:23], event["event"], (event["recording_id"] or "-")[:8], event["by"] or "us", what or "-")
+    print_table(table)
+
+
+@click.command()
+@click.argument("call_uuid")
+@as_json_option
+@click.option("--recording", "recording_id", help="Only this recording.")
+@click.option("--reason", default="operator", show_default=True)
+@click.option("--wait", "wait_s", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for the proof.")
+@careful
+def stop(call_uuid: str, as_json: bool, recording_id: str | None, reason: str, wait_s: float) -> None:
+    """Stop a call's recordings, or one, and wait for the proof.
+
+    CALL_UUID stops all of them, a recording's id that one. Exit 0 only when each is proven over.
+    """
+    settings, ledger = open_ledger(rules_needed=False)
+    account, a_leg, events = _find(settings, ledger, call_uuid)
+    if recording_id is None and call_uuid != a_leg and call_uuid in fold(account, a_leg, events).recordings:
+        recording_id = call_uuid         # named by a recording's id: that one is meant
+    if recording_id is not None and recording_id not in fold(account, a_leg, events).recordings:
+        raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
+    ledger.record(account, Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg,
+                                 recording_id=recording_id, reason=reason, by="cli"))
+    screen, deadline = Console(stderr=True), time.monotonic() + wait_s
+    with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
+        while True:
+            call = fold(account, a_leg, ledger.events(account, a_leg))
+            concerned = [r for r in call.recordings.values() if recording_id in {None, r.recording_id}]
+            proven = bool(concerned) and all(r.over_at for r in concerned)
+            if proven or time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+    _print_stops(call, [recording_view(call, r, settings.policy, ledger.now()) for r in concerned], as_json=as_json)
+    sys.exit(0 if proven else 1)
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"recording_id": v["recording_id"], "stop": v["stop"]} for v in views], indent=2))
+    elif not views:
+        click.echo(f"{call.call_uuid}: no recording is known, so nothing can be proven", err=True)
+    else:
+        table = table_of("recording", "stop", "evidence", "tries", "tail ms")
+        for v in views:
+            stop = v["stop"]
+            table.add_row(v["recording_id"], stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
+                          _or_dash(stop["tail_ms"]))
+        print_table(table)
+
+
+def _find(settings: Settings, ledger: Ledger, uuid: str) -> tuple[str, str, list[Event]]:
+    """The account, A-leg and events that a call's or recording's id means. Raises EndtapeError when it is not known."""
+    for account in settings.accounts:
+        for call_uuid in dict.fromkeys((uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))):
+            events = ledger.events(account, call_uuid)
+            if events:
+                return account, call_uuid, events
+    raise EndtapeError(f"{uuid}: no such call or recording")
+
+
+def _ask(settings: Settings, path: str, body: dict[str, Any], *, key: str | None = None, wait_s: float = 30) -> tuple[int, dict[str, Any]]:
+    """A request to the running service's own API. Raises EndtapeError where it does not answer."""
+    base = f"http://{settings.host}:{settings.port}"
+    headers = {"Authorization": f"Bearer {settings.api_keys[0]}", **({"Idempotency-Key": key} if key else {})}
+    with requests.Session() as http:
+        http.trust_env = False
+        try:
+            answer = http.post(base + path, json={k: v for k, v in body.items() if v is not None}, headers=headers, timeout=wait_s + 10)
+            found: dict[str, Any] = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise EndtapeError(f"{base} does not answer ({type(error).__name__}): is the service running, and PORT right?") from None
+    return answer.status_code, found
+
+
+@click.command()
+@click.argument("call_uuid")
+@as_json_option
+@click.option("--kind", help="blind, attended, conference, ai_to_human, or any word that the rules use.")
+@click.option("--to", help="To whom; for the record.")
+@click.option("--wait", "wait_s", default=3.0, show_default=True, type=click.FloatRange(0, 30), help="Seconds to wait for the proof.")
+@click.option("--transfer", "transfer_file", type=click.File("r"), help="A file with the provider's transfer request, which is sent on go.")
+@click.option("--key", help="An Idempotency-Key: asking twice with it is asking once.")
+@careful
+def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wait_s: float, transfer_file: Any, key: str | None) -> None:
+    """Ask before a transfer. Exit 0 means go, 1 hold."""
+    settings, _ = open_ledger(rules_needed=False)
+    try:
+        transfer = json.load(transfer_file) if transfer_file else None
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--transfer") from None
+    status, said = _ask(settings, f"/v1/calls/{quote(call_uuid, safe='')}/handoff", {"kind": kind, "to": to, "wait_s": wait_s, "transfer": transfer}, key=key, wait_s=wait_s)
+    if "verdict" not in said:
+        raise EndtapeError(f"{status}: {said.get('detail')}")
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+    else:
+        click.echo(f"{said['verdict'].upper()}: {said['reason']}\n  rule {said['rule']!r} says {said['action']} on {said['kind']};"
+                   f" evidence: {', '.join(said['evidence']) or 'none'}" + (f"; transfer {said['transfer']}" if "transfer" in said else ""))
+    sys.exit(0 if said["verdict"] == "go" else 1)
+
+
+@click.command()
+@click.argument("recording_id")
+@as_json_option
+@click.option("--reason", default="operator", show_default=True)
+@careful
+def retry(recording_id: str, as_json: bool, reason: str) -> None:
+    """Try to bring a recording home once more, whatever became of it."""
+    settings, ledger = open_ledger(rules_needed=False)
+    account, call_uuid, events = _find(settings, ledger, recording_id)
+    recording = fold(account, call_uuid, events).recordings.get(recording_id)
+    if recording is None:
+        raise EndtapeError(f"{recording_id}: no such recording")
+    if recording.archived:
+        raise EndtapeError(f"{recording_id}: is archived already, as {recording.archived.archive_key}")
+    ledger.record(account, Event(id=f"retry.{secrets.token_hex(6)}", kind=Kind.RETRY_ORDERED, call_uuid=call_uuid, recording_id=recording_id,
+                                 reason=reason, by="cli"))
+    click.echo(json.dumps({"recording_id": recording_id, "retry": "ordered"}) if as_json else f"{recording_id}: will be tried again now.")
+
+
+@click.command("explain")
+@as_json_option
+@click.option("--call", "call_uuid", help="A call that is known, by its own id or a recording's.")
+@click.option("--from", "from_number", help="Instead: the facts of a call that might be.")
+@click.option("--to", "to_number")
+@click.option("--direction", type=click.Choice(["inbound", "outbound"]))
+@click.option("--account")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
+@click.option("--trigger", help="What would this do? For example transfer.blind.")
+@careful
+def explain_command(as_json: bool, call_uuid: str | None, from_number: str | None, to_number: str | None, direction: str | None, account: str | None,
+                    labels: tuple[str, ...], trigger: str | None) -> None:
+    """Show which rule applies to a call, and why."""
+    settings = Settings.from_env(service.overlay())
+    if call_uuid:
+        ledger = Ledger(connect(settings.redis_url))
+        call, now = fold(*_find(settings, ledger, call_uuid)), ledger.now()
+    else:
+        told = dict(label.partition("=")[::2] for label in labels)
+        call, now = Call(account=account or next(iter(settings.accounts)), call_uuid="(none)", from_number=wire.digits(from_number), to_number=wire.digits(to_number),
+                         direction=direction, labels=told), datetime.now(UTC)
+    said = explain(call, settings.policy, now, trigger=trigger)
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+        return
+    click.echo(f"call {call.call_uuid} of {call.account}: from {call.from_number or '?'} to {call.to_number or '?'}, direction {call.direction or '?'}"
+               + "".join(f", {k}={v}" for k, v in call.labels.items()) + "\n")
+    for rows, columns in ((said["tried"], ("rule", "fits", "why")), (said["events"], ("at", "event", "trigger", "action"))):
+        table = table_of(*columns)
+        for row in rows:
+            table.add_row(*("yes" if row[c] is True else "no" if row[c] is False else str(row[c]) for c in columns))
+        if rows:
+            print_table(table)
+            click.echo()
+    click.echo(f"rule {said['rule']!r}: " + ", ".join(f"{k} {v}" for k, v in said["terms"].items()))
+    if trigger:
+        click.echo(f"{trigger}: {said['trigger']['action']}; asked as a hand-off: {said['trigger']['handoff']}")

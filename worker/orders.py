@@ -1,0 +1,118 @@
+"""Sends what must go out once: the start of a recording, and the provider's transfer after a hand-off's go.
+
+Neither may be repeated, so each is written down before it leaves; whoever finds it written down already leaves it
+alone. A process that dies in between leaves a question open, which the provider's list or callback answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import ceil
+
+from worker import policy
+from worker.errors import CallOver, EndtapeError, Refused, Rejected, TryAgain, Unclear, WrongPath
+from worker.handoffs import decided, send_by, verdict
+from worker.ledger import Recorded
+from worker.policy import Mode, Policy
+from worker.reconcile import HALTED_RETRY, Worker, is_ours
+from worker.recording import Call, Event, Handoff, Kind, Start
+from worker.vobiz import Account
+
+_LONGEST_CEILING_S = 28800     # of `time_limit` (one vendor source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """One thing to send for a call."""
+
+    worker: Worker
+    account: Account
+    call: Call
+    now: datetime
+
+    def _written_down(self, event: Event) -> bool:
+        """True for whoever wrote it down: the only one who may send."""
+        return self.worker.ledger.record(self.account.auth_id, event)[0] is Recorded.NEW
+
+    def _told(self, outcome: Event) -> Event:
+        # At once: somebody waits for it, and it must not be lost with the lease.
+        self._written_down(outcome)
+        return replace(outcome, at=self.now)
+
+    # Starting a recording -----------------------------------------------------------------------------------------
+
+    def start(self, start: Start) -> Iterator[Event]:
+        """What came of it, as events; nothing where another one sent it."""
+        o = start.ordered
+        sent = Event(id=f"sent.{o.order}.{len(start.errors)}", kind=Kind.START_SENT, call_uuid=self.call.call_uuid, order=o.order)
+        if not self._written_down(sent):
+            return
+        yield replace(sent, at=self.now)
+        yield self._told(self._started(start))
+
+    def _started(self, start: Start) -> Event:
+        o, settings = start.ordered, self.worker.settings
+        outcome = Event(id=f"started.{o.order}", kind=Kind.START_ACCEPTED, call_uuid=self.call.call_uuid, order=o.order)
+        address = f"{settings.public_url}/vobiz/{self.account.auth_id}/{settings.callback_token}/call/{self.call.call_uuid}/start/{o.order}"
+        try:
+            got = self.worker.vobiz.start_recording(
+                self.account, self.call.call_uuid, time_limit_s=ceiling_s(self.call, start, settings.policy, self.now),
+                callback_url=address, format=o.format, channels=o.channels)
+        except (CallOver, Rejected, WrongPath) as error:
+            return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=getattr(error, "status", None))
+        except Refused as error:
+            if is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid):
+                return self._later(start, str(error), HALTED_RETRY, error.status)
+            return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=error.status)
+        except TryAgain as error:
+            return self._later(start, str(error), timedelta(seconds=min(error.after_s or 0, 15)), error.status)
+        except Unclear as error:
+            self.worker.alert("start_unclear", account=self.account.auth_id, call_uuid=self.call.call_uuid, error=str(error))
+            return replace(outcome, kind=Kind.START_UNCLEAR, reason=str(error))
+        if got.recording_id is None:
+            return replace(outcome, kind=Kind.START_UNCLEAR, reason="the provider accepted it and did not name the recording")
+        return replace(outcome, recording_id=got.recording_id, url=got.url, format=o.format)
+
+    def _later(self, start: Start, reason: str, wait: timedelta, status: int | None) -> Event:
+        o = start.ordered
+        return Event(id=f"erred.{o.order}.{len(start.errors)}", kind=Kind.START_ERRED, call_uuid=self.call.call_uuid, order=o.order,
+                     reason=reason, status=status, retry_at=self.now + wait)
+
+    # Transferring a call ------------------------------------------------------------------------------------------
+
+    def transfer(self, handoff: Handoff, now: datetime) -> Iterator[Event]:
+        """Decides go, once, and sends the transfer, once; `now` is the instant just before."""
+        found = verdict(self.call, self.worker.settings.policy, handoff)
+        go = decided(self.call, handoff, found, go=True, by="us")
+        if now > send_by(handoff, found) or not self._written_down(go):
+            return
+        yield replace(go, at=now)
+        yield self._told(self._transferred(handoff))
+
+    def _transferred(self, handoff: Handoff) -> Event:
+        order = handoff.asked.order
+        outcome = Event(id=f"transfer.{order}", kind=Kind.TRANSFER_SENT, call_uuid=self.call.call_uuid, order=order)
+        assert handoff.asked.body is not None
+        try:
+            self.worker.vobiz.transfer(self.account, self.call.call_uuid, handoff.asked.body)
+        except Unclear as error:
+            return replace(outcome, kind=Kind.TRANSFER_UNCLEAR, reason=str(error))
+        except Refused as error:
+            is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid)
+            return replace(outcome, kind=Kind.TRANSFER_FAILED, reason=str(error), status=error.status)
+        except EndtapeError as error:
+            return replace(outcome, kind=Kind.TRANSFER_FAILED, reason=str(error), status=getattr(error, "status", None))
+        return outcome
+
+
+def ceiling_s(call: Call, start: Start, rules: Policy, now: datetime) -> int:
+    """The provider's own limit for a recording that begins now: just above our deadline, whole seconds."""
+    _, terms = rules.choose(call)
+    ends = [now + timedelta(seconds=start.ordered.max_duration_s)] if start.ordered.max_duration_s else []
+    latest = policy.deadline(terms, now) if terms.mode is Mode.ENFORCE else None
+    ends += [latest[0]] if latest else []
+    if not ends:
+        return round(policy.NO_CEILING.total_seconds())
+    return min(ceil((min(ends) - now + policy.CEILING).total_seconds()), _LONGEST_CEILING_S)
