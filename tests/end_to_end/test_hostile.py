@@ -123,10 +123,12 @@ def test_a_connection_that_asks_nothing_is_closed_within_seconds(service, first)
     assert set(statuses(answer)) <= {400}
 
 
-def test_a_wrong_token_is_answered_before_its_body_and_the_connection_is_closed(service):
+@pytest.mark.parametrize(("path", "lines", "status"), [
+    (f"/vobiz/{ACCOUNT}/{'x' * 24}", [], 404), ("/v1/events", [], 401), ("/v1/calls/c1/stop", ["Authorization: Bearer wrong-key-0123456789"], 401)])
+def test_a_wrong_token_is_answered_before_its_body_and_the_connection_is_closed(service, path, lines, status):
     begun = time.monotonic()
-    answer = exchange(service.base, head(f"/vobiz/{ACCOUNT}/{'x' * 24}", FORM, length(60_000)) + b"Event=")
-    assert statuses(answer) == [404]
+    answer = exchange(service.base, head(path, FORM, length(60_000), *lines) + b"Event=")
+    assert statuses(answer) == [status]
     assert time.monotonic() - begun < 3
 
 
