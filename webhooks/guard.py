@@ -61,7 +61,7 @@ class Brake:
 def attach(app: Flask, ledger: Ledger) -> None:
     """Guards every route of `app`. A route may set a header of HEADERS to another value."""
     brake = Brake()
-    app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
+    app.wsgi_app = _guarded(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
 
     @app.after_request
     def _guard(response: Response) -> Response:
@@ -73,7 +73,7 @@ def attach(app: Flask, ledger: Ledger) -> None:
         return response
 
 
-def _with_headers(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def _guarded(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
     """Below Flask, whose own headers take four times as long to set, and so also on answers that it makes by itself."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -81,6 +81,8 @@ def _with_headers(application: Callable[..., Iterable[bytes]]) -> Callable[..., 
             given = {name.lower() for name, _ in headers}
             return start_response(status, headers + [pair for pair in HEADERS.items() if pair[0].lower() not in given], exc_info)
 
+        # A request line with a host for a path leaves none, which would be answered with a redirect to wherever `Host` says.
+        environ["PATH_INFO"] = environ.get("PATH_INFO") or "/"
         return application(environ, start)
 
     return guarded

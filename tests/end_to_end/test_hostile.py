@@ -84,6 +84,7 @@ PATHS = {
     "another host": (f"//evil.example{DOOR}", {404}),
     "double slashes before": (f"/{DOOR}", {200}),
     "double slashes within": (DOOR.replace("/MA", "//MA"), {404}),
+    "no path but a host": ("evil.example", {404, 405}),
     "dots": (f"/x/..{DOOR}", {404}),
     "escaped dots": (f"/x/%2e%2e{DOOR}", {404}),
     "an escaped slash": (DOOR.replace("/MA", "%2fMA"), {200, 404}),
