@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -15,11 +16,14 @@ from emulator.accounts import Account
 from emulator.provider import Provider
 from emulator.signing import MODES
 
+# Who starts it for a real token puts the address here: everybody on the machine can read a command line.
+CALLBACK_URL = "EMULATOR_CALLBACK_URL"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="endtape emulator", description="A stand-in for the provider, on the loopback interface.")
     parser.add_argument("--port", type=int, default=0, help="port of the REST and control API (default: a free one)")
-    parser.add_argument("--callback-url", default="", help="where callbacks of a call go unless it says otherwise")
+    parser.add_argument("--callback-url", default=os.environ.get(CALLBACK_URL, ""), help="where callbacks of a call go unless it says otherwise")
     parser.add_argument("--account", action="append", default=[], metavar="ID:TOKEN[:PARENT]", help="an account; may be repeated")
     parser.add_argument("--trunk-secret", action="append", default=[], metavar="ID:SECRET", help="signs an account's trunk webhooks")
     parser.add_argument("--signature", default="", choices=MODES, help="how callbacks are signed (default: v3+v2, ma with a parent)")

@@ -86,6 +86,13 @@ def test_every_bad_day_stands_in_the_emulators_document():
     assert not [name for name in FAULTS if f"`{name}`" not in EMULATOR]
 
 
+def test_every_test_that_the_threat_model_names_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
+    there = {name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+    assert len(named) > 50
+    assert named <= there, named - there
+
+
 def test_links_between_documents_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for name in re.findall(r"\b(docs/[\w/.-]+\.md)\b", page.read_text()):

@@ -33,11 +33,11 @@ def test_pure_files_touch_nothing(name):
 
 # Imports point to an earlier line.
 RANKS = [
-    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature",
+    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature webhooks.arrival",
     "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.triggers worker.rules worker.receipts worker.board worker.vobiz worker.demo",
     "worker.segments worker.handoffs worker.ledger worker.archive worker.settings",
-    "worker.looking worker.reconcile worker.rounds worker.service webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems",
+    "worker.looking worker.reconcile worker.rounds worker.service webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
     "worker.lifecycle webhooks.bodies",
     "worker.views worker.orders webhooks.shapes",
     "webhooks.orders webhooks.openapi",

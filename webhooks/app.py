@@ -10,11 +10,11 @@ import time
 import structlog
 from flask import Flask, Response
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from werkzeug.exceptions import HTTPException
 
-from webhooks import api, problems, receiver
+from webhooks import api, arrival, guard, problems, receiver
 from webhooks.waiting import Waiting
 from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
@@ -49,6 +49,7 @@ class Current:
         if generation != self._generation:
             try:
                 self._settings = Settings.from_env()
+                logs.hide(self._settings.secrets())
             except SettingsError as error:
                 log.warning("the new settings are broken; the old ones stay", problems=error.problems)
         self._generation = generation
@@ -57,10 +58,14 @@ class Current:
 def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
     """The application. Reads the environment when it is not given settings."""
     settings = settings or Settings.from_env()
-    logs.set_up(settings.log)
+    logs.set_up(settings.log, settings.secrets())
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
     current = Current(settings, ledger)
     app = Flask("webhooks", static_folder=None)
+    app.url_map.merge_slashes = False       # no path is answered with a redirect, which no sender of callbacks follows
+    app.url_map.converters["rest"] = receiver.Rest
+    app.wsgi_app = arrival.Arrival(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
+    guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
     app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger)))
 
@@ -100,9 +105,11 @@ def main() -> None:
         raise SystemExit(2) from None
     Granian(
         "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
+        # Only so does the time for headers also hold for a connection that says nothing at all; it would be kept for ever.
+        http=HTTPModes.http1, websockets=False,
         # A thread waits for each body that is on its way, so there are more of them than an ill-behaved sender has connections.
         blocking_threads=640, backlog=2048, log_access=False, respawn_failed_workers=True,
-        http1_settings=HTTP1Settings(header_read_timeout=5000),
+        http1_settings=HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
     ).serve()
 
 

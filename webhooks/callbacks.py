@@ -63,7 +63,7 @@ def read(*, body: bytes, content_type: str, query: str) -> Said:
         pairs = {**dict(_form(query)), **pairs}
     wrapped = next((v for k, v in pairs.items() if k.lower() == "response" and str(v).lstrip().startswith("{")), None)
     if wrapped is not None:     # one integration receives everything as JSON inside one field
-        pairs = {**pairs, **_json(wrapped)}
+        pairs = {**pairs, **_json(_plain(wrapped))}
     if not pairs:
         raise Unreadable("the request carries no fields")
     return Said({_normal(k): v if isinstance(v, str) else _plain(v) for k, v in pairs.items()}, tuple(form))

@@ -13,7 +13,8 @@ from datetime import timedelta
 
 import structlog
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+from werkzeug.routing import BaseConverter
 
 from webhooks import callbacks, signature
 from worker import wire
@@ -45,11 +46,14 @@ class Receiver:
             body = read_body()
         except RequestEntityTooLarge:
             return self._refuse(413, "too_large", auth_id)
+        except (ClientDisconnected, RequestTimeout) as error:
+            return self._refuse(error.code, "cut", auth_id)
         try:
             said = callbacks.read(body=body, content_type=request.content_type or "", query=_query())
             verified = self._verify(settings, account, body, said)
             event = callbacks.parse(said.fields)
-            bound = rest.removeprefix("call/").split("/")[0] if rest.startswith("call/") else None
+            below = rest.lstrip("/")
+            bound = below.removeprefix("call/").split("/")[0] if below.startswith("call/") else None
             if bound is not None and {bound} != ({event.call_uuid} if event else callbacks.calls(said.fields)):
                 return self._refuse(403, "other_call", auth_id)
         except callbacks.Unreadable as error:
@@ -117,9 +121,16 @@ def _query() -> str:
     return request.query_string.decode("ascii", "replace")
 
 
+class Rest(BaseConverter):
+    """Whatever follows in a path, slashes and nothing included."""
+
+    regex = ".*?"
+    part_isolating = False
+
+
 def blueprint(receiver: Receiver) -> Blueprint:
     door = Blueprint("receiver", __name__)
     methods = ["GET", "POST"]
     door.add_url_rule("/vobiz/<auth_id>/<token>/", "door", receiver.receive, methods=methods, defaults={"rest": ""}, strict_slashes=False)
-    door.add_url_rule("/vobiz/<auth_id>/<token>/<path:rest>", "below", receiver.receive, methods=methods)
+    door.add_url_rule("/vobiz/<auth_id>/<token>/<rest:rest>", "below", receiver.receive, methods=methods)
     return door

@@ -109,8 +109,8 @@ def _params(query: str, form: Sequence[tuple[str, str]]) -> str:
 
 
 def _spellings(base: str) -> list[str]:
-    parts = urlsplit(base)
     try:
+        parts = urlsplit(base)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return [base]

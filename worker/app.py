@@ -92,7 +92,9 @@ class Process:
         if generation != self.generation:
             self.generation = generation
             try:
-                self.worker = self._make(Settings.from_env())
+                settings = Settings.from_env()
+                logs.hide(settings.secrets())
+                self.worker = self._make(settings)
                 log.info("settings reloaded", generation=generation)
             except SettingsError as error:
                 self.worker.alert("settings_broken", problems=error.problems)
@@ -111,7 +113,8 @@ def process() -> Process:
 
 @setup_logging.connect
 def _own_logging(**_: Any) -> None:
-    logs.set_up(settings_or_exit().log)
+    settings = settings_or_exit()
+    logs.set_up(settings.log, settings.secrets())
 
 
 @worker_ready.connect

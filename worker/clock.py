@@ -100,7 +100,7 @@ def make_clock(settings: Settings) -> Clock:
 
 def main() -> None:
     settings = settings_or_exit()
-    logs.set_up(settings.log)
+    logs.set_up(settings.log, settings.secrets())
     clock = make_clock(settings)
     clock.ledger.prepare()
     for number in (signal.SIGTERM, signal.SIGINT):

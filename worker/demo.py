@@ -121,8 +121,8 @@ def run(folder: Path, *, as_json: bool = False) -> int:
     base, token, key = f"http://127.0.0.1:{port}", secrets.token_urlsafe(16), secrets.token_urlsafe(16)
     callback = f"{base}/vobiz/{ACCOUNT}/{token}"
     with EmbeddedRedis(folder / "redis") as redis:
-        emulator = subprocess.Popen([sys.executable, "-m", "emulator", "--callback-url", callback, "--account", f"{ACCOUNT}:{TOKEN}"],
-                                    stdout=subprocess.PIPE, text=True)
+        emulator = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
+                                    env={**os.environ, "EMULATOR_CALLBACK_URL": callback}, stdout=subprocess.PIPE, text=True)
         assert emulator.stdout is not None
         try:
             where = json.loads(emulator.stdout.readline())

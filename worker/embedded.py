@@ -42,7 +42,7 @@ class EmbeddedRedis:
 
     def __init__(self, folder: Path, *, fsync: str = "always") -> None:
         self.folder = folder.resolve()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)      # its files name telephone numbers
         self.socket = self.folder / "redis.sock"
         if len(str(self.socket)) > 100:   # the system's limit for a socket's path is about 107 bytes
             self.socket = Path(tempfile.mkdtemp(prefix="endtape-")) / "redis.sock"

@@ -104,6 +104,8 @@ REMEDIES = {
     "nonce": "somebody reuses a signature for another body",
     "other_call": "this URL belongs to another call",
     "unreadable": "see the error",
+    "cut": "the body broke off, or did not come within 5 s: the network, or a proxy that does not buffer",
     "too_large": "callbacks are below 64 KiB",
+    "key": "somebody offers a wrong bearer key: check ENDTAPE_API_KEY at the caller",
     "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
 }

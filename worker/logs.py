@@ -1,34 +1,72 @@
-"""Logs to standard error, as text or JSON, without secrets."""
+"""Logs to standard error, as text or JSON, without secrets.
+
+A secret is hidden three times over: by the name of the value, by its place in a callback's path, and by what it is. The
+last holds for whatever another library says, tracebacks included.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
 
+HIDDEN = "(hidden)"
+_SHORTEST = 8      # what is shorter would be found in ordinary words
 _SECRET = re.compile(r"(auth[-_]?token|api[-_]?key|authorization|signature|secret|password)", re.IGNORECASE)
 _PATH_TOKEN = re.compile(r"(/vobiz/[^/\s]+/)[^/\s?\"']+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_known: set[str] = set()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """From now on these never appear in a log of this process. What is shorter than eight characters is left out."""
+    _known.update(secret for secret in secrets if len(secret) >= _SHORTEST)
+
+
+def clean(text: str) -> str:
+    """`text` without known secrets and without tokens of callback paths."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return _PATH_TOKEN.sub(rf"\1{HIDDEN}", text)
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hides values of telling names, and the token in callback paths."""
+    """Hides values of telling names, secrets and path tokens; a value that is text stays on its line."""
     for name, value in event.items():
-        if _SECRET.search(name):
-            event[name] = "(hidden)"
-        elif isinstance(value, str):
-            event[name] = _PATH_TOKEN.sub(r"\1(hidden)", value)
+        event[name] = HIDDEN if _SECRET.search(name) else _cleaned(value, lines=name == "exception")
     return event
 
 
-def set_up(form: str) -> None:
-    """`text` or `json`. Other libraries' warnings go the same way."""
+def _cleaned(value: Any, *, lines: bool = False) -> Any:
+    if isinstance(value, str):
+        return clean(value) if lines else _CONTROL.sub("?", clean(value))
+    if isinstance(value, list | tuple | set):
+        return [_cleaned(v) for v in value]
+    if isinstance(value, dict):
+        return {k: HIDDEN if _SECRET.search(str(k)) else _cleaned(v) for k, v in value.items()}
+    return value if value is None or isinstance(value, int | float) else _CONTROL.sub("?", clean(repr(value)))
+
+
+class _Clean(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
+
+
+def set_up(form: str, secrets: Iterable[str] = ()) -> None:
+    """`text` or `json`; `secrets` are hidden. Other libraries' warnings go the same way."""
+    hide(secrets)
+    # A traceback is text before it is redacted, and tells no variables: those of a request hold headers and environment.
     renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), redact, renderer],
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"),
+                    structlog.processors.format_exc_info, redact, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr), cache_logger_on_first_use=True)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(_Clean("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[console])

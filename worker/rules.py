@@ -46,7 +46,7 @@ def read(text: str, name: str) -> RulesFile:
     """The rules and accounts in `text`; `name` is the file's name for messages. Raises SettingsError with all mistakes."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:      # tomllib lets a number or a nesting without end through to Python
         raise SettingsError([f"{name}: not valid TOML: {error}"]) from error
     reader = _Reader(name)
     found = reader.document(document)
@@ -131,7 +131,7 @@ class _Reader:
                 number = self.number(known[side], f"{key}.{side}")
                 found = replace(found, from_number=number) if side == "from" else replace(found, to_number=number)
         if "direction" in known:
-            if known["direction"] not in {"inbound", "outbound"}:
+            if known["direction"] not in ["inbound", "outbound"]:      # a list: the value may be one, which no set can hold
                 self.wrong(f"{key}.direction", known["direction"], 'must be "inbound" or "outbound"')
             found = replace(found, direction=str(known["direction"]))
         if "account" in known:
@@ -174,7 +174,7 @@ class _Reader:
         return replace(base, **{f.name: found[f.name] for f in fields(base) if f.name in found})
 
     def _mode(self, value: Any, key: str) -> Mode:
-        if value not in set(Mode):
+        if value not in list(Mode):
             self.wrong(key, value, 'must be "enforce" or "observe"')
             return Mode.OBSERVE
         return Mode(value)
@@ -198,7 +198,7 @@ class _Reader:
         return value
 
     def _if_unproven(self, value: Any, key: str) -> str:
-        if value not in {"hold", "go"}:
+        if value not in ["hold", "go"]:
             self.wrong(key, value, 'must be "hold" or "go"')
         return str(value)
 
@@ -235,7 +235,7 @@ class _Reader:
         if not _TRIGGER.fullmatch(trigger):
             self.wrong(key, action, "unknown trigger; known: transfer, transfer.KIND, transfer.failed, dial.answer,"
                        " dial.connected, redirect, conference.join, machine, custom.NAME")
-        if action not in set(Action):
+        if action not in list(Action):
             self.wrong(key, action, f"unknown action; known: {', '.join(Action)}")
             return Action.KEEP
         return Action(action)
@@ -247,11 +247,11 @@ class _Reader:
                 self.wrong(f"{key}.{name}", None, "is required")
                 return None
         for name in ("auth_id", "parent"):
-            if name in known and not wire.identifier(known[name]):
+            if name in known and (not isinstance(known[name], str) or not wire.identifier(known[name])):
                 self.wrong(f"{key}.{name}", known[name], "must be an account id like SA_7QK2XWPD")
                 return None
         for name in ("token_env", "trunk_secret_env"):
-            if name in known and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(known[name])):
+            if name in known and (not isinstance(known[name], str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", known[name])):
                 self.wrong(f"{key}.{name}", "…", "must be the NAME of an environment variable; secrets never stand in this file")
                 return None
         return FurtherAccount(**{name: known[name] for name in _ACCOUNT if name in known})

@@ -99,8 +99,8 @@ def is_loopback(url: str) -> bool:
 @contextlib.contextmanager
 def _emulator(given: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
     callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{given.get('ENDTAPE_CALLBACK_TOKEN')}"
-    process = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}", "--callback-url", callback],
-                               stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
+                               env={**os.environ, "EMULATOR_CALLBACK_URL": callback}, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     try:
         where = json.loads(process.stdout.readline())

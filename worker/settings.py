@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -56,6 +56,16 @@ class Settings:
     history: timedelta
     log: str
 
+    def secrets(self) -> set[str]:
+        """Every value that must never be shown."""
+        found = {self.callback_token, *self.api_keys, self.app_key or ""}
+        for account in self.accounts.values():
+            found |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
+        for url in (self.redis_url, self.broker_url):
+            spelled = urlsplit(url).password or ""
+            found |= {spelled, unquote(spelled)}
+        return found - {""}
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, folder: Path | None = None, without_rules: bool = False) -> Settings:
         """Reads `.env` in `folder` (the environment wins) and the rules file, which `without_rules` leaves out.
@@ -82,7 +92,7 @@ class _Reader:
     def settings(self) -> Settings:
         config, found = self.rules_file()
         host, port = self.env.get("HOST") or "127.0.0.1", self.whole("PORT", 8000, 1, 65535)
-        redis_url = self.url("REDIS_URL", "", ("redis", "rediss", "unix"), secret=True)
+        redis_url = self.url("REDIS_URL", "", ("redis", "rediss", "unix"), credentials=True)
         if not redis_url:
             self.problems.append("REDIS_URL is not set: name a Redis 6.2 or newer, or use `make run`, which starts one")
         accounts = self.accounts(found)
@@ -209,7 +219,7 @@ class _Reader:
             return default
         return found
 
-    def url(self, name: str, default: str, schemes: tuple[str, ...], *, secret: bool = False) -> str:
+    def url(self, name: str, default: str, schemes: tuple[str, ...], *, credentials: bool = False) -> str:
         value = self.env.get(name) or default
         if not value:
             return value
@@ -219,8 +229,8 @@ class _Reader:
             _ = parts.port
         except ValueError:
             fine = False
-        if not fine or (not secret and (parts.username or parts.query)):
-            self.wrong(name, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}", secret=secret)
+        if not fine or (not credentials and (parts.username or parts.query)):
+            self.wrong(name, f"must be a URL that begins with {' or '.join(s + '://' for s in schemes)}", secret=credentials or "@" in value)
         return value
 
     def hosts(self, name: str, default: str) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class Supervisor:
         """`folder`: the working directory of the processes, whose `.env` they read."""
         self.env, self.folder = {**os.environ, **env}, folder
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch(mode=0o600)        # it names calls, so it is for its owner
         self._log = log.open("ab")
         self.commands = commands or lines()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

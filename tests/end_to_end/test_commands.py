@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import command_lines
 from tests.waiting import until
 from worker.ledger import Ledger, connect
 from worker.supervise import free_port
@@ -171,7 +172,11 @@ def run(tmp_path):
         process = subprocess.Popen([ENDTAPE, "run"], cwd=tmp_path, env={**env, "PORT": str(port)}, stdout=out, stderr=out, start_new_session=True)
     yield process, tmp_path, {**env, "PORT": str(port)}
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.send_signal(signal.SIGINT)      # its processes have groups of their own, which only it ends
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -183,9 +188,13 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     assert "mode `observe`" in text
     assert re.search(r"Callback URL: http://127\.0\.0\.1:\d+/vobiz/MA_EMULATOR/\S{32}", text)
     assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    secrets = [line.partition("=")[2] for line in (folder / ".env").read_text().splitlines()]
+    assert not [line for line in command_lines() if any(secret in line for secret in secrets)]
     found = subprocess.run([ENDTAPE, "doctor", "--json"], cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert (folder / "data" / "run.env").stat().st_mode & 0o777 == 0o600
+    assert (folder / "data" / "endtape.log").stat().st_mode & 0o777 == 0o600
+    assert (folder / "data" / "redis").stat().st_mode & 0o777 == 0o700
     other = {**env, "PORT": str(free_port())}
     for wrong, named in ((env, "PORT = "), (other, "another server"), ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN")):
         refused = subprocess.run([ENDTAPE, "run"], cwd=folder, env=wrong, capture_output=True, text=True, timeout=30, check=False)

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.errors import SettingsError
 from worker.policy import Action, DailyTime, Mode, deadline
 from worker.recording import Call, Recording
-from worker.rules import read
+from worker.rules import RulesFile, _Reader, read
 
 NOW = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 
@@ -180,3 +180,30 @@ def test_the_earlier_of_two_deadlines_counts():
 def test_the_next_daily_stop_is_never_before_the_start_and_never_more_than_a_day_and_an_hour_away(start, at, zone):
     found = DailyTime(at=at.replace(microsecond=0), zone=ZoneInfo(zone)).first_from(start.replace(tzinfo=UTC))
     assert timedelta(0) <= found - start.replace(tzinfo=UTC) <= timedelta(hours=25, minutes=1)
+
+
+KEYS = ["mode", "max_duration", "stop_at", "confirm_within", "stop_tries", "if_unproven", "watch", "on", "name", "match", "to", "labels", "auth_id", "token_env", "rules", "defaults", "adopt"]
+tables = st.recursive(
+    st.one_of(st.booleans(), st.integers(-(10**20), 10**20), st.floats(), st.datetimes(), st.text(max_size=12),
+              st.sampled_from(["1h", "999999999d", "0s", "9" * 30 + "d", "none", "18:00 Asia/Kolkata", "25:99 Nowhere", "18:00 ../../etc", "stop", "keep", "MA_*", "**", "918*"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4), max_leaves=14)
+
+
+@given(st.dictionaries(st.sampled_from(["adopt", "defaults", "rules", "accounts", "x"]), tables, max_size=4))
+def test_whatever_a_file_holds_is_rules_or_a_list_of_mistakes(document):
+    reader = _Reader("endtape.toml")
+    found = reader.document(document)
+    assert reader.problems or isinstance(found, RulesFile)
+
+
+@given(st.text(max_size=80))
+@example("a = " + "[" * 5000)
+@example("a = " + "9" * 5000)
+@example('[defaults]\nmode = ["enforce"]\n')
+@example("[[accounts]]\nauth_id = 5\ntoken_env = true\n")
+def test_whatever_a_file_says_is_rules_or_a_list_of_mistakes(text):
+    try:
+        found = read(text, "endtape.toml")
+    except SettingsError as error:
+        found = error
+    assert isinstance(found, RulesFile) or found.problems

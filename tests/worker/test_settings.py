@@ -38,3 +38,19 @@ def test_the_env_file_is_read_and_the_environment_wins(tmp_path):
     (tmp_path / ".env").write_text("PORT=9000\nHOST=0.0.0.0\n")
     found = Settings.from_env({**GOOD, "PORT": "9001"}, folder=tmp_path)
     assert (found.port, found.host) == (9001, "0.0.0.0")
+
+
+def test_what_must_be_hidden_in_logs_is_every_secret_that_was_given(tmp_path):
+    rules = '[[accounts]]\nauth_id = "SA_1"\ntoken_env = "SUB"\nparent = "MA_1"\ntrunk_secret_env = "TRUNK"\n'
+    (tmp_path / "endtape.toml").write_text(rules)
+    given = {**GOOD, "SUB": "sub-token", "TRUNK": "trunk-secret", "ENDTAPE_APP_KEY": "c" * 16,
+             "REDIS_URL": "redis://:red%20is@127.0.0.1:1", "CELERY_BROKER_URL": "amqp://me:rabbit@127.0.0.1"}
+    assert Settings.from_env(given, folder=tmp_path).secrets() == {
+        "new-token", "old-token", "sub-token", "trunk-secret", "a" * 16, "b" * 16, "c" * 16, "red%20is", "red is", "rabbit"}
+
+
+def test_a_password_in_an_address_is_not_shown_when_it_is_refused(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**GOOD, "VOBIZ_API_URL": "https://me:hunter2@api.vobiz.ai"}, folder=tmp_path)
+    assert "hunter2" not in str(caught.value)
+    assert "VOBIZ_API_URL = (secret)" in str(caught.value)

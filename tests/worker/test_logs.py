@@ -1,0 +1,69 @@
+"""Nothing that is secret stands in a log line, whatever brought it there."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SECRET, PATH = "tok-3f9a-secret-value", "/vobiz/MA_1/path-token-0123456789/call/c1"
+FAULT = """
+from worker import logs
+import logging, structlog
+logs.set_up({form!r})
+logs.hide([{secret!r}, "", "ab"])
+log = structlog.get_logger()
+def inner(token, environ):
+    raise RuntimeError("no luck with " + token + " at {path}")
+try:
+    inner({secret!r}, {{"VOBIZ_AUTH_TOKEN": "only-a-local-variable", "auth-token": "another-local"}})
+except RuntimeError as error:
+    log.error("a fault", exc_info=error)
+    logging.getLogger("other").warning("library says %s", {secret!r}, exc_info=error)
+log.info("plain", text="x {secret} y", path="{path}", given={{"deep": ["{secret}", "{path}"]}}, problems=["{secret}"])
+log.info("named", **{{"auth-token": "v1-hidden", "parent_auth_token": "v2-hidden", "Authorization": "v3-hidden", "x-vobiz-signature-v3": "v4-hidden", "api_key": "v5-hidden"}})
+log.info("object", it=ValueError({secret!r} + " {path}"))
+log.info("forged", error="first\\nsecond level=info\\x1b[31m red\\r")
+"""
+
+
+@pytest.fixture(scope="module", params=["text", "json"])
+def printed(request):
+    program = FAULT.format(form=request.param, secret=SECRET, path=PATH)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    return request.param, done.stderr
+
+
+def test_a_traceback_tells_where_and_what_but_no_variable(printed):
+    _, text = printed
+    assert text.count("RuntimeError: no luck with (hidden)") == 2
+    assert "in inner" in text
+    assert "only-a-local-variable" not in text
+    assert "another-local" not in text
+
+
+def test_a_known_secret_is_hidden_wherever_it_stands(printed):
+    _, text = printed
+    assert SECRET not in text
+    assert "x (hidden) y" in text
+
+
+def test_the_token_of_a_callback_path_is_hidden_wherever_it_stands(printed):
+    _, text = printed
+    assert "path-token" not in text
+    assert text.count("/vobiz/MA_1/(hidden)/call/c1") >= 3
+
+
+def test_values_of_telling_names_are_hidden(printed):
+    _, text = printed
+    assert "-hidden" not in text.replace("(hidden)", "")
+
+
+def test_a_value_makes_no_line_of_its_own_and_colours_nothing(printed):
+    form, text = printed
+    lines = [line for line in text.splitlines() if "second level=info" in line]
+    assert len(lines) == 1
+    assert "forged" in lines[0]
+    assert "\x1b" not in text
+    if form == "json":
+        assert [json.loads(line) for line in text.splitlines() if line.startswith("{")]
