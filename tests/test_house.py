@@ -37,7 +37,7 @@ RANKS = [
     "worker.lifecycle worker.rules worker.receipts worker.board worker.vobiz worker.demo",
     "worker.views worker.ledger worker.archive worker.settings",
     "worker.reconcile worker.service webhooks.receiver webhooks.metrics",
-    "worker.stops worker.looks worker.fetch worker.app worker.doctor webhooks.api",
+    "worker.stops worker.looks worker.fetch worker.app worker.doctor webhooks.api webhooks.serving",
     "worker.tasks webhooks.app worker.cli",
     "worker.clock",
 ]

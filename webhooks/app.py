@@ -14,6 +14,7 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
 from webhooks import api, receiver
+from webhooks.serving import Serving
 from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import Ledger, connect
@@ -21,6 +22,7 @@ from worker.settings import Settings
 
 log = structlog.get_logger()
 RELOAD_CHECK_S = 1.0
+SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answer slowly is cut off
 
 
 class Current:
@@ -86,6 +88,11 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     return app
 
 
+def serving() -> Serving:
+    """What the server runs in each of its processes."""
+    return Serving(create_app())
+
+
 def main() -> None:
     try:
         settings = Settings.from_env()
@@ -93,9 +100,8 @@ def main() -> None:
         sys.stderr.write("\n".join(error.problems) + "\n")
         raise SystemExit(2) from None
     Granian(
-        "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
-        # A thread waits for each body that is on its way, so there are more of them than an ill-behaved sender has connections.
-        blocking_threads=640, backlog=2048, log_access=False, respawn_failed_workers=True,
+        "webhooks.app:serving", factory=True, address=settings.host, port=settings.port, interface=Interfaces.RSGI, workers=2,
+        backlog=2048, log_access=False, websockets=False, respawn_failed_workers=True, workers_kill_timeout=SHUTDOWN_S,
         http1_settings=HTTP1Settings(header_read_timeout=5000),
     ).serve()
 
