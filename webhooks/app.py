@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import structlog
 from flask import Flask, Response
@@ -15,7 +18,7 @@ from granian.http import HTTP1Settings
 
 from webhooks import api, receiver
 from webhooks.serving import Serving
-from worker import logs
+from worker import guards, logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import Ledger, connect
 from worker.settings import Settings
@@ -97,13 +100,34 @@ def main() -> None:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
-        sys.stderr.write("\n".join(error.problems) + "\n")
-        raise SystemExit(2) from None
-    Granian(
+        _exit_with(error.problems)
+    logs.set_up(settings.log)
+    unfit: list[str] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them again.
+        try:
+            guards.wait(settings, given_up=ended.is_set)
+        except SettingsError as error:
+            unfit.extend(error.problems)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    server = Granian(
         "webhooks.app:serving", factory=True, address=settings.host, port=settings.port, interface=Interfaces.RSGI, workers=2,
         backlog=2048, log_access=False, websockets=False, respawn_failed_workers=True, workers_kill_timeout=SHUTDOWN_S,
         http1_settings=HTTP1Settings(header_read_timeout=5000),
-    ).serve()
+    )
+    server.on_startup(threading.Thread(target=look, name="guards", daemon=True).start)      # it ends on a signal from here on
+    server.serve()
+    ended.set()
+    if unfit:
+        _exit_with(unfit)
+
+
+def _exit_with(problems: list[str]) -> NoReturn:
+    sys.stderr.write("\n".join(problems) + "\n")
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from worker.codec import SCHEMA, from_ms, to_ms
 from worker.errors import LedgerUnavailable, SettingsError
 
 PREFIX = "{endtape}:"
-_OLDEST_REDIS = (6, 2)
 _SLOT_S = 600
 
 
@@ -75,13 +74,6 @@ class Board:
         seconds, micros = self.command("TIME")
         return from_ms(int(seconds) * 1000 + int(micros) / 1000)
 
-    def _ask_server(self, section: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = self.redis.info(section)
-            return found
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-
     # Limits and credentials ---------------------------------------------------------------------------------------
 
     def take(self, bucket: str, account: str, wanted: int, rate: float, *, queue: int = 0) -> tuple[int, timedelta]:
@@ -117,11 +109,7 @@ class Board:
     # The processes about themselves -------------------------------------------------------------------------------
 
     def prepare(self) -> datetime:
-        """Checks the server and the schema, and returns the instant of our first start ever. Raises SettingsError."""
-        version = str(self._ask_server("server").get("redis_version", "0"))
-        numbers = tuple(int(n) for n in version.split(".")[:2])
-        if numbers < _OLDEST_REDIS:
-            raise SettingsError([f"REDIS_URL: the server is version {version}; Endtape needs Redis 6.2 or newer, or Valkey"])
+        """Checks the schema, and returns the instant of our first start ever. Raises SettingsError."""
         self.command("SET", self.key("schema"), SCHEMA, "NX")
         schema = int(self.command("GET", self.key("schema")))
         if schema > SCHEMA + 1:
@@ -132,6 +120,10 @@ class Board:
     def seen(self, role: str, name: str, slots: int = 0) -> None:
         """Says that a process did its work just now."""
         self.command("HSET", self.key("seen"), f"{role}|{name}", f"{to_ms(self.now())}|{slots}")
+
+    def gone(self, role: str, name: str) -> None:
+        """Takes back what `seen` said: this process ends."""
+        self.command("HDEL", self.key("seen"), f"{role}|{name}")
 
     def alive(self, within: timedelta) -> dict[str, list[int]]:
         """Roles with a process seen lately, and the slots of each."""

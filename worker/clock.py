@@ -17,7 +17,7 @@ import structlog
 from celery import Celery
 
 from worker import logs
-from worker.app import QUEUES, make_celery, settings_or_exit
+from worker.app import QUEUES, fit_redis_or_exit, make_celery, settings_or_exit
 from worker.errors import EndtapeError
 from worker.ledger import Claim, Ledger, connect
 from worker.recording import Duty
@@ -100,8 +100,8 @@ def make_clock(settings: Settings) -> Clock:
 def main() -> None:
     settings = settings_or_exit()
     logs.set_up(settings.log)
+    fit_redis_or_exit(settings)
     clock = make_clock(settings)
-    clock.ledger.prepare()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
     clock.run()

@@ -64,10 +64,18 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         return
     account = worker.settings.accounts[o.account]
     with Held(worker.ledger, claim) as alive:
+        def going_on() -> None:
+            alive()
+            if worker.ending():
+                raise Ending(str(claim.obligation))
+
         try:
-            events = _bring(worker, claim, account, call, recording, now, alive)
+            events = _bring(worker, claim, account, call, recording, now, going_on)
         except StaleLease:
             raise
+        except Ending:
+            wait_until(worker, claim, loaded, now)      # given back: another worker takes it at once
+            return
         except (EndtapeError, ValueError, OSError) as error:
             events = [_failure(worker, claim, account, recording, error, now)]
     commit_and_plan(worker, claim, loaded, events, now, call)
@@ -92,6 +100,10 @@ def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording
         return _keep(worker, claim, call, recording, row, part, got, failed, now)
     finally:
         part.unlink(missing_ok=True)
+
+
+class Ending(EndtapeError):
+    """The worker was told to end; the download is given back."""
 
 
 class WrongOwner(TryAgain):
