@@ -42,7 +42,7 @@ class Board:
         self.prefix = prefix
         source = files("worker") / "lua"
         self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
-                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens")}
+                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens", "tidy")}
 
     def key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)
@@ -129,7 +129,7 @@ class Board:
         """Roles with a process seen lately, and the slots of each."""
         since = to_ms(self.now() - within)
         found: dict[str, list[int]] = {}
-        for field, value in _pairs(self.command("HGETALL", self.key("seen"))).items():
+        for field, value in pairs(self.command("HGETALL", self.key("seen"))).items():
             at, slots = (int(n) for n in value.split("|"))
             if at >= since:
                 found.setdefault(field.split("|")[0], []).append(slots)
@@ -159,13 +159,13 @@ class Board:
         """Callbacks turned away in the last hour (up to ten minutes more), by reason."""
         this, found = int(time.time() // _SLOT_S), dict[str, int]()
         for slot in range(this - 3600 // _SLOT_S, this + 1):
-            for reason, count in _pairs(self.command("HGETALL", self.key("refused", str(slot)))).items():
+            for reason, count in pairs(self.command("HGETALL", self.key("refused", str(slot)))).items():
                 found[reason] = found.get(reason, 0) + int(count)
         return found
 
     def counters(self) -> dict[str, float]:
-        return {k: float(v) for k, v in _pairs(self.command("HGETALL", self.key("metrics"))).items()}
+        return {k: float(v) for k, v in pairs(self.command("HGETALL", self.key("metrics"))).items()}
 
 
-def _pairs(answer: Any) -> dict[str, str]:
+def pairs(answer: Any) -> dict[str, str]:
     return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))

@@ -18,7 +18,8 @@ import requests
 
 from worker import guards
 from worker.errors import REMEDIES, EndtapeError
-from worker.ledger import Ledger
+from worker.ledger import ASIDE_AFTER, Ledger
+from worker.recording import Duty
 from worker.service import is_loopback
 from worker.settings import Settings
 from worker.vobiz import Account, Vobiz
@@ -78,6 +79,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
     yield _tried("archive", lambda: _directory(settings.archive))
     yield _tried("spool", lambda: _directory(settings.spool))
+    yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
 
 
@@ -137,6 +139,14 @@ def _directory(place: Path) -> str:
     probe.write_bytes(b"")
     probe.unlink()
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _unfinished(ledger: Ledger) -> str:
+    found = ledger.unfinished()
+    if found:
+        lines = [f"{o}: {n} tries" + (", set aside" if o.duty is not Duty.STOP and n >= ASIDE_AFTER else "") for o, n in found.items()]
+        raise Trouble("begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n" + "\n".join(lines), "warning")
+    return "none"
 
 
 def _refusals(ledger: Ledger) -> str:

@@ -25,7 +25,7 @@ from worker.errors import (
 )
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
-from worker.reconcile import NOBODYS, Held, Worker, commit_and_plan, is_ours, postponed, wait_until
+from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
 from worker.recording import Call, Event, Kind, Recording
 from worker.views import stop_view
 from worker.vobiz import Account, CorruptDownload, Download, RedirectRefused, Row
@@ -48,10 +48,9 @@ def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
                 continue                # somebody else has it now
             except LedgerUnavailable:
                 raise
-            except Exception:           # a fault of ours must not bring it back every few seconds
+            except Exception:           # a fault of ours: the ledger counts it, and sets it aside in the end
                 log.exception("a recording cannot be fetched", obligation=str(claim.obligation))
                 worker.alert("poison", account=claim.obligation.account, recording_id=claim.obligation.recording_id)
-                wait_until(worker, claim, loaded, now + NOBODYS)
 
 
 def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
