@@ -12,10 +12,14 @@ import struct
 import threading
 import time
 
+from billiard import pool
 from billiard.process import active_children
 
 LET_GO_S = 8.0      # so long a download may go on; then its lease is given back, and another worker begins anew
 END_S = 12.0        # whatever still hangs is killed; its lease runs out. A supervisor waits 15 s
+# A child that ends waits until its parent has read every answer, 30 s at most, and a parent that ends may read no more.
+# Nobody needs the answers: what a child did is in the ledger.
+pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 3      # of 0.1 s
 _told_at = mmap.mmap(-1, 8)
 
 
