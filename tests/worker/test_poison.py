@@ -23,13 +23,15 @@ def short_leases(monkeypatch):
 
 @pytest.fixture
 def leases_long_enough_to_work(monkeypatch):
-    monkeypatch.setattr(books, "LEASE", timedelta(seconds=0.5))
+    monkeypatch.setattr(books, "LEASE", timedelta(seconds=1))
 
 
 def track(ledger, call, duty=Duty.STOP):
     """A call with one obligation of this duty, due now."""
     ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call))
-    (claim,) = claimed(ledger)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(books, "LEASE", timedelta(minutes=1))
+        (claim,) = claimed(ledger)
     size = ledger.size(ACCOUNT, call)
     o = Obligation(duty=duty, account=ACCOUNT, call_uuid=call, recording_id="r" if duty is Duty.FETCH else None)
     dues = ((claim.obligation, None), (o, ledger.now())) if duty is not Duty.STOP else ((o, ledger.now()),)
@@ -43,7 +45,10 @@ def claimed(ledger):
 
 def begin(ledger, *, die=True):
     """Claims what is due and begins it, as a worker does that then dies, or lives and finishes."""
-    claims = until(lambda: claimed(ledger), 5)
+    with pytest.MonkeyPatch.context() as patch:
+        if not die:
+            patch.setattr(books, "LEASE", timedelta(minutes=1))
+        claims = until(lambda: claimed(ledger), 5)
     _, loaded = ledger.load(claims)
     if not die:
         ledger.commit([Commit(claim=c, seen=found.size, dues=((c.obligation, ledger.now()),)) for c, found in zip(claims, loaded, strict=True)])
@@ -132,11 +137,12 @@ def test_what_failed_travels_in_small_batches_and_then_alone():
     assert batches(2, 0, 3, 0) == [[0, 0], [2], [3]]
 
 
-def test_what_points_to_nothing_is_swept_away(ledger, short_leases):
+def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch):
     o = track(ledger, "c")
     begin(ledger)
     begin(ledger)
     ledger.redis.zrem(ledger.key("due", o.duty), str(o))
+    monkeypatch.setattr(books, "LEASE", timedelta(minutes=1))
     live = track(ledger, "d")
     (held,) = claimed(ledger)
     ledger.tidy()
@@ -157,7 +163,7 @@ def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_othe
     monkeypatch.setattr(lifecycle, "plan", fails)
     house.provider.record(bad)
     good = house.provider.record(house.provider.call(to_number="2").call_uuid).recording_id
-    assert house.reach(good, "archived")["stop"]["state"] == "confirmed"
+    assert house.reach(good, "archived", 30)["stop"]["state"] == "confirmed"
     until(lambda: any(n > ALONE_AFTER for n in house.ledger.unfinished().values()))
     assert [str(o) for o in house.ledger.unfinished()] == [f"stop|{ACCOUNT}|{bad}"]
     assert house.alerts()["poison"] >= 3
@@ -184,8 +190,8 @@ def test_a_recording_that_cannot_be_fetched_is_set_aside_and_the_others_come_hom
     for recording in (bad, good):
         house.reach(recording, "recording")
     house.provider.hangup(call)
-    house.reach(good, "archived")
-    until(lambda: any(n >= ASIDE_AFTER for n in house.ledger.unfinished().values()), 20)
+    house.reach(good, "archived", 30)
+    until(lambda: any(n >= ASIDE_AFTER for n in house.ledger.unfinished().values()), 40)
     (o,) = house.ledger.unfinished()
     assert o.recording_id == bad
     until(lambda: due_in(house.ledger, o) > 3600)
