@@ -144,7 +144,7 @@ def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch)
     ledger.redis.zrem(ledger.key("due", o.duty), str(o))
     monkeypatch.setattr(books, "LEASE", timedelta(minutes=1))
     live = track(ledger, "d")
-    (held,) = claimed(ledger)
+    (held,) = until(lambda: claimed(ledger))
     ledger.tidy()
     assert ledger.redis.hkeys(ledger.key("fences")) == [str(live)]
     assert ledger.redis.hlen(ledger.key("unfinished")) == 0
