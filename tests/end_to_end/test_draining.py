@@ -15,7 +15,7 @@ from tests.waiting import until
 from worker.ledger import LEASE, Ledger, connect
 from worker.supervise import Supervisor
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("draining")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
 GOES_WITHIN_S = 15
 RETRY_BASE_S = 1.0      # the provider's own: two `web` share one port here, and one that ends refuses some

@@ -14,7 +14,7 @@ from tests.waiting import until
 from worker.ledger import Ledger, connect
 from worker.supervise import Supervisor, lines
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("poison")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
 
 # What Celery is told to load instead of our own module: the same workers, whose children are killed by what is named in a file.
