@@ -213,7 +213,7 @@ max_duration = "1s"
 
 
 @pytest.fixture(scope="module")
-def service():
+def service(request):
     folder = Path(tempfile.mkdtemp(prefix="et"))
     (folder / "endtape.toml").write_text(RULES)
     port = free_port()
@@ -221,7 +221,8 @@ def service():
     callback = f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
     redis = EmbeddedRedis(folder / "redis")
     redis.start()
-    with Provider(callback_url=callback, accounts={ACCOUNT: TOKEN}, retry_base_s=0.2) as provider:
+    with Provider(callback_url=callback, accounts={ACCOUNT: TOKEN},
+                  retry_base_s=getattr(request.module, "RETRY_BASE_S", 0.2)) as provider:
         env = {
             "VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": provider.api_url, "VOBIZ_MEDIA_HOSTS": provider.media_host,
             "REDIS_URL": redis.url, "CELERY_BROKER_URL": "", "PORT": str(port), "HOST": "127.0.0.1", "ENDTAPE_PUBLIC_URL": base,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import structlog
 from flask import Flask, Response
@@ -14,15 +17,17 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from werkzeug.exceptions import HTTPException
 
-from webhooks import api, arrival, guard, problems, receiver
+from webhooks import api, guard, problems, receiver
+from webhooks.serving import Serving
 from webhooks.waiting import Waiting
-from worker import logs
+from worker import guards, logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import Ledger, connect
 from worker.settings import Settings
 
 log = structlog.get_logger()
 RELOAD_CHECK_S = 1.0
+SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answer slowly is cut off
 
 
 class Current:
@@ -64,7 +69,6 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     app = Flask("webhooks", static_folder=None)
     app.url_map.merge_slashes = False       # no path is answered with a redirect, which no sender of callbacks follows
     app.url_map.converters["rest"] = receiver.Rest
-    app.wsgi_app = arrival.Arrival(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
     guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
     app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger)))
@@ -97,20 +101,45 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     return app
 
 
+def serving() -> Serving:
+    """What the server runs in each of its processes."""
+    return Serving(create_app())
+
+
 def main() -> None:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
-        sys.stderr.write("\n".join(error.problems) + "\n")
-        raise SystemExit(2) from None
-    Granian(
-        "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
+        _exit_with(error.problems)
+    logs.set_up(settings.log, settings.secrets())
+    unfit: list[str] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them again.
+        try:
+            guards.wait(settings, given_up=ended.is_set)
+        except SettingsError as error:
+            unfit.extend(error.problems)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    server = Granian(
+        "webhooks.app:serving", factory=True, address=settings.host, port=settings.port, interface=Interfaces.RSGI, workers=2,
+        backlog=2048, log_access=False, respawn_failed_workers=True, workers_kill_timeout=SHUTDOWN_S,
         # Only so does the time for headers also hold for a connection that says nothing at all; it would be kept for ever.
         http=HTTPModes.http1, websockets=False,
-        # A thread waits for each body that is on its way, so there are more of them than an ill-behaved sender has connections.
-        blocking_threads=640, backlog=2048, log_access=False, respawn_failed_workers=True,
         http1_settings=HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
-    ).serve()
+    )
+    server.on_startup(threading.Thread(target=look, name="guards", daemon=True).start)      # it ends on a signal from here on
+    server.serve()
+    ended.set()
+    if unfit:
+        _exit_with(unfit)
+
+
+def _exit_with(problems: list[str]) -> NoReturn:
+    sys.stderr.write("\n".join(problems) + "\n")
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class _Ledger(Collector):
         total = counters.get("lateness_count", 0)
         lateness.add_metric([], [*((f"{top:g}", count) for top, count in buckets), ("+Inf", total)], counters.get("lateness_sum", 0))
         yield lateness
+        yield GaugeMetricFamily("endtape_unfinished", "Obligations that keep being begun and never finished.", value=len(self.ledger.unfinished()))
         yield GaugeMetricFamily("endtape_obligations", "Obligations in the ledger.", value=self.ledger.outstanding())
 
 

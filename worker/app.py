@@ -1,4 +1,8 @@
-"""Puts the worker processes together: the Celery app, and what a worker needs. Reads the environment."""
+"""Puts the worker processes together: the Celery app, and what a worker needs. Reads the environment.
+
+A worker is a parent, which takes messages, and its children, which do the work. Each follows reloads by itself, busy or
+not: a child that read the rules only when it has work to do might find a file that was broken since.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,21 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from celery import Celery
-from celery.signals import setup_logging, worker_ready
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutting_down,
+)
 from kombu.entity import Exchange, Queue
 
-from worker import logs
+from worker import draining, guards, logs
 from worker.archive import Archive
 from worker.errors import EndtapeError, SettingsError
 from worker.ledger import Ledger, connect
@@ -45,7 +55,7 @@ def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
         task_create_missing_queues=False, task_serializer="json", accept_content=["json"], enable_utc=True,
         broker_connection_retry_on_startup=True, broker_connection_max_retries=None, broker_channel_error_retry=True,
         broker_transport_options=transport, worker_send_task_events=False, worker_eta_task_limit=100,
-        worker_disable_rate_limits=True, worker_max_memory_per_child=400_000, worker_soft_shutdown_timeout=10.0,
+        worker_disable_rate_limits=True, worker_max_memory_per_child=400_000,
         task_publish_retry=False, broker_pool_limit=4, broker_connection_timeout=0.5 if publisher else 4,
     )
     return app
@@ -64,9 +74,7 @@ def settings_or_exit() -> Settings:
         if _last_good is not None:
             log.warning("the settings are broken; the last good ones stay", problems=error.problems)
             return _last_good
-        for problem in error.problems:
-            os.write(2, f"{problem}\n".encode())
-        raise SystemExit(2) from None
+        exit_with(error)
 
 
 class Process:
@@ -76,39 +84,43 @@ class Process:
         self.pid = os.getpid()
         self.ledger = Ledger(connect(settings.redis_url))
         self.first_start = self.ledger.prepare()
-        self.generation = self.ledger.generation()
+        self.generation: int | None = None       # not known: whatever is found counts as a reload
         self.crew = ThreadPoolExecutor(max_workers=128)
         self.worker = self._make(settings)
+        self._reading = threading.Lock()
 
     def _make(self, settings: Settings) -> Worker:
         vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
                       max_media_bytes=settings.max_media_bytes)
         return Worker(ledger=self.ledger, vobiz=vobiz, archive=Archive(settings.archive, settings.spool), settings=settings,
-                      crew=self.crew, first_start=self.first_start)
+                      crew=self.crew, first_start=self.first_start, ending=draining.let_go)
 
     def current(self) -> Worker:
         """The worker with the settings of the last reload; a broken file keeps the old ones, with an alert."""
-        generation = self.ledger.generation()
-        if generation != self.generation:
-            self.generation = generation
-            try:
-                settings = Settings.from_env()
-                logs.hide(settings.secrets())
-                self.worker = self._make(settings)
-                log.info("settings reloaded", generation=generation)
-            except SettingsError as error:
-                self.worker.alert("settings_broken", problems=error.problems)
-        return self.worker
+        with self._reading:
+            generation = self.ledger.generation()
+            if generation != self.generation:
+                self.generation = generation
+                try:
+                    settings = Settings.from_env()
+                    logs.hide(settings.secrets())
+                    self.worker = self._make(settings)
+                    log.info("settings read", generation=generation)
+                except SettingsError as error:
+                    self.worker.alert("settings_broken", problems=error.problems)
+            return self.worker
 
 
 _process: Process | None = None
+_making = threading.Lock()
 
 
 def process() -> Process:
     global _process  # noqa: PLW0603 - one per process, made on first use after the fork
-    if _process is None or _process.pid != os.getpid():
-        _process = Process(settings_or_exit())
-    return _process
+    with _making:
+        if _process is None or _process.pid != os.getpid():
+            _process = Process(settings_or_exit())
+        return _process
 
 
 @setup_logging.connect
@@ -117,30 +129,80 @@ def _own_logging(**_: Any) -> None:
     logs.set_up(settings.log, settings.secrets())
 
 
+@worker_init.connect
+def _look_before_starting(**_: Any) -> None:
+    fit_redis_or_exit(settings_or_exit())
+
+
+def fit_redis_or_exit(settings: Settings) -> None:
+    """Returns once Redis answers; exit status 2 with every reason when it is not fit for this."""
+    try:
+        guards.wait(settings)
+    except SettingsError as error:
+        exit_with(error)
+
+
+def exit_with(error: SettingsError) -> NoReturn:
+    os.write(2, "".join(f"{problem}\n" for problem in error.problems).encode())
+    raise SystemExit(2)
+
+
+@worker_process_init.connect
+def _child(**_: Any) -> None:
+    settings_or_exit()       # now, while the file is as the parent knew it
+
+    def follow() -> None:
+        while True:
+            try:
+                process().current()
+            except EndtapeError as error:
+                log.warning("redis does not answer", error=str(error))
+            time.sleep(FOLLOW_S)
+
+    threading.Thread(target=follow, name="reload", daemon=True).start()
+
+
+@worker_process_shutdown.connect
+def _finish(**_: Any) -> None:
+    # Requests that the provider keeps waiting go on by themselves; their outcome is worth recording.
+    if _process is not None and _process.pid == os.getpid():
+        _process.crew.shutdown(wait=True)
+
+
+@worker_shutting_down.connect
+def _end(**_: Any) -> None:
+    draining.begin()
+
+
 @worker_ready.connect
 def _say_so(sender: Any, **_: Any) -> None:
-    """Tells the clock, every few seconds, how much this worker can do at once."""
+    """Tells the clock, every few seconds, how much this worker can do at once; and that it is ending."""
     queue = next(iter(sender.app.amqp.queues.consume_from), "?")
     slots, name = int(sender.pool.limit or 1), f"{socket.gethostname()}:{os.getpid()}"
 
     def beat() -> None:
         ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
-        known: int | None = None
+        known, said_at = None, 0.0
         while True:
             try:
-                ledger.seen(f"slots.{queue}", name, slots)
+                if draining.since_s():
+                    ledger.gone(f"slots.{queue}", name)     # no more work is meant for this one
+                    return
+                if time.monotonic() - said_at >= BEAT_S:
+                    ledger.seen(f"slots.{queue}", name, slots)
+                    said_at = time.monotonic()
                 generation = ledger.generation()
-                if known not in {None, generation}:
+                if known != generation:
                     settings_or_exit()       # for the children that are yet to be forked
                 known = generation
             except EndtapeError as error:
                 log.warning("redis does not answer", error=str(error))
-            time.sleep(BEAT.total_seconds())
+            time.sleep(FOLLOW_S)
 
     threading.Thread(target=beat, daemon=True).start()
 
 
-BEAT = timedelta(seconds=4)
+BEAT_S, FOLLOW_S = 4.0, 1.0
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,6 @@ from worker.codec import SCHEMA, from_ms, to_ms
 from worker.errors import LedgerUnavailable, SettingsError
 
 PREFIX = "{endtape}:"
-_OLDEST_REDIS = (6, 2)
 _SLOT_S = 600
 
 
@@ -43,7 +42,7 @@ class Board:
         self.prefix = prefix
         source = files("worker") / "lua"
         self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
-                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens")}
+                         for name in ("record", "claim_due", "commit", "renew", "enter_room", "take_tokens", "tidy")}
 
     def key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)
@@ -74,13 +73,6 @@ class Board:
     def now(self) -> datetime:
         seconds, micros = self.command("TIME")
         return from_ms(int(seconds) * 1000 + int(micros) / 1000)
-
-    def _ask_server(self, section: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = self.redis.info(section)
-            return found
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
 
     # Limits and credentials ---------------------------------------------------------------------------------------
 
@@ -121,11 +113,7 @@ class Board:
     # The processes about themselves -------------------------------------------------------------------------------
 
     def prepare(self) -> datetime:
-        """Checks the server and the schema, and returns the instant of our first start ever. Raises SettingsError."""
-        version = str(self._ask_server("server").get("redis_version", "0"))
-        numbers = tuple(int(n) for n in version.split(".")[:2])
-        if numbers < _OLDEST_REDIS:
-            raise SettingsError([f"REDIS_URL: the server is version {version}; Endtape needs Redis 6.2 or newer, or Valkey"])
+        """Checks the schema, and returns the instant of our first start ever. Raises SettingsError."""
         self.command("SET", self.key("schema"), SCHEMA, "NX")
         schema = int(self.command("GET", self.key("schema")))
         if schema > SCHEMA + 1:
@@ -147,11 +135,15 @@ class Board:
         """Says that a process did its work just now."""
         self.command("HSET", self.key("seen"), f"{role}|{name}", f"{to_ms(self.now())}|{slots}")
 
+    def gone(self, role: str, name: str) -> None:
+        """Takes back what `seen` said: this process ends."""
+        self.command("HDEL", self.key("seen"), f"{role}|{name}")
+
     def alive(self, within: timedelta) -> dict[str, list[int]]:
         """Roles with a process seen lately, and the slots of each."""
         since = to_ms(self.now() - within)
         found: dict[str, list[int]] = {}
-        for field, value in _pairs(self.command("HGETALL", self.key("seen"))).items():
+        for field, value in pairs(self.command("HGETALL", self.key("seen"))).items():
             at, slots = (int(n) for n in value.split("|"))
             if at >= since:
                 found.setdefault(field.split("|")[0], []).append(slots)
@@ -181,13 +173,13 @@ class Board:
         """Callbacks turned away in the last hour (up to ten minutes more), by reason."""
         this, found = int(time.time() // _SLOT_S), dict[str, int]()
         for slot in range(this - 3600 // _SLOT_S, this + 1):
-            for reason, count in _pairs(self.command("HGETALL", self.key("refused", str(slot)))).items():
+            for reason, count in pairs(self.command("HGETALL", self.key("refused", str(slot)))).items():
                 found[reason] = found.get(reason, 0) + int(count)
         return found
 
     def counters(self) -> dict[str, float]:
-        return {k: float(v) for k, v in _pairs(self.command("HGETALL", self.key("metrics"))).items()}
+        return {k: float(v) for k, v in pairs(self.command("HGETALL", self.key("metrics"))).items()}
 
 
-def _pairs(answer: Any) -> dict[str, str]:
+def pairs(answer: Any) -> dict[str, str]:
     return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))

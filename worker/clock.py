@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import redis
@@ -17,9 +18,9 @@ import structlog
 from celery import Celery
 
 from worker import logs
-from worker.app import QUEUES, make_celery, settings_or_exit
+from worker.app import QUEUES, fit_redis_or_exit, make_celery, settings_or_exit
 from worker.errors import EndtapeError
-from worker.ledger import Claim, Ledger, connect
+from worker.ledger import ALONE_AFTER, Claim, Ledger, connect
 from worker.recording import Duty
 from worker.settings import Settings
 from worker.tasks import message, route
@@ -57,9 +58,8 @@ class Clock:
             self._say_so()
         claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
         for duty in Duty:
-            mine = [c for c in claimed.claims if c.obligation.duty is duty]
-            for i in range(0, len(mine), BATCH[duty]):
-                self._dispatch(duty, mine[i:i + BATCH[duty]])
+            for batch in batches(duty, [c for c in claimed.claims if c.obligation.duty is duty]):
+                self._dispatch(duty, batch)
         if len(claimed.claims) == 200:
             return 0.0
         if claimed.next_at is None:
@@ -67,6 +67,10 @@ class Clock:
         return (claimed.next_at - LEAD - claimed.now).total_seconds()
 
     def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
+        for claim in claims:
+            if claim.failed >= ALONE_AFTER:
+                log.error("alert", what="poison", obligation=str(claim.obligation), tries=claim.failed)
+                self.ledger.count({"alerts_total|poison": 1})
         try:
             self.celery.send_task("reconcile", args=message(duty, claims), queue=route(duty))
         except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
@@ -94,6 +98,15 @@ class Clock:
                 log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}")
 
 
+def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
+    """What travels together. Whatever was left unfinished may have ended its worker, and all that travelled with it."""
+    largest = BATCH[duty]
+    for size, some in ((largest, [c for c in claims if c.failed == 0]), (max(1, largest // 8), [c for c in claims if c.failed == 1]),
+                       (1, [c for c in claims if c.failed > 1])):
+        for i in range(0, len(some), size):
+            yield some[i:i + size]
+
+
 def make_clock(settings: Settings) -> Clock:
     return Clock(Ledger(connect(settings.redis_url, timeout_s=3)), make_celery(settings.broker_url, publisher=True))
 
@@ -101,8 +114,8 @@ def make_clock(settings: Settings) -> Clock:
 def main() -> None:
     settings = settings_or_exit()
     logs.set_up(settings.log, settings.secrets())
+    fit_redis_or_exit(settings)
     clock = make_clock(settings)
-    clock.ledger.prepare()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
     clock.run()

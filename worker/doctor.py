@@ -16,8 +16,10 @@ from typing import Any
 import redis
 import requests
 
+from worker import guards
 from worker.errors import REMEDIES, EndtapeError
-from worker.ledger import Ledger
+from worker.ledger import ASIDE_AFTER, Ledger
+from worker.recording import Duty
 from worker.service import is_loopback
 from worker.settings import Settings
 from worker.vobiz import Account, Vobiz
@@ -64,7 +66,11 @@ def _text(value: Any) -> str:
 def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     """Tries everything, one after the other; none of it changes anything."""
     yield _tried("redis", lambda: _redis(ledger))
-    yield _tried("durability", lambda: _durability(ledger))
+    try:
+        for finding in guards.findings(ledger.redis, unsaved=settings.unsaved):
+            yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
+    except EndtapeError:
+        pass         # told above: it does not answer
     yield _tried("processes", lambda: _processes(ledger))
     vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
                   max_media_bytes=settings.max_media_bytes)
@@ -73,6 +79,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
     yield _tried("archive", lambda: _directory(settings.archive))
     yield _tried("spool", lambda: _directory(settings.spool))
+    yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
 
 
@@ -88,20 +95,6 @@ def _tried(name: str, deed: Callable[[], str]) -> Check:
 def _redis(ledger: Ledger) -> str:
     first = ledger.prepare()
     return f"answers; first used {first:%Y-%m-%d %H:%M} UTC; {ledger.outstanding()} obligations"
-
-
-def _durability(ledger: Ledger) -> str:
-    try:
-        set_to = {name: ledger.redis.config_get(name).get(name) for name in ("appendonly", "appendfsync", "maxmemory-policy", "maxmemory")}
-    except redis.ResponseError:
-        raise Trouble("this server does not tell; it needs appendonly yes, appendfsync always, noeviction", "warning") from None
-    if set_to["appendonly"] != "yes":
-        raise Trouble("appendonly is off: a restart of Redis forgets calls; set `appendonly yes`, `appendfsync always`", "warning")
-    if set_to["appendfsync"] != "always":
-        raise Trouble(f"appendfsync is {set_to['appendfsync']}: up to a second of callbacks can be lost; set `always`", "warning")
-    if set_to["maxmemory"] != "0" and set_to["maxmemory-policy"] != "noeviction":
-        raise Trouble(f"maxmemory-policy is {set_to['maxmemory-policy']}: Redis may throw calls away; set `noeviction`")
-    return "appendonly yes, appendfsync always, nothing is evicted"
 
 
 def _processes(ledger: Ledger) -> str:
@@ -146,6 +139,14 @@ def _directory(place: Path) -> str:
     probe.write_bytes(b"")
     probe.unlink()
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _unfinished(ledger: Ledger) -> str:
+    found = ledger.unfinished()
+    if found:
+        lines = [f"{o}: {n} tries" + (", set aside" if o.duty is not Duty.STOP and n >= ASIDE_AFTER else "") for o, n in found.items()]
+        raise Trouble("begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n" + "\n".join(lines), "warning")
+    return "none"
 
 
 def _refusals(ledger: Ledger) -> str:

@@ -25,7 +25,7 @@ from worker.errors import (
 )
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
-from worker.reconcile import NOBODYS, Held, Worker, commit_and_plan, is_ours, postponed, wait_until
+from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
 from worker.recording import Call, Event, Kind, Recording
 from worker.segments import gaps
 from worker.triggers import acts
@@ -50,10 +50,9 @@ def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
                 continue                # somebody else has it now
             except LedgerUnavailable:
                 raise
-            except Exception:           # a fault of ours must not bring it back every few seconds
+            except Exception:           # a fault of ours: the ledger counts it, and sets it aside in the end
                 log.exception("a recording cannot be fetched", obligation=str(claim.obligation))
                 worker.alert("poison", account=claim.obligation.account, recording_id=claim.obligation.recording_id)
-                wait_until(worker, claim, loaded, now + NOBODYS)
 
 
 def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
@@ -66,10 +65,18 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         return
     account = worker.settings.accounts[o.account]
     with Held(worker.ledger, claim) as alive:
+        def going_on() -> None:
+            alive()
+            if worker.ending():
+                raise Ending(str(claim.obligation))
+
         try:
-            events = _bring(worker, claim, account, call, recording, now, alive)
+            events = _bring(worker, claim, account, call, recording, now, going_on)
         except StaleLease:
             raise
+        except Ending:
+            wait_until(worker, claim, loaded, now)      # given back: another worker takes it at once
+            return
         except (EndtapeError, ValueError, OSError) as error:
             events = [_failure(worker, claim, account, recording, error, now)]
     commit_and_plan(worker, claim, loaded, events, now, call)
@@ -94,6 +101,10 @@ def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording
         return _keep(worker, claim, call, recording, row, part, got, failed, now)
     finally:
         part.unlink(missing_ok=True)
+
+
+class Ending(EndtapeError):
+    """The worker was told to end; the download is given back."""
 
 
 class WrongOwner(TryAgain):

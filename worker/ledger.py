@@ -3,6 +3,7 @@
     {endtape}:call:ACCOUNT:CALL    string a line for each event: all that is known of a call (worker/codec.py)
     {endtape}:due:DUTY             zset   every obligation, by the next instant to look at it (ms)
     {endtape}:leases:DUTY          zset   who is being worked on, until when; {endtape}:fences: the token of each
+    {endtape}:unfinished           hash   obligation → how often it was begun again and not finished
     {endtape}:recordings:ACCOUNT   hash   recording → call;  {endtape}:recent:ACCOUNT: recordings by first sight (ms)
     {endtape}:aliases:ACCOUNT      hash   another leg → its call
     {endtape}:nonces:HOUR:XX       hash   digest of a nonce → digest of the body that came with it, in many small hashes
@@ -28,13 +29,15 @@ from typing import Any, Literal
 
 import redis
 
-from worker.board import PREFIX, Board, connect
+from worker.board import PREFIX, Board, connect, pairs
 from worker.codec import decode, encode, from_ms, to_ms
 from worker.errors import LedgerUnavailable, StaleLease
 from worker.recording import Duty, Event, Kind, Obligation
 
 __all__ = ["PREFIX", "Ledger", "connect"]
 LEASE = timedelta(seconds=5)
+ALONE_AFTER, ASIDE_AFTER = 3, 6          # tries that were not finished: by a worker that died, or a fault of ours
+LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 REPEAT_AFTER = timedelta(seconds=15)     # two transfers that look alike within it count as one: a provider's retry
 _EARS_S = 120                            # longer than anybody waits
 _REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
@@ -54,6 +57,7 @@ class Claim:
 
     obligation: Obligation
     fence: str
+    failed: int = 0              # tries before this one that were not finished
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,10 +154,10 @@ class Ledger(Board):
         """Takes what is due within `lead`, at most `batch` at once and `free` of each duty outstanding."""
         now, claims, next_at = self._run(
             "claim_due",
-            [self.key("fence"), self.key("fences"), *self._sets()],
-            [_ms(lead), _ms(LEASE), batch, *(free.get(d, 0) for d in Duty)])
+            [self.key("fence"), self.key("fences"), self.key("unfinished"), *self._sets()],
+            [_ms(lead), _ms(LEASE), batch, ALONE_AFTER, ASIDE_AFTER, _ms(LONGEST_WAIT), _ms(ASIDE), *(free.get(d, 0) for d in Duty)])
         return Claimed(now=from_ms(now), next_at=from_ms(float(next_at)) if next_at else None,
-                       claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f)) for o, f in claims))
+                       claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f), failed=int(n)) for o, f, n in claims))
 
     def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
         """Now by Redis's clock, and what is known of each call; None where the claim is no longer ours."""
@@ -164,12 +168,34 @@ class Ledger(Board):
                 o = claim.obligation
                 pipe.hget(self.key("fences"), str(o))
                 pipe.get(self.call_key(o.account, o.call_uuid))
+                pipe.hexists(self.key("unfinished"), str(o))
             (seconds, micros), *rows = pipe.execute()
         except redis.RedisError as error:
             raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
         found = [Loaded(obligation=claim.obligation, log=log or "") if fence == claim.fence else None
-                 for claim, fence, log in zip(claims, rows[::2], rows[1::2], strict=True)]
+                 for claim, fence, log in zip(claims, rows[::3], rows[1::3], strict=True)]
+        self._count_begun([loaded.obligation for loaded, again in zip(found, rows[2::3], strict=True) if loaded and again])
         return from_ms(seconds * 1000 + micros / 1000), found
+
+    def _count_begun(self, again: Sequence[Obligation]) -> None:
+        # Only of what was left unfinished once, so that ordinary work costs no write. Now, before whatever ends the worker.
+        if again:
+            with self.pipeline() as pipe:
+                for o in again:
+                    pipe.hincrby(self.key("unfinished"), str(o), 1)
+
+    def unfinished(self) -> dict[Obligation, int]:
+        """What keeps being begun and never finished, and how often it was."""
+        found = self.command("HGETALL", self.key("unfinished"))
+        return {Obligation.parse(o): int(n) + 1 for o, n in pairs(found).items() if int(n) + 1 >= ALONE_AFTER}
+
+    def tidy(self) -> None:
+        """Drops what obligations left behind that are owed no longer."""
+        left = {o for name in ("fences", "unfinished") for o, _ in self.redis.hscan_iter(self.key(name), count=500)}
+        for duty in Duty:
+            mine = [o for o in left if o.startswith(f"{duty}|")]
+            for i in range(0, len(mine), 500):
+                self._run("tidy", [self.key("due", duty), self.key("leases", duty), self.key("fences"), self.key("unfinished")], mine[i:i + 500])
 
     def size(self, account: str, call_uuid: str) -> int:
         """Of a call's log; compare with `Loaded.size`."""
@@ -191,7 +217,7 @@ class Ledger(Board):
     def _commit_keys(self, c: Commit) -> list[str]:
         o = c.claim.obligation
         return [self.call_key(o.account, o.call_uuid), self.key("fences"), self.key("recordings", o.account),
-                self.key("recent", o.account), self.key("wake"), self.key("ears", o.account, o.call_uuid), *self._sets()]
+                self.key("recent", o.account), self.key("wake"), self.key("ears", o.account, o.call_uuid), *self._sets(), self.key("unfinished")]
 
     def _sets(self) -> list[str]:
         return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
@@ -226,6 +252,7 @@ class Ledger(Board):
     def reload(self) -> int:
         """Tells every process on every machine to read its settings again."""
         number = int(self.command("INCR", self.key("generation")))
+        self.command("DEL", self.key("unfinished"))     # what is set aside gets another try
         self.make_all_due()
         return number
 

@@ -11,7 +11,7 @@ import structlog
 from worker.errors import EndtapeError, LedgerUnavailable, Refused
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
-from worker.reconcile import NOBODYS, Held, Worker, commit_and_plan, is_ours, postponed, spend, wait_until
+from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, spend, wait_until
 from worker.recording import Call, Event, Kind
 from worker.vobiz import Account, Row
 
@@ -30,7 +30,6 @@ def looks(worker: Worker, claims: Sequence[Claim]) -> None:
             except Exception:      # a fault of ours must not hold up the others
                 log.exception("a call cannot be looked at", obligation=str(claim.obligation))
                 worker.alert("poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid)
-                wait_until(worker, claim, found, now + NOBODYS)
 
 
 def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:

@@ -40,6 +40,7 @@ class Worker:
     settings: Settings
     crew: ThreadPoolExecutor
     first_start: datetime               # of the first Endtape process that ever used this ledger
+    ending: Callable[[], bool] = lambda: False      # this process was told to end, and long work should be given back
     _said: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def alert(self, what: str, **facts: object) -> None:

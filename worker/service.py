@@ -20,8 +20,9 @@ from pathlib import Path
 import click
 from dotenv import dotenv_values
 
+from worker import guards
 from worker.embedded import EmbeddedRedis
-from worker.errors import SettingsError
+from worker.errors import LedgerUnavailable, SettingsError
 from worker.settings import Settings
 from worker.supervise import Supervisor
 
@@ -46,6 +47,10 @@ def run() -> None:
         if not real:
             env |= open_things.enter_context(_emulator(given))
         settings = Settings.from_env({**os.environ, **env})
+        try:
+            guards.check(settings)
+        except LedgerUnavailable as error:
+            click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
         open_things.enter_context(_told({**env, "PORT": str(settings.port), "HOST": settings.host, "ENDTAPE_PUBLIC_URL": settings.public_url}))
         base = f"http://{settings.host}:{settings.port}"
         with Supervisor(env, DATA / "endtape.log", folder=Path.cwd()) as processes:

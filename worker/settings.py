@@ -22,7 +22,7 @@ KNOWN = {
     "VOBIZ_AUTH_ID", "VOBIZ_AUTH_TOKEN", "VOBIZ_API_URL", "VOBIZ_MEDIA_HOSTS", "VOBIZ_REDIRECT_HOSTS", "REDIS_URL",
     "CELERY_BROKER_URL", "PORT", "HOST", "ENDTAPE_PUBLIC_URL", "ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_SIGNATURES",
     "ENDTAPE_API_KEY", "ENDTAPE_APP_KEY", "ENDTAPE_ARCHIVE", "ENDTAPE_SPOOL", "ENDTAPE_CONFIG", "ENDTAPE_RECONCILE_S",
-    "ENDTAPE_API_RATE", "ENDTAPE_STOP_RATE", "ENDTAPE_MAX_MEDIA_BYTES", "ENDTAPE_HISTORY", "ENDTAPE_LOG",
+    "ENDTAPE_API_RATE", "ENDTAPE_STOP_RATE", "ENDTAPE_MAX_MEDIA_BYTES", "ENDTAPE_HISTORY", "ENDTAPE_LOG", "ENDTAPE_APPENDONLY",
 }
 _BUCKETS = ("s3://", "gs://", "az://")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -55,6 +55,7 @@ class Settings:
     max_media_bytes: int
     history: timedelta
     log: str
+    unsaved: bool       # Redis may keep no append-only file
 
     def secrets(self) -> set[str]:
         """Every value that must never be shown."""
@@ -115,6 +116,7 @@ class _Reader:
             stop_rate=self.number("ENDTAPE_STOP_RATE", 50, 0.1),
             max_media_bytes=self.whole("ENDTAPE_MAX_MEDIA_BYTES", 2147483648, 1, 2**50),
             history=self.history(), log=self.choice("ENDTAPE_LOG", "text", ("text", "json")),
+            unsaved=self.choice("ENDTAPE_APPENDONLY", "required", ("required", "optional")) == "optional",
         )
         if self.problems:
             raise SettingsError(self.problems)

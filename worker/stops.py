@@ -33,7 +33,6 @@ from worker.reconcile import (
     obligation,
     release,
     tell,
-    wait_until,
 )
 from worker.recording import Call, Duty, Event, Handoff, Kind, Obligation, Start
 from worker.vobiz import Account
@@ -101,8 +100,7 @@ class _Batch:
         except Exception:
             log.exception("a call cannot be planned", obligation=str(claim.obligation))
             self.worker.alert("poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid)
-            wait_until(self.worker, claim, loaded, now + NOBODYS)
-            return None
+            return None         # not finished: the ledger counts that, and brings it back less and less often
         return _Work(claim=claim, loaded=loaded, call=call, plan=plan, found=found)
 
     def ration(self, works: Sequence[_Work], now: datetime) -> None:

@@ -18,6 +18,7 @@ import requests
 
 from worker.errors import EndtapeError
 
+GRACE_S = 15.0     # what a process may take to finish what it has begun
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -90,7 +91,7 @@ class Supervisor:
         for process in self.processes.values():
             if process.poll() is None:
                 process.terminate()
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + GRACE_S
         for process in self.processes.values():
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))

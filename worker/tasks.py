@@ -43,6 +43,7 @@ def beat(queue: str) -> None:
         if queue == "fetches" and ledger.my_turn("forget", "all", every=timedelta(hours=1)):
             for account in worker.settings.accounts:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)
+            ledger.tidy()
     except LedgerUnavailable as error:
         log.warning("redis does not answer", error=str(error))
 

@@ -1,23 +1,35 @@
 -- Claims what is due within the lead: a fresh fence and a lease for each, and its score moved to the lease's end.
 -- Nothing is taken out, so whatever dies now, the lease runs out and it is due again. Each duty waits in a set of its
 -- own: however many fetches find no free slot, a stop never stands behind them.
-local fence, fences = KEYS[1], KEYS[2]
+-- A fence that is still there means that the last claim was never finished. Whoever begins such work counts it; what was
+-- begun often comes back later and later, a stop after a minute at most, a look or a fetch in the end after hours.
+local fence, fences, unfinished = KEYS[1], KEYS[2], KEYS[3]
 local lead_ms, lease_ms, batch = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local alone_after, aside_after, longest_ms, aside_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, next_at = {}, nil
 
-for i = 0, (#KEYS - 2) / 2 - 1 do
-  local due, leases = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
-  local free = tonumber(ARGV[4 + i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
+local function wait_ms(obligation, failed)
+  if failed < alone_after then return lease_ms end
+  if failed >= aside_after and string.sub(obligation, 1, 5) ~= 'stop|' then return aside_ms end
+  return math.min(lease_ms * 2 ^ (failed - alone_after), math.max(longest_ms, lease_ms))
+end
+
+for i = 0, (#KEYS - 3) / 2 - 1 do
+  local due, leases = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
+  local free = tonumber(ARGV[8 + i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
   local taken = math.max(0, math.min(free, batch))
   if taken > 0 then
     for _, obligation in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now + lead_ms, 'LIMIT', 0, taken)) do
-      local token = redis.call('INCR', fence)
-      redis.call('HSET', fences, obligation, token)
+      local token, failed = redis.call('INCR', fence), 0
+      if redis.call('HSET', fences, obligation, token) == 0 then
+        redis.call('HSETNX', unfinished, obligation, 0)
+        failed = redis.call('HGET', unfinished, obligation) + 1
+      end
       redis.call('ZADD', leases, now + lease_ms, obligation)
-      redis.call('ZADD', due, now + lease_ms, obligation)
-      claimed[#claimed + 1] = {obligation, token}
+      redis.call('ZADD', due, math.floor(now + wait_ms(obligation, failed)), obligation)
+      claimed[#claimed + 1] = {obligation, token, failed}
     end
   end
   local earliest = tonumber(redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')[2])

@@ -12,6 +12,7 @@ local kind = string.match(obligation, '^(%a+)|')
 local until_ms = redis.call('ZSCORE', leases[kind], obligation)
 if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
 redis.call('HDEL', fences, obligation)
+redis.call('HDEL', KEYS[#KEYS], obligation)      -- whatever was not finished before, now it is
 redis.call('ZREM', leases[kind], obligation)
 
 local log = redis.call('GET', call) or ''

@@ -6,5 +6,5 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_ms = redis.call('ZSCORE', lease, obligation)
 if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return 0 end
 redis.call('ZADD', lease, now + lease_ms, obligation)
-redis.call('ZADD', due, now + lease_ms, obligation)
+redis.call('ZADD', due, 'GT', now + lease_ms, obligation)      -- what ended its worker before is due later than that
 return 1

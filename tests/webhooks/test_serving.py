@@ -1,0 +1,133 @@
+"""The server in front of the application, for real: slow bodies, large ones, odd paths, long answers, and its end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import requests
+
+from tests.waiting import until
+from worker.supervise import ROOT, free_port
+
+# An application that tells what it was given, served as `web` serves ours.
+CHILD = """
+import sys
+from flask import Flask, Response, jsonify, request
+from granian import Granian
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from webhooks.serving import Serving
+
+def make():
+    app = Flask("told")
+    @app.route("/long")
+    def long():
+        return Response((b"%07d\\n" % i for i in range(20_000)), mimetype="text/plain")
+    @app.route("/", defaults={"path": ""}, methods=["GET", "POST"])
+    @app.route("/<path:path>", methods=["GET", "POST"])
+    def told(path):
+        return jsonify(path=request.path, body=request.get_data(as_text=True), length=request.content_length,
+                       args=request.args.to_dict(), many=request.headers.get("X-Many"), trusted=request.headers.get("X-Trusted"),
+                       peer=request.remote_addr, kind=request.content_type)
+    return Serving(app)
+
+if __name__ == "__main__":
+    Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), interface=Interfaces.RSGI, workers=1, websockets=False,
+            log_enabled=False, http1_settings=HTTP1Settings(header_read_timeout=5000)).serve()
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder, port = tmp_path_factory.mktemp("told"), free_port()
+    (folder / "told.py").write_text(CHILD)
+    process = subprocess.Popen([sys.executable, "told.py", str(port)], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    base = f"http://127.0.0.1:{port}"
+
+    def answers():
+        try:
+            return requests.get(base, timeout=1).ok
+        except requests.RequestException:
+            return False
+    until(answers)
+    yield base
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(20)
+
+
+def half(base):
+    host, port = base.removeprefix("http://").split(":")
+    sock = socket.create_connection((host, int(port)), timeout=10)
+    sock.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\n\r\nhalf")
+    return sock
+
+
+def test_the_application_is_told_what_was_asked(server):
+    told = requests.post(f"{server}/a%2Fb/c%20%25d%C3%A9?x=1&y=%2B", data=b"a=1", headers={"Content-Type": "text/odd"}, timeout=5).json()
+    assert told == {"path": "/a/b/c %dé", "body": "a=1", "length": 3, "args": {"x": "1", "y": "+"}, "many": None,
+                    "trusted": None, "peer": "127.0.0.1", "kind": "text/odd"}
+    assert requests.post(server, data=iter([b"in ", b"pieces"]), timeout=5).json()["body"] == "in pieces"
+    assert requests.head(server, timeout=5).headers["Content-Length"] != "0"
+
+
+def test_a_header_that_is_sent_twice_is_joined_and_one_that_could_pass_for_another_is_dropped(server):
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Many: 1\r\nX-Many: 2\r\nX_Trusted: yes\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert b'"many":"1,2"' in answer
+    assert b'"trusted":null' in answer
+
+
+def test_a_long_answer_comes_whole_in_pieces(server):
+    assert requests.get(f"{server}/long", timeout=20).content == b"".join(b"%07d\n" % i for i in range(20_000))
+
+
+def test_a_reader_that_goes_away_in_the_middle_harms_nobody(server):
+    for _ in range(3):
+        with requests.get(f"{server}/long", timeout=5, stream=True) as answer:
+            next(answer.iter_content(100))
+    assert requests.get(server, timeout=5).ok
+
+
+@pytest.mark.parametrize("slow", [1, 2, 3, 7, 80, 200])
+def test_however_many_bodies_are_on_their_way_a_whole_request_is_answered_at_once(server, slow):
+    held = [half(server) for _ in range(slow)]
+    try:
+        for _ in range(5):
+            began = time.monotonic()
+            assert requests.get(server, timeout=5).ok
+            assert time.monotonic() - began < 1
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def test_a_body_that_does_not_come_is_given_up_after_five_seconds(server):
+    with half(server) as sock:
+        began = time.monotonic()
+        assert sock.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert 4.5 < time.monotonic() - began < 7
+
+
+def test_a_slow_but_steady_body_arrives(server):
+    with half(server) as sock:
+        for _ in range(4):
+            time.sleep(0.2)
+            sock.sendall(b"-" * 49)
+        assert b"half----" in sock.recv(4096)
+
+
+def test_requests_are_answered_side_by_side(server):
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(requests.get(server, timeout=5).ok)) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [True] * 40

@@ -1,0 +1,198 @@
+"""Work that is begun and never finished: handed out alone, then set aside; nothing else waits for it."""
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+
+from tests.waiting import until
+from worker import clock, doctor, fetch, lifecycle
+from worker import ledger as books
+from worker.ledger import ALONE_AFTER, ASIDE_AFTER, Commit
+from worker.recording import Duty, Event, Kind, Obligation
+
+ACCOUNT = "MA_TEST0001"
+FREE = dict.fromkeys(Duty, 100)
+
+
+@pytest.fixture
+def short_leases(monkeypatch):
+    monkeypatch.setattr(books, "LEASE", timedelta(seconds=0.1))
+
+
+@pytest.fixture
+def leases_long_enough_to_work(monkeypatch):
+    monkeypatch.setattr(books, "LEASE", timedelta(seconds=1))
+
+
+def track(ledger, call, duty=Duty.STOP):
+    """A call with one obligation of this duty, due now."""
+    ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(books, "LEASE", timedelta(minutes=1))
+        (claim,) = claimed(ledger)
+    size = ledger.size(ACCOUNT, call)
+    o = Obligation(duty=duty, account=ACCOUNT, call_uuid=call, recording_id="r" if duty is Duty.FETCH else None)
+    dues = ((claim.obligation, None), (o, ledger.now())) if duty is not Duty.STOP else ((o, ledger.now()),)
+    ledger.commit([Commit(claim=claim, seen=size, dues=dues)])
+    return o
+
+
+def claimed(ledger):
+    return ledger.claim(lead=timedelta(0), batch=100, free=FREE).claims
+
+
+def begin(ledger, *, die=True):
+    """Claims what is due and begins it, as a worker does that then dies, or lives and finishes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not die:
+            patch.setattr(books, "LEASE", timedelta(minutes=1))
+        claims = until(lambda: claimed(ledger), 5)
+    _, loaded = ledger.load(claims)
+    if not die:
+        ledger.commit([Commit(claim=c, seen=found.size, dues=((c.obligation, ledger.now()),)) for c, found in zip(claims, loaded, strict=True)])
+    return claims
+
+
+def due_in(ledger, o):
+    return ledger.redis.zscore(ledger.key("due", o.duty), str(o)) / 1000 - ledger.now().timestamp()
+
+
+def test_what_is_finished_is_not_counted(ledger, short_leases):
+    track(ledger, "c")
+    for _ in range(5):
+        (claim,) = begin(ledger, die=False)
+        assert claim.failed == 0
+    assert ledger.redis.hlen(ledger.key("unfinished")) == 0
+
+
+def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_forgets_them(ledger, short_leases):
+    track(ledger, "c")
+    assert [begin(ledger)[0].failed for _ in range(4)] == [0, 1, 2, 3]
+    assert begin(ledger, die=False)[0].failed == 4
+    assert begin(ledger)[0].failed == 0
+    assert begin(ledger)[0].failed == 1
+
+
+def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, short_leases):
+    track(ledger, "c")
+    for _ in range(6):
+        (claim,) = until(lambda: claimed(ledger), 5)        # the message was lost, or waits in a long queue
+        assert claim.failed <= 1
+    assert ledger.unfinished() == {}
+
+
+def test_a_stop_is_never_given_up_and_comes_back_within_a_minute(ledger, short_leases):
+    o = track(ledger, "c")
+    waits = []
+    for _ in range(ALONE_AFTER + 3):
+        begin(ledger)
+        waits.append(due_in(ledger, o))
+    assert waits[ALONE_AFTER] < waits[-1] < 1           # longer and longer
+    ledger.redis.hset(ledger.key("unfinished"), str(o), 1_000_000)
+    begin(ledger)
+    assert 5 < due_in(ledger, o) <= 60
+
+
+@pytest.mark.parametrize("duty", [Duty.LOOK, Duty.FETCH])
+def test_a_look_or_a_fetch_is_set_aside_after_six_tries_and_tried_again_hours_later(ledger, short_leases, duty):
+    o = track(ledger, "c", duty)
+    for _ in range(ASIDE_AFTER):
+        begin(ledger)
+        assert due_in(ledger, o) < 60
+    begin(ledger)
+    assert due_in(ledger, o) > 3600
+    assert ledger.unfinished() == {o: ASIDE_AFTER + 1}
+
+
+def test_work_that_goes_on_keeps_its_lease_although_it_was_put_far_off(ledger, short_leases):
+    o = track(ledger, "c", Duty.FETCH)
+    for _ in range(ASIDE_AFTER):
+        begin(ledger)
+    (claim,) = begin(ledger)
+    far = due_in(ledger, o)
+    ledger.renew(claim)
+    assert due_in(ledger, o) == pytest.approx(far, abs=1)
+
+
+def test_a_reload_gives_it_another_try(ledger, short_leases):
+    o = track(ledger, "c")
+    for _ in range(5):
+        begin(ledger)
+    assert o in ledger.unfinished()
+    ledger.reload()
+    assert ledger.unfinished() == {}
+    assert due_in(ledger, o) <= 0
+
+
+def test_what_failed_travels_in_small_batches_and_then_alone():
+    def batches(*failed):
+        claims = [books.Claim(obligation=Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=f"c{i}"), fence=str(i), failed=n)
+                  for i, n in enumerate(failed)]
+        return [[c.failed for c in b] for b in clock.batches(Duty.STOP, claims)]
+
+    assert batches(*[0] * 60) == [[0] * 50, [0] * 10]
+    assert batches(*[0] * 5, *[1] * 9) == [[0] * 5, [1] * 6, [1] * 3]
+    assert batches(2, 0, 3, 0) == [[0, 0], [2], [3]]
+
+
+def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch):
+    o = track(ledger, "c")
+    begin(ledger)
+    begin(ledger)
+    ledger.redis.zrem(ledger.key("due", o.duty), str(o))
+    monkeypatch.setattr(books, "LEASE", timedelta(minutes=1))
+    live = track(ledger, "d")
+    (held,) = until(lambda: claimed(ledger))
+    ledger.tidy()
+    assert ledger.redis.hkeys(ledger.key("fences")) == [str(live)]
+    assert ledger.redis.hlen(ledger.key("unfinished")) == 0
+    assert ledger.redis.zcard(ledger.key("leases", Duty.STOP)) == 1
+    assert ledger.commit([Commit(claim=held, seen=1000)])[0] is not None
+
+
+def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_others_go_on(local, leases_long_enough_to_work, monkeypatch):
+    house, plan = local(rules='[defaults]\nmax_duration = "1s"\n'), lifecycle.plan
+    bad = house.provider.call(to_number="1").call_uuid
+
+    def fails(call, *args, **how):
+        if call.call_uuid == bad:
+            raise ZeroDivisionError("a fault of ours")
+        return plan(call, *args, **how)
+    monkeypatch.setattr(lifecycle, "plan", fails)
+    house.provider.record(bad)
+    good = house.provider.record(house.provider.call(to_number="2").call_uuid).recording_id
+    assert house.reach(good, "archived", 30)["stop"]["state"] == "confirmed"
+    until(lambda: any(n > ALONE_AFTER for n in house.ledger.unfinished().values()))
+    assert [str(o) for o in house.ledger.unfinished()] == [f"stop|{ACCOUNT}|{bad}"]
+    assert house.alerts()["poison"] >= 3
+    told = {c.name: c for c in doctor.checks(house.settings, house.ledger)}["unfinished work"]
+    assert (told.state, bad in told.detail) == ("warning", True)
+    assert re.search(rb"endtape_unfinished 1\.0", house.get("/metrics").content)
+    monkeypatch.setattr(lifecycle, "plan", plan)
+    house.ledger.reload()
+    until(lambda: house.ledger.unfinished() == {})
+
+
+def test_a_recording_that_cannot_be_fetched_is_set_aside_and_the_others_come_home(local, leases_long_enough_to_work, monkeypatch):
+    house, bring = local(), fetch._bring
+    call = house.provider.call(to_number="1").call_uuid
+    bad, good = (house.provider.record(call).recording_id for _ in range(2))
+    tries = []
+
+    def fails(worker, claim, account, a_call, recording, *rest):
+        if recording.recording_id == bad:
+            tries.append(time.monotonic())
+            raise ZeroDivisionError("a fault of ours")
+        return bring(worker, claim, account, a_call, recording, *rest)
+    monkeypatch.setattr(fetch, "_bring", fails)
+    for recording in (bad, good):
+        house.reach(recording, "recording")
+    house.provider.hangup(call)
+    house.reach(good, "archived", 30)
+    until(lambda: any(n >= ASIDE_AFTER for n in house.ledger.unfinished().values()), 40)
+    (o,) = house.ledger.unfinished()
+    assert o.recording_id == bad
+    until(lambda: due_in(house.ledger, o) > 3600)
+    assert len(tries) <= ASIDE_AFTER + 3
