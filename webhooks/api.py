@@ -154,7 +154,7 @@ class Api:
 
 ROUTES = (
     Route(method="POST", path="/v1/calls/<call_uuid>/recordings", name="start", says="Starts a recording", body=bodies.StartBody,
-          answers={201: shapes.Recording}, app_key=True, once=True, refusals=(502, 504)),
+          answers={201: shapes.Recording}, app_key=True, once=True, refusals=(409, 502, 504)),
     Route(method="PUT", path="/v1/calls/<call_uuid>", name="announce", says="Makes a call known whose recording somebody else started",
           body=bodies.CallBody, answers={200: shapes.Call}, app_key=True),
     Route(method="POST", path="/v1/calls/<call_uuid>/stop", name="stop", says="Stops one recording of a call, or all", body=bodies.StopBody,

@@ -122,6 +122,8 @@ class Orders:
                                " repeat the request with the same Idempotency-Key to learn what came of it", start="unknown")
         if start.outcome.status == 404 or call.over_at:
             raise Problem(404, f"not started: {reason}", start="failed")
+        if start.outcome.status == 409:
+            raise Problem(409, f"not started: {reason}", start="failed")
         if start.outcome.status is None:
             raise Problem(503, f"not started: {reason}", start="failed")
         raise Problem(502, f"not started: {reason}", start="failed", provider_status=start.outcome.status)

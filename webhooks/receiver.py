@@ -101,13 +101,15 @@ class Receiver:
 
 
 def read_body() -> bytes:
-    """The request's body as it was sent. Raises RequestEntityTooLarge above MAX_BODY."""
+    """The request's body as it was sent. Raises RequestEntityTooLarge above MAX_BODY, ClientDisconnected when it broke off."""
     # Without a declared length the framework's own limit would cut the body silently: read one byte more and see.
     if (request.content_length or 0) > MAX_BODY:
         raise RequestEntityTooLarge
     body: bytes = request.stream.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
         raise RequestEntityTooLarge
+    if len(body) < (request.content_length or 0):
+        raise ClientDisconnected
     return body
 
 

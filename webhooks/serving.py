@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from webhooks.receiver import MAX_BODY
 
 BODY_S = 5.0
 THREADS = 64                    # as many as connections to Redis
 WAITING_THREADS = 512           # of `/v1`, where a request may wait for a proof; they must not take a callback's
+_ASCII = "".join(map(chr, range(128)))
 _COLLECTED = 1024 * 1024        # a longer answer is sent piece by piece
 
 Headers = list[tuple[str, str]]
@@ -105,7 +107,7 @@ def _declared(scope: Any) -> int:
 def _environ(scope: Any, body: bytes) -> dict[str, Any]:
     host, _, port = scope.server.rpartition(":")
     environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope.method, "SCRIPT_NAME": "", "QUERY_STRING": scope.query_string,
+        "REQUEST_METHOD": scope.method, "SCRIPT_NAME": "", "QUERY_STRING": quote(scope.query_string, safe=_ASCII, errors="replace"),
         "PATH_INFO": scope.path.encode("utf-8", "surrogateescape").decode("latin-1"),       # granian has undone the escapes
         "SERVER_NAME": host, "SERVER_PORT": port, "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
         "REMOTE_ADDR": scope.client.rpartition(":")[0], "wsgi.version": (1, 0), "wsgi.url_scheme": scope.scheme,

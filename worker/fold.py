@@ -97,8 +97,7 @@ def _nameless(sent: Event, candidates: Sequence[Recording]) -> str | None:
 
 def _ours(recording: Recording, start: Start) -> Recording:
     o = start.ordered
-    sent_at = start.sent.at if start.sent else None
-    return replace(recording, ours_at=sent_at or o.at, segment_of=o.segment_of, channels=o.channels, max_duration_s=o.max_duration_s,
+    return replace(recording, ours_at=o.at, segment_of=o.segment_of, channels=o.channels, max_duration_s=o.max_duration_s,
                    format=recording.format or o.format)
 
 

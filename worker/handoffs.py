@@ -50,13 +50,13 @@ def found_live(call: Call) -> Recording | None:
 
 
 def _may_be_more(call: Call, act: Act) -> bool:
-    unclear = any(s.unclear and s.sent and s.sent.at and s.sent.at <= act.at for s in call.starts.values())
+    unclear = any((s.unclear or s.outcome is None) and s.ordered.at and s.ordered.at <= act.at for s in call.starts.values())
     return unclear or not any(act.covers(r) for r in call.recordings.values())
 
 
 def _reports(call: Call) -> list[datetime]:
-    sent = [s.sent.at for s in call.starts.values() if s.sent and s.sent.at]
-    return [*(r.known_at for r in call.recordings.values()), *sent]
+    ordered = [s.ordered.at for s in call.starts.values() if s.ordered.at]
+    return [*(r.known_at for r in call.recordings.values()), *ordered]
 
 
 def concerning(call: Call, act: Act) -> list[Recording]:

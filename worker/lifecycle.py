@@ -79,7 +79,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     starts = [s for s in call.starts.values() if s.outcome is None and s.sent is None and not sends]    # the stops first
     waiting = [h for h in call.handoffs.values() if h.decided is None]
     conclusions = [*_unknowns(call, recordings, terms, owed, unnamed, now), *_give_ups(call, now), *orders(call, known, now),
-                   *lost(call, now), *left_open(call, rules, waiting, now)]
+                   *lost(call, known, now), *left_open(call, rules, waiting, now)]
     sent = {i for s in sends for i in s.recording_ids}
     waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
              for i, r in recordings.items() if i not in sent

@@ -218,7 +218,7 @@ class Recording:
     archived: Event | None = None
     gave_up: Event | None = None
     retried_at: datetime | None = None           # a person wants it, whatever became of it before
-    ours_at: datetime | None = None              # just before we asked the provider to start it
+    ours_at: datetime | None = None              # when we were told to start it
     segment_of: str | None = None
     channels: int | None = None
     max_duration_s: float | None = None          # asked for when it was started

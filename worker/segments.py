@@ -20,6 +20,9 @@ from worker.recording import Call, Event, Kind, Recording, Start
 from worker.triggers import Act, ended_before
 
 
+_STOPPED = "it was to be stopped before it was sent"
+
+
 class Cause(StrEnum):
     TRANSFER = "transfer"
     PAUSE = "pause"
@@ -98,20 +101,24 @@ def start_at(start: Start) -> datetime:
     return max(last.at + wait, last.retry_at or last.at)
 
 
-def lost(call: Call, now: datetime) -> Iterator[Event]:
+def lost(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
     """What became of starts that will not be sent any more, and of those whose sender died before it knew."""
+    ends = [a.at for a in acts if a.ends and a.enforced and not a.event.recording_id and not a.event.url]
     for order, start in call.starts.items():
         if start.outcome is not None:
             continue
         if start.sent is not None:
             yield Event(id=f"started.{order}", kind=Kind.START_UNCLEAR, call_uuid=call.call_uuid, order=order,
                         reason="the process that sent it ended before it knew the answer")
-        elif why := _not_to_be_sent(call, start, now):
-            yield Event(id=f"started.{order}", kind=Kind.START_FAILED, call_uuid=call.call_uuid, order=order, reason=why)
+        elif why := _not_to_be_sent(call, start, max(ends, default=None), now):
+            yield Event(id=f"started.{order}", kind=Kind.START_FAILED, call_uuid=call.call_uuid, order=order, reason=why,
+                        status=409 if why == _STOPPED else None)
 
 
-def _not_to_be_sent(call: Call, start: Start, now: datetime) -> str | None:
+def _not_to_be_sent(call: Call, start: Start, ended_at: datetime | None, now: datetime) -> str | None:
     assert start.ordered.at is not None
+    if ended_at and ended_at >= start.ordered.at:
+        return _STOPPED
     if call.over_at:
         return "the call is over"
     if len(start.errors) >= policy.START_TRIES:

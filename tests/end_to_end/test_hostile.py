@@ -124,13 +124,12 @@ def test_a_connection_that_asks_nothing_is_closed_within_seconds(service, first)
     assert set(statuses(answer)) <= {400}
 
 
-@pytest.mark.parametrize(("path", "lines", "status"), [
-    (f"/vobiz/{ACCOUNT}/{'x' * 24}", [], 404), ("/v1/events", [], 401), ("/v1/calls/c1/stop", ["Authorization: Bearer wrong-key-0123456789"], 401)])
-def test_a_wrong_token_is_answered_before_its_body_and_the_connection_is_closed(service, path, lines, status):
+@pytest.mark.parametrize("path", [f"/vobiz/{ACCOUNT}/{'x' * 24}", DOOR, "/v1/events"])
+def test_a_body_that_does_not_come_is_given_up_after_seconds_whoever_announced_it(service, path):
     begun = time.monotonic()
-    answer = exchange(service.base, head(path, FORM, length(60_000), *lines) + b"Event=")
-    assert statuses(answer) == [status]
-    assert time.monotonic() - begun < 3
+    answer = exchange(service.base, head(path, FORM, length(60_000)) + b"Event=", timeout_s=12)
+    assert set(statuses(answer)) <= {408}
+    assert 4 < time.monotonic() - begun < 9
 
 
 def test_a_body_that_broke_off_is_no_callback_and_its_repetition_is_taken(service):

@@ -291,14 +291,15 @@ class Life(RuleBasedStateMachine):
     def teardown(self):
         """However it went: once the provider obeys and nobody dies, every known recording is proven over and archived."""
         self.deaf = False
-        if self.rules.defaults.max_duration is None:
-            self.hang_up()                     # what no rule ends, its call ends
+        asked = any(e.kind in {Kind.HANDOFF_ASKED, Kind.PAUSE_ORDERED} for e in self.log.values())
+        if asked or self.rules.defaults.max_duration is None:
+            self.hang_up()                     # what no rule ends, its call ends; and so does the search for what nobody told us of
         self.mail.clear()                      # and every callback still on its way is lost
         limit = self.now + timedelta(days=2)
         for turns in itertools.count():
             if not self.dues or self.now >= limit:
                 break
-            assert turns < 5000, ("a loop that leads nowhere", self.dues, self.now)
+            assert turns < 5000, ("a loop that leads nowhere", self.now, self.dues)
             at, key = min((at, key) for key, at in self.dues.items())
             self.now = max(self.now, at)
             self.work(key)
@@ -318,4 +319,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
