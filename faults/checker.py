@@ -63,7 +63,8 @@ class Allowed:
 
     deaf: bool = False                  # a 204 may have stopped nothing, so another before the end was needed
     other_container: bool = False       # the provider may have served the other container's bytes
-    unannounced: bool = False           # what no callback of was ever answered is left out
+    unannounced: bool = False           # recordings are left out of which no callback was ever answered
+    unheard: bool = False               # no stop is owed where the callback about the beginning was never answered
     early_s: float = 0.05
 
 
@@ -82,7 +83,7 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
                 files.pop(rid, None)
                 continue
         found.recordings += 1
-        if rid in owed:
+        if rid in owed and (told.heard(recording) or not allowed.unheard):
             _judge_stop(found, recording, owed[rid], told, down, allowed)
         _judge_file(found, recording, files.pop(rid, {}), account, allowed)
     found.wrong += [f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}" for rid, names in files.items()]
@@ -119,6 +120,9 @@ class Told:
 
     def answered(self, recording: Entry) -> bool:
         return any((recording["recording_id"], event) in self._noted for event in ("Record", "RecordStop", "rest"))
+
+    def heard(self, recording: Entry) -> bool:
+        return (recording["recording_id"], "Record") in self._noted
 
     def due(self, recording: Entry, owed: Owed, *, noted: bool) -> float | None:
         """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at all, the earliest possible."""

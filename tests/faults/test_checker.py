@@ -125,6 +125,13 @@ def test_what_no_callback_told_of_is_judged_by_its_start_or_left_out(played):
     assert (played.judged(unannounced=True).recordings, played.judged(unannounced=True).wrong) == (2, [])
 
 
+def test_where_the_beginning_was_never_heard_of_no_stop_is_owed_if_the_day_was_such(played):
+    played.log = [e for e in played.log if not (e["kind"] == "callback" and e["event"] == "Record" and e["call_uuid"] == "call-deadline")]
+    played.recording("deadline")["end_reason"] = "HungUp"
+    assert played.judged().unstopped == ["deadline"]
+    assert (played.judged(unheard=True).unstopped, played.judged(unheard=True).recordings) == ([], 3)
+
+
 @pytest.mark.parametrize("at", [T + 4.01, T + 9])
 def test_a_stop_that_could_end_nothing_any_more_is_a_repeat(played, at):
     played.delete("deadline", at, status=204)
