@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from faults.scenarios import SCENARIOS, NotHere, Outcome
+from faults.performance import Outcome
+from faults.scenarios import SCENARIOS, NotHere
 
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = ("run", "what", "n", "kills", "unst.", "lost", "wrong", "rep.", "p99 s", "max s", "ok")

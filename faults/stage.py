@@ -158,7 +158,7 @@ class Stage:
         self._stack.callback(_end, process)
         assert process.stdout is not None
         self.where: dict[str, str] = json.loads(process.stdout.readline())
-        return self.where["control_url"]
+        return str(self.where["control_url"])
 
     def _mount(self, place: Path, mebibytes: int) -> None:
         place.mkdir()
