@@ -50,6 +50,7 @@ class Findings:
     unannounced: list[str] = field(default_factory=list)        # of which no callback was ever answered 200
     answers: Counter[int] = field(default_factory=Counter)      # to callbacks, by status; 0: none came
     slowest_answer_s: float = 0.0
+    media_requests: int = 0
     unfinished: int = 0                                         # files with a dot, which are nobody's promise
 
     def late(self, percent: float) -> float:
@@ -73,6 +74,7 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
     """`down`: when Redis was not there, from and until."""
     allowed, found, told, stops = allowed or Allowed(), Findings(), Told(log), _stops(log)
     found.answers, found.slowest_answer_s = told.answers, told.slowest_s
+    found.media_requests = sum(entry["kind"] == "media" for entry in log)
     files = _files(archive, found)
     by_call = {c: list(rs) for c, rs in itertools.groupby(sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"]))}
     for recording in book:

@@ -34,7 +34,7 @@ class Bars:
     p99_s: float | None = None
     repeats: float = 0.01
     answer_s: float = 3.0
-
+    home_s: float | None = None         # the last file is home so long after the last call came
 
 @dataclass(slots=True)
 class Outcome:
@@ -62,6 +62,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+    home_s: float = 0.0
 
 
 Harm = Callable[[Run, Stage], None]
@@ -72,6 +73,7 @@ def perform(run: Run, harm: Harm) -> Outcome:
     load = run.load or Load(recordings=run.size.recordings, rate=run.size.rate)
     with Stage(run.plan) as stage:
         played: list[Played] = []
+        last_call = time.monotonic() + load.lasts_s
         playing = threading.Thread(target=lambda: played.append(play(load, stage.control, run.seed, run.ended)))
         playing.start()
         try:
@@ -83,6 +85,8 @@ def perform(run: Run, harm: Harm) -> Outcome:
             stage.wire.calm()
         stage.control.good_days()
         _settle(run, stage)
+        run.home_s = time.monotonic() - last_call
+        time.sleep(1.5)             # so that what comes too late is seen
         outcome = _verdict(run, stage, played[0])
         if outcome.broken:
             outcome.kept = _keep(stage, run)
@@ -90,7 +94,7 @@ def perform(run: Run, harm: Harm) -> Outcome:
 
 
 def _settle(run: Run, stage: Stage) -> None:
-    """Waits until every recording is home, with a limit; then a moment more, so that what comes too late is seen."""
+    """Waits until every recording is home, with a limit."""
     if run.allowed.unheard:
         _hang_up_unheard(stage)
     limit = time.monotonic() + run.settle_s
@@ -101,9 +105,8 @@ def _settle(run: Run, stage: Stage) -> None:
             told = Told(stage.control.log())
             left_out = frozenset(str(r["recording_id"]) for r in book if not told.answered(r))
         if over(book, stage.archive, left_out):
-            break
+            return
         time.sleep(0.5)
-    time.sleep(1.5)
 
 
 def _hang_up_unheard(stage: Stage) -> None:
@@ -128,10 +131,13 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
         broken.append(f"{found.repeats} repeats for {found.owed_stops} stops")
     if found.slowest_answer_s > bars.answer_s:
         broken.append(f"an answer after {found.slowest_answer_s:.2f} s, allowed are {bars.answer_s:g}")
+    if bars.home_s is not None and run.home_s > bars.home_s:
+        broken.append(f"all home {run.home_s:.0f} s after the last call, allowed are {bars.home_s:g}")
     if played.failed:
         broken.append(f"the run itself failed {len(played.failed)} times: {played.failed[0]}")
     if found.unannounced:
         run.notes.append(f"{len(found.unannounced)} recordings of which no callback was answered 200")
+    run.notes.append(f"all home {run.home_s:.0f} s after the last call")
     killed = [f"{n} x {what}" for what, n in sorted(stage.killed.items())]
     passed = [f"{n} x {what}" for what, n in sorted(stage.wire.done.items())]
     return Outcome(findings=found, broken=broken, did=", ".join([*killed, *passed, *run.did]), kills=stage.killed.total(), notes=run.notes)

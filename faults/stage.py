@@ -33,6 +33,7 @@ ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_FAULTS001", "faults-auth-token", "faul
 EACH = 2
 SHORT, KEEPS = "918010000001", "918020000001"       # numbers that the rules below know
 SHORT_S = 4.0
+RECONCILE_S = 5
 RULES = f"""\
 [defaults]
 max_duration = "60s"
@@ -137,7 +138,7 @@ class Stage:
             "VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": self.where["api_url"], "VOBIZ_MEDIA_HOSTS": self.where["media_host"],
             "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0" if self.plan.proxied else self.redis.url, "HOST": "127.0.0.1",
             "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_CONFIG": str(config),
-            "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": "5",
+            "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
             "PYTHONPATH": str(ROOT), **self.plan.env}
         self.fleet = self._stack.enter_context(Fleet(env, self.log, self._commands(ports), folder=self.folder))
         self.fleet.wait_ready(base, within_s=60)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def test_every_run_is_told_of_in_the_document():
 def test_an_unknown_run_is_refused():
     done = subprocess.run([sys.executable, "-m", "faults.run", "t99"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, "t99" in done.stderr) == (2, True)
+
+
+def test_a_skewed_process_tells_another_time_and_sleeps_as_long_as_ever():
+    said = "import time, datetime as d; b = time.monotonic(); time.sleep(0.05); print(time.time(), d.datetime.now(d.UTC).timestamp(), time.monotonic() - b)"
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "faults" / "skewed"), "FAULTS_SKEW_S": "600"}
+    done = subprocess.run([sys.executable, "-c", said], env=env, capture_output=True, text=True, timeout=30, check=True)
+    one, other, slept = map(float, done.stdout.split())
+    assert [one - time.time(), other - time.time()] == pytest.approx([600, 600], abs=5)
+    assert 0.05 <= slept < 5
 
 
 def below(mark):
