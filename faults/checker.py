@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
         _judge_file(found, recording, files.pop(rid, {}), account, allowed)
     found.wrong += [f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}" for rid, names in files.items()]
     for call_uuid, sent in stops.items():
-        found.repeats += _repeats(sent, by_call.get(call_uuid, []), allowed)
+        found.repeats += _repeats(sent, by_call.get(call_uuid, []), told, allowed)
     return found
 
 
@@ -125,6 +126,11 @@ class Told:
 
     def heard(self, recording: Entry) -> bool:
         return (recording["recording_id"], "Record") in self._noted
+
+    def ended(self, recording: Entry) -> float:
+        """When its end was first answered 200."""
+        keys = [(recording["recording_id"], "RecordStop"), (recording["recording_id"], "rest"), (recording["call_uuid"], "Hangup")]
+        return min(self._noted.get(key, math.inf) for key in keys)
 
     def due(self, recording: Entry, owed: Owed, *, noted: bool) -> float | None:
         """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at all, the earliest possible."""
@@ -168,17 +174,18 @@ def _stops(log: Sequence[Entry]) -> dict[str, list[Entry]]:
     return found
 
 
-def _repeats(sent: Sequence[Entry], recordings: Sequence[Entry], allowed: Allowed) -> int:
-    """Stops that could end nothing any more: all that they named had ended, or had been asked to end before."""
+def _repeats(sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, allowed: Allowed) -> int:
+    """Stops that were needless: all that they named had been asked to end before, or had ended and we had been told."""
     count, asked = 0, set[str]()
     for entry in sorted(sent, key=lambda e: e["at"]):
         url = json.loads(entry["body"]).get("URL") if entry["body"] else None
-        meant = {str(r["recording_id"]): r["ended_at"] for r in recordings if url in {None, r["url"]}}
-        running = {i for i, ended_at in meant.items() if ended_at is None or ended_at >= entry["at"]}
-        if not running or (running <= asked and not allowed.deaf):
+        meant = [r for r in recordings if url in {None, r["url"]}]
+        running = {r["recording_id"] for r in meant if r["ended_at"] is None or r["ended_at"] >= entry["at"]}
+        unknown = {r["recording_id"] for r in meant if told.ended(r) > entry["at"]} - asked
+        if not unknown | (running if allowed.deaf else running - asked):
             count += 1
         if entry["status"] in {204, 404}:
-            asked |= running
+            asked |= {r["recording_id"] for r in meant}
     return count
 
 

@@ -95,6 +95,7 @@ def tripled(run: Run, stage: Stage) -> None:
     """Each callback three times, shuffled."""
     stage.control.fault("doubled-callbacks", copies=3)
     stage.control.fault("shuffled-callbacks", seconds=1)
+    run.did.append("each callback 3 times")
     _play_out(run)
 
 
@@ -103,12 +104,14 @@ def third_lost(run: Run, stage: Stage) -> None:
     stage.control.fault("lost-callbacks", probability=0.3)
     stage.control.fault("doubled-callbacks", probability=0.3)
     stage.control.fault("shuffled-callbacks", seconds=1)
+    run.did.append("30 % of callbacks lost, 30 % doubled")
     _play_out(run)
 
 
 def all_lost(run: Run, stage: Stage) -> None:
     """Not one callback arrives."""
     stage.control.fault("lost-callbacks")
+    run.did.append("all callbacks lost")
     _play_out(run, more_s=30)
 
 

@@ -92,13 +92,13 @@ PREPARED: Mapping[str, Callable[[Run], None]] = {
 _LOST = Allowed(unannounced=not SURVEY, unheard=True)
 SCENARIOS = {
     "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=300, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
-    "t2": Scenario(says="kill -9", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=50)),
+    "t2": Scenario(says="kill -9", harm=harm.kills, full=Size(recordings=400, rate=10, kills=20)),
     "t3": Scenario(says="kill -9, Redis too", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
-                   short=Size(recordings=150, rate=8, kills=8, redis_kills=2)),
+                   short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
     "t4": Scenario(says="20 % errors, kill -9", harm=harm.faulty, full=Size(recordings=300, rate=8, kills=15), bars=Bars(late_s=10, p99_s=None)),
     "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
                     bars=Bars(late_s=None, repeats=0.05, answer_s=3), allowed=replace(_LOST, deaf=True, other_container=True), settle_s=120),
-    "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=200, rate=10), short=Size(recordings=60, rate=10), needs=("proxy",)),
+    "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=200, rate=10), needs=("proxy",)),
     "t6": Scenario(says="50 % of pushes cut", harm=harm.publishes_cut, full=Size(recordings=200, rate=10), needs=("proxy",)),
     "wire": Scenario(says="cut, freeze, trickle", harm=harm.wire, full=Size(recordings=300, rate=8), needs=("proxy",), bars=Bars(repeats=0.05)),
     "t7": Scenario(says="Redis stands still", harm=harm.redis_stands_still, full=Size(recordings=2000, rate=50, hold_s=30),
@@ -109,11 +109,11 @@ SCENARIOS = {
     "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=120),
     "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=150),
     "t11": Scenario(says="long files, kill -9", harm=harm.kills, full=Size(recordings=120, rate=4, kills=15), needs=("long files",), settle_s=120),
-    "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=150, rate=8, hold_s=15),
+    "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),
                     bars=Bars(late_s=LEASE_S + GRACE_S + 2)),       # the provider itself is silent for 2 s
     "t16": Scenario(says="clocks 10 min off", harm=harm.nothing, full=Size(recordings=200, rate=10), needs=("skew",)),
     "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=320, rate=8, kills=20)),
-    "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6), short=Size(recordings=90, rate=8, hold_s=4),
+    "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
                      needs=("volumes",), settle_s=120),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
 }

@@ -32,11 +32,11 @@ from worker.supervise import ROOT, Supervisor, free_port, lines
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_FAULTS001", "faults-auth-token", "faults-callback-token", "faults-api-key-00000"
 EACH = 2
 SHORT, KEEPS = "918010000001", "918020000001"       # numbers that the rules below know
-SHORT_S = 4.0
+SHORT_S, LONGEST_S = 4.0, 30.0
 RECONCILE_S = 5
 RULES = f"""\
 [defaults]
-max_duration = "60s"
+max_duration = "{LONGEST_S:g}s"
 on = {{ transfer = "stop" }}
 
 [[rules]]

@@ -138,6 +138,14 @@ def test_a_stop_that_could_end_nothing_any_more_is_a_repeat(played, at):
     assert played.judged().repeats == 1
 
 
+def test_a_first_stop_of_what_ended_without_our_being_told_is_none(played):
+    played.log = [e for e in played.log if not (e["kind"] == "callback" and e["event"] == "RecordStop")]
+    played.delete("hangup", T + 4, status=404)
+    assert played.judged().repeats == 0
+    played.tell("hangup", "Hangup", T + 3, about="call")
+    assert played.judged().repeats == 1
+
+
 def test_a_stop_after_a_failed_one_or_a_deaf_one_is_none(played):
     played.delete("deadline", T + 4, status=503)
     assert played.judged().repeats == 0
