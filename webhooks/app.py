@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import signal
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 
 import structlog
 from flask import Flask, Response
@@ -86,6 +90,21 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
     return app
 
 
+def serve_app() -> Flask:
+    """The application in a child of `main`, which ends with its parent: an orphan would go on answering beside whatever is
+    started instead, also after an upgrade.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
+    return create_app()
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     try:
         settings = Settings.from_env()
@@ -93,7 +112,7 @@ def main() -> None:
         sys.stderr.write("\n".join(error.problems) + "\n")
         raise SystemExit(2) from None
     Granian(
-        "webhooks.app:create_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
+        "webhooks.app:serve_app", factory=True, address=settings.host, port=settings.port, interface=Interfaces.WSGI, workers=2,
         # A thread waits for each body that is on its way, so there are more of them than an ill-behaved sender has connections.
         blocking_threads=640, backlog=2048, log_access=False, respawn_failed_workers=True,
         http1_settings=HTTP1Settings(header_read_timeout=5000),
