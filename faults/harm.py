@@ -20,21 +20,33 @@ def nothing(run: Run, stage: Stage) -> None:
 
 
 def kills(run: Run, stage: Stage) -> None:
-    """SIGKILL at random moments of the load: processes, single children, parents alone, and Redis so often as asked."""
+    """SIGKILL at random moments of the load, whatever else is down just then: processes, children, parents alone, and Redis."""
+    _kill(run, stage, spare_last=False)
+
+
+def kills_of_twins(run: Run, stage: Stage) -> None:
+    """The same, but a process is struck only while its twin is at work."""
+    _kill(run, stage, spare_last=True)
+
+
+def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
     lasts, total = run.size.recordings / run.size.rate, run.size.kills + run.size.redis_kills
     moments = sorted(stage.chance.uniform(0.02, 0.98) * lasts for _ in range(total))
     at_redis = set(stage.chance.sample(range(total), run.size.redis_kills))
     began = time.monotonic()
     for i, moment in enumerate(moments):
-        time.sleep(max(0.0, began + moment - time.monotonic()))
-        stage.kill(redis=i in at_redis)
+        run.ended.wait(max(0.0, began + moment - time.monotonic()))
+        if i in at_redis:
+            stage.kill_redis(stage.chance.uniform(0, 1.5))
+        else:
+            stage.kill(spare_last=spare_last)
 
 
 def faulty(run: Run, stage: Stage) -> None:
     """A fifth of all requests to the provider fails, one way or another, while processes are killed."""
     for name, params in (("stop-fails-first", {"status": 503}), ("api-5xx", {}), ("media-5xx", {})):
         stage.control.fault(name, probability=0.2, **params)
-    kills(run, stage)
+    kills_of_twins(run, stage)
 
 
 def bad_days(run: Run, stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from faults.checker import Allowed, Findings, Told, judge, over
 from faults.load import Load, Played, play
 from faults.stage import ACCOUNT, Plan, Stage
+from worker.supervise import ROOT
 
 LEASE_S, GRACE_S = 5.0, 2.0
 
@@ -45,7 +47,7 @@ class Outcome:
     did: str                            # what was done to it, counted
     kills: int = 0
     notes: list[str] = field(default_factory=list)
-    kept: Path | None = None            # our log of a run that failed
+    kept: Path | None = None            # a folder about a run that failed
 
 
 @dataclass(slots=True)
@@ -144,7 +146,11 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
 
 
 def _keep(stage: Stage, run: Run) -> Path:
-    kept = Path(__file__).parent.parent / "data" / "faults" / f"{run.seed}-{int(time.time())}.log"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(stage.log.read_bytes() if stage.log.exists() else b"")
-    return kept
+    """What a person needs who asks why: our log, the provider's journal, and when Redis was not there."""
+    place = Path("data") / "faults" / f"{run.seed}-{int(time.time())}"
+    kept = ROOT / place
+    kept.mkdir(parents=True)
+    (kept / "ours.log").write_bytes(stage.log.read_bytes() if stage.log.exists() else b"")
+    for name, found in (("journal", stage.control.log()), ("book", stage.control.book()), ("down", stage.down)):
+        (kept / f"{name}.json").write_text(json.dumps(found, indent=1))
+    return place

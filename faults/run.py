@@ -57,7 +57,7 @@ class Line:
                  f"answers {answers}, the slowest {o.findings.slowest_answer_s:.2f} s; {o.findings.media_requests} downloads", *o.notes]
         if o.findings.unfinished:
             parts.append(f"{o.findings.unfinished} unfinished files with a dot")
-        return ["; ".join(parts), *(f"  BROKEN: {text}" for text in o.broken), *([f"  our log: {o.kept}"] if o.kept else [])]
+        return ["; ".join(parts), *(f"  BROKEN: {text}" for text in o.broken), *([f"  kept: {o.kept}"] if o.kept else [])]
 
 
 def play(name: str, seed: int, *, short: bool) -> Line:

@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ import requests
 
 from faults.proxy import Proxy
 from worker.embedded import EmbeddedRedis
+from worker.errors import LedgerUnavailable
+from worker.ledger import Ledger, connect
 from worker.supervise import ROOT, Supervisor, free_port, lines
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_FAULTS001", "faults-auth-token", "faults-callback-token", "faults-api-key-00000"
@@ -126,10 +129,15 @@ class Stage:
     def _open(self) -> None:
         for name, mebibytes in self.plan.volumes.items():
             self._mount(self.folder / name, mebibytes)
-        self.redis = self._stack.enter_context(EmbeddedRedis(self.folder / "redis"))
+        # What ends them is noted before they start: a Ctrl-C may come in between.
+        self.redis = EmbeddedRedis(self.folder / "redis")
+        self._stack.callback(self.redis.stop)
+        self.redis.start()
         self.wire = self._stack.enter_context(Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True))
-        ports = [free_port() for _ in range(EACH)]
-        self.door = self._stack.enter_context(Proxy([("127.0.0.1", port) for port in ports]))
+        self.ledger = Ledger(connect(self.redis.url, timeout_s=1))
+        self._stack.callback(self.ledger.redis.close)
+        self.ports = {f"web.{i + 1}": free_port() for i in range(EACH)}
+        self.door = self._stack.enter_context(Proxy([("127.0.0.1", port) for port in self.ports.values()]))
         base = f"http://127.0.0.1:{self.door.port}"
         self.control = Control(self._emulator(f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"))
         config = self.folder / "endtape.toml"
@@ -140,15 +148,17 @@ class Stage:
             "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_CONFIG": str(config),
             "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
             "PYTHONPATH": str(ROOT), **self.plan.env}
-        self.fleet = self._stack.enter_context(Fleet(env, self.log, self._commands(ports), folder=self.folder))
+        self.fleet = Fleet(env, self.log, self._commands(), folder=self.folder)
+        self._stack.callback(self.fleet.stop)
+        self.fleet.__enter__()
         self.fleet.wait_ready(base, within_s=60)
 
-    def _commands(self, ports: list[int]) -> dict[str, list[str]]:
+    def _commands(self) -> dict[str, list[str]]:
         found = {}
         for i in range(EACH):
             for kind, command in lines().items():
                 name = f"{kind}.{i + 1}"
-                odd = {"PORT": str(ports[i]), **self.plan.odd.get(name, {})}
+                odd = {"PORT": str(self.ports.get(name, 8000)), **self.plan.odd.get(name, {})}
                 found[name] = ["env", *(f"{key}={value}" for key, value in odd.items()), *command]
         return found
 
@@ -168,12 +178,18 @@ class Stage:
 
     # What can be taken away ---------------------------------------------------------------------------------------
 
-    def kill(self, *, redis: bool = False) -> str:
-        """Kills one thing at random, as a crash would: a process with its children, one child, or the parent alone."""
-        if redis:
-            self.kill_redis(self.chance.uniform(0, 1.5))
-            return "redis"
-        name = self.chance.choice(self.fleet.alive() or sorted(self.fleet.processes))
+    def kill(self, *, spare_last: bool = False) -> None:
+        """Kills one process at random, as a crash would: with its children, one child of it, or the parent alone.
+
+        `spare_last`: only one whose twin is at work; waits until there is one.
+        """
+        names = self.fleet.alive()
+        limit = time.monotonic() + 10
+        while spare_last and not (names := self._with_a_twin()) and time.monotonic() < limit:
+            time.sleep(0.1)
+        if not names:
+            return
+        name = self.chance.choice(names)
         leader = self.fleet.processes[name].pid
         below = _children(leader)
         manner = self.chance.choice(["whole", "whole", "child", "parent"]) if below else "whole"
@@ -183,7 +199,16 @@ class Stage:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.chance.choice(below) if manner == "child" else leader, signal.SIGKILL)
         self.killed[f"{name.partition('.')[0]} {manner}"] += 1
-        return f"{name} {manner}"
+
+    def _with_a_twin(self) -> list[str]:
+        try:
+            # Workers and clocks write down that they are ready, each under its number.
+            ready = {field.rpartition(":")[2] for field in self.ledger.command("HKEYS", self.ledger.key("seen"))}
+        except LedgerUnavailable:
+            return []
+        alive = self.fleet.alive()
+        at_work = {name for name in alive if str(self.fleet.processes[name].pid) in ready or _listens(self.ports.get(name))}
+        return [name for name in alive if at_work & _twins(name)]
 
     def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
         """Kills Redis and starts it again after a while, with its data or without."""
@@ -264,6 +289,19 @@ def _children(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _twins(name: str) -> set[str]:
+    kind = name.partition(".")[0]
+    return {f"{kind}.{i + 1}" for i in range(EACH)} - {name}
+
+
+def _listens(port: int | None) -> bool:
+    if port is None:
+        return False
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
+        return True
+    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
