@@ -32,7 +32,7 @@ def test_pure_files_touch_nothing(name):
 
 # Imports point to an earlier line.
 RANKS = [
-    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature",
+    "worker.errors worker.broker worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature",
     "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.lifecycle worker.rules worker.receipts worker.board worker.vobiz worker.demo",
     "worker.views worker.ledger worker.archive worker.settings",

@@ -15,7 +15,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_ready
 from kombu.entity import Exchange, Queue
 
-from worker import logs
+from worker import broker, logs
 from worker.archive import Archive
 from worker.errors import EndtapeError, SettingsError
 from worker.ledger import Ledger, connect
@@ -32,6 +32,7 @@ def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
     """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the broker."""
     if broker_url.startswith("unix://"):
         broker_url = "redis+socket://" + broker_url.removeprefix("unix://")     # as Celery spells it
+    broker.install()
     app = Celery("endtape", broker=broker_url, include=["worker.tasks"])
     transport: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": "{endtape}:broker:"}
     if publisher:
