@@ -148,14 +148,17 @@ def still(run: Run, stage: Stage) -> None:
 
 
 def rolling(run: Run, stage: Stage) -> None:
-    """SIGTERM for one process after the other, the next when the load has gone on for a moment."""
-    pause = run.size.recordings / run.size.rate / (run.size.kills + 1)
-    names = sorted(stage.fleet.processes)
-    for i in range(run.size.kills):
-        time.sleep(pause)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(stage.fleet.processes[names[i % len(names)]].pid, signal.SIGTERM)
-    run.did.append(f"{run.size.kills} restarts by SIGTERM")
+    """SIGTERM for one process after the other, as a careful operator does it: the next when its twin is at work."""
+    names = sorted(stage.fleet.processes, key=lambda name: name.partition(".")[::-1])
+    end, done = time.monotonic() + run.size.recordings / run.size.rate, 0
+    while done < run.size.kills and time.monotonic() < end:
+        name = names[done % len(names)]
+        if name in stage.with_a_twin():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stage.fleet.processes[name].pid, signal.SIGTERM)
+            done += 1
+        run.ended.wait(0.5)
+    run.did.append(f"{done} restarts by SIGTERM")
 
 
 def full_disks(run: Run, stage: Stage) -> None:

@@ -112,7 +112,7 @@ SCENARIOS = {
     "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),
                     bars=Bars(late_s=LEASE_S + GRACE_S + 2)),       # the provider itself is silent for 2 s
     "t16": Scenario(says="clocks 10 min off", harm=harm.nothing, full=Size(recordings=120, rate=10), needs=("skew",)),
-    "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=240, rate=8, kills=20)),
+    "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=400, rate=8, kills=20)),
     "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
                      needs=("volumes",), settle_s=120),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),

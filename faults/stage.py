@@ -185,7 +185,7 @@ class Stage:
         """
         names = self.fleet.alive()
         limit = time.monotonic() + 10
-        while spare_last and not (names := self._with_a_twin()) and time.monotonic() < limit:
+        while spare_last and not (names := self.with_a_twin()) and time.monotonic() < limit:
             time.sleep(0.1)
         if not names:
             return
@@ -200,7 +200,8 @@ class Stage:
                 os.kill(self.chance.choice(below) if manner == "child" else leader, signal.SIGKILL)
         self.killed[f"{name.partition('.')[0]} {manner}"] += 1
 
-    def _with_a_twin(self) -> list[str]:
+    def with_a_twin(self) -> list[str]:
+        """Processes whose twin is at work."""
         try:
             # Workers and clocks write down that they are ready, each under its number.
             ready = {field.rpartition(":")[2] for field in self.ledger.command("HKEYS", self.ledger.key("seen"))}
