@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,8 +153,7 @@ def rolling(run: Run, stage: Stage) -> None:
     while done < run.size.kills and time.monotonic() < end:
         name = names[done % len(names)]
         if name in stage.with_a_twin():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(stage.fleet.processes[name].pid, signal.SIGTERM)
+            stage.end(name)
             done += 1
         run.ended.wait(0.5)
     run.did.append(f"{done} restarts by SIGTERM")

@@ -107,6 +107,7 @@ class Stage:
         self.archive, self.spool = self.folder / "archive", self.folder / "spool"
         self.down: list[tuple[float, float]] = []           # when Redis was not there
         self.killed: Counter[str] = Counter()
+        self._ending: set[int] = set()                      # processes that were told to end, or killed
         self.log = self.folder / "ours.log"
         self._stack = contextlib.ExitStack()
         self._redis_changes = threading.Lock()
@@ -193,12 +194,20 @@ class Stage:
         leader = self.fleet.processes[name].pid
         below = _children(leader)
         manner = self.chance.choice(["whole", "whole", "child", "parent"]) if below else "whole"
+        if manner != "child":
+            self._ending.add(leader)
         if manner == "whole":
             send(leader, signal.SIGKILL)
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.chance.choice(below) if manner == "child" else leader, signal.SIGKILL)
         self.killed[f"{name.partition('.')[0]} {manner}"] += 1
+
+    def end(self, name: str) -> None:
+        """SIGTERM: it finishes what it has, and ends."""
+        process = self.fleet.processes[name]
+        self._ending.add(process.pid)
+        process.terminate()
 
     def with_a_twin(self) -> list[str]:
         """Processes whose twin is at work."""
@@ -208,7 +217,8 @@ class Stage:
         except LedgerUnavailable:
             return []
         alive = self.fleet.alive()
-        at_work = {name for name in alive if str(self.fleet.processes[name].pid) in ready or _listens(self.ports.get(name))}
+        pids = {name: self.fleet.processes[name].pid for name in alive}
+        at_work = {name for name, pid in pids.items() if pid not in self._ending and (str(pid) in ready or _listens(self.ports.get(name)))}
         return [name for name in alive if at_work & _twins(name)]
 
     def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
