@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup demo run test check bench lock
+.PHONY: setup demo run test check bench faults lock
 
 setup: $(STAMP)
 
@@ -28,9 +28,14 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+	@$(BIN)/python -m faults.run --short
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/run.py
+
+# RUN="t2 t3" plays only these, SEED=7 repeats one, TIMES=10 plays it ten times; docs/reliability.md tells of them.
+faults: $(STAMP)
+	@$(BIN)/python -m faults.run $(RUN) $(if $(SEED),--seed $(SEED)) $(if $(TIMES),--times $(TIMES))
 
 # The lock names packages and versions, never a place to get them from.
 lock:

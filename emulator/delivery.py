@@ -93,7 +93,7 @@ class Sender:
             self._journal.write("callback", {"event": callback.event, "url": callback.url, "lost": True, "at": time.time(),
                                              "call_uuid": callback.call.call_uuid, "fields": _text(callback.fields)})
             return
-        for _ in range(2 if faults.hit("doubled-callbacks", **facts) else 1):
+        for _ in range(int((faults.hit("doubled-callbacks", **facts) or {"copies": 1})["copies"])):
             wait = float((faults.hit("late-callbacks", **facts) or {}).get("seconds", 0))
             if shuffled := faults.hit("shuffled-callbacks", **facts):
                 wait += float(shuffled["seconds"]) * faults.chance.random()

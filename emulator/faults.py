@@ -29,7 +29,7 @@ FAULTS = {
     "slow-finalise": Fault("the file is ready, and its callback sent, `seconds` after the end", {"seconds": 1}),
     # Callbacks
     "lost-callbacks": Fault("callbacks are not sent"),
-    "doubled-callbacks": Fault("callbacks are sent twice"),
+    "doubled-callbacks": Fault("callbacks are sent `copies` times", {"copies": 2}),
     "late-callbacks": Fault("callbacks are sent `seconds` late", {"seconds": 1}),
     "shuffled-callbacks": Fault("callbacks are held back and go out in random order within `seconds`", {"seconds": 1}),
     "unsigned-callbacks": Fault("callbacks carry no signature"),

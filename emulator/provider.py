@@ -119,7 +119,8 @@ class Provider(Switchboard):
     def state(self) -> dict[str, Any]:
         return {"calls": [{"call_uuid": c.call_uuid, "started_at": c.started_at, "ended_at": c.ended_at} for c in list(self.calls.values())],
                 "recordings": [{"recording_id": r.recording_id, "call_uuid": r.call_uuid, "started_at": r.started_at, "ended_at": r.ended_at,
-                                "end_reason": r.end_reason, "url": r.url} for r in list(self.recordings.values())]}
+                                "end_reason": r.end_reason, "url": r.url, "container": r.container, "channels": r.channels}
+                               for r in list(self.recordings.values())]}
 
     # What only a test does ----------------------------------------------------------------------------------------
 

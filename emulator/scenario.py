@@ -26,7 +26,7 @@ _VERBS: dict[str, tuple[str, ...]] = {
 }
 _TYPES: dict[str, tuple[type, ...]] = {
     "trunk": (bool,), "announce": (bool,), "redirect": (bool,), "channels": (int,), "fields": (dict,), "urls": (dict,), "recordings": (list,), "events": (list,),
-    **dict.fromkeys(("at", "hangup_at", "stop_at", "ring_s", "max_length_s", "until"), (int, float)),
+    **dict.fromkeys(("at", "hangup_at", "stop_at", "ring_s", "max_length_s", "age_s", "until"), (int, float)),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "direction": ("inbound", "outbound"), "hangup_cause": tuple(CAUSES), "cause": tuple(CAUSES), "container": ("mp3", "wav"),

@@ -62,8 +62,11 @@ class Switchboard:
     def record(self, call_uuid: str, *, recording_id: str | None = None, container: str = "mp3", channels: int = 1,
                max_length_s: float = 3600, source: str | None = None, callback_url: str | None = None, announce: bool = True,
                action_url: str | None = None, callback_method: str | None = None, encoding: str = "form", spelling: str = "full",
-               transcription_url: str = "") -> Recording:
-        """Starts a recording: by `xml` (which announces itself with `Event=Record`) or `rest`; a trunk call's is its trunk's."""
+               transcription_url: str = "", age_s: float = 0) -> Recording:
+        """Starts a recording: by `xml` (which announces itself with `Event=Record`) or `rest`; a trunk call's is its trunk's.
+
+        With `age_s` it has been running for so long already, which is how to get a long file soon.
+        """
         call = self.book.live(call_uuid)
         source = source or ("trunk" if call.trunk else "xml")
         one_of("container", container, ("mp3", "wav"))
@@ -80,7 +83,7 @@ class Switchboard:
         made = Recording(
             recording_id=rid, call_uuid=call_uuid, account=call.account, container=container, channels=channels, source=source,
             url=f"http://{self.media_host}/v1/Account/{call.account}/Recording/{rid}.{container}",
-            callback_url=callback_url or call.urls.get("RecordStop") or call.callback_url, started_at=time.time(),
+            callback_url=callback_url or call.urls.get("RecordStop") or call.callback_url, started_at=time.time() - age_s,
             max_length_s=max_length_s, spelling=spelling, transcription_url=transcription_url,
             action_url=action_url or call.urls.get("Record") or callback_url or call.callback_url,
             delivery=Delivery(callback_method or call.delivery.method, encoding))

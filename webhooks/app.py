@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
 import structlog
@@ -102,8 +104,18 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
 
 
 def serving() -> Serving:
-    """What the server runs in each of its processes."""
+    """What the server runs in each of its processes, which end with their parent: an orphan would go on answering beside
+    whatever is started instead, also after an upgrade.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
     return Serving(create_app())
+
+
+def _follow(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from celery.signals import (
 )
 from kombu.entity import Exchange, Queue
 
-from worker import draining, guards, logs
+from worker import broker, draining, guards, logs
 from worker.archive import Archive
 from worker.errors import EndtapeError, SettingsError
 from worker.ledger import Ledger, connect
@@ -42,6 +42,7 @@ def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
     """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the broker."""
     if broker_url.startswith("unix://"):
         broker_url = "redis+socket://" + broker_url.removeprefix("unix://")     # as Celery spells it
+    broker.install()
     app = Celery("endtape", broker=broker_url, include=["worker.tasks"])
     transport: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": "{endtape}:broker:"}
     if publisher:

@@ -19,7 +19,6 @@ from worker.policy import Action
 from worker.recording import Call, Event, Kind, Recording, Start
 from worker.triggers import Act, ended_before
 
-
 _STOPPED = "it was to be stopped before it was sent"
 
 

@@ -57,6 +57,8 @@ def _(day):
     day.on("doubled-callbacks")
     one, two = day.told()
     assert one.body == two.body
+    day.on("doubled-callbacks", copies=3)
+    assert len(day.told()) == 2 + 3
 
 
 @bad_day("late-callbacks")

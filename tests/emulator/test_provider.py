@@ -140,3 +140,11 @@ def test_media_are_for_their_owner_and_only_after_the_end(provider, rest, rest_o
     assert rest_of("SA_E", "subtok").media(recording).status_code == 401
     running = provider.record(recording.call_uuid)
     assert rest.media(running).status_code == 404
+
+
+def test_a_recording_can_have_been_running_for_a_while(provider, rest):
+    call = provider.call().call_uuid
+    made = provider.record(call, container="wav", age_s=100)
+    provider.end(made.recording_id, "HungUp")
+    assert 100_000 <= made.duration_ms < 101_000
+    assert [(r["container"], r["channels"]) for r in provider.state()["recordings"]] == [("wav", 1)]

@@ -1,0 +1,1 @@
+"""Fault runs: the whole service, the emulator, and everything that can be taken away from them."""

@@ -1,0 +1,258 @@
+"""Judges a run by what the provider saw and what lies in the archive, and by nothing that we say of ourselves.
+
+`log` is the emulator's journal, `book` its recordings, `owed` what the load meant to become of each. What a callback
+said counts from its first 200: from then on it is written down, and whatever follows from it must happen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from emulator.audio import Audio
+
+_STOP = re.compile(r"/api/v1/Account/[^/]+/Call/([^/]+)/Record/")
+_NAME = re.compile(r"([^/]+)/(\d{4}/\d{2}/\d{2})/([A-Za-z0-9_-]+)\.([a-z0-9]+)")
+_OTHER = {"mp3": "wav", "wav": "mp3"}
+Entry = Mapping[str, Any]
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owed:
+    """What the load meant to become of one recording. Without both it is to run until its call ends."""
+
+    after_s: float | None = None        # the rules end it so long after it was reported
+    trigger: str | None = None          # the callback that makes its stop due
+
+
+@dataclass(slots=True)
+class Findings:
+    """Ids or sentences, so that what failed can be looked up."""
+
+    recordings: int = 0
+    owed_stops: int = 0
+    unstopped: list[str] = field(default_factory=list)
+    stopped_wrongly: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    repeats: int = 0
+    late_s: list[float] = field(default_factory=list)           # of each stop, Redis's own downtime taken off
+    unannounced: list[str] = field(default_factory=list)        # of which no callback was ever answered 200
+    answers: Counter[int] = field(default_factory=Counter)      # to callbacks, by status; 0: none came
+    slowest_answer_s: float = 0.0
+    media_requests: int = 0
+    unfinished: int = 0                                         # files with a dot, which are nobody's promise
+
+    def late(self, percent: float) -> float:
+        ordered = sorted(self.late_s)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allowed:
+    """What a run's bad days make legitimate."""
+
+    deaf: bool = False                  # a 204 may have stopped nothing, so another before the end was needed
+    other_container: bool = False       # the provider may have served the other container's bytes
+    unannounced: bool = False           # recordings are left out of which no callback was ever answered
+    unheard: bool = False               # no stop is owed where the callback about the beginning was never answered
+    early_s: float = 0.05
+
+
+def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed], archive: Path, *, account: str,
+          down: Sequence[Span] = (), allowed: Allowed | None = None) -> Findings:
+    """`down`: when Redis was not there, from and until."""
+    allowed, found, told, stops = allowed or Allowed(), Findings(), Told(log), _stops(log)
+    found.answers, found.slowest_answer_s = told.answers, told.slowest_s
+    found.media_requests = sum(entry["kind"] == "media" for entry in log)
+    files = _files(archive, found)
+    by_call = {c: list(rs) for c, rs in itertools.groupby(sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"]))}
+    for recording in book:
+        rid = str(recording["recording_id"])
+        if not told.answered(recording):
+            found.unannounced.append(rid)
+            if allowed.unannounced:
+                files.pop(rid, None)
+                continue
+        found.recordings += 1
+        if rid in owed and (told.heard(recording) or not allowed.unheard):
+            _judge_stop(found, recording, owed[rid], told, down, allowed)
+        _judge_file(found, recording, files.pop(rid, {}), account, allowed)
+    found.wrong += [f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}" for rid, names in files.items()]
+    for call_uuid, sent in stops.items():
+        found.repeats += _repeats(sent, by_call.get(call_uuid, []), told, allowed)
+    return found
+
+
+def over(book: Iterable[Entry], archive: Path, left_out: frozenset[str] = frozenset()) -> bool:
+    """Whether every recording has ended and lies in the archive, as far as names go."""
+    have = Counter(match[3] for _, match in _named(archive) if match)
+    return all(r["ended_at"] and have[str(r["recording_id"])] >= 2 for r in book if r["recording_id"] not in left_out)
+
+
+class Told:
+    """What callbacks said, when they were first sent, and when they were first answered 200."""
+
+    def __init__(self, log: Sequence[Entry]) -> None:
+        self.answers: Counter[int] = Counter()
+        self.slowest_s = 0.0
+        self._sent: dict[tuple[str, str], float] = {}
+        self._noted: dict[tuple[str, str], float] = {}
+        for entry in log:
+            if entry["kind"] != "callback" or entry.get("lost"):
+                continue
+            self.answers[entry["status"]] += 1
+            self.slowest_s = max(self.slowest_s, entry["elapsed"])
+            subject = entry["fields"].get("RecordingID") or entry["fields"].get("recording_id") or entry["call_uuid"]
+            key = (str(subject), entry["event"])
+            self._sent[key] = min(entry["at"], self._sent.get(key, entry["at"]))
+            if entry["status"] == 200:
+                done = entry["at"] + entry["elapsed"]
+                self._noted[key] = min(done, self._noted.get(key, done))
+
+    def answered(self, recording: Entry) -> bool:
+        return any((recording["recording_id"], event) in self._noted for event in ("Record", "RecordStop", "rest"))
+
+    def heard(self, recording: Entry) -> bool:
+        return (recording["recording_id"], "Record") in self._noted
+
+    def ended(self, recording: Entry) -> float:
+        """When its end was first answered 200."""
+        keys = [(recording["recording_id"], "RecordStop"), (recording["recording_id"], "rest"), (recording["call_uuid"], "Hangup")]
+        return min(self._noted.get(key, math.inf) for key in keys)
+
+    def due(self, recording: Entry, owed: Owed, *, noted: bool) -> float | None:
+        """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at all, the earliest possible."""
+        known = self._noted if noted else self._sent
+        begun = known.get((recording["recording_id"], "Record"))
+        if begun is None:
+            return None if owed.after_s is None else recording["started_at"] + owed.after_s
+        asked = known.get((recording["call_uuid"], owed.trigger)) if owed.trigger else None
+        found = [begun + owed.after_s] if owed.after_s is not None else []
+        return min([*found, max(asked, begun)] if asked else found, default=None)
+
+
+def _judge_stop(found: Findings, recording: Entry, owed: Owed, told: Told, down: Sequence[Span], allowed: Allowed) -> None:
+    rid, ended_at, by_us = str(recording["recording_id"]), recording["ended_at"], recording["end_reason"] == "StoppedByAPI"
+    if owed.after_s is None and owed.trigger is None:
+        if by_us:
+            found.stopped_wrongly.append(rid)
+        return
+    found.owed_stops += 1
+    due, earliest = told.due(recording, owed, noted=True), told.due(recording, owed, noted=False)
+    if not by_us:
+        found.unstopped.append(rid)
+    elif due is not None:
+        # A try whose answer was lost may have been written down all the same, so the stop may come before `due`.
+        found.late_s.append(max(0.0, ended_at - due - sum(_shared((due, ended_at), span) for span in down)))
+        if earliest is not None and ended_at < earliest - allowed.early_s:
+            found.early.append(f"{rid}: {earliest - ended_at:.3f} s early")
+
+
+def _shared(one: Span, other: Span) -> float:
+    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
+
+
+# Stops ------------------------------------------------------------------------------------------------------------
+
+def _stops(log: Sequence[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry in log:
+        if entry["kind"] == "request" and entry["method"] == "DELETE" and (match := _STOP.fullmatch(entry["path"])):
+            found.setdefault(match[1], []).append(entry)
+    return found
+
+
+def _repeats(sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, allowed: Allowed) -> int:
+    """Stops that were needless: all that they named had been asked to end before, or had ended and we had been told."""
+    count, asked = 0, set[str]()
+    for entry in sorted(sent, key=lambda e: e["at"]):
+        url = json.loads(entry["body"]).get("URL") if entry["body"] else None
+        meant = [r for r in recordings if url in {None, r["url"]}]
+        running = {r["recording_id"] for r in meant if r["ended_at"] is None or r["ended_at"] >= entry["at"]}
+        unknown = {r["recording_id"] for r in meant if told.ended(r) > entry["at"]} - asked
+        if not unknown | (running if allowed.deaf else running - asked):
+            count += 1
+        if entry["status"] in {204, 404}:
+            asked |= {r["recording_id"] for r in meant}
+    return count
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+def _named(archive: Path) -> Iterable[tuple[Path, re.Match[str] | None]]:
+    for path in archive.rglob("*"):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(archive).parts):
+            yield path, _NAME.fullmatch(str(path.relative_to(archive)))
+
+
+def _files(archive: Path, found: Findings) -> dict[str, dict[str, Path]]:
+    """By recording: its files, by their names below the archive."""
+    files: dict[str, dict[str, Path]] = {}
+    for path, match in _named(archive):
+        if match is None:
+            found.wrong.append(f"{path.relative_to(archive)}: no name of an archive")
+        else:
+            files.setdefault(match[3], {})[str(path.relative_to(archive))] = path
+    found.unfinished = sum(path.name.startswith(".") for path in archive.rglob("*") if path.is_file())
+    return files
+
+
+def _judge_file(found: Findings, recording: Entry, files: dict[str, Path], account: str, allowed: Allowed) -> None:
+    rid = str(recording["recording_id"])
+    receipts = [name for name in files if name.endswith(".json")]
+    audio = [name for name in files if not name.endswith(".json")]
+    if len(receipts) != 1 or len(audio) != 1:
+        if not audio or not receipts:
+            found.lost.append(rid)
+        if len(receipts) > 1 or len(audio) > 1 or (receipts and not audio):
+            found.wrong.append(f"{rid}: {len(audio)} of audio, {len(receipts)} receipts")
+        return
+    expected = _expected(recording, allowed)
+    day = datetime.fromtimestamp(recording["started_at"], UTC).strftime("%Y/%m/%d")
+    extension = audio[0].rpartition(".")[2]
+    data = files[audio[0]].read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if audio[0] != f"{account}/{day}/{rid}.{extension}" or receipts[0] != f"{account}/{day}/{rid}.json":
+        found.wrong.append(f"{rid}: filed as {audio[0]} with {receipts[0]}")
+    if expected.get(extension) != digest:
+        found.wrong.append(f"{rid}: {len(data)} bytes that are not the provider's")
+    receipt = _read(files[receipts[0]])
+    told = (receipt.get("recording_id"), receipt.get("call_uuid"), receipt.get("account"),
+            receipt.get("media", {}).get("sha256"), receipt.get("media", {}).get("bytes"))
+    if told != (rid, recording["call_uuid"], account, digest, len(data)):
+        found.wrong.append(f"{rid}: the receipt tells of something else")
+
+
+def _expected(recording: Entry, allowed: Allowed) -> dict[str, str]:
+    """What the provider would serve, by container."""
+    if not recording["ended_at"]:
+        return {}
+    lasted_ms = (recording["ended_at"] - recording["started_at"]) * 1000
+    wanted = [recording["container"]] + [_OTHER[recording["container"]]] * allowed.other_container
+    found = {}
+    for container in wanted:
+        digest = hashlib.sha256()
+        for block in Audio(container, recording["channels"], lasted_ms, recording["recording_id"]).stream():
+            digest.update(block)
+        found[container] = digest.hexdigest()
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

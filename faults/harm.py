@@ -1,0 +1,209 @@
+"""What is done to the service while calls come. Each is bounded in time, and says in `run.did` what it did."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from faults.bad_days import ALL, REFUSED
+from faults.performance import Run
+from faults.proxy import Act, Rule
+from faults.stage import Stage
+
+
+def nothing(run: Run, stage: Stage) -> None:
+    """Nothing at all."""
+
+
+def kills(run: Run, stage: Stage) -> None:
+    """SIGKILL at random moments of the load, whatever else is down just then: processes, children, parents alone, and Redis."""
+    _kill(run, stage, spare_last=False)
+
+
+def kills_of_twins(run: Run, stage: Stage) -> None:
+    """The same, but a process is struck only while its twin is at work."""
+    _kill(run, stage, spare_last=True)
+
+
+def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
+    lasts, total = run.size.recordings / run.size.rate, run.size.kills + run.size.redis_kills
+    moments = sorted(stage.chance.uniform(0.02, 0.98) * lasts for _ in range(total))
+    at_redis = set(stage.chance.sample(range(total), run.size.redis_kills))
+    began = time.monotonic()
+    for i, moment in enumerate(moments):
+        run.ended.wait(max(0.0, began + moment - time.monotonic()))
+        if i in at_redis:
+            stage.kill_redis(stage.chance.uniform(0, 1.5))
+        else:
+            stage.kill(spare_last=spare_last)
+
+
+def faulty(run: Run, stage: Stage) -> None:
+    """A fifth of all requests to the provider fails, one way or another, while processes are killed."""
+    for name, params in (("stop-fails-first", {"status": 503}), ("api-5xx", {}), ("media-5xx", {})):
+        stage.control.fault(name, probability=0.2, **params)
+    kills_of_twins(run, stage)
+
+
+def bad_days(run: Run, stage: Stage) -> None:
+    """Every bad day of the emulator at once, each of them rarely; in the middle our credentials are refused for 3 s."""
+    for name, params in ALL.items():
+        stage.control.fault(name, **params)
+    half = run.size.recordings / run.size.rate / 2
+    run.ended.wait(half)
+    stage.control.fault("refuse-auth", **REFUSED)
+    run.ended.wait(3)
+    stage.control.ask("DELETE", "faults/refuse-auth")
+    run.ended.wait(half)
+    run.did.append(f"{len(ALL) + 1} bad days")
+
+
+def pops_cut(run: Run, stage: Stage) -> None:
+    """A tenth of the broker's deliveries is cut off after Redis gave them away."""
+    stage.wire.rules = (Rule(command="BRPOP", act=Act.CUT_REPLY, probability=0.1),)
+
+
+def publishes_cut(run: Run, stage: Stage) -> None:
+    """Half of what the clocks publish lands, but the answer never comes."""
+    stage.wire.rules = (Rule(command="LPUSH", act=Act.CUT_REPLY, probability=0.5),)
+
+
+def wire(run: Run, stage: Stage) -> None:
+    """The way to Redis: scripts cut before and after, answers dropped, a freeze, a trickle, ten sweeps, short-lived connections."""
+    part = run.size.recordings / run.size.rate / 6
+    for rules in ((Rule(command="EVALSHA", act=Act.CUT_REPLY, probability=0.05),), (Rule(command="EVALSHA", act=Act.CUT_BEFORE, probability=0.05),),
+                  (Rule(command="EVALSHA", act=Act.DROP_REPLY, probability=0.02),)):
+        stage.wire.rules = rules
+        time.sleep(part)
+    stage.wire.rules = ()
+    frozen = time.time()
+    stage.wire.freeze()
+    time.sleep(min(3.0, part))
+    stage.wire.thaw()
+    stage.down.append((frozen, time.time()))
+    stage.wire.trickle(64, 0.005)
+    time.sleep(part)
+    stage.wire.trickle(0, 0)
+    for _ in range(10):
+        stage.wire.sweep()
+        time.sleep(part / 10)
+    stage.wire.cut_after = 20_000
+    time.sleep(part)
+
+
+def redis_stands_still(run: Run, stage: Stage) -> None:
+    """Redis is stopped with SIGSTOP in the middle of the load."""
+    time.sleep(4)
+    with stage.still_redis():
+        time.sleep(run.size.hold_s)
+    run.did.append(f"Redis still for {run.size.hold_s:g} s")
+
+
+def tripled(run: Run, stage: Stage) -> None:
+    """Each callback three times, shuffled."""
+    stage.control.fault("doubled-callbacks", copies=3)
+    stage.control.fault("shuffled-callbacks", seconds=1)
+    run.did.append("each callback 3 times")
+    _play_out(run)
+
+
+def third_lost(run: Run, stage: Stage) -> None:
+    """30 % of the callbacks lost, 30 % doubled, all shuffled."""
+    stage.control.fault("lost-callbacks", probability=0.3)
+    stage.control.fault("doubled-callbacks", probability=0.3)
+    stage.control.fault("shuffled-callbacks", seconds=1)
+    run.did.append("30 % of callbacks lost, 30 % doubled")
+    _play_out(run)
+
+
+def all_lost(run: Run, stage: Stage) -> None:
+    """Not one callback arrives."""
+    stage.control.fault("lost-callbacks")
+    run.did.append("all callbacks lost")
+    _play_out(run, more_s=30)
+
+
+def erased(run: Run, stage: Stage) -> None:
+    """Redis loses all it had, once."""
+    time.sleep(run.size.recordings / run.size.rate / 2)
+    stage.kill_redis(erase=True)
+
+
+def still(run: Run, stage: Stage) -> None:
+    """One of each process that holds leases stands still for three of them, in the middle of its work, and wakes up."""
+    # So that downloads and stops are under way, and each of them holds some.
+    stage.control.fault("trickled-media", bytes=8000, pause_s=0.2)
+    time.sleep(5)
+    stage.control.fault("stop-timeout", seconds=2)
+    time.sleep(1)
+    stage.control.ask("DELETE", "faults/stop-timeout")
+    with stage.still("stops.1", "fetches.1", "clock.1"):
+        time.sleep(run.size.hold_s)
+    run.did.append(f"stops, fetches and clock still for {run.size.hold_s:g} s")
+    stage.control.good_days()
+
+
+def rolling(run: Run, stage: Stage) -> None:
+    """SIGTERM for one process after the other, as a careful operator does it: the next when its twin is at work."""
+    names = sorted(stage.fleet.processes, key=lambda name: name.partition(".")[::-1])
+    end, done = time.monotonic() + run.size.recordings / run.size.rate, 0
+    while done < run.size.kills and time.monotonic() < end:
+        name = names[done % len(names)]
+        if name in stage.with_a_twin():
+            stage.end(name)
+            done += 1
+        run.ended.wait(0.5)
+    run.did.append(f"{done} restarts by SIGTERM")
+
+
+def full_disks(run: Run, stage: Stage) -> None:
+    """The spool's disk is full to the last byte while files arrive, then the archive's."""
+    stage.control.fault("trickled-media", bytes=4000, pause_s=0.1)
+    for place in (stage.spool, stage.archive):
+        time.sleep(3)
+        with _filled(place / ".ballast"):
+            time.sleep(run.size.hold_s)
+        run.did.append(f"{place.name} full for {run.size.hold_s:g} s")
+    stage.control.good_days()
+    run.notes.append(f"{stage.log.read_text(errors='replace').count('the disk is full')} tries met a full disk")
+
+
+@contextlib.contextmanager
+def _filled(ballast: Path) -> Iterator[None]:
+    block = b"\0" * 65536
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        for _ in range(100_000):
+            file.write(block)
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+def soak(run: Run, stage: Stage) -> None:
+    """Nothing but time: how the memory of our processes grows."""
+    samples, end = [], time.monotonic() + run.size.recordings / run.size.rate
+    while time.monotonic() < end:
+        samples.append((time.monotonic(), _resident_mib(stage)))
+        time.sleep(5)
+    late = samples[len(samples) // 2:]
+    if len(late) > 1:
+        slope = (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) * 3600
+        run.notes.append(f"resident memory {late[0][1]:.0f} to {late[-1][1]:.0f} MiB in the second half, {slope:+.0f} MiB/h over all processes")
+
+
+def _resident_mib(stage: Stage) -> float:
+    pages = 0
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            if os.getpgid(int(place.name)) in stage.fleet.groups:
+                pages += int((place / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _play_out(run: Run, more_s: float = 0.0) -> None:
+    """The bad days last as long as the load."""
+    run.ended.wait(run.size.recordings / run.size.rate + 3 + more_s)

@@ -1,0 +1,119 @@
+"""The runs, by name, with their sizes and what must hold in each besides that nothing is lost, wrong, early or unstopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from faults import harm
+from faults.checker import Allowed
+from faults.load import Load
+from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
+from faults.stage import RECONCILE_S, SHORT_S, Plan
+from worker.supervise import ROOT
+
+SURVEY = (Path(__file__).parent.parent / "worker" / "survey.py").exists()
+NEEDS_SURVEY = "needs the survey of the provider's lists, which is not built"
+
+
+class NotHere(Exception):
+    """The machine, or the state of the project, does not allow the run; the text says what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scenario:
+    """A run by name: what it says, how big it is, and how it is set up."""
+
+    says: str
+    harm: Harm
+    full: Size
+    short: Size | None = None           # None: not part of the short set
+    bars: Bars = Bars()
+    allowed: Allowed = Allowed()
+    needs: tuple[str, ...] = ()         # of PREPARED
+    settle_s: float = 60.0
+    always: bool = True                 # part of the full set
+
+    def run(self, size: Size, seed: int) -> Outcome:
+        """Raises NotHere."""
+        run = Run(size=size, seed=seed, plan=Plan(seed=seed), bars=self.bars, allowed=self.allowed, settle_s=self.settle_s)
+        for name in self.needs:
+            PREPARED[name](run)
+        return perform(run, self.harm)
+
+
+def _proxied(run: Run) -> None:
+    run.plan = replace(run.plan, proxied=True)
+
+
+def _survey(run: Run) -> None:
+    if not SURVEY:
+        raise NotHere(NEEDS_SURVEY)
+
+
+def _watched(run: Run) -> None:
+    run.plan = replace(run.plan, rules=run.plan.rules.replace("[defaults]\n", "[defaults]\nwatch = true\n"))
+
+
+def _announced(run: Run) -> None:
+    if not SURVEY:
+        run.allowed = replace(run.allowed, unannounced=True)
+
+
+def _volumes(run: Run) -> None:
+    if os.geteuid() != 0 or not Path("/proc/mounts").exists():
+        raise NotHere("mounting a small disk needs root on Linux")
+    run.plan = replace(run.plan, volumes={"archive": 128, "spool": 96})
+
+
+def _skewed(run: Run) -> None:
+    path = f"{Path(__file__).parent / 'skewed'}{os.pathsep}{ROOT}"
+    run.plan = replace(run.plan, odd={
+        name: {"PYTHONPATH": path, "FAULTS_SKEW_S": str(off_s)} for name, off_s in
+        {"stops.1": 600, "clock.1": -600, "fetches.1": -600, "web.1": 600}.items()})
+    run.did.append("4 clocks 10 min off")
+
+
+def _long_files(run: Run) -> None:
+    run.load = Load(recordings=run.size.recordings, rate=run.size.rate, mix=(("hangup", 1.0),), age_s=(60.0, 1800.0))
+
+
+def _short_calls(run: Run) -> None:
+    # A trigger that is lost leaves a recording to its deadline, which would hide how soon the rest is home.
+    run.load = Load(recordings=run.size.recordings, rate=run.size.rate, mix=(("deadline", 0.7), ("hangup", 0.3)))
+
+
+PREPARED: Mapping[str, Callable[[Run], None]] = {
+    "proxy": _proxied, "survey": _survey, "watch": _watched, "announced": _announced, "volumes": _volumes, "skew": _skewed, "long files": _long_files,
+    "short calls": _short_calls}
+
+_LOST = Allowed(unannounced=not SURVEY, unheard=True)
+SCENARIOS = {
+    "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=300, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
+    "t2": Scenario(says="kill -9 of anything", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6), bars=Bars(late_s=None)),
+    "t3": Scenario(says="kill -9, twin at work", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
+                   short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
+    "t4": Scenario(says="20 % errors, kill -9", harm=harm.faulty, full=Size(recordings=240, rate=8, kills=12), bars=Bars(late_s=10)),
+    "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
+                    bars=Bars(late_s=None, repeats=0.05, answer_s=3), allowed=replace(_LOST, deaf=True, other_container=True), settle_s=120),
+    "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
+    "t6": Scenario(says="50 % of pushes cut", harm=harm.publishes_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
+    "wire": Scenario(says="cut, freeze, trickle", harm=harm.wire, full=Size(recordings=300, rate=8), needs=("proxy",), bars=Bars(repeats=0.05)),
+    "t7": Scenario(says="Redis stands still", harm=harm.redis_stands_still, full=Size(recordings=800, rate=20, hold_s=30),
+                   short=Size(recordings=240, rate=20, hold_s=6), bars=Bars(answer_s=1.5), allowed=_LOST, settle_s=120),
+    "t8": Scenario(says="callbacks x 3, mixed", harm=harm.tripled, full=Size(recordings=120, rate=10)),
+    "third": Scenario(says="30 % lost, 30 % x 2", harm=harm.third_lost, full=Size(recordings=150, rate=10), allowed=_LOST, needs=("short calls",),
+                      bars=Bars(home_s=SHORT_S + 3 * RECONCILE_S + 1 if SURVEY else None), settle_s=120),
+    "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=120),
+    "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=150),
+    "t11": Scenario(says="long files, kill -9", harm=harm.kills, full=Size(recordings=120, rate=4, kills=15), needs=("long files",), settle_s=120),
+    "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),
+                    bars=Bars(late_s=LEASE_S + GRACE_S + 2)),       # the provider itself is silent for 2 s
+    "t16": Scenario(says="clocks 10 min off", harm=harm.nothing, full=Size(recordings=120, rate=10), needs=("skew",)),
+    "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=400, rate=8, kills=20)),
+    "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
+                     needs=("volumes",), settle_s=120),
+    "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
+}

@@ -1,0 +1,326 @@
+"""The whole service on one machine: a Redis, the emulator in a process of its own, two of each process of the Procfile, and a door before the web processes.
+
+Everything lives in one temporary folder and on loopback. What ends is started again, and when the stage closes all that
+it ever started is ended, by its id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+
+from faults.proxy import Proxy
+from worker.embedded import EmbeddedRedis
+from worker.errors import LedgerUnavailable
+from worker.ledger import Ledger, connect
+from worker.supervise import ROOT, Supervisor, free_port, lines
+
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_FAULTS001", "faults-auth-token", "faults-callback-token", "faults-api-key-00000"
+EACH = 2
+SHORT, KEEPS = "918010000001", "918020000001"       # numbers that the rules below know
+SHORT_S, LONGEST_S = 4.0, 30.0
+RECONCILE_S = 5
+RULES = f"""\
+[defaults]
+max_duration = "{LONGEST_S:g}s"
+on = {{ transfer = "stop" }}
+
+[[rules]]
+name = "short"
+match = {{ to = "91801*" }}
+max_duration = "{SHORT_S:g}s"
+
+[[rules]]
+name = "keeps"
+match = {{ to = "91802*" }}
+on = {{ transfer = "keep" }}
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How a stage differs from the plain one."""
+
+    seed: int
+    proxied: bool = False                                   # our processes reach Redis through the proxy
+    rules: str = RULES
+    env: Mapping[str, str] = field(default_factory=dict)
+    odd: Mapping[str, Mapping[str, str]] = field(default_factory=dict)      # more environment for one process, by its name
+    volumes: Mapping[str, int] = field(default_factory=dict)                # `archive` or `spool` on a disk of so many MiB
+
+
+class Fleet(Supervisor):
+    """Remembers every process group that it ever started: what a kill leaves over belongs to one of them."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.groups: set[int] = set()
+
+    def _start(self, name: str) -> None:
+        super()._start(name)
+        self.groups.add(self.processes[name].pid)
+
+    def alive(self) -> list[str]:
+        return sorted(name for name, process in self.processes.items() if process.poll() is None)
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            send(process.pid, signal.SIGCONT)
+        super().stop()
+        for group in self._left_over():
+            send(group, signal.SIGKILL)
+
+    def _left_over(self) -> set[int]:
+        # Children whose parent was killed alone. The mark makes sure that a number was not given to somebody else since.
+        mark, found = self.env["ENDTAPE_ARCHIVE"].encode(), set[int]()
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                group = os.getpgid(int(place.name))
+                if group in self.groups and mark in (place / "environ").read_bytes():
+                    found.add(group)
+        return found
+
+
+class Stage:
+    """Use as a context: it is ready when entered."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.chance = plan, random.Random(plan.seed)
+        self.folder = Path(tempfile.mkdtemp(prefix="ef"))
+        self.archive, self.spool = self.folder / "archive", self.folder / "spool"
+        self.down: list[tuple[float, float]] = []           # when Redis was not there
+        self.killed: Counter[str] = Counter()
+        self._ending: set[int] = set()                      # processes that were told to end, or killed
+        self.log = self.folder / "ours.log"
+        self._stack = contextlib.ExitStack()
+        self._redis_changes = threading.Lock()
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _open(self) -> None:
+        for name, mebibytes in self.plan.volumes.items():
+            self._mount(self.folder / name, mebibytes)
+        # What ends them is noted before they start: a Ctrl-C may come in between.
+        self.redis = EmbeddedRedis(self.folder / "redis")
+        self._stack.callback(self.redis.stop)
+        self.redis.start()
+        self.wire = self._stack.enter_context(Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True))
+        self.ledger = Ledger(connect(self.redis.url, timeout_s=1))
+        self._stack.callback(self.ledger.redis.close)
+        self.ports = {f"web.{i + 1}": free_port() for i in range(EACH)}
+        self.door = self._stack.enter_context(Proxy([("127.0.0.1", port) for port in self.ports.values()]))
+        base = f"http://127.0.0.1:{self.door.port}"
+        self.control = Control(self._emulator(f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"))
+        config = self.folder / "endtape.toml"
+        config.write_text(self.plan.rules)
+        env = {name: "" for name in os.environ if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"} | {
+            "VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": self.where["api_url"], "VOBIZ_MEDIA_HOSTS": self.where["media_host"],
+            "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0" if self.plan.proxied else self.redis.url, "HOST": "127.0.0.1",
+            "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_CONFIG": str(config),
+            "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
+            "PYTHONPATH": str(ROOT), **self.plan.env}
+        self.fleet = Fleet(env, self.log, self._commands(), folder=self.folder)
+        self._stack.callback(self.fleet.stop)
+        self.fleet.__enter__()
+        self.fleet.wait_ready(base, within_s=60)
+
+    def _commands(self) -> dict[str, list[str]]:
+        found = {}
+        for i in range(EACH):
+            for kind, command in lines().items():
+                name = f"{kind}.{i + 1}"
+                odd = {"PORT": str(self.ports.get(name, 8000)), **self.plan.odd.get(name, {})}
+                found[name] = ["env", *(f"{key}={value}" for key, value in odd.items()), *command]
+        return found
+
+    def _emulator(self, callback_url: str) -> str:
+        command = [sys.executable, "-m", "emulator", "--callback-url", callback_url, "--account", f"{ACCOUNT}:{TOKEN}", "--seed", str(self.plan.seed)]
+        with (self.folder / "emulator.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        self._stack.callback(_end, process)
+        assert process.stdout is not None
+        self.where: dict[str, str] = json.loads(process.stdout.readline())
+        return str(self.where["control_url"])
+
+    def _mount(self, place: Path, mebibytes: int) -> None:
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "faults", str(place)], check=True, capture_output=True)
+        self._stack.callback(subprocess.run, ["umount", "-l", str(place)], check=False, capture_output=True)
+
+    # What can be taken away ---------------------------------------------------------------------------------------
+
+    def kill(self, *, spare_last: bool = False) -> None:
+        """Kills one process at random, as a crash would: with its children, one child of it, or the parent alone.
+
+        `spare_last`: only one whose twin is at work; waits until there is one.
+        """
+        names = self.fleet.alive()
+        limit = time.monotonic() + 10
+        while spare_last and not (names := self.with_a_twin()) and time.monotonic() < limit:
+            time.sleep(0.1)
+        if not names:
+            return
+        name = self.chance.choice(names)
+        leader = self.fleet.processes[name].pid
+        below = _children(leader)
+        manner = self.chance.choice(["whole", "whole", "child", "parent"]) if below else "whole"
+        if manner != "child":
+            self._ending.add(leader)
+        if manner == "whole":
+            send(leader, signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.chance.choice(below) if manner == "child" else leader, signal.SIGKILL)
+        self.killed[f"{name.partition('.')[0]} {manner}"] += 1
+
+    def end(self, name: str) -> None:
+        """SIGTERM: it finishes what it has, and ends."""
+        process = self.fleet.processes[name]
+        self._ending.add(process.pid)
+        process.terminate()
+
+    def with_a_twin(self) -> list[str]:
+        """Processes whose twin is at work."""
+        try:
+            # Workers and clocks write down that they are ready, each under its number.
+            ready = {field.rpartition(":")[2] for field in self.ledger.command("HKEYS", self.ledger.key("seen"))}
+        except LedgerUnavailable:
+            return []
+        alive = self.fleet.alive()
+        pids = {name: self.fleet.processes[name].pid for name in alive}
+        at_work = {name for name, pid in pids.items() if pid not in self._ending and (str(pid) in ready or _listens(self.ports.get(name)))}
+        return [name for name in alive if at_work & _twins(name)]
+
+    def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
+        """Kills Redis and starts it again after a while, with its data or without."""
+        with self._redis_changes:
+            began = time.time()
+            self.redis.kill()
+            if erase:
+                shutil.rmtree(self.redis.folder / "appendonlydir", ignore_errors=True)
+            time.sleep(away_s)
+            self.redis.start()
+            self.down.append((began, time.time()))
+        self.killed["redis"] += 1
+
+    @contextlib.contextmanager
+    def still(self, *names: str) -> Iterator[None]:
+        """These processes stand still meanwhile, with their children."""
+        groups = [self.fleet.processes[name].pid for name in names]
+        for group in groups:
+            send(group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for group in groups:
+                send(group, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def still_redis(self) -> Iterator[None]:
+        assert self.redis.process is not None
+        began, pid = time.time(), self.redis.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            self.down.append((began, time.time()))
+
+
+class Control:
+    """The emulator's control API; may be used by several threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self._mine = url, threading.local()
+
+    def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        """Raises requests.HTTPError for what the emulator refuses."""
+        http: requests.Session | None = getattr(self._mine, "http", None)
+        if http is None:
+            http = self._mine.http = requests.Session()
+            http.trust_env = False
+        answer = http.request(method, f"{self.url}/{path}", json=body or None, timeout=30)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def fault(self, name: str, **params: Any) -> None:
+        self.ask("PUT", f"faults/{name}", **params)
+
+    def good_days(self) -> None:
+        self.ask("DELETE", "faults")
+
+    def book(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("GET", "state")["recordings"]
+        return found
+
+    def log(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("GET", "log")["log"]
+        return found
+
+
+def send(group: int, number: int) -> None:
+    """A signal to a process group, which may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _twins(name: str) -> set[str]:
+    kind = name.partition(".")[0]
+    return {f"{kind}.{i + 1}" for i in range(EACH)} - {name}
+
+
+def _listens(port: int | None) -> bool:
+    if port is None:
+        return False
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
+        return True
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout:
+        process.stdout.close()
