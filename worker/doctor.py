@@ -144,7 +144,7 @@ def _directory(place: Path) -> str:
 def _unfinished(ledger: Ledger) -> str:
     found = ledger.unfinished()
     if found:
-        lines = [f"{o}: {n} tries" + (", set aside" if o.duty is not Duty.STOP and n >= ASIDE_AFTER else "") for o, n in found.items()]
+        lines = [f"{o}: {n} tries" + (", set aside" if o.duty in {Duty.LOOK, Duty.FETCH} and n >= ASIDE_AFTER else "") for o, n in found.items()]
         raise Trouble("begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n" + "\n".join(lines), "warning")
     return "none"
 

@@ -89,7 +89,7 @@ def test_what_kills_its_worker_is_left_alone_and_told_and_nothing_else_waits_for
     checks = json.loads(service.command("doctor", "--json").stdout)["checks"]
     told = next(c for c in checks if c["name"] == "unfinished work")
     assert (told["state"], bad_fetch[1] in told["detail"], bad_stop[0] in told["detail"]) == ("warning", True, True)
-    assert b'endtape_alerts_total{alert="poison"}' in service.get("/metrics").content
+    until(lambda: b'endtape_alerts_total{alert="poison"}' in service.get("/metrics").content, 60)      # told when it is handed out again
     before, died = deaths().count(bad_stop[0]), time.monotonic()
     until(lambda: deaths().count(bad_stop[0]) > before, 60)         # a stop is never given up
     assert time.monotonic() - died < 60

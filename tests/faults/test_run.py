@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_every_bad_day_of_the_emulator_has_its_part():
-    assert {*bad_days.ALL, "refuse-auth"} == set(FAULTS)
+    # No run orders starts or transfers; tests/webhooks holds those.
+    played = {name for name in FAULTS if not name.startswith(("start-", "transfer-"))}
+    assert {*bad_days.ALL, "refuse-auth"} == played
     for name, params in {**bad_days.ALL, "refuse-auth": bad_days.REFUSED}.items():
         check(name, params)
 

@@ -83,8 +83,9 @@ def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, sho
     assert ledger.unfinished() == {}
 
 
-def test_a_stop_is_never_given_up_and_comes_back_within_a_minute(ledger, short_leases):
-    o = track(ledger, "c")
+@pytest.mark.parametrize("duty", [Duty.STOP, Duty.SURVEY])
+def test_a_stop_or_a_survey_is_never_given_up_and_comes_back_within_a_minute(ledger, short_leases, duty):
+    o = track(ledger, "c", duty)
     waits = []
     for _ in range(ALONE_AFTER + 3):
         begin(ledger)

@@ -2,7 +2,7 @@
 -- Nothing is taken out, so whatever dies now, the lease runs out and it is due again. Each duty waits in a set of its
 -- own: however many fetches find no free slot, a stop never stands behind them.
 -- A fence that is still there means that the last claim was never finished. Whoever begins such work counts it; what was
--- begun often comes back later and later, a stop after a minute at most, a look or a fetch in the end after hours.
+-- begun often comes back later and later, after a minute at most, but a look or a fetch in the end after hours.
 local fence, fences, unfinished = KEYS[1], KEYS[2], KEYS[3]
 local lead_ms, lease_ms, batch = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local alone_after, aside_after, longest_ms, aside_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -12,7 +12,8 @@ local claimed, next_at = {}, nil
 
 local function wait_ms(obligation, failed)
   if failed < alone_after then return lease_ms end
-  if failed >= aside_after and string.sub(obligation, 1, 5) ~= 'stop|' then return aside_ms end
+  local kind = string.match(obligation, '^%a+')
+  if failed >= aside_after and (kind == 'look' or kind == 'fetch') then return aside_ms end
   return math.min(lease_ms * 2 ^ (failed - alone_after), math.max(longest_ms, lease_ms))
 end
 
