@@ -27,7 +27,7 @@ from worker.tasks import message, route
 
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)      # claimed so early, sent on time
-PAUSE_S = 0.02                          # between two claims, so that what is due together travels together
+PAUSE_S = 0.005     # between two claims, so that what is due together travels together
 BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
 STOPS_OUTSTANDING = 2000
 BEAT_S = 4.0
