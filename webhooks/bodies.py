@@ -27,6 +27,8 @@ Number = Annotated[str, Meta(min_length=1, max_length=40, description="a telepho
 Instant = Annotated[str, Meta(min_length=10, max_length=40, description="RFC 3339")]
 Account = Annotated[str, Meta(min_length=1, max_length=128, description="may be left out where there is one account, or where one alone knows the call")]
 
+_PATTERNS: list[Meta] = [get_args(kind)[1] for kind in (Identifier, Duration, Address, Kind)]
+
 
 class _Body(Struct, forbid_unknown_fields=True, kw_only=True):
     account: Account | None = None
@@ -104,10 +106,17 @@ def read(kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        field = _field(str(error))
-        raise Problem(400, f"{field}: {str(error).partition(' - at ')[0]}" if field else str(error), field=field) from None
+        field, says = _field(str(error)), _plainly(str(error))
+        raise Problem(400, f"{field}: {says}" if field else says, field=field) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is not JSON: {str(error)[:100]}") from None
+
+
+def _plainly(message: str) -> str:
+    """What was expected, in words where only a pattern would be shown."""
+    said = message.partition(" - at ")[0]
+    meant = next((m.description for m in _PATTERNS if m.description and repr(m.pattern) in said), None)
+    return f"must be {meant}" if meant else said
 
 
 def _field(message: str) -> str | None:

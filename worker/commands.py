@@ -281,6 +281,9 @@ def explain_command(as_json: bool, call_uuid: str | None, from_number: str | Non
         if rows:
             print_table(table)
             click.echo()
-    click.echo(f"rule {said['rule']!r}: " + ", ".join(f"{k} {v}" for k, v in said["terms"].items()))
+    table = table_of("term", f"by rule {said['rule']!r}")
+    for key, value in said["terms"].items():
+        table.add_row(key, ", ".join(f"{k} = {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+    print_table(table)
     if trigger:
         click.echo(f"{trigger}: {said['trigger']['action']}; asked as a hand-off: {said['trigger']['handoff']}")

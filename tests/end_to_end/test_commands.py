@@ -234,3 +234,38 @@ def test_a_redis_erased_while_all_processes_run_is_rebuilt(service):
     client.flushall()
     service.reach(known, "archived", within_s=30)
     assert Ledger(client).counters()["alerts_total|ledger_erased"] == 1
+
+
+def test_handoff_asks_the_running_service_and_its_status_is_the_verdict(service):
+    call, _ = running(service)
+    go = service.command("handoff", call, "--kind", "blind", "--json")
+    assert (go.returncode, json.loads(go.stdout)["verdict"], json.loads(go.stdout)["evidence"]) == (0, "go", ["callback"])
+    hold = service.command("handoff", "nobody-knows", "--wait", "0.2")
+    assert (hold.returncode, hold.stdout.startswith("HOLD: ")) == (1, True)
+    wrong = service.command("handoff", call, "--kind", "Bad Kind")
+    assert (wrong.returncode, "kind: must be `blind`" in wrong.stderr) == (1, True)
+    lost = service.command("handoff", call, PORT=str(free_port()))
+    assert (lost.returncode, "is the service running" in lost.stderr) == (1, True)
+
+
+def test_retry_orders_one_more_try_and_refuses_what_is_home_or_unknown(service):
+    call, recording = running(service)
+    service.provider.faults.switch_on("media-5xx", call_uuid=call)
+    service.provider.end(recording, "FinishedOnKey")
+    until(lambda: any(e["event"] == "FetchFailed" for e in service.get(f"/v1/calls/{call}").json()["timeline"]))
+    service.provider.faults.switch_off("media-5xx")
+    assert service.command("retry", recording).returncode == 0
+    service.reach(recording, "archived")
+    assert service.command("retry", recording).returncode == 1
+    assert service.command("retry", "nobody-knows").returncode == 1
+
+
+def test_explain_shows_the_rule_why_not_the_others_and_what_a_trigger_would_do_within_80_columns(service):
+    call, _ = running(service, to="918030000001")
+    told = json.loads(service.command("explain", "--call", call, "--trigger", "transfer.blind", "--json").stdout)
+    assert (told["rule"], told["trigger"]["action"]) == ("keeps", "keep")
+    assert [t["fits"] for t in told["tried"]][-1] is True
+    assert "wanted '91802*'" in told["tried"][0]["why"]
+    shown = service.command("explain", "--to", "918030000001", "--trigger", "transfer.blind")
+    assert (shown.returncode, "transfer.blind: keep" in shown.stdout) == (0, True)
+    assert max(map(len, shown.stdout.splitlines())) <= 80
