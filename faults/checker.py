@@ -67,6 +67,7 @@ class Allowed:
     other_container: bool = False       # the provider may have served the other container's bytes
     unannounced: bool = False           # recordings are left out of which no callback was ever answered
     unheard: bool = False               # no stop is owed where the callback about the beginning was never answered
+    start_listed: bool = False          # the list may have told when a recording began before its callback did
     early_s: float = 0.05
 
 
@@ -132,12 +133,16 @@ class Told:
         keys = [(recording["recording_id"], "RecordStop"), (recording["recording_id"], "rest"), (recording["call_uuid"], "Hangup")]
         return min(self._noted.get(key, math.inf) for key in keys)
 
-    def due(self, recording: Entry, owed: Owed, *, noted: bool) -> float | None:
-        """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at all, the earliest possible."""
+    def due(self, recording: Entry, owed: Owed, *, noted: bool, listed: bool = False) -> float | None:
+        """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at all, the earliest possible.
+        `listed`: the list may have told the provider's own figure of the start, which counts, before any callback was sent.
+        """
         known = self._noted if noted else self._sent
         begun = known.get((recording["recording_id"], "Record"))
         if begun is None:
             return None if owed.after_s is None else recording["started_at"] + owed.after_s
+        if listed:
+            begun = min(begun, recording["started_at"])
         asked = known.get((recording["call_uuid"], owed.trigger)) if owed.trigger else None
         found = [begun + owed.after_s] if owed.after_s is not None else []
         return min([*found, max(asked, begun)] if asked else found, default=None)
@@ -150,7 +155,7 @@ def _judge_stop(found: Findings, recording: Entry, owed: Owed, told: Told, down:
             found.stopped_wrongly.append(rid)
         return
     found.owed_stops += 1
-    due, earliest = told.due(recording, owed, noted=True), told.due(recording, owed, noted=False)
+    due, earliest = told.due(recording, owed, noted=True), told.due(recording, owed, noted=False, listed=allowed.start_listed)
     if not by_us:
         found.unstopped.append(rid)
     elif due is not None:

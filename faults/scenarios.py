@@ -97,8 +97,8 @@ SCENARIOS = {
                    short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
     "t4": Scenario(says="20 % errors, kill -9", harm=harm.faulty, full=Size(recordings=240, rate=8, kills=12), bars=Bars(late_s=10)),
     "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
-                    bars=Bars(late_s=None, repeats=0.05, answer_s=3), # A callback may be written down well before the sender has its answer, from which the owed instant is counted here.
-                    allowed=replace(_LOST, deaf=True, other_container=True, early_s=0.5), settle_s=120),
+                    bars=Bars(late_s=None, repeats=0.05, answer_s=3),
+                    allowed=replace(_LOST, deaf=True, other_container=True, start_listed=True), settle_s=120),
     "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
     "t6": Scenario(says="50 % of pushes cut", harm=harm.publishes_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
     "wire": Scenario(says="cut, freeze, trickle", harm=harm.wire, full=Size(recordings=300, rate=8), needs=("proxy",), bars=Bars(repeats=0.05)),

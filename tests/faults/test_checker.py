@@ -101,6 +101,16 @@ def test_a_stop_before_anything_can_have_been_due_is_early(played):
     assert played.judged(early_s=0.2).early == []
 
 
+def test_a_deadline_that_the_list_told_of_may_come_before_the_callbacks_own_and_no_earlier(played):
+    played.log = [e for e in played.log if e.get("event") != "Record" or e["fields"]["RecordingID"] != "deadline"]
+    played.tell("deadline", "Record", T + 0.7)       # the recording ends 4.02 s after it began
+    assert len(played.judged().early) == 1
+    assert played.judged(start_listed=True).early == []
+    played.recording("deadline")["ended_at"] = T + 3.9
+    played.put(played.recording("deadline"))
+    assert len(played.judged(start_listed=True).early) == 1
+
+
 def test_lateness_counts_from_the_answer_and_redis_own_downtime_is_taken_off(played):
     played.recording("deadline")["ended_at"] = T + 14.01
     assert max(played.judged().late_s) == pytest.approx(10, abs=0.01)
