@@ -2,13 +2,14 @@
 
 import ast
 import importlib
+import socket
 from pathlib import Path
 
 import pytest
 
 from worker.app import QUEUES
 from worker.recording import Duty
-from worker.supervise import lines
+from worker.supervise import free_port, lines
 from worker.tasks import route
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,3 +108,11 @@ def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():
     for name in ("web", "clock"):
         importlib.import_module(found[name][-1])
     assert {route(duty) for duty in Duty} == set(QUEUES)
+
+
+def test_a_free_port_is_given_to_nobody_else():
+    # Servers that share one by chance do not notice, and each gets half of the other's requests.
+    ports = [free_port() for _ in range(300)]
+    assert len(set(ports)) == len(ports)
+    with socket.create_server(("127.0.0.1", ports[0])):
+        pass

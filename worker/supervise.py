@@ -34,10 +34,14 @@ def lines() -> dict[str, list[str]]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    """A port of 127.0.0.1 that nobody listens on, and that is given to nobody else for the next minute."""
+    # Two servers that share a port by chance would not notice: ours is opened with SO_REUSEPORT. A connection that the
+    # listening side closes first leaves the port waiting, so it is not handed out again, and a server may still ask for it.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
-        return port
+        with socket.create_connection(probe.getsockname()):
+            probe.accept()[0].close()
+    return port
 
 
 class Supervisor:

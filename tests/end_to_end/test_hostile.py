@@ -136,7 +136,7 @@ def test_a_body_that_broke_off_is_no_callback_and_its_repetition_is_taken(servic
     lines, body = signed(service), urlencode({"Event": "RecordStop", "CallUUID": "cut-1", "RecordingID": "cut-r1", "RecordingDurationMs": "60040"}).encode()
     raw = head(DOOR, FORM, length(len(body)), "Connection: close", *lines) + body
     assert statuses(exchange(service.base, raw[:-3], half_close=True)) in ([], [400])      # who has gone away is not always answered
-    until(lambda: service.get("/metrics").text.count('endtape_refused_total{reason="cut"} 1.0'))
+    until(lambda: 'endtape_refused_total{reason="cut"}' in service.get("/metrics").text)
     assert service.get("/v1/calls/cut-1").status_code == 404
     assert statuses(exchange(service.base, raw)) == [200]
     (event,) = service.get("/v1/calls/cut-1").json()["timeline"]
