@@ -29,7 +29,7 @@ log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)      # claimed so early, sent on time
 PAUSE_S = 0.005     # between two claims, so that what is due together travels together
 BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
-STOPS_OUTSTANDING = 2000
+STOPS_OUTSTANDING = 1200      # so few that each is begun within its lease, also on a slow machine
 BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
 

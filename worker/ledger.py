@@ -35,7 +35,8 @@ from worker.errors import LedgerUnavailable, StaleLease
 from worker.recording import Duty, Event, Kind, Obligation
 
 __all__ = ["PREFIX", "Ledger", "connect"]
-LEASE = timedelta(seconds=5)
+# The shorter, the sooner a stop that died with its worker is sent again; the longer, the less a slow worker is doubted.
+LEASES = dict.fromkeys(Duty, timedelta(seconds=5)) | {Duty.STOP: timedelta(seconds=3)}
 ALONE_AFTER, ASIDE_AFTER = 3, 6          # tries that were not finished: by a worker that died, or a fault of ours
 LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 REPEAT_AFTER = timedelta(seconds=15)     # two transfers that look alike within it count as one: a provider's retry
@@ -155,7 +156,7 @@ class Ledger(Board):
         now, claims, next_at = self._run(
             "claim_due",
             [self.key("fence"), self.key("fences"), self.key("unfinished"), *self._sets()],
-            [_ms(lead), _ms(LEASE), batch, ALONE_AFTER, ASIDE_AFTER, _ms(LONGEST_WAIT), _ms(ASIDE), *(free.get(d, 0) for d in Duty)])
+            [_ms(lead), batch, ALONE_AFTER, ASIDE_AFTER, _ms(LONGEST_WAIT), _ms(ASIDE), *(n for d in Duty for n in (free.get(d, 0), _ms(LEASES[d])))])
         return Claimed(now=from_ms(now), next_at=from_ms(float(next_at)) if next_at else None,
                        claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f), failed=int(n)) for o, f, n in claims))
 
@@ -225,7 +226,7 @@ class Ledger(Board):
     def renew(self, claim: Claim) -> None:
         """Keeps a claim for another lease. Raises StaleLease when it is no longer ours."""
         o = claim.obligation
-        if not self._run("renew", [self.key("due", o.duty), self.key("fences"), self.key("leases", o.duty)], [str(o), claim.fence, _ms(LEASE)]):
+        if not self._run("renew", [self.key("due", o.duty), self.key("fences"), self.key("leases", o.duty)], [str(o), claim.fence, _ms(LEASES[o.duty])]):
             raise StaleLease(str(o))
 
     def hasten(self, obligation: Obligation) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from worker.archive import Archive
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
-from worker.ledger import LEASE, Claim, Commit, Ledger, Loaded
+from worker.ledger import LEASES, Claim, Commit, Ledger, Loaded
 from worker.recording import Call, Duty, Event, Kind, Obligation
 from worker.settings import Settings
 from worker.vobiz import Account, Vobiz
@@ -155,12 +155,13 @@ class Held:
 
     def __init__(self, ledger: Ledger, *claims: Claim) -> None:
         self._ledger, self._claims = ledger, list(claims)
+        self._every_s = min(LEASES[c.obligation.duty] for c in claims).total_seconds() / 3
         self._done = threading.Event()
         self._lost: EndtapeError | None = None
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def _renew(self) -> None:
-        while not self._done.wait(LEASE.total_seconds() / 3):
+        while not self._done.wait(self._every_s):
             for claim in list(self._claims):
                 try:
                     self._ledger.renew(claim)

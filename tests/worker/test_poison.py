@@ -18,19 +18,19 @@ FREE = dict.fromkeys(Duty, 100)
 
 @pytest.fixture
 def short_leases(monkeypatch):
-    monkeypatch.setattr(books, "LEASE", timedelta(seconds=0.1))
+    monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(seconds=0.1)))
 
 
 @pytest.fixture
 def leases_long_enough_to_work(monkeypatch):
-    monkeypatch.setattr(books, "LEASE", timedelta(seconds=1))
+    monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(seconds=1)))
 
 
 def track(ledger, call, duty=Duty.STOP):
     """A call with one obligation of this duty, due now."""
     ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(books, "LEASE", timedelta(minutes=1))
+        patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
         (claim,) = claimed(ledger)
     size = ledger.size(ACCOUNT, call)
     o = Obligation(duty=duty, account=ACCOUNT, call_uuid=call, recording_id="r" if duty is Duty.FETCH else None)
@@ -47,7 +47,7 @@ def begin(ledger, *, die=True):
     """Claims what is due and begins it, as a worker does that then dies, or lives and finishes."""
     with pytest.MonkeyPatch.context() as patch:
         if not die:
-            patch.setattr(books, "LEASE", timedelta(minutes=1))
+            patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
         claims = until(lambda: claimed(ledger), 5)
     _, loaded = ledger.load(claims)
     if not die:
@@ -143,7 +143,7 @@ def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch)
     begin(ledger)
     begin(ledger)
     ledger.redis.zrem(ledger.key("due", o.duty), str(o))
-    monkeypatch.setattr(books, "LEASE", timedelta(minutes=1))
+    monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
     live = track(ledger, "d")
     (held,) = until(lambda: claimed(ledger))
     ledger.tidy()

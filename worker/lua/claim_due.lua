@@ -4,13 +4,13 @@
 -- A fence that is still there means that the last claim was never finished. Whoever begins such work counts it; what was
 -- begun often comes back later and later, after a minute at most, but a look or a fetch in the end after hours.
 local fence, fences, unfinished = KEYS[1], KEYS[2], KEYS[3]
-local lead_ms, lease_ms, batch = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local alone_after, aside_after, longest_ms, aside_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local lead_ms, batch = tonumber(ARGV[1]), tonumber(ARGV[2])
+local alone_after, aside_after, longest_ms, aside_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, next_at = {}, nil
 
-local function wait_ms(obligation, failed)
+local function wait_ms(obligation, failed, lease_ms)
   if failed < alone_after then return lease_ms end
   local kind = string.match(obligation, '^%a+')
   if failed >= aside_after and (kind == 'look' or kind == 'fetch') then return aside_ms end
@@ -19,7 +19,8 @@ end
 
 for i = 0, (#KEYS - 3) / 2 - 1 do
   local due, leases = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
-  local free = tonumber(ARGV[8 + i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
+  local lease_ms = tonumber(ARGV[8 + 2 * i])
+  local free = tonumber(ARGV[7 + 2 * i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
   local taken = math.max(0, math.min(free, batch))
   if taken > 0 then
     for _, obligation in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now + lead_ms, 'LIMIT', 0, taken)) do
@@ -29,7 +30,7 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
         failed = redis.call('HGET', unfinished, obligation) + 1
       end
       redis.call('ZADD', leases, now + lease_ms, obligation)
-      redis.call('ZADD', due, math.floor(now + wait_ms(obligation, failed)), obligation)
+      redis.call('ZADD', due, math.floor(now + wait_ms(obligation, failed, lease_ms)), obligation)
       claimed[#claimed + 1] = {obligation, token, failed}
     end
   end
