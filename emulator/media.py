@@ -92,12 +92,17 @@ def _send(provider: Provider, exchange: Exchange, file: File, container: str) ->
     else:
         exchange.send_header("Content-Length", str(file.announced))
     exchange.end_headers()
-    for block in _first(file.blocks, file.sent):
-        exchange.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if file.announced is None else block)
-        if file.pause_s:
-            exchange.wfile.flush()
-            if provider.hold(file.pause_s):
-                break
+    sent = 0
+    try:
+        for block in _first(file.blocks, file.sent):
+            exchange.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if file.announced is None else block)
+            sent += len(block)
+            if file.pause_s:
+                exchange.wfile.flush()
+                if provider.hold(file.pause_s):
+                    break
+    finally:
+        exchange.note("media.sent", bytes=sent)
     if file.sent is not None:
         exchange.close_connection = True
     elif file.announced is None:

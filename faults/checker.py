@@ -52,6 +52,8 @@ class Findings:
     answers: Counter[int] = field(default_factory=Counter)      # to callbacks, by status; 0: none came
     slowest_answer_s: float = 0.0
     media_requests: int = 0
+    sent_bytes: int = 0                                         # of media, whatever became of them
+    kept_bytes: int = 0                                         # of the files under a final name
     unfinished: int = 0                                         # files with a dot, which are nobody's promise
 
     def late(self, percent: float) -> float:
@@ -77,6 +79,7 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
     allowed, found, told, stops = allowed or Allowed(), Findings(), Told(log), _stops(log)
     found.answers, found.slowest_answer_s = told.answers, told.slowest_s
     found.media_requests = sum(entry["kind"] == "media" for entry in log)
+    found.sent_bytes = sum(entry["bytes"] for entry in log if entry["kind"] == "media.sent")
     files = _files(archive, found)
     by_call = {c: list(rs) for c, rs in itertools.groupby(sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"]))}
     for recording in book:
@@ -229,6 +232,7 @@ def _judge_file(found: Findings, recording: Entry, files: dict[str, Path], accou
     extension = audio[0].rpartition(".")[2]
     data = files[audio[0]].read_bytes()
     digest = hashlib.sha256(data).hexdigest()
+    found.kept_bytes += len(data)
     if audio[0] != f"{account}/{day}/{rid}.{extension}" or receipts[0] != f"{account}/{day}/{rid}.json":
         found.wrong.append(f"{rid}: filed as {audio[0]} with {receipts[0]}")
     if expected.get(extension) != digest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from faults.bad_days import ALL, REFUSED
 from faults.performance import Run
 from faults.proxy import Act, Rule
 from faults.stage import Stage
+from worker.recording import Duty
 
 
 def nothing(run: Run, stage: Stage) -> None:
@@ -39,6 +41,21 @@ def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
             stage.kill_redis(stage.chance.uniform(0, 1.5))
         else:
             stage.kill(spare_last=spare_last)
+
+
+def kills_and_sweeps(run: Run, stage: Stage) -> None:
+    """The same, and ten times all connections to Redis are cut at once."""
+    pause_s = run.size.recordings / run.size.rate / 11
+
+    def sweep() -> None:
+        for _ in range(10):
+            if not run.ended.wait(pause_s):
+                stage.wire.sweep()
+
+    sweeping = threading.Thread(target=sweep)
+    sweeping.start()
+    _kill(run, stage, spare_last=True)
+    sweeping.join()
 
 
 def faulty(run: Run, stage: Stage) -> None:
@@ -184,15 +201,22 @@ def _filled(ballast: Path) -> Iterator[None]:
 
 
 def soak(run: Run, stage: Stage) -> None:
-    """Nothing but time: how the memory of our processes grows."""
-    samples, end = [], time.monotonic() + run.size.recordings / run.size.rate
+    """Nothing but time: how the memory of our processes grows, and whether anything that is due is left lying."""
+    samples, end, oldest_s = [], time.monotonic() + run.size.recordings / run.size.rate, 0.0
     while time.monotonic() < end:
         samples.append((time.monotonic(), _resident_mib(stage)))
+        oldest_s = max([oldest_s, *(_overdue_s(stage, duty) for duty in Duty)])
         time.sleep(5)
+    run.notes.append(f"the oldest that was due, and not leased, {oldest_s:.1f} s")
     late = samples[len(samples) // 2:]
     if len(late) > 1:
         slope = (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) * 3600
         run.notes.append(f"resident memory {late[0][1]:.0f} to {late[-1][1]:.0f} MiB in the second half, {slope:+.0f} MiB/h over all processes")
+
+
+def _overdue_s(stage: Stage, duty: Duty) -> float:
+    first = stage.ledger.redis.zrange(stage.ledger.key("due", duty), 0, 0, withscores=True)
+    return float(max(0.0, stage.ledger.now().timestamp() - float(first[0][1]) / 1000)) if first else 0.0
 
 
 def _resident_mib(stage: Stage) -> float:

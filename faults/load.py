@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -20,12 +21,15 @@ _MIX = (("deadline", 0.6), ("trigger", 0.2), ("hangup", 0.2))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """So many recordings, so many a second. `age_s` makes their files longer than they took."""
+    """So many recordings, so many a second. `age_s` makes their files longer than they took, evenly on a logarithmic scale;
+    `longest_s` is the age of one more in the middle, a wav.
+    """
 
     recordings: int
     rate: float
     mix: tuple[tuple[str, float], ...] = _MIX
-    age_s: tuple[float, float] = (0.0, 0.0)
+    age_s: tuple[float, float] | None = None
+    longest_s: float | None = None
 
     @property
     def lasts_s(self) -> float:
@@ -45,7 +49,10 @@ def play(load: Load, control: Control, seed: int, ended: threading.Event) -> Pla
     chance, played, acts = random.Random(seed), Played(), []
     for i in range(load.recordings):
         kind = chance.choices([k for k, _ in load.mix], [w for _, w in load.mix])[0]
-        one = _One(control, played, kind, chance.choice(["mp3", "mp3", "wav"]), round(chance.uniform(*load.age_s), 3))
+        container, age_s = chance.choice(["mp3", "mp3", "wav"]), round(math.exp(chance.uniform(*map(math.log, load.age_s))), 3) if load.age_s else 0.0
+        if load.longest_s and i == load.recordings // 2:
+            container, age_s = "wav", load.longest_s
+        one = _One(control, played, kind, container, age_s)
         acts.append((i / load.rate, one.start))
         if kind != "deadline":
             acts.append((i / load.rate + chance.uniform(*_MOMENT_S), one.moment))

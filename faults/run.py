@@ -54,7 +54,8 @@ class Line:
         o = self.outcome
         answers = ", ".join(f"{n} x {status or 'none'}" for status, n in sorted(o.findings.answers.items()))
         parts = [f"{self.name}, seed {self.seed}, {self.took_s:.0f} s: {o.did or 'nothing was done to it'}; p50 {o.findings.late(50) * 1000:.0f} ms late; "
-                 f"answers {answers}, the slowest {o.findings.slowest_answer_s:.2f} s; {o.findings.media_requests} downloads", *o.notes]
+                 f"answers {answers}, the slowest {o.findings.slowest_answer_s:.2f} s; {o.findings.media_requests} downloads, "
+                 f"{o.findings.sent_bytes / max(o.findings.kept_bytes, 1):.2f} x the bytes kept", *o.notes]
         if o.findings.unfinished:
             parts.append(f"{o.findings.unfinished} unfinished files with a dot")
         return ["; ".join(parts), *(f"  BROKEN: {text}" for text in o.broken), *([f"  kept: {o.kept}"] if o.kept else [])]

@@ -77,7 +77,7 @@ def _skewed(run: Run) -> None:
 
 
 def _long_files(run: Run) -> None:
-    run.load = Load(recordings=run.size.recordings, rate=run.size.rate, mix=(("hangup", 1.0),), age_s=(60.0, 1800.0))
+    run.load = Load(recordings=run.size.recordings, rate=run.size.rate, mix=(("hangup", 1.0),), age_s=(125.0, 12_000.0), longest_s=130_000.0)
 
 
 def _short_calls(run: Run) -> None:
@@ -91,7 +91,7 @@ PREPARED: Mapping[str, Callable[[Run], None]] = {
 
 _LOST = Allowed(unannounced=not SURVEY, unheard=True)
 SCENARIOS = {
-    "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=300, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
+    "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=1000, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
     "t2": Scenario(says="kill -9 of anything", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6), bars=Bars(late_s=None)),
     "t3": Scenario(says="kill -9, twin at work", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
                    short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
@@ -102,14 +102,14 @@ SCENARIOS = {
     "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
     "t6": Scenario(says="50 % of pushes cut", harm=harm.publishes_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
     "wire": Scenario(says="cut, freeze, trickle", harm=harm.wire, full=Size(recordings=300, rate=8), needs=("proxy",), bars=Bars(repeats=0.05)),
-    "t7": Scenario(says="Redis stands still", harm=harm.redis_stands_still, full=Size(recordings=800, rate=20, hold_s=30),
+    "t7": Scenario(says="Redis stands still", harm=harm.redis_stands_still, full=Size(recordings=1400, rate=20, hold_s=60),
                    short=Size(recordings=240, rate=20, hold_s=6), bars=Bars(answer_s=1.5), allowed=_LOST, settle_s=120),
     "t8": Scenario(says="callbacks x 3, mixed", harm=harm.tripled, full=Size(recordings=120, rate=10)),
     "third": Scenario(says="30 % lost, 30 % x 2", harm=harm.third_lost, full=Size(recordings=150, rate=10), allowed=_LOST, needs=("short calls",),
                       bars=Bars(home_s=SHORT_S + 3 * RECONCILE_S + 1 if SURVEY else None), settle_s=120),
     "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=120),
     "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=150),
-    "t11": Scenario(says="long files, kill -9", harm=harm.kills, full=Size(recordings=120, rate=4, kills=15), needs=("long files",), settle_s=120),
+    "t11": Scenario(says="long files, kill -9", harm=harm.kills_and_sweeps, full=Size(recordings=200, rate=2, kills=50), needs=("proxy", "long files"), settle_s=240),
     "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),
                     bars=Bars(late_s=LEASE_S + GRACE_S + 2)),       # the provider itself is silent for 2 s
     "t16": Scenario(says="clocks 10 min off", harm=harm.nothing, full=Size(recordings=120, rate=10), needs=("skew",)),
