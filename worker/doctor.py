@@ -74,6 +74,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     yield _tried("processes", lambda: _processes(ledger))
     vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
                   max_media_bytes=settings.max_media_bytes)
+    yield _tried("provider's address", lambda: _address(settings.api_url))
     for account in settings.accounts.values():
         yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
@@ -102,6 +103,12 @@ def _processes(ledger: Ledger) -> str:
     if missing:
         raise Trouble(f"not seen in the last 15 s: {', '.join(missing)}; start the Procfile's lines")
     return "a clock and a worker for each queue were seen in the last 15 s"
+
+
+def _address(api_url: str) -> str:
+    if api_url.startswith("http://") and not is_loopback(api_url):
+        raise Trouble(f"VOBIZ_API_URL {api_url}: id and token travel unencrypted; use https", "warning")
+    return api_url
 
 
 def _account(vobiz: Vobiz, account: Account) -> str:

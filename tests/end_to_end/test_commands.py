@@ -34,11 +34,13 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
     states = {c["name"]: c["state"] for c in told["checks"]}
     assert found.returncode == 0
     looked_at = ("version", "mode", "eviction", "append-only file", "appendfsync", "clock")
-    assert states == {"redis": "fine", **{f"redis {what}": "fine" for what in looked_at}, "processes": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
+    assert states == {"redis": "fine", **{f"redis {what}": "fine" for what in looked_at}, "processes": "fine", "provider's address": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
                       f"callback {service.env['VOBIZ_AUTH_ID']}": "fine", "archive": "fine", "spool": "fine", "unfinished work": "fine", "refused callbacks": "warning"}
     assert "missing" in next(c["detail"] for c in told["checks"] if c["name"] == "refused callbacks")
     shown = found.stdout + service.command("doctor").stdout
     assert not [s for s in SECRETS if s in shown]
+    clear = json.loads(service.command("doctor", "--json", VOBIZ_API_URL="http://provider.invalid/api/v1").stdout)["checks"]
+    assert [c["state"] for c in clear if c["name"] == "provider's address"] == ["warning"]
     wrong = service.command("doctor", ENDTAPE_PUBLIC_URL="http://127.0.0.1:1", VOBIZ_AUTH_TOKEN="other")
     assert wrong.returncode == 1
     assert wrong.stdout.count("FAILED") == 2
