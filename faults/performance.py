@@ -37,6 +37,8 @@ class Bars:
     repeats: float = 0.01
     answer_s: float = 3.0
     home_s: float | None = None         # the last file is home so long after the last call came
+    sent: float | None = None           # times the bytes kept that the media host may have been asked to send
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -135,6 +137,8 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
         broken.append(f"an answer after {found.slowest_answer_s:.2f} s, allowed are {bars.answer_s:g}")
     if bars.home_s is not None and run.home_s > bars.home_s:
         broken.append(f"all home {run.home_s:.0f} s after the last call, allowed are {bars.home_s:g}")
+    if bars.sent is not None and found.sent_bytes > bars.sent * found.kept_bytes:
+        broken.append(f"{found.sent_bytes / max(found.kept_bytes, 1):.2f} times the bytes kept were sent, allowed are {bars.sent:g}")
     if played.failed:
         broken.append(f"the run itself failed {len(played.failed)} times: {played.failed[0]}")
     if found.unannounced:

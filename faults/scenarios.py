@@ -109,7 +109,8 @@ SCENARIOS = {
                       bars=Bars(home_s=SHORT_S + 3 * RECONCILE_S + 1 if SURVEY else None), settle_s=120),
     "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=120),
     "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=150),
-    "t11": Scenario(says="long files, kill -9", harm=harm.kills_and_sweeps, full=Size(recordings=200, rate=2, kills=50), needs=("proxy", "long files"), settle_s=240),
+    "t11": Scenario(says="long files, kill -9", harm=harm.kills_and_sweeps, full=Size(recordings=200, rate=2, kills=50), needs=("proxy", "long files"), settle_s=240,
+                    bars=Bars(sent=1.2)),
     "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),
                     bars=Bars(late_s=LEASE_S + GRACE_S + 2)),       # the provider itself is silent for 2 s
     "t16": Scenario(says="clocks 10 min off", harm=harm.nothing, full=Size(recordings=120, rate=10), needs=("skew",)),
