@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import mimetypes
 import re
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from worker.settings import Settings
 from worker.views import call_view, recording_view
 
 SEEN_WITHIN = timedelta(seconds=15)
-_MOST = 200
+_MOST, _LOOKED_AT = 200, 20_000         # recordings on a page; read for one
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(/[0-9]{2,4}){3}/[A-Za-z0-9_-]{1,128}\.[a-z0-9]{1,8}")
 
 
@@ -52,30 +51,36 @@ class Api:
         accounts = [self._account(wanted["account"])] if "account" in wanted else list(settings.accounts)
         limit = _limit(wanted.get("limit"))
         found: list[tuple[Sight, dict[str, Any]]] = []
-        for sight, call, recording in self._seen(accounts, _cursor(wanted.get("cursor")), wanted):
-            view = recording_view(call, recording, settings.policy, self.ledger.now())
-            if phase in {None, view["phase"]}:
+        end: Sight | None = None         # where the next page begins, if there is one
+        for looked, (sight, call, recording) in enumerate(self._seen(accounts, _cursor(wanted.get("cursor")), wanted)):
+            view = recording_view(call, recording, settings.policy, self.ledger.now()) if recording else None
+            if view and phase in {None, view["phase"]}:
                 found.append((sight, view))
             if len(found) > limit:
+                end = found[limit - 1][0]
                 break
-        page = found[:limit]
-        cursor = base64.urlsafe_b64encode("|".join(map(str, page[-1][0])).encode()).decode() if len(found) > limit else None
-        return jsonify({"recordings": [view for _, view in page], "cursor": cursor})
+            if looked + 1 == _LOOKED_AT:
+                end = sight              # enough for one answer, whatever was found
+                break
+        cursor = base64.urlsafe_b64encode("|".join(map(str, end)).encode()).decode() if end else None
+        return jsonify({"recordings": [view for _, view in found[:limit]], "cursor": cursor})
 
-    def _seen(self, accounts: list[str], before: Sight | None, wanted: Any) -> Iterator[tuple[Sight, Call, Recording]]:
+    def _seen(self, accounts: list[str], before: Sight | None, wanted: Any) -> Iterator[tuple[Sight, Call, Recording | None]]:
+        """Every recording that was ever seen, newest first; None where it is not one of those asked for."""
         only = wanted.get("call_uuid")
         sights = self.ledger.recent(accounts, before=before, since=_instant(wanted, "since"), until=_instant(wanted, "until"))
         folded: dict[tuple[str, str], Call] = {}     # a call may have hundreds of recordings
-        for sight in itertools.islice(sights, 20_000):
+        nobody = Call(account="", call_uuid="")
+        for sight in sights:
             _, account, recording_id = sight
             call_uuid = self.ledger.call_of(account, recording_id)
             if call_uuid is None or only not in {None, call_uuid}:
+                yield sight, nobody, None
                 continue
             if (account, call_uuid) not in folded:
                 folded = {(account, call_uuid): fold(account, call_uuid, self.ledger.events(account, call_uuid))}
             call = folded[account, call_uuid]
-            if recording_id in call.recordings:
-                yield sight, call, call.recordings[recording_id]
+            yield sight, call, call.recordings.get(recording_id)
 
     def recording(self, recording_id: str) -> Response:
         call, recording = self._found(recording_id)

@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from tests.waiting import until
+from webhooks import api
 from worker.recording import Kind
 
 ACCOUNT, KEY, APP_KEY = "MA_TEST0001", "test-api-key-000000001", "test-app-key-000000001"
@@ -411,6 +412,19 @@ def test_pages_are_newest_first_and_new_recordings_do_not_shift_them(app):
     third = app.get(f"/recordings?limit=2&cursor={second['cursor']}").json()
     assert [[r["recording_id"] for r in page["recordings"]] for page in (first, second, third)] == [["r4", "r3"], ["r2", "r1"], ["r0"]]
     assert third["cursor"] is None
+
+
+def test_a_page_that_found_nothing_yet_says_where_to_go_on(app, monkeypatch):
+    monkeypatch.setattr(api, "_LOOKED_AT", 2)
+    for number in range(5):
+        app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
+        time.sleep(0.002)
+    pages, cursor = [], ""
+    while cursor is not None:
+        page = app.get(f"/recordings?call_uuid=c0{cursor and '&cursor='}{cursor}").json()
+        pages.append([r["recording_id"] for r in page["recordings"]])
+        cursor = page["cursor"]
+    assert pages == [[], [], ["r0"]]
 
 
 def test_the_list_is_filtered_by_phase_call_account_and_time(app):
