@@ -43,7 +43,6 @@ _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
     """Fetches one after the other; the clock hands out one at a time for each free slot."""
-    worker.archive.sweep(older_than_s=_DEAD_PART_S)
     for claim in claims:
         now, (loaded,) = worker.ledger.load([claim])
         if loaded is not None:
@@ -106,6 +105,7 @@ def _failed(worker: Worker, claim: Claim, loaded: Loaded, call: Call, recording:
 
 def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording: Recording, now: datetime,
            alive: Callable[[], None]) -> list[Event]:
+    worker.archive.sweep(older_than_s=_DEAD_PART_S)
     row = worker.vobiz.get_recording(account, recording.recording_id)
     if row.call_uuid and row.call_uuid != call.call_uuid and recording.recording_id in _recordings_of(worker, call.account, row.call_uuid):
         raise WrongOwner(f"the provider says that it belongs to call {row.call_uuid}, which fetches it")

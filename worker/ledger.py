@@ -193,11 +193,12 @@ class Ledger(Reading):
         return {o: n for o, n in self.unfinished().items() if o.duty in {Duty.LOOK, Duty.FETCH} and n >= ASIDE_AFTER}
 
     def forgive(self, account: str, call_uuid: str, recording_id: str | None = None) -> None:
-        """Whatever of a call was begun and never finished is tried again as if it were new, the look at once."""
+        """Whatever of a call was begun and never finished is tried again as if it were new, and at once."""
         look = Obligation(duty=Duty.LOOK, account=account, call_uuid=call_uuid)
         mine = (look, replace(look, duty=Duty.STOP), replace(look, duty=Duty.FETCH, recording_id=recording_id))
         if self.command("HDEL", self.key("unfinished"), *map(str, mine)):
-            self.hasten(look)
+            for o in mine:
+                self.hasten(o)      # the planner leaves what is held as it is, also where whoever holds it is dead
             self.wake()
 
     def next_at(self, obligation: Obligation) -> datetime | None:
@@ -246,11 +247,9 @@ class Ledger(Reading):
             raise StaleLease(str(o))
 
     def hasten(self, obligation: Obligation) -> None:
-        """Makes due now what is owed later, unless somebody works on it."""
+        """Makes due now what is owed later; while somebody works on it, or seems to, when the lease ends."""
         held = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
-        now = to_ms(self.now())
-        if held is None or float(held) <= now:
-            self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", now, str(obligation))
+        self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", max(to_ms(self.now()), float(held or 0)), str(obligation))
 
     def outstanding(self) -> int:
         """How much is owed to calls and recordings."""
@@ -267,9 +266,12 @@ class Ledger(Reading):
         self.wake()
 
     def reload(self) -> int:
-        """Tells every process on every machine to read its settings again."""
+        """Tells every process on every machine to read its settings again; what they may have mended is tried at once."""
         number = int(self.command("INCR", self.key("generation")))
+        aside = self.set_aside()
         self.command("DEL", self.key("unfinished"))     # what is set aside gets another try
+        for o in aside:
+            self.hasten(o)
         self.make_all_due()
         return number
 
