@@ -7,7 +7,7 @@ import pytest
 
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
-from worker import abandoned, backlog, lifecycle, media, policy
+from worker import abandoned, backlog, lifecycle, listing, media, policy
 from worker.codec import decode, encode, to_ms
 from worker.fold import fold
 from worker.ledger import Commit
@@ -334,9 +334,12 @@ def test_a_retry_of_a_halted_account_begins_when_its_credentials_are_accepted(lo
     call, recording = ended(house)
     assert until(lambda: failures(house, call))[0].fault is Fault.SETTINGS
     until(lambda: house.ledger.halted([ACCOUNT]))
+    assert "halted" in listing._waits(house.settings, house.ledger, ACCOUNT)
     backlog.retry(house.ledger, Obligation(duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id), reason="x", by="cli")
     house.provider.faults.clear()
     house.reach(recording.recording_id, "archived")
+    assert listing._waits(house.settings, house.ledger, ACCOUNT) is None
+    assert "left the settings" in listing._waits(house.settings, house.ledger, "MA_OTHER")
 
 
 def test_recordings_are_listed_by_phase_and_by_fault_through_the_api(local, quick):

@@ -10,7 +10,7 @@ import pytest
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
 from worker.codec import to_ms
-from worker.recording import Duty, Event, Kind, Obligation
+from worker.recording import Duty, Event, Fault, Kind, Obligation
 
 
 def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
@@ -194,6 +194,7 @@ def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its
     receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
     assert (view["call_uuid"], receipt["call_uuid"]) == (call.call_uuid, call.call_uuid)
     until(lambda: house.alerts().get("wrong_owner"))
+    until(lambda: any(f.fault is Fault.MEDIA for f in failures(house, other)))
 
 
 def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
