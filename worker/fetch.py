@@ -160,7 +160,8 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
     with part.open("rb") as file:
         found = media.examine(file)
     checks = archive.checks(found, got, row.duration_s, worker.settings.max_media_bytes)
-    bad, cut_by_us = archive.failed(checks), got.bytes > worker.settings.max_media_bytes     # which is the same each time, and no reason to keep it
+    # What we cut off at the limit is the same each time, and yet not all that the provider has.
+    bad, cut_by_us = archive.failed(checks), got.bytes > worker.settings.max_media_bytes
     if bad and (cut_by_us or found.container in _NEVER_AUDIO or not _stubborn(recording, got.sha256, now)):
         event = _event(worker, claim, recording, Fault.SETTINGS if cut_by_us else Fault.MEDIA, str(failed) if failed else f"{bad}: {checks[bad]}")
         return [replace(event, check="size" if cut_by_us else bad, sha256=got.sha256, bytes=got.bytes)]

@@ -80,6 +80,12 @@ def test_two_kinds_of_trouble_in_turn_do_not_hide_one_another_and_each_is_told_o
     assert [e.at for e in told] == [at(hours=24), at(hours=25)]
 
 
+def test_a_new_kind_of_trouble_begins_its_own_usual_pace():
+    tries = [failed(at(hours=h), Fault.PROVIDER) for h in range(20)] + [failed(at(hours=20), Fault.SETTINGS)]
+    plan, recording = live([ENDED, *tries], at(hours=20))
+    assert (recording.abandoned, plan.fetch_at["r"] < at(hours=20, seconds=2)) == ((), True)
+
+
 def test_success_archives_what_was_abandoned_and_no_fault_is_left():
     told = [failed(T0, Fault.STORAGE), failed(at(hours=2), Fault.STORAGE), event(Kind.ABANDONED, at(hours=2), fault=Fault.STORAGE)]
     plan, recording = live([ENDED, *told, event(Kind.MEDIA_ARCHIVED, at(hours=3), archive_key="k")], at(hours=3))
