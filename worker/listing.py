@@ -77,8 +77,8 @@ def _list_abandoned(ledger: Ledger, fault: Fault | None, limit: int, *, as_json:
 
 
 def _view(e: Entry) -> dict[str, Any]:
-    return {"recording_id": e.owed.recording_id, "account": e.owed.account, "call_uuid": e.owed.call_uuid, "started_at": rfc3339(e.started_at), "fault": e.fault.value,
-            "tries": e.tries, "next_at": rfc3339(e.next_at), "problem": e.problem}
+    return {"recording_id": e.owed.recording_id, "account": e.owed.account, "call_uuid": e.owed.call_uuid, "started_at": rfc3339(e.started_at),
+            "fault": e.fault.value, "tries": e.tries, "next_at": rfc3339(e.next_at), "problem": e.problem}
 
 
 @click.command()

@@ -27,7 +27,8 @@ def at(**since):
 
 
 def failed(instant, fault, n=0, **facts):
-    return Event(id=f"fetch.{instant.timestamp()}.{n}", kind=Kind.FETCH_FAILED, call_uuid="c", at=instant, recording_id="r", reason=f"{fault} {n}", fault=fault, **facts)
+    return Event(id=f"fetch.{instant.timestamp()}.{n}", kind=Kind.FETCH_FAILED, call_uuid="c", at=instant, recording_id="r", reason=f"{fault} {n}",
+                 fault=fault, **facts)
 
 
 def event(kind, instant, **facts):
@@ -59,7 +60,8 @@ def test_each_fault_is_tried_at_the_usual_pace_for_a_time_then_abandoned_and_tri
     assert (recording.abandoned, phase_of(recording)) == ((), Phase.FETCHING)
     assert plan.fetch_at["r"] - early[-1].at <= min(every, timedelta(hours=1))
     plan, recording = live([ENDED, *late], late[-1].at)
-    assert ([e.fault for e in recording.abandoned], recording.fault, phase_of(recording)) == ([fault or Fault.PROVIDER], fault or Fault.PROVIDER, Phase.ABANDONED)
+    told = fault or Fault.PROVIDER
+    assert ([e.fault for e in recording.abandoned], recording.fault, phase_of(recording)) == ([told], told, Phase.ABANDONED)
     assert plan.fetch_at["r"] == late[-1].at + every
 
 
