@@ -11,7 +11,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,7 @@ class Local:
                       redirect_hosts=self.settings.redirect_hosts, max_media_bytes=self.settings.max_media_bytes)
         self.crew = ThreadPoolExecutor(8)
         self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
-                             settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare())
+                             settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare(), generation=0)
         self.survey = survey
         self.app = create_app(self.settings, ledger)
         self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
@@ -114,6 +114,11 @@ class Local:
         self._server.shutdown()
         self._server.server_close()
         self.provider.__exit__()
+
+    def reload(self, **settings):
+        """As `endtape reload` does it; the worker follows, with other settings where they are given."""
+        self.worker = replace(self.worker, settings=replace(self.worker.settings, **settings), generation=self.ledger.generation() + 1)
+        self.ledger.reload()
 
     def get(self, path, key=KEY):
         return requests.get(self.base + path, headers={"Authorization": f"Bearer {key}"}, timeout=5)

@@ -14,7 +14,7 @@ from worker.tasks import route
 
 ROOT = Path(__file__).resolve().parent.parent
 PURE = ["worker/recording.py", "worker/policy.py", "worker/fold.py", "worker/lifecycle.py", "worker/triggers.py", "worker/segments.py",
-        "worker/handoffs.py", "worker/looking.py", "worker/views.py", "worker/rules.py", "worker/wire.py",
+        "worker/handoffs.py", "worker/looking.py", "worker/abandoned.py", "worker/views.py", "worker/rules.py", "worker/wire.py",
         "worker/errors.py", "worker/media.py", "worker/mpeg.py", "webhooks/signature.py", "webhooks/callbacks.py"]
 IMPURE = {"redis", "requests", "celery", "flask", "os", "time", "random", "socket", "subprocess", "structlog"}
 
@@ -36,9 +36,10 @@ def test_pure_files_touch_nothing(name):
 RANKS = [
     "worker.errors worker.broker worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature worker.draining",
     "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
-    "worker.triggers worker.rules worker.receipts worker.board worker.vobiz worker.demo",
-    "worker.segments worker.handoffs worker.ledger worker.archive worker.settings",
-    "worker.guards worker.looking worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
+    "worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
+    "worker.segments worker.handoffs worker.reading worker.archive worker.settings",
+    "worker.ledger",
+    "worker.guards worker.looking worker.backlog worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
     "worker.lifecycle webhooks.bodies",
     "worker.views worker.orders webhooks.shapes",
     "webhooks.orders webhooks.openapi",
@@ -47,6 +48,7 @@ RANKS = [
     "worker.survey",
     "worker.survey_now",
     "worker.tasks webhooks.app worker.commands worker.doctor",
+    "worker.listing",
     "worker.clock worker.cli",
 ]
 RANK = {module: i for i, line in enumerate(RANKS) for module in line.split()}

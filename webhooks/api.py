@@ -7,6 +7,7 @@ import mimetypes
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from worker import wire
 from worker.errors import LedgerUnavailable
 from worker.fold import fold
 from worker.ledger import Ledger, Sight
-from worker.recording import Call, Phase, Recording
+from worker.recording import Call, Fault, Phase, Recording
 from worker.settings import Settings
 from worker.views import call_view, recording_view
 
@@ -45,16 +46,14 @@ class Api:
 
     def recordings(self) -> Response:
         settings, wanted = self.settings(), request.args
-        phase = wanted.get("phase")
-        if phase is not None and phase not in set(Phase):
-            raise Problem(400, f"phase: must be one of {', '.join(Phase)}", field="phase")
+        phase, fault = _one_of(wanted, "phase", Phase), _one_of(wanted, "fault", Fault)
         accounts = [self._account(wanted["account"])] if "account" in wanted else list(settings.accounts)
         limit = _limit(wanted.get("limit"))
         found: list[tuple[Sight, dict[str, Any]]] = []
         end: Sight | None = None         # where the next page begins, if there is one
         for looked, (sight, call, recording) in enumerate(self._seen(accounts, _cursor(wanted.get("cursor")), wanted)):
             view = recording_view(call, recording, settings.policy, self.ledger.now()) if recording else None
-            if view and phase in {None, view["phase"]}:
+            if view and phase in {None, view["phase"]} and fault in {None, view["fault"]}:
                 found.append((sight, view))
             if len(found) > limit:
                 end = found[limit - 1][0]
@@ -177,7 +176,7 @@ ROUTES = (
     Route(method="GET", path="/v1/calls/<call_uuid>", name="call", says="A call, its recordings and its timeline", query=("account",),
           answers={200: shapes.Call}, app_key=True),
     Route(method="GET", path="/v1/recordings", name="recordings", says="Recordings, newest first",
-          query=("phase", "call_uuid", "account", "since", "until", "limit", "cursor"), answers={200: shapes.RecordingsPage}),
+          query=("phase", "fault", "call_uuid", "account", "since", "until", "limit", "cursor"), answers={200: shapes.RecordingsPage}),
     Route(method="GET", path="/v1/recordings/<recording_id>", name="recording", says="A recording", query=("account",), answers={200: shapes.Recording}),
     Route(method="GET", path="/v1/recordings/<recording_id>/audio", name="audio", says="Its bytes; ranges work", query=("account",),
           answers={200: None, 206: None}, refusals=(416,)),
@@ -214,6 +213,13 @@ def _guarded(api: Api, route: Route, view: Callable[..., Response]) -> Callable[
 def _openapi(api: Api) -> Response:
     # For everybody: it says nothing but what docs/api.md says.
     return jsonify(openapi.document(ROUTES, server=api.settings().public_url))
+
+
+def _one_of(wanted: Any, name: str, words: type[StrEnum]) -> str | None:
+    found: str | None = wanted.get(name)
+    if found is not None and found not in set(words):
+        raise Problem(400, f"{name}: must be one of {', '.join(words)}", field=name)
+    return found
 
 
 def _limit(text: str | None) -> int:

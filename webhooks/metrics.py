@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from worker.ledger import Ledger
 
-_LABELS = {"alerts_total": "alert", "events_total": "event", "refused_total": "reason", "healed_total": "kind"}
+_LABELS = {"alerts_total": "alert", "events_total": "event", "refused_total": "reason", "healed_total": "kind", "abandoned_total": "fault"}
 
 
 class _Ledger(Collector):

@@ -12,12 +12,13 @@ import msgspec
 
 from webhooks import shapes
 from webhooks.problems import TITLES
-from worker.recording import Phase
+from worker.recording import Fault, Phase
 
 _ALWAYS = (400, 401, 404, 405, 503)
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "account": {"schema": {"type": "string"}, "description": "may be left out where there is one account"},
     "phase": {"schema": {"type": "string", "enum": [p.value for p in Phase]}},
+    "fault": {"schema": {"type": "string", "enum": [f.value for f in Fault]}},
     "call_uuid": {"schema": {"type": "string"}},
     "since": {"schema": {"type": "string"}, "description": "first seen at or after, RFC 3339"},
     "until": {"schema": {"type": "string"}, "description": "first seen at or before, RFC 3339"},

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from worker.recording import Phase, StopState
+from worker.recording import Fault, Phase, StopState
 
 Time = str | None
 
@@ -40,6 +40,7 @@ class Recording(Struct, kw_only=True):
     segment_of: str | None
     stop: Stop
     problem: str | None
+    fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
 
 
 class RecordingsPage(Struct, kw_only=True):

@@ -109,6 +109,7 @@ class Process:
                     log.info("settings read", generation=generation)
                 except SettingsError as error:
                     self.worker.alert("settings_broken", problems=error.problems)
+                self.worker.generation = generation
             return self.worker
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from worker import durable, wire
-from worker.errors import Conflict, StaleLease, TryAgain
+from worker.errors import Conflict, StaleLease, Unstored
 from worker.receipts import checks, failed, key, receipt
 
 __all__ = ["Archive", "checks", "failed", "key", "receipt"]
@@ -41,7 +41,7 @@ class Archive:
     def spool_file(self, recording_id: str, fence: int) -> Path:
         """A new, empty file for this attempt alone.
 
-        Raises StaleLease if this attempt has one already, TryAgain when the disk is full.
+        Raises StaleLease if this attempt has one already, Unstored when the disk is full.
         """
         if wire.identifier(recording_id) != recording_id:
             raise ValueError(f"not a recording id: {recording_id[:140]!r}")
@@ -56,7 +56,7 @@ class Archive:
 
     @contextlib.contextmanager
     def writing(self, part: Path) -> Iterator[BinaryIO]:
-        """The part, open for writing and reading. On a full disk it is removed, and TryAgain raised."""
+        """The part, open for writing and reading. On a full disk it is removed, and Unstored raised."""
         with durable.full_disk(part), os.fdopen(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
             yield file
 
@@ -66,10 +66,10 @@ class Archive:
         return min((shutil.disk_usage(place).free for place in places), default=shutil.disk_usage(Path.cwd()).free)
 
     def reserve(self, declared_bytes: int | None) -> None:
-        """Raises TryAgain when less than FLOOR_BYTES would be left free after a file of this size."""
+        """Raises Unstored when less than FLOOR_BYTES would be left free after a file of this size."""
         left = self.free_bytes() - (declared_bytes or 0)
         if left < FLOOR_BYTES:
-            raise TryAgain(f"the disk is full: {left} bytes would be left, the floor is {FLOOR_BYTES}")
+            raise Unstored(f"the disk is full: {left} bytes would be left, the floor is {FLOOR_BYTES}")
 
     def sweep(self, older_than_s: float) -> int:
         """Remove parts that nobody has written to for so long: those of dead attempts. Returns how many.
@@ -93,7 +93,7 @@ class Archive:
         """Put the part under its key, on disk for good when this returns, and remove it from the spool.
 
         To repeat it is harmless: identical content under the name is a success. Raises Conflict where other content
-        or a receipt for other content stands (the part stays in the spool), TryAgain when the disk is full.
+        or a receipt for other content stands (the part stays in the spool), Unstored when the disk is full.
         """
         name = _name(key)
         with durable.full_disk(part), self._directory(key) as directory:
@@ -105,7 +105,7 @@ class Archive:
         """Put the receipt beside its audio, in the same manner. Raises FileNotFoundError where there is no audio.
 
         A receipt is never replaced: one for the same audio stays as it is, also when its bookkeeping differs.
-        Raises Conflict where one for other audio stands, TryAgain when the disk is full.
+        Raises Conflict where one for other audio stands, Unstored when the disk is full.
         """
         name, sha256 = _name(key), receipt["media"]["sha256"]
         text = json.dumps(receipt, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"

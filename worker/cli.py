@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worker import commands, logs, service, survey_now
+from worker import commands, listing, logs, service, survey_now
 from worker import demo as demonstration
 from worker import doctor as examination
 from worker.commands import as_json_option, careful, open_ledger, print_table, table_of
@@ -136,7 +136,7 @@ def reload(as_json: bool) -> None:
         click.echo(f"Told all processes (reload {number}): {rules}.")
 
 
-for _command in (commands.ls, commands.show, commands.stop, commands.handoff, commands.retry, commands.explain_command):
+for _command in (listing.ls, commands.show, commands.stop, commands.handoff, listing.retry, commands.explain_command):
     main.add_command(_command)
 
 

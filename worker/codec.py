@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker.recording import Event, Kind
+from worker.recording import Event, Fault, Kind
 
 SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,10 +27,12 @@ _SHORT = {
     "duration_s": "du", "format": "fm", "reason": "re", "room": "ro", "member": "m", "first": "fi", "machine": "ma",
     "recording_ids": "rs", "named": "n", "requested_at": "rq", "trigger": "tg", "rule": "ru", "due_at": "da",
     "retry_at": "ra", "status": "st", "live": "li", "sha256": "sh", "bytes": "b", "archive_key": "ak", "check": "c", "by": "by",
+    "fault": "fa", "generation": "g",
     "labels": "lb", "connected": "co", "order": "o", "digest": "dg", "wait_s": "w", "target": "ta", "body": "bo", "channels": "ch",
     "max_duration_s": "md", "segment_of": "sg", "verdict": "v", "proven": "pr", "evidence": "ev",
 }
 _KINDS = {kind.value for kind in Kind}
+_FAULTS = {fault.value for fault in Fault}
 _LONG = {short: name for name, short in _SHORT.items()}
 _NAMES = [f.name for f in fields(Event) if f.name not in _IMPLIED]
 
@@ -81,6 +83,8 @@ def _decode(line: str, account: str, call_uuid: str) -> Event | None:
             found[name] = from_ms(value)
         elif name in _TUPLES:
             found[name] = tuple(value)
+        elif name == "fault":
+            found[name] = Fault(value) if value in _FAULTS else None
         elif name is not None:
             found[name] = bool(value) if name in _FLAGS else value
     if found.get("url") and found.get("recording_id"):

@@ -1,4 +1,4 @@
-"""The commands about calls and recordings, and what every command needs."""
+"""The commands about a call, and what every command needs."""
 
 from __future__ import annotations
 
@@ -73,31 +73,6 @@ def table_of(*columns: str) -> Table:
 def print_table(table: Table) -> None:
     screen = Console()
     Console(width=screen.width if screen.is_terminal else _WIDTH).print(table)
-
-
-@click.command()
-@as_json_option
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@careful
-def ls(as_json: bool, limit: int) -> None:
-    """List recordings, newest first."""
-    settings, ledger = open_ledger(rules_needed=False)
-    views = []
-    for _, account, recording_id in ledger.recent(settings.accounts):
-        call_uuid = ledger.call_of(account, recording_id)
-        if call_uuid:
-            call = fold(account, call_uuid, ledger.events(account, call_uuid))
-            if recording_id in call.recordings:
-                views.append(recording_view(call, call.recordings[recording_id], settings.policy, ledger.now()))
-        if len(views) >= limit:
-            break
-    if as_json:
-        click.echo(json.dumps(views, indent=2))
-        return
-    table = table_of("recording", "began (UTC)", "phase", "stop")
-    for view in views:
-        table.add_row(view["recording_id"], view["started_at"][5:16].replace("T", " "), view["phase"], view["stop"]["state"])
-    print_table(table)
 
 
 @click.command()
@@ -226,25 +201,6 @@ def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wai
         click.echo(f"{said['verdict'].upper()}: {said['reason']}\n  rule {said['rule']!r} says {said['action']} on {said['kind']};"
                    f" evidence: {', '.join(said['evidence']) or 'none'}" + (f"; transfer {said['transfer']}" if "transfer" in said else ""))
     sys.exit(0 if said["verdict"] == "go" else 1)
-
-
-@click.command()
-@click.argument("recording_id")
-@as_json_option
-@click.option("--reason", default="operator", show_default=True)
-@careful
-def retry(recording_id: str, as_json: bool, reason: str) -> None:
-    """Try to bring a recording home once more, whatever became of it."""
-    settings, ledger = open_ledger(rules_needed=False)
-    account, call_uuid, events = _find(settings, ledger, recording_id)
-    recording = fold(account, call_uuid, events).recordings.get(recording_id)
-    if recording is None:
-        raise EndtapeError(f"{recording_id}: no such recording")
-    if recording.archived:
-        raise EndtapeError(f"{recording_id}: is archived already, as {recording.archived.archive_key}")
-    ledger.record(account, Event(id=f"retry.{secrets.token_hex(6)}", kind=Kind.RETRY_ORDERED, call_uuid=call_uuid, recording_id=recording_id,
-                                 reason=reason, by="cli"))
-    click.echo(json.dumps({"recording_id": recording_id, "retry": "ordered"}) if as_json else f"{recording_id}: will be tried again now.")
 
 
 @click.command("explain")

@@ -18,8 +18,7 @@ import requests
 
 from worker import guards
 from worker.errors import REMEDIES, EndtapeError
-from worker.ledger import ASIDE_AFTER, Ledger
-from worker.recording import Duty
+from worker.ledger import Ledger
 from worker.service import is_loopback
 from worker.settings import Settings
 from worker.vobiz import Account, Vobiz
@@ -149,9 +148,9 @@ def _directory(place: Path) -> str:
 
 
 def _unfinished(ledger: Ledger) -> str:
-    found = ledger.unfinished()
+    found, aside = ledger.unfinished(), ledger.set_aside()
     if found:
-        lines = [f"{o}: {n} tries" + (", set aside" if o.duty in {Duty.LOOK, Duty.FETCH} and n >= ASIDE_AFTER else "") for o, n in found.items()]
+        lines = [f"{o}: {n} tries" + (", set aside" if o in aside else "") for o, n in found.items()]
         raise Trouble("begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n" + "\n".join(lines), "warning")
     return "none"
 

@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.errors import Conflict, CorruptMedia, TryAgain
+from worker.errors import Conflict, CorruptMedia, Unstored
 
 _DEAD_S = 3600.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -114,7 +114,7 @@ def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> 
             _link(beside, directory, name, sha256, source=directory)
     except OSError as error:
         if error.errno in _NO_LINK_FROM_THERE:
-            raise TryAgain("the file system of the archive has no hard links: another place is needed") from error
+            raise Unstored("the file system of the archive has no hard links: another place is needed") from error
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -132,11 +132,11 @@ def _forget_leftovers(directory: int, name: str) -> None:
 
 @contextlib.contextmanager
 def full_disk(part: Path) -> Iterator[None]:
-    """Where the disk or a quota runs full, the part is removed and TryAgain raised."""
+    """Where the disk or a quota runs full, the part is removed and Unstored raised."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         part.unlink(missing_ok=True)
-        raise TryAgain("the disk is full") from error
+        raise Unstored("the disk is full") from error

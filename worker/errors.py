@@ -3,7 +3,8 @@
     EndtapeError
     ├── SettingsError      settings or rules are wrong: name the thing, the value, the way out; exit status 2
     ├── TryAgain           nobody's fault that lasts: try again after `after_s` (None: our own back-off)
-    │   └── NotReady       the provider does not have it yet
+    │   ├── NotReady       the provider does not have it yet
+    │   └── Unstored       our own disk has no room for it, or cannot hold it
     ├── Refused            401 or 403 of the API: credentials, or one thing that we may not have
     │   └── MediaRefused   401 or 403 of a media host: concerns that file alone
     ├── WrongPath          a gateway answered, not the application: our path or host is wrong
@@ -42,6 +43,10 @@ class TryAgain(EndtapeError):
 
 class NotReady(TryAgain):
     """The provider does not have it yet (an early 404)."""
+
+
+class Unstored(TryAgain):
+    """The spool or the archive cannot take it. Nobody else can mend that."""
 
 
 class Refused(EndtapeError):

@@ -7,12 +7,13 @@ the file in the spool carries the fence, so two attempts never write into one fi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
 
-from worker import archive, lifecycle, media, policy, wire
+from worker import abandoned, archive, lifecycle, media, policy, wire
 from worker.errors import (
     Conflict,
     CorruptMedia,
@@ -22,11 +23,13 @@ from worker.errors import (
     Refused,
     StaleLease,
     TryAgain,
+    Unstored,
+    WrongPath,
 )
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
 from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
-from worker.recording import Call, Event, Kind, Recording
+from worker.recording import Call, Event, Fault, Kind, Recording
 from worker.segments import gaps
 from worker.triggers import acts
 from worker.views import gap_view, stop_view
@@ -40,7 +43,6 @@ _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
     """Fetches one after the other; the clock hands out one at a time for each free slot."""
-    worker.archive.sweep(older_than_s=_DEAD_PART_S)
     for claim in claims:
         now, (loaded,) = worker.ledger.load([claim])
         if loaded is not None:
@@ -50,7 +52,7 @@ def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
                 continue                # somebody else has it now
             except LedgerUnavailable:
                 raise
-            except Exception:           # a fault of ours: the ledger counts it, and sets it aside in the end
+            except Exception:           # not even a failure could be recorded: the ledger counts that, and sets it aside in the end
                 log.exception("a recording cannot be fetched", obligation=str(claim.obligation))
                 worker.alert("poison", account=claim.obligation.account, recording_id=claim.obligation.recording_id)
 
@@ -59,31 +61,51 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     o = claim.obligation
     call = fold(o.account, o.call_uuid, loaded.events)
     recording = call.recordings.get(o.recording_id or "")
-    later = postponed(worker, claim, now) if recording and not recording.archived else None
-    if recording is None or recording.archived or later:
+    if recording is None or recording.archived:
+        wait_until(worker, claim, loaded, None)
+        return
+    account = worker.settings.accounts.get(o.account)
+    if account is None:
+        error = f"the account {o.account} left the settings: add it to the rules file until its recordings are home"
+        _failed(worker, claim, loaded, call, recording, _event(worker, claim, recording, Fault.SETTINGS, error), now)
+        return
+    later = postponed(worker, claim, now)
+    if later:
         wait_until(worker, claim, loaded, later)
         return
-    account = worker.settings.accounts[o.account]
     with Held(worker.ledger, claim) as alive:
         def going_on() -> None:
             alive()
             if worker.ending():
                 raise Ending(str(claim.obligation))
 
+        failure: Event | None
         try:
             events = _bring(worker, claim, account, call, recording, now, going_on)
-        except StaleLease:
+            failure = next((e for e in events if e.kind is Kind.FETCH_FAILED), None)
+        except (StaleLease, LedgerUnavailable):
             raise
         except Ending:
             wait_until(worker, claim, loaded, now)      # given back: another worker takes it at once
             return
-        except (EndtapeError, ValueError, OSError) as error:
-            events = [_failure(worker, claim, account, recording, error, now)]
-    commit_and_plan(worker, claim, loaded, events, now, call)
+        except Exception as error:      # noqa: BLE001 - told with its traceback where it is a fault of ours; when it is tried again, its fault decides
+            failure = _failure(worker, claim, account, recording, error, now)
+    if failure:
+        _failed(worker, claim, loaded, call, recording, failure, now)
+    else:
+        commit_and_plan(worker, claim, loaded, events, now, call)
+
+
+def _failed(worker: Worker, claim: Claim, loaded: Loaded, call: Call, recording: Recording, failure: Event, now: datetime) -> None:
+    if abandoned.says_nothing_new(recording, failure) and not abandoned.is_lost(call, recording, now):
+        wait_until(worker, claim, loaded, abandoned.next_fetch(recording, now, failure.generation or 0))
+    else:
+        commit_and_plan(worker, claim, loaded, [failure], now, call)
 
 
 def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording: Recording, now: datetime,
            alive: Callable[[], None]) -> list[Event]:
+    worker.archive.sweep(older_than_s=_DEAD_PART_S)
     row = worker.vobiz.get_recording(account, recording.recording_id)
     if row.call_uuid and row.call_uuid != call.call_uuid and recording.recording_id in _recordings_of(worker, call.account, row.call_uuid):
         raise WrongOwner(f"the provider says that it belongs to call {row.call_uuid}, which fetches it")
@@ -111,6 +133,24 @@ class WrongOwner(TryAgain):
     """A callback named this recording under a call that it does not belong to."""
 
 
+def fault_of(error: Exception) -> Fault:
+    """Whose fault it is that a fetch failed so."""
+    if isinstance(error, CorruptMedia) and error.check in _NOT_THE_MEDIA:
+        return _NOT_THE_MEDIA[error.check]
+    return next((fault for kinds, fault in _FAULTS if isinstance(error, kinds)), Fault.OURS)
+
+
+# The first that fits. An OSError of the network is a TryAgain by now, so what is left comes from our own disks.
+_FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
+    ((Unstored, Conflict, OSError), Fault.STORAGE),
+    ((CorruptMedia, WrongOwner), Fault.MEDIA),
+    ((Refused, WrongPath, RedirectRefused), Fault.SETTINGS),
+    ((TryAgain,), Fault.PROVIDER),
+)
+# Checks that say something else: larger than allowed, and a copy on our own disk that differs.
+_NOT_THE_MEDIA = {"size": Fault.SETTINGS, "sha256": Fault.STORAGE}
+
+
 def _recordings_of(worker: Worker, account: str, call_uuid: str) -> set[str | None]:
     return {event.recording_id for event in worker.ledger.events(account, call_uuid)} if wire.identifier(call_uuid) else set()
 
@@ -120,11 +160,11 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
     with part.open("rb") as file:
         found = media.examine(file)
     checks = archive.checks(found, got, row.duration_s, worker.settings.max_media_bytes)
-    bad = archive.failed(checks)
-    if bad and (found.container in _NEVER_AUDIO or not _stubborn(recording, got.sha256, now)):
-        reason = str(failed) if failed else f"{bad}: {checks[bad]}"
-        return [Event(id=f"fetch.{claim.fence}", kind=Kind.FETCH_FAILED, call_uuid=call.call_uuid, recording_id=recording.recording_id,
-                      reason=reason, check=bad, sha256=got.sha256, bytes=got.bytes)]
+    # What we cut off at the limit is the same each time, and yet not all that the provider has.
+    bad, cut_by_us = archive.failed(checks), got.bytes > worker.settings.max_media_bytes
+    if bad and (cut_by_us or found.container in _NEVER_AUDIO or not _stubborn(recording, got.sha256, now)):
+        event = _event(worker, claim, recording, Fault.SETTINGS if cut_by_us else Fault.MEDIA, str(failed) if failed else f"{bad}: {checks[bad]}")
+        return [replace(event, check="size" if cut_by_us else bad, sha256=got.sha256, bytes=got.bytes)]
     started = row.started_at or recording.provider_started_at
     ended, duration_s = row.ended_at or recording.ended_at, row.duration_s or recording.duration_s
     key = archive.key(call.account, recording.recording_id, started_at=started, ended_at=ended, duration_s=duration_s,
@@ -158,8 +198,16 @@ def _stubborn(recording: Recording, sha256: str, now: datetime) -> bool:
     return len(same) + 1 >= policy.STUBBORN_TRIES and now - min(same, default=now) >= policy.STUBBORN_SPAN
 
 
+def _event(worker: Worker, claim: Claim, recording: Recording, fault: Fault, reason: str) -> Event:
+    return Event(id=f"fetch.{claim.fence}", kind=Kind.FETCH_FAILED, call_uuid=claim.obligation.call_uuid, recording_id=recording.recording_id,
+                 reason=reason[:300], fault=fault, generation=worker.generation)
+
+
 def _failure(worker: Worker, claim: Claim, account: Account, recording: Recording, error: Exception, now: datetime) -> Event:
-    retry_at = None
+    retry_at, fault = None, fault_of(error)
+    if fault is Fault.OURS:
+        log.error("a recording cannot be fetched", obligation=str(claim.obligation), exc_info=error)
+        worker.alert("poison", account=account.auth_id, recording_id=recording.recording_id)
     if isinstance(error, MediaRefused):
         worker.alert("media_refused", account=account.auth_id, recording_id=recording.recording_id, error=str(error))
     elif isinstance(error, Refused):
@@ -173,7 +221,6 @@ def _failure(worker: Worker, claim: Claim, account: Account, recording: Recordin
     ended = recording.ended_at or recording.over_at
     if ended and now - ended > policy.FETCH_ALERT:
         worker.alert("fetch_overdue", recording_id=recording.recording_id, error=str(error))
-    return Event(id=f"fetch.{claim.fence}", kind=Kind.FETCH_FAILED, call_uuid=claim.obligation.call_uuid,
-                 recording_id=recording.recording_id, reason=f"{type(error).__name__}: {error}"[:300], retry_at=retry_at,
-                 check=error.check if isinstance(error, CorruptMedia) else None)
+    return replace(_event(worker, claim, recording, fault, f"{type(error).__name__}: {error}"), retry_at=retry_at,
+                   check=error.check if isinstance(error, CorruptMedia) else None)
 

@@ -124,6 +124,7 @@ def _recording(recording_id: str, mine: Sequence[Event], call_over_at: datetime 
     if said := [at for at in declared if at >= known_at]:
         evidence["declared"] = said[0]
     retried_at = max((_at(e) for e in mine if e.kind is Kind.RETRY_ORDERED), default=None)
+    last_chance = [e for e in mine if retried_at is None or _at(e) > retried_at]
     facts: dict[str, Any] = {}
     for event in sorted(mine, key=_worth):
         if event.kind in _ABOUT_RECORDING:
@@ -138,10 +139,12 @@ def _recording(recording_id: str, mine: Sequence[Event], call_over_at: datetime 
         claimed_at=next((_at(e) for e in ends if not e.signed and e.kind is Kind.RECORDING_FINALIZED), None),
         attempts=tuple(e for e in mine if e.kind in _ATTEMPTS),
         unknown_at=next((_at(e) for e in mine if e.kind is Kind.STOP_UNKNOWN), None),
-        failures=tuple(e for e in mine if e.kind is Kind.FETCH_FAILED and (retried_at is None or _at(e) > retried_at)),
+        failures=tuple(e for e in last_chance if e.kind is Kind.FETCH_FAILED),
+        # One from before its end was listed said that it was not: that is over.
+        abandoned=tuple(e for e in last_chance if e.kind is Kind.ABANDONED and (finalized_at is None or _at(e) >= finalized_at)),
         retried_at=retried_at,
         archived=next((e for e in mine if e.kind is Kind.MEDIA_ARCHIVED), None),
-        gave_up=next((e for e in mine if e.kind is Kind.GAVE_UP and (retried_at is None or _at(e) > retried_at)), None),
+        gave_up=next((e for e in last_chance if e.kind is Kind.GAVE_UP), None),
         **facts,
     )
 

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import heapq
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -29,12 +28,13 @@ from typing import Any, Literal
 
 import redis
 
-from worker.board import PREFIX, Board, connect, pairs
+from worker.board import PREFIX, connect, pairs
 from worker.codec import decode, encode, from_ms, to_ms
 from worker.errors import LedgerUnavailable, StaleLease
+from worker.reading import Reading, Sight
 from worker.recording import Duty, Event, Kind, Obligation
 
-__all__ = ["PREFIX", "Ledger", "connect"]
+__all__ = ["PREFIX", "Ledger", "Sight", "connect"]
 # The shorter, the sooner a stop that died with its worker is sent again; the longer, the less a slow worker is doubted.
 LEASES = dict.fromkeys(Duty, timedelta(seconds=5)) | {Duty.STOP: timedelta(seconds=3)}
 ALONE_AFTER, ASIDE_AFTER = 3, 6          # tries that were not finished: by a worker that died, or a fault of ours
@@ -42,7 +42,6 @@ LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 REPEAT_AFTER = timedelta(seconds=15)     # two transfers that look alike within it count as one: a provider's retry
 _EARS_S = 120                            # longer than anybody waits
 _REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
-Sight = tuple[int, str, str]     # first seen (ms), account, recording
 
 
 class Recorded(StrEnum):
@@ -94,13 +93,11 @@ class Commit:
     seen: int = 0                                     # the size of the log that the work was based on
     dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
     keep: timedelta | None = None                     # the call is finished: forget it after this time
+    generation: int | None = None                     # of the settings that the plan came from; None: it came from none
 
 
-class Ledger(Board):
+class Ledger(Reading):
     """One per process; safe to share between threads, never across a fork."""
-
-    def call_key(self, account: str, call_uuid: str) -> str:
-        return self.key("call", account, call_uuid)
 
     # Recording what is reported -----------------------------------------------------------------------------------
 
@@ -113,6 +110,8 @@ class Ledger(Board):
         recording = event.recording_id or "" if event else ""
         aliases = " ".join(leg for leg in (event.leg, event.b_leg) if leg) if event else ""
         repeat_after = REPEAT_AFTER if event and event.kind in _REPEATABLE else timedelta(0)
+        if event and event.kind is Kind.RETRY_ORDERED:
+            self.forgive(account, event.call_uuid, event.recording_id)      # first: a retry that is written down finds nothing in its way
         places, fields = self._nonces(nonces)
         status, now = self._run(
             "record",
@@ -190,6 +189,24 @@ class Ledger(Board):
         found = self.command("HGETALL", self.key("unfinished"))
         return {Obligation.parse(o): int(n) + 1 for o, n in pairs(found).items() if int(n) + 1 >= ALONE_AFTER}
 
+    def set_aside(self) -> dict[Obligation, int]:
+        """What of that is tried every few hours only."""
+        return {o: n for o, n in self.unfinished().items() if o.duty in {Duty.LOOK, Duty.FETCH} and n >= ASIDE_AFTER}
+
+    def forgive(self, account: str, call_uuid: str, recording_id: str | None = None) -> None:
+        """Whatever of a call was begun and never finished is tried again as if it were new, and at once."""
+        look = Obligation(duty=Duty.LOOK, account=account, call_uuid=call_uuid)
+        mine = (look, replace(look, duty=Duty.STOP), replace(look, duty=Duty.FETCH, recording_id=recording_id))
+        if self.command("HDEL", self.key("unfinished"), *map(str, mine)):
+            for o in mine:
+                self.hasten(o)      # the planner leaves what is held as it is, also where whoever holds it is dead
+            self.wake()
+
+    def next_at(self, obligation: Obligation) -> datetime | None:
+        """When it is due; None when it is not owed."""
+        found = self.command("ZSCORE", self.key("due", obligation.duty), str(obligation))
+        return from_ms(float(found)) if found else None
+
     def tidy(self) -> None:
         """Drops what obligations left behind that are owed no longer."""
         left = {o for name in ("fences", "unfinished") for o, _ in self.redis.hscan_iter(self.key(name), count=500)}
@@ -218,7 +235,8 @@ class Ledger(Board):
     def _commit_keys(self, c: Commit) -> list[str]:
         o = c.claim.obligation
         return [self.call_key(o.account, o.call_uuid), self.key("fences"), self.key("recordings", o.account),
-                self.key("recent", o.account), self.key("wake"), self.key("ears", o.account, o.call_uuid), *self._sets(), self.key("unfinished")]
+                self.key("recent", o.account), self.key("wake"), self.key("ears", o.account, o.call_uuid), *self._sets(),
+                self.key("unfinished"), self.key("generation")]
 
     def _sets(self) -> list[str]:
         return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
@@ -230,11 +248,9 @@ class Ledger(Board):
             raise StaleLease(str(o))
 
     def hasten(self, obligation: Obligation) -> None:
-        """Makes due now what is owed later, unless somebody works on it."""
+        """Makes due now what is owed later; while somebody works on it, or seems to, when the lease ends."""
         held = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
-        now = to_ms(self.now())
-        if held is None or float(held) <= now:
-            self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", now, str(obligation))
+        self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", max(to_ms(self.now()), float(held or 0)), str(obligation))
 
     def outstanding(self) -> int:
         """How much is owed to calls and recordings."""
@@ -251,9 +267,12 @@ class Ledger(Board):
         self.wake()
 
     def reload(self) -> int:
-        """Tells every process on every machine to read its settings again."""
+        """Tells every process on every machine to read its settings again; what they may have mended is tried at once."""
         number = int(self.command("INCR", self.key("generation")))
+        aside = self.set_aside()
         self.command("DEL", self.key("unfinished"))     # what is set aside gets another try
+        for o in aside:
+            self.hasten(o)
         self.make_all_due()
         return number
 
@@ -289,57 +308,11 @@ class Ledger(Board):
             pipe.sadd(self.key("ears", account, call_uuid), ear)
             pipe.expire(self.key("ears", account, call_uuid), _EARS_S)
 
-    # Reading back -------------------------------------------------------------------------------------------------
-
-    def events(self, account: str, call_uuid: str) -> list[Event]:
-        """All events of a call; empty when it is not known."""
-        return decode(self.command("GET", self.call_key(account, call_uuid)) or "", account, call_uuid)
-
-    def logs(self, account: str, call_uuids: Collection[str]) -> dict[str, list[Event]]:
-        """The events of each of these calls; none for those that are not known, or cannot be read: planning them tells of that."""
-        names = sorted(call_uuids)
-        found: list[str | None] = []
-        for at in range(0, len(names), 500):
-            found += self.command("MGET", *(self.call_key(account, i) for i in names[at:at + 500]))
-        return {i: _readable(text or "", account, i) for i, text in zip(names, found, strict=True)}
-
-    def calls_of(self, account: str, recording_ids: Sequence[str]) -> dict[str, str]:
-        """The calls of those of these recordings that are known."""
-        found = self.command("HMGET", self.key("recordings", account), *recording_ids) if recording_ids else []
-        return {i: call_uuid for i, call_uuid in zip(recording_ids, found, strict=True) if call_uuid}
-
-    def a_leg(self, account: str, leg: str) -> str:
-        """The call that a leg belongs to; the leg itself when nothing else was reported."""
-        return self.command("HGET", self.key("aliases", account), leg) or leg
-
-    def call_of(self, account: str, recording_id: str) -> str | None:
-        found: str | None = self.command("HGET", self.key("recordings", account), recording_id)
-        return found
-
-    def recent(self, accounts: Iterable[str], *, before: Sight | None = None, since: datetime | None = None,
-               until: datetime | None = None) -> Iterator[Sight]:
-        """Recordings by first sight, newest first; `before` is where a page ended. New ones never shift the rest."""
-        yield from heapq.merge(*(self._recent(a, before, since, until) for a in accounts), reverse=True)
-
-    def _recent(self, account: str, before: Sight | None, since: datetime | None, until: datetime | None) -> Iterator[Sight]:
-        top: int | str = before[0] if before else to_ms(until) if until else "+inf"
-        low: int | str = to_ms(since) if since else "-inf"
-        skip, size = 0, 100
-        while True:
-            page = self.command("ZREVRANGEBYSCORE", self.key("recent", account), top, low, "WITHSCORES", "LIMIT", skip, size)
-            flat = [x for pair in page for x in pair] if page and isinstance(page[0], list | tuple) else page
-            for recording_id, score in zip(flat[::2], flat[1::2], strict=True):
-                sight = (int(float(score)), account, recording_id)
-                if before is None or sight < before:
-                    yield sight
-            if len(flat) < 2 * size:
-                return
-            skip += size
 
 def _commit_args(c: Commit) -> list[Any]:
     o = c.claim.obligation
     args: list[Any] = [str(o), c.claim.fence, o.call_uuid, c.seen, round(c.keep.total_seconds()) if c.keep else 0,
-                       len(c.events), len(c.dues)]
+                       len(c.events), len(c.dues), "" if c.generation is None else c.generation]
     for event in c.events:
         args += [event.id, encode(event, o.account), event.recording_id or ""]
     for other, instant in c.dues:
@@ -351,13 +324,6 @@ def _instant(instant: datetime | Literal["now"] | None) -> str | int:
     if isinstance(instant, datetime):
         return to_ms(instant)
     return instant or ""
-
-
-def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
-    try:
-        return decode(log, account, call_uuid)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return []
 
 
 def _short(content: bytes, size: int) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from worker import policy
+from worker import abandoned, policy
 from worker.handoffs import UNSEEN, left_open, may_go, moments, unseen
 from worker.looking import looked_since, next_look
 from worker.policy import Mode, Policy, Terms
@@ -67,8 +67,11 @@ class _Owed:
     enforced: bool
 
 
-def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timedelta(0)) -> Plan:
-    """What to do about a call up to `now + horizon`, and when to look again. Idempotent: planning changes nothing."""
+def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timedelta(0), generation: int = 0) -> Plan:
+    """What to do about a call up to `now + horizon`, and when to look again. Idempotent: planning changes nothing.
+
+    `generation`: how many reloads the settings in force have seen; what failed with earlier ones may be worth another try.
+    """
     rule, terms = rules.choose(call)
     known = acts(call, rules)
     until = now + horizon
@@ -78,7 +81,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     sends, unnamed = _sends(call, recordings, terms, owed, now, until)
     starts = [s for s in call.starts.values() if s.outcome is None and s.sent is None and not sends]    # the stops first
     waiting = [h for h in call.handoffs.values() if h.decided is None]
-    conclusions = [*_unknowns(call, recordings, terms, owed, unnamed, now), *_give_ups(call, now), *orders(call, known, now),
+    conclusions = [*_unknowns(call, recordings, terms, owed, unnamed, now), *abandoned.verdicts(call, now), *orders(call, known, now),
                    *lost(call, known, now), *left_open(call, rules, waiting, now)]
     sent = {i for s in sends for i in s.recording_ids}
     waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
@@ -92,7 +95,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
         transfers=tuple(h for h in waiting if h.asked.body and may_go(call, rules, h, now)),
         stop_at=min(waits, default=None),
         look_at=next_look(call, recordings, terms, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
-        fetch_at={r.recording_id: _next_fetch(r) for r in call.recordings.values()},
+        fetch_at={r.recording_id: abandoned.next_fetch(r, now, generation) for r in call.recordings.values()},
     )
 
 
@@ -123,7 +126,7 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Sto
 def phase(recording: Recording, stop: Stop) -> Phase:
     if recording.archived:
         return Phase.ARCHIVED
-    if recording.gave_up:
+    if recording.gave_up or recording.abandoned:
         return Phase.ABANDONED
     if recording.finalized_at:
         return Phase.FETCHING
@@ -140,8 +143,8 @@ def problem(recording: Recording, stop: Stop) -> str | None:
         return recording.gave_up.reason
     if recording.archived:
         return recording.archived.reason
-    if recording.failures:
-        return recording.failures[-1].reason
+    if recording.failures or recording.abandoned:
+        return [*recording.abandoned, *recording.failures][-1].reason
     if stop.state is StopState.UNKNOWN:
         return "no proof that the recording ended"
     errors = [a for a in recording.attempts if a.kind in {Kind.STOP_ERRED, Kind.STOP_SET_ASIDE}]
@@ -286,31 +289,3 @@ def _unknown(call: Call, recording: Recording, reason: str) -> Event:
     told = recording.recording_id or f".{recording.known_at.timestamp():.3f}"
     return Event(id=f"unknown:{told}", kind=Kind.STOP_UNKNOWN, call_uuid=call.call_uuid,
                  recording_id=recording.recording_id or None, reason=reason)
-
-
-# Fetches ----------------------------------------------------------------------------------------------------------
-
-def _next_fetch(recording: Recording) -> datetime | None:
-    if recording.archived or recording.gave_up or not recording.finalized_at:
-        return None
-    if not recording.failures:
-        return max(recording.finalized_at, recording.retried_at or recording.finalized_at)
-    last = recording.failures[-1]
-    assert last.at is not None
-    wait = policy.fetch_backoff(len(recording.failures), recording.recording_id)
-    return max(last.at + wait, last.retry_at or last.at)
-
-
-def _give_ups(call: Call, now: datetime) -> Iterator[Event]:
-    for recording in call.recordings.values():
-        ended = recording.ended_at or recording.over_at or recording.claimed_at or call.claimed_over_at
-        if recording.archived or recording.gave_up or ended is None or now < ended + policy.KEPT_BY_PROVIDER:
-            continue
-        if recording.retried_at and not recording.failures and now < recording.retried_at + policy.UNKNOWN_REPEAT:
-            continue                           # a person's retry always runs
-        if recording.failures or not recording.finalized_at:
-            why = recording.failures[-1].reason if recording.failures else "the provider never listed it"
-            again = f".{recording.retried_at.timestamp():.3f}" if recording.retried_at else ""
-            yield Event(id=f"gave-up:{recording.recording_id}{again}", kind=Kind.GAVE_UP, call_uuid=call.call_uuid,
-                        recording_id=recording.recording_id,
-                        reason=f"not fetched in the 30 days that the provider keeps recordings; last: {why}")

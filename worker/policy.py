@@ -29,6 +29,7 @@ NO_CEILING = timedelta(hours=4)        # the same where nothing bounds it: a cal
 IDLE_LOOK = timedelta(hours=1)
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
 FETCH_ALERT = timedelta(hours=24)
+MOST_FAILURES_TOLD = 100              # of one recording's fetches since a person's last retry
 STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
 
 # Only these fall back to `transfer`.

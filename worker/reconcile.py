@@ -40,6 +40,7 @@ class Worker:
     settings: Settings
     crew: ThreadPoolExecutor
     first_start: datetime               # of the first Endtape process that ever used this ledger
+    generation: int | None = None       # how many reloads its settings have seen; None: it does not follow them
     ending: Callable[[], bool] = lambda: False      # this process was told to end, and long work should be given back
     _said: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -144,9 +145,11 @@ def tell(worker: Worker, recorded: Sequence[tuple[Call, Collection[Event]]], mor
             log.info(event.kind.value, account=call.account, call_uuid=call.call_uuid, recording_id=event.recording_id,
                      reason=event.reason, trigger=event.trigger, rule=event.rule)
             counts[f"events_total|{event.kind.value}"] = counts.get(f"events_total|{event.kind.value}", 0) + 1
-            if event.kind in {Kind.STOP_UNKNOWN, Kind.GAVE_UP} or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
+            if event.kind is Kind.ABANDONED:
+                counts[f"abandoned_total|{event.fault}"] = counts.get(f"abandoned_total|{event.fault}", 0) + 1
+            if event.kind in {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP} or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
                 worker.alert(event.kind.value, account=call.account, call_uuid=call.call_uuid, recording_id=event.recording_id,
-                             reason=event.reason)
+                             reason=event.reason, **({"fault": event.fault.value} if event.fault else {}))
     worker.ledger.count(counts)
 
 

@@ -60,7 +60,18 @@ class Kind(StrEnum):
     RECORDING_LISTED = "RecordingListed"          # the provider's own row for a recording
     MEDIA_ARCHIVED = "MediaArchived"
     FETCH_FAILED = "FetchFailed"
+    ABANDONED = "Abandoned"                       # the usual tries are used up: a person should look, and it is tried rarely
     GAVE_UP = "GaveUp"                            # the provider no longer keeps the recording
+
+
+class Fault(StrEnum):
+    """Whose fault it is that a recording is not home. What follows from it, `abandoned` knows."""
+
+    PROVIDER = "provider"    # 5xx, 429, timeouts, 404, no address, never listed
+    STORAGE = "storage"      # our disks are full, cannot be written or hold other content
+    MEDIA = "media"          # what came is not the recording
+    OURS = "ours"            # an exception nobody expected; work that is begun and never finished
+    SETTINGS = "settings"    # refused or not allowed by what somebody can set right
 
 
 class Duty(StrEnum):
@@ -157,6 +168,8 @@ class Event:
     bytes: int | None = None
     archive_key: str | None = None
     check: str | None = None              # the check that the bytes failed
+    fault: Fault | None = None            # of a failed fetch: whose it was; events of the first release lack it
+    generation: int | None = None         # of the settings that it failed with
     by: str | None = None                 # who or what caused it: a callback's name, a caller
     # what our callers order
     order: str | None = None              # the start or hand-off that this is about
@@ -180,7 +193,7 @@ class Phase(StrEnum):
     FINALIZING = "finalizing"    # proven over; the provider's facts about the file are still missing
     FETCHING = "fetching"        # the facts are known; the file is not in the archive yet
     ARCHIVED = "archived"
-    ABANDONED = "abandoned"
+    ABANDONED = "abandoned"      # the usual tries are used up, or the provider no longer keeps it
 
 
 class StopState(StrEnum):
@@ -214,7 +227,8 @@ class Recording:
     attempts: tuple[Event, ...] = ()             # STOP_ACCEPTED, STOP_ERRED, STOP_SET_ASIDE, CALL_FOUND_OVER, by time
     unknown_at: datetime | None = None
     finalized_at: datetime | None = None         # when the provider's facts about the end were known
-    failures: tuple[Event, ...] = ()             # FETCH_FAILED, by time
+    failures: tuple[Event, ...] = ()             # FETCH_FAILED since a person's last retry, by time
+    abandoned: tuple[Event, ...] = ()            # ABANDONED, the same, by time
     archived: Event | None = None
     gave_up: Event | None = None
     retried_at: datetime | None = None           # a person wants it, whatever became of it before
@@ -238,6 +252,12 @@ class Recording:
         if self.ended_at and self.duration_s:
             return self.ended_at - timedelta(seconds=self.duration_s)
         return None
+
+    @property
+    def fault(self) -> Fault | None:
+        """Whose fault it is that it is not home, by the last that failed; None where nothing failed, or it is home."""
+        last = None if self.archived else next((e for e in (self.gave_up, *self.failures[-1:], *self.abandoned[-1:]) if e), None)
+        return (last.fault or Fault.PROVIDER) if last else None
 
     @property
     def over_at(self) -> datetime | None:

@@ -87,7 +87,7 @@ class _Batch:
         o, rules = claim.obligation, self.worker.settings.policy
         while True:
             call = fold(o.account, o.call_uuid, [*loaded.events, *found])
-            plan = lifecycle.plan(call, rules, at, horizon=horizon)
+            plan = lifecycle.plan(call, rules, at, horizon=horizon, generation=self.worker.generation or 0)
             if not plan.conclusions:
                 return call, plan
             found.extend(replace(e, at=at) for e in plan.conclusions)
@@ -215,7 +215,7 @@ class _Batch:
         dues: list[tuple[Obligation, datetime | None]] = [(work.claim.obligation, stop_at), (obligation(call, Duty.LOOK), plan.look_at)]
         dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
         keep = self.worker.settings.history if all(t is None for _, t in dues) else None
-        return Commit(claim=work.claim, events=work.found, seen=work.loaded.size, dues=tuple(dues), keep=keep)
+        return Commit(claim=work.claim, events=work.found, seen=work.loaded.size, dues=tuple(dues), keep=keep, generation=self.worker.generation)
 
     def finish_late(self, work: _Work, held: Held, _: Future[None]) -> None:
         held.end(work.claim)

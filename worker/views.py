@@ -27,6 +27,7 @@ def recording_view(call: Call, recording: Recording, rules: Policy, now: datetim
         "format": done.format if done else recording.format, "bytes": done.bytes if done else None,
         "sha256": done.sha256 if done else None, "archive_key": done.archive_key if done else None, "segment_of": recording.segment_of,
         "stop": stop_view(stop), "problem": lifecycle.problem(recording, stop),
+        "fault": recording.fault.value if recording.fault else None,
     }
 
 

@@ -6,13 +6,16 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.bad_days import made_older
 from tests.processes import command_lines
 from tests.waiting import until
 from worker.ledger import Ledger, connect
+from worker.recording import Kind
 from worker.supervise import free_port
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
@@ -258,8 +261,49 @@ def test_retry_orders_one_more_try_and_refuses_what_is_home_or_unknown(service):
     assert service.command("retry", recording).returncode == 0       # while it fails, or it would come home by itself meanwhile
     service.provider.faults.switch_off("media-5xx")
     service.reach(recording, "archived")
-    assert service.command("retry", recording).returncode == 1
-    assert service.command("retry", "nobody-knows").returncode == 1
+    for command in (["retry", recording], ["retry", "nobody-knows"], ["retry", "--fault", "all"]):
+        assert service.command(*command).returncode == 1
+
+
+def test_what_is_abandoned_is_listed_within_80_columns_and_retried_by_id_or_all_of_a_kind_at_once(service):
+    call, recording = running(service)
+    others = [service.provider.record(call).recording_id for _ in range(2)]
+    for i in others:
+        service.reach(i, "recording")
+    service.provider.faults.switch_on("media-5xx", call_uuid=call)
+    service.provider.hangup(call)
+    bad = {recording, *others}
+    ledger = Ledger(connect(service.redis.url))
+
+    def failed():
+        return [e.recording_id for e in ledger.events(service.env["VOBIZ_AUTH_ID"], call) if e.kind is Kind.FETCH_FAILED]
+    until(lambda: all(failed().count(i) >= 2 for i in bad))
+    made_older(ledger, call, Kind.FETCH_FAILED, timedelta(hours=25))
+    for i in bad:
+        service.reach(i, "abandoned")
+    found = service.command("ls", "--abandoned", "--json")
+    entries = json.loads(found.stdout)
+    assert ({e["recording_id"] for e in entries}, {e["fault"] for e in entries}, found.returncode) == (bad, {"provider"}, 0)
+    assert all(e["tries"] >= 3 and "503" in e["problem"] and e["call_uuid"] == call and e["next_at"] > e["started_at"] for e in entries)
+    text = service.command("ls", "--abandoned", "--fault", "provider").stdout
+    assert all(i in text for i in bad)
+    assert ("503" in text, max(map(len, text.splitlines())) <= 80) == (True, True), text
+    assert json.loads(service.command("ls", "--abandoned", "--fault", "media", "--json").stdout) == []
+    assert "There are more" in service.command("ls", "--abandoned", "--limit", "1").stdout
+    for wrong in (["ls", "--fault", "media"], ["retry"], ["retry", recording, "--fault", "all"], ["retry", "--fault", "weather"]):
+        assert service.command(*wrong).returncode == 2, wrong
+    assert (service.command("retry", "--fault", "media").returncode, json.loads(service.command("retry", "--fault", "media", "--json").stdout)["ordered"]) == (1, 0)
+
+    service.provider.faults.switch_off("media-5xx")
+    one = service.command("retry", recording, "nobody-knows", "--json")
+    told = json.loads(one.stdout)
+    assert (one.returncode, told["ordered"], [r["retry"] for r in told["recordings"]]) == (1, 1, ["ordered", "refused"])
+    service.reach(recording, "archived")
+    rest = service.command("retry", "--fault", "all")
+    assert (rest.returncode, rest.stdout) == (0, "2 will be tried again now.\n")
+    for i in others:
+        service.reach(i, "archived")
+    assert "503" not in service.command("ls", "--abandoned").stdout
 
 
 def test_explain_shows_the_rule_why_not_the_others_and_what_a_trigger_would_do_within_80_columns(service):

@@ -7,29 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
 from worker.codec import to_ms
-from worker.recording import Duty, Event, Kind, Obligation
-
-ACCOUNT = "MA_TEST0001"
-HOUR = '[defaults]\nmax_duration = "1h"\n'
-
-
-def ended(house, *, seconds=0, days_ago=0, fault=None, container="mp3", **params):
-    """A recording that ended by itself, of about that many seconds, so long ago, on a day as bad as that."""
-    call = house.provider.call()
-    if fault:
-        house.provider.faults.switch_on(fault, call_uuid=call.call_uuid, **params)
-    recording = house.provider.record(call.call_uuid, container=container)
-    house.provider.faults.switch_on("slow-finalise", call_uuid=call.call_uuid, seconds=0.2)
-    recording.started_at -= seconds + 86400 * days_ago
-    house.provider.end(recording.recording_id, "FinishedOnKey")
-    recording.ended_at -= 86400 * days_ago
-    return call.call_uuid, recording
-
-
-def failures(house, call_uuid):
-    return [e for e in house.ledger.events(ACCOUNT, call_uuid) if e.kind is Kind.FETCH_FAILED]
+from worker.recording import Duty, Event, Fault, Kind, Obligation
 
 
 def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
@@ -100,17 +81,6 @@ def test_a_file_above_the_limit_is_refused_before_it_is_downloaded(local):
     assert house.recording(recording.recording_id)["phase"] == "fetching"
 
 
-def made_older(house, call_uuid, kind, by):
-    """As if events of that kind had been recorded earlier: the ledger's own clock cannot be put forward."""
-    key = house.ledger.call_key(ACCOUNT, call_uuid)
-    lines = []
-    for line in house.ledger.redis.get(key).splitlines():
-        event_id, at, rest = line.split(" ", 2)
-        older = int(at) - round(by.total_seconds() * 1000) if f'"k":"{kind.value}"' in rest else int(at)
-        lines.append(f"{event_id} {older} {rest}\n")
-    house.ledger.redis.set(key, "".join(lines))
-
-
 @pytest.mark.parametrize("size", [0, 3 * 1024**3])
 def test_media_of_no_bytes_and_of_three_gigabytes_are_refused_tried_again_and_hold_up_nobody(local, size):
     house = local(rules=HOUR)
@@ -148,7 +118,7 @@ def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_fail
     call, recording = ended(house, seconds=10, container="wav", fault="wrong-duration")
     house.provider.faults.switch_on("wrong-duration", call_uuid=call, seconds=100)
     until(lambda: len(failures(house, call)) == 2)
-    made_older(house, call, Kind.FETCH_FAILED, timedelta(minutes=11))
+    made_older(house.ledger, call, Kind.FETCH_FAILED, timedelta(minutes=11))
     view = house.reach(recording.recording_id, "archived")
     assert "duration" in view["problem"]
     receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
@@ -168,7 +138,7 @@ def test_html_is_never_archived_however_often_it_comes(local):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=10, fault="html-media")
     until(lambda: len(failures(house, call)) == 2)
-    made_older(house, call, Kind.FETCH_FAILED, timedelta(minutes=11))
+    made_older(house.ledger, call, Kind.FETCH_FAILED, timedelta(minutes=11))
     until(lambda: len(failures(house, call)) == 3)
     assert house.recording(recording.recording_id)["phase"] == "fetching"
     assert not list((house.folder / "archive").rglob("*.mp3"))
@@ -224,6 +194,7 @@ def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its
     receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
     assert (view["call_uuid"], receipt["call_uuid"]) == (call.call_uuid, call.call_uuid)
     until(lambda: house.alerts().get("wrong_owner"))
+    until(lambda: any(f.fault is Fault.MEDIA for f in failures(house, other)))
 
 
 def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):

@@ -1,16 +1,15 @@
 """Work that is begun and never finished: handed out alone, then set aside; nothing else waits for it."""
 
 import re
-import time
 from datetime import timedelta
 
 import pytest
 
 from tests.waiting import until
-from worker import clock, doctor, fetch, lifecycle
+from worker import backlog, clock, doctor, fetch, lifecycle
 from worker import ledger as books
 from worker.ledger import ALONE_AFTER, ASIDE_AFTER, Commit
-from worker.recording import Duty, Event, Kind, Obligation
+from worker.recording import Duty, Event, Fault, Kind, Obligation
 
 ACCOUNT = "MA_TEST0001"
 FREE = dict.fromkeys(Duty, 100)
@@ -127,6 +126,18 @@ def test_a_reload_gives_it_another_try(ledger, short_leases):
     assert due_in(ledger, o) <= 0
 
 
+def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held(ledger, short_leases):
+    o = track(ledger, "c", Duty.FETCH)
+    for _ in range(ASIDE_AFTER):
+        begin(ledger)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
+        begin(ledger)
+    assert due_in(ledger, o) > 3600
+    ledger.reload()
+    assert due_in(ledger, o) <= 60
+
+
 def test_what_failed_travels_in_small_batches_and_then_alone():
     def batches(*failed):
         claims = [books.Claim(obligation=Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=f"c{i}"), fence=str(i), failed=n)
@@ -172,22 +183,28 @@ def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_othe
     assert (told.state, bad in told.detail) == ("warning", True)
     assert re.search(rb"endtape_unfinished 1\.0", house.get("/metrics").content)
     monkeypatch.setattr(lifecycle, "plan", plan)
-    house.ledger.reload()
+    house.reload()
     until(lambda: house.ledger.unfinished() == {})
 
 
-def test_a_recording_that_cannot_be_fetched_is_set_aside_and_the_others_come_home(local, leases_long_enough_to_work, monkeypatch):
-    house, bring = local(), fetch._bring
+@pytest.fixture
+def fetches_that_die(monkeypatch):
+    """Of which recordings fetching ends as if the worker had died."""
+    fetch_it, dying = fetch._fetch, set()
+
+    def dies(worker, claim, *rest):
+        if claim.obligation.recording_id in dying:
+            raise SystemError("as if the process were gone")
+        return fetch_it(worker, claim, *rest)
+    monkeypatch.setattr(fetch, "_fetch", dies)
+    return dying
+
+
+def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_others_come_home(local, leases_long_enough_to_work, fetches_that_die):
+    house = local()
     call = house.provider.call(to_number="1").call_uuid
     bad, good = (house.provider.record(call).recording_id for _ in range(2))
-    tries = []
-
-    def fails(worker, claim, account, a_call, recording, *rest):
-        if recording.recording_id == bad:
-            tries.append(time.monotonic())
-            raise ZeroDivisionError("a fault of ours")
-        return bring(worker, claim, account, a_call, recording, *rest)
-    monkeypatch.setattr(fetch, "_bring", fails)
+    fetches_that_die.add(bad)
     for recording in (bad, good):
         house.reach(recording, "recording")
     house.provider.hangup(call)
@@ -196,4 +213,24 @@ def test_a_recording_that_cannot_be_fetched_is_set_aside_and_the_others_come_hom
     (o,) = house.ledger.unfinished()
     assert o.recording_id == bad
     until(lambda: due_in(house.ledger, o) > 3600)
-    assert len(tries) <= ASIDE_AFTER + 3
+    (entry,) = backlog.find(house.ledger)
+    assert (entry.owed, entry.fault, entry.tries >= ASIDE_AFTER, entry.next_at > house.ledger.now()) == (o, Fault.OURS, True, True)
+    assert list(backlog.find(house.ledger, Fault.PROVIDER)) == []
+
+    fetches_that_die.clear()
+    backlog.retry(house.ledger, o, reason="mended", by="cli")
+    house.reach(bad, "archived")
+    assert list(backlog.find(house.ledger)) == []
+
+
+def test_a_retry_makes_a_look_that_was_set_aside_due_and_forgets_the_tries(ledger, short_leases):
+    o = track(ledger, "c", Duty.LOOK)
+    for _ in range(ASIDE_AFTER + 1):
+        begin(ledger)
+    until(lambda: ledger.set_aside() == {o: ASIDE_AFTER + 1})
+    (entry,) = backlog.find(ledger)
+    assert (entry.owed, entry.fault, entry.started_at) == (o, Fault.OURS, None)
+    until(lambda: ledger.redis.zscore(ledger.key("leases", o.duty), str(o)) < ledger.now().timestamp() * 1000)
+    backlog.retry(ledger, o, reason="mended", by="cli")
+    assert due_in(ledger, o) < 1
+    assert ledger.unfinished() == {}

@@ -1,8 +1,10 @@
 -- Ends a lease: records what was found out and sets what is due next. Refuses when the lease went to another or ran out.
+-- Where the call was reported on meanwhile, or planned with settings that were read before the last reload, it is due again now.
 local call, fences, recordings, recent, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ears = KEYS[6]
 local due = {stop = KEYS[7], look = KEYS[9], fetch = KEYS[11], survey = KEYS[13]}
 local leases = {stop = KEYS[8], look = KEYS[10], fetch = KEYS[12], survey = KEYS[14]}
+local unfinished, generation = KEYS[15], KEYS[16]
 local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
 local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
@@ -12,12 +14,13 @@ local kind = string.match(obligation, '^(%a+)|')
 local until_ms = redis.call('ZSCORE', leases[kind], obligation)
 if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
 redis.call('HDEL', fences, obligation)
-redis.call('HDEL', KEYS[#KEYS], obligation)      -- whatever was not finished before, now it is
+redis.call('HDEL', unfinished, obligation)      -- whatever was not finished before, now it is
 redis.call('ZREM', leases[kind], obligation)
 
 local log = redis.call('GET', call) or ''
-local newer, text = #log ~= seen, '\n' .. log
-local new, lines, known, at = {}, {}, {}, 8
+local reloaded = ARGV[8] ~= '' and ARGV[8] ~= (redis.call('GET', generation) or '0')
+local newer, text = #log ~= seen or reloaded, '\n' .. log
+local new, lines, known, at = {}, {}, {}, 9
 for _ = 1, events do
   local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + 3

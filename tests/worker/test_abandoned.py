@@ -1,0 +1,359 @@
+"""Whose fault it is that a recording does not come home, how often each kind is tried, and that a person's retry always runs."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
+from tests.waiting import until
+from worker import abandoned, backlog, lifecycle, listing, media, policy
+from worker.codec import decode, encode, to_ms
+from worker.fold import fold
+from worker.ledger import Commit
+from worker.policy import MOST_FAILURES_TOLD, Policy
+from worker.recording import Duty, Event, Fault, Kind, Obligation, Phase
+
+T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
+DAY = timedelta(days=1)
+ENDED = Event(id="end", kind=Kind.RECORDING_FINALIZED, call_uuid="c", at=T0, signed=True, recording_id="r", ended_at=T0, duration_s=5.0)
+
+
+# The rules, without a ledger -------------------------------------------------------------------------------------------------
+
+
+def at(**since):
+    return T0 + timedelta(**since)
+
+
+def failed(instant, fault, n=0, **facts):
+    return Event(id=f"fetch.{instant.timestamp()}.{n}", kind=Kind.FETCH_FAILED, call_uuid="c", at=instant, recording_id="r", reason=f"{fault} {n}",
+                 fault=fault, **facts)
+
+
+def event(kind, instant, **facts):
+    return Event(id=f"{kind}.{instant.timestamp()}", kind=kind, call_uuid="c", at=instant, recording_id="r", **facts)
+
+
+def live(events, now, generation=0):
+    """The plan, and the recording with what was concluded."""
+    found = list(events)
+    while True:
+        plan = lifecycle.plan(fold("MA_1", "c", found), Policy(), now, generation=generation)
+        if not plan.conclusions:
+            return plan, fold("MA_1", "c", found).recordings["r"]
+        assert not {e.id for e in plan.conclusions} & {e.id for e in found}, "concluded twice"
+        found += [replace(e, at=now) for e in plan.conclusions]
+
+
+def phase_of(recording):
+    return lifecycle.phase(recording, lifecycle.judge(fold("MA_1", "c", [ENDED]), recording, Policy(), T0))
+
+
+@pytest.mark.parametrize(("fault", "usual", "every"), [
+    (Fault.PROVIDER, timedelta(hours=24), timedelta(hours=6)), (Fault.STORAGE, timedelta(hours=1), timedelta(minutes=15)),
+    (Fault.MEDIA, timedelta(hours=24), timedelta(hours=24)), (Fault.SETTINGS, timedelta(hours=1), timedelta(hours=1)),
+    (None, timedelta(hours=24), timedelta(hours=6))])
+def test_each_fault_is_tried_at_the_usual_pace_for_a_time_then_abandoned_and_tried_rarely(fault, usual, every):
+    early, late = [failed(T0, fault), failed(T0 + usual - timedelta(seconds=1), fault)], [failed(T0, fault), failed(T0 + usual, fault)]
+    plan, recording = live([ENDED, *early], early[-1].at)
+    assert (recording.abandoned, phase_of(recording)) == ((), Phase.FETCHING)
+    assert plan.fetch_at["r"] - early[-1].at <= min(every, timedelta(hours=1))
+    plan, recording = live([ENDED, *late], late[-1].at)
+    told = fault or Fault.PROVIDER
+    assert ([e.fault for e in recording.abandoned], recording.fault, phase_of(recording)) == ([told], told, Phase.ABANDONED)
+    assert plan.fetch_at["r"] == late[-1].at + every
+
+
+def test_a_fault_of_ours_is_abandoned_after_six_tries_whenever_they_were():
+    tries = [failed(at(seconds=s), Fault.OURS) for s in range(6)]
+    assert live([ENDED, *tries[:5]], at(seconds=5))[1].abandoned == ()
+    plan, recording = live([ENDED, *tries], at(seconds=5))
+    assert (recording.fault, plan.fetch_at["r"]) == (Fault.OURS, at(seconds=5, hours=6))
+
+
+def test_two_kinds_of_trouble_in_turn_do_not_hide_one_another_and_each_is_told_once():
+    tries = [failed(at(hours=h), Fault.PROVIDER if h % 2 else Fault.MEDIA) for h in range(60)]
+    told = []
+    for n in range(1, 61):
+        _, recording = live([ENDED, *tries[:n], *told], tries[n - 1].at)
+        told = list(recording.abandoned)
+    assert [e.fault for e in told] == [Fault.MEDIA, Fault.PROVIDER]
+    assert [e.at for e in told] == [at(hours=24), at(hours=25)]
+
+
+def test_a_new_kind_of_trouble_begins_its_own_usual_pace():
+    tries = [failed(at(hours=h), Fault.PROVIDER) for h in range(20)] + [failed(at(hours=20), Fault.SETTINGS)]
+    plan, recording = live([ENDED, *tries], at(hours=20))
+    assert (recording.abandoned, plan.fetch_at["r"] < at(hours=20, seconds=2)) == ((), True)
+
+
+def test_success_archives_what_was_abandoned_and_no_fault_is_left():
+    told = [failed(T0, Fault.STORAGE), failed(at(hours=2), Fault.STORAGE), event(Kind.ABANDONED, at(hours=2), fault=Fault.STORAGE)]
+    plan, recording = live([ENDED, *told, event(Kind.MEDIA_ARCHIVED, at(hours=3), archive_key="k")], at(hours=3))
+    assert (phase_of(recording), recording.fault, plan.fetch_at["r"]) == (Phase.ARCHIVED, None, None)
+
+
+def test_a_retry_clears_it_begins_the_usual_pace_anew_and_a_second_run_is_told_again():
+    first = [failed(T0, Fault.PROVIDER), failed(at(hours=24), Fault.PROVIDER)]
+    _, recording = live([ENDED, *first], at(hours=24))
+    events = [ENDED, *first, *recording.abandoned, event(Kind.RETRY_ORDERED, at(hours=25))]
+    plan, recording = live(events, at(hours=25))
+    assert (plan.fetch_at["r"], recording.fault, phase_of(recording)) == (at(hours=25), None, Phase.FETCHING)
+    events.append(failed(at(hours=25, seconds=1), Fault.PROVIDER))
+    assert live(events, at(hours=25, seconds=1))[0].fetch_at["r"] < at(hours=25, seconds=3)
+    events.append(failed(at(hours=50), Fault.PROVIDER))
+    assert len(live(events, at(hours=50))[1].abandoned) == 1
+
+
+def test_a_retry_after_thirty_days_gets_the_whole_usual_pace_before_it_is_given_up_again():
+    events = [ENDED, failed(at(days=29), Fault.SETTINGS)]
+    _, recording = live(events, at(days=30))
+    assert (recording.gave_up.fault, phase_of(recording)) == (Fault.SETTINGS, Phase.ABANDONED)
+    events += [recording.gave_up, event(Kind.RETRY_ORDERED, at(days=31))]
+    assert live(events, at(days=31))[0].fetch_at["r"] == at(days=31)
+    assert live(events, at(days=31, hours=5))[1].gave_up is None              # nobody could try yet: its account was halted, say
+    events.append(failed(at(days=31, seconds=1), Fault.PROVIDER))
+    plan, recording = live(events, at(days=31, seconds=1))
+    assert (recording.gave_up, plan.fetch_at["r"] < at(days=31, seconds=3)) == (None, True)
+    events.append(failed(at(days=32, seconds=1), Fault.PROVIDER))
+    plan, recording = live(events, at(days=32, seconds=1))
+    assert (recording.gave_up.fault, plan.fetch_at["r"]) == (Fault.PROVIDER, None)
+
+
+def test_what_the_provider_never_lists_is_abandoned_after_a_day_of_answered_looks_and_no_longer_once_it_is_listed():
+    began = Event(id="start", kind=Kind.RECORDING_STARTED, call_uuid="c", at=T0, signed=True, recording_id="r")
+    over = Event(id="hangup", kind=Kind.CALL_ENDED, call_uuid="c", at=T0, signed=True)
+    unanswered, answered = (Event(id=f"look.{r}", kind=Kind.LOOKED, call_uuid="c", at=at(hours=25), reason=r) for r in ("503", None))
+    assert live([began, over, unanswered], at(hours=25))[1].abandoned == ()
+    plan, recording = live([began, over, answered], at(hours=25))
+    assert (recording.fault, phase_of(recording), plan.look_at is not None) == (Fault.PROVIDER, Phase.ABANDONED, True)
+    listed = Event(id="row", kind=Kind.RECORDING_LISTED, call_uuid="c", at=at(hours=26), recording_id="r", ended_at=T0, duration_s=5.0)
+    plan, recording = live([began, over, answered, *recording.abandoned, listed], at(hours=26))
+    assert (phase_of(recording), recording.fault, plan.fetch_at["r"]) == (Phase.FETCHING, None, at(hours=26))
+    assert live([began, replace(over, signed=False), answered], at(hours=25))[1].abandoned == ()       # it may still run
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_a_reload_after_the_last_failure_makes_settings_and_ours_due_and_nothing_else(fault):
+    plan, _ = live([ENDED, failed(T0, fault, generation=3)], at(seconds=0.1), generation=4)
+    assert (plan.fetch_at["r"] <= at(seconds=0.1)) is (fault in {Fault.SETTINGS, Fault.OURS})
+    plan, _ = live([ENDED, failed(T0, fault, generation=4)], at(seconds=0.1), generation=4)
+    assert plan.fetch_at["r"] > at(seconds=0.1)
+
+
+def test_days_of_trouble_do_not_fill_redis_and_the_tries_go_on():
+    many = [failed(at(minutes=15 * n), Fault.STORAGE, n) for n in range(MOST_FAILURES_TOLD)]
+    recording = fold("MA_1", "c", [ENDED, *many]).recordings["r"]
+    assert abandoned.says_nothing_new(recording, failed(at(days=2), Fault.STORAGE))
+    assert not abandoned.says_nothing_new(recording, failed(at(days=2), Fault.MEDIA))
+    now = many[-1].at + timedelta(days=1, minutes=1)
+    assert abandoned.next_fetch(recording, now, 0) == now + timedelta(minutes=14)
+
+
+def test_an_event_of_the_release_before_has_no_fault_and_one_of_the_next_may_have_another():
+    assert decode("fetch.1 1000 " + encode(failed(T0, Fault.MEDIA, generation=0), "MA_1"), "MA_1", "c")[0].fault is Fault.MEDIA
+    assert decode('fetch.1 1000 {"k":"FetchFailed","r":"r","fa":"weather"}', "MA_1", "c")[0].fault is None
+
+
+# Against the provider's stand-in and a real Redis --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The usual pace, only faster."""
+    monkeypatch.setattr(policy, "fetch_backoff", lambda *_: timedelta(milliseconds=100))
+
+
+def broken(*_):
+    raise ZeroDivisionError("a fault of ours")
+
+
+FAILURES = [
+    *[(Fault.PROVIDER, name, how) for name, how in (
+        ("media-5xx", {}), ("media-5xx", {"status": 404}), ("media-5xx", {"status": 429}), ("media-timeout", {"seconds": 0.3}), ("early-404", {"seconds": 60}),
+        ("api-5xx", {}), ("api-429", {}))],
+    *[(Fault.MEDIA, name, {}) for name in ("html-media", "json-media", "empty-media", "truncated-media", "gzip-media", "short-media")],
+    *[(Fault.SETTINGS, name, how) for name, how in (
+        ("media-5xx", {"status": 401}), ("media-5xx", {"status": 403}), ("redirect-media", {"location": "https://files.example.net/x.mp3"}))],
+]
+
+
+@pytest.mark.parametrize(("fault", "name", "how"), FAILURES, ids=[f"{f}-{n}-{'.'.join(map(str, h.values()))[:3]}" for f, n, h in FAILURES])
+def test_whose_fault_it_is_by_what_the_provider_does(local, fault, name, how):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=30)
+    house.provider.faults.switch_on(name, **({} if name.startswith("api") else {"call_uuid": call}), **how)
+    (failure, *_) = until(lambda: failures(house, call))
+    assert failure.fault is fault, failure.reason
+    assert house.recording(recording.recording_id)["fault"] == fault
+    house.provider.faults.clear()
+
+
+@pytest.mark.parametrize("name", ["archive is a file", "spool is a file", "other content", "no room"])
+def test_what_our_own_disks_do_is_the_fault_of_storage(local, name, monkeypatch):
+    house = local(rules=HOUR)
+    if name == "no room":
+        monkeypatch.setattr(type(house.worker.archive), "free_bytes", lambda _: 0)
+    elif name == "other content":
+        place = house.folder / "archive" / ACCOUNT
+        place.parent.mkdir()
+        place.write_text("no directory")
+    else:
+        (house.folder / name.split(" ", maxsplit=1)[0]).write_text("no directory")
+    call, recording = ended(house)
+    (failure, *_) = until(lambda: failures(house, call))
+    assert failure.fault is Fault.STORAGE, failure.reason
+    assert house.recording(recording.recording_id)["fault"] == "storage"
+
+
+@pytest.mark.parametrize("settings", [{"media_hosts": ("media.example.net",)}, {"api_url": "/nowhere"}, {"max_media_bytes": 1000}, {"accounts": {}},
+                                      {"max_media_bytes": 1000, "announced": False}], ids=".".join)
+def test_what_somebody_can_set_right_is_the_fault_of_settings_and_a_reload_tries_it_at_once(local, settings, quick):
+    wrong = {k: v for k, v in settings.items() if k != "announced"}
+    house = local(rules=HOUR)
+    good = {name: getattr(house.worker.settings, name) for name in wrong}
+    if "api_url" in wrong:
+        wrong["api_url"] = good["api_url"] + wrong["api_url"]
+    right = house.worker
+    house.worker = replace(house.worker, settings=replace(house.worker.settings, **wrong), vobiz=vobiz_of(house, wrong))
+    call, recording = ended(house, seconds=3, fault=None if settings.get("announced", True) else "no-length-media")
+    until(lambda: len(failures(house, call)) >= 3)
+    assert {f.fault for f in failures(house, call)} == {Fault.SETTINGS}, failures(house, call)[0].reason
+    made_older(house.ledger, call, Kind.FETCH_FAILED, timedelta(hours=2))
+    until(lambda: Kind.ABANDONED in house.kinds(call))
+    until(lambda: waits(house, call, recording))
+    house.worker = replace(house.worker, vobiz=right.vobiz)
+    house.reload(**good)
+    house.reach(recording.recording_id, "archived")
+
+
+def vobiz_of(house, wrong):
+    settings = replace(house.worker.settings, **wrong)
+    return type(house.worker.vobiz)(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
+                                    max_media_bytes=settings.max_media_bytes)
+
+
+def due_in_s(house, call, recording):
+    o = Obligation(duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id)
+    found = house.ledger.next_at(o)
+    return None if found is None else (found - house.ledger.now()).total_seconds()
+
+
+def waits(house, call, recording):
+    """Whether it is put off for long: past the net that stands until the planner has spoken."""
+    return (due_in_s(house, call, recording) or 0) > 120
+
+
+def abandon(house, **how):
+    """A recording that is abandoned, and its next try far off."""
+    call, recording = ended(house, **how)
+    until(lambda: len(failures(house, call)) >= 2)
+    made_older(house.ledger, call, Kind.FETCH_FAILED, timedelta(hours=25))
+    house.reach(recording.recording_id, "abandoned")
+    until(lambda: waits(house, call, recording))
+    return call, recording
+
+
+def test_an_exception_nobody_expected_is_ours_told_tried_six_times_then_abandoned_and_a_reload_wakes_it(local, quick, monkeypatch):
+    house, examine = local(rules=HOUR), media.examine
+    monkeypatch.setattr(media, "examine", broken)
+    call, recording = ended(house)
+    view = house.reach(recording.recording_id, "abandoned")
+    assert (view["fault"], "ZeroDivisionError: a fault of ours" in view["problem"], len(failures(house, call))) == ("ours", True, 6)
+    assert (house.alerts()["poison"], house.alerts()["Abandoned"], house.ledger.unfinished()) == (6, 1, {})
+    assert b'endtape_abandoned_total{fault="ours"} 1.0' in house.get("/metrics").content
+    until(lambda: waits(house, call, recording))
+    monkeypatch.setattr(media, "examine", examine)
+    house.reload()
+    assert house.reach(recording.recording_id, "archived")["fault"] is None
+
+
+def test_a_reload_does_not_wake_what_is_the_fault_of_the_provider(local, quick):
+    house = local(rules=HOUR)
+    call, recording = abandon(house, fault="media-5xx")
+    tries = len(failures(house, call))
+    other = house.provider.call().call_uuid
+    house.reload()
+    recording_2 = house.provider.record(other)
+    house.reach(recording_2.recording_id, "recording")
+    until(lambda: house.ledger.redis.zscore(house.ledger.key("due", Duty.STOP), f"stop|{ACCOUNT}|{call}") is None)      # it was planned
+    assert waits(house, call, recording)
+    assert len(failures(house, call)) == tries
+
+
+def test_a_reload_while_a_call_is_planned_is_not_missed(ledger):
+    o = Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid="c")
+    for planned_with, soon in ((0, True), (2, False)):
+        ledger.record(ACCOUNT, Event(id=f"seen.{planned_with}", kind=Kind.CALL_SEEN, call_uuid="c"))
+        (claim,) = ledger.claim(lead=timedelta(0), batch=10, free=dict.fromkeys(Duty, 10)).claims
+        ledger.reload()
+        later = ledger.now() + timedelta(hours=1)
+        assert ledger.commit([Commit(claim=claim, seen=ledger.size(ACCOUNT, "c"), dues=((o, later),), generation=planned_with)]) != [None]
+        assert (ledger.redis.zscore(ledger.key("due", o.duty), str(o)) <= to_ms(ledger.now())) is soon
+
+
+def test_rules_that_are_reloaded_while_a_call_is_planned_hold_for_it(local, monkeypatch):
+    house, plan = local(rules=HOUR), lifecycle.plan
+    rules = replace(house.worker.settings.policy, defaults=replace(house.worker.settings.policy.defaults, max_duration=timedelta(seconds=1)))
+    reloaded = []
+
+    def slow(call, *args, **how):
+        found = plan(call, *args, **how)
+        if call.recordings and not reloaded:
+            reloaded.append(house.reload(policy=rules))
+        return found
+    monkeypatch.setattr(lifecycle, "plan", slow)
+    monkeypatch.setattr(house.ledger, "make_all_due", lambda: None)       # as if no clock were quick enough to see what it does
+    recording = house.provider.record(house.provider.call().call_uuid)
+    house.reach(recording.recording_id, "archived")
+
+
+def test_a_retry_runs_at_once_while_the_next_try_is_hours_off(local, quick):
+    house = local(rules=HOUR)
+    call, recording = abandon(house, fault="html-media")
+    assert house.alerts()["Abandoned"] == 1
+    assert [e.owed.recording_id for e in backlog.find(house.ledger, Fault.MEDIA)] == [recording.recording_id]
+    assert list(backlog.find(house.ledger, Fault.PROVIDER)) == []
+    house.provider.faults.clear()
+    for entry in backlog.find(house.ledger):
+        backlog.retry(house.ledger, entry.owed, reason="mended", by="cli")
+    house.reach(recording.recording_id, "archived")
+    assert list(backlog.find(house.ledger)) == []
+    assert Kind.ABANDONED in house.kinds(call)
+
+
+def test_a_retry_runs_after_it_was_given_up(local):
+    house = local(rules=HOUR)
+    _, recording = ended(house, fault="media-5xx", days_ago=31)
+    house.reach(recording.recording_id, "abandoned")
+    (entry,) = backlog.find(house.ledger)
+    assert (entry.next_at, entry.fault) == (None, Fault.PROVIDER)
+    house.provider.faults.clear()
+    backlog.retry(house.ledger, entry.owed, reason="the provider found it", by="cli")
+    house.reach(recording.recording_id, "archived")
+
+
+def test_a_retry_of_a_halted_account_begins_when_its_credentials_are_accepted(local):
+    house = local(rules=HOUR)
+    house.provider.faults.switch_on("refuse-auth", me=True)
+    house.provider.faults.switch_on("api-5xx", status=401)
+    call, recording = ended(house)
+    assert until(lambda: failures(house, call))[0].fault is Fault.SETTINGS
+    until(lambda: house.ledger.halted([ACCOUNT]))
+    assert "halted" in listing._waits(house.settings, house.ledger, ACCOUNT)
+    backlog.retry(house.ledger, Obligation(duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id), reason="x", by="cli")
+    house.provider.faults.clear()
+    house.reach(recording.recording_id, "archived")
+    assert listing._waits(house.settings, house.ledger, ACCOUNT) is None
+    assert "left the settings" in listing._waits(house.settings, house.ledger, "MA_OTHER")
+
+
+def test_recordings_are_listed_by_phase_and_by_fault_through_the_api(local, quick):
+    house = local(rules=HOUR)
+    _, bad = abandon(house, fault="media-5xx")
+    _, good = ended(house)
+    house.reach(good.recording_id, "archived")
+    for query, found in (("phase=abandoned", [bad]), ("fault=provider", [bad]), ("phase=abandoned&fault=media", []), ("fault=ours", [])):
+        assert [r["recording_id"] for r in house.get(f"/v1/recordings?{query}").json()["recordings"]] == [r.recording_id for r in found], query
+    assert house.get("/v1/recordings?fault=weather").status_code == 400

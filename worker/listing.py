@@ -1,0 +1,167 @@
+"""`endtape ls` and `endtape retry`: what there is, what does not come home, and trying it again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from worker import backlog
+from worker.backlog import Entry
+from worker.commands import as_json_option, careful, open_ledger, print_table, table_of
+from worker.errors import EndtapeError
+from worker.fold import fold
+from worker.ledger import Ledger
+from worker.recording import Duty, Fault, Obligation
+from worker.settings import Settings
+from worker.views import recording_view, rfc3339
+
+_FAULTS = [f.value for f in Fault]
+
+
+@click.command()
+@as_json_option
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--abandoned", is_flag=True, help="Only what does not come home by itself, and why.")
+@click.option("--fault", type=click.Choice(_FAULTS), help="With --abandoned: only what is the fault of this.")
+@careful
+def ls(as_json: bool, limit: int, abandoned: bool, fault: str | None) -> None:
+    """List recordings, newest first."""
+    if fault and not abandoned:
+        raise click.UsageError("--fault goes with --abandoned")
+    settings, ledger = open_ledger(rules_needed=False)
+    if abandoned:
+        _list_abandoned(ledger, Fault(fault) if fault else None, limit, as_json=as_json)
+        return
+    views = []
+    for _, account, recording_id in ledger.recent(settings.accounts):
+        call_uuid = ledger.call_of(account, recording_id)
+        if call_uuid:
+            call = fold(account, call_uuid, ledger.events(account, call_uuid))
+            if recording_id in call.recordings:
+                views.append(recording_view(call, call.recordings[recording_id], settings.policy, ledger.now()))
+        if len(views) >= limit:
+            break
+    if as_json:
+        click.echo(json.dumps(views, indent=2))
+        return
+    table = table_of("recording", "began (UTC)", "phase", "stop")
+    for view in views:
+        table.add_row(view["recording_id"], view["started_at"][5:16].replace("T", " "), view["phase"], view["stop"]["state"])
+    print_table(table)
+
+
+def _list_abandoned(ledger: Ledger, fault: Fault | None, limit: int, *, as_json: bool) -> None:
+    with _searching() as told:
+        found = list(islice(backlog.find(ledger, fault, told=told), limit + 1))
+    more, entries = len(found) > limit, found[:limit]
+    if as_json:
+        click.echo(json.dumps([_view(e) for e in entries], indent=2))
+        return
+    table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
+    for e in entries:
+        # The problem stands under its recording: beside it there is no room.
+        table.add_row(Text(f"{_name(e.owed)}\n  {e.problem}"), f"{e.started_at:%m-%d %H:%M}" if e.started_at else "-", e.fault.value, str(e.tries),
+                      f"{e.next_at:%m-%d %H:%M}" if e.next_at else "never")
+    print_table(table)
+    if more:
+        click.echo("There are more: --limit shows them.")
+
+
+def _view(e: Entry) -> dict[str, Any]:
+    return {"recording_id": e.owed.recording_id, "account": e.owed.account, "call_uuid": e.owed.call_uuid, "started_at": rfc3339(e.started_at),
+            "fault": e.fault.value, "tries": e.tries, "next_at": rfc3339(e.next_at), "problem": e.problem}
+
+
+@click.command()
+@click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
+@as_json_option
+@click.option("--fault", type=click.Choice([*_FAULTS, "all"]), help="Instead: all that is abandoned by the fault of this.")
+@click.option("--reason", default="operator", show_default=True)
+@careful
+def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reason: str) -> None:
+    """Try to bring recordings home once more, whatever became of them.
+
+    Exit 0 when all were ordered, 1 when some were not or nothing was found. A call's id means its look, where that was set aside.
+    """
+    if bool(recording_ids) == bool(fault):
+        raise click.UsageError("name recordings, or a --fault, not both")
+    settings, ledger = open_ledger(rules_needed=False)
+    refused: dict[str, str] = {}
+    ordered: list[Obligation] = []
+    with _searching() as told:
+        if fault:
+            ordered = [e.owed for e in backlog.find(ledger, None if fault == "all" else Fault(fault), told=told)]
+        for i in dict.fromkeys(recording_ids):
+            try:
+                ordered.append(_named(settings, ledger, i))
+            except EndtapeError as error:
+                refused[i] = str(error)
+        for n, owed in enumerate(ordered, 1):
+            backlog.retry(ledger, owed, reason=reason, by="cli")
+            told(n, len(ordered))
+    waiting = {account: why for account in {o.account for o in ordered} if (why := _waits(settings, ledger, account))}
+    if as_json:
+        click.echo(json.dumps({"ordered": len(ordered), "recordings": [
+            *({"recording_id": o.recording_id, "call_uuid": o.call_uuid, "retry": "ordered", "problem": waiting.get(o.account)} for o in ordered),
+            *({"recording_id": i, "call_uuid": None, "retry": "refused", "problem": why} for i, why in refused.items())]}, indent=2))
+    else:
+        _tell(ordered, fault)
+        for line in [*waiting.values(), *refused.values()]:
+            click.echo(line, err=True)
+    sys.exit(0 if ordered and not refused else 1)
+
+
+def _tell(ordered: list[Obligation], fault: str | None) -> None:
+    if fault:
+        what = "is abandoned" if fault == "all" else f"is abandoned by the fault of {fault}"
+        click.echo(f"{len(ordered)} will be tried again now." if ordered else f"Nothing {what}.")
+    for owed in [] if fault else ordered:
+        click.echo(f"{_name(owed)}: will be tried again now.")
+
+
+def _name(owed: Obligation) -> str:
+    return owed.recording_id or f"call {owed.call_uuid}"
+
+
+def _waits(settings: Settings, ledger: Ledger, account: str) -> str | None:
+    """Why what was ordered for this account cannot begin at once."""
+    if account not in settings.accounts:
+        return f"{account}: left the settings; what was ordered fails until it is added again"
+    if ledger.halted([account]):
+        return f"{account}: is halted, the provider refuses its credentials; what was ordered begins when they are accepted"
+    return None
+
+
+def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
+    """What a recording's id means, or that of a call whose look was set aside. Raises EndtapeError with the reason where there is nothing to try."""
+    for accounts in (list(settings.accounts), ledger.accounts()):
+        for account in accounts:
+            call_uuid = ledger.call_of(account, name)
+            call = fold(account, call_uuid, ledger.events(account, call_uuid)) if call_uuid else None
+            recording = call.recordings.get(name) if call else None
+            if call and recording and recording.archived:
+                raise EndtapeError(f"{name}: is archived already, as {recording.archived.archive_key}")
+            if call and recording:
+                return Obligation(duty=Duty.FETCH, account=account, call_uuid=call.call_uuid, recording_id=name)
+    for o in ledger.set_aside():
+        if o.duty is Duty.LOOK and o.call_uuid == name:
+            return o
+    raise EndtapeError(f"{name}: no such recording")
+
+
+@contextmanager
+def _searching() -> Iterator[Any]:
+    screen = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=screen,
+                  disable=not screen.is_terminal, transient=True) as bar:
+        task = bar.add_task("recordings ...", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
