@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from faults import machines
 from faults.cable import Cable, ip
 from faults.machine import Machine
 from tests.waiting import until
+from worker.board import connect
+from worker.embedded import find_server
 from worker.errors import TryAgain, Unclear
 from worker.vobiz import Account, Vobiz
 
@@ -95,6 +98,38 @@ def test_a_request_that_was_given_up_on_a_dead_link_does_not_leave_when_the_link
     cable.mend()
     deed(vobiz, "third")
     assert [line for line in provider() if "second" in line] == []
+
+
+def test_a_command_that_was_given_up_on_a_dead_link_is_not_done_when_the_link_returns(cable, tmp_path):
+    # Redis begins when its standard input does, which is when the cable is in.
+    words = ["sh", "-c", 'echo here; read go; exec "$@"', "sh", str(find_server()), "--bind", cable.theirs, "--protected-mode", "no", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen(["unshare", "--net", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "here\n"
+        cable.plug_in(server.pid)
+        server.stdin.write("go\n")
+        server.stdin.flush()
+        with connect(f"redis://{cable.theirs}:6379", timeout_s=0.5) as client:
+            until(lambda: pings(client), 10)
+            cable.cut()
+            with pytest.raises(redis.RedisError):
+                client.incr("deeds")
+            until(lambda: not unsent(cable), 2)
+            cable.mend()
+            until(lambda: pings(client), 10)
+            assert client.get("deeds") is None
+    finally:
+        server.kill()
+        server.wait()
+        server.stdin.close()
+        server.stdout.close()
+
+
+def pings(client):
+    try:
+        return client.ping()
+    except redis.RedisError:
+        return False
 
 
 def test_a_cable_cuts_one_direction_and_delays(cable, provider):
