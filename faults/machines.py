@@ -19,7 +19,7 @@ from faults.proxy import Proxy
 from faults.stage import Stage
 from worker.supervise import free_port, lines
 
-CUT_S, WEAK_S, DARK_S, BACK_S = 15.0, 8.0, 10.0, 30.0
+CUT_S, WEAK_S, DARK_S, BACK_S = 15.0, 6.0, 10.0, 30.0
 DELAY_S, LOSS = 0.2, 0.2
 _NAMES = ("alder", "birch")
 _USER, _PASSWORD = "machines", "faults-redis-password"
@@ -101,7 +101,7 @@ def apart(run: Run, stage: Stage) -> None:
     for did, harm, lasts_s in (("link down", lambda m: m.cable.cut(), CUT_S), ("link down from the machine only", lambda m: m.cable.cut(there=False), CUT_S),
                                (f"{DELAY_S * 1000:.0f} ms and {LOSS * 100:.0f} % loss each way", lambda m: m.cable.weak(delay_s=DELAY_S, loss=LOSS), WEAK_S),
                                ("without power", Machine.power_off, DARK_S)):
-        run.ended.wait(stage.chance.uniform(2, 4))
+        run.ended.wait(stage.chance.uniform(1, 2))
         _strike(run, stage, stage.chance.choice(machines), did, harm, lasts_s)
 
 

@@ -99,7 +99,7 @@ _LOST = Allowed(unannounced=not SURVEY, unheard=True)
 SCENARIOS = {
     "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=300, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
     "t2": Scenario(says="kill -9 of anything", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6), bars=Bars(late_s=None)),
-    "t3": Scenario(says="kill -9, twin at work", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
+    "t3": Scenario(says="kill -9, twin works", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
                    short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
     "t4": Scenario(says="20 % errors, kill -9", harm=harm.faulty, full=Size(recordings=240, rate=8, kills=12), bars=Bars(late_s=10)),
     "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
@@ -122,7 +122,7 @@ SCENARIOS = {
     "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=400, rate=8, kills=20)),
     "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
                      needs=("volumes",), settle_s=120),
-    "machines": Scenario(says="two machines", harm=machines.apart, full=Size(recordings=480, rate=6), needs=("machines",), allowed=_LOST, settle_s=120,
+    "machines": Scenario(says="two machines", harm=machines.apart, full=Size(recordings=540, rate=6), needs=("machines",), allowed=_LOST, settle_s=120,
                          # A callback that nobody answers is given up by the provider after 3 s.
                          bars=Bars(answer_s=3.5)),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
