@@ -110,6 +110,7 @@ def _strike(run: Run, stage: Machines, machine: Machine, did: str, harm: Callabl
     harm(machine)
     run.ended.wait(lasts_s)
     if machine.process is None:
+        stage.killed["machine"] += 1
         stage.boot(machine)
     machine.cable.mend()
     mended = time.time()
