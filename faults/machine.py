@@ -44,7 +44,8 @@ class Machine:
         if not self.process.stdout.readline():
             raise RuntimeError(f"the machine {self.name} did not start: unshare ended with {self.process.wait()}")
         self.cable.plug_in(self.process.pid)
-        told = {"name": self.name, "env": dict(env), "relays": [[near, self.cable.ours, far] for near, far in relays.items()],
+        # Whoever loses its power leaves its temporary files behind: they lie where the run cleans up.
+        told = {"name": self.name, "env": {**env, "TMPDIR": str(self.folder)}, "relays": [[near, self.cable.ours, far] for near, far in relays.items()],
                 "log": str(self.log), "folder": str(self.folder)}
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
