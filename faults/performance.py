@@ -63,8 +63,10 @@ class Run:
     allowed: Allowed = Allowed()
     settle_s: float = 60.0
     load: Load | None = None
+    stage: type[Stage] = Stage
     notes: list[str] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)         # what the harm itself saw that must not be
     ended: threading.Event = field(default_factory=threading.Event)
     home_s: float = 0.0
 
@@ -75,7 +77,7 @@ Harm = Callable[[Run, Stage], None]
 def perform(run: Run, harm: Harm) -> Outcome:
     """The load and the harm side by side, then quiet, then the verdict. All that was started is ended, whatever happens."""
     load = run.load or Load(recordings=run.size.recordings, rate=run.size.rate)
-    with Stage(run.plan) as stage:
+    with run.stage(run.plan) as stage:
         played: list[Played] = []
         last_call = time.monotonic() + load.lasts_s
         playing = threading.Thread(target=lambda: played.append(play(load, stage.control, run.seed, run.ended)))
@@ -126,7 +128,7 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
     found = judge(stage.control.log(), stage.control.book(), played.owed, stage.archive, account=ACCOUNT, down=stage.down, allowed=run.allowed)
     bars = run.bars
     faults = {"unstopped": found.unstopped, "stopped wrongly": found.stopped_wrongly, "early": found.early, "lost": found.lost, "wrong": found.wrong}
-    broken = [f"{len(some)} {name}: {'; '.join(some[:3])}" for name, some in faults.items() if some]
+    broken = [*run.broken, *(f"{len(some)} {name}: {'; '.join(some[:3])}" for name, some in faults.items() if some)]
     if bars.late_s is not None and found.late(100) > bars.late_s:
         broken.append(f"a stop {found.late(100):.2f} s late, allowed are {bars.late_s:g}")
     if bars.p99_s is not None and found.late(99) > bars.p99_s:
@@ -150,11 +152,12 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
 
 
 def _keep(stage: Stage, run: Run) -> Path:
-    """What a person needs who asks why: our log, the provider's journal, and when Redis was not there."""
+    """What a person needs who asks why: our logs, the provider's journal, and when Redis was not there."""
     place = Path("data") / "faults" / f"{run.seed}-{int(time.time())}"
     kept = ROOT / place
     kept.mkdir(parents=True)
-    (kept / "ours.log").write_bytes(stage.log.read_bytes() if stage.log.exists() else b"")
+    for log in stage.folder.glob("*.log"):
+        (kept / log.name).write_bytes(log.read_bytes())
     for name, found in (("journal", stage.control.log()), ("book", stage.control.book()), ("down", stage.down)):
         (kept / f"{name}.json").write_text(json.dumps(found, indent=1))
     return place

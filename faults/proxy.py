@@ -38,8 +38,8 @@ class Rule:
 class Proxy:
     """Listens on a free port of the loopback interface until it is closed. Several upstreams take turns; one that is down is left out."""
 
-    def __init__(self, upstreams: Sequence[Address], *, seed: int = 0, reads_commands: bool = False) -> None:
-        """`reads_commands`: what passes is Redis's protocol, so that rules can be set."""
+    def __init__(self, upstreams: Sequence[Address], *, seed: int = 0, reads_commands: bool = False, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        """`reads_commands`: what passes is Redis's protocol, so that rules can be set. `at`: where it listens."""
         self.upstreams, self.reads_commands = list(upstreams), reads_commands
         self.rules: tuple[Rule, ...] = ()
         self.done: Counter[str] = Counter()          # how often each act and sweep happened
@@ -49,7 +49,7 @@ class Proxy:
         self.flowing.set()
         self._chance, self.lock, self._turn = random.Random(seed), threading.Lock(), 0
         self._links: set[Link] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server(at, backlog=512)
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faults import harm
+from faults import harm, machines
 from faults.checker import Allowed
 from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
@@ -76,6 +76,12 @@ def _skewed(run: Run) -> None:
     run.did.append("4 clocks 10 min off")
 
 
+def _machines(run: Run) -> None:
+    if lacks := machines.missing():
+        raise NotHere(lacks)
+    run.stage = machines.Machines
+
+
 def _long_files(run: Run) -> None:
     run.load = Load(recordings=run.size.recordings, rate=run.size.rate, mix=(("hangup", 1.0),), age_s=(125.0, 12_000.0), longest_s=130_000.0)
 
@@ -86,14 +92,14 @@ def _short_calls(run: Run) -> None:
 
 
 PREPARED: Mapping[str, Callable[[Run], None]] = {
-    "proxy": _proxied, "survey": _survey, "watch": _watched, "announced": _announced, "volumes": _volumes, "skew": _skewed, "long files": _long_files,
+    "proxy": _proxied, "survey": _survey, "watch": _watched, "announced": _announced, "volumes": _volumes, "skew": _skewed, "machines": _machines, "long files": _long_files,
     "short calls": _short_calls}
 
 _LOST = Allowed(unannounced=not SURVEY, unheard=True)
 SCENARIOS = {
     "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=1000, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
     "t2": Scenario(says="kill -9 of anything", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6), bars=Bars(late_s=None)),
-    "t3": Scenario(says="kill -9, twin at work", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
+    "t3": Scenario(says="kill -9, twin works", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
                    short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
     "t4": Scenario(says="20 % errors, kill -9", harm=harm.faulty, full=Size(recordings=240, rate=8, kills=12), bars=Bars(late_s=10)),
     "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
@@ -117,5 +123,8 @@ SCENARIOS = {
     "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=400, rate=8, kills=20)),
     "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
                      needs=("volumes",), settle_s=120),
+    "machines": Scenario(says="two machines", harm=machines.apart, full=Size(recordings=540, rate=6), needs=("machines",), allowed=_LOST, settle_s=120,
+                         # A callback that nobody answers is given up by the provider after 3 s.
+                         bars=Bars(answer_s=3.5)),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
 }

@@ -137,8 +137,7 @@ class Stage:
         self.wire = self._stack.enter_context(Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True))
         self.ledger = Ledger(connect(self.redis.url, timeout_s=1))
         self._stack.callback(self.ledger.redis.close)
-        self.ports = {f"web.{i + 1}": free_port() for i in range(EACH)}
-        self.door = self._stack.enter_context(Proxy([("127.0.0.1", port) for port in self.ports.values()]))
+        self.door = self._stack.enter_context(Proxy(self._webs()))
         base = f"http://127.0.0.1:{self.door.port}"
         self.control = Control(self._emulator(f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"))
         config = self.folder / "endtape.toml"
@@ -149,10 +148,19 @@ class Stage:
             "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_CONFIG": str(config),
             "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
             "PYTHONPATH": str(ROOT), **self.plan.env}
+        self._start(env)
+
+    def _webs(self) -> list[tuple[str, int]]:
+        """Where the web processes will listen."""
+        self.ports = {f"web.{i + 1}": free_port() for i in range(EACH)}
+        return [("127.0.0.1", port) for port in self.ports.values()]
+
+    def _start(self, env: dict[str, str]) -> None:
+        """Starts our processes, and returns when they are ready."""
         self.fleet = Fleet(env, self.log, self._commands(), folder=self.folder)
         self._stack.callback(self.fleet.stop)
         self.fleet.__enter__()
-        self.fleet.wait_ready(base, within_s=60)
+        self.fleet.wait_ready(env["ENDTAPE_PUBLIC_URL"], within_s=60)
 
     def _commands(self) -> dict[str, list[str]]:
         found = {}

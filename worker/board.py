@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -30,8 +31,16 @@ def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis
     """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
     pool = redis.BlockingConnectionPool.from_url(
         url, max_connections=connections, timeout=0.3, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 1.0),
-        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True)
+        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True, **_undelivered(url, timeout_s))
     return redis.Redis(connection_pool=pool)
+
+
+def _undelivered(url: str, timeout_s: float) -> dict[str, Any]:
+    # What a dead link did not take the kernel would go on sending: a command that was given up would be done when the link is back.
+    option: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)      # Linux
+    if option is None or url.startswith("unix"):
+        return {}
+    return {"socket_keepalive": True, "socket_keepalive_options": {option: round(timeout_s * 1000)}}
 
 
 class Board:

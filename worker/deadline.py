@@ -11,6 +11,7 @@ import heapq
 import itertools
 import os
 import socket
+import struct
 import threading
 import time
 from types import TracebackType
@@ -132,6 +133,11 @@ def _watch_if_asked(sock: socket.socket | None) -> None:
         deadline.watch(sock)
 
 
+# What is closed is forgotten at once. Otherwise the kernel goes on sending what a dead link did not take, and a request that
+# was given up arrives when the link is back (seen 10 s later: a transfer that had been told to be unclear).
+_OPTIONS = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Watched
 
@@ -149,5 +155,5 @@ def pool(url: str, connections: int) -> HTTPConnectionPool:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":
-        return _PoolTLS(host, parts.port, maxsize=connections, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=DEFAULT_CA_BUNDLE_PATH)
-    return _Pool(host, parts.port, maxsize=connections, retries=False)
+        return _PoolTLS(host, parts.port, maxsize=connections, retries=False, socket_options=_OPTIONS, cert_reqs="CERT_REQUIRED", ca_certs=DEFAULT_CA_BUNDLE_PATH)
+    return _Pool(host, parts.port, maxsize=connections, retries=False, socket_options=_OPTIONS)

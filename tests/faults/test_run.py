@@ -13,6 +13,7 @@ import pytest
 from emulator.faults import FAULTS, check
 from faults import bad_days
 from faults.checker import Findings
+from faults.machines import missing
 from faults.performance import Outcome
 from faults.run import SCENARIOS, Line, page, table
 from tests.waiting import until
@@ -79,10 +80,11 @@ def below(mark):
 @pytest.mark.end_to_end
 @pytest.mark.xdist_group("service")
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_broken_off_ends_all_that_it_started_and_leaves_no_folder(tmp_path, number):
+@pytest.mark.parametrize(("name", "number"), [
+    ("t1", signal.SIGINT), ("t1", signal.SIGTERM), pytest.param("machines", signal.SIGINT, marks=pytest.mark.skipif(bool(missing()), reason=missing()))])
+def test_a_run_that_is_broken_off_ends_all_that_it_started_and_leaves_no_folder(tmp_path, name, number):
     mark = f"TMPDIR={tmp_path}".encode()
-    run = subprocess.Popen([sys.executable, "-m", "faults.run", "t1"], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([sys.executable, "-m", "faults.run", name], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: len(below(mark)) > 12, 60)
     run.send_signal(number)
     assert run.wait(60) != 0
