@@ -19,6 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker import sentinel
 from worker.codec import SCHEMA, from_ms, to_ms
 from worker.errors import LedgerUnavailable, SettingsError
 
@@ -28,10 +29,12 @@ _SLOT_S = 600
 
 def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
     """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url, max_connections=connections, timeout=0.3, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 1.0),
-        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True)
-    return redis.Redis(connection_pool=pool)
+    how: dict[str, Any] = {
+        "max_connections": connections, "timeout": 0.3, "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, 1.0),
+        "retry": Retry(NoBackoff(), 1), "health_check_interval": 10, "decode_responses": True}
+    if url.startswith(sentinel.SCHEME):
+        return redis.Redis(connection_pool=sentinel.pool(url, timeout_s=timeout_s, **how))
+    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, **how))
 
 
 class Board:
