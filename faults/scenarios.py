@@ -126,7 +126,7 @@ SCENARIOS = {
     "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=400, rate=8, kills=20)),
     "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
                      needs=("volumes",), settle_s=120),
-    "sentinel": Scenario(says="fail-overs", harm=harm.fail_overs, full=Size(recordings=400, rate=5), needs=("sentinel",)),
+    "sentinel": Scenario(says="fail-overs", harm=harm.fail_overs, full=Size(recordings=350, rate=5), needs=("sentinel",)),
     "rabbit": Scenario(says="RabbitMQ as broker", harm=harm.rabbit_lost, full=Size(recordings=400, rate=8, hold_s=10), needs=("rabbit",)),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
 }

@@ -276,7 +276,7 @@ class Stage:
         old, began = self.redis.whole(), time.time()
         yield old
         while self.redis.primary() in {None, old} or not self._takes_writes():
-            if time.time() > began + 30:
+            if time.time() > began + 60:
                 raise TimeoutError("no replica became the primary")
             time.sleep(0.02)
         self.down.append((began, time.time()))

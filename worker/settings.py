@@ -233,8 +233,9 @@ class _Reader:
             except ValueError:      # its text may show a part of the password
                 self.wrong(name, f"must be {sentinel.FORM}", secret=True)
             return value
-        for one in value.split(";") if value.startswith(tuple(f"{s}://" for s in _RABBIT)) else [value]:
-            self.url(name, "", schemes, credentials=True, value=one)
+        several = value.startswith(tuple(f"{s}://" for s in _RABBIT))
+        for one in value.split(";") if several else [value]:
+            self.url(name, "", _RABBIT if several and ";" in value else schemes, credentials=True, value=one)
         return value
 
     def url(self, name: str, default: str, schemes: tuple[str, ...], *, credentials: bool = False, value: str | None = None) -> str:

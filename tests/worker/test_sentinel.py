@@ -172,7 +172,7 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
     ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
     old, waiting = watched.whole(), Waiting(ledger)
     celery.send_task("beat", args=["stops"], queue="stops")
-    waiting.until("MA_1", f"before {manner}", time.monotonic(), lambda _: None)
+    waiting.until("MA_1", f"before-{manner}", time.monotonic(), lambda _: None)
     watched.end(old) if manner == "killed" else watched.demote(old)
     slowest = 0.0
 
@@ -180,7 +180,7 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
         nonlocal slowest
         began = time.monotonic()
         try:
-            return ledger.record("MA_1", event(f"first {manner}")) and watched.primary() not in {None, old}
+            return ledger.record("MA_1", event(f"first-{manner}")) and watched.primary() not in {None, old}
         except LedgerUnavailable:
             return False
         finally:
@@ -190,7 +190,7 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
     assert f"port:{old}" not in str(ledger.redis.connection_pool.master_address)
     assert ledger.redis.info("server")["tcp_port"] != old
     until(lambda: sent(celery), 20)
-    call_uuid, began = f"second {manner}", time.monotonic()
+    call_uuid, began = f"second-{manner}", time.monotonic()
     later = threading.Timer(0.5, lambda: ledger.record("MA_1", event(call_uuid)))
     later.start()
     assert waiting.until("MA_1", call_uuid, began + 15, lambda call: call.recordings or None)
@@ -208,4 +208,4 @@ def sent(celery):
 
 
 def event(call_uuid):
-    return Event(id=f"x:{call_uuid}", kind=Kind.RECORDING_STARTED, call_uuid=call_uuid, recording_id=f"r {call_uuid}", signed=True)
+    return Event(id=f"x:{call_uuid}", kind=Kind.RECORDING_STARTED, call_uuid=call_uuid, recording_id=f"r-{call_uuid}", signed=True)
