@@ -206,18 +206,24 @@ def _resident_mib(stage: Stage) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+MANNERS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM, "frozen": signal.SIGSTOP}
+
+
 def fail_overs(run: Run, stage: Stage) -> None:
-    """The primary is killed, demoted and ended, whichever server it is just then; it comes back as a replica."""
+    """The primary is killed, demoted, ended and frozen, whichever server it is just then; it comes back as a replica."""
     assert isinstance(stage.redis, WatchedRedis)
     took = []
-    for what in ("killed", "demoted", "killed", "ended", "killed"):
+    for what in ("killed", "demoted", "frozen", "ended", "killed"):
         run.ended.wait(2)
         with stage.fail_over(f"primary {what}") as port:
             if what == "demoted":
                 stage.redis.demote(port)
             else:
-                stage.redis.end(port, signal.SIGKILL if what == "killed" else signal.SIGTERM)
-        if what != "demoted":
+                stage.redis.end(port, MANNERS[what])
+        if what == "frozen":
+            run.ended.wait(3)       # its connections stay open, and then it wakes up as the primary that it is no longer
+            stage.redis.wake(port)
+        elif what != "demoted":
             stage.redis.start_server(port)
         took.append(stage.down[-1][1] - stage.down[-1][0])
     run.notes.append(f"without a primary for {', '.join(f'{s:.1f}' for s in took)} s")

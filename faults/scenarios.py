@@ -103,7 +103,7 @@ _LOST = Allowed(unannounced=not SURVEY, unheard=True)
 SCENARIOS = {
     "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=300, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
     "t2": Scenario(says="kill -9 of anything", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6), bars=Bars(late_s=None)),
-    "t3": Scenario(says="kill -9, twin at work", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
+    "t3": Scenario(says="kill -9, twin there", harm=harm.kills_of_twins, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6),
                    short=Size(recordings=120, rate=8, kills=8, redis_kills=2)),
     "t4": Scenario(says="20 % errors, kill -9", harm=harm.faulty, full=Size(recordings=240, rate=8, kills=12), bars=Bars(late_s=10)),
     "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
@@ -126,7 +126,7 @@ SCENARIOS = {
     "t17": Scenario(says="rolling restarts", harm=harm.rolling, full=Size(recordings=400, rate=8, kills=20)),
     "disk": Scenario(says="full disks", harm=harm.full_disks, full=Size(recordings=160, rate=8, hold_s=6),
                      needs=("volumes",), settle_s=120),
-    "sentinel": Scenario(says="fail-overs", harm=harm.fail_overs, full=Size(recordings=350, rate=5), needs=("sentinel",)),
+    "sentinel": Scenario(says="fail-overs", harm=harm.fail_overs, full=Size(recordings=350, rate=5), needs=("sentinel",), bars=Bars(answer_s=1.5)),
     "rabbit": Scenario(says="RabbitMQ as broker", harm=harm.rabbit_lost, full=Size(recordings=400, rate=8, hold_s=10), needs=("rabbit",)),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
 }

@@ -102,9 +102,13 @@ class WatchedRedis:
         return bool(healthy)
 
     def end(self, port: int, number: int = signal.SIGKILL) -> None:
-        """Ends a server or a Sentinel; with SIGTERM it waits for its replicas first."""
+        """Ends a server or a Sentinel; with SIGTERM it waits for its replicas first, with SIGSTOP it only stands still."""
         self.processes[port].send_signal(number)
-        self.processes[port].wait(15)
+        if number != signal.SIGSTOP:
+            self.processes[port].wait(15)
+
+    def wake(self, port: int) -> None:
+        self.processes[port].send_signal(signal.SIGCONT)
 
     def demote(self, port: int) -> None:
         """The Sentinels choose another primary although this one is well."""

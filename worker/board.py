@@ -50,6 +50,11 @@ class Board:
     def key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)
 
+    def home(self) -> tuple[str, int] | None:
+        """The server that is written to just now; None where that never changes."""
+        found: tuple[str, int] | None = getattr(self.redis.connection_pool, "master_address", None)
+        return found
+
     def _run(self, name: str, keys: list[str], args: list[Any], client: Any = None) -> Any:
         try:
             return self._scripts[name](keys=keys, args=args, client=client)

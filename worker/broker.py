@@ -105,7 +105,7 @@ def transport(url: str, *, publisher: bool) -> tuple[str, dict[str, Any]]:
                     "health_check_interval": 10, "unacked_restore_interval": 5, "unacked_mutex_expire": 30}
     if url.startswith(sentinel.SCHEME):
         url, more = sentinel.for_celery(url, timeout_s=_PUBLISH_S)
-        options |= more
+        options |= more if publisher else {**more, "health_check_interval": 2}      # a server that vanished is noticed after twice that
     elif url.startswith("unix://"):
         url = "redis+socket://" + url.removeprefix("unix://")
     return url, options

@@ -6,6 +6,7 @@ import time
 import pytest
 import redis
 
+from faults.harm import MANNERS
 from faults.watched import WatchedRedis
 from tests.waiting import until
 from webhooks.waiting import Waiting
@@ -167,13 +168,13 @@ def test_too_few_sentinels_are_waited_for(watched):
     guards.check(settings(watched.url))
 
 
-@pytest.mark.parametrize("manner", ["killed", "demoted"])
+@pytest.mark.parametrize("manner", ["killed", "frozen", "demoted"])
 def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner):
     ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
     old, waiting = watched.whole(), Waiting(ledger)
     celery.send_task("beat", args=["stops"], queue="stops")
     waiting.until("MA_1", f"before-{manner}", time.monotonic(), lambda _: None)
-    watched.end(old) if manner == "killed" else watched.demote(old)
+    watched.demote(old) if manner == "demoted" else watched.end(old, MANNERS[manner])
     slowest = 0.0
 
     def taken():
@@ -197,6 +198,8 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
     assert time.monotonic() - began < 10       # it was told, and did not find out at the end
     if manner == "killed":
         watched.start_server(old)
+    elif manner == "frozen":
+        watched.wake(old)
     assert watched.whole() != old
 
 
