@@ -24,7 +24,6 @@ SCHEME = "sentinel://"
 FORM = "sentinel://[[user]:password@]host:port,host:port,host:port/master-name[/db]"
 _PORT, _ASK_S = 26379, 1.0
 _OWN = {"sentinel_username", "sentinel_password"}
-_NO_PRIMARY = ("READONLY", "NOREPLICAS")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +80,7 @@ class Following(SentinelManagedConnection):
         try:
             return super().read_response(*given, **named)
         except redis.ResponseError as error:
-            if str(error).startswith(_NO_PRIMARY) or isinstance(error, redis.ReadOnlyError):
+            if str(error).startswith("NOREPLICAS"):     # READONLY is seen to by the library
                 self.disconnect()  # type: ignore[no-untyped-call]
             raise
 

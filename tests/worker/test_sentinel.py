@@ -99,6 +99,8 @@ def test_a_primary_that_has_lost_its_replicas_is_left_at_once(watched):
             with pytest.raises(redis.ResponseError, match="NOREPLICAS"):
                 client.set("probe", 1)
             assert [c for c in client.connection_pool._connections if c._sock] == []
+            with pytest.raises(LedgerUnavailable):
+                Ledger(client).count({"one": 1, "two": 1, "three": 1})      # a pipeline
         finally:
             primary.config_set("min-replicas-to-write", 1)
     assert writes(client)
@@ -171,7 +173,8 @@ def test_too_few_sentinels_are_waited_for(watched):
 @pytest.mark.parametrize("manner", ["killed", "frozen", "demoted"])
 def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner):
     ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
-    old, waiting = watched.whole(), Waiting(ledger)
+    old, waiting, reader = watched.whole(), Waiting(ledger), connect(watched.url, timeout_s=0.5)
+    assert reads_from(reader) == old
     celery.send_task("beat", args=["stops"], queue="stops")
     waiting.until("MA_1", f"before-{manner}", time.monotonic(), lambda _: None)
     watched.demote(old) if manner == "demoted" else watched.end(old, MANNERS[manner])
@@ -187,6 +190,7 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
         finally:
             slowest = max(slowest, time.monotonic() - began)
     until(taken, 20)
+    until(lambda: reads_from(reader) not in {None, old}, 4)     # long before Sentinel tells the old one that it was replaced
     assert slowest < 2
     assert f"port:{old}" not in str(ledger.redis.connection_pool.master_address)
     assert ledger.redis.info("server")["tcp_port"] != old
@@ -201,6 +205,13 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
     elif manner == "frozen":
         watched.wake(old)
     assert watched.whole() != old
+
+
+def reads_from(client):
+    try:
+        return client.info("server")["tcp_port"]
+    except redis.RedisError:
+        return None
 
 
 def sent(celery):
