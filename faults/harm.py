@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from faults.bad_days import ALL, REFUSED
 from faults.performance import Run
 from faults.proxy import Act, Rule
 from faults.stage import Stage
+from faults.watched import WatchedRedis
 from worker.recording import Duty
 
 
@@ -226,6 +228,47 @@ def _resident_mib(stage: Stage) -> float:
             if os.getpgid(int(place.name)) in stage.fleet.groups:
                 pages += int((place / "statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+MANNERS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM, "frozen": signal.SIGSTOP}
+
+
+def fail_overs(run: Run, stage: Stage) -> None:
+    """The primary is killed, demoted, ended and frozen, whichever server it is just then; it comes back as a replica."""
+    assert isinstance(stage.redis, WatchedRedis)
+    took = []
+    for what in ("killed", "demoted", "frozen", "ended", "killed"):
+        run.ended.wait(2)
+        with stage.fail_over(f"primary {what}") as port:
+            if what == "demoted":
+                stage.redis.demote(port)
+            else:
+                stage.redis.end(port, MANNERS[what])
+        if what == "frozen":
+            run.ended.wait(3)       # its connections stay open, and then it wakes up as the primary that it is no longer
+            stage.redis.wake(port)
+        elif what != "demoted":
+            stage.redis.start_server(port)
+        took.append(stage.down[-1][1] - stage.down[-1][0])
+    run.notes.append(f"without a primary for {', '.join(f'{s:.1f}' for s in took)} s")
+
+
+def rabbit_lost(run: Run, stage: Stage) -> None:
+    """RabbitMQ is killed, stands still, and is killed again."""
+    for i in range(3):
+        run.ended.wait(6)
+        began = time.time()
+        if i == 1:
+            with stage.rabbit.still():
+                time.sleep(run.size.hold_s)
+        else:
+            stage.rabbit.kill()
+            time.sleep(2)
+            stage.rabbit.start()
+            stage.killed["rabbit"] += 1
+        stage.down.append((began, time.time()))
+    run.did.append(f"RabbitMQ still for {run.size.hold_s:g} s")
+    run.notes.append(f"without RabbitMQ for {', '.join(f'{b - a:.1f}' for a, b in stage.down)} s")
 
 
 def _play_out(run: Run, more_s: float = 0.0) -> None:

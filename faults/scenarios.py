@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faults import harm, machines
+from faults import harm, machines, rabbit
 from faults.checker import Allowed
 from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
@@ -91,9 +91,19 @@ def _short_calls(run: Run) -> None:
     run.load = Load(recordings=run.size.recordings, rate=run.size.rate, mix=(("deadline", 0.7), ("hangup", 0.3)))
 
 
+def _watched_redis(run: Run) -> None:
+    run.plan = replace(run.plan, watched=True)
+
+
+def _rabbit(run: Run) -> None:
+    if why := rabbit.missing():
+        raise NotHere(why)
+    run.plan = replace(run.plan, rabbit=True)
+
+
 PREPARED: Mapping[str, Callable[[Run], None]] = {
     "proxy": _proxied, "survey": _survey, "watch": _watched, "announced": _announced, "volumes": _volumes, "skew": _skewed, "machines": _machines, "long files": _long_files,
-    "short calls": _short_calls}
+    "short calls": _short_calls, "sentinel": _watched_redis, "rabbit": _rabbit}
 
 _LOST = Allowed(unannounced=not SURVEY, unheard=True)
 SCENARIOS = {
@@ -126,5 +136,7 @@ SCENARIOS = {
     "machines": Scenario(says="two machines", harm=machines.apart, full=Size(recordings=540, rate=6), needs=("machines",), allowed=_LOST, settle_s=120,
                          # A callback that nobody answers is given up by the provider after 3 s.
                          bars=Bars(answer_s=3.5)),
+    "sentinel": Scenario(says="fail-overs", harm=harm.fail_overs, full=Size(recordings=350, rate=5), needs=("sentinel",), bars=Bars(answer_s=1.5)),
+    "rabbit": Scenario(says="RabbitMQ as broker", harm=harm.rabbit_lost, full=Size(recordings=400, rate=8, hold_s=10), needs=("rabbit",)),
     "t18": Scenario(says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False),
 }

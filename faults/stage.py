@@ -27,6 +27,8 @@ from typing import Any, Self
 import requests
 
 from faults.proxy import Proxy
+from faults.rabbit import Rabbit
+from faults.watched import WatchedRedis
 from worker.embedded import EmbeddedRedis
 from worker.errors import LedgerUnavailable
 from worker.ledger import Ledger, connect
@@ -64,6 +66,8 @@ class Plan:
     env: Mapping[str, str] = field(default_factory=dict)
     odd: Mapping[str, Mapping[str, str]] = field(default_factory=dict)      # more environment for one process, by its name
     volumes: Mapping[str, int] = field(default_factory=dict)                # `archive` or `spool` on a disk of so many MiB
+    watched: bool = False                                   # three servers and three Sentinels instead of one Redis
+    rabbit: bool = False                                    # RabbitMQ carries the queues
 
 
 class Fleet(Supervisor):
@@ -131,9 +135,15 @@ class Stage:
         for name, mebibytes in self.plan.volumes.items():
             self._mount(self.folder / name, mebibytes)
         # What ends them is noted before they start: a Ctrl-C may come in between.
-        self.redis = EmbeddedRedis(self.folder / "redis")
+        self.redis: EmbeddedRedis | WatchedRedis = WatchedRedis(self.folder / "redis") if self.plan.watched else EmbeddedRedis(self.folder / "redis")
         self._stack.callback(self.redis.stop)
         self.redis.start()
+        broker = {}
+        if self.plan.rabbit:
+            self.rabbit = Rabbit(self.folder / "rabbit")
+            self._stack.callback(self.rabbit.stop)
+            self.rabbit.start()
+            broker = {"CELERY_BROKER_URL": self.rabbit.url}
         self.wire = self._stack.enter_context(Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True))
         self.ledger = Ledger(connect(self.redis.url, timeout_s=1))
         self._stack.callback(self.ledger.redis.close)
@@ -147,7 +157,7 @@ class Stage:
             "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0" if self.plan.proxied else self.redis.url, "HOST": "127.0.0.1",
             "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_CONFIG": str(config),
             "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
-            "PYTHONPATH": str(ROOT), **self.plan.env}
+            "PYTHONPATH": str(ROOT), **broker, **self.plan.env}
         self._start(env)
 
     def _webs(self) -> list[tuple[str, int]]:
@@ -231,6 +241,7 @@ class Stage:
 
     def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
         """Kills Redis and starts it again after a while, with its data or without."""
+        assert isinstance(self.redis, EmbeddedRedis)
         with self._redis_changes:
             began = time.time()
             self.redis.kill()
@@ -255,6 +266,7 @@ class Stage:
 
     @contextlib.contextmanager
     def still_redis(self) -> Iterator[None]:
+        assert isinstance(self.redis, EmbeddedRedis)
         assert self.redis.process is not None
         began, pid = time.time(), self.redis.process.pid
         os.kill(pid, signal.SIGSTOP)
@@ -263,6 +275,26 @@ class Stage:
         finally:
             os.kill(pid, signal.SIGCONT)
             self.down.append((began, time.time()))
+
+
+    @contextlib.contextmanager
+    def fail_over(self, what: str) -> Iterator[int]:
+        """The port of a primary, to be taken away. Returns when another takes writes; until then Redis was down."""
+        assert isinstance(self.redis, WatchedRedis)
+        old, began = self.redis.whole(), time.time()
+        yield old
+        while self.redis.primary() in {None, old} or not self._takes_writes():
+            if time.time() > began + 60:
+                raise TimeoutError("no replica became the primary")
+            time.sleep(0.02)
+        self.down.append((began, time.time()))
+        self.killed[what] += 1
+
+    def _takes_writes(self) -> bool:
+        try:
+            return bool(self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60))
+        except LedgerUnavailable:
+            return False
 
 
 class Control:

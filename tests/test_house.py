@@ -34,9 +34,9 @@ def test_pure_files_touch_nothing(name):
 
 # Imports point to an earlier line.
 RANKS = [
-    "worker.errors worker.broker worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature worker.draining",
-    "worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
-    "worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
+    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature worker.draining",
+    "worker.sentinel worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
+    "worker.broker worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
     "worker.segments worker.handoffs worker.reading worker.archive worker.settings",
     "worker.ledger",
     "worker.guards worker.looking worker.backlog worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",

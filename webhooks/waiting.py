@@ -80,7 +80,8 @@ class Waiting:
             try:
                 with self._ledger.redis.pubsub() as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._ear)
-                    while True:
+                    home = self._ledger.home()
+                    while home == self._ledger.home():      # a server that vanished closes no connection
                         message = channel.get_message(timeout=_LISTEN_S)
                         if message:
                             told = False

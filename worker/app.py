@@ -6,6 +6,7 @@ not: a child that read the rules only when it has work to do might find a file t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -40,23 +41,16 @@ SLOTS = {"stops": 4, "fetches": 6}
 
 def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
     """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the broker."""
-    if broker_url.startswith("unix://"):
-        broker_url = "redis+socket://" + broker_url.removeprefix("unix://")     # as Celery spells it
     broker.install()
-    app = Celery("endtape", broker=broker_url, include=["worker.tasks"])
-    transport: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": "{endtape}:broker:"}
-    if publisher:
-        transport |= {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0, "interval_start": 0,
-                      "interval_step": 0, "interval_max": 0}
-    else:
-        transport |= {"socket_timeout": 10, "socket_connect_timeout": 3, "socket_keepalive": not broker_url.startswith("redis+socket"),
-                      "health_check_interval": 10, "unacked_restore_interval": 5, "unacked_mutex_expire": 30}
+    url, transport = broker.transport(broker_url, publisher=publisher)
+    app = Celery("endtape", broker=url, amqp="worker.broker:Amqp", include=["worker.tasks"])
     app.conf.update(
         task_ignore_result=True, task_acks_late=False, worker_prefetch_multiplier=1, task_queues=[Queue(q, Exchange(q), routing_key=q) for q in QUEUES],
         task_create_missing_queues=False, task_serializer="json", accept_content=["json"], enable_utc=True,
         broker_connection_retry_on_startup=True, broker_connection_max_retries=None, broker_channel_error_retry=True,
         broker_transport_options=transport, worker_send_task_events=False, worker_eta_task_limit=100,
-        worker_disable_rate_limits=True, worker_max_memory_per_child=400_000,
+        worker_disable_rate_limits=True, worker_max_memory_per_child=400_000, task_default_delivery_mode="transient", broker_heartbeat=broker.HEARTBEAT_S,
+        worker_enable_remote_control=not url.startswith(broker.RABBIT),      # its queue there is locked to one worker of each machine
         task_publish_retry=False, broker_pool_limit=4, broker_connection_timeout=0.5 if publisher else 4,
     )
     return app
@@ -137,9 +131,14 @@ def _look_before_starting(**_: Any) -> None:
 
 
 def fit_redis_or_exit(settings: Settings) -> None:
-    """Returns once Redis answers; exit status 2 with every reason when it is not fit for this."""
+    """Returns once Redis answers; exit status 2 with every reason when it is not fit for this, or when RabbitMQ refuses us."""
     try:
         guards.wait(settings)
+        if settings.broker_url.startswith(broker.RABBIT):
+            with contextlib.suppress(OSError):      # Celery goes on trying, and the clock goes on without
+                refusal = broker.try_rabbit(settings.broker_url)
+                if refusal:
+                    raise SettingsError([f"CELERY_BROKER_URL = (secret): {refusal}"])
     except SettingsError as error:
         exit_with(error)
 

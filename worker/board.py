@@ -20,6 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker import sentinel
 from worker.codec import SCHEMA, from_ms, to_ms
 from worker.errors import LedgerUnavailable, SettingsError
 
@@ -29,10 +30,12 @@ _SLOT_S = 600
 
 def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
     """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url, max_connections=connections, timeout=0.3, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 1.0),
-        retry=Retry(NoBackoff(), 1), health_check_interval=10, decode_responses=True, **_undelivered(url, timeout_s))
-    return redis.Redis(connection_pool=pool)
+    how: dict[str, Any] = {
+        "max_connections": connections, "timeout": 0.3, "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, 1.0),
+        "retry": Retry(NoBackoff(), 1), "health_check_interval": 10, "decode_responses": True, **_undelivered(url, timeout_s)}
+    if url.startswith(sentinel.SCHEME):
+        return redis.Redis(connection_pool=sentinel.pool(url, timeout_s=timeout_s, **how))
+    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, **how))
 
 
 def _undelivered(url: str, timeout_s: float) -> dict[str, Any]:
@@ -55,6 +58,11 @@ class Board:
 
     def key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)
+
+    def home(self) -> tuple[str, int] | None:
+        """The server that is written to just now; None where that never changes."""
+        found: tuple[str, int] | None = getattr(self.redis.connection_pool, "master_address", None)
+        return found
 
     def _run(self, name: str, keys: list[str], args: list[Any], client: Any = None) -> Any:
         try:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import redis
 import structlog
@@ -20,7 +21,7 @@ from celery import Celery
 from worker import logs
 from worker.app import QUEUES, fit_redis_or_exit, make_celery, settings_or_exit
 from worker.errors import EndtapeError
-from worker.ledger import ALONE_AFTER, Claim, Ledger, connect
+from worker.ledger import ALONE_AFTER, LEASES, Claim, Ledger, connect
 from worker.recording import Duty
 from worker.settings import Settings
 from worker.tasks import message, route
@@ -71,10 +72,14 @@ class Clock:
             if claim.failed >= ALONE_AFTER:
                 log.error("alert", what="poison", obligation=str(claim.obligation), tries=claim.failed)
                 self.ledger.count({"alerts_total|poison": 1})
+        self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
+
+    def _send(self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any) -> None:
+        # A message older than its lease is worth nothing any more: RabbitMQ drops it, so that no queue grows while nobody works it off.
         try:
-            self.celery.send_task("reconcile", args=message(duty, claims), queue=route(duty))
+            self.celery.send_task(task, args=args, queue=queue, expiration=kept.total_seconds(), **options)
         except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
-            log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}", claims=len(claims))
+            log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}", task=task)
 
     def _sleep(self, seconds: float) -> None:
         self.stopping.wait(PAUSE_S)
@@ -92,10 +97,7 @@ class Clock:
         # A step of a survey is one request, as short as a look.
         self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1), Duty.SURVEY: 2}
         for queue in QUEUES:
-            try:
-                self.celery.send_task("beat", args=[queue], queue=queue, expires=10)
-            except Exception as error:      # noqa: BLE001 - as above
-                log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}")
+            self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
 def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:

@@ -16,9 +16,10 @@ from typing import Any
 import redis
 import requests
 
-from worker import guards
+from worker import guards, sentinel
+from worker.broker import RABBIT, try_rabbit
 from worker.errors import REMEDIES, EndtapeError
-from worker.ledger import Ledger
+from worker.ledger import Ledger, connect
 from worker.service import is_loopback
 from worker.settings import Settings
 from worker.vobiz import Account, Vobiz
@@ -64,12 +65,16 @@ def _text(value: Any) -> str:
 
 def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     """Tries everything, one after the other; none of it changes anything."""
+    if settings.redis_url.startswith(sentinel.SCHEME):
+        yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
     yield _tried("redis", lambda: _redis(ledger))
     try:
         for finding in guards.findings(ledger.redis, unsaved=settings.unsaved):
             yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
     except EndtapeError:
         pass         # told above: it does not answer
+    if settings.broker_url != settings.redis_url:
+        yield _tried("broker", lambda: _broker(settings.broker_url))
     yield _tried("processes", lambda: _processes(ledger))
     vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
                   max_media_bytes=settings.max_media_bytes)
@@ -95,6 +100,19 @@ def _tried(name: str, deed: Callable[[], str]) -> Check:
 def _redis(ledger: Ledger) -> str:
     first = ledger.prepare()
     return f"answers; first used {first:%Y-%m-%d %H:%M} UTC; {ledger.outstanding()} obligations"
+
+
+def _broker(url: str) -> str:
+    if url.startswith(RABBIT):
+        refusal = try_rabbit(url)
+        if refusal:
+            raise Trouble(refusal)
+        return "RabbitMQ accepts name, password and virtual host"
+    with connect(url, connections=2) as client:
+        for finding in guards.broker_findings(client):
+            if finding.state is guards.State.FAILED:
+                raise Trouble(finding.detail)
+    return "answers"
 
 
 def _processes(ledger: Ledger) -> str:

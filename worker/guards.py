@@ -17,6 +17,7 @@ from typing import Any
 import redis
 import structlog
 
+from worker import sentinel
 from worker.board import Board, connect
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.settings import Settings
@@ -49,6 +50,8 @@ def findings(client: redis.Redis, *, unsaved: bool = False, now: Callable[[], fl
     """
     with _understood():
         told = _told(client, "server", "memory", "persistence", "cluster")
+        if told.get("redis_mode") == "sentinel":
+            return [_mode(told)]        # it knows nothing of the rest
         return [_version(told), _mode(told), _eviction(told), *_durability(client, told, unsaved=unsaved), _clock(client, now)]
 
 
@@ -103,7 +106,7 @@ def _mode(told: dict[str, Any]) -> Finding:
     if int(told.get("cluster_enabled") or 0) or mode == "cluster":
         return _failed("mode", "the server is part of a Redis Cluster, which cannot carry Celery's queues; use a server of its own, or Sentinel")
     if mode == "sentinel":
-        return _failed("mode", "this is a Sentinel, not the server that it watches; name that one")
+        return _failed("mode", f"this is a Sentinel, not the server that it watches; write {sentinel.FORM}")
     return _fine("mode", "a server of its own")
 
 
@@ -155,7 +158,11 @@ def _clock(client: redis.Redis, now: Callable[[], float]) -> Finding:
 
 def check(settings: Settings) -> None:
     """One look at each Redis that is named. Raises SettingsError with every reason, LedgerUnavailable while one does not answer."""
-    problems: list[str] = []
+    problems = [*_watched("REDIS_URL", settings.redis_url)]
+    if settings.broker_url != settings.redis_url:
+        problems += _watched("CELERY_BROKER_URL", settings.broker_url)
+    if problems:
+        raise SettingsError(problems)
     with connect(settings.redis_url, connections=2) as client:
         for finding in findings(client, unsaved=settings.unsaved):
             if finding.state is State.FAILED:
@@ -164,11 +171,20 @@ def check(settings: Settings) -> None:
                 log.warning("redis", what=finding.name, detail=finding.detail)
         if not problems:
             Board(client).prepare()
-    if settings.broker_url != settings.redis_url and settings.broker_url.startswith(("redis://", "rediss://", "unix://")):
+    if settings.broker_url != settings.redis_url and settings.broker_url.startswith(("redis://", "rediss://", "unix://", sentinel.SCHEME)):
         with connect(settings.broker_url, connections=2) as client:
             problems += [f"CELERY_BROKER_URL = (secret): {f.detail}" for f in broker_findings(client) if f.state is State.FAILED]
     if problems:
         raise SettingsError(problems)
+
+
+def _watched(name: str, url: str) -> Iterator[str]:
+    """What is wrong with the Sentinels that an address names, if it does. Raises LedgerUnavailable while too few of them answer."""
+    if url.startswith(sentinel.SCHEME):
+        try:
+            sentinel.primary(url)
+        except SettingsError as error:
+            yield from (f"{name} = (secret): {problem}" for problem in error.problems)
 
 
 def wait(settings: Settings, *, given_up: Callable[[], bool] = lambda: False) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
-from worker import rules, wire
+from worker import rules, sentinel, wire
 from worker.addresses import HostList, Unfit
 from worker.errors import SettingsError
 from worker.policy import Policy
@@ -25,6 +25,8 @@ KNOWN = {
     "ENDTAPE_API_RATE", "ENDTAPE_STOP_RATE", "ENDTAPE_MAX_MEDIA_BYTES", "ENDTAPE_HISTORY", "ENDTAPE_LOG", "ENDTAPE_APPENDONLY",
 }
 _BUCKETS = ("s3://", "gs://", "az://")
+_REDIS, _RABBIT = ("redis", "rediss", "unix", "sentinel"), ("amqp", "amqps")
+_PASSWORDS = re.compile(r"password=([^&]*)")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -62,9 +64,10 @@ class Settings:
         found = {self.callback_token, *self.api_keys, self.app_key or ""}
         for account in self.accounts.values():
             found |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
-        for url in (self.redis_url, self.broker_url):
-            spelled = urlsplit(url).password or ""
-            found |= {spelled, unquote(spelled)}
+        for url in (self.redis_url, self.broker_url, *self.broker_url.split(";")):     # of RabbitMQ there may be several
+            parts = urlsplit(url)
+            for spelled in (parts.password or "", *_PASSWORDS.findall(parts.query)):
+                found |= {spelled, unquote(spelled)}
         return found - {""}
 
     @classmethod
@@ -93,7 +96,7 @@ class _Reader:
     def settings(self) -> Settings:
         config, found = self.rules_file()
         host, port = self.env.get("HOST") or "127.0.0.1", self.whole("PORT", 8000, 1, 65535)
-        redis_url = self.url("REDIS_URL", "", ("redis", "rediss", "unix"), credentials=True)
+        redis_url = self.servers("REDIS_URL", _REDIS)
         if not redis_url:
             self.problems.append("REDIS_URL is not set: name a Redis 6.2 or newer, or use `make run`, which starts one")
         accounts = self.accounts(found)
@@ -105,7 +108,7 @@ class _Reader:
             api_url=self.url("VOBIZ_API_URL", "https://api.vobiz.ai/api/v1", ("https", "http")).rstrip("/"),
             media_hosts=self.hosts("VOBIZ_MEDIA_HOSTS", "vobiz.ai,*.vobiz.ai"),
             redirect_hosts=self.hosts("VOBIZ_REDIRECT_HOSTS", ""),
-            redis_url=redis_url, broker_url=self.env.get("CELERY_BROKER_URL") or redis_url,
+            redis_url=redis_url, broker_url=self.servers("CELERY_BROKER_URL", (*_REDIS, *_RABBIT)) or redis_url,
             port=port, host=host,
             public_url=self.url("ENDTAPE_PUBLIC_URL", f"http://{host}:{port}", ("https", "http")).rstrip("/"),
             callback_token=self.callback_token(),
@@ -221,8 +224,22 @@ class _Reader:
             return default
         return found
 
-    def url(self, name: str, default: str, schemes: tuple[str, ...], *, credentials: bool = False) -> str:
-        value = self.env.get(name) or default
+    def servers(self, name: str, schemes: tuple[str, ...]) -> str:
+        """The address of a store or a broker; of RabbitMQ several, with semicolons between."""
+        value = self.env.get(name) or ""
+        if value.startswith(sentinel.SCHEME):
+            try:
+                sentinel.parse(value)
+            except ValueError:      # its text may show a part of the password
+                self.wrong(name, f"must be {sentinel.FORM}", secret=True)
+            return value
+        several = value.startswith(tuple(f"{s}://" for s in _RABBIT))
+        for one in value.split(";") if several else [value]:
+            self.url(name, "", _RABBIT if several and ";" in value else schemes, credentials=True, value=one)
+        return value
+
+    def url(self, name: str, default: str, schemes: tuple[str, ...], *, credentials: bool = False, value: str | None = None) -> str:
+        value = (self.env.get(name) or default) if value is None else value
         if not value:
             return value
         try:

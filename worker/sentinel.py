@@ -1,0 +1,158 @@
+"""A Redis that is found by asking Sentinels: `sentinel://[[user]:password@]host:port,host:port,host:port/master-name[/db]`.
+
+All that differs from the address of one server. `user` and `password` are the servers'; Sentinels that want their own get
+`?sentinel_username=…&sentinel_password=…`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+
+from worker.errors import LedgerUnavailable, SettingsError
+
+SCHEME = "sentinel://"
+FORM = "sentinel://[[user]:password@]host:port,host:port,host:port/master-name[/db]"
+_PORT, _ASK_S = 26379, 1.0
+_OWN = {"sentinel_username", "sentinel_password"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """What such an address says."""
+
+    sentinels: tuple[tuple[str, int], ...]
+    name: str
+    db: int
+    username: str | None
+    password: str | None = field(repr=False)
+    sentinel_username: str | None
+    sentinel_password: str | None = field(repr=False)
+
+    def asking(self, timeout_s: float) -> dict[str, Any]:
+        """How a Sentinel is asked: once, and not for long. Whoever needs the answer asks again."""
+        return {"username": self.sentinel_username, "password": self.sentinel_password, "socket_timeout": timeout_s,
+                "socket_connect_timeout": min(timeout_s, 1.0), "retry": Retry(NoBackoff(), 0)}
+
+
+def parse(url: str) -> Watched:
+    """Raises ValueError."""
+    parts = urlsplit(url)
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = userinfo.partition(":")
+    sentinels = tuple(_place(host) for host in hosts.split(","))
+    name, _, db = parts.path.strip("/").partition("/")
+    more = parse_qs(parts.query, strict_parsing=bool(parts.query))
+    if parts.scheme + "://" != SCHEME or not name or not (db or "0").isdecimal() or parts.fragment or set(more) - _OWN:
+        raise ValueError("not the address of a Redis that Sentinels watch")
+    own = {key: values[0] for key, values in more.items()}
+    return Watched(sentinels=sentinels, name=unquote(name), db=int(db or 0), username=unquote(username) or None, password=unquote(password) or None,
+                   sentinel_username=own.get("sentinel_username"), sentinel_password=own.get("sentinel_password"))
+
+
+def _place(host: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname or host.rpartition("]")[2].endswith(":"):
+        raise ValueError("a Sentinel has no host or no port")
+    return parts.hostname, parts.port or _PORT
+
+
+class Following(SentinelManagedConnection):
+    """Leads to whoever the Sentinels call primary, asked anew whenever it connects.
+
+    A server that is the primary no longer, or that has lost its replicas and may be about to be replaced, is left at once.
+    """
+
+    def connect(self) -> None:
+        # Once: the command as a whole is tried again, and a caller must not wait for the product of both.
+        self._connect_retry()  # type: ignore[no-untyped-call]
+
+    def read_response(self, *given: Any, **named: Any) -> Any:
+        try:
+            return super().read_response(*given, **named)
+        except redis.ResponseError as error:
+            if str(error).startswith("NOREPLICAS"):     # READONLY is seen to by the library
+                self.disconnect()  # type: ignore[no-untyped-call]
+            raise
+
+
+class _Pool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """Both: follows the primary, and does not grow without bounds.
+
+    A server that was replaced and does not know it yet refuses writes but goes on answering reads, of a past that was
+    overtaken. So the Sentinels are asked every second, and idle connections to any other server are closed.
+    """
+
+    _asked_at = 0.0
+
+    def get_connection(self, *given: Any, **named: Any) -> Any:
+        if time.monotonic() >= self._asked_at + _ASK_S:
+            self._asked_at = time.monotonic()
+            with contextlib.suppress(redis.RedisError):     # what they know no better stays
+                self.get_master_address()  # type: ignore[no-untyped-call]
+        return super().get_connection(*given, **named)  # type: ignore[no-untyped-call]
+
+
+def pool(url: str, *, timeout_s: float, **named: Any) -> redis.ConnectionPool:
+    """Connections to the primary; `named` as for `redis.BlockingConnectionPool`."""
+    watched = parse(url)
+    sentinels = Sentinel(watched.sentinels, sentinel_kwargs=watched.asking(timeout_s))  # type: ignore[no-untyped-call]
+    return _Pool(watched.name, sentinels, connection_class=Following, db=watched.db, username=watched.username,  # type: ignore[no-untyped-call]
+                 password=watched.password, **named)
+
+
+def for_celery(url: str, *, timeout_s: float) -> tuple[str, dict[str, Any]]:
+    """The address and the transport options by which Celery's client finds the primary."""
+    watched = parse(url)
+    login = f"{quote(watched.username or '', safe='')}:{quote(watched.password, safe='')}@" if watched.password else ""
+    hosts = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in watched.sentinels)
+    return ";".join(f"{SCHEME}{login}{host}/{watched.db}" for host in hosts), {
+        "master_name": watched.name, "sentinel_kwargs": watched.asking(timeout_s)}
+
+
+def primary(url: str, *, timeout_s: float = 1.0) -> str:
+    """Asks every Sentinel: `host:port` of the primary, as most of them know it.
+
+    Raises SettingsError for what only a person can put right; LedgerUnavailable while fewer than half of them answer, or
+    they know of no primary that is up.
+    """
+    watched = parse(url)
+    answers, silent = list[str](), list[str]()
+    for host, port in watched.sentinels:
+        place = f"{host}:{port}"
+        try:
+            with redis.Redis(host, port, decode_responses=True, **watched.asking(timeout_s)) as client:
+                masters: dict[str, dict[str, Any]] = client.sentinel_masters()
+        except redis.AuthenticationError as error:
+            raise SettingsError([f"the Sentinel {place} refuses name and password ({error}); "
+                                 "set ?sentinel_username=…&sentinel_password=… at the end of the URL"]) from None
+        except redis.ResponseError as error:
+            raise SettingsError([f"{place} is no Sentinel ({error}); name the Sentinels, or the server itself as redis://host:port"]) from None
+        except redis.RedisError as error:
+            silent.append(f"{place}: {error}")
+            continue
+        if watched.name not in masters:
+            raise SettingsError([f"the Sentinel {place} watches no {watched.name!r}, but {', '.join(sorted(masters)) or 'nothing'}; "
+                                 f"write {FORM}"])
+        found = masters[watched.name]
+        if not found["is_sdown"] and not found["is_odown"]:
+            answers.append(f"{found['ip']}:{found['port']}")
+    return _most(answers, silent, len(watched.sentinels))
+
+
+def _most(answers: Sequence[str], silent: Sequence[str], asked: int) -> str:
+    if 2 * (asked - len(silent)) <= asked:
+        raise LedgerUnavailable(f"{asked - len(silent)} of {asked} Sentinels answer ({'; '.join(silent)})")
+    for place in set(answers):
+        if 2 * answers.count(place) > asked:
+            return place
+    raise LedgerUnavailable(f"of {asked} Sentinels most do not agree on a primary that is up; they name {', '.join(sorted(set(answers))) or 'none'}")
