@@ -206,14 +206,14 @@ def soak(run: Run, stage: Stage) -> None:
     """Nothing but time: how the memory of our processes grows, and whether anything that is due is left lying."""
     samples, end, oldest_s = [], time.monotonic() + run.size.recordings / run.size.rate, 0.0
     while time.monotonic() < end:
-        samples.append((time.monotonic(), _resident_mib(stage)))
+        samples.append((time.monotonic(), *_own_mib(stage)))
         oldest_s = max([oldest_s, *(_overdue_s(stage, duty) for duty in Duty)])
         time.sleep(5)
     run.notes.append(f"the oldest that was due, and not leased, {oldest_s:.1f} s")
     late = samples[len(samples) // 2:]
     if len(late) > 1:
         slope = (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) * 3600
-        run.notes.append(f"resident memory {late[0][1]:.0f} to {late[-1][1]:.0f} MiB in the second half, {slope:+.0f} MiB/h over all processes")
+        run.notes.append(f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, {slope:+.1f} MiB/h over {late[-1][2]} processes")
 
 
 def _overdue_s(stage: Stage, duty: Duty) -> float:
@@ -221,13 +221,16 @@ def _overdue_s(stage: Stage, duty: Duty) -> float:
     return float(max(0.0, stage.ledger.now().timestamp() - float(first[0][1]) / 1000)) if first else 0.0
 
 
-def _resident_mib(stage: Stage) -> float:
-    pages = 0
+def _own_mib(stage: Stage) -> tuple[float, int]:
+    """The memory of our processes that they share with nobody, and how many they are."""
+    kib = count = 0
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             if os.getpgid(int(place.name)) in stage.fleet.groups:
-                pages += int((place / "statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+                lines = (place / "smaps_rollup").read_text().splitlines()
+                kib += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+                count += 1
+    return kib / 1024, count
 
 
 MANNERS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM, "frozen": signal.SIGSTOP}
