@@ -182,11 +182,16 @@ def test_pages_are_stable_while_new_recordings_arrive(ledger):
 
 def test_a_waiting_stop_costs_at_most_one_kib(ledger):
     ledger.record("MA_7QK2XWPD", started("first", "first", "first"))        # Redis keeps the scripts from here on
-    before = ledger.redis.info("memory")["used_memory"]
-    for i in range(2000):
+
+    def held():
+        found = ledger.redis.info("memory")
+        return found["used_memory"] - found["mem_clients_normal"] - found["mem_aof_buffer"]       # without what is on its way
+
+    before = held()
+    for i in range(4000):
         call = f"{i:08d}-2f5d-4a7f-9d5c-6f1e2b3a4c01"
         ledger.record("MA_7QK2XWPD", started(f"{i:016x}", call, f"{i:08d}-6b7e-4c31-8f2d-9a5b3c7e1d02"), nonces=[f"{i:020d}", f"9{i:019d}"], body=b"x")
-    assert (ledger.redis.info("memory")["used_memory"] - before) / 2000 <= 1024
+    assert (held() - before) / 4000 <= 1024
 
 
 def test_what_is_charged_is_granted_and_whoever_asks_next_waits_the_longer(ledger):
