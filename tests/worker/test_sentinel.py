@@ -22,6 +22,7 @@ PASSWORD = "p@ss:word/1,2;3"        # every character that means something in an
 ENV = {"VOBIZ_AUTH_ID": "MA_TEST0001", "VOBIZ_AUTH_TOKEN": "test-auth-token", "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
        "ENDTAPE_API_KEY": "test-api-key-000000001", "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1", "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1"}
 pytestmark = pytest.mark.xdist_group("sentinel")
+SIX_SERVERS = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,7 @@ def test_both_passwords_of_an_address_are_secrets():
     assert {"one%40word", "one@word", "other%40word", "other@word"} <= found
 
 
+@SIX_SERVERS
 def test_the_ledger_is_at_the_primary_and_its_pool_is_bounded(watched):
     client = connect(watched.url, connections=2)
     assert client.info("replication")["role"] == "master"
@@ -91,6 +93,7 @@ def test_the_ledger_is_at_the_primary_and_its_pool_is_bounded(watched):
         client.connection_pool.release(one)
 
 
+@SIX_SERVERS
 def test_a_primary_that_has_lost_its_replicas_is_left_at_once(watched):
     client = connect(watched.url)
     with watched.client(watched.whole()) as primary:
@@ -106,6 +109,7 @@ def test_a_primary_that_has_lost_its_replicas_is_left_at_once(watched):
     assert writes(client)
 
 
+@SIX_SERVERS
 def test_the_queues_go_the_same_way(watched):
     celery = make_celery(watched.url, publisher=True)
     with celery.connection_for_write() as sending:
@@ -119,6 +123,7 @@ def test_the_queues_go_the_same_way(watched):
         assert connect(watched.url).keys("{endtape}:broker:*")
 
 
+@SIX_SERVERS
 def test_the_primary_is_looked_at_and_named(watched):
     guards.check(settings(watched.url))
     guards.check(settings(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/endtape/1")))
@@ -132,6 +137,7 @@ def test_the_primary_is_looked_at_and_named(watched):
             primary.config_set("maxmemory-policy", "noeviction")
 
 
+@SIX_SERVERS
 def test_what_only_a_person_can_put_right_is_refused_with_the_way_out(watched):
     assert "watches no 'other', but endtape" in refusal(watched.url.replace("/endtape", "/other"))
     assert "refuses name and password" in refusal(watched.url.replace("p%40ss", "wrong"))
@@ -141,6 +147,7 @@ def test_what_only_a_person_can_put_right_is_refused_with_the_way_out(watched):
     assert "CELERY_BROKER_URL = (secret): " in refusal(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/other"))
 
 
+@SIX_SERVERS
 def test_sentinels_with_a_password_of_their_own(watched):
     port = watched.sentinels[2]
     with watched.client(port) as client:
@@ -156,6 +163,7 @@ def test_sentinels_with_a_password_of_their_own(watched):
             client.execute_command("ACL", "SETUSER", "default", "nopass")
 
 
+@SIX_SERVERS
 def test_too_few_sentinels_are_waited_for(watched):
     for port in watched.sentinels[:2]:
         watched.end(port)
@@ -170,6 +178,7 @@ def test_too_few_sentinels_are_waited_for(watched):
     guards.check(settings(watched.url))
 
 
+@SIX_SERVERS
 @pytest.mark.parametrize("manner", ["killed", "frozen", "demoted"])
 def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner):
     ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
