@@ -113,7 +113,7 @@ class Api:
         if place is None:
             raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
         if not place.is_file():
-            raise Problem(404, f"the archive lacks {key}; `endtape verify` says what else is missing")
+            raise Problem(404, f"the archive lacks {key}")
         return place.resolve()
 
     def call(self, call_uuid: str) -> Response:

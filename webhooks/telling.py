@@ -73,7 +73,7 @@ class Telling:
             call = self.orders.call(account, call_uuid) if call_uuid else None
             if call and recording_id in call.recordings:
                 if call.recordings[recording_id].archived:
-                    raise Problem(409, "it is archived already; `endtape verify` says whether the file is whole")
+                    raise Problem(409, "it is archived already")
                 self.orders.record(account, Event(id=f"retry.{identity('r')}", kind=Kind.RETRY_ORDERED, call_uuid=call.call_uuid, recording_id=recording_id,
                                            reason=body.reason, by="api", digest=digest_of(recording_id, body.reason)))
                 call = self.orders.call(account, call.call_uuid)

@@ -13,12 +13,13 @@ from worker.ledger import Ledger, Sight
 from worker.recording import Call, Duty, Event, Fault, Kind, Obligation, Recording
 
 _AT_ONCE = 500
-_MARKS = (Kind.ABANDONED.value, Kind.GAVE_UP.value)
+_ABANDONED = (Kind.ABANDONED.value, Kind.GAVE_UP.value)
+_FAILING = (*_ABANDONED, Kind.FETCH_FAILED.value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A recording that is abandoned, or work that was set aside: a fetch, or the look at a call.
+    """A recording that is abandoned or fails, or work that was set aside: a fetch, or the look at a call.
 
     `next_at`: the next try, None where none will come without a person.
     """
@@ -31,8 +32,9 @@ class Entry:
     problem: str
 
 
-def find(ledger: Ledger, fault: Fault | None = None, *, told: Callable[[int, int], None] = lambda _done, _total: None) -> Iterator[Entry]:
-    """Everything of that fault, of all where it is None: what was set aside, then what is abandoned, newest first.
+def find(ledger: Ledger, fault: Fault | None = None, *, failing: bool = False, told: Callable[[int, int], None] = lambda _done, _total: None) -> Iterator[Entry]:
+    """Everything of that fault, of all where it is None: what was set aside, then what is abandoned, newest first; where
+    `failing`, also what is not abandoned yet.
 
     Reads the log of every recording that is remembered; `told` hears how many of how many are done.
     """
@@ -44,9 +46,9 @@ def find(ledger: Ledger, fault: Fault | None = None, *, told: Callable[[int, int
     total, done = ledger.remembered(accounts), 0
     sights = ledger.recent(accounts)
     while some := list(islice(sights, _AT_ONCE)):
-        for call, recording in _marked(ledger, some):
+        for call, recording in _marked(ledger, some, _FAILING if failing else _ABANDONED):
             owed = Obligation(duty=Duty.FETCH, account=call.account, call_uuid=call.call_uuid, recording_id=recording.recording_id)
-            if owed not in aside and fault in {None, recording.fault} and (entry := _entry(ledger, recording, owed)):
+            if owed not in aside and fault in {None, recording.fault} and (entry := _entry(ledger, recording, owed, failing=failing)):
                 yield entry
         done += len(some)
         told(done, max(done, total))
@@ -61,14 +63,14 @@ def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
         ledger.forgive(owed.account, owed.call_uuid)
 
 
-def _marked(ledger: Ledger, sights: Sequence[Sight]) -> Iterator[tuple[Call, Recording]]:
-    """Those of these recordings in whose call's log something stands about giving up, by first sight as they came."""
+def _marked(ledger: Ledger, sights: Sequence[Sight], marks: Sequence[str]) -> Iterator[tuple[Call, Recording]]:
+    """Those of these recordings in whose call's log one of the marks stands, by first sight as they came."""
     calls: dict[tuple[str, str], Call] = {}
     where: dict[tuple[str, str], str] = {}
     for account in {account for _, account, _ in sights}:
         mine = ledger.calls_of(account, [i for _, a, i in sights if a == account])
         where |= {(account, i): call_uuid for i, call_uuid in mine.items()}
-        marked = [i for i, text in ledger.texts(account, sorted(set(mine.values()))) if any(mark in text for mark in _MARKS)]
+        marked = [i for i, text in ledger.texts(account, sorted(set(mine.values()))) if any(mark in text for mark in marks)]
         calls |= {(account, i): fold(account, i, events) for i, events in ledger.logs(account, marked).items()}
     for _, account, recording_id in sights:
         call = calls.get((account, where.get((account, recording_id), "")))
@@ -76,8 +78,8 @@ def _marked(ledger: Ledger, sights: Sequence[Sight]) -> Iterator[tuple[Call, Rec
             yield call, call.recordings[recording_id]
 
 
-def _entry(ledger: Ledger, recording: Recording, owed: Obligation) -> Entry | None:
-    if recording.archived or not (recording.abandoned or recording.gave_up):
+def _entry(ledger: Ledger, recording: Recording, owed: Obligation, *, failing: bool) -> Entry | None:
+    if recording.archived or not (recording.abandoned or recording.gave_up or (failing and recording.failures)):
         return None
     look = replace(owed, duty=Duty.LOOK, recording_id=None)
     last = recording.gave_up or [*recording.abandoned, *recording.failures][-1]

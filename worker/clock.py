@@ -33,6 +33,7 @@ BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
 STOPS_OUTSTANDING = 1200      # so few that each is begun within its lease, also on a slow machine
 BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
+SAY_AGAIN_S = 10.0
 
 
 class Clock:
@@ -42,7 +43,7 @@ class Clock:
         self.ledger, self.celery = ledger, celery
         self.stopping = threading.Event()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._beat_at = 0.0
+        self._beat_at = self._say_again_at = 0.0
         self._free: dict[Duty, int] = {}
 
     def run(self) -> None:
@@ -79,7 +80,10 @@ class Clock:
         try:
             self.celery.send_task(task, args=args, queue=queue, expiration=kept.total_seconds(), **options)
         except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
-            log.warning("the broker did not take a message", error=f"{type(error).__name__}: {error}", task=task)
+            if time.monotonic() >= self._say_again_at:
+                self._say_again_at = time.monotonic() + SAY_AGAIN_S
+                log.warning("the broker does not take messages; see CELERY_BROKER_URL, or REDIS_URL where that is not set",
+                            error=f"{type(error).__name__}: {error}", task=task)
 
     def _sleep(self, seconds: float) -> None:
         self.stopping.wait(PAUSE_S)

@@ -92,8 +92,9 @@ def show(uuid: str, as_json: bool) -> None:
         stop = recording["stop"]
         click.echo(f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
                    + (f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}" if stop["due_at"] else "\n  never due")
-                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; tries {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
-        click.echo(f"  file {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "") + "\n")
+                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; stops sent {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
+        click.echo(f"  file {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
+                   + (f"\n  fault: {recording['fault']} (docs/operations.md, Abandoned work)" if recording["fault"] else "") + "\n")
     table = table_of("at (UTC)", "event", "recording", "by", "what")
     for event in view["timeline"]:
         what = " ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
@@ -150,6 +151,9 @@ def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) 
             table.add_row(v["recording_id"], stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
                           _or_dash(stop["tail_ms"]))
         print_table(table)
+        for v in views:
+            if v["problem"]:
+                click.echo(f"{v['recording_id']}: {v['problem']}", err=True)
 
 
 def _find(settings: Settings, ledger: Ledger, uuid: str) -> tuple[str, str, list[Event]]:

@@ -26,7 +26,7 @@ from worker.vobiz import Account, Vobiz
 
 ROLES = ("stops", "fetches", "clock")
 SEEN_WITHIN = timedelta(seconds=15)
-_SECRETS = {"redis_url", "broker_url", "callback_token", "api_keys", "app_key"}
+_ADDRESSES, _SECRETS = {"redis_url", "broker_url"}, {"callback_token", "api_keys", "app_key"}
 _SHOWN_ELSEWHERE = {"accounts", "policy"}
 
 
@@ -53,10 +53,15 @@ def shown_settings(settings: Settings) -> dict[str, str]:
     for name in sorted(settings.__slots__):
         value = getattr(settings, name)
         if name not in _SHOWN_ELSEWHERE:
-            found[name] = ("(set)" if value else "(not set)") if name in _SECRETS else _text(value)
+            found[name] = without_login(value) if name in _ADDRESSES else ("(set)" if value else "(not set)") if name in _SECRETS else _text(value)
     rules = settings.policy
     found["rules"] = f"{len(rules.rules)} and the defaults" if rules.from_file else "no file: mode observe, nothing is stopped"
     return found
+
+
+def without_login(url: str) -> str:
+    """The address, or several with semicolons between, without names, passwords and options."""
+    return ";".join(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}" for scheme, _, rest in (one.partition("://") for one in url.split(";")))
 
 
 def _text(value: Any) -> str:

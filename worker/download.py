@@ -223,7 +223,7 @@ def _declared_bytes(response: http.client.HTTPResponse) -> int | None:
 def _receive(response: http.client.HTTPResponse, sink: BinaryIO, limits: Limits, *, hops: int) -> Download:
     declared = _declared_bytes(response)
     if declared is not None and declared > limits.max_bytes:
-        raise CorruptMedia(f"{declared} bytes announced, at most {limits.max_bytes} allowed", check="size")
+        raise CorruptMedia(f"{declared} bytes announced, ENDTAPE_MAX_MEDIA_BYTES allows {limits.max_bytes}", check="size")
     limits.announced(declared)
     digest, total, cut = hashlib.sha256(), 0, False
     while True:
@@ -253,7 +253,7 @@ def _receive(response: http.client.HTTPResponse, sink: BinaryIO, limits: Limits,
 def _expect_all(got: Download, limits: Limits, *, cut: bool, framed: bool) -> None:
     """`framed`: the end that was reached was marked as one, by a length or by a last chunk."""
     if got.bytes > limits.max_bytes:
-        raise CorruptDownload(f"more than {limits.max_bytes} bytes", check="size", got=got)
+        raise CorruptDownload(f"more than the {limits.max_bytes} bytes that ENDTAPE_MAX_MEDIA_BYTES allows", check="size", got=got)
     if (cut or not framed) and limits.deadline.passed:
         raise TryAgain(f"the deadline of the transfer passed after {got.bytes} bytes")
     # Headers that are cut off pass for complete (http.client); then no length is known, and nothing follows.

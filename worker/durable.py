@@ -114,7 +114,7 @@ def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> 
             _link(beside, directory, name, sha256, source=directory)
     except OSError as error:
         if error.errno in _NO_LINK_FROM_THERE:
-            raise Unstored("the file system of the archive has no hard links: another place is needed") from error
+            raise Unstored(f"cannot make a link in the archive ({error.strerror}): its file system needs hard links, and its directories must be writable") from error
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):

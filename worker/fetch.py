@@ -29,7 +29,7 @@ from worker.errors import (
 from worker.fold import fold
 from worker.ledger import Claim, Loaded
 from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
-from worker.recording import Call, Event, Fault, Kind, Recording
+from worker.recording import Call, Event, Fault, Kind, Recording, StopState
 from worker.segments import gaps
 from worker.triggers import acts
 from worker.views import gap_view, stop_view
@@ -176,11 +176,12 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
                    from_number=row.from_number, to_number=row.to_number)
     after = fold(call.account, call.call_uuid, [*call.events, listed])
     whole = after.recordings[recording.recording_id]
+    stop = lifecycle.judge(after, whole, worker.settings.policy, now)
     receipt = archive.receipt(
         account=call.account, call_uuid=call.call_uuid, recording_id=recording.recording_id, from_number=after.from_number,
         to_number=after.to_number, direction=after.direction, labels=after.labels, started_at=started or whole.started_at,
         ended_at=ended, provider_url=row.url, provider_duration_s=row.duration_s, provider_format=row.format, media=found,
-        sha256=got.sha256, checks=checks, stop=stop_view(lifecycle.judge(after, whole, worker.settings.policy, now)),
+        sha256=got.sha256, checks=checks, stop=stop_view(stop),
         attempts=len(recording.failures) + 1, fetched_at=now, segment_of=whole.segment_of,
         gaps=[gap_view(g) for g in gaps(after, whole.root, acts(after, worker.settings.policy))],
         events=[{"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed} for e in after.events
@@ -188,7 +189,8 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
     worker.archive.publish_receipt(key, receipt)
     done = Event(id=f"archived.{recording.recording_id}", kind=Kind.MEDIA_ARCHIVED, call_uuid=call.call_uuid,
                  recording_id=recording.recording_id, archive_key=key, sha256=got.sha256, bytes=got.bytes, format=found.extension,
-                 check=bad, reason=f"archived although {bad} failed: {checks[bad]}" if bad else None)
+                 check=bad, reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
+                 rule=stop.rule, due_at=stop.due_at, trigger=stop.trigger if stop.due_at else None, enforced=stop.state is not StopState.NONE)
     return [listed, done]
 
 
@@ -221,6 +223,6 @@ def _failure(worker: Worker, claim: Claim, account: Account, recording: Recordin
     ended = recording.ended_at or recording.over_at
     if ended and now - ended > policy.FETCH_ALERT:
         worker.alert("fetch_overdue", recording_id=recording.recording_id, error=str(error))
-    return replace(_event(worker, claim, recording, fault, f"{type(error).__name__}: {error}"), retry_at=retry_at,
+    return replace(_event(worker, claim, recording, fault, str(error) if isinstance(error, EndtapeError) else f"{type(error).__name__}: {error}"), retry_at=retry_at,
                    check=error.check if isinstance(error, CorruptMedia) else None)
 

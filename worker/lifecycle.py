@@ -103,6 +103,12 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Sto
     """One recording's stop, with its evidence, as our callers see it."""
     rule, terms = rules.choose(call)
     owed = _owed(acts(call, rules), recording, rule, terms)
+    done = recording.archived
+    if done and done.rule:
+        # It stays as the receipt has it, whatever the rules say since.
+        rule, owed = done.rule, None
+        if done.due_at and done.trigger:
+            owed = _Owed(due_at=done.due_at, trigger=done.trigger, rule=done.rule, enforced=bool(done.enforced))
     tries = [a for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER, Kind.STOP_ERRED}]
     requested_at = min((a.requested_at for a in recording.attempts if a.requested_at), default=None)
     accepted_at = next((a.at for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED), None)

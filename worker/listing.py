@@ -31,15 +31,16 @@ _FAULTS = [f.value for f in Fault]
 @as_json_option
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--abandoned", is_flag=True, help="Only what does not come home by itself, and why.")
-@click.option("--fault", type=click.Choice(_FAULTS), help="With --abandoned: only what is the fault of this.")
+@click.option("--failing", is_flag=True, help="The same, and what fails now and is not abandoned yet.")
+@click.option("--fault", type=click.Choice(_FAULTS), help="With one of these: only what is the fault of this.")
 @careful
-def ls(as_json: bool, limit: int, abandoned: bool, fault: str | None) -> None:
+def ls(as_json: bool, limit: int, abandoned: bool, failing: bool, fault: str | None) -> None:
     """List recordings, newest first."""
-    if fault and not abandoned:
-        raise click.UsageError("--fault goes with --abandoned")
+    if fault and not (abandoned or failing):
+        raise click.UsageError("--fault goes with --abandoned or --failing")
     settings, ledger = open_ledger(rules_needed=False)
-    if abandoned:
-        _list_abandoned(ledger, Fault(fault) if fault else None, limit, as_json=as_json)
+    if abandoned or failing:
+        _list_backlog(ledger, Fault(fault) if fault else None, limit, failing=failing, as_json=as_json)
         return
     views = []
     for _, account, recording_id in ledger.recent(settings.accounts):
@@ -59,9 +60,9 @@ def ls(as_json: bool, limit: int, abandoned: bool, fault: str | None) -> None:
     print_table(table)
 
 
-def _list_abandoned(ledger: Ledger, fault: Fault | None, limit: int, *, as_json: bool) -> None:
+def _list_backlog(ledger: Ledger, fault: Fault | None, limit: int, *, failing: bool, as_json: bool) -> None:
     with _searching() as told:
-        found = list(islice(backlog.find(ledger, fault, told=told), limit + 1))
+        found = list(islice(backlog.find(ledger, fault, failing=failing, told=told), limit + 1))
     more, entries = len(found) > limit, found[:limit]
     if as_json:
         click.echo(json.dumps([_view(e) for e in entries], indent=2))
@@ -84,7 +85,7 @@ def _view(e: Entry) -> dict[str, Any]:
 @click.command()
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @as_json_option
-@click.option("--fault", type=click.Choice([*_FAULTS, "all"]), help="Instead: all that is abandoned by the fault of this.")
+@click.option("--fault", type=click.Choice([*_FAULTS, "all"]), help="Instead: all that fails or is abandoned by the fault of this.")
 @click.option("--reason", default="operator", show_default=True)
 @careful
 def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reason: str) -> None:
@@ -93,13 +94,13 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
     Exit 0 when all were ordered, 1 when some were not or nothing was found. A call's id means its look, where that was set aside.
     """
     if bool(recording_ids) == bool(fault):
-        raise click.UsageError("name recordings, or a --fault, not both")
+        raise click.UsageError("name recordings, or else a --fault")
     settings, ledger = open_ledger(rules_needed=False)
     refused: dict[str, str] = {}
     ordered: list[Obligation] = []
     with _searching() as told:
         if fault:
-            ordered = [e.owed for e in backlog.find(ledger, None if fault == "all" else Fault(fault), told=told)]
+            ordered = [e.owed for e in backlog.find(ledger, None if fault == "all" else Fault(fault), failing=True, told=told)]
         for i in dict.fromkeys(recording_ids):
             try:
                 ordered.append(_named(settings, ledger, i))
@@ -122,7 +123,7 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
 
 def _tell(ordered: list[Obligation], fault: str | None) -> None:
     if fault:
-        what = "is abandoned" if fault == "all" else f"is abandoned by the fault of {fault}"
+        what = "fails" if fault == "all" else f"fails by the fault of {fault}"
         click.echo(f"{len(ordered)} will be tried again now." if ordered else f"Nothing {what}.")
     for owed in [] if fault else ordered:
         click.echo(f"{_name(owed)}: will be tried again now.")
@@ -155,6 +156,8 @@ def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
     for o in ledger.set_aside():
         if o.duty is Duty.LOOK and o.call_uuid == name:
             return o
+    if any(ledger.events(account, name) for account in ledger.accounts()):
+        raise EndtapeError(f"{name}: is a call, and its look was not set aside; name one of its recordings (`endtape show {name}`)")
     raise EndtapeError(f"{name}: no such recording")
 
 

@@ -161,6 +161,7 @@ class Event:
     trigger: str | None = None
     rule: str | None = None
     due_at: datetime | None = None
+    enforced: bool | None = None          # archived: whether the stop that was owed by then was more than observed
     retry_at: datetime | None = None      # the provider asked us to wait until then
     status: int | None = None             # HTTP status
     live: bool | None = None              # a look saw the call alive

@@ -93,12 +93,21 @@ class _Pool(SentinelConnectionPool, redis.BlockingConnectionPool):
     """
 
     _asked_at = 0.0
+    watched: Watched
+
+    def get_master_address(self) -> Any:
+        try:
+            return super().get_master_address()  # type: ignore[no-untyped-call]
+        except (redis.ConnectionError, redis.ResponseError) as error:
+            told = f" ({error})" if isinstance(error, redis.ResponseError) else ""      # the library's other words show its objects
+            places = ", ".join(f"{host}:{port}" for host, port in self.watched.sentinels)
+            raise redis.ConnectionError(f"of the Sentinels {places} none names a primary {self.watched.name!r} that is up{told}") from None
 
     def get_connection(self, *given: Any, **named: Any) -> Any:
         if time.monotonic() >= self._asked_at + _ASK_S:
             self._asked_at = time.monotonic()
             with contextlib.suppress(redis.RedisError):     # what they know no better stays
-                self.get_master_address()  # type: ignore[no-untyped-call]
+                self.get_master_address()
         return super().get_connection(*given, **named)  # type: ignore[no-untyped-call]
 
 
@@ -106,8 +115,10 @@ def pool(url: str, *, timeout_s: float, **named: Any) -> redis.ConnectionPool:
     """Connections to the primary; `named` as for `redis.BlockingConnectionPool`."""
     watched = parse(url)
     sentinels = Sentinel(watched.sentinels, sentinel_kwargs=watched.asking(timeout_s))  # type: ignore[no-untyped-call]
-    return _Pool(watched.name, sentinels, connection_class=Following, db=watched.db, username=watched.username,  # type: ignore[no-untyped-call]
-                 password=watched.password, **named)
+    found = _Pool(watched.name, sentinels, connection_class=Following, db=watched.db, username=watched.username,  # type: ignore[no-untyped-call]
+                  password=watched.password, **named)
+    found.watched = watched
+    return found
 
 
 def for_celery(url: str, *, timeout_s: float) -> tuple[str, dict[str, Any]]:

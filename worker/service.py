@@ -6,6 +6,7 @@ While it runs, `data/run.env` tells the other commands of this folder where its 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -41,6 +42,7 @@ def run() -> None:
     real = bool(given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN"))     # one alone is a mistake that the settings name
     _check(given, real=real)
     with contextlib.ExitStack() as open_things:
+        open_things.enter_context(_alone())
         env: dict[str, str] = {}
         if not given.get("REDIS_URL"):
             env["REDIS_URL"] = open_things.enter_context(EmbeddedRedis(DATA / "redis")).url
@@ -93,7 +95,7 @@ def _greet(settings: Settings, base: str, *, real: bool) -> None:
                    "  Set it to the https address under which this machine is reached.")
     for account in settings.accounts:
         click.echo(f"Callback URL: {settings.public_url}/vobiz/{account}/{settings.callback_token}")
-    click.echo(f"Console and API: {base}/ with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
+    click.echo(f"API: {base}/v1 with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
                f"Log: {DATA / 'endtape.log'}   (Ctrl-C ends)")
 
 
@@ -117,8 +119,19 @@ def _emulator(given: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _told(env: Mapping[str, str]) -> Iterator[None]:
+def _alone() -> Iterator[None]:
+    """Raises SettingsError while another runs in this folder: both would keep their data in one place."""
     DATA.mkdir(exist_ok=True)
+    with (DATA / "run.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError([f"another `endtape run` is at work in this folder ({Path.cwd()}); end it, or run in another"]) from None
+        yield
+
+
+@contextlib.contextmanager
+def _told(env: Mapping[str, str]) -> Iterator[None]:
     RUNNING.unlink(missing_ok=True)
     _write_secret(RUNNING, "".join(f"{name}={value}\n" for name, value in env.items()))
     try:

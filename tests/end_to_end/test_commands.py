@@ -202,9 +202,10 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     assert (folder / "data" / "endtape.log").stat().st_mode & 0o777 == 0o600
     assert (folder / "data" / "redis").stat().st_mode & 0o777 == 0o700
     other = {**env, "PORT": str(free_port())}
-    for wrong, named in ((env, "PORT = "), (other, "another server"), ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN")):
+    for wrong, named in ((env, "PORT = "), (other, "another `endtape run`"), ({**other, "REDIS_URL": "redis://127.0.0.1:1"}, "another `endtape run`"), ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN")):
         refused = subprocess.run([ENDTAPE, "run"], cwd=folder, env=wrong, capture_output=True, text=True, timeout=30, check=False)
         assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr
+        assert (folder / "data" / "run.env").exists()        # it is the other's
     shown = subprocess.run([ENDTAPE, "urls"], cwd=folder, env={k: v for k, v in env.items() if k != "PORT"}, capture_output=True, text=True, timeout=30, check=False)
     assert f":{env['PORT']}/vobiz/" in shown.stdout
     process.send_signal(signal.SIGINT)
@@ -278,6 +279,9 @@ def test_what_is_abandoned_is_listed_within_80_columns_and_retried_by_id_or_all_
     def failed():
         return [e.recording_id for e in ledger.events(service.env["VOBIZ_AUTH_ID"], call) if e.kind is Kind.FETCH_FAILED]
     until(lambda: all(failed().count(i) >= 2 for i in bad))
+    assert json.loads(service.command("ls", "--abandoned", "--json").stdout) == []
+    assert {e["recording_id"] for e in json.loads(service.command("ls", "--failing", "--fault", "provider", "--json").stdout)} == bad
+    assert "fault: provider" in service.command("show", call).stdout
     made_older(ledger, call, Kind.FETCH_FAILED, timedelta(hours=25))
     for i in bad:
         service.reach(i, "abandoned")

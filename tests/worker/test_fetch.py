@@ -11,6 +11,8 @@ from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
 from worker.codec import to_ms
 from worker.recording import Duty, Event, Fault, Kind, Obligation
+from worker.settings import Settings
+from worker.views import recording_view
 
 
 def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
@@ -209,3 +211,20 @@ def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
     until(lambda: house.alerts().get("conflict"))
     assert (place / f"{recording.recording_id}.mp3").read_bytes() == b"something else"
     assert house.recording(recording.recording_id)["phase"] == "fetching"
+
+
+def test_a_reload_does_not_rewrite_what_became_of_an_archived_recording(local):
+    house = local(rules='[defaults]\nmode = "observe"\nmax_duration = "1s"\n')
+    call = house.provider.call().call_uuid
+    recording = house.provider.record(call)
+    house.reach(recording.recording_id, "recording")
+    time.sleep(1.2)         # over its deadline, which is only observed
+    house.provider.hangup(call)
+    before = house.reach(recording.recording_id, "archived")["stop"]
+    assert (before["state"], before["trigger"]) == ("none", "max_duration")
+    for rules in ('[defaults]\nmax_duration = "1s"\n', '[defaults]\nmode = "observe"\nmax_duration = "none"\n'):
+        house.rules.write_text(rules)
+        policy, known = Settings.from_env(house.env, folder=house.folder).policy, house.call(call)
+        assert recording_view(known, known.recordings[recording.recording_id], policy, house.ledger.now())["stop"] == before
+    (receipt,) = (house.folder / "archive").rglob(f"{recording.recording_id}.json")
+    assert json.loads(receipt.read_text())["stop"] == before
