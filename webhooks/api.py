@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,7 +31,7 @@ from worker.settings import Settings
 from worker.views import call_view, recording_view
 
 SEEN_WITHIN = timedelta(seconds=15)
-_MOST, _LOOKED_AT = 200, 20_000         # recordings on a page; read for one
+_MOST, _LOOKED_AT, _LOOKED_FOR_S = 200, 20_000, 3.0         # recordings on a page; read for one; and for how long
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,128}(/[0-9]{2,4}){3}/[A-Za-z0-9_-]{1,128}\.[a-z0-9]{1,8}")
 
 
@@ -50,6 +51,7 @@ class Api:
         accounts = [self._account(wanted["account"])] if "account" in wanted else list(settings.accounts)
         limit = _limit(wanted.get("limit"))
         found: list[tuple[Sight, dict[str, Any]]] = []
+        until = time.monotonic() + _LOOKED_FOR_S
         end: Sight | None = None         # where the next page begins, if there is one
         for looked, (sight, call, recording) in enumerate(self._seen(accounts, _cursor(wanted.get("cursor")), wanted)):
             view = recording_view(call, recording, settings.policy, self.ledger.now()) if recording else None
@@ -58,7 +60,7 @@ class Api:
             if len(found) > limit:
                 end = found[limit - 1][0]
                 break
-            if looked + 1 == _LOOKED_AT:
+            if looked + 1 == _LOOKED_AT or time.monotonic() > until:
                 end = sight              # enough for one answer, whatever was found
                 break
         cursor = base64.urlsafe_b64encode("|".join(map(str, end)).encode()).decode() if end else None

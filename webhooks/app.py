@@ -57,8 +57,8 @@ class Current:
             try:
                 self._settings = Settings.from_env()
                 logs.hide(self._settings.secrets())
-            except SettingsError as error:
-                log.warning("the new settings are broken; the old ones stay", problems=error.problems)
+            except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
+                log.warning("the new settings are broken; the old ones stay", problems=getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
         self._generation = generation
 
 

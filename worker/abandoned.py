@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import ceil
 
 from worker import policy
 from worker.recording import Call, Event, Fault, Kind, Recording
@@ -37,7 +36,7 @@ RULES = {
 }
 
 
-def next_fetch(recording: Recording, now: datetime, generation: int) -> datetime | None:
+def next_fetch(recording: Recording, generation: int) -> datetime | None:
     """When to fetch it; None while that is impossible or needless. `generation`: of the settings in force."""
     if recording.archived or recording.gave_up or not recording.finalized_at:
         return None
@@ -48,8 +47,6 @@ def next_fetch(recording: Recording, now: datetime, generation: int) -> datetime
     if rule.at_reload and (last.generation or 0) < generation:
         return last.at
     at = last.at + (rule.every if _used_up(mine, rule) else min(policy.fetch_backoff(len(mine), recording.recording_id), rule.every))
-    if at < now and _are_many(recording):
-        at += rule.every * ceil((now - at) / rule.every)     # later failures left no trace, but they kept to this grid
     return max(at, last.retry_at or last.at)
 
 
@@ -57,8 +54,13 @@ def says_nothing_new(recording: Recording, failure: Event) -> bool:
     """Whether a failure need not be written down: days of trouble must not fill Redis."""
     if not _are_many(recording):
         return False
-    last, _, rule = _run(recording)
-    return _fault(failure) is _fault(last) and not (rule.at_reload and failure.generation != last.generation)
+    known = [f.generation or 0 for f in recording.failures if _fault(f) is _fault(failure)]
+    return bool(known) and not (RULES[_fault(failure)].at_reload and (failure.generation or 0) > max(known))
+
+
+def rarely(failure: Event, now: datetime) -> datetime:
+    """When to try again after a failure that was not written down."""
+    return max(now + RULES[_fault(failure)].every, failure.retry_at or now)
 
 
 def _are_many(recording: Recording) -> bool:

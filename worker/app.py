@@ -101,8 +101,8 @@ class Process:
                     logs.hide(settings.secrets())
                     self.worker = self._make(settings)
                     log.info("settings read", generation=generation)
-                except SettingsError as error:
-                    self.worker.alert("settings_broken", problems=error.problems)
+                except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
+                    self.worker.alert("settings_broken", problems=getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
                 self.worker.generation = generation
             return self.worker
 

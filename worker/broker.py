@@ -20,6 +20,7 @@ from kombu.transport import pyamqp, redis
 from worker import sentinel
 
 log = structlog.get_logger()
+PREFIX = "{endtape}:broker:"      # of the queues in Redis
 RABBIT = ("amqp://", "amqps://")
 HEARTBEAT_S = 10            # of RabbitMQ's connections: after twice that a worker leaves one that says nothing
 _PUBLISH_S = 0.5            # the clock has other things to do than to wait for a broker
@@ -97,7 +98,7 @@ def transport(url: str, *, publisher: bool) -> tuple[str, dict[str, Any]]:
     at_once = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0} if publisher else {}
     if url.startswith(RABBIT):
         return url, {**at_once, "answer_within_s": _PUBLISH_S} if publisher else {}
-    options: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": "{endtape}:broker:", **at_once}
+    options: dict[str, Any] = {"visibility_timeout": 900, "global_keyprefix": PREFIX, **at_once}
     if publisher:
         options |= {"socket_timeout": _PUBLISH_S, "socket_connect_timeout": _PUBLISH_S}
     else:

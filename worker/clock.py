@@ -5,6 +5,7 @@ It keeps nothing: what it claimed and could not hand over comes back when the le
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from celery import Celery
 
 from worker import logs
 from worker.app import QUEUES, fit_redis_or_exit, make_celery, settings_or_exit
+from worker.broker import PREFIX, RABBIT
 from worker.errors import EndtapeError
 from worker.ledger import ALONE_AFTER, LEASES, Claim, Ledger, connect
 from worker.recording import Duty
@@ -34,13 +36,15 @@ STOPS_OUTSTANDING = 1200      # so few that each is begun within its lease, also
 BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
 SAY_AGAIN_S = 10.0
+MOST_WAITING = 2000     # messages in a queue: more than can be outstanding, so what is older points to leases that ran out
 
 
 class Clock:
     """One claim-and-dispatch loop. `run` returns soon after `stopping` is set."""
 
-    def __init__(self, ledger: Ledger, celery: Celery) -> None:
-        self.ledger, self.celery = ledger, celery
+    def __init__(self, ledger: Ledger, celery: Celery, queues: redis.Redis | None = None) -> None:
+        """`queues`: the Redis that carries them, None where it is RabbitMQ."""
+        self.ledger, self.celery, self.queues = ledger, celery, queues
         self.stopping = threading.Event()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._beat_at = self._say_again_at = 0.0
@@ -101,6 +105,10 @@ class Clock:
         # A step of a survey is one request, as short as a look.
         self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1), Duty.SURVEY: 2}
         for queue in QUEUES:
+            if self.queues:
+                # RabbitMQ drops by itself what is too old. Redis would fill up while nobody works, and whoever comes back begin with that.
+                with contextlib.suppress(redis.RedisError):
+                    self.queues.ltrim(PREFIX + queue, 0, MOST_WAITING - 1)
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
@@ -114,7 +122,9 @@ def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
 
 
 def make_clock(settings: Settings) -> Clock:
-    return Clock(Ledger(connect(settings.redis_url, timeout_s=3)), make_celery(settings.broker_url, publisher=True))
+    url = settings.broker_url
+    return Clock(Ledger(connect(settings.redis_url, timeout_s=3)), make_celery(url, publisher=True),
+                 None if url.startswith(RABBIT) else connect(url, timeout_s=1, connections=2))
 
 
 def main() -> None:

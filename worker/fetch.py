@@ -98,7 +98,7 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
 
 def _failed(worker: Worker, claim: Claim, loaded: Loaded, call: Call, recording: Recording, failure: Event, now: datetime) -> None:
     if abandoned.says_nothing_new(recording, failure) and not abandoned.is_lost(call, recording, now):
-        wait_until(worker, claim, loaded, abandoned.next_fetch(recording, now, failure.generation or 0))
+        wait_until(worker, claim, loaded, abandoned.rarely(failure, now))
     else:
         commit_and_plan(worker, claim, loaded, [failure], now, call)
 

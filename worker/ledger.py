@@ -160,29 +160,15 @@ class Ledger(Reading):
                        claims=tuple(Claim(obligation=Obligation.parse(o), fence=str(f), failed=int(n)) for o, f, n in claims))
 
     def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
-        """Now by Redis's clock, and what is known of each call; None where the claim is no longer ours."""
-        try:
-            pipe = self.redis.pipeline(transaction=False)
-            pipe.time()
-            for claim in claims:
-                o = claim.obligation
-                pipe.hget(self.key("fences"), str(o))
-                pipe.get(self.call_key(o.account, o.call_uuid))
-                pipe.hexists(self.key("unfinished"), str(o))
-            (seconds, micros), *rows = pipe.execute()
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-        found = [Loaded(obligation=claim.obligation, log=log or "") if fence == claim.fence else None
-                 for claim, fence, log in zip(claims, rows[::3], rows[1::3], strict=True)]
-        self._count_begun([loaded.obligation for loaded, again in zip(found, rows[2::3], strict=True) if loaded and again])
-        return from_ms(seconds * 1000 + micros / 1000), found
-
-    def _count_begun(self, again: Sequence[Obligation]) -> None:
-        # Only of what was left unfinished once, so that ordinary work costs no write. Now, before whatever ends the worker.
-        if again:
-            with self.pipeline() as pipe:
-                for o in again:
-                    pipe.hincrby(self.key("unfinished"), str(o), 1)
+        """Begins work: now by Redis's clock, and what is known of each call; None where the claim is no longer ours. Leases start anew."""
+        keys, args = [self.key("fences"), self.key("unfinished")], list[str | int]()
+        for claim in claims:
+            o = claim.obligation
+            keys += [self.key("due", o.duty), self.key("leases", o.duty), self.call_key(o.account, o.call_uuid)]
+            args += [str(o), claim.fence, _ms(LEASES[o.duty])]
+        seconds, micros, *logs = self._run("begin", keys, args)
+        found = [Loaded(obligation=claim.obligation, log=log) if log is not None else None for claim, log in zip(claims, logs, strict=True)]
+        return from_ms(int(seconds) * 1000 + int(micros) / 1000), found
 
     def unfinished(self) -> dict[Obligation, int]:
         """What keeps being begun and never finished, and how often it was."""

@@ -95,7 +95,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
         transfers=tuple(h for h in waiting if h.asked.body and may_go(call, rules, h, now)),
         stop_at=min(waits, default=None),
         look_at=next_look(call, recordings, terms, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
-        fetch_at={r.recording_id: abandoned.next_fetch(r, now, generation) for r in call.recordings.values()},
+        fetch_at={r.recording_id: abandoned.next_fetch(r, generation) for r in call.recordings.values()},
     )
 
 

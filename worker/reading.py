@@ -64,17 +64,20 @@ class Reading(Board):
     def _recent(self, account: str, before: Sight | None, since: datetime | None, until: datetime | None) -> Iterator[Sight]:
         top: int | str = before[0] if before else to_ms(until) if until else "+inf"
         low: int | str = to_ms(since) if since else "-inf"
-        skip, size = 0, 100
+        skip, size, last = 0, 100, before
         while True:
             page = self.command("ZREVRANGEBYSCORE", self.key("recent", account), top, low, "WITHSCORES", "LIMIT", skip, size)
             flat = [x for pair in page for x in pair] if page and isinstance(page[0], list | tuple) else page
-            for recording_id, score in zip(flat[::2], flat[1::2], strict=True):
-                sight = (int(float(score)), account, recording_id)
-                if before is None or sight < before:
+            sights = [(int(float(score)), account, recording_id) for recording_id, score in zip(flat[::2], flat[1::2], strict=True)]
+            for sight in sights:
+                if last is None or sight < last:
                     yield sight
-            if len(flat) < 2 * size:
+                    last = sight
+            if len(sights) < size:
                 return
-            skip += size
+            # From where this page ended, not by a count, which whatever came in meanwhile would shift.
+            skip = skip + size if sights[-1][0] == top else 0
+            top = sights[-1][0]
 
 
 def _readable(log: str, account: str, call_uuid: str) -> list[Event]:

@@ -6,12 +6,12 @@ All that differs from the address of one server. `user` and `password` are the s
 
 from __future__ import annotations
 
-import contextlib
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -51,12 +51,11 @@ def parse(url: str) -> Watched:
     username, _, password = userinfo.partition(":")
     sentinels = tuple(_place(host) for host in hosts.split(","))
     name, _, db = parts.path.strip("/").partition("/")
-    more = parse_qs(parts.query, strict_parsing=bool(parts.query))
-    if parts.scheme + "://" != SCHEME or not name or not (db or "0").isdecimal() or parts.fragment or set(more) - _OWN:
+    more = {key: unquote(value) for key, _, value in (pair.partition("=") for pair in parts.query.split("&") if pair)}      # a `+` is a plus
+    if parts.scheme + "://" != SCHEME or not name or not (db or "0").isdecimal() or parts.fragment or set(more) - _OWN or not all(more.values()):
         raise ValueError("not the address of a Redis that Sentinels watch")
-    own = {key: values[0] for key, values in more.items()}
     return Watched(sentinels=sentinels, name=unquote(name), db=int(db or 0), username=unquote(username) or None, password=unquote(password) or None,
-                   sentinel_username=own.get("sentinel_username"), sentinel_password=own.get("sentinel_password"))
+                   sentinel_username=more.get("sentinel_username"), sentinel_password=more.get("sentinel_password"))
 
 
 def _place(host: str) -> tuple[str, int]:
@@ -92,7 +91,7 @@ class _Pool(SentinelConnectionPool, redis.BlockingConnectionPool):
     overtaken. So the Sentinels are asked every second, and idle connections to any other server are closed.
     """
 
-    _asked_at = 0.0
+    _ask_at, _asking = 0.0, False
     watched: Watched
 
     def get_master_address(self) -> Any:
@@ -104,11 +103,19 @@ class _Pool(SentinelConnectionPool, redis.BlockingConnectionPool):
             raise redis.ConnectionError(f"of the Sentinels {places} none names a primary {self.watched.name!r} that is up{told}") from None
 
     def get_connection(self, *given: Any, **named: Any) -> Any:
-        if time.monotonic() >= self._asked_at + _ASK_S:
-            self._asked_at = time.monotonic()
-            with contextlib.suppress(redis.RedisError):     # what they know no better stays
-                self.get_master_address()
+        if time.monotonic() >= self._ask_at and not self._asking:
+            # Aside: Sentinels that say nothing must not hold up a primary that is well.
+            self._asking = True
+            threading.Thread(target=self._ask, name="sentinels", daemon=True).start()
         return super().get_connection(*given, **named)  # type: ignore[no-untyped-call]
+
+    def _ask(self) -> None:
+        try:
+            self.get_master_address()
+        except redis.RedisError:
+            pass                    # what they know no better stays
+        finally:
+            self._ask_at, self._asking = time.monotonic() + _ASK_S, False
 
 
 def pool(url: str, *, timeout_s: float, **named: Any) -> redis.ConnectionPool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -67,7 +67,7 @@ class Settings:
         for url in (self.redis_url, self.broker_url, *self.broker_url.split(";")):     # of RabbitMQ there may be several
             parts = urlsplit(url)
             for spelled in (parts.password or "", *_PASSWORDS.findall(parts.query)):
-                found |= {spelled, unquote(spelled)}
+                found |= {spelled, unquote(spelled), quote(unquote(spelled), safe="")}      # Celery is given the last
         return found - {""}
 
     @classmethod
@@ -77,10 +77,18 @@ class Settings:
         Raises SettingsError with all problems.
         """
         place = folder or Path.cwd()
-        given = {k: v for k, v in dotenv_values(place / ".env").items() if v is not None}
+        given = dotenv(place / ".env")
         given.update(os.environ if environ is None else environ)
         reader = _Reader({k: v.strip() for k, v in given.items()}, place, without_rules=without_rules)
         return reader.settings()
+
+
+def dotenv(place: Path) -> dict[str, str]:
+    """What the file says, nothing where there is none. Raises SettingsError where it cannot be read."""
+    try:
+        return {k: v for k, v in dotenv_values(place).items() if v is not None}
+    except (OSError, UnicodeError) as error:
+        raise SettingsError([f"{place} cannot be read ({error}); it must be a text file in UTF-8 that this user may read"]) from None
 
 
 class _Reader:

@@ -88,9 +88,10 @@ class _Batch:
         while True:
             call = fold(o.account, o.call_uuid, [*loaded.events, *found])
             plan = lifecycle.plan(call, rules, at, horizon=horizon, generation=self.worker.generation or 0)
-            if not plan.conclusions:
+            new = [replace(e, at=at) for e in plan.conclusions if all(e.id != other.id for other in found)]
+            if not new:         # none, or one that a clock which went back has made idle
                 return call, plan
-            found.extend(replace(e, at=at) for e in plan.conclusions)
+            found.extend(new)
 
     def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> _Work | None:
         """None for a call that cannot be thought through: a fault of ours, which must not hold up the others."""

@@ -427,6 +427,16 @@ def test_a_page_that_found_nothing_yet_says_where_to_go_on(app, monkeypatch):
     assert pages == [[], [], ["r0"]]
 
 
+def test_a_page_takes_only_so_long(app, monkeypatch):
+    monkeypatch.setattr(api, "_LOOKED_FOR_S", 0.0)
+    for number in range(2):
+        app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
+        time.sleep(0.002)
+    first = app.get("/recordings?call_uuid=c0").json()
+    assert (first["recordings"], first["cursor"] is None) == ([], False)
+    assert [r["recording_id"] for r in app.get(f"/recordings?call_uuid=c0&cursor={first['cursor']}").json()["recordings"]] == ["r0"]
+
+
 def test_the_list_is_filtered_by_phase_call_account_and_time(app):
     call, recording = recorded(app)
     app.put("/calls/c1", {"recordings": [{"recording_id": "r1"}]})

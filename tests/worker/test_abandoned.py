@@ -147,8 +147,11 @@ def test_days_of_trouble_do_not_fill_redis_and_the_tries_go_on():
     recording = fold("MA_1", "c", [ENDED, *many]).recordings["r"]
     assert abandoned.says_nothing_new(recording, failed(at(days=2), Fault.STORAGE))
     assert not abandoned.says_nothing_new(recording, failed(at(days=2), Fault.MEDIA))
-    now = many[-1].at + timedelta(days=1, minutes=1)
-    assert abandoned.next_fetch(recording, now, 0) == now + timedelta(minutes=14)
+    assert abandoned.rarely(failed(at(days=2), Fault.STORAGE), at(days=2)) == at(days=2, minutes=15)
+    # Two kinds of trouble in turn: each is told, and then neither again.
+    both = fold("MA_1", "c", [ENDED, *many, failed(at(days=2), Fault.MEDIA, MOST_FAILURES_TOLD)]).recordings["r"]
+    assert abandoned.says_nothing_new(both, failed(at(days=3), Fault.STORAGE))
+    assert abandoned.says_nothing_new(both, failed(at(days=3), Fault.MEDIA))
 
 
 def test_an_event_of_the_release_before_has_no_fault_and_one_of_the_next_may_have_another():

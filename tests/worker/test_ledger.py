@@ -200,3 +200,26 @@ def test_what_is_charged_is_granted_and_whoever_asks_next_waits_the_longer(ledge
     granted, wait = ledger.take("api", "MA_1", 1, 2.0)
     assert granted == 0
     assert 2.0 < wait.total_seconds() <= 2.6      # 4 owed and 1 wanted, 2 a second
+
+
+def test_a_message_that_waited_longer_than_its_lease_is_begun_with_a_whole_one_unless_another_has_it(ledger):
+    ledger.record("MA_1", started())
+    (first,) = claim(ledger)
+    expire(ledger, STOP)
+    _, (loaded,) = ledger.load([first])
+    assert claim(ledger) == ()      # it is at work
+    assert ledger.commit([Commit(claim=first, seen=loaded.size, dues=((STOP, ledger.now()),))]) == [frozenset()]
+    (second,) = claim(ledger)
+    expire(ledger, STOP)
+    (third,) = claim(ledger)
+    assert [found is None for found in ledger.load([second, third])[1]] == [True, False]
+
+
+def test_recordings_that_come_in_while_a_list_is_read_shift_nothing(ledger):
+    for n in range(250):
+        ledger.redis.zadd(ledger.key("recent", "MA_1"), {f"r{n:03d}": 1000 + n // 120})      # many at one instant
+    seen = []
+    for at, _, recording_id in ledger.recent(["MA_1"]):
+        seen.append(recording_id)
+        ledger.redis.zadd(ledger.key("recent", "MA_1"), {f"new{len(seen)}": 2000 + at})
+    assert seen == sorted((f"r{n:03d}" for n in range(250)), key=lambda r: (1000 + int(r[1:]) // 120, r), reverse=True)

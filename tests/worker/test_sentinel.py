@@ -1,5 +1,7 @@
 """A Redis that Sentinels watch, against real ones: three servers, three Sentinels, a password."""
 
+import contextlib
+import signal
 import threading
 import time
 
@@ -76,6 +78,11 @@ def test_an_address_that_cannot_be_read_is_refused_with_the_form_and_not_shown(u
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_plus_in_a_password_is_a_plus():
+    assert sentinel.parse("sentinel://a/m?sentinel_password=a+b%21").sentinel_password == "a+b!"
+    assert {"a+b!", "a%2Bb%21"} <= settings("sentinel://a/m?sentinel_password=a+b%21").secrets()
+
+
 def test_both_passwords_of_an_address_are_secrets():
     found = settings("sentinel://:one%40word@a,b/m?sentinel_username=u&sentinel_password=other%40word").secrets()
     assert {"one%40word", "one@word", "other%40word", "other@word"} <= found
@@ -107,6 +114,22 @@ def test_a_primary_that_has_lost_its_replicas_is_left_at_once(watched):
         finally:
             primary.config_set("min-replicas-to-write", 1)
     assert writes(client)
+
+
+@SIX_SERVERS
+def test_sentinels_that_say_nothing_hold_nobody_up_while_the_primary_is_well(watched):
+    client = connect(watched.url)
+    assert writes(client)
+    with contextlib.ExitStack() as still:
+        for port in watched.sentinels:
+            watched.end(port, signal.SIGSTOP)
+            still.callback(watched.wake, port)
+        began, count = time.monotonic(), 0
+        while time.monotonic() < began + 3:
+            assert writes(client)
+            count += 1
+            time.sleep(0.05)
+        assert count > 30
 
 
 @SIX_SERVERS

@@ -63,3 +63,9 @@ def test_a_password_in_an_address_is_not_shown_when_it_is_refused(tmp_path):
         Settings.from_env({**GOOD, "VOBIZ_API_URL": "https://me:hunter2@api.vobiz.ai"}, folder=tmp_path)
     assert "hunter2" not in str(caught.value)
     assert "VOBIZ_API_URL = (secret)" in str(caught.value)
+
+
+def test_an_env_file_that_is_no_text_is_a_mistake_like_any_other(tmp_path):
+    (tmp_path / ".env").write_bytes(b"VOBIZ_AUTH_ID=Jos\xe9\n")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read .* UTF-8"):
+        Settings.from_env(GOOD, folder=tmp_path)
