@@ -92,7 +92,7 @@ def show(uuid: str, as_json: bool) -> None:
         stop = recording["stop"]
         click.echo(f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
                    + (f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}" if stop["due_at"] else "\n  never due")
-                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; stops sent {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
+                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
         click.echo(f"  file {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
                    + (f"\n  fault: {recording['fault']} (docs/operations.md, Abandoned work)" if recording["fault"] else "") + "\n")
     table = table_of("at (UTC)", "event", "recording", "by", "what")

@@ -33,6 +33,7 @@ def serve():
 
     def start(tls=None, at="127.0.0.1", port=0):
         server = ThreadingHTTPServer((at, port), Media)
+        server.handle_error = lambda *_: None        # we reset connections, which it would tell with a traceback
         server.hosts = []
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
