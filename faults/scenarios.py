@@ -12,6 +12,8 @@ from faults.checker import Allowed
 from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
 from faults.stage import RECONCILE_S, SHORT_S, Plan
+from worker.ledger import LEASES
+from worker.recording import Duty
 from worker.supervise import ROOT
 
 SURVEY = (Path(__file__).parent.parent / "worker" / "survey.py").exists()
@@ -115,7 +117,9 @@ SCENARIOS = {
     "bad": Scenario(says="every bad day", harm=harm.bad_days, full=Size(recordings=300, rate=8), short=Size(recordings=60, rate=6),
                     bars=Bars(late_s=None, repeats=0.05, answer_s=3),
                     allowed=replace(_LOST, deaf=True, other_container=True, start_listed=True), settle_s=120),
-    "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
+    "t5": Scenario(says="10 % of pops cut", harm=harm.pops_cut, full=Size(recordings=120, rate=10), needs=("proxy",),
+                   # One message in a thousand is lost three times in a row, and each time a stop waits for its lease.
+                   bars=Bars(late_s=3 * LEASES[Duty.STOP].total_seconds() + GRACE_S)),
     "t6": Scenario(says="50 % of pushes cut", harm=harm.publishes_cut, full=Size(recordings=120, rate=10), needs=("proxy",)),
     "wire": Scenario(says="cut, freeze, trickle", harm=harm.wire, full=Size(recordings=300, rate=8), needs=("proxy",), bars=Bars(repeats=0.05)),
     "t7": Scenario(says="Redis stands still", harm=harm.redis_stands_still, full=Size(recordings=1400, rate=20, hold_s=60),
@@ -126,7 +130,7 @@ SCENARIOS = {
     "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=120),
     "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=150),
     "t11": Scenario(says="long files, kill -9", harm=harm.kills_and_sweeps, full=Size(recordings=200, rate=2, kills=50), needs=("proxy", "long files"), settle_s=240,
-                    bars=Bars(sent=1.2)),
+                    bars=Bars(sent=2)),     # a download that is cut off begins anew, and the big one is a third of all
     "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),
                     bars=Bars(late_s=LEASE_S + GRACE_S + 2)),       # the provider itself is silent for 2 s
     "t16": Scenario(says="clocks 10 min off", harm=harm.nothing, full=Size(recordings=120, rate=10), needs=("skew",)),

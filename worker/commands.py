@@ -25,6 +25,7 @@ from worker.errors import EndtapeError, SettingsError
 from worker.explain import explain
 from worker.fold import fold
 from worker.ledger import Ledger, connect
+from worker.policy import Mode
 from worker.recording import Call, Event, Kind
 from worker.settings import Settings
 from worker.views import call_view, recording_view
@@ -83,10 +84,14 @@ def show(uuid: str, as_json: bool) -> None:
     """Show a call, named by its own id or a recording's, with its timeline."""
     settings, ledger = open_ledger(rules_needed=False)
     account, call_uuid, events = _find(settings, ledger, uuid)
-    view = call_view(fold(account, call_uuid, events), settings.policy, ledger.now())
+    call = fold(account, call_uuid, events)
+    view = call_view(call, settings.policy, ledger.now())
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
+    rule, terms = settings.policy.choose(call)
+    if terms.mode is Mode.OBSERVE:
+        click.echo(f"rule {rule!r} only observes: what is due here is not stopped\n")
     click.echo(f"call {call_uuid} of {account}\n  {view['direction'] or 'direction unknown'}, from {view['from'] or '?'} to {view['to'] or '?'}\n")
     for recording in view["recordings"]:
         stop = recording["stop"]
