@@ -107,6 +107,7 @@ def main() -> None:
     if unknown := set(given.runs) - SCENARIOS.keys():
         parser.error(f"no run is called {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)       # a shell's background starts us deaf to it
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     names = given.runs or [name for name, s in SCENARIOS.items() if (s.short is not None if given.short else s.always)]
     began, lines = time.monotonic(), list[Line]()
