@@ -67,7 +67,6 @@ class Allowed:
 
     deaf: bool = False                  # a 204 may have stopped nothing, so another before the end was needed
     other_container: bool = False       # the provider may have served the other container's bytes
-    unannounced: bool = False           # recordings are left out of which no callback was ever answered
     unheard: bool = False               # no stop is owed where the callback about the beginning was never answered
     start_listed: bool = False          # the list may have told when a recording began before its callback did
     early_s: float = 0.05
@@ -86,9 +85,6 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
         rid = str(recording["recording_id"])
         if not told.answered(recording):
             found.unannounced.append(rid)
-            if allowed.unannounced:
-                files.pop(rid, None)
-                continue
         found.recordings += 1
         if rid in owed and (told.heard(recording) or not allowed.unheard):
             _judge_stop(found, recording, owed[rid], told, down, allowed)
@@ -99,10 +95,10 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
     return found
 
 
-def over(book: Iterable[Entry], archive: Path, left_out: frozenset[str] = frozenset()) -> bool:
+def over(book: Iterable[Entry], archive: Path) -> bool:
     """Whether every recording has ended and lies in the archive, as far as names go."""
     have = Counter(match[3] for _, match in _named(archive) if match)
-    return all(r["ended_at"] and have[str(r["recording_id"])] >= 2 for r in book if r["recording_id"] not in left_out)
+    return all(r["ended_at"] and have[str(r["recording_id"])] >= 2 for r in book)
 
 
 class Told:

@@ -16,9 +16,6 @@ from worker.ledger import LEASES
 from worker.recording import Duty
 from worker.supervise import ROOT
 
-SURVEY = (Path(__file__).parent.parent / "worker" / "survey.py").exists()
-NEEDS_SURVEY = "needs the survey of the provider's lists, which is not built"
-
 
 class NotHere(Exception):
     """The machine, or the state of the project, does not allow the run; the text says what is missing."""
@@ -50,18 +47,8 @@ def _proxied(run: Run) -> None:
     run.plan = replace(run.plan, proxied=True)
 
 
-def _survey(run: Run) -> None:
-    if not SURVEY:
-        raise NotHere(NEEDS_SURVEY)
-
-
 def _watched(run: Run) -> None:
     run.plan = replace(run.plan, rules=run.plan.rules.replace("[defaults]\n", "[defaults]\nwatch = true\n"))
-
-
-def _announced(run: Run) -> None:
-    if not SURVEY:
-        run.allowed = replace(run.allowed, unannounced=True)
 
 
 def _volumes(run: Run) -> None:
@@ -104,10 +91,10 @@ def _rabbit(run: Run) -> None:
 
 
 PREPARED: Mapping[str, Callable[[Run], None]] = {
-    "proxy": _proxied, "survey": _survey, "watch": _watched, "announced": _announced, "volumes": _volumes, "skew": _skewed, "machines": _machines, "long files": _long_files,
+    "proxy": _proxied, "watch": _watched, "volumes": _volumes, "skew": _skewed, "machines": _machines, "long files": _long_files,
     "short calls": _short_calls, "sentinel": _watched_redis, "rabbit": _rabbit}
 
-_LOST = Allowed(unannounced=not SURVEY, unheard=True)
+_LOST = Allowed(unheard=True)
 SCENARIOS = {
     "t1": Scenario(says="no faults", harm=harm.nothing, full=Size(recordings=1000, rate=20), bars=Bars(late_s=1, p99_s=0.25)),
     "t2": Scenario(says="kill -9 of anything", harm=harm.kills, full=Size(recordings=1000, rate=10, kills=44, redis_kills=6), bars=Bars(late_s=None)),
@@ -126,9 +113,9 @@ SCENARIOS = {
                    short=Size(recordings=240, rate=20, hold_s=6), bars=Bars(answer_s=1.5), allowed=_LOST, settle_s=120),
     "t8": Scenario(says="callbacks x 3, mixed", harm=harm.tripled, full=Size(recordings=120, rate=10)),
     "third": Scenario(says="30 % lost, 30 % x 2", harm=harm.third_lost, full=Size(recordings=150, rate=10), allowed=_LOST, needs=("short calls",),
-                      bars=Bars(home_s=SHORT_S + 3 * RECONCILE_S + 1 if SURVEY else None), settle_s=120),
-    "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=120),
-    "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("survey", "watch"), settle_s=150),
+                      bars=Bars(home_s=SHORT_S + 3 * RECONCILE_S + 1), settle_s=120),
+    "t9": Scenario(says="all callbacks lost", harm=harm.all_lost, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("watch",), settle_s=120),
+    "t10": Scenario(says="Redis erased", harm=harm.erased, full=Size(recordings=100, rate=5), bars=Bars(late_s=None), needs=("watch",), settle_s=150),
     "t11": Scenario(says="long files, kill -9", harm=harm.kills_and_sweeps, full=Size(recordings=200, rate=2, kills=50), needs=("proxy", "long files"), settle_s=240,
                     bars=Bars(sent=2)),     # a download that is cut off begins anew, and the big one is a third of all
     "t15": Scenario(says="holders stand still", harm=harm.still, full=Size(recordings=200, rate=8, hold_s=15), short=Size(recordings=100, rate=5, hold_s=15),

@@ -14,6 +14,16 @@ def command_lines(*below):
     return [args for pid, _, args in found if not below or pid in family]
 
 
+def those(fits):
+    """The numbers of the processes whose folder in /proc fits; what has ended meanwhile does not."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if fits(place):
+                found.append(int(place.name))
+    return found
+
+
 def _all():
     if Path("/proc/self/cmdline").exists():
         for place in Path("/proc").glob("[0-9]*"):

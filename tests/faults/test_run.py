@@ -16,6 +16,7 @@ from faults.checker import Findings
 from faults.machines import missing
 from faults.performance import Outcome
 from faults.run import SCENARIOS, Line, page, table
+from tests.processes import those
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,14 +68,7 @@ def test_a_skewed_process_tells_another_time_and_sleeps_as_long_as_ever():
 
 def below(mark):
     """Processes whose environment or command names the folder."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (place / "environ").read_bytes() + (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-        except OSError:
-            continue
-    return found
+    return those(lambda place: mark in (place / "environ").read_bytes() + (place / "cmdline").read_bytes())
 
 
 @pytest.mark.end_to_end

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import those
 from tests.waiting import until
 from worker.supervise import ROOT, free_port
 
@@ -15,14 +16,7 @@ ENV = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "REDIS_URL": "redis://1
 
 
 def members(group):
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(place.name)) == group and place.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                found.append(int(place.name))
-        except OSError:
-            continue
-    return found
+    return those(lambda place: os.getpgid(int(place.name)) == group and (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z")
 
 
 @pytest.mark.end_to_end

@@ -12,7 +12,7 @@ from tests.waiting import until
 from worker.codec import to_ms
 from worker.recording import Duty, Event, Fault, Kind, Obligation
 from worker.settings import Settings
-from worker.views import recording_view
+from worker.views import recording_view, rfc3339
 
 
 def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
@@ -217,8 +217,8 @@ def test_a_reload_does_not_rewrite_what_became_of_an_archived_recording(local):
     house = local(rules='[defaults]\nmode = "observe"\nmax_duration = "1s"\n')
     call = house.provider.call().call_uuid
     recording = house.provider.record(call)
-    house.reach(recording.recording_id, "recording")
-    time.sleep(1.2)         # over its deadline, which is only observed
+    due_at = house.reach(recording.recording_id, "recording")["stop"]["due_at"]
+    until(lambda: rfc3339(house.ledger.now()) > due_at)         # which is only observed
     house.provider.hangup(call)
     before = house.reach(recording.recording_id, "archived")["stop"]
     assert (before["state"], before["trigger"]) == ("none", "max_duration")
