@@ -28,6 +28,8 @@ _KINDS = {
     "callinitiated": Kind.CALL_SEEN, "hangup": Kind.CALL_ENDED,
 }
 _NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}     # of DialStatus (documented)
+_CONFERENCE = "ConferenceAction"
+_LOST_RACE = "9000"                                                       # of DialBLegHangupCauseCode (documented)
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
 Fields = dict[str, str]
 
@@ -93,12 +95,14 @@ def parse(given: Fields) -> Event | None:
         found |= _recording(given, kind)
     if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
         found |= _room(given)
+    if name == _CONFERENCE:
+        found["room"] = _room(given)["room"]         # its recording is the room's: no leg that hangs up ends it
     if kind is Kind.MACHINE_DETECTED:
         found["machine"] = given.get("machine", "").lower() == "true"
     if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
         found["reason"] = _word(given.get("dialstatus") or given.get("dialbleghangupcause") or given.get("hangupcause") or given.get("reason"))
     if kind is Kind.DIAL_ENDED:
-        found["connected"] = _connected(given)
+        found |= {"connected": _connected(given), "whole": bool(given.get("dialstatus")) or None}
     if kind is Kind.CALL_ENDED:
         found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)   # console-local: India's time
     return Event(id=_identity(found), **found)
@@ -109,6 +113,8 @@ def _connected(given: Fields) -> bool | None:
     status = given.get("dialstatus", "").lower()
     if status:
         return False if status in _NOT_CONNECTED else True if status == "completed" else None
+    if given.get("dialbleghangupcausecode") == _LOST_RACE or "race" in given.get("dialbleghangupcausename", "").lower():
+        return None                        # another leg of the dial answered first
     lasted = given.get("dialblegduration", "")
     return bool(wire.number(lasted)) if lasted.replace(".", "", 1).isdigit() else None
 
@@ -127,7 +133,7 @@ def _kind(given: Fields) -> tuple[Kind | None, str]:
     if name or "transcription" in given or "transcriptionid" in given:
         return kind, re.sub(r"[^A-Za-z0-9.]", "", name)[:40]
     if given.get("recordingid") and "conferencename" in given:
-        return Kind.RECORDING_STARTED, "ConferenceAction"     # says that a recording exists; never seen to be its end
+        return Kind.RECORDING_STARTED, _CONFERENCE     # says that a recording exists; never seen to be its end
     if given.get("recordingid") and (_url(given) or _duration(given)):
         return Kind.RECORDING_FINALIZED, "rest"
     if given.get("dialstatus"):

@@ -82,7 +82,8 @@ def verdicts(call: Call, now: datetime) -> Iterator[Event]:
 
 def is_lost(call: Call, recording: Recording, now: datetime) -> bool:
     """The provider keeps it no longer, and it was tried; after a person's retry with the whole usual pace."""
-    ended = recording.ended_at or recording.over_at or recording.claimed_at or call.claimed_over_at
+    # The end of its call is no proof that a conference's recording ended, but no call lasts that long.
+    ended = recording.ended_at or recording.over_at or recording.claimed_at or call.claimed_over_at or call.over_at
     if ended is None or now < ended + policy.KEPT_BY_PROVIDER:
         return False
     return bool(recording.abandoned) if recording.retried_at else bool(recording.failures) or not recording.finalized_at

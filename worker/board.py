@@ -54,7 +54,7 @@ class Board:
         self.prefix = prefix
         source = files("worker") / "lua"
         self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
-                         for name in ("record", "claim_due", "begin", "commit", "renew", "enter_room", "take_tokens", "tidy")}
+                         for name in ("record", "record_together", "claim_due", "begin", "commit", "renew", "enter_room", "take_tokens", "tidy")}
 
     def key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)

@@ -19,7 +19,7 @@ _IMPLIED = {"id", "call_uuid", "at"}
 _INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
 _FORMATS = {"mp3", "wav"}                   # told by the URL: not written twice
 _TELLING = {"first", "machine", "live", "connected", "proven"}     # False says something here
-_FLAGS = {"signed", "trunk", "first", "machine", "named", "live", "connected", "proven", "enforced"}
+_FLAGS = {"signed", "trunk", "first", "machine", "named", "live", "connected", "proven", "enforced", "whole"}
 _TUPLES = {"recording_ids", "evidence"}
 _SHORT = {
     "kind": "k", "signed": "s", "leg": "l", "b_leg": "bl", "from_number": "f", "to_number": "t", "direction": "d",
@@ -27,7 +27,7 @@ _SHORT = {
     "duration_s": "du", "format": "fm", "reason": "re", "room": "ro", "member": "m", "first": "fi", "machine": "ma",
     "recording_ids": "rs", "named": "n", "requested_at": "rq", "trigger": "tg", "rule": "ru", "due_at": "da", "enforced": "en",
     "retry_at": "ra", "status": "st", "live": "li", "sha256": "sh", "bytes": "b", "archive_key": "ak", "check": "c", "by": "by",
-    "fault": "fa", "generation": "g",
+    "fault": "fa", "generation": "g", "whole": "wh", "action": "ac",
     "labels": "lb", "connected": "co", "order": "o", "digest": "dg", "wait_s": "w", "target": "ta", "body": "bo", "channels": "ch",
     "max_duration_s": "md", "segment_of": "sg", "verdict": "v", "proven": "pr", "evidence": "ev",
 }

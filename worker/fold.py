@@ -7,8 +7,8 @@ callback can add a fact or a proof and never takes one away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,24 +22,26 @@ _FROM_PROVIDER = {
 _ABOUT_RECORDING = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED, Kind.RECORDING_LISTED, Kind.RECORDING_ANNOUNCED,
                     Kind.START_ACCEPTED}
 _TOLD_BY_CALLERS = {Kind.CALL_ANNOUNCED, Kind.RECORDING_ANNOUNCED, Kind.START_ORDERED, Kind.START_ACCEPTED}
+_SIGNS_OF_LIFE = {Kind.CALL_SEEN, Kind.RECORDING_STARTED, Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED, Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED,
+                  Kind.CONFERENCE_ENTERED, Kind.MACHINE_DETECTED}
+_SPEAKS_OF_CALL = {*_FROM_PROVIDER, *_ABOUT_RECORDING, Kind.CALL_ANNOUNCED, Kind.CUSTOM_REPORTED, Kind.NOTHING_DECLARED, Kind.CONFERENCE_JOINED, Kind.CALL_FOUND_LIVE}
+_OF_STARTS = {Kind.START_ORDERED, Kind.START_SENT, Kind.START_ERRED, Kind.START_ACCEPTED, Kind.START_FAILED, Kind.START_UNCLEAR, Kind.START_LAPSED}
 _ACTS = {*TRIGGERS, Kind.HANDOFF_ASKED, Kind.CUSTOM_REPORTED}
 _TRANSFERS = {Kind.TRANSFER_SENT, Kind.TRANSFER_FAILED, Kind.TRANSFER_UNCLEAR}
 _ATTEMPTS = {Kind.STOP_ACCEPTED, Kind.STOP_ERRED, Kind.STOP_SET_ASIDE, Kind.CALL_FOUND_OVER}
 _CALL_FACTS = ("from_number", "to_number", "direction")
 _RECORDING_FACTS = ("url", "format", "reason", "added_at")
 _CLOCKS_DIFFER = timedelta(seconds=2)
-_STARTED_WITHIN = timedelta(seconds=30)      # of our request, where nobody answered it
+_LIVE_WITHIN = timedelta(seconds=2)
+_ENDS_WITHIN = timedelta(seconds=15)         # of a stop of the whole call
 _END_FACTS = ("ended_at", "duration_s")
 
 
 def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
     """The call and its recordings. `events` have their `at`."""
     by_time = sorted(events, key=_time)
-    trusted = sorted(by_time, key=_worth)
-    reported = any((e.signed and e.kind in _FROM_PROVIDER) or e.kind is Kind.RECORDING_LISTED for e in by_time)
-    over_at, claimed_over_at = _call_end(by_time, reported=reported)
     facts: dict[str, Any] = {"labels": {}}
-    for event in trusted:
+    for event in sorted(by_time, key=_worth):
         _take(facts, event, _CALL_FACTS)
         facts["labels"] |= event.labels or {}
     mine: dict[str, list[Event]] = {}
@@ -47,21 +49,22 @@ def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
         if event.recording_id:
             mine.setdefault(event.recording_id, []).append(event)
     known = [i for i, found in mine.items() if any(e.kind in _ABOUT_RECORDING for e in found)]
+    end = _call_end(by_time, {e.recording_id for e in by_time if is_end(e)})
+    wide = _wide_stops(by_time)
     declared = [_at(e) for e in by_time if e.kind is Kind.NOTHING_DECLARED]
-    recordings = {i: _recording(i, mine[i], over_at, declared) for i in known}
-    starts = _starts(by_time, recordings)
+    recordings = {i: _recording(i, mine[i], end, declared, wide) for i in known}
+    starts = _starts(by_time, recordings, end, wide)
     for start in starts.values():
         if start.recording_id in recordings:
             recordings[start.recording_id] = _ours(recordings[start.recording_id], start)
     return Call(
-        account=account, call_uuid=call_uuid, reported=reported, over_at=over_at, claimed_over_at=claimed_over_at,
+        account=account, call_uuid=call_uuid, reported=end.reported, over_at=end.over_at, claimed_over_at=end.claimed_at, hung_up_at=end.hung_up_at,
+        known=any(e.kind in _SPEAKS_OF_CALL or (e.kind is Kind.LOOKED and e.live) for e in by_time),
         found_live_at=next((e.at for e in by_time if e.kind is Kind.CALL_FOUND_LIVE), None),
         started_at=next((e.started_at for e in reversed(by_time) if e.kind is Kind.CALL_ANNOUNCED and e.started_at), None),
-        trunk=any(e.trunk for e in by_time), hung_up_at=next((_at(e) for e in by_time if e.kind is Kind.CALL_ENDED and e.signed), None),
-        looks=tuple(e for e in by_time if e.kind is Kind.LOOKED),
+        trunk=any(e.trunk for e in by_time), looks=tuple(e for e in by_time if e.kind is Kind.LOOKED),
         triggers=tuple(e for e in by_time if e.kind in _ACTS and (e.kind is not Kind.MACHINE_DETECTED or e.machine)),
-        recordings=recordings, starts=starts, handoffs=_handoffs(by_time),
-        attempts=tuple(e for e in by_time if e.kind in _ATTEMPTS and e.recording_id is None and e.requested_at),
+        recordings=recordings, starts=starts, handoffs=_handoffs(by_time), attempts=wide,
         unknowns=tuple(e for e in by_time if e.kind is Kind.STOP_UNKNOWN and e.recording_id is None),
         declared_at=declared[-1] if declared else None,
         events=tuple(by_time),
@@ -69,35 +72,119 @@ def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
     )
 
 
-def _starts(by_time: Sequence[Event], recordings: dict[str, Recording]) -> dict[str, Start]:
+# The end of the call ------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _CallEnd:
+    """What is known of the end of the call. `gone`: each 404 that stands, as (when it was asked, when it was answered)."""
+
+    reported: bool
+    hung_up_at: datetime | None
+    gone: tuple[tuple[datetime, datetime], ...]
+    claimed_at: datetime | None
+
+    @property
+    def over_at(self) -> datetime | None:
+        return min([*([self.hung_up_at] if self.hung_up_at else []), *(at for _, at in self.gone)], default=None)
+
+    def proves(self, known_at: datetime, began_at: datetime | None) -> datetime | None:
+        """When it proved that a recording of the call is over; None where it does not. It speaks of what had begun by then."""
+        found = [at for asked, at in self.gone if known_at <= asked or (began_at and began_at <= asked)]
+        if self.hung_up_at and not (began_at and began_at > self.hung_up_at + _CLOCKS_DIFFER):
+            found.append(self.hung_up_at)
+        return min(found, default=None)
+
+
+def _call_end(by_time: Sequence[Event], ended: Collection[str | None]) -> _CallEnd:
+    reported = any(e.signed and e.kind in _FROM_PROVIDER for e in by_time)
+    hung_up_at = next((_at(e) for e in by_time if e.kind is Kind.CALL_ENDED and e.signed), None)
+    alive_at = max((_at(e) for e in by_time if _shows_life(e, ended)), default=None)
+    # A look finds a call a moment after its first callbacks; one that comes sooner is no more than a claim.
+    not_found = [(e.requested_at or _at(e), _at(e), _LIVE_WITHIN if e.kind is Kind.LOOKED else timedelta(0)) for e in by_time if _is_not_found(e)]
+    gone = tuple((asked, at) for asked, at, moment in not_found if reported and (alive_at is None or asked > alive_at + moment))
+    seen_live_at = max((_at(e) for e in by_time if e.kind is Kind.LOOKED and e.live), default=None)
+    claims = [_at(e) for e in by_time if e.kind is Kind.CALL_ENDED and not e.signed]
+    claims += [at for asked, at, _ in not_found if (asked, at) not in gone]
+    claims = [at for at in claims if seen_live_at is None or at > seen_live_at]
+    return _CallEnd(reported=reported, hung_up_at=hung_up_at, gone=gone, claimed_at=min(claims, default=None))
+
+
+def _is_not_found(event: Event) -> bool:
+    # An answer to a stop that names a recording speaks of that recording at most.
+    if event.kind is Kind.LOOKED:
+        return event.live is False and event.reason is None
+    return event.kind is Kind.CALL_FOUND_OVER and not event.named
+
+
+def _shows_life(event: Event, ended: Collection[str | None]) -> bool:
+    """Whether it says that the call was live: then a 404 before it was too early, or wrong."""
+    if event.kind is Kind.RECORDING_STARTED and event.recording_id in ended:
+        return False                                 # told late: it is over by now
+    return (event.signed and event.kind in _SIGNS_OF_LIFE) or event.kind in {Kind.CALL_FOUND_LIVE, Kind.START_ACCEPTED} \
+        or (event.kind is Kind.LOOKED and bool(event.live))
+
+
+# Starts and stops -----------------------------------------------------------------------------------------------------
+
+def _wide_stops(by_time: Sequence[Event]) -> tuple[Event, ...]:
+    """Each request that stopped the whole call, once, with what was answered."""
+    found = {e.requested_at: e for e in reversed(by_time) if e.kind in _ATTEMPTS and e.requested_at and not e.named}
+    return tuple(reversed(found.values()))
+
+
+def _starts(by_time: Sequence[Event], recordings: dict[str, Recording], end: _CallEnd, wide: Sequence[Event]) -> dict[str, Start]:
     """Each order to start a recording, with the recording that it led to, as far as anybody told."""
-    starts = {e.order: Start(ordered=e) for e in by_time if e.kind is Kind.START_ORDERED and e.order}
+    mine: dict[str, list[Event]] = {}
+    for event in by_time:
+        if event.order and event.kind in _OF_STARTS:
+            mine.setdefault(event.order, []).append(event)
+    if not mine:
+        return {}
     begun = {e.order: e.recording_id for e in by_time if e.kind in _ABOUT_RECORDING and e.order and e.recording_id}
-    for order, start in starts.items():
-        mine = [e for e in by_time if e.order == order]
-        sent, errors = [e for e in mine if e.kind is Kind.START_SENT], tuple(e for e in mine if e.kind is Kind.START_ERRED)
-        starts[order] = replace(
-            start, sent=sent[-1] if len(sent) > len(errors) else None, errors=errors, recording_id=begun.get(order),
-            outcome=next((e for e in mine if e.kind in {Kind.START_ACCEPTED, Kind.START_FAILED, Kind.START_UNCLEAR}), None))
-    taken = {s.recording_id for s in starts.values()} | {e.recording_id for e in by_time if e.kind in {Kind.RECORDING_STARTED, Kind.RECORDING_ANNOUNCED}}
+    starts = {order: _start(found, begun.get(order)) for order, found in mine.items()}
+    taken = {s.recording_id for s in starts.values()} | {e.recording_id for e in by_time if e.kind in _ABOUT_RECORDING and e.kind is not Kind.RECORDING_LISTED}
+    seen_running = {e.recording_id for e in by_time if e.kind is Kind.RECORDING_LISTED and not is_end(e)}
     for order, start in starts.items():
         if start.unclear and start.sent:
-            found = _nameless(start.sent, [r for i, r in recordings.items() if i not in taken])
+            found = _nameless(start, [r for i, r in recordings.items() if i not in taken], seen_running, end, wide)
             taken.add(found)
             starts[order] = replace(start, recording_id=found)
     return starts
 
 
-def _nameless(sent: Event, candidates: Sequence[Recording]) -> str | None:
-    # Our request was not answered, and the list shows a recording that began just then and that nobody else speaks of.
-    assert sent.at is not None
-    fit = [r for r in candidates if sent.at - _CLOCKS_DIFFER <= r.started_at <= sent.at + _STARTED_WITHIN]
-    return min(fit, key=lambda r: r.started_at).recording_id if fit else None
+def _start(mine: Sequence[Event], recording_id: str | None) -> Start:
+    sent, errors = [e for e in mine if e.kind is Kind.START_SENT], tuple(e for e in mine if e.kind is Kind.START_ERRED)
+    # What was sent counts even where the order itself is not written down yet.
+    ordered = next((e for e in mine if e.kind is Kind.START_ORDERED), mine[0])
+    return Start(
+        ordered=ordered, sent=sent[-1] if len(sent) > len(errors) else None, errors=errors, recording_id=recording_id,
+        outcome=next((e for e in mine if e.kind in {Kind.START_ACCEPTED, Kind.START_FAILED, Kind.START_UNCLEAR}), None),
+        lapsed_at=next((_at(e) for e in mine if e.kind is Kind.START_LAPSED), None))
+
+
+def _nameless(start: Start, candidates: Sequence[Recording], seen_running: Collection[str | None], end: _CallEnd, wide: Sequence[Event]) -> str | None:
+    """The recording of a start whose request was not answered: the only one that is listed, spoken of by nobody else, begun
+    just then, and seen running or ended by what would have ended ours. One that ended by itself is another.
+    """
+    assert start.sent is not None
+    assert start.outcome is not None
+    since, until = _at(start.sent) - _CLOCKS_DIFFER, _at(start.outcome) + _CLOCKS_DIFFER
+    over = end.over_at is not None                       # then nothing hangs on it any more
+    ends = [e.requested_at for e in wide if e.requested_at]
+    limit_s = start.sent.max_duration_s
+    def may_be_ours(found: Recording) -> bool:
+        if found.recording_id in seen_running or over:
+            return True
+        stopped = found.ended_at and any(at - _CLOCKS_DIFFER <= found.ended_at <= at + _ENDS_WITHIN for at in ends)
+        return bool(stopped or (limit_s and found.duration_s and found.duration_s >= limit_s - 2))
+
+    fit = [r.recording_id for r in sorted(candidates, key=lambda r: r.started_at) if since <= r.started_at <= until and may_be_ours(r)]
+    return fit[0] if len(fit) == 1 or (fit and over) else None
 
 
 def _ours(recording: Recording, start: Start) -> Recording:
     o = start.ordered
-    return replace(recording, ours_at=o.at, segment_of=o.segment_of, channels=o.channels, max_duration_s=o.max_duration_s,
+    return replace(recording, ours_at=start.began_at, segment_of=o.segment_of, channels=o.channels, max_duration_s=o.max_duration_s,
                    format=recording.format or o.format)
 
 
@@ -111,15 +198,13 @@ def _handoffs(by_time: Sequence[Event]) -> dict[str, Handoff]:
     return found
 
 
-def _recording(recording_id: str, mine: Sequence[Event], call_over_at: datetime | None, declared: Sequence[datetime]) -> Recording:
+def _recording(recording_id: str, mine: Sequence[Event], end: _CallEnd, declared: Sequence[datetime], wide: Sequence[Event]) -> Recording:
     about = [e for e in mine if e.kind in _ABOUT_RECORDING]
     ends = [e for e in about if is_end(e)]
     proofs = {"callback": [e for e in ends if e.kind is Kind.RECORDING_FINALIZED and e.signed],
               "listed": [e for e in ends if e.kind is Kind.RECORDING_LISTED]}
     evidence = {name: _at(found[0]) for name, found in proofs.items() if found}
     finalized_at = min(evidence.values(), default=None)
-    if call_over_at:
-        evidence["call_over"] = call_over_at
     known_at = _at(about[0])
     if said := [at for at in declared if at >= known_at]:
         evidence["declared"] = said[0]
@@ -133,11 +218,17 @@ def _recording(recording_id: str, mine: Sequence[Event], call_over_at: datetime 
                 facts["provider_started_at"] = event.started_at
             if is_end(event) and (event.signed or event.kind is Kind.RECORDING_LISTED):
                 _take(facts, event, _END_FACTS)
+    room = any(e.room for e in about)
+    began_at = _began_at(facts)
+    if not room and (call_over_at := end.proves(known_at, began_at)):
+        evidence["call_over"] = call_over_at
+    attempts = tuple(e for e in mine if e.kind in _ATTEMPTS)
+    if evidence and began_at:
+        attempts = (*_stopped_before_it_was_known(recording_id, known_at, began_at, facts.get("ended_at"), wide), *attempts)
     return Recording(
         recording_id=recording_id, known_at=known_at, evidence=evidence, finalized_at=finalized_at,
-        trunk=any(e.trunk for e in about),
-        claimed_at=next((_at(e) for e in ends if not e.signed and e.kind is Kind.RECORDING_FINALIZED), None),
-        attempts=tuple(e for e in mine if e.kind in _ATTEMPTS),
+        trunk=any(e.trunk for e in about), room=room,
+        claimed_at=min((_at(e) for e in mine if _claims_an_end(e)), default=None), attempts=attempts,
         unknown_at=next((_at(e) for e in mine if e.kind is Kind.STOP_UNKNOWN), None),
         failures=tuple(e for e in last_chance if e.kind is Kind.FETCH_FAILED),
         # One from before its end was listed said that it was not: that is over.
@@ -147,6 +238,23 @@ def _recording(recording_id: str, mine: Sequence[Event], call_over_at: datetime 
         gave_up=next((e for e in last_chance if e.kind is Kind.GAVE_UP), None),
         **facts,
     )
+
+
+def _began_at(facts: dict[str, Any]) -> datetime | None:
+    if "provider_started_at" in facts:
+        return facts["provider_started_at"]     # type: ignore[no-any-return]
+    return facts["ended_at"] - timedelta(seconds=facts["duration_s"]) if facts.get("ended_at") and facts.get("duration_s") else None
+
+
+def _claims_an_end(event: Event) -> bool:
+    """Whether it makes us look: an unsigned end, or a 404 to the stop that named this recording."""
+    return (event.kind is Kind.RECORDING_FINALIZED and not event.signed) or (event.kind is Kind.CALL_FOUND_OVER and bool(event.named))
+
+
+def _stopped_before_it_was_known(recording_id: str, known_at: datetime, began_at: datetime, ended_at: datetime | None, wide: Sequence[Event]) -> list[Event]:
+    """The stops of the whole call that were sent while it ran and nobody had told us of it: they were its stops, too."""
+    return [replace(e, recording_id=recording_id) for e in wide if e.requested_at and e.recording_id != recording_id
+            and e.requested_at < known_at and began_at <= e.requested_at and ended_at and ended_at >= e.requested_at - _CLOCKS_DIFFER]
 
 
 def is_end(event: Event) -> bool:
@@ -164,12 +272,6 @@ def _is_start(event: Event) -> bool:
     return trusted and event.started_at is not None and event.started_at <= _at(event) + _CLOCKS_DIFFER
 
 
-def _call_end(by_time: Sequence[Event], *, reported: bool) -> tuple[datetime | None, datetime | None]:
-    proven = [e for e in by_time if (e.kind is Kind.CALL_ENDED and e.signed) or (e.kind is Kind.CALL_FOUND_OVER and reported)]
-    claimed = [e for e in by_time if (e.kind is Kind.CALL_ENDED and not e.signed) or (e.kind is Kind.CALL_FOUND_OVER and not reported)]
-    return (_at(proven[0]) if proven else None, _at(claimed[0]) if claimed else None)
-
-
 def _take(facts: dict[str, Any], event: Event, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(event, name)
@@ -180,7 +282,7 @@ def _take(facts: dict[str, Any], event: Event, names: Iterable[str]) -> None:
 def _trust(event: Event) -> int:
     if event.kind is Kind.RECORDING_LISTED:
         return 3
-    if event.signed or event.kind is Kind.CALL_FOUND_LIVE:
+    if event.signed or event.kind in {Kind.CALL_FOUND_LIVE, Kind.LOOKED}:
         return 2
     return 1 if event.kind in _TOLD_BY_CALLERS else 0
 

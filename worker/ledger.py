@@ -41,7 +41,8 @@ ALONE_AFTER, ASIDE_AFTER = 3, 6          # tries that were not finished: by a wo
 LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 REPEAT_AFTER = timedelta(seconds=15)     # two transfers that look alike within it count as one: a provider's retry
 _EARS_S = 120                            # longer than anybody waits
-_REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
+_REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}      # and a dial that ended and names no leg
+_IN_ROOMS = {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}
 
 
 class Recorded(StrEnum):
@@ -109,7 +110,7 @@ class Ledger(Reading):
         call_uuid = event.call_uuid if event else ""
         recording = event.recording_id or "" if event else ""
         aliases = " ".join(leg for leg in (event.leg, event.b_leg) if leg) if event else ""
-        repeat_after = REPEAT_AFTER if event and event.kind in _REPEATABLE else timedelta(0)
+        repeat_after = REPEAT_AFTER if event and may_happen_again(event) else timedelta(0)
         if event and event.kind is Kind.RETRY_ORDERED:
             self.forgive(account, event.call_uuid, event.recording_id)      # first: a retry that is written down finds nothing in its way
         places, fields = self._nonces(nonces)
@@ -121,9 +122,18 @@ class Ledger(Reading):
             [str(Obligation(duty=Duty.STOP, account=account, call_uuid=call_uuid)), event.id if event else "",
              encode(event, account) if event else "", _short(body, 8), recording, call_uuid,
              round(repeat_after.total_seconds() * 1000), aliases, event.kind.value if event else "", *fields])
-        if event and event.room and status != Recorded.NONCE_REUSED:
+        if event and event.room and event.kind in _IN_ROOMS and status != Recorded.NONCE_REUSED:
             self._move_in_room(account, event)
         return Recorded(status), from_ms(now)
+
+    def record_together(self, account: str, events: Sequence[Event], *, seen: int) -> bool:
+        """Writes events of one call if its log is still of the size `seen` and does not hold the last of them. True if it did."""
+        call_uuid = events[0].call_uuid
+        args: list[str | int] = [seen]
+        for event in events:
+            args += [event.id, encode(event, account), event.kind.value]
+        found: int = self._run("record_together", [self.call_key(account, call_uuid), self.key("ears", account, call_uuid), self.key("metrics")], args)
+        return bool(found)
 
     def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:
         # Small hashes are packed by Redis: 20 bytes for a nonce instead of 90.
@@ -293,6 +303,11 @@ class Ledger(Reading):
         with self.pipeline() as pipe:
             pipe.sadd(self.key("ears", account, call_uuid), ear)
             pipe.expire(self.key("ears", account, call_uuid), _EARS_S)
+
+
+def may_happen_again(event: Event) -> bool:
+    """Whether two that look alike may be two, since nothing in them says which dial or transfer they are about."""
+    return event.kind in _REPEATABLE or (event.kind is Kind.DIAL_ENDED and event.b_leg is None)
 
 
 def _commit_args(c: Commit) -> list[Any]:

@@ -7,11 +7,11 @@ The law of a stop, in the order of its life:
     due           the deadline or trigger has come                             DELETE at once
     accepted      a DELETE was answered 2xx: a promise                         look after confirm_within, then DELETE again
     unknown       stop_tries promises and no proof, or nothing to name it by   DELETE every 60 s while the call lives
-    failed        refused although our credentials are good                    nothing is sent; it is still looked at
+    failed        refused although our credentials are good, or no such call   nothing is sent; it is still looked at
     confirmed     a proof reached us                                           fetch
     already_over  proven, and it had ended 2 s or more before our request      fetch
 
-Errors (429, 5xx, timeouts, a wrong path) leave the state where it is and are tried again with back-off. A proof is
+A person's stop and a hand-off send at once in every state but the last two. Errors (429, 5xx, timeouts, a wrong path) leave the state where it is and are tried again with back-off. A proof is
 final: what comes later adds evidence and moves nothing back.
 """
 
@@ -22,12 +22,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker import abandoned, policy
-from worker.handoffs import UNSEEN, left_open, may_go, moments, unseen
+from worker.handoffs import UNSEEN, deadline_from_first_sight, left_open, may_go, moments, unseen, verdict
 from worker.looking import looked_since, next_look
-from worker.policy import Mode, Policy, Terms
+from worker.policy import DEADLINES, Action, Mode, Policy, Terms
 from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState
-from worker.segments import lost, orders, start_at
+from worker.segments import lapses_at, lost, orders, orders_at, start_at, unsettled
 from worker.triggers import Act, acts
+
+NO_LIVE_CALL = "no_live_call"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,7 @@ class Send:
     at: datetime
     recording_ids: tuple[str, ...]
     url: str | None
+    note: str | None = None      # what the timeline should say of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +68,7 @@ class _Owed:
     trigger: str
     rule: str
     enforced: bool
+    action: str = Action.STOP
 
 
 def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timedelta(0), generation: int = 0) -> Plan:
@@ -75,26 +79,30 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     rule, terms = rules.choose(call)
     known = acts(call, rules)
     until = now + horizon
-    hidden = unseen(call, known)
+    hidden = unseen(call, known, terms, rule, until)
     recordings = {**call.recordings, **({UNSEEN: hidden} if hidden else {})}
     owed = {i: _owed(known, r, rule, terms) for i, r in recordings.items()}
-    sends, unnamed = _sends(call, recordings, terms, owed, now, until)
+    next_at = {i: _next_send(call, r, owed[i], terms, _asked_at(known, r, now)) for i, r in recordings.items()}
+    sends, unnamed = _sends(call, recordings, known, terms, owed, next_at, now, until)
     starts = [s for s in call.starts.values() if s.outcome is None and s.sent is None and not sends]    # the stops first
-    waiting = [h for h in call.handoffs.values() if h.decided is None]
-    conclusions = [*_unknowns(call, recordings, terms, owed, unnamed, now), *abandoned.verdicts(call, now), *orders(call, known, now),
-                   *lost(call, known, now), *left_open(call, rules, waiting, now)]
+    waiting = [(h, verdict(call, rules, h, known)) for h in call.handoffs.values() if h.decided is None]
+    conclusions = [*_unknowns(call, recordings, terms, next_at, unnamed, now), *abandoned.verdicts(call, now), *orders(call, known, now),
+                   *lost(call, known, now), *left_open(call, waiting, now)]
     sent = {i for s in sends for i in s.recording_ids}
     waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
-             for i, r in recordings.items() if i not in sent
-             for at in [_next_send(r, owed[i], terms, call)] if at]
+             for i, at in next_at.items() if i not in sent and at]
     waits += [start_at(s) for s in starts if start_at(s) > now]
-    waits += [at for h in waiting for at in moments(call, rules, h) if at > now]
+    waits += [at for s in call.starts.values() if s.unclear and (at := lapses_at(call, s)) and at > now]
+    waits += orders_at(call, known, now)
+    if (deadline := deadline_from_first_sight(call, terms)) and deadline[0] > now:
+        waits.append(deadline[0])
+    waits += [at for h, found in waiting for at in moments(h, found) if at > now]
     return Plan(
         conclusions=tuple(conclusions), sends=tuple(sends), recordings=recordings,
         starts=tuple(s for s in starts if start_at(s) <= now),
-        transfers=tuple(h for h in waiting if h.asked.body and may_go(call, rules, h, now)),
+        transfers=tuple(h for h, found in waiting if h.asked.body and may_go(h, found, now)),
         stop_at=min(waits, default=None),
-        look_at=next_look(call, recordings, terms, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
+        look_at=next_look(call, recordings, rules, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
         fetch_at={r.recording_id: abandoned.next_fetch(r, generation) for r in call.recordings.values()},
     )
 
@@ -112,7 +120,7 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Sto
     tries = [a for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER, Kind.STOP_ERRED}]
     requested_at = min((a.requested_at for a in recording.attempts if a.requested_at), default=None)
     accepted_at = next((a.at for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED), None)
-    state = _state(recording, owed, requested_at, now)
+    state = _state(call, recording, owed, requested_at, now)
     needed = owed is not None and (requested_at is not None or _ended_after(recording, owed.due_at))
     tail = None
     if owed and needed and recording.ended_at and recording.evidence:
@@ -125,7 +133,8 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Sto
         state=state, trigger=owed.trigger if owed else None, rule=owed.rule if owed else rule,
         due_at=owed.due_at if owed else None, requested_at=requested_at, accepted_at=accepted_at,
         confirmed_at=recording.over_at if state in {StopState.CONFIRMED, StopState.ALREADY_OVER} else None,
-        evidence=tuple(sorted(recording.evidence)), attempts=len(tries), tail_ms=tail,
+        evidence=tuple(sorted(recording.evidence)), attempts=len(tries), tail_ms=tail, action=owed.action if owed else None,
+        problem=NO_LIVE_CALL if recording.asked and state is StopState.FAILED and not call.known else None,
     )
 
 
@@ -160,21 +169,27 @@ def problem(recording: Recording, stop: Stop) -> str | None:
 # Stops ------------------------------------------------------------------------------------------------------------
 
 def _owed(known: Sequence[Act], recording: Recording, rule: str, terms: Terms) -> _Owed | None:
+    if recording.asked:
+        asked = recording.asked
+        return _Owed(due_at=asked.due_at, trigger=asked.trigger, rule=asked.rule, enforced=True, action=asked.action)
     first = next((a for a in recording.attempts if a.due_at and a.trigger), None)
     if first is not None and first.due_at and first.trigger:
         # What was decided when the first request went out stays decided, whatever the rules say since.
-        return _Owed(due_at=first.due_at, trigger=first.trigger, rule=first.rule or rule, enforced=True)
+        return _Owed(due_at=first.due_at, trigger=first.trigger, rule=first.rule or rule, enforced=True, action=first.action or Action.STOP)
     if recording.trunk:
         return None     # no API stops a trunk recording
-    found = [_Owed(due_at=a.at, trigger=a.trigger, rule=rule, enforced=a.enforced) for a in known if a.ends and a.covers(recording)]
+    found = [_Owed(due_at=a.at, trigger=a.trigger, rule=rule, enforced=a.enforced, action=a.action) for a in known if a.ends and a.covers(recording)]
     found += _deadlines(recording, rule, terms)
     # Among those that count, the first; one that is only observed never hides one that is enforced.
     return min(found, key=lambda o: (not o.enforced, o.due_at, o.trigger), default=None)
 
 
+def _asked_at(known: Sequence[Act], recording: Recording, now: datetime) -> datetime | None:
+    """When a person or an application last asked for its end."""
+    return max((a.at for a in known if a.is_asked and a.enforced and a.at <= now and a.covers(recording)), default=None)
+
+
 def _deadlines(recording: Recording, rule: str, terms: Terms) -> Iterator[_Owed]:
-    if recording.recording_id == UNSEEN and recording.provider_started_at is None:
-        return                                     # somebody asked for its stop; no time bounds it
     latest = policy.deadline(terms, recording.started_at)
     if latest:
         yield _Owed(due_at=latest[0], trigger=latest[1], rule=rule, enforced=terms.mode is Mode.ENFORCE)
@@ -187,14 +202,14 @@ def _ended_after(recording: Recording, due_at: datetime) -> bool:
     return end is None or end > due_at
 
 
-def _state(recording: Recording, owed: _Owed | None, requested_at: datetime | None, now: datetime) -> StopState:
+def _state(call: Call, recording: Recording, owed: _Owed | None, requested_at: datetime | None, now: datetime) -> StopState:
     if recording.over_at:
         if requested_at is None:
             return StopState.NONE if owed is None or not owed.enforced else StopState.ALREADY_OVER
         itself = recording.ended_at is not None and recording.ended_at < requested_at - policy.ITSELF
         return StopState.ALREADY_OVER if itself else StopState.CONFIRMED
     last = recording.attempts[-1].kind if recording.attempts else None
-    if last is Kind.STOP_SET_ASIDE:
+    if last is Kind.STOP_SET_ASIDE or (last is Kind.CALL_FOUND_OVER and recording.asked and not call.known):
         return StopState.FAILED
     if recording.unknown_at:
         return StopState.UNKNOWN
@@ -203,7 +218,7 @@ def _state(recording: Recording, owed: _Owed | None, requested_at: datetime | No
     return StopState.DUE if owed and owed.enforced and owed.due_at <= now else StopState.NONE
 
 
-def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Call) -> datetime | None:
+def _next_send(call: Call, recording: Recording, owed: _Owed | None, terms: Terms, asked_at: datetime | None) -> datetime | None:
     """When the next DELETE for a recording is owed; None when none is."""
     if recording.over_at or owed is None or not owed.enforced:
         return None
@@ -211,6 +226,11 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
         return owed.due_at
     last = recording.attempts[-1]
     assert last.at is not None
+    requested_at = max((a.requested_at for a in recording.attempts if a.requested_at), default=last.at)
+    if asked_at is not None and asked_at > requested_at and not recording.asked:
+        return asked_at                    # a person's stop and a hand-off send at once, whatever was tried before
+    if recording.asked and _needs_no_more(call, recording):
+        return None
     if last.kind is Kind.STOP_SET_ASIDE:
         return None
     if last.kind is Kind.STOP_ERRED:
@@ -224,6 +244,14 @@ def _next_send(recording: Recording, owed: _Owed | None, terms: Terms, call: Cal
     at = last.at + wait
     # The look that may make it unnecessary goes first, but is waited for only so long.
     return at if looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
+
+
+def _needs_no_more(call: Call, hidden: Recording) -> bool:
+    """Whether a stop for all that names nobody was sent often enough: once where it needs no proof, else until it is given up."""
+    assert hidden.asked is not None
+    answered = [a for a in hidden.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}]
+    nobody = not call.known and any(a.kind is Kind.CALL_FOUND_OVER for a in answered)
+    return bool(hidden.unknown_at or nobody or (answered and not hidden.asked.proof))
 
 
 def errors_in_a_row(recording: Recording) -> int:
@@ -240,29 +268,45 @@ def _promises(recording: Recording) -> int:
     return sum(a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for a in recording.attempts)
 
 
-def _sends(call: Call, recordings: dict[str, Recording], terms: Terms, owed: dict[str, _Owed | None], now: datetime,
-           until: datetime) -> tuple[list[Send], list[str]]:
+def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], terms: Terms, owed: dict[str, _Owed | None],
+           next_at: dict[str, datetime | None], now: datetime, until: datetime) -> tuple[list[Send], list[str]]:
     """The requests owed by `until`, and the recordings that are due but cannot be named."""
-    due: list[tuple[datetime, Recording]] = []
-    for recording in recordings.values():
-        at = _next_send(recording, owed[recording.recording_id], terms, call)
-        if at and at <= until and not _exhausted(recording, terms):
-            due.append((at, recording))
+    due = [(at, recordings[i]) for i, at in next_at.items() if at and at <= until and not _exhausted(recordings[i], terms)]
     if not due:
         return [], []
     # What is due a moment later waits for its own moment: together they would end the later one too early.
     moment = max(now, min(at for at, _ in due))
     due = [(at, r) for at, r in due if at <= moment]
-    running = [r for r in recordings.values() if not r.over_at and not r.trunk]
-    all_due = all(_is_due(owed[r.recording_id], moment) for r in running)
-    wide = [(at, r) for at, r in due if all_due and _named_tries(r) != 1]
-    whole = {r.recording_id for _, r in wide}
-    named = [(at, r) for at, r in due if r.recording_id not in whole]
-    sends = [Send(at=at, recording_ids=(r.recording_id,), url=r.url) for at, r in named if r.url]
+    running = [r for r in recordings.values() if not r.over_at and not r.trunk and not r.asked]
+    others = any(not _is_due(owed[r.recording_id], moment) for r in running)
+    starts = _starts_beside(call, known, moment)
+    sends, wide, unnamed = [], [], []
+    for at, recording in due:
+        alone = bool(starts) and _may_end_unclear_starts(recording, owed[recording.recording_id], terms)
+        if not others and (not starts or alone) and _named_tries(recording) != 1:
+            wide.append((at, recording))
+        elif recording.url:
+            sends.append(Send(at=at, recording_ids=(recording.recording_id,), url=recording.url))
+        elif not recording.asked or recording.asked.proof:
+            unnamed.append(recording.recording_id)
+    if named := [(at, r) for at, r in wide if not r.asked or r.asked.proof]:
+        wide = named                       # one stop of the whole call that needs no proof is among them
     if wide:
-        ids = tuple(r.recording_id for _, r in wide)
-        sends.append(Send(at=min(at for at, _ in wide), recording_ids=ids, url=None))
-    return sends, [r.recording_id for _, r in named if not r.url]
+        note = "it could not be ended by name, so what a start without an answer began is ended, too" if starts else None
+        sends.append(Send(at=min(at for at, _ in wide), recording_ids=tuple(r.recording_id for _, r in wide), url=None, note=note))
+    return sends, unnamed
+
+
+def _starts_beside(call: Call, known: Sequence[Act], moment: datetime) -> list[Start]:
+    """The starts that may have begun something which is not to be ended yet."""
+    ends = max((a.at for a in known if a.ends and a.enforced and not a.names_one and a.at <= moment), default=None)
+    return [s for s in unsettled(call) if s.sent and (ends is None or s.began_at > ends)]
+
+
+def _may_end_unclear_starts(recording: Recording, owed: _Owed | None, terms: Terms) -> bool:
+    """A deadline counts for more than what a start without an answer may have begun, where the recording cannot be ended by name."""
+    deadline = owed is not None and owed.trigger in DEADLINES
+    return deadline and (not recording.url or _promises(recording) >= terms.stop_tries)
 
 
 def _is_due(owed: _Owed | None, until: datetime) -> bool:
@@ -270,7 +314,7 @@ def _is_due(owed: _Owed | None, until: datetime) -> bool:
 
 
 def _named_tries(recording: Recording) -> int:
-    return sum(bool(a.named) for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED)
+    return sum(bool(a.named) for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER})
 
 
 def _exhausted(recording: Recording, terms: Terms) -> bool:
@@ -278,13 +322,13 @@ def _exhausted(recording: Recording, terms: Terms) -> bool:
     return recording.unknown_at is None and _promises(recording) >= terms.stop_tries
 
 
-def _unknowns(call: Call, recordings: dict[str, Recording], terms: Terms, owed: dict[str, _Owed | None], unnamed: list[str],
+def _unknowns(call: Call, recordings: dict[str, Recording], terms: Terms, next_at: dict[str, datetime | None], unnamed: list[str],
               now: datetime) -> Iterator[Event]:
-    for recording in recordings.values():
-        at = _next_send(recording, owed[recording.recording_id], terms, call)
+    for i, recording in recordings.items():
+        at = next_at[i]
         if recording.unknown_at or at is None or at > now:
             continue
-        if recording.recording_id in unnamed:
+        if i in unnamed:
             yield _unknown(call, recording, "its URL is not known and other recordings run on the call, so nothing was sent")
         elif _exhausted(recording, terms):
             yield _unknown(call, recording, f"no proof after {_promises(recording)} stop requests")

@@ -7,56 +7,77 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from worker import policy
-from worker.handoffs import UNSEEN
-from worker.policy import Terms
+from worker.policy import Policy, Terms
 from worker.recording import Call, Event, Kind, Recording
 
 _LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
 _LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
+_LOOKS_WHILE_UNKNOWN = tuple(timedelta(minutes=m) for m in (1, 2, 3, 4, 5, 10, 20, 30, 60, 120, 180))
+_LOOKS_FOR_FACTS = (timedelta(0), timedelta(seconds=2), timedelta(seconds=10), timedelta(seconds=60))
+_LONGEST_CALL = timedelta(hours=24)          # vendor's documentation: hard limit
 _FAILED_LOOK = timedelta(seconds=5)
 _LATER_LOOKS = timedelta(hours=6)
 _LOOK_FOR_HANDOFF = timedelta(seconds=1)     # somebody waits for a proof, and the callback may be lost
 
 
-def next_look(call: Call, recordings: dict[str, Recording], terms: Terms, stops: dict[str, datetime]) -> datetime | None:
+def next_look(call: Call, recordings: dict[str, Recording], rules: Policy, stops: dict[str, datetime]) -> datetime | None:
     """When to ask about a call; None when nothing is left to ask. `stops`: when each recording has to be stopped."""
+    terms = rules.choose(call)[1]
     wanted = [at for i, r in recordings.items() for at in _looks(call, r, terms, stops.get(i))]
     wanted += [_after(call, s.outcome.at, _LOOKS_AT_CLAIM) for s in call.starts.values() if s.unclear and s.outcome and s.outcome.at
-               and not (call.over_at and looked_since(call, call.over_at + _LOOKS_AFTER_END[-1]))]
+               and not looked_since(call, (call.over_at or s.outcome.at + _LONGEST_CALL) + _LOOKS_AFTER_END[-1])]
+    if rules.lacks_facts(call) and _may_record(call, recordings) and not any(e.live for e in call.looks):
+        wanted.append(_after(call, min(e.at for e in call.events if e.at), _LOOKS_FOR_FACTS))
     return min(wanted, default=None)
+
+
+def _may_record(call: Call, recordings: dict[str, Recording]) -> bool:
+    """Whether anything is left to which the rules apply."""
+    return call.over_at is None and (any(not r.over_at for r in recordings.values()) or any(s.unsettled for s in call.starts.values()))
 
 
 def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | None) -> Iterator[datetime]:
     """When to ask the provider about one recording."""
     if recording.finalized_at or recording.archived or recording.gave_up:
         return
-    if recording.recording_id == UNSEEN and (recording.over_at or (recording.unknown_at and (call.over_at or call.claimed_over_at))):
-        return                                 # there is no file to wait for
+    if recording.asked and not _is_looked_for(call, recording):
+        return
     if recording.retried_at:
         yield _after(call, recording.retried_at, _LOOKS_AT_CLAIM)
     if recording.over_at:                      # over, but the facts about the file are missing
         yield _after(call, recording.over_at, _LOOKS_AFTER_END)
         return
-    claims = [c for c in (recording.claimed_at, call.claimed_over_at) if c]
+    claims = [c for c in (recording.claimed_at, call.claimed_over_at, call.over_at if recording.room else None) if c]
     if claims:
         yield _after(call, max(claims), _LOOKS_AT_CLAIM)
     if recording.attempts:
-        last = recording.attempts[-1]
-        assert last.at is not None
-        wait = terms.confirm_within if last.kind is not Kind.STOP_SET_ASIDE else policy.UNKNOWN_REPEAT
-        if last.kind is Kind.STOP_ERRED:       # errors follow each other quickly; one look a minute is enough
-            first = next(a for a in recording.attempts if a.at)
-            yield _since_last_look(call, first, policy.UNKNOWN_REPEAT)
-        elif not looked_since(call, last.at + wait):
-            yield last.at + wait
-            if not looked_since(call, last.at) and any(h.decided is None for h in call.handoffs.values()):
-                yield last.at + _LOOK_FOR_HANDOFF
-        else:
-            yield _since_last_look(call, last, policy.UNKNOWN_REPEAT)
-        return
-    idle_from = max([recording.known_at, *(e.at for e in call.looks[-1:] if e.at)])
-    if stop_at is None:
-        yield idle_from + policy.IDLE_LOOK
+        yield from _looks_after_stop(call, recording, terms, claimed=bool(claims))
+    elif stop_at is None and not claims:
+        yield max([recording.known_at, *(e.at for e in call.looks[-1:] if e.at)]) + policy.IDLE_LOOK
+
+
+def _is_looked_for(call: Call, hidden: Recording) -> bool:
+    """Whether asking may tell anything of what nobody told us of: there is no file to wait for."""
+    if hidden.over_at or not hidden.asked or not hidden.asked.proof or not call.known:
+        return False
+    gone = hidden.unknown_at and (call.over_at or call.claimed_over_at)
+    return not gone and not looked_since(call, hidden.known_at + _LONGEST_CALL)
+
+
+def _looks_after_stop(call: Call, recording: Recording, terms: Terms, *, claimed: bool) -> Iterator[datetime]:
+    """After each request; where the tries are used up ever more rarely, and no more than for the claim that it is over."""
+    last, first = recording.attempts[-1], recording.attempts[0]
+    assert last.at is not None
+    wait = terms.confirm_within if last.kind is not Kind.STOP_SET_ASIDE else policy.UNKNOWN_REPEAT
+    if last.kind is Kind.STOP_ERRED:           # errors follow each other quickly; one look a minute is enough
+        yield _since_last_look(call, first, policy.UNKNOWN_REPEAT)
+    elif recording.unknown_at is None and not looked_since(call, last.at + wait):
+        yield last.at + wait
+        if not looked_since(call, last.at) and any(h.decided is None for h in call.handoffs.values()):
+            yield last.at + _LOOK_FOR_HANDOFF
+    elif not claimed:
+        since = recording.unknown_at or last.at
+        yield _after(call, since, _LOOKS_WHILE_UNKNOWN)
 
 
 def _since_last_look(call: Call, attempt: Event, wait: timedelta) -> datetime:

@@ -8,11 +8,15 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from worker.answers import LiveCall
 from worker.errors import EndtapeError, LedgerUnavailable, Refused
 from worker.fold import fold
+from worker.handoffs import unseen
 from worker.ledger import Claim, Loaded
 from worker.reconcile import Held, Worker, commit_and_plan, is_ours, postponed, spend, wait_until
 from worker.recording import Call, Event, Kind
+from worker.segments import unsettled
+from worker.triggers import acts
 from worker.vobiz import Account, Row
 
 log = structlog.get_logger()
@@ -40,22 +44,26 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     o = claim.obligation
     account, call = worker.settings.accounts[o.account], fold(o.account, o.call_uuid, loaded.events)
     found: list[Event] = []
-    reason, live = None, None
+    looked = Event(id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now)
     with Held(worker.ledger, claim):
         try:
             found += _listed(worker, account, call)
-            if call.over_at is None and not _all_over(call, found):
+            if call.over_at is None and not (_all_over(call, found) and not _may_be_more(worker, call, now)):
                 spend(worker, account)
-                live = worker.vobiz.call_is_live(account, o.call_uuid)
-                if not live:
-                    found.append(Event(id="gone", kind=Kind.CALL_FOUND_OVER, call_uuid=o.call_uuid, reason="the live call is not found"))
+                looked = _with_facts(looked, worker.vobiz.live_call(account, o.call_uuid))
         except Refused as error:
-            reason = str(error)
+            looked = replace(looked, reason=str(error))
             is_ours(worker, account, error, call_uuid=o.call_uuid)
         except EndtapeError as error:
-            reason = str(error)
-    found.append(Event(id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, live=live, reason=reason))
+            looked = replace(looked, reason=str(error))
+    found.append(looked)
     commit_and_plan(worker, claim, loaded, found, now, call)
+
+
+def _with_facts(looked: Event, live: LiveCall | None) -> Event:
+    if live is None:
+        return replace(looked, live=False)
+    return replace(looked, live=True, from_number=live.from_number, to_number=live.to_number, direction=live.direction)
 
 
 def _listed(worker: Worker, account: Account, call: Call) -> list[Event]:
@@ -79,10 +87,18 @@ def listed(call_uuid: str, row: Row) -> Event:
     event = Event(id="", kind=Kind.RECORDING_LISTED, call_uuid=call_uuid, recording_id=row.recording_id, url=row.url,
                   started_at=row.started_at, ended_at=row.ended_at, added_at=row.added_at, duration_s=row.duration_s,
                   format=row.format, from_number=row.from_number, to_number=row.to_number,
-                  trunk=True if row.recording_type == "trunk" else None)
+                  trunk=True if row.recording_type == "trunk" else None, room="conference" if row.recording_type == "conference" else None)
     # A row may show a running recording first and its end later: two different things to know.
     over = "end" if event.ended_at or event.duration_s else "row"
     return replace(event, id=f"listed.{over}.{row.recording_id}")
+
+
+def _may_be_more(worker: Worker, call: Call, now: datetime) -> bool:
+    """Whether anything may run on the call of which nobody told us: then it matters whether the call is live."""
+    rules = worker.settings.policy
+    rule, terms = rules.choose(call)
+    hidden = unseen(call, acts(call, rules), terms, rule, now)
+    return bool(unsettled(call)) or (hidden is not None and hidden.over_at is None)
 
 
 def _all_over(call: Call, listed: Sequence[Event]) -> bool:

@@ -14,7 +14,6 @@ from math import ceil
 from worker import policy
 from worker.errors import CallOver, EndtapeError, Refused, Rejected, TryAgain, Unclear, WrongPath
 from worker.handoffs import decided, send_by, verdict
-from worker.ledger import Recorded
 from worker.policy import Mode, Policy
 from worker.reconcile import HALTED_RETRY, Worker, is_ours
 from worker.recording import Call, Event, Handoff, Kind, Start
@@ -31,34 +30,37 @@ class Order:
     account: Account
     call: Call
     now: datetime
+    seen: int                   # the size of the log that the plan was made from
 
-    def _written_down(self, event: Event) -> bool:
-        """True for whoever wrote it down: the only one who may send."""
-        return self.worker.ledger.record(self.account.auth_id, event)[0] is Recorded.NEW
+    def _written_down(self, *events: Event) -> bool:
+        """True for whoever wrote them down: the only one who may send. False also where anything is newer than the plan."""
+        return self.worker.ledger.record_together(self.account.auth_id, events, seen=self.seen)
 
     def _told(self, outcome: Event) -> Event:
         # At once: somebody waits for it, and it must not be lost with the lease.
-        self._written_down(outcome)
+        self.worker.ledger.record(self.account.auth_id, outcome)
         return replace(outcome, at=self.now)
 
     # Starting a recording -----------------------------------------------------------------------------------------
 
     def start(self, start: Start) -> Iterator[Event]:
-        """What came of it, as events; nothing where another one sent it."""
+        """What came of it, as events; nothing where another one sent it, or where anything came meanwhile: it is planned anew."""
         o = start.ordered
-        sent = Event(id=f"sent.{o.order}.{len(start.errors)}", kind=Kind.START_SENT, call_uuid=self.call.call_uuid, order=o.order)
-        if not self._written_down(sent):
+        limit_s = ceiling_s(self.call, start, self.worker.settings.policy, self.now)
+        sent = Event(id=f"sent.{o.order}.{len(start.errors)}", kind=Kind.START_SENT, call_uuid=self.call.call_uuid, order=o.order, max_duration_s=float(limit_s))
+        # The order goes first: whoever is asked meanwhile whether anything records must find it.
+        if not self._written_down(o, sent):
             return
         yield replace(sent, at=self.now)
-        yield self._told(self._started(start))
+        yield self._told(self._started(start, limit_s))
 
-    def _started(self, start: Start) -> Event:
+    def _started(self, start: Start, limit_s: int) -> Event:
         o, settings = start.ordered, self.worker.settings
         outcome = Event(id=f"started.{o.order}", kind=Kind.START_ACCEPTED, call_uuid=self.call.call_uuid, order=o.order)
         address = f"{settings.public_url}/vobiz/{self.account.auth_id}/{settings.callback_token}/call/{self.call.call_uuid}/start/{o.order}"
         try:
             got = self.worker.vobiz.start_recording(
-                self.account, self.call.call_uuid, time_limit_s=ceiling_s(self.call, start, settings.policy, self.now),
+                self.account, self.call.call_uuid, time_limit_s=limit_s,
                 callback_url=address, format=o.format, channels=o.channels)
         except CallOver as error:
             return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=404)
@@ -85,7 +87,7 @@ class Order:
     # Transferring a call ------------------------------------------------------------------------------------------
 
     def transfer(self, handoff: Handoff, now: datetime) -> Iterator[Event]:
-        """Decides go, once, and sends the transfer, once; `now` is the instant just before."""
+        """Decides go, once, and sends the transfer, once; `now` is the instant just before. Nothing where anything came meanwhile."""
         found = verdict(self.call, self.worker.settings.policy, handoff)
         go = decided(self.call, handoff, found, go=True, by="us")
         if now > send_by(handoff, found) or not self._written_down(go):

@@ -7,9 +7,10 @@ on a guess; when the fact arrives, the rules are asked again.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from worker.recording import Call
@@ -19,12 +20,13 @@ ITSELF = timedelta(seconds=2)          # ended this much before our request: it 
 LOOK_HEAD_START = timedelta(seconds=1)  # a repeated stop waits so long for the look that may make it unnecessary
 UNKNOWN_REPEAT = timedelta(seconds=60)
 THAT_TRANSFER = timedelta(minutes=2)   # after a go, the call's transfer events are the transfer that was asked about
-SHARED_STOP = timedelta(seconds=2)     # a stop sent so shortly before a hand-off was asked for is its stop too
+DECLARED_WITHIN = timedelta(seconds=10)  # "nothing is being recorded" answers a question that is asked so shortly after it
 START_WITHIN = timedelta(seconds=10)   # a start that a caller waits for is not sent later
 RESUME_WITHIN = timedelta(seconds=60)  # nor one that a rule wants
 START_TRIES = 5                        # of a start that was refused for the moment
 SEND_BEFORE_END = timedelta(milliseconds=250)   # a transfer without proof leaves so long before the asker's wait ends
 CEILING = timedelta(seconds=5)         # the provider's own limit of a recording that we start, after our deadline
+LAPSES_AFTER = timedelta(seconds=60)   # the end of that limit, for a start whose answer is missing
 NO_CEILING = timedelta(hours=4)        # the same where nothing bounds it: a call's default limit (vendor's documentation)
 IDLE_LOOK = timedelta(hours=1)
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
@@ -126,6 +128,11 @@ class Match:
     def fits(self, call: Call) -> bool:
         return self.misfit(call) is None
 
+    def lacks(self, call: Call) -> bool:
+        """Whether a call would perhaps fit if the provider told a number or the direction that nobody told us."""
+        missing: dict[str, Any] = {name: None for name in ("from_number", "to_number", "direction") if getattr(self, name) is not None and getattr(call, name) is None}
+        return bool(missing) and replace(self, **missing).fits(call)
+
     def misfit(self, call: Call) -> str | None:
         """The first field that does not fit, in words; None when all do."""
         pairs = [("from", self.from_number, call.from_number), ("to", self.to_number, call.to_number),
@@ -189,12 +196,24 @@ class Policy:
         """Whether any rule watches, so that unannounced calls are worth a question."""
         return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
 
+    def lacks_facts(self, call: Call) -> bool:
+        """Whether another rule might decide if the provider told what nobody told us."""
+        for rule in self.rules:
+            if rule.match.fits(call):
+                return False
+            if rule.match.lacks(call):
+                return True
+        return False
+
     def choose(self, call: Call) -> tuple[str, Terms]:
         """The deciding rule's name and terms; `defaults` where no rule matches."""
         for rule in self.rules:
             if rule.match.fits(call):
                 return rule.name, rule.terms
         return "defaults", self.defaults
+
+
+DEADLINES = {"max_duration", "stop_at"}      # the triggers that are instants of a recording's own
 
 
 def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:

@@ -45,13 +45,14 @@ class Kind(StrEnum):
     STOP_ERRED = "StopErred"                      # 429, 5xx, timeout, wrong path: tried again, not counted
     STOP_SET_ASIDE = "StopSetAside"               # refused although our credentials are good
     STOP_UNKNOWN = "StopUnknown"                  # no proof after all tries, or nothing to name it by: alert
-    CALL_FOUND_OVER = "CallFoundOver"             # an application's 404 for the call
+    CALL_FOUND_OVER = "CallFoundOver"             # an application's 404: for the call, or (`named`) to a stop that names a recording
     CALL_FOUND_LIVE = "CallFoundLive"             # a survey saw the call live, and nobody had announced it
     START_SENT = "StartSent"                      # written down before the request leaves: it is sent once
     START_ACCEPTED = "StartAccepted"              # 2xx: a recording begins
     START_ERRED = "StartErred"                    # certainly not started, and worth another try (429)
     START_FAILED = "StartFailed"                  # certainly not started, for good
     START_UNCLEAR = "StartUnclear"                # nobody knows: never repeated, looked for
+    START_LAPSED = "StartLapsed"                  # the time limit that was sent with it has run out: whatever it began is over
     HANDOFF_DECIDED = "HandoffDecided"            # go or hold, once; the first to write it down decides
     TRANSFER_SENT = "TransferSent"                # the provider's transfer, sent by us: 2xx
     TRANSFER_FAILED = "TransferFailed"
@@ -140,6 +141,7 @@ class Event:
     labels: dict[str, str] | None = None
     trunk: bool | None = None
     connected: bool | None = None         # a dial that ended: whether anybody was ever connected
+    whole: bool | None = None             # a dial that ended: the dial itself, not one of its legs
     # facts about a recording
     recording_id: str | None = None
     url: str | None = None
@@ -160,7 +162,8 @@ class Event:
     requested_at: datetime | None = None  # just before the request was written
     trigger: str | None = None
     rule: str | None = None
-    due_at: datetime | None = None
+    due_at: datetime | None = None        # of a start that a rule or a resume wants: when that came, so when it counts as begun
+    action: str | None = None             # stop: `pause` where the rule that sent it pauses
     enforced: bool | None = None          # archived: whether the stop that was owed by then was more than observed
     retry_at: datetime | None = None      # the provider asked us to wait until then
     status: int | None = None             # HTTP status
@@ -179,7 +182,7 @@ class Event:
     target: str | None = None             # hand-off: to whom
     body: dict[str, Any] | None = None    # hand-off: the provider's transfer request
     channels: int | None = None           # start: 1 or 2
-    max_duration_s: float | None = None
+    max_duration_s: float | None = None   # START_ORDERED: as asked for; START_SENT: the provider's limit that was sent with it
     segment_of: str | None = None         # start: the first recording of the logical one that goes on
     verdict: str | None = None            # hand-off: go or hold
     proven: bool | None = None
@@ -210,6 +213,21 @@ class StopState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Why the whole call is stopped for the sake of what nobody told us of.
+
+    `proof`: it is tried until there is a proof, or given up with an alert. Otherwise one stop is enough.
+    """
+
+    due_at: datetime
+    trigger: str
+    action: str
+    rule: str
+    proof: bool
+    covers_starts: bool = False                  # what our own starts may have begun is meant, too
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
     """What the events say about one recording. `evidence` maps each kind of proof to the instant it reached us."""
 
@@ -223,6 +241,7 @@ class Recording:
     format: str | None = None
     reason: str | None = None
     trunk: bool = False
+    room: bool = False                           # a conference's: a leg that hangs up does not end it
     evidence: dict[str, datetime] = field(default_factory=dict)
     claimed_at: datetime | None = None           # unsigned: somebody says it ended
     attempts: tuple[Event, ...] = ()             # STOP_ACCEPTED, STOP_ERRED, STOP_SET_ASIDE, CALL_FOUND_OVER, by time
@@ -233,7 +252,8 @@ class Recording:
     archived: Event | None = None
     gave_up: Event | None = None
     retried_at: datetime | None = None           # a person wants it, whatever became of it before
-    ours_at: datetime | None = None              # when we were told to start it
+    ours_at: datetime | None = None              # when we were told to start it, or a rule or a resume wanted it
+    asked: Asked | None = None                   # of the one that nobody told us of: who wants it stopped
     segment_of: str | None = None
     channels: int | None = None
     max_duration_s: float | None = None          # asked for when it was started
@@ -275,11 +295,29 @@ class Start:
     errors: tuple[Event, ...] = ()               # START_ERRED, by time
     outcome: Event | None = None                 # START_ACCEPTED, START_FAILED or START_UNCLEAR
     recording_id: str | None = None              # what it started, however we learned of it
+    lapsed_at: datetime | None = None            # START_LAPSED
+
+    @property
+    def began_at(self) -> datetime:
+        """When it counts as begun: at its trigger, or when it was ordered."""
+        found = self.ordered.due_at or self.ordered.at
+        assert found is not None
+        return found
+
+    @property
+    def failed(self) -> bool:
+        """It certainly started nothing."""
+        return self.recording_id is None and self.outcome is not None and self.outcome.kind is Kind.START_FAILED
 
     @property
     def unclear(self) -> bool:
         """Something may be recording of which nobody told us."""
-        return self.recording_id is None and self.outcome is not None and self.outcome.kind is not Kind.START_FAILED
+        return self.recording_id is None and self.outcome is not None and not self.failed and self.lapsed_at is None
+
+    @property
+    def unsettled(self) -> bool:
+        """It counts as running: it may still be sent, or may have begun, and nobody knows."""
+        return self.recording_id is None and not self.failed and self.lapsed_at is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,17 +347,18 @@ class Call:
     labels: dict[str, str] = field(default_factory=dict)
     started_at: datetime | None = None           # as an application told it
     trunk: bool = False
-    reported: bool = False                       # the provider itself named this uuid as the A-leg
+    reported: bool = False                       # the provider itself named this uuid as the A-leg, in a signed callback
+    known: bool = False                          # anybody ever spoke of it, but for the orders that we were given
     hung_up_at: datetime | None = None           # a signed hang-up
-    over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid
-    claimed_over_at: datetime | None = None      # unsigned hang-up, or 404 for a uuid nobody reported
+    over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid and no sign of life since
+    claimed_over_at: datetime | None = None      # an unsigned hang-up or any other 404, and no look since that saw it live
     found_live_at: datetime | None = None        # first seen live by a survey, unannounced
     looks: tuple[Event, ...] = ()                # LOOKED, by time
     triggers: tuple[Event, ...] = ()             # by time
     recordings: dict[str, Recording] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)          # by order
     handoffs: dict[str, Handoff] = field(default_factory=dict)      # by order
-    attempts: tuple[Event, ...] = ()             # stops of the whole call that no known recording was the reason of
+    attempts: tuple[Event, ...] = ()             # stops of the whole call, each request once, by time
     unknowns: tuple[Event, ...] = ()             # STOP_UNKNOWN for those
     declared_at: datetime | None = None          # last: an application said that nothing is being recorded
     events: tuple[Event, ...] = ()               # all, by time
@@ -339,3 +378,5 @@ class Stop:
     evidence: tuple[str, ...] = ()
     attempts: int = 0
     tail_ms: int | None = None
+    action: str | None = None                    # what the trigger does: `stop` or `pause`
+    problem: str | None = None                   # `no_live_call`: nobody ever spoke of such a call, and none is live

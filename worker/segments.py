@@ -3,13 +3,16 @@
 A pause or a transfer interrupts the recordings that it ends; what interrupts them is remembered until all of it is
 resumed. `transfer.failed` takes back a transfer and nothing else, so a failed transfer in the midst of a card entry
 does not start the recording again. A resume in so many words takes back both. A stop is final: nothing resumes it.
+
+What a stop of ours ended stays what it was when that stop was sent: its trigger and its action stand in the log, and later
+rules or facts, or the provider's figure for the end, do not change why a recording ended.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,7 +20,7 @@ from enum import StrEnum
 from worker import policy
 from worker.policy import Action
 from worker.recording import Call, Event, Kind, Recording, Start
-from worker.triggers import Act, ended_before
+from worker.triggers import Act, ended_before, is_transfer
 
 _STOPPED = "it was to be stopped before it was sent"
 
@@ -30,35 +33,86 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resumption:
-    """A logical recording that is to go on, by its first segment, and what said so."""
+    """A logical recording that is to go on, by its first segment, and what said so. `since`: when it was interrupted."""
 
     root: str
     act: Act
+    since: datetime
+
+
+@dataclass(slots=True)
+class _Interruption:
+    """Why a logical recording does not run, and since when."""
+
+    since: datetime
+    causes: set[Cause]
 
 
 def interrupted(call: Call, acts: Iterable[Act]) -> tuple[dict[str, set[Cause]], list[Resumption]]:
-    """What interrupts each logical recording of the call now, and every resumption that was owed so far."""
-    causes: dict[str, set[Cause]] = {}
-    owed: list[Resumption] = []
-    since: dict[str, datetime] = {}
-    for act in (a for a in acts if a.enforced):
-        for root in [r for r in causes if _begun_anew(call, r, since[r], act.at)]:
-            del causes[root]
-        if act.ends:
-            covered = {r.root for r in call.recordings.values() if act.covers(r) and not ended_before(r, act.at)}
-            for root in covered | (causes.keys() if not act.event.recording_id else set()):
-                if root not in causes:
-                    since[root] = act.at
-                causes.setdefault(root, set()).add(_cause(act))
-        elif act.action is Action.RESUME:
-            for root in list(causes):
-                left = causes[root] - {Cause.TRANSFER, *(() if act.trigger == "transfer.failed" else (Cause.PAUSE,))}
-                if left != causes[root] and not left:
-                    owed.append(Resumption(root=root, act=act))
-                causes[root] = left
-                if not left:
-                    del causes[root]
-    return causes, owed
+    """What interrupts each logical recording of the call now, and the resumptions that are owed.
+
+    A resumption is owed once, by the last that said so; it lapses when anything ends its recording after that.
+    """
+    acts = list(acts)
+    now: dict[str, _Interruption] = {}
+    owed: dict[str, Resumption] = {}
+    for at, step in _steps(call, acts):
+        for root in [r for r, found in now.items() if _begun_anew(call, r, found.since, at, now)]:
+            del now[root]
+        if isinstance(step, Act) and step.action is Action.RESUME:
+            _resume(step, now, owed)
+            continue
+        for root, cause in _interrupts(call, step, acts, now, owed):
+            owed.pop(root, None)
+            now.setdefault(root, _Interruption(at, set())).causes.add(cause)
+    return {root: found.causes for root, found in now.items()}, list(owed.values())
+
+
+def _steps(call: Call, acts: Iterable[Act]) -> list[tuple[datetime, Act | Recording]]:
+    """What interrupts and resumes, by time: what the rules make of each event, and each recording whose first stop was sent,
+    at the instant of that stop's trigger. The latter stands whatever the rules say since.
+    """
+    found: list[tuple[datetime, Act | Recording]] = [(a.at, a) for a in acts if a.enforced and (a.ends or a.action is Action.RESUME)]
+    found += [(first.due_at, r) for r in call.recordings.values() if (first := _decided(r)) and first.due_at]
+    return sorted(found, key=lambda step: step[0])
+
+
+def _decided(recording: Recording) -> Event | None:
+    """The stop that decided why a recording ended."""
+    return next((a for a in recording.attempts if a.due_at and a.trigger), None)
+
+
+def _resume(act: Act, now: dict[str, _Interruption], owed: dict[str, Resumption]) -> None:
+    takes_back = {Cause.TRANSFER} if act.trigger == "transfer.failed" else {Cause.TRANSFER, Cause.PAUSE}
+    for root, found in list(now.items()):
+        left = found.causes - takes_back
+        if left != found.causes and not left:
+            owed[root] = Resumption(root=root, act=act, since=found.since)
+        found.causes = left
+        if not left:
+            del now[root]
+
+
+def _interrupts(call: Call, step: Act | Recording, acts: Sequence[Act], now: dict[str, _Interruption], owed: dict[str, Resumption]) -> list[tuple[str, Cause]]:
+    """The logical recordings that a step interrupts, and why."""
+    if isinstance(step, Recording):
+        decided = _decided(step)
+        assert decided is not None
+        return [(step.root, _cause_of_stop(decided, acts))]
+    roots = {r.root for r in call.recordings.values() if step.covers(r) and _ran_at(r, step)}
+    waiting = now.keys() | {root for root, resumption in owed.items() if not _goes_on(call, resumption)}
+    if step.names_one:       # a stop by id is final for its logical recording, also while that is paused
+        named = {r.root for r in call.recordings.values() if r.recording_id == step.event.recording_id or (step.event.url and r.url == step.event.url)}
+        waiting &= named
+    return [(root, _cause(step)) for root in sorted(roots | waiting)]
+
+
+def _ran_at(recording: Recording, act: Act) -> bool:
+    """Whether an act ends this recording: nobody had proven to us that it was over, or our stop for that very act ended it."""
+    if any(a.due_at == act.at and a.trigger == act.trigger for a in recording.attempts):
+        return True
+    proven_before = recording.over_at is not None and recording.over_at <= act.at
+    return not proven_before and not (recording.over_at and ended_before(recording, act.at))
 
 
 def _cause(act: Act) -> Cause:
@@ -67,23 +121,49 @@ def _cause(act: Act) -> Cause:
     return Cause.PAUSE if act.action is Action.PAUSE else Cause.STOP
 
 
-def _begun_anew(call: Call, root: str, since: datetime, until: datetime) -> bool:
+def _cause_of_stop(stop: Event, acts: Sequence[Act]) -> Cause:
+    if is_transfer(stop.trigger or ""):
+        return Cause.TRANSFER
+    # A stop that says nothing of a pause may be from the release before this, which never did.
+    paused = stop.action == Action.PAUSE or any(a.action is Action.PAUSE for a in acts if a.at == stop.due_at and a.trigger == stop.trigger)
+    return Cause.PAUSE if paused else Cause.STOP
+
+
+def _goes_on(call: Call, resumption: Resumption) -> bool:
+    """Whether the recording that a resumption started is known."""
+    start = call.starts.get(order_of(resumption))
+    return start is not None and start.recording_id is not None
+
+
+def _begun_anew(call: Call, root: str, since: datetime, until: datetime, now: Collection[str]) -> bool:
     """Whether somebody started another recording of the call meanwhile: then there is nothing left to go on with."""
-    return any(since < (r.ours_at or r.started_at) <= until for r in call.recordings.values() if r.root != root and r.segment_of is None)
+    return any(since < (r.ours_at or r.started_at) <= until for r in call.recordings.values()
+               if r.root != root and r.root not in now and r.segment_of is None)
 
 
 def orders(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
     """The starts that follow from resumptions and were not ordered yet, with the parameters of the first segment."""
-    if call.over_at:
-        return
-    for resumption in interrupted(call, acts)[1]:
-        first = call.recordings.get(resumption.root)
-        order = order_of(resumption)
-        if first is not None and order not in call.starts:
-            act = resumption.act
+    for resumption in _due(call, acts, now):
+        first, act = call.recordings[resumption.root], resumption.act
+        if act.settled_at <= now:
+            order = order_of(resumption)
             yield Event(id=f"start.{order}", kind=Kind.START_ORDERED, call_uuid=call.call_uuid, at=now, order=order,
                         segment_of=first.root, format=first.format, channels=first.channels, max_duration_s=first.max_duration_s,
                         trigger=act.trigger, rule=act.rule, due_at=act.at, reason=act.event.reason)
+
+
+def orders_at(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[datetime]:
+    """When a resumption is to be ordered that has to wait a moment."""
+    yield from (r.act.settled_at for r in _due(call, acts, now) if r.act.settled_at > now)
+
+
+def _due(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Resumption]:
+    if call.over_at:
+        return
+    for resumption in interrupted(call, acts)[1]:
+        again = any(s.ordered.segment_of == resumption.root and s.began_at >= resumption.since and not s.failed for s in call.starts.values())
+        if now <= resumption.act.at + policy.RESUME_WITHIN and not again and resumption.root in call.recordings and order_of(resumption) not in call.starts:
+            yield resumption
 
 
 def order_of(resumption: Resumption) -> str:
@@ -101,29 +181,58 @@ def start_at(start: Start) -> datetime:
 
 
 def lost(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
-    """What became of starts that will not be sent any more, and of those whose sender died before it knew."""
-    ends = [a.at for a in acts if a.ends and a.enforced and not a.event.recording_id and not a.event.url]
+    """What became of starts that will not be sent any more, of those whose sender died before it knew, and of those whose
+    time limit has run out.
+    """
+    acts = list(acts)
     for order, start in call.starts.items():
-        if start.outcome is not None:
-            continue
-        if start.sent is not None:
+        if start.outcome is None and start.sent is not None:
             yield Event(id=f"started.{order}", kind=Kind.START_UNCLEAR, call_uuid=call.call_uuid, order=order,
                         reason="the process that sent it ended before it knew the answer")
-        elif why := _not_to_be_sent(call, start, max(ends, default=None), now):
+        elif start.outcome is None and (why := _not_to_be_sent(call, start, acts, now)):
             yield Event(id=f"started.{order}", kind=Kind.START_FAILED, call_uuid=call.call_uuid, order=order, reason=why,
                         status=409 if why == _STOPPED else None)
+        elif start.unclear and (lapses := lapses_at(call, start)) and lapses <= now:
+            yield Event(id=f"lapsed.{order}", kind=Kind.START_LAPSED, call_uuid=call.call_uuid, order=order,
+                        reason="the time limit that was sent with it has run out")
 
 
-def _not_to_be_sent(call: Call, start: Start, ended_at: datetime | None, now: datetime) -> str | None:
-    assert start.ordered.at is not None
-    if ended_at and ended_at >= start.ordered.at:
+def lapses_at(call: Call, start: Start) -> datetime | None:
+    """When a start without an answer counts as running no longer, whatever became of it; None while nothing bounds it."""
+    if start.sent is None or start.outcome is None or call.over_at:
+        return None
+    assert start.outcome.at is not None
+    limit = timedelta(seconds=start.sent.max_duration_s) if start.sent.max_duration_s else policy.NO_CEILING
+    return start.outcome.at + limit + policy.LAPSES_AFTER
+
+
+def unsettled(call: Call, until: datetime | None = None) -> list[Start]:
+    """The starts that count as running because nobody knows better, of those that had begun by `until`."""
+    return [s for s in call.starts.values() if s.unsettled and (until is None or s.began_at <= until) and not _ended_with_call(call, s)]
+
+
+def _ended_with_call(call: Call, start: Start) -> bool:
+    sent = start.sent or start.ordered
+    return call.over_at is not None and sent.at is not None and call.over_at >= sent.at
+
+
+def _not_to_be_sent(call: Call, start: Start, acts: Sequence[Act], now: datetime) -> str | None:
+    if any(a.ends and a.enforced and a.at >= start.began_at and _is_about(call, a, start) for a in acts):
         return _STOPPED
     if call.over_at:
         return "the call is over"
     if len(start.errors) >= policy.START_TRIES:
         return start.errors[-1].reason
-    late = now > start.ordered.at + (policy.RESUME_WITHIN if start.ordered.segment_of else policy.START_WITHIN)
+    late = now > start.began_at + (policy.RESUME_WITHIN if start.ordered.segment_of else policy.START_WITHIN)
     return "it could not be sent in time" if late else None
+
+
+def _is_about(call: Call, act: Act, start: Start) -> bool:
+    if not act.names_one:
+        return True
+    root = start.ordered.segment_of
+    return root is not None and any(
+        r.root == root for r in call.recordings.values() if r.recording_id == act.event.recording_id or (act.event.url and r.url == act.event.url))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongP
 from worker.fold import fold
 from worker.ledger import Claim, Commit, Loaded
 from worker.orders import Order
+from worker.policy import Action
 from worker.reconcile import (
     HALTED_RETRY,
     NOBODYS,
@@ -146,8 +147,11 @@ class _Batch:
                     work.retry_at = now + first + timedelta(seconds=n / rate)
 
     def send_once(self, account: Account, work: _Work, once: Start | Handoff) -> None:
-        order = Order(worker=self.worker, account=account, call=work.call, now=self.now())
-        work.found.extend(order.start(once) if isinstance(once, Start) else order.transfer(once, self.now()))
+        order = Order(worker=self.worker, account=account, call=work.call, now=self.now(), seen=work.loaded.size)
+        came = list(order.start(once) if isinstance(once, Start) else order.transfer(once, self.now()))
+        work.found.extend(came)
+        if not came:
+            work.retry_at = self.now()      # something was reported since, if only by the one sent just before
 
     def send(self, account: Account, work: _Work, send: lifecycle.Send) -> None:
         early = (send.at - self.now()).total_seconds()
@@ -158,7 +162,7 @@ class _Batch:
             work.retry_at = self.now()
             return
         call, requested_at = work.call, self.now()
-        kind, reason, retry_at, status = Kind.STOP_ACCEPTED, None, None, None
+        kind, reason, retry_at, status = Kind.STOP_ACCEPTED, send.note, None, None
         try:
             self.worker.vobiz.stop_recordings(account, call.call_uuid, url=send.url)
         except CallOver as error:
@@ -193,7 +197,7 @@ class _Batch:
             if not recording.attempts and judged.due_at:
                 work.late_s.append(max(0.0, (outcome.requested_at - judged.due_at).total_seconds()))
             yield replace(outcome, id=f"stop.{work.claim.fence}.{i}", recording_id=i or None, trigger=judged.trigger, rule=judged.rule,
-                          due_at=judged.due_at)
+                          due_at=judged.due_at, action=judged.action if judged.action != Action.STOP else None)
 
     def finish(self, works: Sequence[_Work]) -> None:
         """Records what came of them and what is due next."""

@@ -1,21 +1,24 @@
 """Which events of a call act on its recordings, and how. Pure.
 
-Three kinds of event need more than a look into the rules: a dial that ended without ever being connected is a failed
-transfer; for two minutes after a go the call's own transfer events are the transfer that was asked about, unless it
-failed; and a hand-off that no key is about stops, because to ask is the trigger.
+Three kinds of event need more than a look into the rules: a dial that failed is a failed transfer; for two minutes after
+a go the call's own transfer events are the transfer that was asked about, unless it failed; and a hand-off that no key is
+about stops, because to ask is the trigger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from worker import policy
 from worker.policy import Action, Mode, Policy
 from worker.recording import TRIGGERS, Call, Event, Handoff, Kind, Recording
 
 _TRANSFERS = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED, Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED, Kind.CONFERENCE_JOINED}
+_RACE = timedelta(seconds=2)              # callbacks about legs of one dial overtake each other by so much
+_EVER = datetime.min.replace(tzinfo=UTC)
+_TOLD_AGAIN = timedelta(seconds=15)       # the provider repeats a callback for so long
 _ORDERS = {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED}
 _BLIND = {Kind.HANDOFF_ASKED, Kind.STOP_ORDERED, Kind.PAUSE_ORDERED}
 
@@ -41,15 +44,31 @@ class Act:
 
     @property
     def is_order(self) -> bool:
-        """Somebody asks for it by name, so it is sent even where no recording is known."""
-        return self.event.kind in _BLIND and not self.event.recording_id and not self.event.url
+        """Somebody asks for all to end, so it is sent even where no recording is known."""
+        return self.is_asked and not self.names_one
+
+    @property
+    def is_asked(self) -> bool:
+        """A person or an application asks for an end, so a request leaves at once, whatever was tried before."""
+        return self.event.kind in _BLIND and self.ends
+
+    @property
+    def names_one(self) -> bool:
+        return bool(self.event.recording_id or self.event.url)
+
+    @property
+    def settled_at(self) -> datetime:
+        """From when on it is acted upon. A leg that failed may yet prove to be one that lost the race to another."""
+        return self.at + _RACE if self.event.kind is Kind.DIAL_ENDED and not self.event.whole else self.at
 
     def covers(self, recording: Recording) -> bool:
         """Whether it is about this recording: one that had begun before, or was first reported within 5 s after; never one
         that we started later.
         """
         if self.event.recording_id and self.event.recording_id != recording.recording_id:
-            return False
+            # One that goes on with the named one, and whose start was under way when the stop came, is meant as well.
+            under_way = recording.ours_at is not None and recording.ours_at <= self.at < recording.known_at
+            return under_way and self.event.recording_id == recording.root
         if self.event.url and self.event.url != recording.url:
             return False
         if recording.ours_at is not None:
@@ -75,9 +94,9 @@ def acts(call: Call, rules: Policy) -> list[Act]:
     return sorted(found, key=lambda a: (a.at, a.event.id))
 
 
-def act_of(call: Call, rules: Policy, handoff: Handoff) -> Act:
-    """What a hand-off itself does."""
-    return next(a for a in acts(call, rules) if a.event.kind is Kind.HANDOFF_ASKED and a.event.order == handoff.asked.order)
+def act_of(call: Call, rules: Policy, handoff: Handoff, known: Sequence[Act] | None = None) -> Act:
+    """What a hand-off itself does. `known`: the call's acts, where they were found already."""
+    return next(a for a in (acts(call, rules) if known is None else known) if a.event.kind is Kind.HANDOFF_ASKED and a.event.order == handoff.asked.order)
 
 
 def name(event: Event) -> str:
@@ -87,13 +106,42 @@ def name(event: Event) -> str:
     return TRIGGERS.get(event.kind) or event.trigger or "transfer"
 
 
+def is_transfer(trigger: str) -> bool:
+    """Whether a trigger, by its name, is that the call is handed to somebody else."""
+    if trigger == "transfer.failed":
+        return False
+    return trigger in {"transfer", "redirect", "dial.answer", "dial.connected", "conference.join"} or trigger.startswith("transfer.")
+
+
 def failed_dials(call: Call) -> Iterator[Event]:
-    """Dials that ended without ever being connected. A connection that is reported late takes it back, so only what the
-    provider itself calls a failure counts.
+    """Dials that ended without ever being connected, by what the provider itself calls a failure.
+
+    A dial failed when it, or all its legs, failed. A leg that failed while another answered has lost the race and proves
+    nothing. A whole dial that is reported as failed just when a leg was connected is an older dial, told again.
     """
-    connected = {e.b_leg for e in call.events if e.kind is Kind.DIAL_CONNECTED}
+    failures = [e for e in call.events if e.kind is Kind.DIAL_ENDED and e.connected is False]
+    if not failures:
+        return
+    answered: dict[str | None, datetime] = {}
+    ended: dict[str | None, datetime] = {}
     for event in call.events:
-        if event.kind is Kind.DIAL_ENDED and event.connected is False and (event.b_leg is None or event.b_leg not in connected):
+        assert event.at is not None
+        if event.kind in {Kind.DIAL_CONNECTED, Kind.DIAL_ANSWERED}:
+            answered.setdefault(event.b_leg, event.at)
+        elif event.kind is Kind.DIAL_ENDED and event.b_leg:
+            ended.setdefault(event.b_leg, event.at)
+    connected = {e.b_leg for e in call.events if e.kind is Kind.DIAL_CONNECTED}
+    dials_over = [e.at for e in call.events if e.kind is Kind.DIAL_ENDED and e.whole and e.at]
+    for event in failures:
+        assert event.at is not None
+        if event.b_leg is not None and event.b_leg in connected:
+            continue
+        if event.whole:
+            since, until = event.at - _TOLD_AGAIN, event.at
+        else:
+            since, until = max((at for at in dials_over if at < event.at), default=_EVER), event.at + policy.SETTLE
+        others = {leg: at for leg, at in answered.items() if leg is None or leg != event.b_leg}
+        if not any(since <= at <= until and ended.get(leg, event.at) >= event.at for leg, at in others.items()):
             yield event
 
 

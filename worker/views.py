@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from worker.handoffs import UNSEEN, verdict
 from worker.policy import Policy
 from worker.recording import Call, Event, Handoff, Kind, Recording, Start, Stop, StopState
 from worker.segments import Gap, gaps
-from worker.triggers import acts
+from worker.triggers import Act, acts
 
 # How bad a stop is, the worst first: what a summary of several shows.
 _WORST = (StopState.FAILED, StopState.UNKNOWN, StopState.DUE, StopState.NONE, StopState.ACCEPTED, StopState.CONFIRMED, StopState.ALREADY_OVER)
@@ -35,7 +36,7 @@ def stop_view(stop: Stop) -> dict[str, Any]:
     return {"state": stop.state.value, "trigger": stop.trigger, "rule": stop.rule, "due_at": rfc3339(stop.due_at),
             "requested_at": rfc3339(stop.requested_at), "accepted_at": rfc3339(stop.accepted_at),
             "confirmed_at": rfc3339(stop.confirmed_at), "evidence": list(stop.evidence), "attempts": stop.attempts,
-            "tail_ms": stop.tail_ms}
+            "tail_ms": stop.tail_ms, **({"problem": stop.problem} if stop.problem else {})}
 
 
 def stops_view(call: Call, concerned: list[Recording], rules: Policy, now: datetime) -> dict[str, Any]:
@@ -43,14 +44,14 @@ def stops_view(call: Call, concerned: list[Recording], rules: Policy, now: datet
     judged = [(r, lifecycle.judge(call, r, rules, now)) for r in concerned]
     worst = min(judged, key=lambda pair: (bool(pair[0].over_at), _WORST.index(pair[1].state)), default=None)
     return {"call_uuid": call.call_uuid, "account": call.account,
-            "stop": stop_view(worst[1]) if worst else None,
+            "stop": stop_view(worst[1]) if worst else None, **({"problem": worst[1].problem} if worst and worst[1].problem else {}),
             "recordings": [{"recording_id": r.recording_id, "stop": stop_view(stop)} for r, stop in judged if r.recording_id != UNSEEN]}
 
 
-def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime) -> dict[str, Any]:
-    """A hand-off that was decided, as its asker sees it."""
+def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime, known: Sequence[Act] | None = None) -> dict[str, Any]:
+    """A hand-off that was decided, as its asker sees it. `known`: the call's acts, where they were found already."""
     assert handoff.decided is not None
-    found, said = verdict(call, rules, handoff), handoff.decided
+    found, said = verdict(call, rules, handoff, known), handoff.decided
     view = {"verdict": said.verdict, "proven": bool(said.proven), "kind": handoff.asked.trigger, "action": found.act.action.value, "rule": said.rule,
             "evidence": list(said.evidence), "reason": said.reason, "handoff_id": handoff.asked.order, **stops_view(call, list(found.concerned), rules, now)}
     return view | ({"transfer": transfer_state(handoff)} if handoff.asked.body else {})
@@ -74,7 +75,7 @@ def call_view(call: Call, rules: Policy, now: datetime) -> dict[str, Any]:
         "recordings": [recording_view(call, r, rules, now) for r in call.recordings.values()],
         "gaps": [{"recording_id": root, **gap_view(gap)} for root in roots for gap in gaps(call, root, known)],
         "starts": [_start_view(s) for s in call.starts.values()],
-        "handoffs": [handoff_view(call, h, rules, now) for h in call.handoffs.values() if h.decided],
+        "handoffs": [handoff_view(call, h, rules, now, known) for h in call.handoffs.values() if h.decided],
         "timeline": [_told(e) for e in call.events],
     }
 
@@ -91,7 +92,7 @@ def _start_view(start: Start) -> dict[str, Any]:
 
 def _told(event: Event) -> dict[str, Any]:
     return {"at": rfc3339(event.at), "event": event.kind.value, "recording_id": event.recording_id, "by": event.by, "signed": event.signed,
-            "trigger": event.trigger, "verdict": event.verdict, "reason": event.reason}
+            "trigger": event.trigger, "verdict": event.verdict, "live": event.live, "reason": event.reason}
 
 
 def rfc3339(instant: datetime | None) -> str | None:

@@ -223,15 +223,15 @@ def test_where_rules_only_observe_or_nothing_bounds_it_a_call_found_live_is_not_
         assert plan([SEEN], 86400, Policy(defaults=terms)).sends == ()
 
 
-def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_goes_on_each_minute_until_the_call_is_gone():
+def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_sent_no_more():
     tries = [blind(Kind.STOP_ACCEPTED, s) for s in (60, 71, 82, 93)]
     assert plan([SEEN, *tries[:1]], 61).look_at == at(70)
     assert plan([SEEN, *tries[:1], looked(70)], 71).sends != ()
     (unknown,) = plan([SEEN, *tries, looked(103)], 104).conclusions
     assert unknown.kind is Kind.STOP_UNKNOWN
     late = [SEEN, *tries, looked(103), replace(unknown, at=at(104))]
-    assert plan(late, 104).stop_at == at(153)
-    assert plan([*late, blind(Kind.CALL_FOUND_OVER, 153)], 154).stop_at is None
+    assert plan(late, 104).stop_at is None
+    assert plan(late, 4000).sends == ()
 
 
 def test_a_stop_that_somebody_orders_does_not_wait_for_the_deadline_of_first_sight():

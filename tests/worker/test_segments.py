@@ -154,9 +154,11 @@ def test_an_unclear_start_is_looked_for_and_its_callback_or_its_row_settles_it()
     assert lifecycle.plan(unsettled, RULES, at(5)).look_at == at(5)
     by_callback = event(Kind.RECORDING_FINALIZED, 50, recording_id="r", order="s1", duration_s=4.0)
     by_row = event(Kind.RECORDING_LISTED, 50, recording_id="r", started_at=at(2), ended_at=at(40), duration_s=38.0, signed=False)
-    for proof in (by_callback, by_row):
-        call = fold("MA_1", "c", [ORDER, SENT, UNCLEAR, proof])
+    stopped = event(Kind.STOP_ACCEPTED, 40, requested_at=at(39.9), signed=False)
+    for proof in ([by_callback], [by_row, event(Kind.CALL_ENDED, 41)], [by_row, stopped]):
+        call = fold("MA_1", "c", [ORDER, SENT, UNCLEAR, *proof])
         assert (call.starts["s1"].recording_id, call.starts["s1"].unclear) == ("r", False)
+    assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, by_row]).starts["s1"].unclear, "it ended by itself, as ours would not"
     of_another = event(Kind.RECORDING_LISTED, 50, recording_id="r", started_at=at(-60), ended_at=at(40), duration_s=38.0, signed=False)
     assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, of_another]).starts["s1"].unclear
 

@@ -323,7 +323,7 @@ def test_a_call_that_cannot_be_read_holds_up_no_survey(local):
     recording = unannounced(house)
     house.ledger.redis.set(house.ledger.call_key(ACCOUNT, recording.call_uuid), "id 1 {not json}\n")
     house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
-    house.ledger.redis.zadd(house.ledger.key("due", "look"), {f"look|{ACCOUNT}|broken": 9e15})
+    house.ledger.redis.zadd(house.ledger.key("due", "look"), {f"look|{ACCOUNT}|broken": 9e12})
     other = unannounced(house)
     house.reach(other.recording_id, "archived")
     assert until(lambda: state(house).done_began_at)

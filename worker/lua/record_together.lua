@@ -1,0 +1,18 @@
+-- Records events of a call, all or none: none where anything was recorded since its log was read, or where the last of them
+-- is known already. Whoever is told 1 is the only one. The caller holds the call, so nothing has to be made due.
+local call, ears, metrics = KEYS[1], KEYS[2], KEYS[3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local log = redis.call('GET', call) or ''
+local text = '\n' .. log
+if #log ~= tonumber(ARGV[1]) or string.find(text, '\n' .. ARGV[#ARGV - 2] .. ' ', 1, true) then return 0 end
+local lines = {}
+for i = 2, #ARGV, 3 do
+  if not string.find(text, '\n' .. ARGV[i] .. ' ', 1, true) then
+    lines[#lines + 1] = ARGV[i] .. ' ' .. now .. ' ' .. ARGV[i + 1] .. '\n'
+    redis.call('HINCRBYFLOAT', metrics, 'events_total|' .. ARGV[i + 2], 1)
+  end
+end
+redis.call('SET', call, log .. table.concat(lines))
+for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+return 1
