@@ -69,6 +69,7 @@ FAULTS = {
     "lying-container": Fault("the other container's bytes under the name"),
     "short-media": Fault("a whole file, but only `fraction` as long as the recording", {"fraction": 0.5}),
     "truncated-media": Fault("the announced length is right, the connection ends after `fraction` of it", {"fraction": 0.5}),
+    "padded-media": Fault("the file stands behind `bytes` zeros", {"bytes": 1024}),
     "trickled-media": Fault("media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}),
     "no-length-media": Fault("media are sent in chunks, without a Content-Length"),
     "gzip-media": Fault("media are sent with Content-Encoding gzip, asked for or not"),

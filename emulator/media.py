@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from emulator.audio import CONTENT_TYPES
@@ -72,7 +73,10 @@ def _file(recording: Recording, hit: Hit) -> File:
     if huge := hit("huge-media"):
         audio = replace(audio, bytes_wanted=int(huge["bytes"]))
     page = next((body for name, body in _PAGES.items() if hit(name)), None)
-    blocks, size = (audio.stream(), audio.size) if page is None else ([page], len(page))
+    blocks: Iterable[bytes] = audio.stream() if page is None else [page]
+    size = audio.size if page is None else len(page)
+    if padded := hit("padded-media"):
+        blocks, size = chain([bytes(int(padded["bytes"]))], blocks), size + int(padded["bytes"])
     if hit("gzip-media"):
         return File(_gzipped(blocks), None, encoding="gzip")
     cut, slow = hit("truncated-media"), hit("trickled-media")

@@ -15,7 +15,7 @@ from worker.tasks import route
 ROOT = Path(__file__).resolve().parent.parent
 PURE = ["worker/recording.py", "worker/policy.py", "worker/fold.py", "worker/lifecycle.py", "worker/triggers.py", "worker/segments.py",
         "worker/handoffs.py", "worker/looking.py", "worker/abandoned.py", "worker/views.py", "worker/rules.py", "worker/wire.py",
-        "worker/errors.py", "worker/media.py", "worker/mpeg.py", "webhooks/signature.py", "webhooks/callbacks.py"]
+        "worker/errors.py", "worker/media.py", "worker/mpeg.py", "worker/wav.py", "worker/tags.py", "worker/pages.py", "webhooks/signature.py", "webhooks/callbacks.py"]
 IMPURE = {"redis", "requests", "celery", "flask", "os", "time", "random", "socket", "subprocess", "structlog"}
 
 
@@ -34,7 +34,9 @@ def test_pure_files_touch_nothing(name):
 
 # Imports point to an earlier line.
 RANKS = [
-    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature worker.draining",
+    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.tags worker.pages worker.logs webhooks.signature worker.draining",
+    "worker.mpeg",
+    "worker.wav",
     "worker.sentinel worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.broker worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
     "worker.segments worker.handoffs worker.reading worker.archive worker.settings",

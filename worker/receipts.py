@@ -12,6 +12,7 @@ from worker.media import Media
 SCHEMA = "endtape/receipt/1"
 PASSED = "passed"
 NOT_ANNOUNCED = "not announced"
+EXACT_TO_S = 0.1      # a frame or so: no provider's figure is more exact
 
 
 class Arrived(Protocol):
@@ -46,12 +47,13 @@ def checks(media: Media, download: Arrived, provider_duration_s: float | None, m
     """Each check by name: "passed", or why not. "not announced" stands for a length that could not be compared.
 
     `duration`: the audio present is within 2 s or 2 %, whichever is more, of the provider's figure.
+    `frames`: where audio may be missing (`lost_s`) and the bytes alone do not tell, the provider's figure does.
     """
     sound = media.container in ("wav", "mp3")
     return {
         "length": _length(download),
         "container": PASSED if sound else media.problem or f"{media.container} is no audio",
-        "frames": (media.problem or PASSED) if sound else "not walked",
+        "frames": _frames(media, provider_duration_s) if sound else "not walked",
         "duration": _duration(media.duration_s, provider_duration_s),
         "size": PASSED if 0 < media.bytes <= max_bytes else f"{media.bytes} bytes, allowed are 1 to {max_bytes}",
     }
@@ -68,6 +70,16 @@ def _length(download: Arrived) -> str:
         return NOT_ANNOUNCED
     same = download.bytes == download.declared_bytes
     return PASSED if same else f"{download.bytes} bytes arrived, {download.declared_bytes} were announced"
+
+
+def _frames(media: Media, provider_s: float | None) -> str:
+    if media.problem is None:
+        return PASSED
+    if media.lost_s is None or media.duration_s is None or provider_s is None:
+        return media.problem
+    with_it_s = media.duration_s + media.lost_s
+    nothing_lost = abs(media.duration_s - provider_s) <= abs(with_it_s - provider_s) + EXACT_TO_S
+    return PASSED if nothing_lost else media.problem
 
 
 def _duration(present_s: float | None, provider_s: float | None) -> str:

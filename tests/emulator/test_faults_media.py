@@ -90,6 +90,14 @@ def _(day):
     assert TinyTag.get(filename="x.wav", file_obj=BytesIO(answer.content)).duration == pytest.approx(5, abs=0.1)
 
 
+@bad_day("padded-media")
+def _(day):
+    recording = day.finished(seconds=1)
+    day.on("padded-media", bytes=300)
+    answer = day.rest.media(recording)
+    assert (int(answer.headers["Content-Length"]), answer.content[:302]) == (recording.audio().size + 300, bytes(300) + b"\xff\xe3")
+
+
 @bad_day("truncated-media")
 def _(day):
     recording = day.finished(seconds=20)

@@ -115,6 +115,18 @@ def test_what_is_only_odd_is_archived_at_once(local, fault):
     assert (view["problem"], failures(house, call)) == (None, [])
 
 
+def test_an_mp3_behind_zeros_comes_home_at_the_first_try_as_what_it_is(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=9, fault="padded-media", bytes=1024)
+    view = house.reach(recording.recording_id, "archived")
+    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    assert (view["archive_key"][-4:], view["problem"], failures(house, call)) == (".mp3", None, [])
+    assert (receipt["media"]["container"], receipt["media"]["codec"], receipt["media"]["sample_rate"]) == ("mp3", "mp3", 8000)
+    assert receipt["media"]["duration_ms"] == pytest.approx(9000, abs=200)
+    assert receipt["media"]["bytes"] == recording.audio().size + 1024
+    assert (set(receipt["checks"].values()), receipt["fetch"]["attempts"], house.alerts().get("MediaArchived")) == ({"passed"}, 1, None)
+
+
 def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_failed_check_and_an_alert(local):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=10, container="wav", fault="wrong-duration")

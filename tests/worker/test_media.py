@@ -111,12 +111,10 @@ def test_a_cut_wav(kept):
     assert "cut" in found.problem
 
 
-def test_chunks_around_the_audio_are_stepped_over_and_must_be_whole():
+def test_chunks_around_the_audio_are_stepped_over():
     note = (b"LIST", b"note!", None)
     assert examine(riff(note, form(), note, (b"data", bytes(16000), None), note)).problem is None
     assert examine(riff(form(bits=8, tag=7), (b"data", bytes(8001), None))[:-1]).problem is None
-    assert "cut" in examine(riff(form(), (b"data", bytes(16000), None), note)[:-3]).problem
-    assert "no chunk" in examine(riff(form(), (b"data", bytes(16000), None)) + bytes(5000)).problem
 
 
 @pytest.mark.parametrize("content", [
@@ -199,7 +197,7 @@ def test_a_gap_in_the_middle_is_found_and_walked_over(middle, present):
         assert "no frame at byte 14" in found.problem
 
 
-@pytest.mark.parametrize("tail", [bytes(2), bytes(144), bytes(100_000), b"\0\0\0", b"\xff\0", b"<html>error</html>", TELEPHONE[:100] + bytes(1000)])
+@pytest.mark.parametrize("tail", [b"<html>error</html>", b'{"error": "gone"}', b"<Error><Code>x</Code></Error>", b"x" * 200, random.Random(5).randbytes(5000)])
 def test_what_follows_the_audio_and_is_none_is_a_problem(tail):
     found = examine(TELEPHONE * 100 + tail)
     assert found.duration_s == pytest.approx(7.2, abs=0.08)
@@ -212,9 +210,11 @@ def test_overwritten_bytes_inside_the_file_are_found():
     assert "no frame" in examine(bytes(whole)).problem
 
 
-def test_a_channel_or_rate_that_changes_midway_is_a_problem():
-    assert examine(TELEPHONE * 50 + frame(mode=STEREO) * 50).problem
-    assert examine(TELEPHONE * 50 + frame(rate=1) * 50).problem
+@pytest.mark.parametrize("other", [frame(mode=STEREO), frame(rate=1), frame(MPEG1, 3, 9, 0), frame(MPEG2, 2, 8, 0)])
+def test_a_stream_may_go_on_with_other_channels_or_another_rate(other):
+    found = examine(TELEPHONE * 50 + other * 50)
+    alone = examine(other * 50).duration_s
+    assert (found.duration_s, found.channels, found.problem) == (pytest.approx(3.6 + alone), 1, None)
 
 
 @pytest.mark.parametrize("content", [id3v2(), id3v2() + bytes(5000), id3v2(4000)[:100], b"ID3", b"\xff\xfb", b"\xff\xe3\x28\xc0" + bytes(5000)])
@@ -251,7 +251,15 @@ def test_a_hundred_megabytes_are_walked_in_seconds():
     (b' [1, 2, "\xc3\xa9"]', "json", "json"),
     (b'{"a": "' + b"x" * 504 + "é".encode() * 50, "json", "json"),
     (b"Not Found", "unknown", "bin"),
-    (b"OggS" + bytes(100), "unknown", "bin"),
+    (bytes(2000) + b"\r\n<!DOCTYPE html><html>", "html", "html"),
+    (b"OggS" + bytes(100), "ogg", "ogg"),
+    (b"fLaC" + bytes(100), "flac", "flac"),
+    (bytes(3) + b"\x20ftypM4A " + bytes(100), "m4a", "m4a"),
+    (b"FORM\0\0\1\0AIFF" + bytes(100), "aiff", "aiff"),
+    (b"#!AMR\n" + bytes(100), "amr", "amr"),
+    (b"\x89PNG\r\n\x1a\n" + random.Random(1).randbytes(50_000), "unknown", "bin"),
+    (b"\xff\xd8\xff\xe0\0\x10JFIF" + random.Random(2).randbytes(50_000), "unknown", "bin"),
+    (b"\x1f\x8b\x08" + random.Random(3).randbytes(50_000), "unknown", "bin"),
     (bytes(100_000), "unknown", "bin"),
     (b"{" + bytes(range(128, 200)), "unknown", "bin"),
     (b"\xff\xf1" * 1000, "unknown", "bin"),

@@ -72,6 +72,15 @@ def test_the_first_check_that_failed(media, download, provider_s, max_bytes, whi
     assert failed(found) == which
 
 
+@pytest.mark.parametrize(("lost_s", "provider_s", "which"), [
+    (None, 100.0, "frames"), (50.0, 100.0, None), (1.0, 100.0, None), (1.0, 100.4, None), (1.0, 101.0, "frames"), (1.0, 100.7, "frames"),
+    (0.05, 100.05, None), (1.0, None, "frames"), (1e6, 99.0, None),
+])
+def test_the_provider_s_figure_tells_whether_audio_is_missing_where_the_bytes_do_not(lost_s, provider_s, which):
+    doubtful = Media(container="wav", bytes=1000, duration_s=100.0, problem="the audio is cut", lost_s=lost_s)
+    assert failed(checks(doubtful, arrived(), provider_s, 5000)) == which
+
+
 def test_a_length_that_was_not_announced_is_said_so():
     assert checks(SOUND, arrived(declared=None), 100.0, 5000)["length"] == "not announced"
 
