@@ -19,6 +19,7 @@ CAUSES = {
     "SCHEDULED_HANGUP": (6000, "Scheduled Hangup", "completed"),
     "NO_ANSWER": (6010, "Ring Timeout Reached", "no-answer"),
     "USER_BUSY": (3010, "Busy Line", "busy"),
+    "LOST_RACE": (9000, "Lost Race", "no-answer"),
 }
 """Hang-up causes: code, name and the CallStatus that goes with them."""
 

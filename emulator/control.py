@@ -68,6 +68,8 @@ def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Giv
             provider.leave_room(call_uuid, **given)
         case "announce":
             provider.announce(call_uuid)
+        case "answer":
+            provider.answer(call_uuid)
         case "transfer":
             provider.transfer(call_uuid, **given)
         case "hangup":

@@ -41,6 +41,9 @@ FAULTS = {
     "stop-429": Fault("a stop answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
     "stop-timeout": Fault("a stop is held for `seconds`, then the connection is dropped", {"seconds": 5}),
     "gateway-404": Fault("a stop answers the gateway's 404"),
+    "stop-404": Fault("a stop answers that the call is not found, and stops nothing"),
+    "stop-unknown-url": Fault("a stop that names a recording answers that it is not found, and stops nothing"),
+    "stop-loses-body": Fault("the body of a stop is lost on its way, so it stops all recordings of the call"),
     "refuse-auth": Fault("a stop answers `status`; `me` says whether the probe `auth/me` fails too", {"status": 401, "me": False}),
     # Starts and transfers, which nobody may repeat blindly
     "start-fails": Fault("a start answers `status` and starts nothing", {"status": 503}),

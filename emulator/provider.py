@@ -92,7 +92,7 @@ class Provider(Switchboard):
 
     def live_of(self, account: str, call_uuid: str) -> Call | None:
         call = self.book.calls.get(call_uuid)
-        return call if call is not None and call.ended_at is None and call.account == account else None
+        return call if call is not None and call.ended_at is None and not call.ringing and call.account == account else None
 
     def is_ready(self, recording: Recording) -> bool:
         """Whether the file is there, and neither too young nor too old to be found."""

@@ -40,7 +40,7 @@ def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: s
     status = exchange.query.get("status")
     if call is None or call.account != account:
         exchange.error(404, "call not found")
-    elif status == "live" and call.ended_at is None:
+    elif status == "live" and provider.live_of(account, call_uuid) is not None:
         exchange.answer(200, rows.live_call(call))
     elif status is None and call.ended_at is not None:
         exchange.answer(200, rows.cdr(call))

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
     if _stop_fails(provider, exchange, account, call_uuid):
         return
-    url = exchange.given().get("URL")
+    facts = {"call_uuid": call_uuid, "account": account}
+    url = None if provider.faults.hit("stop-loses-body", **facts) else exchange.given().get("URL")
     call = provider.live_of(account, call_uuid)
     if call is None:
         exchange.error(404, "call not found")
         return
-    if not provider.faults.hit("deaf-stop", call_uuid=call_uuid, account=account):
+    if not provider.faults.hit("deaf-stop", **facts):
         provider.stop(call_uuid, url)
     exchange.answer(204)
 
@@ -40,6 +41,10 @@ def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid:
         exchange.limited(limited["retry_after"])
     elif faults.hit("gateway-404", **facts):
         exchange.gateway_404()
+    elif faults.hit("stop-404", **facts):
+        exchange.error(404, "call not found")
+    elif exchange.given().get("URL") and faults.hit("stop-unknown-url", **facts):
+        exchange.error(404, "recording not found")
     elif refused := faults.hit("refuse-auth", **facts):
         exchange.refuse(int(refused["status"]))
     else:

@@ -21,11 +21,11 @@ _CALL_KEYS = (set(inspect.signature(Provider.call).parameters) - {"self", "from_
     "name", "at", "from", "to", "hangup_at", "hangup_cause", "recordings", "events"}
 _RECORDING_KEYS = (set(inspect.signature(Provider.record).parameters) - {"self", "call_uuid"}) | {"at", "stop_at", "stop_reason"}
 _VERBS: dict[str, tuple[str, ...]] = {
-    "announce": (), "dial": ("to_number", "cause", "redirect"), "dial_end": ("cause", "redirect"), "join_room": ("room",), "leave_room": (),
+    "announce": (), "dial": ("to_number", "cause", "redirect", "loser", "loser_cause"), "answer": (), "dial_end": ("cause", "redirect"), "join_room": ("room",), "leave_room": (),
     "transfer": ("url",),
 }
 _TYPES: dict[str, tuple[type, ...]] = {
-    "trunk": (bool,), "announce": (bool,), "redirect": (bool,), "channels": (int,), "fields": (dict,), "urls": (dict,), "recordings": (list,), "events": (list,),
+    "trunk": (bool,), "announce": (bool,), "ringing": (bool,), "redirect": (bool,), "channels": (int,), "fields": (dict,), "urls": (dict,), "recordings": (list,), "events": (list,),
     **dict.fromkeys(("at", "hangup_at", "stop_at", "ring_s", "max_length_s", "age_s", "until"), (int, float)),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -92,6 +92,7 @@ class Call:
     urls: dict[str, str] = field(default_factory=dict)       # where single events go instead
     trunk: str = ""                                          # the trunk's id
     dial: Dial | None = None
+    ringing: bool = False                                    # not live yet: REST does not know it
     room: str | None = None
 
     @property
@@ -123,10 +124,15 @@ class Book:
 
     def add_call(self, call: Call) -> None:
         self.calls[call.call_uuid] = call
+        if not call.ringing:
+            self.answer(call)
+
+    def answer(self, call: Call) -> None:
+        call.ringing = False
         self._live.setdefault(call.account, {})[call.call_uuid] = call
 
     def end_call(self, call: Call) -> None:
-        self._live[call.account].pop(call.call_uuid, None)
+        self._live.get(call.account, {}).pop(call.call_uuid, None)
 
     def live_calls(self, account: str) -> list[Call]:
         return list(self._live.get(account, {}).values())
@@ -134,7 +140,7 @@ class Book:
     def live(self, call_uuid: str) -> Call:
         """Raises KeyError unless the call is live."""
         call = self.calls[call_uuid]
-        if call.ended_at is not None:
+        if call.ended_at is not None or call.ringing:
             raise KeyError(call_uuid)
         return call
 

@@ -36,21 +36,35 @@ class Switchboard:
     def call(self, *, call_uuid: str | None = None, account: str | None = None, from_number: str = "919820055512",
              to_number: str = "918065550101", direction: str = "inbound", callback_url: str | None = None, ring_s: float = 0,
              callback_method: str = "POST", signature: str = "", urls: dict[str, str] | None = None, trunk: bool = False,
-             announce: bool = False) -> Call:
-        """A live call that rang for `ring_s` before; `urls` sends single events elsewhere. A trunk call announces itself."""
+             announce: bool = False, ringing: bool = False) -> Call:
+        """A live call that rang for `ring_s` before; `urls` sends single events elsewhere. A trunk call announces itself.
+
+        With `ringing` it sends `Ring` and is not live until `answer`: REST knows no such call meanwhile.
+        """
         owner = self.accounts[account or next(iter(self.accounts))]
         one_of("direction", direction, ("inbound", "outbound"))
         check_mode(signature or owner.mode)
         now = time.time()
         made = Call(call_uuid or new_id(), owner.auth_id, from_number, to_number, direction, callback_url or self.callback_url,
                     owner.parent or owner.auth_id, started_at=now - ring_s, answered_at=now, delivery=Delivery(callback_method),
-                    signature=signature, urls=urls or {}, trunk=new_id() if trunk else "")
+                    signature=signature, urls=urls or {}, trunk=new_id() if trunk else "", ringing=ringing)
         self.book.add_call(made)
         if trunk:
             self._tell(made, rows.trunk_initiated(made), event="CallInitiated")
+        elif ringing:
+            self._tell(made, callbacks.ring(made))
         elif announce:
             self.announce(made.call_uuid)
         return made
+
+    def answer(self, call_uuid: str) -> None:
+        """A ringing call is answered: it is live, and asks what to do."""
+        call = self.book.calls[call_uuid]
+        if not call.ringing:
+            raise KeyError(call_uuid)
+        call.answered_at = time.time()
+        self.book.answer(call)
+        self._tell(call, callbacks.start_app(call))
 
     def announce(self, call_uuid: str) -> None:
         """What an application hears of a call's beginning: Ring, if it is outbound, and StartApp."""
@@ -100,8 +114,14 @@ class Switchboard:
         room = self.book.rooms.get((call.account, room_name)) or Room(room_name, new_id())
         self._tell(call, callbacks.named(call, name, room) | fields)
 
-    def dial(self, call_uuid: str, to_number: str, *, cause: str = "", redirect: bool = True) -> str:
-        """Dials a second leg, whose id it returns: it is answered and connected, or ends at once for a `cause`."""
+    def dial(self, call_uuid: str, to_number: str, *, cause: str = "", redirect: bool = True, loser: str = "", loser_cause: str = "LOST_RACE") -> str:
+        """Dials a second leg, whose id it returns: it is answered and connected, or ends at once for a `cause`.
+
+        `loser`: a third leg rings with it, loses the race, and its end is told `before` or `after` the other is connected.
+        """
+        one_of("loser", loser, ("", "before", "after"))
+        if loser_cause not in callbacks.CAUSES:
+            raise ValueError(f"loser_cause {loser_cause!r} is none of {', '.join(callbacks.CAUSES)}")
         call = self.book.live(call_uuid)
         if cause and cause not in callbacks.CAUSES:
             raise ValueError(f"cause {cause!r} is none of {', '.join(callbacks.CAUSES)}")
@@ -109,8 +129,13 @@ class Switchboard:
         if cause:
             self.dial_end(call_uuid, cause=cause, redirect=redirect)
         else:
+            lost = callbacks.dial_hangup(call, Dial(new_id(), to_number), loser_cause, 0.0)
+            if loser == "before":
+                self._tell(call, lost)
             self._tell(call, callbacks.dial(call, leg, "answer"))
             self._tell(call, callbacks.dial(call, leg, "connected"))
+            if loser == "after":
+                self._tell(call, lost)
         return leg.b_leg
 
     def dial_end(self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", redirect: bool = True) -> None:

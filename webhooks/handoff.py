@@ -16,6 +16,7 @@ from worker.recording import Call, Event, Handoff, Kind
 from worker.views import handoff_view, recording_view
 
 _TRANSFER_S = 6.0           # how long we wait for the provider's answer to a transfer, after its asker's own wait
+_STOP_LEAVES_S = 1.0        # how much longer than its asker wanted we wait for a stop that needs no proof
 _SAME_ASK = timedelta(minutes=2)
 
 
@@ -63,10 +64,18 @@ class Handoffs:
         handoff = call.handoffs[order]
         until = send_by(handoff, verdict(call, self.settings().policy, handoff)) if handoff.asked.body else handoff.until
         found: Handoff | None = self.orders.wait(account, call_uuid, max(0.0, (until - asked_at).total_seconds() + left_s), seen)
+        if found is None and self._stop_is_on_its_way(account, call_uuid, order):
+            found = self.orders.wait(account, call_uuid, _STOP_LEAVES_S, seen)
         if found is None:
             self._decide(account, self.orders.call(account, call_uuid), order)
             found = self.orders.wait(account, call_uuid, _TRANSFER_S, seen)
         return found or self.orders.call(account, call_uuid).handoffs[order]
+
+    def _stop_is_on_its_way(self, account: str, call_uuid: str, order: str) -> bool:
+        """Whether all is proven, and nothing is missing but that the one stop for all leaves before the answer."""
+        call = self.orders.call(account, call_uuid)
+        found = verdict(call, self.settings().policy, call.handoffs[order])
+        return found.proven and found.go is None
 
     def _seen(self, account: str, order: str, call: Call) -> Handoff | None:
         """The hand-off once nothing more is to be waited for; decides it where that needs no transfer."""

@@ -22,11 +22,11 @@ from webhooks.problems import Problem
 from webhooks.waiting import Waiting
 from worker import wire
 from worker.fold import fold
-from worker.handoffs import concerning
+from worker.handoffs import concerning, no_live_call, was_sent
 from worker.ledger import Ledger, Recorded
 from worker.looking import looked_since
 from worker.recording import Call, Event, Kind, Recording, Start
-from worker.segments import interrupted, order_of
+from worker.segments import interrupted, is_paused, order_of
 from worker.settings import Settings
 from worker.triggers import Act, acts
 from worker.views import recording_view, rfc3339, stops_view
@@ -117,7 +117,7 @@ class Orders:
         if start.recording_id is not None:
             return recording_view(call, call.recordings[start.recording_id], self.settings().policy, self.ledger.now())
         reason = start.outcome.reason if start.outcome else "no answer yet"
-        if start.outcome is None or start.unclear:
+        if start.outcome is None or not start.failed:
             raise Problem(504, f"nobody knows whether it was started: {reason}. It is looked for, and never sent again by itself;"
                                " repeat the request with the same Idempotency-Key to learn what came of it", start="unknown")
         if start.outcome.status == 404 or call.over_at:
@@ -148,12 +148,13 @@ class Orders:
         def concerned(call: Call) -> list[Recording]:
             return concerning(call, self.act(call, event_id))
 
-        def proven(call: Call) -> bool | None:
-            found = concerned(call)
-            return (bool(found) and all(r.over_at for r in found)) or None
+        def answered(call: Call) -> bool | None:
+            found, act = concerned(call), self.act(call, event_id)
+            proven = bool(found) and all(r.over_at for r in found) and (not act.is_order or was_sent(call, act))
+            return proven or no_live_call(call, act) or None
 
         if body.wait_s:
-            self.wait(account, a_leg, body.wait_s, proven)
+            self.wait(account, a_leg, body.wait_s, answered)
         call = self.call(account, a_leg)
         answer = jsonify(stops_view(call, concerned(call), self.settings().policy, self.ledger.now()))
         answer.status_code = 200 if body.wait_s else 202
@@ -183,7 +184,7 @@ class Orders:
         event_id = f"order.{identity('o')}"
         call = self.call(account, a_leg)
         again = any(e.id == event_id for e in call.events)
-        if not again and not interrupted(call, acts(call, self.settings().policy))[0]:
+        if not again and not is_paused(call, acts(call, self.settings().policy)):
             raise Problem(409, "nothing is paused on this call, so there is nothing to resume; `POST …/recordings` starts a recording")
         self.record(account, Event(id=event_id, kind=Kind.RESUME_ORDERED, call_uuid=a_leg, reason=body.reason, by="api", digest=digest_of("resume", body.reason)))
         views = [self.started(account, a_leg, start) for start in self.resumed(account, a_leg, event_id, body.wait_s)]

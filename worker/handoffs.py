@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from worker import policy
 from worker.policy import Action, Mode, Policy, Terms
-from worker.recording import Asked, Call, Event, Handoff, Kind, Recording
+from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no_call
 from worker.segments import unsettled
 from worker.triggers import Act, act_of, ended_before
 
@@ -106,7 +106,7 @@ def concerning(call: Call, act: Act) -> list[Recording]:
 
 def no_live_call(call: Call, act: Act) -> bool:
     """Whether a stop for this order was answered that there is no such call, and nobody ever spoke of one."""
-    return not call.known and any(e.kind is Kind.CALL_FOUND_OVER for e in call.attempts if e.requested_at and e.requested_at >= act.at)
+    return is_no_call(call, (e for e in call.attempts if e.requested_at and e.requested_at >= act.at))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +129,7 @@ def verdict(call: Call, rules: Policy, handoff: Handoff, acts: Sequence[Act] | N
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
     found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven, concerned=tuple(concerned),
                     why=_why(call, terms.mode, concerned), evidence=tuple(sorted({e for r in concerned for e in r.evidence})) if proven else ())
-    if proven and (not act.enforced or not act.ends or _was_sent(call, act)):
+    if proven and (not act.enforced or not act.ends or was_sent(call, act)):
         return replace(found, go=True, why=_PROVEN)
     if not act.ends:
         return replace(found, go=True, why=f"the rule says {act.action}")
@@ -148,10 +148,12 @@ def _trunk_runs(call: Call) -> bool:
     return not call.over_at and (any(not r.over_at for r in trunks) or (call.trunk and not trunks))
 
 
-def _was_sent(call: Call, act: Act) -> bool:
-    """Whether the stop that a question asks for has left, or cannot leave any more. It ends what nobody told us of."""
-    return call.over_at is not None or any(e.requested_at >= act.at for r in call.recordings.values() for e in r.attempts if e.requested_at) \
-        or any(e.requested_at >= act.at for e in call.attempts if e.requested_at) or _newer(call, act)
+def was_sent(call: Call, act: Act) -> bool:
+    """Whether the stop that a question asks for has left, or will not leave. It ends what nobody told us of."""
+    if call.over_at or _declared(call, act.at) or _newer(call, act):
+        return True
+    requests = [*call.attempts, *(e for r in call.recordings.values() for e in r.attempts)]
+    return any(e.requested_at >= act.at for e in requests if e.requested_at)
 
 
 def _newer(call: Call, act: Act) -> bool:

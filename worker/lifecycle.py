@@ -25,7 +25,7 @@ from worker import abandoned, policy
 from worker.handoffs import UNSEEN, deadline_from_first_sight, left_open, may_go, moments, unseen, verdict
 from worker.looking import looked_since, next_look
 from worker.policy import DEADLINES, Action, Mode, Policy, Terms
-from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState
+from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState, is_no_call
 from worker.segments import lapses_at, lost, orders, orders_at, start_at, unsettled
 from worker.triggers import Act, acts
 
@@ -134,7 +134,7 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Sto
         due_at=owed.due_at if owed else None, requested_at=requested_at, accepted_at=accepted_at,
         confirmed_at=recording.over_at if state in {StopState.CONFIRMED, StopState.ALREADY_OVER} else None,
         evidence=tuple(sorted(recording.evidence)), attempts=len(tries), tail_ms=tail, action=owed.action if owed else None,
-        problem=NO_LIVE_CALL if recording.asked and state is StopState.FAILED and not call.known else None,
+        problem=NO_LIVE_CALL if recording.asked and is_no_call(call, recording.attempts) else None,
     )
 
 
@@ -209,7 +209,7 @@ def _state(call: Call, recording: Recording, owed: _Owed | None, requested_at: d
         itself = recording.ended_at is not None and recording.ended_at < requested_at - policy.ITSELF
         return StopState.ALREADY_OVER if itself else StopState.CONFIRMED
     last = recording.attempts[-1].kind if recording.attempts else None
-    if last is Kind.STOP_SET_ASIDE or (last is Kind.CALL_FOUND_OVER and recording.asked and not call.known):
+    if last is Kind.STOP_SET_ASIDE or (recording.asked and is_no_call(call, recording.attempts)):
         return StopState.FAILED
     if recording.unknown_at:
         return StopState.UNKNOWN
@@ -229,7 +229,7 @@ def _next_send(call: Call, recording: Recording, owed: _Owed | None, terms: Term
     requested_at = max((a.requested_at for a in recording.attempts if a.requested_at), default=last.at)
     if asked_at is not None and asked_at > requested_at and not recording.asked:
         return asked_at                    # a person's stop and a hand-off send at once, whatever was tried before
-    if recording.asked and _needs_no_more(call, recording):
+    if recording.asked and _needs_no_more(recording):
         return None
     if last.kind is Kind.STOP_SET_ASIDE:
         return None
@@ -246,12 +246,14 @@ def _next_send(call: Call, recording: Recording, owed: _Owed | None, terms: Term
     return at if looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
 
 
-def _needs_no_more(call: Call, hidden: Recording) -> bool:
-    """Whether a stop for all that names nobody was sent often enough: once where it needs no proof, else until it is given up."""
+def _needs_no_more(hidden: Recording) -> bool:
+    """Whether a stop for all that names nobody was sent often enough: once where it needs no proof, else until it is given
+    up. A 404 says that nothing runs which had begun by then, or that this is no call: another would end what begins later.
+    """
     assert hidden.asked is not None
     answered = [a for a in hidden.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}]
-    nobody = not call.known and any(a.kind is Kind.CALL_FOUND_OVER for a in answered)
-    return bool(hidden.unknown_at or nobody or (answered and not hidden.asked.proof))
+    not_found = any(a.kind is Kind.CALL_FOUND_OVER for a in answered)
+    return bool(hidden.unknown_at or not_found or (answered and not hidden.asked.proof))
 
 
 def errors_in_a_row(recording: Recording) -> int:

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 
 from worker import policy
 from worker.policy import Policy, Terms
-from worker.recording import Call, Event, Kind, Recording
+from worker.recording import Call, Event, Kind, Recording, is_no_call
 
 _LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
 _LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
 _LOOKS_WHILE_UNKNOWN = tuple(timedelta(minutes=m) for m in (1, 2, 3, 4, 5, 10, 20, 30, 60, 120, 180))
 _LOOKS_FOR_FACTS = (timedelta(0), timedelta(seconds=2), timedelta(seconds=10), timedelta(seconds=60))
 _LONGEST_CALL = timedelta(hours=24)          # vendor's documentation: hard limit
+_CLAIMED_EARLY = timedelta(milliseconds=150)
 _FAILED_LOOK = timedelta(seconds=5)
 _LATER_LOOKS = timedelta(hours=6)
 _LOOK_FOR_HANDOFF = timedelta(seconds=1)     # somebody waits for a proof, and the callback may be lost
@@ -58,7 +59,7 @@ def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | N
 
 def _is_looked_for(call: Call, hidden: Recording) -> bool:
     """Whether asking may tell anything of what nobody told us of: there is no file to wait for."""
-    if hidden.over_at or not hidden.asked or not hidden.asked.proof or not call.known:
+    if hidden.over_at or not hidden.asked or not hidden.asked.proof or is_no_call(call, hidden.attempts):
         return False
     gone = hidden.unknown_at and (call.over_at or call.claimed_over_at)
     return not gone and not looked_since(call, hidden.known_at + _LONGEST_CALL)
@@ -87,8 +88,8 @@ def _since_last_look(call: Call, attempt: Event, wait: timedelta) -> datetime:
 
 
 def looked_since(call: Call, instant: datetime) -> bool:
-    """Whether we asked about the call at or after that instant."""
-    return any(e.at and e.at >= instant for e in call.looks)
+    """Whether we asked about the call at or after that instant, or a moment before: what is due is claimed a little early."""
+    return any(e.at and e.at >= instant - _CLAIMED_EARLY for e in call.looks)
 
 
 def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:

@@ -6,6 +6,7 @@ by `lifecycle.fold`, in whatever order they came.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -362,6 +363,11 @@ class Call:
     unknowns: tuple[Event, ...] = ()             # STOP_UNKNOWN for those
     declared_at: datetime | None = None          # last: an application said that nothing is being recorded
     events: tuple[Event, ...] = ()               # all, by time
+
+
+def is_no_call(call: Call, attempts: Iterable[Event]) -> bool:
+    """Whether a stop of the whole call was answered that there is no such call, and nobody ever spoke of one."""
+    return not call.known and any(a.kind is Kind.CALL_FOUND_OVER for a in attempts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,6 +68,11 @@ def interrupted(call: Call, acts: Iterable[Act]) -> tuple[dict[str, set[Cause]],
     return {root: found.causes for root, found in now.items()}, list(owed.values())
 
 
+def is_paused(call: Call, acts: Iterable[Act]) -> bool:
+    """Whether anything would go on if somebody resumed."""
+    return any(causes and Cause.STOP not in causes for causes in interrupted(call, acts)[0].values())
+
+
 def _steps(call: Call, acts: Iterable[Act]) -> list[tuple[datetime, Act | Recording]]:
     """What interrupts and resumes, by time: what the rules make of each event, and each recording whose first stop was sent,
     at the instant of that stop's trigger. The latter stands whatever the rules say since.

@@ -85,7 +85,7 @@ def gap_view(gap: Gap) -> dict[str, Any]:
 
 
 def _start_view(start: Start) -> dict[str, Any]:
-    state = "started" if start.recording_id else "unknown" if start.unclear else "failed" if start.outcome else "ordered"
+    state = "started" if start.recording_id else "failed" if start.failed else "unknown" if start.outcome else "ordered"
     return {"state": state, "recording_id": start.recording_id, "segment_of": start.ordered.segment_of, "ordered_at": rfc3339(start.ordered.at),
             "reason": start.outcome.reason if start.outcome else None}
 

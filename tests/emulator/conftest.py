@@ -179,11 +179,11 @@ class Day:
     def on(self, name, **params):
         self.provider.faults.switch_on(name, **params)
 
-    def stop(self):
-        """A stop of a new call's recording: the answer, and the recording."""
+    def stop(self, *, named=False):
+        """A stop of a new call's recording, by its address if `named`: the answer, and the recording."""
         call = self.provider.call()
         recording = self.provider.record(call.call_uuid, announce=False)
-        return self.rest.delete(f"Call/{call.call_uuid}/Record/"), recording
+        return self.rest.delete(f"Call/{call.call_uuid}/Record/", json={"URL": recording.url} if named else None), recording
 
     def start(self):
         """A start on a new call: the answer, None without one, and what records on the call then."""

@@ -139,6 +139,32 @@ def _(day):
     assert (answer.status_code, answer.json(), recording.ended_at) == (404, {"message": "Not Found"}, None)
 
 
+@bad_day("stop-404")
+def _(day):
+    day.on("stop-404", times=1)
+    answer, recording = day.stop()
+    assert (answer.status_code, answer.json()["error"], recording.ended_at) == (404, "call not found", None)
+    assert day.stop()[1].ended_at
+
+
+@bad_day("stop-unknown-url")
+def _(day):
+    day.on("stop-unknown-url")
+    answer, recording = day.stop(named=True)
+    assert (answer.status_code, answer.json()["error"], recording.ended_at) == (404, "recording not found", None)
+    assert day.stop()[1].ended_at
+
+
+@bad_day("stop-loses-body")
+def _(day):
+    call = day.provider.call().call_uuid
+    named, other = (day.provider.record(call, announce=False) for _ in range(2))
+    day.on("stop-loses-body")
+    assert day.rest.delete(f"Call/{call}/Record/", json={"URL": named.url}).status_code == 204
+    assert named.ended_at
+    assert other.ended_at
+
+
 @bad_day("refuse-auth")
 def _(day):
     probe = day.provider.api_url + "/auth/me"
