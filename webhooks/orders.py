@@ -29,7 +29,7 @@ from worker.recording import Call, Event, Kind, Recording, Start
 from worker.segments import interrupted, is_paused, order_of
 from worker.settings import Settings
 from worker.triggers import Act, acts
-from worker.views import recording_view, rfc3339, stops_view
+from worker.views import judging, recording_view, rfc3339, stops_view
 
 _ANSWER_S = 10.0            # of the provider, to a start
 
@@ -156,7 +156,7 @@ class Orders:
         if body.wait_s:
             self.wait(account, a_leg, body.wait_s, answered)
         call = self.call(account, a_leg)
-        answer = jsonify(stops_view(call, concerned(call), self.settings().policy, self.ledger.now()))
+        answer = jsonify(stops_view(call, concerned(call), judging(call, self.settings().policy, self.ledger.now())))
         answer.status_code = 200 if body.wait_s else 202
         return answer
 

@@ -15,7 +15,7 @@ from worker import policy
 from worker.policy import Action, Mode, Policy, Terms
 from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no_call
 from worker.segments import unsettled
-from worker.triggers import Act, act_of, ended_before
+from worker.triggers import Act, act_of, acts, ended_before
 
 UNSEEN = ""      # its id
 _PROVEN = "every recording is proven over"
@@ -23,13 +23,13 @@ _WEB_IS_GONE = timedelta(seconds=1)      # who asked was answered by then, if an
 _UNASKED = timedelta(seconds=5)          # for a transfer that waits for no proof
 
 
-def unseen(call: Call, acts: Sequence[Act], terms: Terms, rule: str, now: datetime) -> Recording | None:
+def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datetime) -> Recording | None:
     """What may be recording unknown to us, where the whole call is to be stopped for its sake; None where it is not.
 
     Somebody asks for the end of everything, or a trigger comes while nobody knows what a start of ours began, or a call
     that nobody announced reaches its deadline. The last of these that has come decides.
     """
-    asked = [a for a in acts if a.ends and a.enforced and not a.names_one and (a.is_order or unsettled(call, a.at))]
+    asked = [a for a in known if a.ends and a.enforced and not a.names_one and (a.is_order or unsettled(call, a.at))]
     found = [_asked(call, a, rule) for a in asked[-1:]]
     # It is left out where it can end nothing, and one stop that needs no proof also where it would end what began later.
     found = [a for a in found if a.covers_starts or not (call.over_at or _trunk_runs(call) or (not a.proof and _newer(call, asked[-1])))]
@@ -122,9 +122,9 @@ class Verdict:
     concerned: tuple[Recording, ...]
 
 
-def verdict(call: Call, rules: Policy, handoff: Handoff, acts: Sequence[Act] | None = None) -> Verdict:
-    """What is to be answered, as far as it is known now. `acts`: the call's, where they were found already."""
-    act, (_, terms) = act_of(call, rules, handoff, acts), rules.choose(call)
+def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None) -> Verdict:
+    """What is to be answered, as far as it is known now. `act`: what the hand-off itself does, where that is known already."""
+    act, (_, terms) = act or act_of(acts(call, rules), handoff), rules.choose(call)
     concerned = concerning(call, act)
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
     found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven, concerned=tuple(concerned),

@@ -27,7 +27,7 @@ from worker.looking import looked_since, next_look
 from worker.policy import DEADLINES, Action, Mode, Policy, Terms
 from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState, is_no_call
 from worker.segments import lapses_at, lost, orders, orders_at, start_at, unsettled
-from worker.triggers import Act, acts
+from worker.triggers import Act, act_of, acts
 
 NO_LIVE_CALL = "no_live_call"
 
@@ -85,7 +85,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     next_at = {i: _next_send(call, r, owed[i], terms, _asked_at(known, r, now)) for i, r in recordings.items()}
     sends, unnamed = _sends(call, recordings, known, terms, owed, next_at, now, until)
     starts = [s for s in call.starts.values() if s.outcome is None and s.sent is None and not sends]    # the stops first
-    waiting = [(h, verdict(call, rules, h, known)) for h in call.handoffs.values() if h.decided is None]
+    waiting = [(h, verdict(call, rules, h, act_of(known, h))) for h in call.handoffs.values() if h.decided is None]
     conclusions = [*_unknowns(call, recordings, terms, next_at, unnamed, now), *abandoned.verdicts(call, now), *orders(call, known, now),
                    *lost(call, known, now), *left_open(call, waiting, now)]
     sent = {i for s in sends for i in s.recording_ids}
@@ -107,10 +107,10 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     )
 
 
-def judge(call: Call, recording: Recording, rules: Policy, now: datetime) -> Stop:
-    """One recording's stop, with its evidence, as our callers see it."""
+def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known: Sequence[Act] | None = None) -> Stop:
+    """One recording's stop, with its evidence, as our callers see it. `known`: the call's acts, where they were found already."""
     rule, terms = rules.choose(call)
-    owed = _owed(acts(call, rules), recording, rule, terms)
+    owed = _owed(acts(call, rules) if known is None else known, recording, rule, terms)
     done = recording.archived
     if done and done.rule:
         # It stays as the receipt has it, whatever the rules say since.

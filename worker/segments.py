@@ -114,10 +114,9 @@ def _interrupts(call: Call, step: Act | Recording, acts: Sequence[Act], now: dic
 
 def _ran_at(recording: Recording, act: Act) -> bool:
     """Whether an act ends this recording: nobody had proven to us that it was over, or our stop for that very act ended it."""
-    if any(a.due_at == act.at and a.trigger == act.trigger for a in recording.attempts):
+    if recording.over_at is None or (recording.over_at > act.at and not ended_before(recording, act.at)):
         return True
-    proven_before = recording.over_at is not None and recording.over_at <= act.at
-    return not proven_before and not (recording.over_at and ended_before(recording, act.at))
+    return any(a.due_at == act.at and a.trigger == act.trigger for a in recording.attempts)
 
 
 def _cause(act: Act) -> Cause:

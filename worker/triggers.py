@@ -7,6 +7,7 @@ about stops, because to ask is the trigger.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -81,11 +82,11 @@ def acts(call: Call, rules: Policy) -> list[Act]:
     rule, terms = rules.choose(call)
     failed = [*(e for e in call.triggers if e.kind is Kind.HANDOFF_FAILED), *failed_dials(call)]
     gone = [h.decided.at for h in call.handoffs.values() if h.decided and h.decided.verdict == "go" and h.decided.at]
-    spans = [(at, min([at + policy.THAT_TRANSFER, *(f.at for f in failed if f.at and f.at > at)])) for at in gone]
+    spans = _spans(sorted(gone), sorted(f.at for f in failed if f.at))
     found = []
     for event in [*call.triggers, *failed_dials(call)]:
         assert event.at is not None
-        if event.kind in _TRANSFERS and any(since <= event.at < until for since, until in spans):
+        if event.kind in _TRANSFERS and _is_within(spans, event.at):
             continue
         trigger = name(event)
         action = terms.action(trigger, asked=event.kind is Kind.HANDOFF_ASKED)
@@ -94,9 +95,29 @@ def acts(call: Call, rules: Policy) -> list[Act]:
     return sorted(found, key=lambda a: (a.at, a.event.id))
 
 
-def act_of(call: Call, rules: Policy, handoff: Handoff, known: Sequence[Act] | None = None) -> Act:
-    """What a hand-off itself does. `known`: the call's acts, where they were found already."""
-    return next(a for a in (acts(call, rules) if known is None else known) if a.event.kind is Kind.HANDOFF_ASKED and a.event.order == handoff.asked.order)
+def _spans(gone: Sequence[datetime], failed: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
+    """For how long the transfer events of a call are the transfer that a go was about: until it fails, two minutes at most.
+    One beside the other, by time.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    for at in gone:
+        after = bisect_right(failed, at)
+        until = min([at + policy.THAT_TRANSFER, *failed[after:after + 1]])
+        if found and at <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], until))
+        else:
+            found.append((at, until))
+    return found
+
+
+def _is_within(spans: Sequence[tuple[datetime, datetime]], at: datetime) -> bool:
+    before = bisect_right(spans, at, key=lambda span: span[0])
+    return before > 0 and at < spans[before - 1][1]
+
+
+def act_of(known: Sequence[Act], handoff: Handoff) -> Act:
+    """What a hand-off itself does, of a call's acts."""
+    return next(a for a in known if a.event.kind is Kind.HANDOFF_ASKED and a.event.order == handoff.asked.order)
 
 
 def name(event: Event) -> str:

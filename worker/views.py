@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from worker import lifecycle
-from worker.handoffs import UNSEEN, verdict
+from worker.handoffs import UNSEEN, concerning
 from worker.policy import Policy
 from worker.recording import Call, Event, Handoff, Kind, Recording, Start, Stop, StopState
 from worker.segments import Gap, gaps
-from worker.triggers import Act, acts
+from worker.triggers import Act, act_of, acts
 
 # How bad a stop is, the worst first: what a summary of several shows.
 _WORST = (StopState.FAILED, StopState.UNKNOWN, StopState.DUE, StopState.NONE, StopState.ACCEPTED, StopState.CONFIRMED, StopState.ALREADY_OVER)
 _TRANSFER = {Kind.TRANSFER_SENT: "sent", Kind.TRANSFER_FAILED: "failed", Kind.TRANSFER_UNCLEAR: "unknown"}
 
 
+StopOf = Callable[[Recording], Stop]
+
+
+def judging(call: Call, rules: Policy, now: datetime) -> StopOf:
+    """Judges the stops of a call's recordings, each known one once: many hand-offs may be about the same."""
+    known = acts(call, rules)
+    found: dict[str, Stop] = {}
+
+    def stop_of(recording: Recording) -> Stop:
+        if recording.recording_id == UNSEEN:
+            return lifecycle.judge(call, recording, rules, now, known)
+        if recording.recording_id not in found:
+            found[recording.recording_id] = lifecycle.judge(call, recording, rules, now, known)
+        return found[recording.recording_id]
+
+    return stop_of
+
+
 def recording_view(call: Call, recording: Recording, rules: Policy, now: datetime) -> dict[str, Any]:
-    stop = lifecycle.judge(call, recording, rules, now)
+    return _recording_view(call, recording, lifecycle.judge(call, recording, rules, now))
+
+
+def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, Any]:
     done = recording.archived
     return {
         "recording_id": recording.recording_id, "account": call.account, "call_uuid": call.call_uuid,
@@ -39,21 +60,25 @@ def stop_view(stop: Stop) -> dict[str, Any]:
             "tail_ms": stop.tail_ms, **({"problem": stop.problem} if stop.problem else {})}
 
 
-def stops_view(call: Call, concerned: list[Recording], rules: Policy, now: datetime) -> dict[str, Any]:
+def stops_view(call: Call, concerned: list[Recording], stop_of: StopOf) -> dict[str, Any]:
     """Each recording's stop, and in `stop` the one that is furthest from proven."""
-    judged = [(r, lifecycle.judge(call, r, rules, now)) for r in concerned]
+    judged = [(r, stop_of(r)) for r in concerned]
     worst = min(judged, key=lambda pair: (bool(pair[0].over_at), _WORST.index(pair[1].state)), default=None)
     return {"call_uuid": call.call_uuid, "account": call.account,
             "stop": stop_view(worst[1]) if worst else None, **({"problem": worst[1].problem} if worst and worst[1].problem else {}),
             "recordings": [{"recording_id": r.recording_id, "stop": stop_view(stop)} for r, stop in judged if r.recording_id != UNSEEN]}
 
 
-def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime, known: Sequence[Act] | None = None) -> dict[str, Any]:
-    """A hand-off that was decided, as its asker sees it. `known`: the call's acts, where they were found already."""
+def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime) -> dict[str, Any]:
+    """A hand-off that was decided, as its asker sees it."""
+    return _handoff_view(call, handoff, act_of(acts(call, rules), handoff), judging(call, rules, now))
+
+
+def _handoff_view(call: Call, handoff: Handoff, act: Act, stop_of: StopOf) -> dict[str, Any]:
     assert handoff.decided is not None
-    found, said = verdict(call, rules, handoff, known), handoff.decided
-    view = {"verdict": said.verdict, "proven": bool(said.proven), "kind": handoff.asked.trigger, "action": found.act.action.value, "rule": said.rule,
-            "evidence": list(said.evidence), "reason": said.reason, "handoff_id": handoff.asked.order, **stops_view(call, list(found.concerned), rules, now)}
+    said = handoff.decided
+    view = {"verdict": said.verdict, "proven": bool(said.proven), "kind": handoff.asked.trigger, "action": act.action.value, "rule": said.rule,
+            "evidence": list(said.evidence), "reason": said.reason, "handoff_id": handoff.asked.order, **stops_view(call, concerning(call, act), stop_of)}
     return view | ({"transfer": transfer_state(handoff)} if handoff.asked.body else {})
 
 
@@ -67,15 +92,16 @@ def transfer_state(handoff: Handoff) -> str:
 
 
 def call_view(call: Call, rules: Policy, now: datetime) -> dict[str, Any]:
-    known = acts(call, rules)
+    known, stop_of = acts(call, rules), judging(call, rules, now)
+    asked = {a.event.order: a for a in known if a.event.kind is Kind.HANDOFF_ASKED}
     roots = dict.fromkeys(r.root for r in call.recordings.values())
     return {
         "call_uuid": call.call_uuid, "account": call.account, "from": call.from_number, "to": call.to_number,
         "direction": call.direction, "labels": call.labels, "started_at": rfc3339(call.started_at), "over_at": rfc3339(call.over_at),
-        "recordings": [recording_view(call, r, rules, now) for r in call.recordings.values()],
+        "recordings": [_recording_view(call, r, stop_of(r)) for r in call.recordings.values()],
         "gaps": [{"recording_id": root, **gap_view(gap)} for root in roots for gap in gaps(call, root, known)],
         "starts": [_start_view(s) for s in call.starts.values()],
-        "handoffs": [handoff_view(call, h, rules, now, known) for h in call.handoffs.values() if h.decided],
+        "handoffs": [_handoff_view(call, h, asked[h.asked.order], stop_of) for h in call.handoffs.values() if h.decided],
         "timeline": [_told(e) for e in call.events],
     }
 

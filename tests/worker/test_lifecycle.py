@@ -1,5 +1,6 @@
 """The pure lifecycle: tables of cases, and the law that order, repetition and crashes change nothing."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from worker import lifecycle
 from worker.fold import fold
 from worker.policy import Action, Mode, Policy, Terms
 from worker.recording import Event, Kind, Phase, StopState
+from worker.views import call_view
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 STOPS = Policy(defaults=Terms(max_duration=timedelta(seconds=60), on={"transfer": Action.STOP}))
@@ -236,3 +238,20 @@ def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_sent_no_more():
 
 def test_a_stop_that_somebody_orders_does_not_wait_for_the_deadline_of_first_sight():
     assert plan([SEEN, event(Kind.STOP_ORDERED, 5, signed=False)], 5).sends == (replace(BLIND, at=at(5)),)
+
+
+def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
+    def took(number):
+        events = [event(Kind.CALL_SEEN, 0), started(0)]
+        for i in range(number):
+            events += [event(Kind.HANDOFF_ASKED, 10 + 3 * i, order=f"h{i}", trigger="transfer.blind", wait_s=3.0, reason=f"{i}", signed=False),
+                       accepted(10.1 + 3 * i, trigger="transfer.blind", due=10 + 3 * i),
+                       event(Kind.HANDOFF_DECIDED, 11 + 3 * i, order=f"h{i}", verdict="go" if i % 2 else "hold", by="api", reason=f"{i}", signed=False)]
+        call = fold("MA_1", "c", events)
+        assert len(call.handoffs) == number
+        began = time.process_time()
+        assert len(call_view(call, STOPS, at(20_000))["handoffs"]) == number
+        return time.process_time() - began
+
+    few, many = (min(took(number) for _ in range(3)) for number in (100, 800))
+    assert many < 24 * few, "eight times as many took the square of that, 64 times as long"
