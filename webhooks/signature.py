@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
@@ -108,18 +109,29 @@ def _params(query: str, form: Sequence[tuple[str, str]]) -> str:
     return f"?{sorted_query}{'.' if query and form else ''}{fields}"
 
 
-def _spellings(base: str) -> list[str]:
+def _spellings(base: str) -> Iterator[str]:
     try:
         parts = urlsplit(base)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return [base]
+        return
     port_too = f":{port or {'https': 443, 'http': 80}.get(parts.scheme)}"
-    found = [base]
-    # The server hands us the path decoded; `quote` is what most senders wrote.
-    for path in (parts.path, parts.path.rpartition(";")[0] or parts.path, unquote(parts.path), quote(parts.path, safe="/;:@&=+$,~!*'()")):
-        found += [f"{parts.scheme}://{authority}{path or slash}" for authority in (host, host + port_too, parts.netloc) for slash in ("", "/")]
-    return list(dict.fromkeys(found))
+    for path in _paths(parts.path):
+        for authority in dict.fromkeys((parts.netloc, host, host + port_too)):
+            yield f"{parts.scheme}://{authority}{path}"
+
+
+def _paths(path: str) -> list[str]:
+    """The path as it was sent, and as it may have been signed before a client or a proxy spelled it anew.
+
+    All of them are the same resource. Two paths that name different calls never have a spelling in common.
+    """
+    plain = unquote(path)
+    escaped = [quote(plain, safe="/;:@&=+$,~!*'()"), quote(plain)]
+    found = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
+    found += [re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), spelled) for spelled in (path, *escaped)]
+    found += [spelled.replace("~", tilde) for spelled in (path, *escaped) for tilde in ("%7E", "%7e")]
+    return list(dict.fromkeys(found)) if path else ["", "/"]
 
 
 def _matches(value: str, secret: str, message: str) -> bool:
