@@ -122,9 +122,8 @@ class Serving:
             while not gone.done() and (piece := await read(self._reading, _next, rest)):
                 async with asyncio.timeout(self._reader_s):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-            else:
-                if not gone.done():
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             pass        # the server closes the connection: the answer is shorter than announced
         finally:

@@ -18,6 +18,7 @@ _SANE_YEARS = range(2000, 2200)
 _LONGEST_S = 30 * 86400        # a call ends after a day at the latest; nothing lasts longer than it is kept
 _DIGITS = frozenset("0123456789")
 _LONGEST_NUMBER = 40
+_RFC3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -51,6 +52,20 @@ def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return found.astimezone(UTC) if found.year in _SANE_YEARS else None
+
+
+def rfc3339(text: str) -> datetime | None:
+    """An instant as our own callers must spell it, with its zone, as aware UTC; None for anything else."""
+    found = _RFC3339.fullmatch(text)
+    if not found:
+        return None
+    day, clock, seconds, rest = found.groups()
+    leap = seconds == "60"
+    instant_at = instant(f"{day}T{clock}:{'59' if leap else seconds}{rest.upper()}")
+    if leap and instant_at is not None:
+        # Leap seconds are put in at the end of a day in UTC only.
+        return instant_at.replace(microsecond=0) + timedelta(seconds=1) if (instant_at.hour, instant_at.minute) == (23, 59) else None
+    return instant_at
 
 
 def digits(value: object) -> str | None:
