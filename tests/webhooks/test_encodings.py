@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 
 from emulator import signing
+from tests.waiting import until
 from webhooks import callbacks
 from worker.recording import Kind
 
@@ -230,6 +231,21 @@ def test_multipart_and_marks_are_taken_over_the_wire(local):
     assert sent(house, "", signed_for="", body=MARK + urlencode({**SNAKE, "recording_id": "r2"}).encode())[0] == 200
     assert sent(house, "", signed_for="", body=MARK + json.dumps({**SNAKE, "recording_id": "r3"}).encode(), **{"Content-Type": JSON})[0] == 200
     assert set(house.call("c1").recordings) == {"r1", "r2", "r3"}
+    assert house.ledger.refusals() == {}
+
+
+@pytest.mark.parametrize("how", [{"encoding": "multipart"}, {"encoding": "wrapped"}, {"encoding": "json"}, {"callback_method": "GET"}, {"callback_method": "GET", "encoding": "wrapped"}], ids=str)
+@pytest.mark.parametrize("source", ["rest", "xml"])
+def test_whatever_shape_the_provider_chooses_the_recording_ends(local, how, source):
+    house = local()
+    house.provider.faults.switch_on("marked-callbacks")
+    call = house.provider.call(from_number="sip:+919820055512@203.0.113.7:5060", to_number="<sip:1001@10.0.0.5:5060;transport=udp>")
+    recording = house.provider.record(call.call_uuid, source=source, callback_url=f"{house.callback}/agent%40example.com?event=mine&to=archive2", **how)
+    house.provider.end(recording.recording_id, reason="FinishedOnKey")
+    until(lambda: Kind.RECORDING_FINALIZED in house.kinds(call.call_uuid))
+    assert house.recording(recording.recording_id)["stop"]["evidence"] or house.reach(recording.recording_id, "archived")
+    found = house.call(call.call_uuid)
+    assert (found.from_number, found.to_number) in {("919820055512", "1001"), *([(None, None)] if source == "rest" else [])}      # what REST sends for it holds none
     assert house.ledger.refusals() == {}
 
 
