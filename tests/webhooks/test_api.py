@@ -1,15 +1,19 @@
 """The application's door: every route but the hand-offs, over HTTP, with the emulator as the provider."""
 
 import json
+import os
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import urlencode
 
 import pytest
 import requests
 
 from tests.waiting import until
-from webhooks import api
+from tests.wire_level import connect, head
+from webhooks import api, serving
 from worker.recording import Kind
 
 ACCOUNT, KEY, APP_KEY = "MA_TEST0001", "test-api-key-000000001", "test-app-key-000000001"
@@ -478,6 +482,29 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
     assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])
     problem(app.get("/recordings/nobody/audio"), 404)
+
+
+def test_who_reads_audio_slowly_costs_no_callback_anything(app):
+    """More readers than may read at once, each asking for 200 MB and taking nothing."""
+    call, recording = recorded(app)
+    app.house.provider.hangup(call)
+    said = app.house.reach(recording.recording_id, "archived")
+    os.truncate(app.house.settings.archive / said["archive_key"], 200_000_000)
+    path = f"/v1/recordings/{recording.recording_id}/audio"
+    with ExitStack() as readers:
+        heads = []
+        for _ in range(serving.STREAMS + 10):
+            sock = readers.enter_context(connect(app.house.base))
+            sock.sendall(head(path, f"Authorization: Bearer {KEY}", method="GET"))
+            heads.append(sock.recv(12))
+        took = []
+        for n in range(30):
+            began = time.monotonic()
+            assert app.house.post({"Event": "Ring", "CallUUID": f"ring{n}"}).status_code == 200
+            took.append(time.monotonic() - began)
+        assert statistics.median(took) < 0.2
+        assert heads == [b"HTTP/1.1 200"] * serving.STREAMS + [b"HTTP/1.1 503"] * 10
+    assert until(lambda: app.get(path.removeprefix("/v1"), Range="bytes=100-1999999").status_code == 206)
 
 
 def test_a_recording_is_tried_again_on_request_but_not_once_it_is_archived(app):
