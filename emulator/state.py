@@ -23,7 +23,7 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a callback travels: by POST or GET, as a form, as JSON, as JSON within a form's field `response`, or as multipart."""
+    """How a callback travels: by POST or GET, as a form, multipart, JSON, or JSON within a form's field `response`."""
 
     method: str = "POST"
     encoding: str = "form"

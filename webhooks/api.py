@@ -69,7 +69,8 @@ class Api:
     def _seen(self, accounts: list[str], before: Sight | None, wanted: Any) -> Iterator[tuple[Sight, Call, Recording | None]]:
         """Every recording that was ever seen, newest first; None where it is not one of those asked for."""
         only = wanted.get("call_uuid")
-        sights = self.ledger.recent(accounts, before=before, since=bodies.instant(wanted.get("since"), "since"), until=bodies.instant(wanted.get("until"), "until"))
+        since, until = (bodies.instant(wanted.get(name), name) for name in ("since", "until"))
+        sights = self.ledger.recent(accounts, before=before, since=since, until=until)
         folded: dict[tuple[str, str], Call] = {}     # a call may have hundreds of recordings
         nobody = Call(account="", call_uuid="")
         for sight in sights:

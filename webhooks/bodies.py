@@ -132,8 +132,8 @@ def instant(text: str | None, field: str) -> datetime | None:
         return None
     found = wire.rfc3339(text)
     if found is None:
-        raise Problem(400, f"{field}: {text[:40]!r} is no instant with its zone, like 2026-09-14T06:30:00Z or 2026-09-14T12:00:00+05:30"
-                           " (in a query `+` is written %2B)", field=field)
+        raise Problem(400, f"{field}: {text[:40]!r} is no instant with its zone, like 2026-09-14T06:30:00Z or"
+                           " 2026-09-14T12:00:00+05:30 (in a query `+` is written %2B)", field=field)
     return found
 
 

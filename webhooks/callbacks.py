@@ -31,8 +31,11 @@ _NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}     # of D
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
 _TELLING = {"event", "recordingid", "dialstatus"}       # without any of these a request tells no event
 _TRANSCRIPT = {"transcription", "transcriptionid"}
-_REST = {"api_id", "record_url", "call_uuid", "recording_id", "recording_duration", "recording_duration_ms", "recording_start_ms", "recording_end_ms",
-         "transcription", "transcription_id"}      # as the provider spells what it sends for a recording that REST started
+_REST = {       # as the provider spells what it sends for a recording that REST started
+    "api_id", "record_url", "call_uuid", "recording_id", "recording_duration", "recording_duration_ms",
+    "recording_start_ms", "recording_end_ms", "transcription", "transcription_id"}
+_FINISHED = {"recordurl", "recordingduration", "recordingdurationms"}
+_PART_NAME = re.compile(r'^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', re.IGNORECASE | re.MULTILINE)
 _MARK = "\ufeff"         # a byte order mark
 _EDGE = _MARK + " \t\r\n"
 Fields = dict[str, str]
@@ -62,7 +65,8 @@ def read(*, body: bytes, content_type: str, query: str) -> Said:
     """
     text = body.decode("utf-8", "replace").strip(_EDGE)
     kind = content_type.partition(";")[0].strip().lower()
-    parts = _multipart(text, content_type) if kind.startswith("multipart/") or text.startswith("--") else None
+    told_multipart = kind.startswith("multipart/")
+    parts = _multipart(text, content_type) if told_multipart or text.startswith("--") else None
     form: list[tuple[str, str]] = []
     if text.startswith(("{", "[")):
         pairs = _json(text)
@@ -70,7 +74,7 @@ def read(*, body: bytes, content_type: str, query: str) -> Said:
     else:
         form = _form(text) if parts is None else parts
         pairs = dict(form)
-        doubtful = kind.endswith("json") or (kind.startswith("multipart/") and parts is None)
+        doubtful = kind.endswith("json") or (told_multipart and parts is None)
     if not pairs:
         found = of_provider(_form(query))
         if found is None:
@@ -92,7 +96,7 @@ def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
     if wrapped is not None and (inside := _normalised(wrapped)).keys() & _TELLING:
         return inside
     rest = _normalised({name: value for name, value in by_name.items() if name in _REST})
-    if rest.keys() >= {"calluuid", "recordingid"} and rest.keys() & {"recordurl", "recordingduration", "recordingdurationms"}:
+    if rest.keys() >= {"calluuid", "recordingid"} and rest.keys() & _FINISHED:
         return {name: value for name, value in rest.items() if name not in _TRANSCRIPT}
     xml = _normalised({name: value for name, value in by_name.items() if name[:1].isupper()})
     if xml.keys() & _TELLING:
@@ -116,7 +120,7 @@ def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
 def _normalised(pairs: Mapping[str, Any]) -> Fields:
     # Where two names are one but for their spelling, the provider's, which begins with a capital, counts.
     spelled = sorted(pairs.items(), key=lambda pair: pair[0].strip(_EDGE)[:1].isupper())
-    return {_normal(name): (value if isinstance(value, str) else _plain(value)).lstrip(_MARK) for name, value in spelled}
+    return {_normal(name): _plain(value).lstrip(_MARK) for name, value in spelled}
 
 
 def _plain(value: Any) -> str:
@@ -280,7 +284,7 @@ def _form(text: str) -> list[tuple[str, str]]:
 
 
 def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
-    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable for one that broke off."""
+    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable when it broke off."""
     told = re.search(r'boundary="?([^";,\s]{1,200})', content_type, re.IGNORECASE)
     first = re.match(r"--(\S{1,200})", text)
     boundary = next((b for b in (told and told[1], first and first[1]) if b and f"--{b}" in text), None)
@@ -295,7 +299,7 @@ def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
     found = []
     for part in bodies[:ends.index("--")]:
         head, _, value = part.replace("\r\n", "\n").removeprefix("\n").partition("\n\n")
-        name = re.search(r'(?i)^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', head, re.MULTILINE)
+        name = _PART_NAME.search(head)
         if name:
             found.append((name[1] or name[2] or "", value))
     return found

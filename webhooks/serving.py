@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote_to_bytes
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from webhooks.guard import HEADERS
 from webhooks.receiver import MAX_BODY
 
 BODY_S = 5.0
@@ -37,11 +38,12 @@ SERVER: dict[str, Any] = {
     # takes a long answer into memory as fast as it is read, however slow the reader is.
     "interface": Interfaces.ASGINL, "backlog": 2048, "log_access": False, "websockets": False,
     # Only so does the time for headers also hold for a connection that says nothing at all; it would be kept for ever.
-    "http": HTTPModes.http1, "http1_settings": HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
+    "http": HTTPModes.http1,
+    "http1_settings": HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
 }
 """What granian is told, in production and in tests."""
 
-Headers = list[tuple[str, str]]
+Pairs = list[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -52,7 +54,7 @@ class _Answer:
     """`pieces`: what is to be sent instead of `body`, None when that is all."""
 
     status: int
-    headers: Headers
+    headers: Pairs
     body: bytes = b""
     pieces: Iterable[bytes] | None = None
 
@@ -81,8 +83,7 @@ class Serving:
             async with asyncio.timeout(BODY_S):
                 body = await _body(headers, receive)
         except TimeoutError:
-            await _send(send, _Answer(status=408, headers=[("content-type", "text/plain"), ("connection", "close")],
-                                      body=b"the body did not arrive in time\n"))
+            await _send(send, _SLOW)
             return
         environ = _environ(scope, headers, body)
         threads = self._waiting if environ["PATH_INFO"].startswith("/v1/") else self._threads
@@ -93,9 +94,9 @@ class Serving:
             await self._stream(answer, answer.pieces, receive, send)
 
     def _answer(self, environ: dict[str, Any]) -> _Answer:
-        said: list[tuple[int, Headers]] = []
+        said: list[tuple[int, Pairs]] = []
 
-        def start_response(status: str, headers: Headers, _: object = None) -> None:
+        def start_response(status: str, headers: Pairs, _: object = None) -> None:
             said.append((int(status[:3]), headers))
 
         pieces = self._application(environ, start_response)
@@ -132,8 +133,19 @@ class Serving:
             await read(self._reading, _close, pieces)
 
 
-_BUSY = _Answer(status=503, headers=[("content-type", "application/problem+json"), ("retry-after", "5"), ("cache-control", "no-store")], body=json.dumps({
-    "type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": f"{STREAMS} long answers are being read; ask again"}).encode())
+_SLOW = _Answer(
+    status=408,
+    headers=[("content-type", "text/plain"), ("connection", "close"), *HEADERS.items()],
+    body=b"the body did not arrive in time\n",
+)
+_BUSY = _Answer(
+    status=503,
+    headers=[("content-type", "application/problem+json"), ("retry-after", "5"), *HEADERS.items()],
+    body=json.dumps({
+        "type": "about:blank", "title": "Service Unavailable", "status": 503,
+        "detail": "as many long answers as may be at once are being read; ask again",
+    }).encode(),
+)
 
 
 def _next(pieces: Iterable[bytes]) -> bytes:
@@ -165,7 +177,7 @@ async def _send(send: Send, answer: _Answer) -> None:
 
 def _start(answer: _Answer) -> dict[str, Any]:
     return {"type": "http.response.start", "status": answer.status,
-            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]}
+            "headers": [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]}
 
 
 async def _body(headers: dict[str, str], receive: Receive) -> _Body:
@@ -203,8 +215,9 @@ def _headers(scope: dict[str, Any]) -> dict[str, str]:
 def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dict[str, Any]:
     raw_path = scope["raw_path"]
     environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope["method"], "SCRIPT_NAME": "", "QUERY_STRING": quote(scope["query_string"], safe=_ASCII),
+        "REQUEST_METHOD": scope["method"], "SCRIPT_NAME": "",
         "RAW_URI": raw_path.decode("latin-1"), "PATH_INFO": unquote_to_bytes(raw_path).decode("latin-1"),
+        "QUERY_STRING": quote(scope["query_string"], safe=_ASCII),
         "SERVER_NAME": scope["server"][0], "SERVER_PORT": scope["server"][1],
         "SERVER_PROTOCOL": "HTTP/1.0" if scope["http_version"] == "1" else f"HTTP/{scope['http_version']}",
         "REMOTE_ADDR": scope["client"][0], "wsgi.version": (1, 0), "wsgi.url_scheme": scope["scheme"],

@@ -27,7 +27,7 @@ class SignatureRejected(Exception):
 class Verified:
     signed: bool
     scheme: str | None = None
-    nonces: tuple[str, ...] = ()     # of every signature that verified: each could be used again by itself
+    nonces: tuple[str, ...] = ()     # of every signature that verified, and of V2 all that it signs: each could be used again
 
 
 def base_url(public_url: str, raw_path: str) -> str:
@@ -56,13 +56,16 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
             if not nonce:
                 nonce_missing = True
                 continue
-            scheme = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
-            if scheme is not None:
-                schemes.append(f"{prefix}{version}{scheme}")
+            if dot and dot in nonce:
+                continue      # else the same signature would fit a path that ends at an earlier dot, with the rest as its nonce
+            found = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
+            if found is not None:
+                variant, message = found
+                schemes.append(f"{prefix}{version}{variant}")
                 nonces.append(nonce)
                 if not dot:
                     # Nothing parts address and nonce in V2: the same signature fits a longer path with a shorter nonce.
-                    nonces.append(f"{urlsplit(base_url).path}{nonce}")
+                    nonces.append(message)
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
@@ -72,12 +75,12 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
     return Verified(signed=False)
 
 
-def _verifying(value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]) -> str | None:
-    """The variant of the first message that the signature fits, the documented one before all others."""
+def _verifying(value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]) -> tuple[str, str] | None:
+    """The first message that the signature fits, with its variant, the documented one before all others."""
     for variant, message in messages:
         for secret in secrets:
             if _matches(value, secret, message):
-                return variant
+                return variant, message
     return None
 
 

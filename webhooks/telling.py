@@ -90,9 +90,12 @@ def _forwarded() -> callbacks.Fields:
     The query of a GET that it got may come as a form or as the query of this request; what the application put into its
     own callback URL then stands in it too.
     """
-    said = callbacks.read(body=read_body(), content_type=request.content_type or "", query=request.query_string.decode("ascii", "replace"))
-    found = None if said.fields.get("event", "").startswith("custom.") else callbacks.of_provider(said.form)
-    return said.fields if found is None else {name: said.fields[name] for name in _ACCOUNT if name in said.fields} | found
+    query = request.query_string.decode("ascii", "replace")
+    said = callbacks.read(body=read_body(), content_type=request.content_type or "", query=query)
+    found = callbacks.of_provider(said.form)
+    if found is None or said.fields.get("event", "").startswith("custom."):
+        return said.fields
+    return {name: said.fields[name] for name in _ACCOUNT if name in said.fields} | found
 
 
 def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:

@@ -157,7 +157,8 @@ class _Reader:
         bare = pattern.strip("*")
         found = wire.bare_digits(bare) or ""
         if re.sub(r"[ ()+.-]", "", bare).strip("0123456789") or (not found and "*" not in pattern):
-            self.wrong(key, value, "must be digits of a telephone number, or an address like sip:91804*@host; `*` may stand at their beginning or end")
+            self.wrong(key, value, "must be digits of a telephone number, or an address like sip:91804*@host;"
+                                   " `*` may stand at their beginning or end")
         # What stands after a `*` is no prefix of a number: its zeros count.
         found = found if pattern.startswith("*") else found.removeprefix("00")
         head = "*" if pattern.startswith("*") else ""

@@ -18,7 +18,8 @@ _SANE_YEARS = range(2000, 2200)
 _LONGEST_S = 30 * 86400        # a call ends after a day at the latest; nothing lasts longer than it is kept
 _DIGITS = frozenset("0123456789")
 _LONGEST_NUMBER = 40
-_RFC3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))")
+_RFC3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})"
+                      r"((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -60,12 +61,12 @@ def rfc3339(text: str) -> datetime | None:
     if not found:
         return None
     day, clock, seconds, rest = found.groups()
-    leap = seconds == "60"
-    instant_at = instant(f"{day}T{clock}:{'59' if leap else seconds}{rest.upper()}")
-    if leap and instant_at is not None:
-        # Leap seconds are put in at the end of a day in UTC only.
-        return instant_at.replace(microsecond=0) + timedelta(seconds=1) if (instant_at.hour, instant_at.minute) == (23, 59) else None
-    return instant_at
+    if seconds != "60":
+        return instant(f"{day}T{clock}:{seconds}{rest.upper()}")
+    before = instant(f"{day}T{clock}:59{rest.upper()}")
+    if before is None or (before.hour, before.minute) != (23, 59):
+        return None       # a leap second is put in at the end of a day, in UTC
+    return before.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def digits(value: object) -> str | None:
@@ -87,7 +88,7 @@ def bare_digits(text: str) -> str | None:
 
 
 def user_part(value: object) -> str:
-    """Who is called or calls: `1001` of `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`; empty where nobody is named."""
+    """`1001` of `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`; empty where nobody is named."""
     text = "" if isinstance(value, bool) else str(value if value is not None else "").strip()
     inside = re.match(r'(?:"(?:[^"\\]|\\.)*"|[^<"])*<([^>]*)', text)
     text = inside[1] if inside else text

@@ -213,6 +213,26 @@ def test_a_proxy_may_take_a_prefix_off_the_path(local):
     assert sent(house, "", signed_for="", body=RING)[0] == 403
 
 
+def test_no_other_spelling_of_a_longer_path_takes_a_signature_with_a_shorter_nonce(local):
+    house = local()
+    headers = signing.signature_headers("v2", house.callback + "/call/abc", TOKEN, None, signing.Nonces())
+    nonce, value = headers["X-Vobiz-Signature-V2-Nonce"], headers["X-Vobiz-Signature-V2"]
+    assert sent(house, "/call/abc", body=RING.replace(b"c1", b"abc"), **headers)[0] == 200
+    stolen = {"X-Vobiz-Signature-V2": value, "X-Vobiz-Signature-V2-Nonce": nonce[1:]}
+    for path in (f"/call/abc{nonce[0]}", f"/call/abc%3{nonce[0]}", f"/call//abc{nonce[0]}", f"//call/abc%3{nonce[0]}", f"/%63all/abc{nonce[0]}"):
+        assert sent(house, path, body=RING.replace(b"c1", f"abc{nonce[0]}".encode()), **stolen)[0] == 403, path
+    assert house.kinds(f"abc{nonce[0]}") == []
+
+
+def test_no_part_of_a_path_passes_for_a_nonce(local):
+    house = local()
+    headers = signing.signature_headers("v3", house.callback + "/agent%40example.com", TOKEN, None, signing.Nonces())
+    assert sent(house, "/agent%40example.com", body=RING, **headers)[0] == 200
+    stolen = {**headers, "X-Vobiz-Signature-V3-Nonce": f"com.{headers['X-Vobiz-Signature-V3-Nonce']}"}
+    assert sent(house, "/agent%40example", body=RING.replace(b"c1", b"c2"), **stolen)[0] == 403
+    assert house.kinds("c2") == []
+
+
 @pytest.mark.parametrize("query", ["?event=recording-done&tenant=7", "?transcription=off&to=archive2", "?Event=x&CallUUID=other"])
 def test_a_callback_url_with_a_query_of_its_own_is_taken_by_post_and_by_get(local, query):
     house = local()
