@@ -7,12 +7,13 @@ has had its first try.
 
 from __future__ import annotations
 
+import codecs
 import http.client
 import json
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 FORM = "application/x-www-form-urlencoded"
+_BOUNDARY = "----callback-of-the-provider"
 _FORGED = "not-the-token-of-anybody"
 
 
@@ -64,6 +66,10 @@ def encode(fields: Mapping[str, Any], url: str, delivery: Delivery) -> Message:
     """The request without its signature."""
     if delivery.encoding == "json":
         return Message("POST", url, json.dumps(fields).encode(), {"Content-Type": "application/json"})
+    if delivery.encoding == "multipart":
+        parts = [f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+        body = "".join([*parts, f"--{_BOUNDARY}--\r\n"]).encode()
+        return Message("POST", url, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
     if delivery.encoding == "wrapped":
         api_id = {"api_id": fields["api_id"]} if "api_id" in fields else {}
         fields = {**api_id, "response": json.dumps(fields, separators=(",", ":"))}
@@ -153,6 +159,8 @@ class Sender:
         at, status = time.time(), 0
         try:
             message = encode(callback.fields, callback.url, callback.delivery)
+            if message.body and self._faults.hit("marked-callbacks", **callback.facts()):
+                message = replace(message, body=codecs.BOM_UTF8 + message.body)
             message.headers.update(self._headers(callback, message.body))
             status, _ = self.exchange(message, 10 if callback.trunk else 3)
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -35,6 +35,7 @@ FAULTS = {
     "unsigned-callbacks": Fault("callbacks carry no signature"),
     "forged-callbacks": Fault("callbacks are signed with a token that is not the account's"),
     "leaked-tokens": Fault("callbacks carry the account's tokens in `auth-token` and `parent-auth-token`"),
+    "marked-callbacks": Fault("a byte order mark stands before the body of callbacks"),
     # Stops
     "deaf-stop": Fault("a stop answers 204 and stops nothing"),
     "stop-fails-first": Fault("a stop answers `status` and stops nothing; limit it with `times`", {"status": 503}),

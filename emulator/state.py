@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from emulator.audio import Audio
 
-ENCODINGS = ("form", "json", "wrapped")
+ENCODINGS = ("form", "json", "wrapped", "multipart")
 SPELLINGS = ("full", "file-only", "floats")
 SOURCES = ("xml", "rest", "trunk")
 METHODS = ("POST", "GET")
@@ -23,7 +23,7 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a callback travels: by POST or GET, as a form, as JSON, or as JSON within a form's field `response`."""
+    """How a callback travels: by POST or GET, as a form, multipart, JSON, or JSON within a form's field `response`."""
 
     method: str = "POST"
     encoding: str = "form"
@@ -31,8 +31,8 @@ class Delivery:
     def __post_init__(self) -> None:
         one_of("callback_method", self.method, METHODS)
         one_of("encoding", self.encoding, ENCODINGS)
-        if (self.method, self.encoding) == ("GET", "json"):
-            raise ValueError("encoding 'json' needs a body, which a GET has not")
+        if self.method == "GET" and self.encoding in {"json", "multipart"}:
+            raise ValueError(f"encoding {self.encoding!r} needs a body, which a GET has not")
 
 
 @dataclass(slots=True)

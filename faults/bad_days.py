@@ -13,6 +13,7 @@ ALL: dict[str, dict[str, Any]] = {
     "unsigned-callbacks": {"probability": 0.05},        # refused, and sent again by the provider
     "forged-callbacks": {"probability": 0.05},
     "leaked-tokens": {"probability": 0.2},
+    "marked-callbacks": {"probability": 0.2},
     "deaf-stop": {"probability": 0.05},
     "stop-fails-first": {"probability": 0.05},
     "stop-429": {"probability": 0.02, "retry_after": 1},

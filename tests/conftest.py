@@ -1,8 +1,10 @@
 """Real servers for tests: a Redis of our own, and the whole service with the emulator."""
 
-import logging
+import asyncio
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +18,13 @@ from pathlib import Path
 
 import pytest
 import requests
-from werkzeug.serving import make_server
+from granian.server.embed import Server
 
 from emulator import signing
 from emulator.provider import Provider
 from tests.waiting import until
 from webhooks.app import create_app
+from webhooks.serving import SERVER, Serving
 from worker import rounds
 from worker.archive import Archive
 from worker.clock import LEAD
@@ -56,6 +59,31 @@ def ledger(redis_server):
         client.delete(*keys)
 
 
+class Behind:
+    """An application behind the server that production has, in a thread of this process."""
+
+    def __init__(self, app, port):
+        self._app, self._port, self._loop = app, port, asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        asyncio.set_event_loop(self._loop)
+        self._server = Server(Serving(self._app), port=self._port, log_enabled=False, **SERVER)
+        self._loop.run_until_complete(self._server.serve())
+
+    def start(self):
+        self._thread.start()
+        until(self._listens)
+
+    def _listens(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            return True
+
+    def stop(self):
+        self._loop.call_soon_threadsafe(self._server.stop)
+        self._thread.join()
+
+
 class Local:
     """The receiver, the clock's claims and the workers' deeds in this process, over real Redis and real HTTP.
 
@@ -85,8 +113,7 @@ class Local:
                              settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare(), generation=0)
         self.survey = survey
         self.app = create_app(self.settings, ledger)
-        self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
-        logging.getLogger("werkzeug").disabled = True
+        self._server = Behind(self.app, int(self.base.rpartition(":")[2]))
         self._done = threading.Event()
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
@@ -103,7 +130,7 @@ class Local:
 
     def __enter__(self):
         self.provider.__enter__()
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._server.start()
         self._turns.start()
         return self
 
@@ -111,8 +138,7 @@ class Local:
         self._done.set()
         self._turns.join()
         self.crew.shutdown()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
         self.provider.__exit__()
 
     def reload(self, **settings):

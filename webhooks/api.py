@@ -7,7 +7,7 @@ import mimetypes
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -69,7 +69,8 @@ class Api:
     def _seen(self, accounts: list[str], before: Sight | None, wanted: Any) -> Iterator[tuple[Sight, Call, Recording | None]]:
         """Every recording that was ever seen, newest first; None where it is not one of those asked for."""
         only = wanted.get("call_uuid")
-        sights = self.ledger.recent(accounts, before=before, since=_instant(wanted, "since"), until=_instant(wanted, "until"))
+        since, until = (bodies.instant(wanted.get(name), name) for name in ("since", "until"))
+        sights = self.ledger.recent(accounts, before=before, since=since, until=until)
         folded: dict[tuple[str, str], Call] = {}     # a call may have hundreds of recordings
         nobody = Call(account="", call_uuid="")
         for sight in sights:
@@ -240,14 +241,3 @@ def _cursor(text: str | None) -> Sight | None:
         return int(at), account, recording_id
     except ValueError:
         raise Problem(400, "cursor: not one that we gave", field="cursor") from None
-
-
-def _instant(wanted: Any, name: str) -> datetime | None:
-    if name not in wanted:
-        return None
-    found = wire.instant(wanted[name])
-    if found is None:
-        raise Problem(400, f"{name}: must be a time like 2026-09-14T06:30:00Z", field=name)
-    return found
-
-

@@ -15,12 +15,10 @@ from typing import NoReturn
 import structlog
 from flask import Flask, Response
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
 from werkzeug.exceptions import HTTPException
 
 from webhooks import api, guard, problems, receiver
-from webhooks.serving import Serving
+from webhooks.serving import SERVER, Serving
 from webhooks.waiting import Waiting
 from worker import guards, logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
@@ -136,11 +134,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     server = Granian(
-        "webhooks.app:serving", factory=True, address=settings.host, port=settings.port, interface=Interfaces.RSGI, workers=2,
-        backlog=2048, log_access=False, respawn_failed_workers=True, workers_kill_timeout=SHUTDOWN_S,
-        # Only so does the time for headers also hold for a connection that says nothing at all; it would be kept for ever.
-        http=HTTPModes.http1, websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
+        "webhooks.app:serving", factory=True, address=settings.host, port=settings.port, workers=2,
+        respawn_failed_workers=True, workers_kill_timeout=SHUTDOWN_S, **SERVER,
     )
     server.on_startup(threading.Thread(target=look, name="guards", daemon=True).start)      # it ends on a signal from here on
     server.serve()

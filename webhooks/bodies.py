@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from webhooks.problems import Problem
 from webhooks.receiver import read_body
-from worker import rules
+from worker import rules, wire
 
 T = TypeVar("T", bound=Struct)
 _END = r"$(?!\n)"                # Python's `$` alone would let a newline through, into ids and then into the log of a call
@@ -23,8 +23,8 @@ Wait = Annotated[float, Meta(ge=0, le=30, description="seconds to wait for the p
 Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]" + _END, description='a duration of at least 1s like "45s", "15m" or "2h"')]
 Address = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,1990}" + _END, description="an http or https address of plain characters")]
 Kind = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,40}" + _END, description="`blind`, `attended`, `conference`, `ai_to_human`, or any word used in rules")]
-Number = Annotated[str, Meta(min_length=1, max_length=40, description="a telephone number; digits count")]
-Instant = Annotated[str, Meta(min_length=10, max_length=40, description="RFC 3339")]
+Number = Annotated[str, Meta(min_length=1, max_length=300, description="a telephone number, or a SIP or tel: address, whose user part counts")]
+Instant = Annotated[str, Meta(min_length=10, max_length=40, description="RFC 3339, with its zone")]
 Account = Annotated[str, Meta(min_length=1, max_length=128, description="may be left out where there is one account, or where one alone knows the call")]
 
 _PATTERNS: list[Meta] = [get_args(kind)[1] for kind in (Identifier, Duration, Address, Kind)]
@@ -102,7 +102,7 @@ class RetryBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 def read(kind: type[T]) -> T:
     """The request's body; an absent one is an empty object. Raises Problem 400 or 413 that names the field."""
-    raw = read_body()
+    raw = read_body().removeprefix(b"\xef\xbb\xbf")       # some editors put a byte order mark before what they save
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
@@ -124,6 +124,17 @@ def _field(message: str) -> str | None:
     place = re.search(r"`\$\.?([^`]*)`$", message)
     inside = place[1] if place else ""
     return f"{inside}.{unknown[1]}".lstrip(".") if unknown else inside or None
+
+
+def instant(text: str | None, field: str) -> datetime | None:
+    """An instant that a caller sent, from a body or a query. Raises Problem 400."""
+    if text is None:
+        return None
+    found = wire.rfc3339(text)
+    if found is None:
+        raise Problem(400, f"{field}: {text[:40]!r} is no instant with its zone, like 2026-09-14T06:30:00Z or"
+                           " 2026-09-14T12:00:00+05:30 (in a query `+` is written %2B)", field=field)
+    return found
 
 
 def seconds(text: str | None, field: str) -> float | None:

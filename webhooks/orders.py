@@ -226,7 +226,7 @@ def announced(call_uuid: str, told: bodies.AnnouncedRecording, number: int | Non
     recording_id = told.recording_id or _id_in(told.url)
     if recording_id is None:
         raise Problem(400, f"{field}: recording_id is needed, or an address that ends with it", field=field)
-    started_at = instant(told.started_at, f"{field}.started_at")
+    started_at = bodies.instant(told.started_at, f"{field}.started_at")
     extension = (told.url or "").rpartition(".")[2]
     return Event(id=f"announced.{recording_id}.{digest_of(told.url, rfc3339(started_at))}", kind=Kind.RECORDING_ANNOUNCED, call_uuid=call_uuid,
                  recording_id=recording_id, url=told.url, started_at=started_at, format=extension if extension in {"mp3", "wav"} else None, by="api")
@@ -235,10 +235,3 @@ def announced(call_uuid: str, told: bodies.AnnouncedRecording, number: int | Non
 def _id_in(url: str | None) -> str | None:
     found = re.search(r"/([A-Za-z0-9_-]{1,128})\.(?:mp3|wav)$", url or "")
     return found[1] if found else None
-
-
-def instant(text: str | None, field: str) -> datetime | None:
-    found = wire.instant(text) if text else None
-    if text and found is None:
-        raise Problem(400, f"{field}: must be a time like 2026-09-14T06:30:00Z", field=field)
-    return found

@@ -42,6 +42,8 @@ class Receiver:
         known = hmac.compare_digest(token.encode("utf-8", "replace"), settings.callback_token.encode())
         if account is None or not known:
             return self._refuse(404, "unknown")
+        if request.method == "HEAD":
+            return _answer()
         try:
             body = read_body()
         except RequestEntityTooLarge:
@@ -56,6 +58,9 @@ class Receiver:
             bound = below.removeprefix("call/").split("/")[0] if below.startswith("call/") else None
             if bound is not None and {bound} != ({event.call_uuid} if event else callbacks.calls(said.fields)):
                 return self._refuse(403, "other_call", auth_id)
+        except callbacks.Nothing as error:
+            # A browser, or somebody who checks the address: no callback, so none that is refused.
+            return _answer() if request.method == "GET" else self._refuse(400, "unreadable", auth_id, error=str(error))
         except callbacks.Unreadable as error:
             return self._refuse(400, "unreadable", auth_id, error=str(error))
         except signature.SignatureRejected as error:
@@ -74,7 +79,7 @@ class Receiver:
         if event is not None and status is Recorded.NEW:
             log.info(event.kind.value, account=auth_id, call_uuid=event.call_uuid, recording_id=event.recording_id,
                      by=event.by, signed=event.signed)
-        return Response(_EMPTY, 200, mimetype="application/xml")
+        return _answer()
 
     @staticmethod
     def _verify(settings: Settings, account: Account, body: bytes, said: callbacks.Said) -> signature.Verified:
@@ -83,9 +88,8 @@ class Receiver:
             "X-Vobiz-Event" in headers or (request.content_type or "").startswith("application/json")
         ):
             return signature.verify_trunk(body=body, headers=headers, secrets=account.trunk_secrets)
-        raw_path = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or request.path
         return signature.verify(
-            base_url=signature.base_url(settings.public_url, raw_path), headers=headers, tokens=account.tokens,
+            base_url=signature.base_url(settings.public_url, _raw_path()), headers=headers, tokens=account.tokens,
             parent_tokens=account.parent_tokens, query=_query(), form=said.form, required=settings.signatures_required)
 
     def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
@@ -117,6 +121,16 @@ def _order(rest: str) -> str | None:
     # Recordings that we start have a callback URL of their own, `call/CALL/start/ORDER`.
     parts = rest.split("/")
     return wire.identifier(parts[3]) if len(parts) == 4 and parts[0] == "call" and parts[2] == "start" else None
+
+
+def _answer() -> Response:
+    return Response(_EMPTY, 200, mimetype="application/xml")
+
+
+def _raw_path() -> str:
+    """The path as it was sent, which is what is signed."""
+    sent: str = request.environ.get("RAW_URI") or request.path
+    return sent.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _query() -> str:

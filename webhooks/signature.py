@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
@@ -26,7 +27,7 @@ class SignatureRejected(Exception):
 class Verified:
     signed: bool
     scheme: str | None = None
-    nonces: tuple[str, ...] = ()     # of every signature that verified: each could be used again by itself
+    nonces: tuple[str, ...] = ()     # of every signature that verified, and of V2 all that it signs: each could be used again
 
 
 def base_url(public_url: str, raw_path: str) -> str:
@@ -55,13 +56,16 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
             if not nonce:
                 nonce_missing = True
                 continue
-            scheme = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
-            if scheme is not None:
-                schemes.append(f"{prefix}{version}{scheme}")
+            if dot and dot in nonce:
+                continue      # else the same signature would fit a path that ends at an earlier dot, with the rest as its nonce
+            found = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
+            if found is not None:
+                variant, message = found
+                schemes.append(f"{prefix}{version}{variant}")
                 nonces.append(nonce)
                 if not dot:
                     # Nothing parts address and nonce in V2: the same signature fits a longer path with a shorter nonce.
-                    nonces.append(f"{urlsplit(base_url).path}{nonce}")
+                    nonces.append(message)
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
@@ -71,12 +75,12 @@ def verify(*, base_url: str, headers: Mapping[str, str], tokens: Sequence[str], 
     return Verified(signed=False)
 
 
-def _verifying(value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]) -> str | None:
-    """The variant of the first message that the signature fits, the documented one before all others."""
+def _verifying(value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]) -> tuple[str, str] | None:
+    """The first message that the signature fits, with its variant, the documented one before all others."""
     for variant, message in messages:
         for secret in secrets:
             if _matches(value, secret, message):
-                return variant
+                return variant, message
     return None
 
 
@@ -108,18 +112,29 @@ def _params(query: str, form: Sequence[tuple[str, str]]) -> str:
     return f"?{sorted_query}{'.' if query and form else ''}{fields}"
 
 
-def _spellings(base: str) -> list[str]:
+def _spellings(base: str) -> Iterator[str]:
     try:
         parts = urlsplit(base)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return [base]
+        return
     port_too = f":{port or {'https': 443, 'http': 80}.get(parts.scheme)}"
-    found = [base]
-    # The server hands us the path decoded; `quote` is what most senders wrote.
-    for path in (parts.path, parts.path.rpartition(";")[0] or parts.path, unquote(parts.path), quote(parts.path, safe="/;:@&=+$,~!*'()")):
-        found += [f"{parts.scheme}://{authority}{path or slash}" for authority in (host, host + port_too, parts.netloc) for slash in ("", "/")]
-    return list(dict.fromkeys(found))
+    for path in _paths(parts.path):
+        for authority in dict.fromkeys((parts.netloc, host, host + port_too)):
+            yield f"{parts.scheme}://{authority}{path}"
+
+
+def _paths(path: str) -> list[str]:
+    """The path as it was sent, and as it may have been signed before a client or a proxy spelled it anew.
+
+    All of them are the same resource. Two paths that name different calls never have a spelling in common.
+    """
+    plain = unquote(path)
+    escaped = [quote(plain, safe="/;:@&=+$,~!*'()"), quote(plain)]
+    found = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
+    found += [re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), spelled) for spelled in (path, *escaped)]
+    found += [spelled.replace("~", tilde) for spelled in (path, *escaped) for tilde in ("%7E", "%7e")]
+    return list(dict.fromkeys(found)) if path else ["", "/"]
 
 
 def _matches(value: str, secret: str, message: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from flask import Response, jsonify, request
 
 from webhooks import bodies, callbacks
-from webhooks.orders import Orders, announced, digest_of, identity, instant
+from webhooks.orders import Orders, announced, digest_of, identity
 from webhooks.problems import Problem
 from webhooks.receiver import read_body
 from worker import wire
@@ -18,6 +18,7 @@ from worker.recording import Call, Event, Kind
 from worker.views import call_view, recording_view
 
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
+_ACCOUNT = ("account", "accountid", "authid", "parentauthid")
 _FIELDS = {"calluuid": "call_uuid", "recordingid": "recording_id"}       # as our own callers spell what the provider spells in many ways
 
 
@@ -31,7 +32,7 @@ class Telling:
         account, a_leg = self.orders.where(call_uuid, body.account)
         told = Event(id=f"told.{secrets.token_hex(6)}", kind=Kind.CALL_ANNOUNCED, call_uuid=a_leg, from_number=_digits(body.from_, "from"),
                      to_number=_digits(body.to, "to"), direction=body.direction, labels=body.labels or None,
-                     started_at=instant(body.started_at, "started_at"), by="api")
+                     started_at=bodies.instant(body.started_at, "started_at"), by="api")
         events = [announced(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
         if body.recordings == []:
             events.append(Event(id=f"nothing.{secrets.token_hex(6)}", kind=Kind.NOTHING_DECLARED, call_uuid=a_leg, by="api"))
@@ -45,16 +46,16 @@ class Telling:
         """A provider's request as the application received it, or `custom.NAME`. 200 says that it is written down."""
         order_id = f"order.{identity('e')}"
         try:
-            said = callbacks.read(body=read_body(), content_type=request.content_type or "", query="")
-            name = said.fields.get("event", "")
-            event = _custom(said.fields, name, order_id) if name.startswith("custom.") else callbacks.parse(said.fields)
+            fields = _forwarded()
+            name = fields.get("event", "")
+            event = _custom(fields, name, order_id) if name.startswith("custom.") else callbacks.parse(fields)
         except callbacks.Unreadable as error:
             place = re.match(r"(\w+): ", str(error))
             raise Problem(400, str(error), field=_FIELDS.get(place[1].lower(), place[1]) if place else None) from None
         if event is None:
             return jsonify({"event": name or None, "recorded": "ignored"})
         accounts = self.settings().accounts
-        named = next((said.fields[k] for k in ("account", "accountid", "authid", "parentauthid") if said.fields.get(k) in accounts), said.fields.get("account"))
+        named = next((fields[k] for k in _ACCOUNT if fields.get(k) in accounts), fields.get("account"))
         account, a_leg = self.orders.where(event.call_uuid, named)
         if name.startswith("custom."):
             event = replace(event, call_uuid=a_leg)
@@ -81,6 +82,20 @@ class Telling:
                 answer.status_code = 202
                 return answer
         raise Problem(404, "no such recording")
+
+
+def _forwarded() -> callbacks.Fields:
+    """What the application sends: its own event, or a provider's request. Raises Unreadable.
+
+    The query of a GET that it got may come as a form or as the query of this request; what the application put into its
+    own callback URL then stands in it too.
+    """
+    query = request.query_string.decode("ascii", "replace")
+    said = callbacks.read(body=read_body(), content_type=request.content_type or "", query=query)
+    found = callbacks.of_provider(said.form)
+    if found is None or said.fields.get("event", "").startswith("custom."):
+        return said.fields
+    return {name: said.fields[name] for name in _ACCOUNT if name in said.fields} | found
 
 
 def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:

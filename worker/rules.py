@@ -151,12 +151,16 @@ class _Reader:
         return value
 
     def number(self, value: Any, key: str) -> str:
-        pattern = self.pattern(value, key)
+        # Of a SIP or `tel:` address the user part counts, and the `*` stands at the end of it.
+        user = wire.user_part(value) if isinstance(value, str) and re.search("[:@<]", value) else None
+        pattern = self.pattern(user or value, key)
         bare = pattern.strip("*")
-        # What stands after a `*` is no prefix of a number: its zeros count.
-        found = "".join(c for c in bare if c in "0123456789") if pattern.startswith("*") else wire.digits(bare) or ""
+        found = wire.bare_digits(bare) or ""
         if re.sub(r"[ ()+.-]", "", bare).strip("0123456789") or (not found and "*" not in pattern):
-            self.wrong(key, value, "must be digits of a telephone number; `*` may stand at its beginning or end")
+            self.wrong(key, value, "must be digits of a telephone number, or an address like sip:91804*@host;"
+                                   " `*` may stand at their beginning or end")
+        # What stands after a `*` is no prefix of a number: its zeros count.
+        found = found if pattern.startswith("*") else found.removeprefix("00")
         head = "*" if pattern.startswith("*") else ""
         tail = "*" if pattern.endswith("*") and (found or not head) else ""
         return f"{head}{found}{tail}"

@@ -109,6 +109,13 @@ def test_a_wrapped_callback_holds_json_with_numbers_and_a_get_leaves_the_body_em
     assert json.loads(found.fields["response"])["call_uuid"]
 
 
+def test_a_multipart_callback_has_a_part_for_each_field(provider, inbox):
+    ended(provider, source="rest", encoding="multipart")
+    found = inbox.wait(1)[0]
+    assert found.headers["Content-Type"].startswith("multipart/form-data; boundary=")
+    assert b'form-data; name="recording_duration_ms"\r\n\r\n' in found.body
+
+
 def test_single_events_can_go_elsewhere_and_a_whole_call_by_get(provider, inbox):
     call = provider.call(urls={"Hangup": f"{inbox.root}/over", "Record": f"{inbox.root}/start"}, callback_method="GET")
     provider.record(call.call_uuid, callback_url=f"{inbox.root}/end")

@@ -100,6 +100,13 @@ def _(day):
     assert (headers["auth-token"], headers["parent-auth-token"]) == ("subtok", "tok")
 
 
+@bad_day("marked-callbacks")
+def _(day):
+    day.on("marked-callbacks")
+    day.provider.event(day.provider.call().call_uuid, "Ring")
+    assert day.inbox.wait(1)[0].body.startswith(b"\xef\xbb\xbfCallUUID=")
+
+
 @bad_day("deaf-stop")
 def _(day):
     day.on("deaf-stop", times=1)

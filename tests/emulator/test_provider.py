@@ -104,7 +104,7 @@ def test_accounts_are_read_with_their_parents_and_an_unknown_parent_is_refused()
 
 
 @pytest.mark.parametrize("how", [{"container": "ogg"}, {"source": "magic"}, {"source": "trunk"}, {"spelling": "loud"}, {"encoding": "xml"},
-                                 {"callback_method": "GET", "encoding": "json"}])
+                                 {"callback_method": "GET", "encoding": "json"}, {"callback_method": "GET", "encoding": "multipart"}])
 def test_a_recording_that_cannot_be_is_refused(provider, how):
     call = provider.call()
     with pytest.raises(ValueError, match=r"\w"):

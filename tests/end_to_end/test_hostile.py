@@ -144,6 +144,17 @@ def test_a_body_that_broke_off_is_no_callback_and_its_repetition_is_taken(servic
     assert service.recording("cut-r1")["duration_ms"] == 60040
 
 
+def test_a_body_in_chunks_that_broke_off_is_no_callback_either(service):
+    lines, body = signed(service), urlencode({"Event": "Hangup", "CallUUID": "cut-2", "HangupCause": "NORMAL_CLEARING"}).encode()
+    raw = head(DOOR, FORM, "Transfer-Encoding: chunked", "Connection: close", *lines) + b"%x\r\n%b\r\n" % (len(body), body)
+    before = service.get("/metrics").text.partition('endtape_refused_total{reason="cut"} ')[2].partition("\n")[0] or "0"
+    assert statuses(exchange(service.base, raw, half_close=True)) in ([], [400])
+    until(lambda: f'endtape_refused_total{{reason="cut"}} {float(before) + 1}' in service.get("/metrics").text)
+    assert service.get("/v1/calls/cut-2").status_code == 404
+    assert statuses(exchange(service.base, raw + b"0\r\n\r\n")) == [200]
+    assert service.get("/v1/calls/cut-2").status_code == 200
+
+
 def test_a_body_that_does_not_come_frees_its_thread_and_nobody_else_notices(service):
     """Three ways to be slow; all the while a good sender from the same address, on a connection that it keeps, is served."""
     ends, good, done = {}, [], threading.Event()

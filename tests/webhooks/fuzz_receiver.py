@@ -27,9 +27,11 @@ CASES = Path(__file__).parent / "cases"
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
 DOOR = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+FORM, JSON, PARTS = "application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=----x7"
+MARK = b"\xef\xbb\xbf"
 SEEDS = [(FORM, p.read_bytes()) for p in sorted(FIXTURES.glob("*.form"))] + [(JSON, p.read_bytes()) for p in sorted(FIXTURES.glob("*_callback.json"))] + [
     (JSON, p.read_bytes()) for p in sorted(FIXTURES.glob("trunk_*.json"))]
+QUERY_SEEDS = [body.decode() for kind, body in SEEDS if kind == FORM]
 NAMES = sorted({name for _, body in SEEDS for name in re.findall(r"[A-Za-z_]{3,30}(?==)|(?<=\")[A-Za-z_]{3,30}(?=\":)", body.decode())} | {
     "response", "Event", "event", "CallUUID", "call_uuid", "RecordingID", "ConferenceUUID", "DialALegUUID", "x" * 300, "", "é", "__proto__"})
 KINDS = ["Record", "RecordStop", "Transfer", "Redirect", "DialAnswer", "DialConnected", "DialHangup", "DialAction", "ConferenceEnter", "ConferenceExit",
@@ -37,9 +39,9 @@ KINDS = ["Record", "RecordStop", "Transfer", "Redirect", "DialAnswer", "DialConn
 WORDS = ["", "0", "-1", "1e400", "nan", "inf", "-inf", "9" * 400, "1" * 5000, "0x10", "1_000", "１２", "60040.00000", "1789367412900", "-62135596800001", "253402300800000",
          "2026-09-14 12:05:27.79276+05:30", "2026-09-14T06:30:00Z", "9999-12-31T23:59:59.999999+14:00", "0001-01-01", "24:00", "true", "null", "None", "[]", "{}",
          "../../etc/passwd", "a/b", "a|b", "{a}", "a:b", "a\nb", "a\0b", "\ud800", "é", "\u202e", "\ufeff", "🙂" * 50, "a" * 129, "a" * 4000, " c ", "c1", "c2", "r1",
-         "https://media.vobiz.ai/x.mp3", "http://127.0.0.1:1/", "https://a@b/", "file:///etc/passwd", "%00", "%ff", "+", "%2B", "&", "=", ";", "'", '"', "\\", "$(x)", "{{7*7}}",
+         "https://media.vobiz.ai/x.mp3", "http://127.0.0.1:1/", "https://a@b/", "sip:+918041234567@203.0.113.7:5060", "<sip:1001@10.0.0.5;transport=udp>", "tel:+918041234567;phone-context=+91", '"a<b" <sip:%', "sip:@[::1]:x", "file:///etc/passwd", "%00", "%ff", "+", "%2B", "&", "=", ";", "'", '"', "\\", "$(x)", "{{7*7}}",
          "MA_TEST0001", "A" * 70_000]
-PATHS = [DOOR, DOOR, DOOR, DOOR + "/", DOOR + "/call/c1", DOOR + "/call/", DOOR + "//x", DOOR + "/%00", DOOR + "/%ff", DOOR + "/call/%2e%2e", f"/vobiz/{ACCOUNT}/x", "/vobiz/",
+PATHS = [DOOR, DOOR, DOOR, DOOR + "/", DOOR + "/call/c1", DOOR + "/call/", DOOR + "//x", DOOR + "/%00", DOOR + "/%ff", DOOR + "/call/%2e%2e", DOOR + "/agent%40example.com", DOOR + "/caf%c3%a9", DOOR + "/team%2F7/%2b", DOOR + "/../x", DOOR + ";a=b", f"/vobiz/{ACCOUNT}/x", "/vobiz/",
          "/v1/recordings", "/v1/recordings/r1", "/v1/calls/c1", "/v1/calls/c1/stop", "/v1/calls/c1/handoff", "/v1/calls/c1/recordings", "/v1/calls/c1/handoff/failed", "/v1/calls/c1/pause", "/v1/calls/c1/resume", "/v1/recordings/r1/hold", "/v1/recordings/r1/retry", "/v1/events", "/v1/openapi.json", "/", "/metrics", "/healthz"]
 QUERIES = ["limit", "cursor", "phase", "call_uuid", "account", "since", "until", "day"]
 HEADERS = ["X-Vobiz-Signature-V3", "X-Vobiz-Signature-V3-Nonce", "X-Vobiz-Signature-V2", "X-Vobiz-Signature-V2-Nonce", "X-Vobiz-Signature-MA-V3", "X-Vobiz-Signature",
@@ -57,9 +59,13 @@ class Fuzzer:
     def request(self):
         chance = self.chance
         kind, body = self._body()
+        if chance.random() < 0.1:
+            body = MARK * chance.choice([1, 1, 2]) + body
+        if chance.random() < 0.05:
+            body = b""
         path = chance.choice(PATHS)
         if chance.random() < 0.3:
-            path += "?" + "&".join(f"{chance.choice(QUERIES + NAMES)}={quote_plus(self._word(), errors='replace')}" for _ in range(chance.randint(1, 4)))
+            path += "?" + (chance.choice(QUERY_SEEDS) + "&" if chance.random() < 0.3 else "") + "&".join(f"{chance.choice(QUERIES + NAMES)}={quote_plus(self._word(), errors='replace')}" for _ in range(chance.randint(1, 4)))
         method = chance.choice(["POST"] * 6 + ["GET", "PUT", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "get", "X" * 40])
         more = [f"{chance.choice(HEADERS)}: {self._word()}" for _ in range(chance.choice([0, 0, 0, 1, 2]))]
         more += ["{SIGNATURE}"] * (chance.random() < 0.8) + ["Authorization: Bearer {KEY}"] * (path.startswith(("/v1", "/?")) or path == "/")
@@ -89,11 +95,18 @@ class Fuzzer:
         fields |= {chance.choice(NAMES): self._word() for _ in range(chance.randint(0, 8))}
         if roll < 0.65:
             return FORM, "&".join(f"{k}={quote_plus(v, errors='replace')}" for k, v in fields.items()).encode("utf-8", "replace")
+        if roll < 0.72:
+            return chance.choice([PARTS, PARTS, FORM, "multipart/form-data", 'multipart/mixed; boundary="' + self._word() + '"']), self._parts(fields)
         said = {k: self._value(v, 3) for k, v in fields.items()}
         text = self._json({"response": said} if chance.random() < 0.1 else said)
         if roll < 0.85:
             return JSON, text.encode("utf-8", "replace")
         return FORM, f"response={quote_plus(text, errors='replace')}".encode()
+
+    def _parts(self, fields):
+        chance, end = self.chance, self.chance.choice(["\r\n", "\r\n", "\n", "\r"])
+        parts = [f'------x7{end}Content-Disposition: form-data; name="{k}"{chance.choice(["", "", "; filename=x"])}{end}{end}{v}{end}' for k, v in fields.items()]
+        return "".join([*parts, chance.choice([f"------x7--{end}"] * 4 + ["", "------x7"])]).encode("utf-8", "replace")
 
     def _value(self, word, depth):
         chance = self.chance

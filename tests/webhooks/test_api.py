@@ -1,15 +1,20 @@
 """The application's door: every route but the hand-offs, over HTTP, with the emulator as the provider."""
 
 import json
+import os
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from urllib.parse import urlencode
 
 import pytest
 import requests
 
 from tests.waiting import until
 from tests.webhooks.application import KEY, Application, recorded
-from webhooks import api
+from tests.wire_level import connect, head
+from webhooks import api, serving
 from worker.recording import Kind
 
 ACCOUNT, APP_KEY = "MA_TEST0001", "test-app-key-000000001"
@@ -452,6 +457,29 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     problem(app.get("/recordings/nobody/audio"), 404)
 
 
+def test_who_reads_audio_slowly_costs_no_callback_anything(app):
+    """More readers than may read at once, each asking for 200 MB and taking nothing."""
+    call, recording = recorded(app)
+    app.house.provider.hangup(call)
+    said = app.house.reach(recording.recording_id, "archived")
+    os.truncate(app.house.settings.archive / said["archive_key"], 200_000_000)
+    path = f"/v1/recordings/{recording.recording_id}/audio"
+    with ExitStack() as readers:
+        heads = []
+        for _ in range(serving.STREAMS + 10):
+            sock = readers.enter_context(connect(app.house.base))
+            sock.sendall(head(path, f"Authorization: Bearer {KEY}", method="GET"))
+            heads.append(sock.recv(12))
+        took = []
+        for n in range(30):
+            began = time.monotonic()
+            assert app.house.post({"Event": "Ring", "CallUUID": f"ring{n}"}).status_code == 200
+            took.append(time.monotonic() - began)
+        assert statistics.median(took) < 1
+        assert heads == [b"HTTP/1.1 200"] * serving.STREAMS + [b"HTTP/1.1 503"] * 10
+    assert until(lambda: app.get(path.removeprefix("/v1"), Range="bytes=100-1999999").status_code == 206)
+
+
 def test_a_recording_is_tried_again_on_request_but_not_once_it_is_archived(app):
     app.house.provider.faults.switch_on("html-media")
     call, recording = recorded(app)
@@ -500,3 +528,70 @@ def test_with_several_accounts_one_is_named_unless_one_alone_knows_the_call(loca
     assert app.post("/events", {"event": "custom.x", "call_uuid": "c1"}).json()["account"] == "SA_2"
     assert app.get("/calls/c1").json()["account"] == "SA_2"
     problem(app.get("/calls/c1?account=SA_3"), 400, "account")
+
+
+NO_INSTANTS = ["2026-09-14T02:30:00", "2026-09-14", "2026-09-14 02:30:00", "20260914T023000Z", "2026-W38-1T02:30:00Z", "1789367412900", "1789367412.9", "2026-09-14T02:30Z", "2026-09-14T02:30:00+0530",
+               "2026-09-14T02:30:00+05", "2026-09-14T02:30:00 05:30", "2026-09-14T02:30:00 IST", "2026-09-14T25:00:00Z", "2026-02-30T00:00:00Z", "2026-09-14T02:30:61Z", "2026-09-14T02:30:60Z",
+               "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-09-14T02:30:00+24:00", "2026-09-14T02:30:00+05:60", "2026-09-14T02:30:00.Z", "2026-09-14T02:30:00ZZ",
+               "+2026-09-14T02:30:00Z", "2026-09-14T02:30:00Z\n", " 2026-09-14T02:30:00Z", "\uff12026-09-14T02:30:00Z", "yesterday, or so"]
+INSTANTS = {"2026-09-14T02:30:00Z": "02:30:00", "2026-09-14t02:30:00z": "02:30:00", "2026-09-14 02:30:00Z": "02:30:00", "2026-09-14T08:00:00+05:30": "02:30:00", "2026-09-13T21:30:00-05:00": "02:30:00",
+            "2026-09-14T02:30:00-00:00": "02:30:00", "2026-09-14T02:30:00.123456789Z": "02:30:00.123", "2026-09-14T02:30:00.5z": "02:30:00.500", "2026-09-13T23:59:60Z": "00:00:00",
+            "2026-09-14T05:29:60+05:30": "00:00:00"}
+
+
+@pytest.mark.parametrize("text", [*NO_INSTANTS, 1789367412900, True], ids=ascii)
+def test_an_instant_without_its_zone_or_of_another_spelling_is_refused_by_the_name_of_its_field(app, text):
+    problem(app.put("/calls/c1", {"started_at": text}), 400, "started_at")
+    problem(app.put("/calls/c1", {"recordings": [{"recording_id": "r1", "started_at": text}]}), 400, "recordings[0].started_at")
+    assert app.house.kinds("c1") == []
+
+
+@pytest.mark.parametrize("text", NO_INSTANTS, ids=ascii)
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_so_is_one_in_a_query(app, name, text):
+    problem(app.get(f"/recordings?{urlencode({name: text})}"), 400, name)
+
+
+@pytest.mark.parametrize("text", INSTANTS)
+def test_an_instant_is_read_in_every_spelling_that_rfc_3339_allows(app, text):
+    assert app.put("/calls/c1", {"started_at": text}).status_code == 200
+    assert app.house.call("c1").started_at.isoformat(timespec="milliseconds").partition("T")[2].startswith(INSTANTS[text])
+    assert app.get(f"/recordings?{urlencode({'since': text, 'until': text})}").status_code == 200
+
+
+def test_a_plus_that_a_query_turned_into_a_space_is_explained(app):
+    assert "%2B" in problem(app.get("/recordings?since=2026-09-14T02:30:00+05:30"), 400, "since")["detail"]
+
+
+@pytest.mark.parametrize(("text", "digits"), [("sip:+918041234567@203.0.113.7:5060", "918041234567"), ("<sip:1001@10.0.0.5:5060;transport=udp>", "1001"),
+                                              ("tel:+918041234567;phone-context=+91", "918041234567")])
+def test_numbers_may_be_told_as_addresses(app, text, digits):
+    call = app.put("/calls/c1", {"from": text, "to": text}).json()
+    assert (call["from"], call["to"]) == (digits, digits)
+
+
+@pytest.mark.parametrize("text", ["sip:agent7@10.0.0.5:5060", "sip:10.0.0.5", "anonymous"])
+def test_an_address_without_a_number_is_refused_by_name(app, text):
+    problem(app.put("/calls/c1", {"to": text}), 400, "to")
+
+
+def test_a_mark_before_a_body_is_skipped(app):
+    answer = requests.put(f"{app.house.base}/v1/calls/c1", data=b"\xef\xbb\xbf" + json.dumps({"to": "918065550101"}).encode(), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    assert answer.json()["to"] == "918065550101"
+
+
+@pytest.mark.parametrize("operators", ["", "event=recording-done&tenant=7&"])
+def test_the_query_of_a_get_that_the_application_got_may_be_forwarded(app, operators):
+    facts = operators + urlencode({"api_id": "a", "call_uuid": "c1", "recording_id": "r1", "record_url": "https://media.vobiz.ai/r1.mp3", "recording_duration_ms": "5000"})
+    headers = {"Authorization": f"Bearer {KEY}"}
+    in_query = requests.post(f"{app.house.base}/v1/events?{facts}", headers=headers, timeout=5).json()
+    in_body = requests.post(f"{app.house.base}/v1/events", data=facts, headers={**headers, "Content-Type": "application/x-www-form-urlencoded"}, timeout=5).json()
+    assert (in_query["event"], in_query["recorded"], in_body["recorded"]) == ("RecordingFinalized", "new", "repeat")
+    (event,) = app.house.ledger.events(ACCOUNT, "c1")
+    assert (event.recording_id, event.duration_s) == ("r1", 5)
+
+
+def test_a_forwarded_form_that_says_its_event_twice_is_the_providers(app):
+    facts = "event=mine&" + urlencode({"Event": "Transfer", "CallUUID": "c1"}) + f"&account={ACCOUNT}"
+    answer = requests.post(f"{app.house.base}/v1/events", data=facts, headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/x-www-form-urlencoded"}, timeout=5)
+    assert answer.json()["event"] == "CallTransferred"

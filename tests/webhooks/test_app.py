@@ -27,7 +27,7 @@ def test_children_whose_parent_was_killed_alone_end_too(tmp_path):
     web = subprocess.Popen([sys.executable, "-m", "webhooks.app"], cwd=tmp_path, env={**os.environ, **ENV, "PORT": str(free_port()), "PYTHONPATH": str(ROOT)},
                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
-        until(lambda: (tmp_path / "log").read_text().count("runtime-1") == 2, 30)
+        until(lambda: (tmp_path / "log").read_text().count("Started worker") == 2, 30)
         web.kill()
         web.wait()
         until(lambda: not members(web.pid), 10)

@@ -19,12 +19,24 @@ CHILD = """
 import sys
 from flask import Flask, Response, jsonify, request
 from granian import Granian
-from granian.constants import Interfaces
-from granian.http import HTTP1Settings
-from webhooks.serving import Serving
+from webhooks.serving import SERVER, Serving
 
 def make():
-    app = Flask("told")
+    app, pulled, open_now = Flask("told"), [], []
+    @app.route("/v1/endless")
+    def endless():
+        def pieces():
+            open_now.append(1)
+            try:
+                for _ in range(10_000):
+                    pulled.append(1)
+                    yield b"x" * 65536
+            finally:
+                open_now.pop()
+        return Response(pieces(), mimetype="text/plain")
+    @app.route("/streams")
+    def streams():
+        return jsonify(pulled=len(pulled), open=len(open_now))
     @app.route("/long")
     def long():
         return Response((b"%07d\\n" % i for i in range(20_000)), mimetype="text/plain")
@@ -33,12 +45,11 @@ def make():
     def told(path):
         return jsonify(path=request.path, body=request.get_data(as_text=True), length=request.content_length,
                        args=request.args.to_dict(), many=request.headers.get("X-Many"), trusted=request.headers.get("X-Trusted"),
-                       peer=request.remote_addr, kind=request.content_type)
-    return Serving(app)
+                       peer=request.remote_addr, kind=request.content_type, raw=request.environ.get("RAW_URI"))
+    return Serving(app, streams=8, reader_s=10.0)
 
 if __name__ == "__main__":
-    Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), interface=Interfaces.RSGI, workers=1, websockets=False,
-            log_enabled=False, http1_settings=HTTP1Settings(header_read_timeout=5000)).serve()
+    Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), workers=1, log_enabled=False, **SERVER).serve()
 """
 
 
@@ -70,7 +81,7 @@ def half(base):
 def test_the_application_is_told_what_was_asked(server):
     told = requests.post(f"{server}/a%2Fb/c%20%25d%C3%A9?x=1&y=%2B", data=b"a=1", headers={"Content-Type": "text/odd"}, timeout=5).json()
     assert told == {"path": "/a/b/c %dé", "body": "a=1", "length": 3, "args": {"x": "1", "y": "+"}, "many": None,
-                    "trusted": None, "peer": "127.0.0.1", "kind": "text/odd"}
+                    "trusted": None, "peer": "127.0.0.1", "kind": "text/odd", "raw": "/a%2Fb/c%20%25d%C3%A9"}
     assert requests.post(server, data=iter([b"in ", b"pieces"]), timeout=5).json()["body"] == "in pieces"
     assert requests.head(server, timeout=5).headers["Content-Length"] != "0"
 
@@ -93,6 +104,60 @@ def test_a_reader_that_goes_away_in_the_middle_harms_nobody(server):
         with requests.get(f"{server}/long", timeout=5, stream=True) as answer:
             next(answer.iter_content(100))
     assert requests.get(server, timeout=5).ok
+
+
+def ask(server, path):
+    """A connection that has asked and reads nothing."""
+    host, port = server.removeprefix("http://").split(":")
+    sock = socket.create_connection((host, int(port)), timeout=10)
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return sock
+
+
+def streams(server):
+    return requests.get(f"{server}/streams", timeout=5).json()
+
+
+@pytest.mark.parametrize("path", ["/agent%40example.com", "/team%2F7", "/x%2By", "/caf%c3%a9", "/caf%C3%A9", "/a//b/../c/", "/%7e", "/a+b", "/a;b=1"])
+def test_the_path_is_told_as_it_was_sent(server, path):
+    with ask(server, path) as sock:
+        assert f'"raw":"{path}"'.encode() in sock.recv(4096)
+
+
+def test_slow_readers_cost_nobody_else_a_thread_and_take_no_more_than_they_read(server):
+    before = streams(server)["pulled"]
+    slow = [ask(server, "/v1/endless") for _ in range(8)]
+    try:
+        until(lambda: streams(server)["open"] == 8)
+        for _ in range(20):
+            began = time.monotonic()
+            assert requests.get(server, timeout=5).ok
+            assert time.monotonic() - began < 1
+        assert streams(server)["pulled"] - before < 8 * 200       # of 10,000 each: what sockets hold, and a piece or two
+    finally:
+        for sock in slow:
+            sock.close()
+    until(lambda: streams(server)["open"] == 0)
+
+
+def test_so_many_long_answers_are_read_at_once_and_one_more_is_asked_to_come_again(server):
+    slow = [ask(server, "/v1/endless") for _ in range(8)]
+    until(lambda: streams(server)["open"] == 8)
+    answer = requests.get(f"{server}/v1/endless", timeout=5)
+    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["status"]) == (503, "5", 503)
+    slow.pop().close()
+    until(lambda: streams(server)["open"] == 7)
+    with requests.get(f"{server}/v1/endless", timeout=5, stream=True) as answer:
+        assert answer.ok
+    for sock in slow:
+        sock.close()
+    until(lambda: streams(server)["open"] == 0)
+
+
+def test_a_reader_that_takes_nothing_for_long_is_let_go(server):
+    with ask(server, "/v1/endless"):
+        until(lambda: streams(server)["open"] == 1)
+        until(lambda: streams(server)["open"] == 0, 40)
 
 
 @pytest.mark.parametrize("slow", [1, 2, 3, 7, 80, 200])

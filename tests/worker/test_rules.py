@@ -91,6 +91,13 @@ def test_zeros_after_a_star_are_no_prefix():
     assert found.choose(call(to_number="9189942"))[0] == "defaults"
 
 
+@pytest.mark.parametrize("written", ["sip:+918041234567@203.0.113.7:5060", "<sip:91804*@10.0.0.5;transport=udp>", "tel:+91-80-4*", "sips:*4567@h", "918041234567@10.0.0.5", "00918041234567@h"])
+def test_a_rules_number_may_be_written_as_an_address(written):
+    found = rules(f'[[rules]]\nname = "n"\nmatch = {{ to = "{written}" }}')
+    assert found.choose(call(to_number="918041234567"))[0] == "n"
+    assert found.choose(call(to_number="10005"))[0] != "n"
+
+
 def test_labels_match_by_pattern():
     found = rules('[[rules]]\nname = "n"\nmatch = { labels = { team = "bill*" } }')
     assert found.choose(call(labels={"team": "billing"}))[0] == "n"
@@ -128,6 +135,9 @@ def test_a_rule_watches_where_it_says_so_or_inherits_it():
     ('[[rules]]\nname = ""', "rules[0].name"),
     ('[[rules]]\nmatch = { to = "9*1" }', "rules[0].match.to"),
     ('[[rules]]\nmatch = { to = "reception" }', "rules[0].match.to"),
+    ('[[rules]]\nmatch = { to = "sip:reception7@10.0.0.5" }', "rules[0].match.to"),
+    ('[[rules]]\nmatch = { to = "sip:10.0.0.5:5060" }', "rules[0].match.to"),
+    ('[[rules]]\nmatch = { to = "91804,91805" }', "rules[0].match.to"),
     ('[[rules]]\nmatch = { direction = "in" }', "rules[0].match.direction"),
     ('[[rules]]\nmatch = { labels = "x" }', "rules[0].match.labels"),
     ('[[rules]]\nmatch = { tp = "1" }', "rules[0].match.tp"),

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, timedelta
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -51,3 +52,34 @@ def test_an_id_is_a_harmless_file_name_and_key_or_none(value):
 def test_a_telephone_number_is_plain_digits_or_none(value):
     found = wire.digits(value)
     assert found is None or re.fullmatch(r"[0-9]+", found)
+
+
+NUMBERS = {
+    "+918041234567": "918041234567", "00918041234567": "918041234567", " 080-4123 4567 ": "08041234567", "+91 (80) 4123.4567": "918041234567", "+91\u00a080\u20114123": "91804123",
+    "sip:+918041234567@203.0.113.7:5060": "918041234567", "<sip:1001@10.0.0.5:5060;transport=udp>": "1001", "tel:+918041234567;phone-context=+91": "918041234567",
+    "sips:1001@[2001:db8::7]:5061": "1001", "SIP:1001@h": "1001", "TEL:+91-80-4123-4567": "918041234567", "tel:4567;phone-context=example.com": "4567",
+    '"Bob 7" <sip:1001@10.0.0.5>': "1001", '"Bob <9>" <sip:1001@10.0.0.5>;tag=9': "1001", "Bob 7 <sip:1001@h>": "1001", "Bob sip:1001@h": "1001", '"a\\"<5>" <tel:42>': "42",
+    "<sip:+91804@h>, <tel:+91805>": "91804", "<sip:1001@10.0.0.5": "1001", "<+918041234567>": "918041234567",
+    "sip:1001:secret9@h": "1001", "sip:1001;isub=12@10.0.0.5": "1001", "sip:+91804;phone-context=+91@10.0.0.5;user=phone": "91804", "sip:1001@h?Replaces=9%40x": "1001",
+    "sip:%2B918041234567@10.0.0.5": "918041234567", "sip:1001%3Bisub=2@10.0.0.5": "1001", "918041234567@10.0.0.5:5060": "918041234567", "918041234567@example7.com": "918041234567",
+    "sip:918041234567": "918041234567", "sip:+1001;transport=udp": "1001", "sip://1001@10.0.0.5": "1001", "sip:00918041234567@h": "918041234567", "918041234567;phone-context=+91": "918041234567",
+    "+91804123,,9": "91804123", "918041234567": "918041234567", 918041234567: "918041234567", "*86": "86", "\u202a+9180\u202c": "9180", "1.800.555.1234": "18005551234",
+}
+NONE = ["sip:agent7@10.0.0.5", "agent7", "sip:10.0.0.5:5060", "10.0.0.5", "10.0.0.5:5060", "sip:10.0.0.5", "2001:db8::7", "sip:[2001:db8::7]:5060", "sip:@10.0.0.5", "<sip:10.0.0.5;transport=udp>", "anonymous",
+        "sip:anonymous@anonymous.invalid", '"+918041234567" <sip:anonymous@10.0.0.5>', "sip:example7.com", "archive2", "", " ", None, "+", "00", "sip:", "<>", "<sip:>", "tel:", "tel:;phone-context=+91", "urn:service:sos7",
+        "client:bob_5@10.0.0.5", "\u0663\u0664", "\uff11\uff12", "9\uff11\uff12", "1-800-FLOWERS", "9" * 41, "sip:" + "1" * 5000 + "@h", True, "sip:1001:5060", "unknown@10.0.0.5", "sip:;x=1@10.0.0.5"]
+
+
+@pytest.mark.parametrize("text", NUMBERS, ids=str)
+def test_of_a_sip_or_tel_address_the_user_part_counts(text):
+    assert wire.digits(text) == NUMBERS[text]
+
+
+@pytest.mark.parametrize("text", NONE, ids=lambda t: ascii(t)[:40])
+def test_who_has_no_number_gets_none_from_its_host_or_its_name(text):
+    assert wire.digits(text) is None
+
+
+@given(st.from_regex(r"[0-9.:;@<>+%\"a-c \-]{0,40}", fullmatch=True))
+def test_whatever_stands_behind_an_at_sign_adds_no_digit(text):
+    assert wire.digits(f"sip:{text}@10.0.0.5:5060") in {wire.digits(f"sip:{text}@h"), None}
