@@ -35,6 +35,7 @@ def test_pure_files_touch_nothing(name):
 # Imports point to an earlier line.
 RANKS = [
     "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.mpeg worker.logs webhooks.signature worker.draining",
+    "worker.transport worker.partial",
     "worker.sentinel worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.broker worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
     "worker.segments worker.handoffs worker.reading worker.archive worker.settings",
