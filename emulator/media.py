@@ -38,6 +38,7 @@ class File:
     sent: int | None = None
     pause_s: float = 0
     encoding: str = ""
+    odd: bool = False       # not the recording's own bytes, so not under its ETag either
     piece: Piece | None = None
 
 
@@ -91,14 +92,15 @@ def _file(recording: Recording, hit: Hit) -> File:
     cut, slow = hit("truncated-media"), hit("trickled-media")
     return File(
         _small(blocks, int(slow["bytes"])) if slow else blocks, size, None if hit("no-length-media") else size,
-        int(size * float(cut["fraction"])) if cut else None, float(slow["pause_s"]) if slow else 0)
+        int(size * float(cut["fraction"])) if cut else None, float(slow["pause_s"]) if slow else 0,
+        odd=page is not None or audio != recording.audio())
 
 
 def _ranged(file: File, exchange: Exchange, day: dict[str, Any] | None) -> File:
     """The file, or the bytes of it that were asked for, as `ranged-media` has it."""
     if day is None or file.encoding:
         return file
-    size, etag = file.size, f'"{time.time_ns()}"' if day["changing"] else str(day["etag"])
+    size, etag = file.size, f'"{time.time_ns()}"' if day["changing"] or file.odd else str(day["etag"])
     validator, name = (str(day["modified"]), "Last-Modified") if day["modified"] else (etag, "ETag")
     headers = {"Accept-Ranges": "bytes", name: validator}
     asked = _RANGE.fullmatch(exchange.headers.get("Range") or "")

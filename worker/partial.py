@@ -20,7 +20,7 @@ from typing import BinaryIO, Self
 
 BLOCK = 1024 * 1024
 NOTE_EVERY_S = 2.0
-NOTE_EVERY_BYTES = 64 * BLOCK
+NOTE_EVERY_BYTES = 16 * BLOCK
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -274,8 +274,9 @@ def test_a_disk_that_is_slow_is_not_taken_for_a_silent_host(serve):
             time.sleep(0.7)
             return super().write(block)
 
-    body, sink = bytes(3 << 20), Slow()
-    vobiz(max_bytes=1 << 30).download(ACCOUNT, serve(reply(body)).url, sink, alive=lambda: None, patience=Patience(within_s=0.5))
+    body, sink = bytes(4 << 20), Slow()
+    patience = Patience(within_s=0.5, least_bytes=8 << 20)
+    vobiz(max_bytes=1 << 30).download(ACCOUNT, serve(reply(body)).url, sink, alive=lambda: None, patience=patience)
     assert sink.getvalue() == body
 
 
