@@ -1,6 +1,6 @@
 """`make bench`: each figure of contract section 8 beside its peer's; prints a table and writes it to results.md.
 
-`python -m benchmarks.run [lateness burst memory looking receiving handoff] [--runs 5]`
+`python -m benchmarks.run [lateness burst memory looking receiving handoff download] [--runs 5]`
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import burst, handoff, lateness, looking, memory, receiving
+from benchmarks import burst, download, handoff, lateness, looking, memory, receiving
 from benchmarks.stage import Report, Row
 
 ROWS = {"lateness": lateness.measure, "burst": burst.measure, "memory": memory.measure, "looking": looking.measure,
-        "receiving": receiving.measure, "handoff": handoff.measure}
+        "receiving": receiving.measure, "handoff": handoff.measure,
+        "download": download.measure}
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = Row(what="what", ours="ours", peer="peer", ratio="ratio", target="target", met=True)
 

@@ -75,6 +75,9 @@ FAULTS = {
     "truncated-media": Fault("the announced length is right, the connection ends after `fraction` of it", {"fraction": 0.5}),
     "padded-media": Fault("the file stands behind `bytes` zeros", {"bytes": 1024}),
     "trickled-media": Fault("media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}),
+    "ranged-media": Fault("media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by 206; "
+                          "`changing`: each answer has another ETag; `blind`: If-Range is not looked at; `ignored`: Range neither; `shifted`: the range begins so many bytes too late",
+                          {"etag": '"v1"', "modified": "", "changing": False, "blind": False, "ignored": False, "shifted": 0}),
     "no-length-media": Fault("media are sent in chunks, without a Content-Length"),
     "gzip-media": Fault("media are sent with Content-Encoding gzip, asked for or not"),
     "huge-media": Fault("media of `bytes` are announced and sent", {"bytes": 5 * 1024**3}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import zlib
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     Hit = Callable[[str], dict[str, Any] | None]
 
 _MEDIA = re.compile(r"/v1/Account/([^/]+)/Recording/([^/.]+)\.(\w+)")
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _PAGES = {
     "html-media": b"<!doctype html><html><body>Please sign in</body></html>",
     "json-media": b'{"api_id": "7d0c", "error": "Recording not found"}',
@@ -32,10 +34,22 @@ class File:
     """What is sent: blocks, the length that is announced (None: chunks), the share of it that arrives, the hurry."""
 
     blocks: Iterable[bytes]
+    size: int
     announced: int | None
     sent: int | None = None
     pause_s: float = 0
     encoding: str = ""
+    odd: bool = False       # not the recording's own bytes, so not under its ETag either
+    piece: Piece | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What the host says about ranges, and which bytes it sends: all of them where `begin` is None."""
+
+    headers: dict[str, str]
+    begin: int | None = None
+    end: int = 0            # the first byte that is not sent
 
 
 def serve(provider: Provider, exchange: Exchange) -> None:
@@ -60,7 +74,7 @@ def serve(provider: Provider, exchange: Exchange) -> None:
     elif sent := hit("redirect-media"):
         exchange.answer(int(sent["status"]), None, {"Location": str(sent["location"])})
     else:
-        _send(provider, exchange, _file(recording, hit), recording.container)
+        _send(provider, exchange, _ranged(_file(recording, hit), exchange, hit("ranged-media")), recording.container)
 
 
 def _file(recording: Recording, hit: Hit) -> File:
@@ -78,16 +92,52 @@ def _file(recording: Recording, hit: Hit) -> File:
     if padded := hit("padded-media"):
         blocks, size = chain([bytes(int(padded["bytes"]))], blocks), size + int(padded["bytes"])
     if hit("gzip-media"):
-        return File(_gzipped(blocks), None, encoding="gzip")
+        return File(_gzipped(blocks), size, None, encoding="gzip")
     cut, slow = hit("truncated-media"), hit("trickled-media")
     return File(
-        _small(blocks, int(slow["bytes"])) if slow else blocks, None if hit("no-length-media") else size,
-        int(size * float(cut["fraction"])) if cut else None, float(slow["pause_s"]) if slow else 0)
+        _small(blocks, int(slow["bytes"])) if slow else blocks, size, None if hit("no-length-media") else size,
+        int(size * float(cut["fraction"])) if cut else None, float(slow["pause_s"]) if slow else 0,
+        odd=page is not None or audio != recording.audio())
+
+
+def _ranged(file: File, exchange: Exchange, day: dict[str, Any] | None) -> File:
+    """The file, or the bytes of it that were asked for, as `ranged-media` has it."""
+    if day is None or file.encoding:
+        return file
+    size, etag = file.size, f'"{time.time_ns()}"' if day["changing"] or file.odd else str(day["etag"])
+    validator, name = (str(day["modified"]), "Last-Modified") if day["modified"] else (etag, "ETag")
+    headers = {"Accept-Ranges": "bytes", name: validator}
+    asked = _RANGE.fullmatch(exchange.headers.get("Range") or "")
+    same = day["blind"] or exchange.headers.get("If-Range") in {None, validator}
+    if asked is None or day["ignored"] or not same:
+        return replace(file, piece=Piece(headers))
+    begin, end = int(asked[1]) + int(day["shifted"]), min(int(asked[2] or size), size - 1) + 1
+    if begin >= size:
+        return replace(file, piece=Piece({**headers, "Content-Range": f"bytes */{size}"}, begin, begin))
+    return replace(
+        file, piece=Piece({**headers, "Content-Range": f"bytes {begin}-{end - 1}/{size}"}, begin, end), blocks=_between(file.blocks, begin, end),
+        announced=None if file.announced is None else end - begin, sent=None if file.sent is None else (end - begin) * file.sent // size)
+
+
+def _between(blocks: Iterable[bytes], begin: int, end: int) -> Iterator[bytes]:
+    at = 0
+    for block in blocks:
+        if at >= end:
+            return
+        if at + len(block) > begin:
+            yield block[max(0, begin - at):end - at]
+        at += len(block)
 
 
 def _send(provider: Provider, exchange: Exchange, file: File, container: str) -> None:
-    exchange.note("media", announced=file.announced)
-    exchange.send_response(200)
+    piece = file.piece or Piece({})
+    exchange.note("media", announced=file.announced, begin=piece.begin or 0)
+    if piece.begin is not None and piece.begin == piece.end:
+        exchange.answer(416, None, piece.headers)
+        return
+    exchange.send_response(200 if piece.begin is None else 206)
+    for name, value in piece.headers.items():
+        exchange.send_header(name, value)
     exchange.send_header("Content-Type", CONTENT_TYPES[container])
     if file.encoding:
         exchange.send_header("Content-Encoding", file.encoding)

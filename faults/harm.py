@@ -46,7 +46,8 @@ def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
 
 
 def kills_and_sweeps(run: Run, stage: Stage) -> None:
-    """The same, and ten times all connections to Redis are cut at once."""
+    """The same, and ten times all connections to Redis are cut at once. The media host can go on with what was cut off."""
+    stage.control.fault("ranged-media")
     pause_s = run.size.recordings / run.size.rate / 11
 
     def sweep() -> None:

@@ -35,7 +35,7 @@ def test_pure_files_touch_nothing(name):
 # Imports point to an earlier line.
 RANKS = [
     "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.tags worker.pages worker.logs webhooks.signature worker.draining",
-    "worker.mpeg",
+    "worker.mpeg worker.transport worker.partial",
     "worker.wav",
     "worker.sentinel worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.broker worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",

@@ -7,27 +7,44 @@ nothing lies outside the root. How a file gets its name is in `durable`. Buckets
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from worker import durable, wire
 from worker.errors import Conflict, StaleLease, Unstored
+from worker.partial import Notes
 from worker.receipts import checks, failed, key, receipt
 
 __all__ = ["Archive", "checks", "failed", "key", "receipt"]
 
 FLOOR_BYTES = 64 * 1024 * 1024     # what is left free for everybody else
 _KEY = re.compile(r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/([A-Za-z0-9_-]{1,128})\.([a-z0-9]{1,8})")
-_PART = re.compile(r"\.[A-Za-z0-9_-]{1,128}\.[0-9]{1,20}\.part")
+_PART = re.compile(r"\.[A-Za-z0-9_-]{1,128}\.[0-9]{1,20}\.(part|notes|new)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spooled:
+    """A file in the spool that this attempt alone writes to, and the notes beside it."""
+
+    path: Path
+    file: BinaryIO
+    notes: Notes
+
+    def remove(self) -> None:
+        self.notes.forget()
+        self.path.unlink(missing_ok=True)
 
 
 class Archive:
@@ -55,9 +72,43 @@ class Archive:
         return part
 
     @contextlib.contextmanager
+    def spooled(self, recording_id: str, fence: int) -> Iterator[Spooled]:
+        """The file for an attempt's download: what a dead attempt left with notes to it, else a new one.
+
+        Where the attempt fails, it stays for the next one if there are notes to it. Raises as `spool_file` does.
+        """
+        found = self._leftover(recording_id) or self._new(recording_id, fence)
+        with durable.full_disk(found.path), found.file:
+            try:
+                yield found
+            except BaseException as error:
+                if isinstance(error, OSError) or not found.notes.exist():
+                    found.remove()
+                raise
+            found.remove()
+
+    def _new(self, recording_id: str, fence: int) -> Spooled:
+        path = self.spool_file(recording_id, fence)
+        file = os.fdopen(os.open(path, durable.WRITE), "r+b")
+        with contextlib.suppress(OSError):      # a file system without locks: then nobody goes on with it, either
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Spooled(path=path, file=file, notes=Notes(path.with_suffix(".notes")))
+
+    def _leftover(self, recording_id: str) -> Spooled | None:
+        """The youngest file of this recording that somebody left; older ones are removed."""
+        if wire.identifier(recording_id) != recording_id:
+            return None
+        left = [spooled for spooled in map(_taken_over, self._spool.glob(f".{recording_id}.*.notes")) if spooled]
+        left.sort(key=lambda spooled: os.fstat(spooled.file.fileno()).st_mtime)
+        for spooled in left[:-1]:
+            spooled.remove()
+            spooled.file.close()
+        return left[-1] if left else None
+
+    @contextlib.contextmanager
     def writing(self, part: Path) -> Iterator[BinaryIO]:
         """The part, open for writing and reading. On a full disk it is removed, and Unstored raised."""
-        with durable.full_disk(part), os.fdopen(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
+        with durable.full_disk(part), os.fdopen(os.open(part, durable.WRITE), "r+b") as file:
             yield file
 
     def free_bytes(self) -> int:
@@ -66,22 +117,30 @@ class Archive:
         return min((shutil.disk_usage(place).free for place in places), default=shutil.disk_usage(Path.cwd()).free)
 
     def reserve(self, declared_bytes: int | None) -> None:
-        """Raises Unstored when less than FLOOR_BYTES would be left free after a file of this size."""
+        """Raises Unstored when less than FLOOR_BYTES would be left free after so many bytes more.
+
+        Before it comes to that, what dead attempts left is given up.
+        """
         left = self.free_bytes() - (declared_bytes or 0)
+        if left < FLOOR_BYTES:
+            for spooled in filter(None, map(_taken_over, self._spool.glob(".*.notes"))):
+                spooled.remove()
+                spooled.file.close()
+            left = self.free_bytes() - (declared_bytes or 0)
         if left < FLOOR_BYTES:
             raise Unstored(f"the disk is full: {left} bytes would be left, the floor is {FLOOR_BYTES}")
 
     def sweep(self, older_than_s: float) -> int:
-        """Remove parts that nobody has written to for so long: those of dead attempts. Returns how many.
+        """Remove files that nobody has written to for so long and nobody holds: those of dead attempts. Returns how many.
 
-        Harmless to repeat; `older_than_s` must exceed the longest transfer's silence.
+        Harmless to repeat; `older_than_s` is how long what was cut off may wait for its next attempt.
         """
         removed, horizon = 0, time.time() - older_than_s
         with contextlib.suppress(FileNotFoundError), os.scandir(self._spool) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and (
-                        entry.stat(follow_symlinks=False).st_mtime < horizon
+                        entry.stat(follow_symlinks=False).st_mtime < horizon and not _is_held(Path(entry.path))
                     ):
                         Path(entry.path).unlink()
                         removed += 1
@@ -182,6 +241,36 @@ class Archive:
             yield here
         finally:
             os.close(here)
+
+
+def _taken_over(notes: Path) -> Spooled | None:
+    """The file to these notes, ours from now on; None where a living attempt has it, or it is no spool file any more."""
+    path = notes.with_suffix(".part")
+    try:
+        file = os.fdopen(os.open(path, durable.WRITE), "r+b")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours, named = os.fstat(file.fileno()), path.stat(follow_symlinks=False)
+        # With a second name, or under another one, it lies in the archive: never write to that.
+        if stat.S_ISREG(ours.st_mode) and ours.st_nlink == 1 and os.path.samestat(ours, named):
+            return Spooled(path=path, file=file, notes=Notes(notes))
+    except OSError:
+        pass
+    file.close()
+    return None
+
+
+def _is_held(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _numbered(place: Path, digits: int) -> list[Path]:

@@ -1,40 +1,38 @@
 """One media download, from the vetted address to the last byte, on connections of its own.
 
-Written on `http.client`, below `requests`: nothing in the environment reaches it, a redirect is followed only by our
-own hand, headers go only where they are meant to, and the socket is connected to the very address that was vetted.
+A redirect is followed only by our own hand, headers go only where they are meant to, and the address that is dialled is
+the very one that was vetted. It may last as long as bytes come. What was cut off goes on where it was cut, if the host
+can do that and the file is still the same; in doubt it begins anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import http.client
 import re
-import socket
-import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import BinaryIO
 from urllib.parse import urljoin
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from worker.addresses import Address, HostList, Resolve, Unfit, read, vetted
-from worker.deadline import Deadline
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain, WrongPath
+from worker.partial import Notes, Partial
+from worker.transport import Head, Patience, Request, Silent, Trouble, perform
 
-CHUNK = 256 * 1024
 MAX_REDIRECTS = 3
-CONNECT_S = 5.0
-READ_S = 20.0
+MAX_PIECES = 20         # so often one try goes on after a cut; the next try goes on from there
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NOT_YET = (404, 409, 425)
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+_ETAG = re.compile(r'"[!#-~\x80-\xff]{0,500}"')      # without W/, which would vouch for the meaning and not for the bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """What arrived. `declared_bytes` is None where no length was announced."""
+    """What arrived, all tries together. `declared_bytes` is None where no length was announced."""
 
     bytes: int
     sha256: str
@@ -82,24 +80,32 @@ class Ways:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """`alive` is called before each chunk and may raise; `announced` once, with the declared length, before the first."""
+    """`alive` is called about once a second and may raise; `announced` with the bytes to come, before the first of them."""
 
     max_bytes: int
-    deadline: Deadline
+    patience: Patience
     alive: Callable[[], None]
     announced: Callable[[int | None], None]
 
 
-def download(ways: Ways, url: str, credentials: Mapping[str, str], sink: BinaryIO, limits: Limits) -> Download:
+def download(
+    ways: Ways, url: str, credentials: Mapping[str, str], sink: BinaryIO, limits: Limits, notes: Notes | None = None,
+) -> Download:
     """Write the body behind `url` to `sink`. The promises are those of `Vobiz.download`."""
-    address, secret = _first(ways, url), True
-    for hop in range(MAX_REDIRECTS + 1):
-        with _get(ways, address, credentials if secret else {}, limits.deadline, hop=hop) as response:
-            if response.status not in _REDIRECTS:
-                _expect_media(response, address.host)
-                return _receive(response, sink, limits, hops=hop)
-            address, secret = _next(ways, address, response.headers.get("Location"))
-    raise TryAgain(f"more than {MAX_REDIRECTS} redirects, the last one to {address.host}")
+    first = _first(ways, url)
+    with Partial(sink, notes, first.url.partition("?")[0]) as partial:
+        partial.recall(limits.alive)
+        for _ in range(MAX_PIECES):
+            piece = _Piece(partial, limits)
+            try:
+                got = _follow(ways, first, credentials, piece)
+            except _Misfit:
+                partial.begin(total=None, validator=None)
+                piece = _Piece(partial, limits, may_go_on=False)
+                got = _follow(ways, first, credentials, piece)
+            if got:
+                return got
+        raise TryAgain(f"cut off {MAX_PIECES} times, after {partial.bytes} bytes in all")
 
 
 def _first(ways: Ways, url: str) -> Address:
@@ -110,6 +116,19 @@ def _first(ways: Ways, url: str) -> Address:
     if ways.media.listing(address) is None:
         raise WrongPath(f"media host {address.netloc} is not listed: add it to VOBIZ_MEDIA_HOSTS if it is the provider's")
     return address
+
+
+def _follow(ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece) -> Download | None:
+    """All that is still to come; None if that was cut off, and can go on."""
+    secret = True
+    for hop in range(MAX_REDIRECTS + 1):
+        try:
+            _get(ways, address, credentials if secret else {}, piece, hop=hop)
+        except _Elsewhere as elsewhere:
+            address, secret = _next(ways, address, elsewhere.location)
+        else:
+            return piece.end(hops=hop)
+    raise TryAgain(f"more than {MAX_REDIRECTS} redirects, the last one to {address.host}")
 
 
 def _next(ways: Ways, here: Address, location: str | None) -> tuple[Address, bool]:
@@ -129,134 +148,196 @@ def _next(ways: Ways, here: Address, location: str | None) -> tuple[Address, boo
     raise RedirectRefused(address.netloc, "not listed")
 
 
-@contextlib.contextmanager
-def _get(
-    ways: Ways, address: Address, credentials: Mapping[str, str], deadline: Deadline, *, hop: int,
-) -> Iterator[http.client.HTTPResponse]:
-    with contextlib.ExitStack() as open_things:
-        with _network_trouble(address.host, deadline):
-            sock = open_things.enter_context(_connect(ways, address, deadline, hop=hop))
-            response = open_things.enter_context(_ask(sock, address, credentials))
-        yield response
+def _get(ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece, *, hop: int) -> None:
+    own = {"User-Agent": "endtape", "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+    request = Request(
+        address=address, numbers=_numbers(ways, address, hop=hop), headers=own | piece.range_headers() | dict(credentials),
+        ca_file=ways.ca_file or DEFAULT_CA_BUNDLE_PATH, patience=piece.limits.patience,
+    )
+    piece.host = address.host
+    try:
+        with contextlib.suppress(_TooMuch):     # which `end` finds out
+            perform(request, piece)
+    except Trouble as trouble:
+        piece.broke_off(trouble)
 
 
-def _ask(sock: socket.socket, address: Address, credentials: Mapping[str, str]) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(address.host, address.port)
-    connection.sock = sock
-    connection.putrequest("GET", address.target, skip_host=True, skip_accept_encoding=True)
-    own = {"Host": address.netloc, "User-Agent": "endtape", "Accept-Encoding": "identity", "Connection": "close"}
-    for name, value in (own | dict(credentials)).items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    return connection.getresponse()
-
-
-def _connect(ways: Ways, address: Address, deadline: Deadline, *, hop: int) -> socket.socket:
+def _numbers(ways: Ways, address: Address, *, hop: int) -> list[str]:
+    """The addresses to dial. They are vetted before each connection, for a name may have moved."""
     listing = ways.media.listing(address) or ways.redirect.listing(address) or "pattern"
     try:
-        numbers = vetted(address, listing, ways.resolve)
+        return vetted(address, listing, ways.resolve)
     except Unfit as unfit:
         if hop:
             raise RedirectRefused(address.netloc, unfit.reason) from None
         raise WrongPath(f"media host {unfit}: if that is right, name it exactly in VOBIZ_MEDIA_HOSTS") from None
-    sock = _dial(numbers, address.port, deadline)
-    deadline.watch(sock)
-    try:
-        if address.scheme == "https":
-            sock = _trust(ways.ca_file).wrap_socket(sock, server_hostname=address.host)
-        sock.settimeout(READ_S)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    except OSError as error:
+        raise TryAgain(f"no answer from {address.host}: {type(error).__name__}: {error}") from error
 
 
-@functools.cache
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    # Reading the certificates takes about 20 ms. A file that is named keeps the environment's out of it.
-    return ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH)
+class _Elsewhere(Exception):
+    def __init__(self, location: str | None) -> None:
+        super().__init__(location)
+        self.location = location
 
 
-def _dial(numbers: list[str], port: int, deadline: Deadline) -> socket.socket:
-    problem: OSError | None = None
-    for number in numbers[:4]:
-        try:
-            # A timeout of 0 would mean "do not block" to a socket.
-            return socket.create_connection((number, port), timeout=min(CONNECT_S, max(deadline.left(), 0.001)))
-        except OSError as error:
-            problem = error
-    raise problem or OSError("no address")
+class _Misfit(Exception):
+    """The host cannot continue what we have."""
 
 
-@contextlib.contextmanager
-def _network_trouble(host: str, deadline: Deadline) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, http.client.HTTPException) as error:
-        why = "the deadline of the transfer passed" if deadline.passed else f"{type(error).__name__}: {error}"
-        raise TryAgain(f"no answer from {host}: {why}") from error
+class _TooMuch(Exception):
+    pass
 
 
-def _expect_media(response: http.client.HTTPResponse, host: str) -> None:
-    status = response.status
+class _Piece:
+    """One answer of the host: the whole file, or the rest of it from where the last piece was cut."""
+
+    def __init__(self, partial: Partial, limits: Limits, *, may_go_on: bool = True) -> None:
+        self.limits = limits
+        self.host = ""
+        self._partial, self._may_go_on = partial, may_go_on
+        self._from = partial.bytes if partial.validator else 0
+        self._head: Head | None = None
+        self._chunked = False
+        self._trouble: Trouble | None = None
+
+    def range_headers(self) -> dict[str, str]:
+        """What asks for the rest, if the file is still the same."""
+        if not self._from or not self._partial.validator:
+            return {}
+        return {"Range": f"bytes={self._from}-", "If-Range": self._partial.validator}
+
+    # ── as the answer comes ────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_head(self, head: Head) -> None:
+        if head.status in _REDIRECTS:
+            raise _Elsewhere(head.get("location"))
+        if self._from and head.status == 416:
+            raise _Misfit
+        _expect_media(head, self.host, whole=not self._from)
+        self._head, self._chunked = head, any("chunked" in coding.lower() for coding in head.all("transfer-encoding"))
+        if head.status == 206:
+            self._goes_on(head)
+        else:
+            self._begins(head)
+
+    def _begins(self, head: Head) -> None:
+        total = _declared_bytes(head, chunked=self._chunked)
+        self._check_size(total)
+        self.limits.announced(total)
+        validator = _validator(head) if self._may_go_on else None
+        # A host that was asked to go on and did not, though the file is the same, need not be asked again.
+        self._partial.begin(total=total, validator=None if self._from and validator == self._partial.validator else validator)
+        self._from = 0
+
+    def _goes_on(self, head: Head) -> None:
+        partial, fits = self._partial, _RANGE.fullmatch(head.get("content-range") or "")
+        if not fits:
+            raise _Misfit
+        first, last, total = int(fits[1]), int(fits[2]), partial.total if fits[3] == "*" else int(fits[3])
+        length = _declared_bytes(head, chunked=self._chunked)
+        if first != self._from or total is None or not first <= last < total or partial.total not in {None, total}:
+            raise _Misfit
+        if length not in {None, last - first + 1} or not _is_same(head, str(partial.validator)):
+            raise _Misfit
+        self._check_size(total)
+        self.limits.announced(total - first)
+        partial.total = total
+
+    def _check_size(self, total: int | None) -> None:
+        if total is not None and total > self.limits.max_bytes:
+            self._partial.forget()
+            raise CorruptMedia(f"{total} bytes announced, ENDTAPE_MAX_MEDIA_BYTES allows {self.limits.max_bytes}", check="size")
+
+    def on_body(self, block: bytes) -> None:
+        self.limits.alive()
+        room = self.limits.max_bytes + 1 - self._partial.bytes
+        self._partial.add(block[:room])
+        if len(block) >= room:
+            raise _TooMuch
+
+    def on_tick(self) -> None:
+        self.limits.alive()
+
+    # ── when it has ended ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def broke_off(self, trouble: Trouble) -> None:
+        """What is not simply a cut is raised."""
+        if trouble.encoded:
+            raise CorruptMedia(f"{self.host} sent the file encoded although asked not to: {trouble}", check="encoding") from trouble
+        if isinstance(trouble, Silent) and self._head:
+            raise TryAgain(f"{self.host} was {trouble}, after {self._partial.bytes} bytes in all") from trouble
+        if not self._head and not (trouble.cut and trouble.status == 200):
+            raise TryAgain(f"no answer from {self.host}: {trouble}") from trouble
+        self._trouble = trouble
+
+    def end(self, *, hops: int) -> Download | None:
+        """What arrived, if that is all; None if it can go on from here. Raises CorruptDownload."""
+        partial = self._partial
+        partial.settle()
+        got = Download(
+            bytes=partial.bytes, sha256=partial.sha256, declared_bytes=partial.total, hops=hops,
+            content_type=((self._head.get("content-type") if self._head else None) or "")[:100] or None,
+        )
+        if got.bytes > self.limits.max_bytes:
+            partial.forget()
+            raise CorruptDownload(f"more than the {self.limits.max_bytes} bytes that ENDTAPE_MAX_MEDIA_BYTES allows", check="size", got=got)
+        ended = self._head is not None and self._trouble is None
+        # Where no end is marked, by a length or by a last chunk, only bytes tell an end from a cut.
+        if ended and (got.bytes == got.declared_bytes or (got.declared_bytes is None and (got.bytes or self._chunked))):
+            partial.forget()
+            return got
+        if partial.validator and got.bytes > self._from:
+            return None
+        partial.forget()
+        announced = "no end" if got.declared_bytes is None else f"{got.declared_bytes} announced"
+        raise CorruptDownload(f"{got.bytes} bytes arrived, {announced}", check="length", got=got)
+
+
+def _expect_media(head: Head, host: str, *, whole: bool) -> None:
+    status = head.status
     if status in _NOT_YET:
         raise NotReady(f"{host} does not have the file yet ({status})", status=status)
     if status in (401, 403):
         raise MediaRefused(f"{host} refuses the file ({status})", status=status)
-    if status != 200:
+    if status != 200 and (whole or status != 206):
         raise TryAgain(f"{host} answered {status}", status=status)
-    codings = [response.headers.get("Content-Encoding") or "identity"]
-    codings += [c for c in response.headers.get_all("Transfer-Encoding") or [] if c.strip().lower() != "chunked"]
+    codings = [head.get("content-encoding") or "identity"]
+    codings += [c for c in head.all("transfer-encoding") if c.strip().lower() != "chunked"]
     if any(coding.strip().lower() != "identity" for coding in codings):
         raise CorruptMedia(f"{host} sent the file encoded ({codings[-1][:40]!r}) although asked not to", check="encoding")
 
 
-def _declared_bytes(response: http.client.HTTPResponse) -> int | None:
-    said = {value.strip() for value in response.headers.get_all("Content-Length") or []}
-    if response.chunked or not said:
+def _declared_bytes(head: Head, *, chunked: bool) -> int | None:
+    said = set(head.all("content-length"))
+    if chunked or not said:
         return None
     if len(said) > 1 or not re.fullmatch(r"[0-9]{1,18}", min(said)):
         raise TryAgain("the announced length cannot be read")
     return int(min(said))
 
 
-def _receive(response: http.client.HTTPResponse, sink: BinaryIO, limits: Limits, *, hops: int) -> Download:
-    declared = _declared_bytes(response)
-    if declared is not None and declared > limits.max_bytes:
-        raise CorruptMedia(f"{declared} bytes announced, ENDTAPE_MAX_MEDIA_BYTES allows {limits.max_bytes}", check="size")
-    limits.announced(declared)
-    digest, total, cut = hashlib.sha256(), 0, False
-    while True:
-        limits.alive()
-        try:
-            # Whatever has come is taken at once, so that a slow sender does not keep `alive` waiting.
-            block = response.read1(min(CHUNK, limits.max_bytes + 1 - total))
-        except TimeoutError as error:
-            raise TryAgain(f"silent for {READ_S:g} s after {total} bytes") from error
-        except (OSError, http.client.HTTPException):
-            block, cut = b"", True
-        if not block:
-            break
-        sink.write(block)
-        digest.update(block)
-        total += len(block)
-        if total > limits.max_bytes:
-            break
-    got = Download(
-        bytes=total, sha256=digest.hexdigest(), declared_bytes=declared, hops=hops,
-        content_type=(response.headers.get("Content-Type") or "")[:100] or None,
-    )
-    _expect_all(got, limits, cut=cut, framed=declared == total or response.chunked)
-    return got
+def _validator(head: Head) -> str | None:
+    """What names these very bytes, where the host says that it can go on with them: RFC 9110, sections 8.8 and 13.1.5."""
+    if (head.get("accept-ranges") or "").lower() != "bytes":
+        return None
+    etag = head.get("etag")
+    if etag is not None:
+        return etag if _ETAG.fullmatch(etag) else None
+    modified, sent = _date(head.get("last-modified")), _date(head.get("date"))
+    # Within the second in which it was changed, a file can be changed again and keep its date.
+    return head.get("last-modified") or None if modified is not None and sent is not None and sent - modified >= 1 else None
 
 
-def _expect_all(got: Download, limits: Limits, *, cut: bool, framed: bool) -> None:
-    """`framed`: the end that was reached was marked as one, by a length or by a last chunk."""
-    if got.bytes > limits.max_bytes:
-        raise CorruptDownload(f"more than the {limits.max_bytes} bytes that ENDTAPE_MAX_MEDIA_BYTES allows", check="size", got=got)
-    if (cut or not framed) and limits.deadline.passed:
-        raise TryAgain(f"the deadline of the transfer passed after {got.bytes} bytes")
-    # Headers that are cut off pass for complete (http.client); then no length is known, and nothing follows.
-    if cut or (not framed and (got.declared_bytes or not got.bytes)):
-        announced = "no end" if got.declared_bytes is None else f"{got.declared_bytes} announced"
-        raise CorruptDownload(f"{got.bytes} bytes arrived, {announced}", check="length", got=got)
+def _is_same(head: Head, validator: str) -> bool:
+    """Whether a piece is of the same file. One with an ETag must repeat it; a date may be left out."""
+    if validator.startswith('"'):
+        return head.get("etag") == validator
+    return head.get("last-modified") in {None, validator}
+
+
+def _date(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except ValueError:
+        return None

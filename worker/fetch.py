@@ -1,7 +1,7 @@
 """Brings one recording home: facts from the provider's API, bytes into the spool, checks, archive, receipt.
 
-Harmless to repeat: the archive never overwrites, and an identical file under the final name is a success. The name of
-the file in the spool carries the fence, so two attempts never write into one file.
+Harmless to repeat: the archive never overwrites, and an identical file under the final name is a success. A file in the
+spool is locked by the attempt that writes to it, so two never write into one; what a dead one left, the next goes on with.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from worker.views import gap_view, stop_view
 from worker.vobiz import Account, CorruptDownload, Download, RedirectRefused, Row
 
 log = structlog.get_logger()
-SLICE_S = 300.0
-_DEAD_PART_S = 3600.0     # no attempt lives so long
+_DEAD_PART_S = 7200.0     # on its first day a recording is tried every hour, and goes on where it was cut off
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 
@@ -111,18 +110,14 @@ def _bring(worker: Worker, claim: Claim, account: Account, call: Call, recording
         raise WrongOwner(f"the provider says that it belongs to call {row.call_uuid}, which fetches it")
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
-    part = worker.archive.spool_file(recording.recording_id, int(claim.fence))
-    try:
+    with worker.archive.spooled(recording.recording_id, int(claim.fence)) as part:
         failed: CorruptDownload | None = None
-        with worker.archive.writing(part) as file:
-            try:
-                got = worker.vobiz.download(account, row.url, file, deadline_s=SLICE_S, alive=alive, announced=worker.archive.reserve)
-            except CorruptDownload as error:
-                failed, got = error, error.got
+        try:
+            got = worker.vobiz.download(account, row.url, part.file, alive=alive, announced=worker.archive.reserve, notes=part.notes)
+        except CorruptDownload as error:
+            failed, got = error, error.got
         alive()
-        return _keep(worker, claim, call, recording, row, part, got, failed, now)
-    finally:
-        part.unlink(missing_ok=True)
+        return _keep(worker, claim, call, recording, row, part.path, got, failed, now)
 
 
 class Ending(EndtapeError):

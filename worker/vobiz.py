@@ -26,6 +26,8 @@ from worker.answers import Answer, LiveCall, Page, Row
 from worker.deadline import Deadline, pool
 from worker.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
+from worker.partial import Notes
+from worker.transport import Patience
 
 __all__ = ["Account", "CorruptDownload", "Download", "RedirectRefused", "Row", "Vobiz"]
 
@@ -33,6 +35,7 @@ PAGE = 100            # the provider's maximum (documented)
 MAX_PAGES = 20
 OVERLAP = 5           # a row that is added while we page shifts the offsets of all older ones
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,21 +210,23 @@ class Vobiz:
         return True
 
     def download(
-        self, account: Account, url: str, sink: BinaryIO, *, deadline_s: float, alive: Callable[[], None],
-        announced: Callable[[int | None], None] = lambda _: None,
+        self, account: Account, url: str, sink: BinaryIO, *, alive: Callable[[], None],
+        announced: Callable[[int | None], None] = lambda _: None, notes: Notes | None = None, patience: Patience = PATIENCE,
     ) -> Download:
-        """Write the file behind `url` to `sink`, all of it within `deadline_s` (plus what the system's resolver takes).
+        """Write the file behind `url` to `sink`, however long that takes, as long as bytes come (`patience`).
 
-        `alive` is called before each chunk (silence between two lasts at most 20 s) and may raise to abort;
-        `announced` once, with the declared length, before anything is written. What either or the sink raises passes
-        through. Credentials go to listed media hosts only; no more than `max_media_bytes` + 1 bytes are written.
+        A file that was cut off goes on where the host can do that, in this try and, with `notes`, after what an earlier
+        one left in `sink`; else it begins anew. The digest is always that of all of it.
+
+        `alive` is called about once a second and may raise to abort; `announced` with the bytes to come, before any is
+        written. What either or the sink raises passes through. Credentials go to listed media hosts only; no more than
+        `max_media_bytes` + 1 bytes are written.
 
         Raises WrongPath (the host is not listed or not fit), RedirectRefused, NotReady (404, 409, 425), Refused,
         CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with what arrived) and TryAgain.
         """
-        with Deadline(deadline_s) as deadline:
-            limits = Limits(max_bytes=self._max_media_bytes, deadline=deadline, alive=alive, announced=announced)
-            return download(self._ways, url, self._credentials_for(account, url), sink, limits)
+        limits = Limits(max_bytes=self._max_media_bytes, patience=patience, alive=alive, announced=announced)
+        return download(self._ways, url, self._credentials_for(account, url), sink, limits, notes)
 
     def _credentials_for(self, account: Account, url: str) -> dict[str, str]:
         # The account in the path owns the file, and only its own token opens it (seen by a public integration).

@@ -124,6 +124,39 @@ def _(day):
     assert answer.content == b"".join(recording.audio().stream())
 
 
+@bad_day("ranged-media")
+def _(day):
+    recording = day.finished(seconds=3)
+    whole = day.rest.media(recording).content
+
+    def ask(begin, validator='"v1"'):
+        headers = {**day.rest.headers, "Range": f"bytes={begin}-", "If-Range": validator}
+        return requests.get(recording.url, headers=headers, timeout=5)
+
+    assert ask(10).status_code == 200                   # a host that knows nothing of ranges
+    day.on("ranged-media")
+    first, rest = day.rest.media(recording), ask(10)
+    assert (first.status_code, first.headers["ETag"], first.headers["Accept-Ranges"], first.content) == (200, '"v1"', "bytes", whole)
+    assert (rest.status_code, rest.headers["Content-Range"], rest.content) == (206, f"bytes 10-{len(whole) - 1}/{len(whole)}", whole[10:])
+    assert (ask(10, '"v0"').status_code, ask(len(whole)).status_code) == (200, 416)
+    day.on("truncated-media", fraction=0.5)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match=str((len(whole) - 10) // 2)):
+        ask(10)
+    day.provider.faults.switch_off("truncated-media")
+    day.on("ranged-media", blind=True, etag='"v2"')
+    assert (ask(10).status_code, ask(10).headers["ETag"]) == (206, '"v2"')
+    day.on("ranged-media", shifted=5)
+    assert ask(10).headers["Content-Range"].startswith("bytes 15-")
+    day.on("ranged-media", ignored=True)
+    assert (ask(10).status_code, ask(10).content) == (200, whole)
+    modified = "Mon, 14 Sep 2026 02:30:00 GMT"
+    day.on("ranged-media", modified=modified)
+    assert day.rest.media(recording).headers["Last-Modified"] == modified
+    assert (ask(10, modified).status_code, "ETag" in ask(10, modified).headers) == (206, False)
+    day.on("no-length-media")
+    assert (ask(10, modified).status_code, ask(10, modified).content) == (206, whole[10:])
+
+
 @bad_day("gzip-media")
 def _(day):
     recording = day.finished()

@@ -1,14 +1,18 @@
 """Which address a download dials and under which name, and that nothing in the environment has a say in it."""
 
 import io
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pycurl
 import pytest
 
+from worker import transport
 from worker.errors import TryAgain, WrongPath
 from worker.vobiz import Account, Vobiz
 
@@ -27,12 +31,16 @@ class Media(BaseHTTPRequestHandler):
         pass
 
 
+class Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 @pytest.fixture
 def serve():
     servers = []
 
     def start(tls=None, at="127.0.0.1", port=0):
-        server = ThreadingHTTPServer((at, port), Media)
+        server = (ThreadingHTTPServer if ":" not in at else Server6)((at, port), Media)
         server.handle_error = lambda *_: None        # we reset connections, which it would tell with a traceback
         server.hosts = []
         if tls:
@@ -67,7 +75,7 @@ def authority(tmp_path_factory):
 def fetch(url, *, media, **more):
     sink = io.BytesIO()
     client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=media, redirect_hosts=[], max_media_bytes=100, **more)
-    client.download(ACCOUNT, url, sink, deadline_s=3, alive=lambda: None)
+    client.download(ACCOUNT, url, sink, alive=lambda: None)
     return sink.getvalue()
 
 
@@ -101,7 +109,7 @@ def test_a_certificate_of_another_name_or_of_nobody_is_refused(serve, authority,
     ca_file, context = authority
     server = serve(context)
     netloc = f"{name}:{server.server_port}"
-    with pytest.raises(TryAgain, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(TryAgain, match=r"(?i)certificate"):
         fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"], ca_file=ca_file if trusted else None)
     assert server.hosts == []
 
@@ -134,6 +142,68 @@ def test_proxies_netrc_and_certificate_variables_have_no_effect(serve, monkeypat
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     api = f"http://127.0.0.1:{server.server_port}"
     client = Vobiz(api_url=api, media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=100)
-    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), deadline_s=3, alive=lambda: None)
+    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), alive=lambda: None)
     assert client.call_is_live(ACCOUNT, "c-1")
     assert (len(server.hosts), trap.hosts) == (2, [])
+
+
+def test_a_certificate_file_of_the_environment_vouches_for_nobody(serve, authority, monkeypatch, tmp_path):
+    ca_file, context = authority
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, ca_file)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    netloc = f"media.example.test:{serve(context).server_port}"
+    with pytest.raises(TryAgain, match=r"(?i)certificate"):
+        fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"])
+
+
+def test_each_connection_is_resolved_and_vetted_again(serve):
+    first, second = serve(), serve(at="127.0.0.2")
+    netloc = f"media.test:{first.server_port}"
+    second.server_close()
+    second = serve(at="127.0.0.2", port=first.server_port)
+    answers = [["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1"]]
+    client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[netloc], redirect_hosts=[], max_media_bytes=100, resolve=lambda *_: answers.pop(0))
+    for _ in range(2):
+        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), alive=lambda: None)
+    assert (len(first.hosts), len(second.hosts)) == (1, 1)
+    with pytest.raises(WrongPath, match="loopback"):
+        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), alive=lambda: None)
+
+
+def test_an_address_in_numbers_of_either_kind_is_dialled(serve):
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    server = serve(at="::1")
+    assert fetch(f"http://[::1]:{server.server_port}/x", media=["::1"]) == b"audio"
+    assert fetch(f"http://media.test:{server.server_port}/x", media=[f"media.test:{server.server_port}"], resolve=lambda *_: ["::1"]) == b"audio"
+    assert server.hosts == [f"[::1]:{server.server_port}", f"media.test:{server.server_port}"]
+
+
+def test_nothing_but_a_vetted_address_is_dialled_whatever_libcurl_makes_of_a_name(serve, monkeypatch):
+    server, careful = serve(), transport.prepare
+
+    def misled(easy, request, run):
+        careful(easy, request, run)
+        easy.setopt(pycurl.RESOLVE, [f"media.test:{server.server_port}:127.0.0.1"])
+
+    monkeypatch.setattr(transport, "prepare", misled)
+    netloc = f"media.test:{server.server_port}"
+    with pytest.raises(TryAgain, match="nobody vetted"):
+        fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.5"])
+    assert server.hosts == []
+
+
+def test_a_process_that_was_forked_makes_its_own_handle(serve):
+    server = serve()
+    netloc = f"127.0.0.1:{server.server_port}"
+    assert fetch(f"http://{netloc}/x", media=[netloc]) == b"audio"
+    inherited = transport._handle()
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if fetch(f"http://{netloc}/x", media=[netloc]) == b"audio" and transport._handle() is not inherited else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert transport._handle() is inherited

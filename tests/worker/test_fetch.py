@@ -10,6 +10,7 @@ import pytest
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
 from worker.codec import to_ms
+from worker.ledger import LEASES
 from worker.recording import Duty, Event, Fault, Kind, Obligation
 from worker.settings import Settings
 from worker.views import recording_view, rfc3339
@@ -37,7 +38,7 @@ def test_the_archive_holds_audio_and_receipt_readable_by_the_owner_only(local):
                             "provider", "media", "checks", "stop", "fetch", "gaps", "events", "signature"}
     assert set(receipt["media"]) == {"container", "codec", "channels", "sample_rate", "duration_ms", "bytes", "sha256"}
     assert receipt["fetch"]["attempts"] == 1
-    assert not list((house.folder / "spool").glob(".*.part"))
+    assert list((house.folder / "spool").iterdir()) == []
 
 
 def test_too_early_is_tried_again(local):
@@ -125,6 +126,42 @@ def test_an_mp3_behind_zeros_comes_home_at_the_first_try_as_what_it_is(local):
     assert receipt["media"]["duration_ms"] == pytest.approx(9000, abs=200)
     assert receipt["media"]["bytes"] == recording.audio().size + 1024
     assert (set(receipt["checks"].values()), receipt["fetch"]["attempts"], house.alerts().get("MediaArchived")) == ({"passed"}, 1, None)
+
+
+def sent(house, recording):
+    """Bytes of this recording that the media host has sent, and in how many answers."""
+    entries = [e for e in house.provider.journal.since() if recording.recording_id in str(e.get("path"))]
+    return sum(e["bytes"] for e in entries if e["kind"] == "media.sent"), len([e for e in entries if e["kind"] == "media"])
+
+
+def test_a_file_that_takes_longer_than_a_lease_comes_home_at_the_first_try(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=1, container="wav", fault="trickled-media", bytes=1600, pause_s=0.6)
+    assert recording.audio().size / 1600 * 0.6 > 1.2 * LEASES[Duty.FETCH].total_seconds()
+    house.reach(recording.recording_id, "archived")
+    assert until(lambda: sent(house, recording)[0]) == recording.audio().size
+    assert (failures(house, call), sent(house, recording)[1]) == ([], 1)
+
+
+def test_a_file_that_is_cut_goes_on_within_the_same_try_where_the_host_can_do_that(local):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=20, fault="ranged-media")
+    house.provider.faults.switch_on("truncated-media", call_uuid=call, times=2)
+    view = house.reach(recording.recording_id, "archived")
+    until(lambda: sent(house, recording) == (recording.audio().size, 3))
+    assert failures(house, call) == []
+    assert (house.folder / "archive" / view["archive_key"]).read_bytes() == b"".join(recording.audio().stream())
+
+
+@pytest.mark.parametrize(("odd", "answers"), [({"changing": True}, 2), ({"changing": True, "blind": True}, 3), ({"shifted": 7}, 3), ({"ignored": True}, 2)])
+def test_a_file_that_is_cut_and_cannot_go_on_is_begun_anew_and_archived_whole(local, odd, answers):
+    house = local(rules=HOUR)
+    call, recording = ended(house, seconds=20, fault="ranged-media", **odd)
+    house.provider.faults.switch_on("truncated-media", call_uuid=call, times=1)
+    view = house.reach(recording.recording_id, "archived")
+    assert (failures(house, call), sent(house, recording)[1]) == ([], answers)
+    assert (house.folder / "archive" / view["archive_key"]).read_bytes() == b"".join(recording.audio().stream())
+    assert list((house.folder / "spool").iterdir()) == []
 
 
 def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_failed_check_and_an_alert(local):
