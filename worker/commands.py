@@ -52,14 +52,22 @@ def careful(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def current_settings(*, without_rules: bool = False) -> Settings:
+    """What a command works with; a name that has no effect is told of. Raises SettingsError."""
+    settings = Settings.from_env(service.overlay(), without_rules=without_rules)
+    for warning in settings.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return settings
+
+
 def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
     """A broken rules file must not take the emergency brake away: without need of the rules it is only told of."""
     try:
-        settings = Settings.from_env(service.overlay())
+        settings = current_settings()
     except SettingsError as error:
         if rules_needed:
             raise
-        settings = Settings.from_env(service.overlay(), without_rules=True)
+        settings = current_settings(without_rules=True)
         click.echo("\n".join(["The rules file is broken; the running processes keep the old rules:", *error.problems]), err=True)
     return settings, Ledger(connect(settings.redis_url))
 
@@ -225,7 +233,7 @@ def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wai
 def explain_command(as_json: bool, call_uuid: str | None, from_number: str | None, to_number: str | None, direction: str | None, account: str | None,
                     labels: tuple[str, ...], trigger: str | None) -> None:
     """Show which rule applies to a call, and why."""
-    settings = Settings.from_env(service.overlay())
+    settings = current_settings()
     if call_uuid:
         ledger = Ledger(connect(settings.redis_url))
         call, now = fold(*_find(settings, ledger, call_uuid)), ledger.now()
