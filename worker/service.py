@@ -166,11 +166,8 @@ def _added(file: io.FileIO, place: Path) -> list[str]:
         raise OSError(0, "it is no plain file")
     names, before = _missing(place.parent), file.read()
     end = b"\r\n" if b"\r\n" in before else b"\n"
-    lines = [f"{name}={secrets.token_urlsafe(24)}".encode() for name in names]
-    more = (end if before and not before.endswith(b"\n") else b"") + b"".join(line + end for line in lines)
-    after = dotenv_values(stream=io.StringIO((before + more).decode("utf-8-sig")), interpolate=False)
-    if names and [f"{name}={after.get(name)}".encode() for name in names] != lines:
-        raise SettingsError([f"{place}: what is added at its end would not be read; is a quotation mark left open there?"])
+    more = b"" if before.endswith(b"\n") or not before else end
+    more += b"".join(f"{name}={secrets.token_urlsafe(24)}".encode() + end for name in names)
     if names:
         os.fchmod(file.fileno(), 0o600)             # before there is anything new to read
         file.write(more)

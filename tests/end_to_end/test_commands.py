@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
     found = service.command("doctor", "--json")
     told = json.loads(found.stdout)
     states = {c["name"]: c["state"] for c in told["checks"]}
-    assert found.returncode == 0
+    assert (found.returncode, list(told), told["settings_of"]) == (0, ["checks", "settings", "settings_of"], "service")
     looked_at = ("version", "mode", "eviction", "append-only file", "appendfsync", "clock")
-    assert states == {"redis": "fine", **{f"redis {what}": "fine" for what in looked_at}, "processes": "fine", "provider's address": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
+    assert states == {"settings": "fine", "redis": "fine", **{f"redis {what}": "fine" for what in looked_at}, "processes": "fine", "provider's address": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
                       f"callback {service.env['VOBIZ_AUTH_ID']}": "fine", "archive": "fine", "spool": "fine", "unfinished work": "fine", "refused callbacks": "warning"}
     assert "missing" in next(c["detail"] for c in told["checks"] if c["name"] == "refused callbacks")
     shown = found.stdout + service.command("doctor").stdout
@@ -132,19 +133,20 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         told.write_text("SUB_TOKEN=sub-token\n")
         rules.write_text(before + SHORT + SUB)
         assert service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code == 404
-        assert service.command("reload").returncode == 0
+        found = service.command("reload", "--json")
+        told_all = json.loads(found.stdout)
+        # Two web processes, the clock, and both workers with every child, also those that have had nothing to do: 4 and 6.
+        assert (found.returncode, Counter(name.split(" ")[0] for name in told_all["took"])) == (0, {"web": 2, "stops": 5, "fetches": 7, "clock": 1}), found
+        assert (told_all["rules"], told_all["restart"], told_all["refused"], told_all["silent"]) == (4, [], {}, [])
+        # Who has answered has done it: nobody needs to wait any more.
+        assert {service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code for _ in range(8)} == {403}
+        assert service.recording(recording)["stop"]["rule"] == "short"
         until(lambda: service.stops_sent(call), 5)
-        until(lambda: service.recording(recording)["stop"]["rule"] == "short")      # `web` hears of it by itself
-        until(lambda: {service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code for _ in range(8)} == {403})
-        # Every child of both workers, also those that have had nothing to do: 4 and 6.
-        number = json.loads(service.command("reload", "--json").stdout)["reload"]
-        until(lambda: len(re.findall(rf"settings read\s.*generation={number}\b", (service.folder / "log").read_text())) == 10)
 
         rules.write_text(before + SHORT + SUB + "\n[[rules]]\nmach = 1\n")
         found = service.command("reload")
-        assert (found.returncode, "rules[" in found.stderr) == (2, True)
-        Ledger(connect(service.redis.url)).reload()        # as if somebody broke the file right after the check
-        until(lambda: b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content)
+        assert (found.returncode, found.stderr.count("rules[4].mach = 1: unknown key"), "15 processes refused them" in found.stderr) == (1, 2, True), found
+        assert b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content
         other_call, other = running(service, "918090000002")
         assert service.reach(other, "archived")["stop"]["rule"] == "short"
         assert len(service.stops_sent(other_call)) == 1
@@ -152,6 +154,48 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         rules.write_text(before)
         told.unlink()
         service.command("reload")
+
+
+def test_a_reload_says_what_needs_a_restart_and_a_rules_file_that_is_gone_is_refused(service):
+    rules, told, ledger = service.folder / "endtape.toml", service.folder / ".env", Ledger(connect(service.redis.url))
+    before, alerts = rules.read_text(), ledger.counters().get("alerts_total|settings_broken", 0)
+    try:
+        told.write_text("ENDTAPE_LOG=json\nENDTAPE_RELOUD=1\n")
+        found = service.command("reload")
+        assert (found.returncode, "15 processes took the new settings (clock 1, fetches 7, stops 5, web 2): 3 rules and the defaults." in found.stdout) == (0, True), found
+        assert "only after a restart: ENDTAPE_LOG.\n" in found.stdout
+        assert "ENDTAPE_RELOUD is no setting" in found.stderr
+        doctor = service.command("doctor").stdout
+        assert ("ENDTAPE_RELOUD" in doctor, "log is text in the running service and json here" in " ".join(doctor.split())) == (True, True), doctor
+        assert doctor.index("accepts id and token") < doctor.index("callback_token")     # what was found comes first
+        rules.unlink()
+        gone = service.command("reload")
+        assert (gone.returncode, "15 processes refused" in gone.stderr, "No such file" in gone.stderr) == (1, True, True), gone
+        assert ledger.counters()["alerts_total|settings_broken"] > alerts
+        call, recording = running(service, "918020000001")
+        assert service.reach(recording, "archived")["stop"]["rule"] == "two seconds"
+        assert service.stops_sent(call)
+    finally:
+        rules.write_text(before)
+        told.unlink()
+        assert service.command("reload").returncode == 0
+
+
+def test_a_reload_does_not_wait_for_processes_that_died_and_says_where_none_runs(service):
+    os.killpg(service.processes.processes["clock"].pid, signal.SIGKILL)
+    found = json.loads(service.command("reload", "--json").stdout)
+    dead = [name for name in found["ended"] if name.startswith("clock")]
+    assert (len(dead), found["refused"], found["silent"]) == (1, {}, [])
+    until(lambda: service.command("reload").returncode == 0)
+    none = service.command("reload", REDIS_URL=service.redis.url + "?db=9")
+    assert (none.returncode, "No process runs" in none.stderr) == (1, True)
+    frozen = service.processes.processes["clock"].pid
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        silent = service.command("reload", "--wait", "0.5")
+        assert (silent.returncode, "No answer from clock" in silent.stderr) == (1, True), silent
+    finally:
+        os.kill(frozen, signal.SIGCONT)
 
 
 def test_a_refusal_is_told_with_its_remedy_at_most_once_a_minute_by_all_processes_together(service):
