@@ -39,7 +39,7 @@ RANKS = [
     "worker.broker worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
     "worker.segments worker.handoffs worker.reading worker.archive worker.settings",
     "worker.ledger",
-    "worker.in_force worker.guards worker.looking worker.backlog worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
+    "worker.in_force worker.trials worker.guards worker.looking worker.backlog worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
     "worker.lifecycle webhooks.bodies",
     "worker.views worker.orders webhooks.shapes",
     "webhooks.orders webhooks.openapi",

@@ -33,6 +33,7 @@ from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import Ledger, connect
 from worker.reconcile import Worker
 from worker.settings import Settings
+from worker.trials import Trials
 from worker.vobiz import Vobiz
 
 log = structlog.get_logger()
@@ -243,6 +244,9 @@ def _say_so(sender: Any, **_: Any) -> None:
             time.sleep(FOLLOW_S)
 
     threading.Thread(target=beat, daemon=True).start()
+    if queue == "fetches":
+        trials = Trials(Ledger(connect(settings_or_exit().redis_url, connections=2)), lambda: _last_good or settings_or_exit(), lambda: bool(draining.since_s()))
+        threading.Thread(target=trials.run, name="trials", daemon=True).start()
 
 
 BEAT_S, FOLLOW_S = 4.0, 1.0

@@ -24,7 +24,7 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize("before", [
     None, b"", ACCOUNT.encode(), ACCOUNT.encode() + b"\n", ACCOUNT.replace("\n", "\r\n").encode() + b"\r\n", b"# ENDTAPE_API_KEY=commented-out-0000\n" + ACCOUNT.encode(),
     ACCOUNT.encode() + b"\nENDTAPE_API_KEY=\nENDTAPE_CALLBACK_TOKEN=''\n", b"\xef\xbb\xbf" + ACCOUNT.encode(), b"export VOBIZ_AUTH_ID=MA_1\nVOBIZ_AUTH_TOKEN='a b'  # new",
-    b"NOTE=\"two\nlines\"", b"OPEN=\"no end", "NAME=\u091c\u092f".encode()])
+    b'NOTE="two\nlines"', b'OPEN="no end', "NAME=\u091c\u092f".encode()])
 def test_missing_secrets_are_added_behind_what_stands_there_readable_by_the_owner_only(place, capsys, before):
     if before is not None:
         place.write_bytes(before)
