@@ -65,12 +65,34 @@ def reason(error: Exception) -> str:
     return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
+class _Trial:
+    """A deed in a thread of its own, since nothing ends a system call that hangs."""
+
+    def __init__(self, deed: Callable[[], None]) -> None:
+        self._deed = deed
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._deed()
+        except Exception as found:      # noqa: BLE001 - whatever it is, nothing is stored
+            error = found
+        self.error = error
+
+    def ended(self, within_s: float) -> bool:
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+
 class Trials:
     """Tries all of it again and again, in a thread of its own. `settings` is asked anew each time, so that a reload is seen."""
 
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]) -> None:
         self._ledger, self._settings, self._ending = ledger, settings, ending
-        self._hanging: dict[str, threading.Thread] = {}
+        self._hanging: dict[str, _Trial] = {}
 
     def run(self) -> None:
         wait_s = 0.0
@@ -94,26 +116,15 @@ class Trials:
         return all([*fine, *(self._accepted(vobiz, settings, name) for name in settings.accounts)])
 
     def _stores(self, what: str, deed: Callable[[], None]) -> bool:
-        found: list[Exception] = []
-
-        def trial() -> None:
-            try:
-                deed()
-            except Exception as error:      # noqa: BLE001 - whatever it is, nothing is stored
-                found.append(error)
-
-        thread = self._hanging.pop(what, None) or threading.Thread(target=trial, name=f"trial of {what}", daemon=True)
-        if not thread.is_alive():
-            thread.start()
-        thread.join(_ANSWER_S)
-        if thread.is_alive():
-            self._hanging[what] = thread
-            found.append(TimeoutError(f"does not answer within {_ANSWER_S:.0f} s"))
-        if found:
-            failed(self._ledger, on_this_machine(what), reason(found[0]))
+        trial = self._hanging.pop(what, None) or _Trial(deed)
+        if not trial.ended(_ANSWER_S):
+            self._hanging[what] = trial         # none is begun beside it
+            trial.error = TimeoutError(f"does not answer within {_ANSWER_S:.0f} s")
+        if trial.error:
+            failed(self._ledger, on_this_machine(what), reason(trial.error))
         else:
             worked(self._ledger, on_this_machine(what))
-        return not found
+        return trial.error is None
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
         # All processes together ask so often; who is halted is asked every 5 s by whoever has something to do.
