@@ -1,5 +1,6 @@
 """What an operator types, against the real processes."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.bad_days import made_older
 from tests.processes import command_lines
@@ -213,21 +215,53 @@ def test_no_secret_and_no_callback_address_ever_reaches_the_log(service):
     assert not [s for s in SECRETS if s in text]
 
 
+@contextlib.contextmanager
+def running_in(folder):
+    """`endtape run` in a folder, with nothing in its environment but a port."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ENDTAPE_", "VOBIZ_", "REDIS_", "CELERY_"))} | {"PORT": str(free_port())}
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen([ENDTAPE, "run"], cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        yield process, folder, env
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)      # its processes have groups of their own, which only it ends
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @pytest.fixture
 def run(tmp_path):
-    """`endtape run` in an empty folder, with nothing in its environment."""
-    port = free_port()
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ENDTAPE_", "VOBIZ_", "REDIS_", "CELERY_"))}
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen([ENDTAPE, "run"], cwd=tmp_path, env={**env, "PORT": str(port)}, stdout=out, stderr=out, start_new_session=True)
-    yield process, tmp_path, {**env, "PORT": str(port)}
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)      # its processes have groups of their own, which only it ends
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with running_in(tmp_path) as found:
+        yield found
+
+
+def test_run_with_nothing_but_the_account_adds_our_secrets_and_tells_what_does_not_work_without_being_unready(tmp_path):
+    given = "VOBIZ_AUTH_ID=MA_1\r\nVOBIZ_AUTH_TOKEN=token-of-the-account\r\nVOBIZ_API_URL=http://127.0.0.1:1/api/v1\r\nENDTAPE_ARCHIVE=/proc/nope\r\nENDTAPE_KEY=x"
+    (tmp_path / ".env").write_bytes(given.encode())
+    rules = tmp_path / "endtape.toml"
+    rules.write_text('[defaults]\nmax_duration = "5m"\n')
+    with running_in(tmp_path) as (_, folder, env):
+        until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+        out, written = (folder / "out").read_text(), (folder / ".env").read_bytes().decode()
+        assert written.startswith(given + "\r\nENDTAPE_CALLBACK_TOKEN=")
+        assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+        assert "Added generated secrets to .env, which only you can read: ENDTAPE_CALLBACK_TOKEN, ENDTAPE_API_KEY\n" in out
+        assert "Warning: ENDTAPE_KEY is no setting" in out
+        base = f"http://127.0.0.1:{env['PORT']}"
+        told = {"ready", "degraded: archive: No such file or directory", "degraded: provider MA_1: its API does not answer"}
+        until(lambda: set(requests.get(f"{base}/readyz", timeout=5).text.splitlines()) == told, 30)
+        assert requests.get(f"{base}/readyz", timeout=5).status_code == 200
+        assert 'alerts_total{alert="degraded"} 2.0' in requests.get(f"{base}/metrics", headers={"Authorization": f"Bearer {written.rpartition('=')[2].strip()}"}, timeout=5).text
+
+        rules.unlink()
+        gone = subprocess.run([ENDTAPE, "reload"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (gone.returncode, "15 processes refused" in gone.stderr, "endtape.toml is gone" in gone.stderr) == (1, True, True), gone
+    again = subprocess.run([ENDTAPE, "run"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (again.returncode, "endtape.toml is gone" in again.stderr, "Added" in again.stdout) == (2, True, False), again
 
 
 def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it_is_interrupted(run):

@@ -4,6 +4,7 @@ import os
 import stat
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,8 +45,9 @@ def in_the_way(place):
 
 def out_of_the_way(place):
     place.unlink()
-    if os.path.exists(f"{place}.aside"):
-        os.rename(f"{place}.aside", place)
+    aside = Path(f"{place}.aside")
+    if aside.exists():
+        aside.rename(place)
 
 
 def test_where_all_works_nothing_is_left_behind_and_what_was_made_is_the_owners_only(house):
