@@ -18,7 +18,7 @@ from tests.bad_days import made_older
 from tests.processes import command_lines
 from tests.waiting import until
 from worker.ledger import Ledger, connect
-from worker.recording import Kind
+from worker.recording import Event, Kind
 from worker.supervise import free_port
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
@@ -88,10 +88,11 @@ def test_stop_waits_for_the_proof_and_ls_and_show_tell_of_it(service):
         assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_stop_without_proof_in_time_is_not_done(service):
+def test_a_stop_without_proof_in_time_is_not_done_and_says_so(service):
     call, recording = running(service)
     service.provider.faults.switch_on("deaf-stop", call_uuid=call)
-    assert service.command("stop", call, "--wait", "0.3").returncode == 1
+    found = service.command("stop", call, "--wait", "2")
+    assert (found.returncode, f"{recording}: no proof within 2 s; it is looked for" in found.stderr) == (1, True), found
     service.provider.faults.switch_off("deaf-stop")
     service.provider.hangup(call)
     service.reach(recording, "archived")
@@ -116,10 +117,55 @@ def test_a_broken_rules_file_does_not_take_the_emergency_brake_away(service):
 
 
 def test_what_is_not_known_is_said_so(service):
-    for command in (["stop", "nope"], ["show", "nope"]):
-        found = service.command(*command)
-        assert (found.returncode, "nope: no such call or recording" in found.stderr) == (1, True)
-    assert service.command("stop").returncode == 2
+    found = service.command("show", "nope")
+    assert (found.returncode, "nope: no such call or recording" in found.stderr) == (1, True)
+    for wrong in (["stop"], ["stop", "../nope"], ["stop", "nope", "--account", "MA_OTHER"]):
+        assert service.command(*wrong).returncode == 2
+
+
+def test_a_call_that_nobody_told_us_of_is_stopped_by_command_as_through_the_api(service):
+    for lists, status in ((True, 0), (False, 1)):
+        service.provider.faults.switch_on("lost-callbacks")
+        if not lists:
+            service.provider.faults.switch_on("list-lag")
+        try:
+            call = service.provider.call().call_uuid
+            recording = service.provider.record(call)
+            found = service.command("stop", call, "--wait", "10" if lists else "2", "--json")
+        finally:
+            service.provider.faults.switch_off("lost-callbacks")
+            service.provider.faults.switch_off("list-lag")
+        (told,) = json.loads(found.stdout)
+        assert (bool(recording.ended_at), len(service.stops_sent(call)) >= 1, found.returncode) == (True, True, status), found
+        if lists:       # the list proves it
+            assert (told["recording_id"], told["stop"]["evidence"]) == (recording.recording_id, ["listed"])
+        else:
+            assert (told["recording_id"], told["stop"]["state"], told["stop"]["attempts"] >= 1) == (None, "accepted", True)
+            assert "the stop for all of it was sent, and no recording of it is known" in found.stderr
+    asked, nobody = service.command("stop", "never-was-a-call", "--wait", "20"), "never-was-a-call: the provider has no live call of this id (404)"
+    assert (asked.returncode, nobody in asked.stderr, len(service.stops_sent("never-was-a-call")) >= 1) == (1, True, True), asked
+
+
+def test_where_there_are_several_accounts_a_call_that_nobody_told_us_of_needs_one_and_a_broken_file_hides_none(service):
+    rules, told, main = service.folder / "endtape.toml", service.folder / ".env", service.env["VOBIZ_AUTH_ID"]
+    before = rules.read_text()
+    try:
+        told.write_text("SUB_TOKEN=sub-token\n")
+        rules.write_text(before + SUB)
+        whose = service.command("stop", "nobody-knows-1")
+        assert (whose.returncode, f"--account {main} or SA_1" in whose.stderr) == (2, True), whose
+        assert service.command("stop", "nobody-knows-1", "--account", main).returncode == 1
+        assert len(service.stops_sent("nobody-knows-1")) >= 1
+        ledger = Ledger(connect(service.redis.url))
+        ledger.record("SA_1", Event(id="r", kind=Kind.RECORDING_STARTED, call_uuid="sub-call", recording_id="sub-rec", signed=True))
+        rules.write_text("[defaults")
+        shown = service.command("show", "sub-call")
+        assert (shown.returncode, "call sub-call of SA_1" in shown.stdout) == (0, True), shown
+        held_up = service.command("stop", "sub-call", "--wait", "0.5")
+        assert (held_up.returncode, "SA_1 is not in the settings" in held_up.stderr) == (1, True), held_up
+    finally:
+        rules.write_text(before)
+        told.unlink()
 
 
 SHORT = '\n[[rules]]\nname = "short"\nmatch = { to = "91809*" }\nmax_duration = "1s"\n'
