@@ -30,7 +30,7 @@ from worker.settings import Settings
 
 log = structlog.get_logger()
 RELOAD_CHECK_S = 1.0
-_HAD_RULES = "_HAD_RULES"        # for children that are started after the file is gone
+_HAD_RULES = "_ENDTAPE_HAD_RULES"        # for children that are started after the file is gone
 SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answer slowly is cut off
 
 

@@ -71,10 +71,12 @@ def _read() -> tuple[Settings, tuple[str, ...]]:
     global _last_good  # noqa: PLW0603 - it has to survive the fork
     try:
         _last_good = Settings.from_env() if _last_good is None else _last_good.again()
-    except SettingsError as error:
+    except Exception as error:      # whatever is wrong with them, the last good ones stay
         if _last_good is None:
-            exit_with(error)
-        log.warning("the settings are broken; the last good ones stay", problems=error.problems)
+            if isinstance(error, SettingsError):
+                exit_with(error)
+            raise
+        log.warning("the settings are broken; the last good ones stay", problems=problems_of(error))
         return _last_good, problems_of(error)
     return _last_good, ()
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dotenv import dotenv_values
 
@@ -33,6 +33,8 @@ _BUCKETS = ("s3://", "gs://", "az://")
 _MAKE_ONE = "`make run` makes one and adds it to .env; without it, set 16 or more random characters of A-Z a-z 0-9"
 _GONE_FOR_S = 0.5       # an editor that puts a new file in the place of the old one leaves a moment without any
 _REDIS, _RABBIT = ("redis", "rediss", "unix", "sentinel"), ("amqp", "amqps")
+_RABBIT_WORDS = {"heartbeat": re.compile(r"[0-9]{1,4}"), "connect_timeout": re.compile(r"[0-9]{1,4}"), "login_method": re.compile(r"[A-Z-]{1,20}")}
+_NOTHING = re.compile(r"(?!)")
 _PASSWORDS = re.compile(r"password=([^&]*)")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 
@@ -123,7 +125,7 @@ def _base(host: str, port: int) -> str:
 
 def gone(place: str) -> str:
     """What is wrong where there were rules, and there is no file any more."""
-    return (f"ENDTAPE_CONFIG is missing: there were rules, and {place} is gone, so nothing would be stopped any more; put the file back, or, "
+    return (f"ENDTAPE_CONFIG: {place} is gone, and it had the rules, so nothing would be stopped any more; put the file back, or, "
             'if nothing is to be stopped, write one with `[defaults]` and `mode = "observe"`')
 
 
@@ -223,7 +225,7 @@ class _Reader:
             self.wrong("VOBIZ_AUTH_ID", "must be the id of the main account, like MA_7QK2XWPD")
         tokens = {main_id: self.tokens("VOBIZ_AUTH_TOKEN")}
         tokens |= {a.auth_id: self.tokens(a.token_env) for a in found.accounts}
-        trunk = {a.auth_id: self.tokens(a.trunk_secret_env) for a in found.accounts if a.trunk_secret_env}
+        trunk = {a.auth_id: self.tokens(a.trunk_secret_env, "the secret of the account's trunk webhooks") for a in found.accounts if a.trunk_secret_env}
         parents = {a.auth_id: a.parent for a in found.accounts if a.parent}
         for account, parent in parents.items():
             if parent not in tokens:
@@ -234,11 +236,11 @@ class _Reader:
             for auth_id, own in tokens.items() if own
         }
 
-    def tokens(self, name: str) -> tuple[str, ...]:
+    def tokens(self, name: str, what: str = "the account's token, as the provider's console shows it") -> tuple[str, ...]:
         found = tuple(t.strip() for t in self.env.get(name, "").split(",") if t.strip())
         if not found or len(found) > 2 or any(not t.isprintable() or not t.isascii() for t in found):
             self.wrong(name, "must be a secret of plain characters, or two with a comma between, newest first", secret=True,
-                       missing="set the account's token, as the provider's console shows it")
+                       missing=f"set {what}")
             return ()
         return found
 
@@ -317,6 +319,8 @@ class _Reader:
             return value
         for one in value.split(";") if several else [value]:
             self.url(name, "", _RABBIT if several and ";" in value else schemes, credentials=True, value=one)
+            if strange := [word for word, said in parse_qsl(one.partition("?")[2], keep_blank_values=True) if not _RABBIT_WORDS.get(word, _NOTHING).fullmatch(said)]:
+                self.wrong(name, f"{', '.join(strange)[:80]}: RabbitMQ's client does not take this; known: {', '.join(_RABBIT_WORDS)}", secret=True)
         return value
 
     def url(self, name: str, default: str, schemes: tuple[str, ...], *, credentials: bool = False, value: str | None = None) -> str:

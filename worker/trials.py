@@ -130,6 +130,7 @@ class Trials:
         # All processes together ask so often; who is halted is asked every 5 s by whoever has something to do.
         if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
             return True
+        self._ledger.charge("api", name, settings.api_rate)
         answer = vobiz.credentials_work(settings.accounts[name])
         if answer is None:
             failed(self._ledger, f"provider {name}", "its API does not answer")

@@ -23,7 +23,9 @@ def test_good_settings_have_the_documented_defaults(tmp_path):
     ("PORT", "x"), ("PORT", "70000"), ("VOBIZ_API_URL", "ftp://x"), ("ENDTAPE_CALLBACK_TOKEN", "short"), ("ENDTAPE_API_KEY", "short"),
     ("ENDTAPE_ARCHIVE", "s3://bucket/x"), ("ENDTAPE_SIGNATURES", "maybe"), ("ENDTAPE_HISTORY", "soon"), ("ENDTAPE_RECONCILE_S", "0"),
     ("ENDTAPE_STOP_RATE", "nan"), ("ENDTAPE_CONFIG", "missing.toml"), ("VOBIZ_AUTH_ID", "../x"), ("ENDTAPE_LOG", "xml"),
-    ("REDIS_URL", "amqp://h"), ("CELERY_BROKER_URL", "sqs://"), ("CELERY_BROKER_URL", "amqp://a;redis://b"), ("CELERY_BROKER_URL", "amqp://a:x")])
+    ("REDIS_URL", "amqp://h"), ("CELERY_BROKER_URL", "sqs://"), ("CELERY_BROKER_URL", "amqp://a;redis://b"), ("CELERY_BROKER_URL", "amqp://a:x"),
+    ("CELERY_BROKER_URL", "amqp://h?foo=1"), ("CELERY_BROKER_URL", "amqps://h?ssl_cert_reqs=none"), ("CELERY_BROKER_URL", "amqp://h?heartbeat=x"),
+    ("CELERY_BROKER_URL", "amqp://h;amqp://i?foo=1")])
 def test_a_wrong_value_is_named_with_the_way_out(tmp_path, name, value):
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({**GOOD, name: value}, folder=tmp_path)
@@ -53,7 +55,7 @@ def test_what_must_be_hidden_in_logs_is_every_secret_that_was_given(tmp_path):
 
 
 def test_a_broker_may_be_named_in_every_way_that_works_and_its_passwords_are_secrets(tmp_path):
-    for url in ("amqp://h", "amqps://u:password-1@h:1/v", "amqp://u:password-1@a;amqp://u:password-2@b//", "redis://h/1", "unix:///x", "sentinel://a,b,c/m/1"):
+    for url in ("amqp://h", "amqp://h?heartbeat=20", "amqps://u:password-1@h:1/v", "amqp://u:password-1@a;amqp://u:password-2@b//", "redis://h/1", "unix:///x", "sentinel://a,b,c/m/1"):
         found = Settings.from_env({**GOOD, "CELERY_BROKER_URL": url}, folder=tmp_path)
         assert found.broker_url == url
         assert {word for word in ("password-1", "password-2") if word in url} <= found.secrets()
