@@ -151,8 +151,10 @@ class Api:
             self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60)
             seen = self.ledger.alive(SEEN_WITHIN)
             missing = [role for role in ("stops", "fetches", "clock") if role not in seen]
-            degraded = {what.partition("@")[0]: why for what, why in self.ledger.degraded().items()}        # not of which machine
-            degraded |= {f"credentials {name}": "the provider refuses them" for name in sorted(self.ledger.halted(self.settings().accounts))}
+            # Not of which machine or account: anybody may ask. The alert says so.
+            degraded = {what.partition("@")[0]: why for what, why in self.ledger.degraded().items()}
+            halted = len(self.ledger.halted(self.settings().accounts))
+            degraded |= {"credentials": f"the provider refuses those of {halted} of {len(self.settings().accounts)} accounts"} if halted else {}
         except LedgerUnavailable:
             missing = ["redis"]
         lines = [f"missing: {', '.join(missing)}" if missing else "ready", *(f"degraded: {what}: {why}" for what, why in degraded.items())]

@@ -46,7 +46,6 @@ class Trouble(EndtapeError):
 
 def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     """Tries everything, one after the other; none of it changes anything."""
-    yield _tried("settings", lambda: _settings(settings, ledger))
     if settings.redis_url.startswith(sentinel.SCHEME):
         yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
     yield _tried("redis", lambda: _redis(ledger))
@@ -66,6 +65,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
     yield _tried("archive", lambda: _directory(settings.archive))
     yield _tried("spool", lambda: _directory(settings.spool))
+    yield _tried("settings", lambda: _settings(settings, ledger))
     yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
 

@@ -133,9 +133,9 @@ class Trials:
         self._ledger.charge("api", name, settings.api_rate)
         answer = vobiz.credentials_work(settings.accounts[name])
         if answer is None:
-            failed(self._ledger, f"provider {name}", "its API does not answer")
+            failed(self._ledger, f"provider@{name}", "its API does not answer")
             return False
-        worked(self._ledger, f"provider {name}")
+        worked(self._ledger, f"provider@{name}")
         if answer:
             if self._ledger.release(name):
                 log.warning("account released", account=name)

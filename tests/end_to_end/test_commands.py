@@ -298,7 +298,7 @@ def test_run_with_nothing_but_the_account_adds_our_secrets_and_tells_what_does_n
         assert "Added generated secrets to .env, which only you can read: ENDTAPE_CALLBACK_TOKEN, ENDTAPE_API_KEY\n" in out
         assert "Warning: ENDTAPE_KEY is no setting" in out
         base = f"http://127.0.0.1:{env['PORT']}"
-        told = {"ready", "degraded: archive: No such file or directory", "degraded: provider MA_1: its API does not answer"}
+        told = {"ready", "degraded: archive: No such file or directory", "degraded: provider: its API does not answer"}
         until(lambda: set(requests.get(f"{base}/readyz", timeout=5).text.splitlines()) == told, 30)
         assert requests.get(f"{base}/readyz", timeout=5).status_code == 200
         assert 'alerts_total{alert="degraded"} 2.0' in requests.get(f"{base}/metrics", headers={"Authorization": f"Bearer {written.rpartition('=')[2].strip()}"}, timeout=5).text
