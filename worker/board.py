@@ -203,9 +203,9 @@ class Board:
             pipe.hset(self.key("degraded"), what, f"{to_ms(self.now())}|{why}")
             pipe.expire(self.key("degraded"), round(_DEGRADED_FOR.total_seconds()))
 
-    def restore(self, what: str) -> bool:
+    def restore(self, *what: str) -> bool:
         """It worked. True when this is news."""
-        return bool(self.command("HDEL", self.key("degraded"), what))
+        return bool(self.command("HDEL", self.key("degraded"), *what))
 
     def degraded(self) -> dict[str, str]:
         found = {what: text.partition("|") for what, text in pairs(self.command("HGETALL", self.key("degraded"))).items()}

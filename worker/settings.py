@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -31,7 +32,7 @@ AT_START = {"redis_url": "REDIS_URL", "broker_url": "CELERY_BROKER_URL", "port":
             "unsaved": "ENDTAPE_APPENDONLY"}
 _BUCKETS = ("s3://", "gs://", "az://")
 _MAKE_ONE = "`make run` makes one and adds it to .env; without it, set 16 or more random characters of A-Z a-z 0-9"
-_GONE_FOR_S = 0.5       # an editor that puts a new file in the place of the old one leaves a moment without any
+_GONE_FOR_S = 0.5       # an editor leaves a moment without a file, or with an empty one, before the new one is there
 _REDIS, _RABBIT = ("redis", "rediss", "unix", "sentinel"), ("amqp", "amqps")
 _RABBIT_WORDS = {"heartbeat": re.compile(r"[0-9]{1,4}"), "connect_timeout": re.compile(r"[0-9]{1,4}"), "login_method": re.compile(r"[A-Z-]{1,20}")}
 _NOTHING = re.compile(r"(?!)")
@@ -142,11 +143,12 @@ def nearest(name: str) -> str:
 def _comes_back(place: Path) -> bool:
     """Whether the file is there, now or in a moment."""
     until = time.monotonic() + _GONE_FOR_S
-    while not place.exists():
-        if time.monotonic() > until:
-            return False
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            if place.stat().st_size:
+                return True
         time.sleep(0.02)
-    return True
+    return place.exists()       # empty, so on purpose
 
 
 class _Reader:

@@ -38,8 +38,8 @@ def failed(ledger: Ledger, what: str, why: str) -> None:
         ledger.count({"alerts_total|degraded": 1})
 
 
-def worked(ledger: Ledger, what: str) -> None:
-    if ledger.restore(what):
+def worked(ledger: Ledger, *what: str) -> None:
+    if ledger.restore(*what):
         log.warning("works again", about=what)
 
 
@@ -51,8 +51,7 @@ def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
 
 def stored(ledger: Ledger) -> None:
     """A file came home."""
-    for what in ("archive", "spool"):
-        worked(ledger, on_this_machine(what))
+    worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
 
 
 def on_this_machine(what: str) -> str:

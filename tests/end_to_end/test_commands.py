@@ -54,6 +54,8 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
 
 
 def test_wrong_settings_end_every_process_with_status_2_and_all_reasons(service):
+    strange = service.command("ls", "--limit", "1", ENDTAPE_URL="http://x", ENDTAPE_KEY="k")      # as an application beside it may have
+    assert (strange.returncode, [line.rpartition(" ")[2] for line in strange.stderr.splitlines()]) == (0, ["ENDTAPE_API_KEY", "ENDTAPE_PUBLIC_URL"]), strange
     found = service.command("ls", PORT="x", ENDTAPE_API_KEY="short")
     assert found.returncode == 2
     assert [line.split(" ")[0] for line in found.stderr.splitlines()] == ["PORT", "ENDTAPE_API_KEY"]

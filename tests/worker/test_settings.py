@@ -124,6 +124,14 @@ def test_a_rules_file_that_was_there_and_is_gone_is_a_broken_file_and_a_moment_w
     back.start()
     assert len(with_rules.again().policy.rules) == 1
     back.join()
+    rules.write_text("")
+    writing = threading.Timer(0.1, rules.write_text, ["[[rules]]\nname = 'one'\n[[rules]]\nname = 'two'\nmatch = { to = '9' }\n"])
+    writing.start()         # an editor that writes into the file itself
+    with pytest.raises(SettingsError, match="two"):     # unreachable: it was read whole
+        with_rules.again()
+    writing.join()
+    rules.write_text("")
+    assert with_rules.again().policy.from_file       # on purpose
 
 
 def test_what_only_a_start_can_change_stays_and_is_named(tmp_path, monkeypatch):
