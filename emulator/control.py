@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulator.http import Exchange
     from emulator.provider import Provider
 
@@ -35,16 +39,73 @@ def serve(provider: Provider, exchange: Exchange) -> None:
         exchange.error(404, "no such control") if found is None else exchange.answer(200, found)
 
 
+# What a caller may write for a field, besides its own name: scenario files, and the provider's own requests, say so.
+_SHORT = {"from": "from_number", "to": "to_number"}
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "str": ("text", (str,)), "float": ("a number of 0 or more", (int, float)), "int": ("a whole number of 0 or more", (int,)), "bool": ("true or false", (bool,)),
+    "None": ("null", (type(None),)), "Mapping": ("an object of texts", (dict,)), "dict": ("an object of texts", (dict,)),
+}
+
+
+def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
+    """The fields as the deed takes them, but for those that the address names. Raises ValueError with all that is wrong, each by the name that was sent."""
+    known = {name: p for name, p in inspect.signature(deed).parameters.items() if name not in ours and p.kind is not p.VAR_KEYWORD}
+    taken, wrong = dict[str, Any](), list[str]()
+    for sent, value in given.items():
+        name = _SHORT.get(sent, sent) if sent not in known and _SHORT.get(sent) in known else sent
+        if name not in known:
+            wrong.append(f"{sent}: is not known here; known: {', '.join(known) or 'nothing'}")
+        elif name in taken:
+            wrong.append(f"{sent}: stands there twice, as {name} too")
+        elif not _fits(value, kinds := [kind.partition("[")[0] for kind in str(known[name].annotation).split(" | ")]):
+            wrong.append(f"{sent}: must be {' or '.join(_KINDS[kind][0] for kind in kinds)}, not {value!r:.80}")
+        taken[name] = value
+    wrong += [f"{name}: is missing" for name, p in known.items() if p.default is p.empty and name not in taken]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return taken
+
+
+def _fits(value: Any, kinds: list[str]) -> bool:
+    if isinstance(value, bool):
+        return "bool" in kinds
+    if isinstance(value, dict) and not all(isinstance(text, str) for text in value.values()):
+        return False
+    if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+        return False
+    return any(isinstance(value, _KINDS[kind][1]) for kind in kinds)
+
+
+def _number(query: dict[str, str], name: str, default: float) -> float:
+    text = query.get(name) or str(default)
+    if not text.replace(".", "", 1).isdecimal():
+        raise ValueError(f"{name}: must be a number of 0 or more, not {text[:80]!r}")
+    return float(text)
+
+
+def _sent(name: str, value: Any) -> Any:
+    """A field of a callback: sent as it is, so it may be anything that a form can hold."""
+    if name in {"call_uuid", "name"} or isinstance(value, dict | list):
+        raise ValueError(f"{name}: is not known here; the event's own fields have the provider's names, and texts or numbers")
+    return value
+
+
+def _text(given: Given, name: str) -> str:
+    if not isinstance(given.get(name), str) or not given[name]:
+        raise ValueError(f"{name}: must be text, not {given[name]!r:.80}" if name in given else f"{name}: is missing")
+    return str(given[name])
+
+
 def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given | None:
     match parts:
         case ["faults"]:
             return provider.faults.listing()
         case ["log"]:
-            return {"log": provider.journal.since(int(query.get("since", 0)))}
+            return {"log": provider.journal.since(int(_number(query, "since", 0)))}
         case ["state"]:
             return provider.state()
         case ["idle"]:
-            return {"idle": provider.wait_idle(float(query.get("timeout", 5)))}
+            return {"idle": provider.wait_idle(_number(query, "timeout", 5))}
         case _:
             return None
 
@@ -52,28 +113,27 @@ def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given 
 def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Given | None:
     match verb:
         case "record":
-            made = provider.record(call_uuid, **given)
+            made = provider.record(call_uuid, **_fields(provider.record, given, "call_uuid"))
             return {"recording_id": made.recording_id, "url": made.url}
         case "event":
-            if "event" not in given:
-                raise ValueError("event is missing")
-            provider.event(call_uuid, str(given.pop("event")), **given)
+            fields = {name: _sent(name, value) for name, value in given.items() if name != "event"}
+            provider.event(call_uuid, _text(given, "event"), **fields)
         case "dial":
-            return {"b_leg": provider.dial(call_uuid, **given)}
+            return {"b_leg": provider.dial(call_uuid, **_fields(provider.dial, given, "call_uuid"))}
         case "dial/end":
-            provider.dial_end(call_uuid, **given)
+            provider.dial_end(call_uuid, **_fields(provider.dial_end, given, "call_uuid"))
         case "join":
-            return {"member": provider.join_room(call_uuid, **given)}
+            return {"member": provider.join_room(call_uuid, **_fields(provider.join_room, given, "call_uuid"))}
         case "leave":
-            provider.leave_room(call_uuid, **given)
+            provider.leave_room(call_uuid, **_fields(provider.leave_room, given, "call_uuid"))
         case "announce":
-            provider.announce(call_uuid)
+            provider.announce(call_uuid, **_fields(provider.announce, given, "call_uuid"))
         case "answer":
-            provider.answer(call_uuid)
+            provider.answer(call_uuid, **_fields(provider.answer, given, "call_uuid"))
         case "transfer":
-            provider.transfer(call_uuid, **given)
+            provider.transfer(call_uuid, **_fields(provider.transfer, given, "call_uuid"))
         case "hangup":
-            provider.hangup(call_uuid, **given)
+            provider.hangup(call_uuid, **_fields(provider.hangup, given, "call_uuid"))
         case _:
             return None
     return {}
@@ -82,23 +142,25 @@ def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Giv
 def _do(provider: Provider, method: str, parts: list[str], given: Given) -> Given | None:
     match (method, *parts):
         case ("POST", "calls"):
-            return {"call_uuid": provider.call(**given).call_uuid}
+            return {"call_uuid": provider.call(**_fields(provider.call, given)).call_uuid}
         case ("POST", "recordings", recording_id, "stop"):
             _ = provider.recordings[recording_id]
-            provider.end(recording_id, **{"reason": "FinishedOnKey", **given})
+            provider.end(recording_id, **_fields(provider.end, {"reason": "FinishedOnKey", **given}, "recording_id"))
         case ("POST", "recordings", recording_id, "transcribe"):
-            provider.transcribed(recording_id, **given)
+            provider.transcribed(recording_id, **_fields(provider.transcribed, given, "recording_id"))
         case ("POST", "callbacks"):
-            status, answer = provider.raw(**given)
+            status, answer = provider.raw(**_fields(provider.raw, given))
             return {"status": status, "body": answer}
         case ("POST", "reset"):
-            provider.reset()
+            provider.reset(**_fields(provider.reset, given))
         case ("PUT", "faults", name):
+            if "name" in given:
+                raise ValueError("name: stands in the address already")
             provider.faults.switch_on(name, **given)
         case ("DELETE", "faults", name):
-            provider.faults.switch_off(name)
+            provider.faults.switch_off(name, **_fields(provider.faults.switch_off, given, "name"))
         case ("DELETE", "faults"):
-            provider.faults.clear()
+            provider.faults.clear(**_fields(provider.faults.clear, given))
         case _:
             return None
     return {}

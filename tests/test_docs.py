@@ -28,6 +28,13 @@ def test_every_setting_stands_in_the_readme_and_no_other():
     assert named == settings.KNOWN
 
 
+def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.service")]
+    found = {(page.name, name) for page in pages for name in re.findall(r"\bENDTAPE_[A-Z_]+[A-Z]\b", page.read_text())}
+    assert len(found) > 20
+    assert not [(page, name) for page, name in sorted(found) if name not in settings.KNOWN]
+
+
 def test_every_command_stands_in_the_readme_and_no_other():
     line = re.search(r"Commands: `endtape ([^`]+)`", README)[1]
     assert set(line.split(" | ")) == set(main.commands)

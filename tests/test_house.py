@@ -34,14 +34,14 @@ def test_pure_files_touch_nothing(name):
 
 # Imports point to an earlier line.
 RANKS = [
-    "worker.errors worker.recording worker.wire worker.addresses worker.deadline worker.tags worker.pages worker.logs webhooks.signature worker.draining",
+    "worker.errors worker.recording worker.wire worker.addresses worker.redis_url worker.deadline worker.tags worker.pages worker.logs webhooks.signature worker.draining",
     "worker.mpeg worker.transport worker.partial",
     "worker.wav",
     "worker.sentinel worker.policy worker.fold worker.codec worker.media worker.answers worker.download worker.durable worker.embedded worker.supervise webhooks.callbacks",
     "worker.broker worker.triggers worker.rules worker.abandoned worker.receipts worker.board worker.vobiz worker.demo",
     "worker.segments worker.handoffs worker.reading worker.archive worker.settings",
     "worker.ledger",
-    "worker.guards worker.looking worker.backlog worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
+    "worker.in_force worker.trials worker.guards worker.looking worker.backlog worker.reconcile worker.rounds webhooks.receiver webhooks.metrics webhooks.waiting webhooks.problems webhooks.guard",
     "worker.lifecycle webhooks.bodies",
     "worker.views worker.orders webhooks.shapes",
     "webhooks.orders webhooks.openapi",
@@ -55,7 +55,7 @@ RANKS = [
 ]
 RANK = {module: i for i, line in enumerate(RANKS) for module in line.split()}
 DOORS = {"worker.recording", "worker.triggers", "worker.segments", "worker.handoffs", "worker.looking", "worker.rules",
-          "worker.errors", "worker.ledger", "worker.settings", "worker.vobiz", "worker.fold", "worker.views", "worker.wire", "worker.logs", "worker.guards"}
+          "worker.errors", "worker.ledger", "worker.settings", "worker.vobiz", "worker.fold", "worker.views", "worker.wire", "worker.logs", "worker.guards", "worker.in_force"}
 OURS = sorted(p for folder in ("worker", "webhooks") for p in (ROOT / folder).glob("*.py") if p.stem != "__init__")
 
 

@@ -146,14 +146,20 @@ class Api:
         return Response("ok\n", mimetype="text/plain")
 
     def readyz(self) -> Response:
-        missing = []
+        """503 names what is missing; what does not work and keeps no stop from being sent is a line each, and 200."""
+        missing, degraded = list[str](), dict[str, str]()
         try:
             self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60)
             seen = self.ledger.alive(SEEN_WITHIN)
             missing = [role for role in ("stops", "fetches", "clock") if role not in seen]
+            # Not of which machine or account: anybody may ask. The alert says so.
+            degraded = {what.partition("@")[0]: why for what, why in self.ledger.degraded().items()}
+            halted = len(self.ledger.halted(self.settings().accounts))
+            degraded |= {"credentials": f"the provider refuses those of {halted} of {len(self.settings().accounts)} accounts"} if halted else {}
         except LedgerUnavailable:
             missing = ["redis"]
-        return Response("ready\n" if not missing else f"missing: {', '.join(missing)}\n", 503 if missing else 200, mimetype="text/plain")
+        lines = [f"missing: {', '.join(missing)}" if missing else "ready", *(f"degraded: {what}: {why}" for what, why in degraded.items())]
+        return Response("".join(f"{line}\n" for line in lines), 503 if missing else 200, mimetype="text/plain")
 
     def metrics(self) -> Response:
         return Response(metrics.render(self.ledger), mimetype="text/plain; version=0.0.4")

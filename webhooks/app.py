@@ -22,11 +22,13 @@ from webhooks.serving import SERVER, Serving
 from webhooks.waiting import Waiting
 from worker import guards, logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
+from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import Ledger, connect
 from worker.settings import Settings
 
 log = structlog.get_logger()
 RELOAD_CHECK_S = 1.0
+_HAD_RULES = "_ENDTAPE_HAD_RULES"        # for children that are started after the file is gone
 SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answer slowly is cut off
 
 
@@ -36,6 +38,7 @@ class Current:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._ledger = settings, ledger
         self._generation: int | None = None      # not known: whatever is found counts as a reload
+        self._problems: tuple[str, ...] = ()
         with contextlib.suppress(LedgerUnavailable):
             self._generation = ledger.generation()
         # Aside, so that no request waits for it when Redis does not answer.
@@ -45,24 +48,30 @@ class Current:
         return self._settings
 
     def _watch(self) -> None:
+        follower = Follower(self._ledger, "web", self._outcome)
         while True:
             time.sleep(RELOAD_CHECK_S)
             with contextlib.suppress(LedgerUnavailable):
-                self._follow(self._ledger.generation())
+                follower.turn()
+
+    def _outcome(self) -> Outcome:
+        self._follow(self._ledger.generation())
+        return Outcome(generation=self._generation or 0, settings=self._settings, problems=self._problems)
 
     def _follow(self, generation: int) -> None:
         if generation != self._generation:
             try:
-                self._settings = Settings.from_env()
+                self._settings, self._problems = self._settings.again(), ()
                 logs.hide(self._settings.secrets())
             except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                log.warning("the new settings are broken; the old ones stay", problems=getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
+                self._problems = problems_of(error)
+                log.warning("the new settings are broken; the old ones stay", problems=self._problems)
         self._generation = generation
 
 
 def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
     """The application. Reads the environment when it is not given settings."""
-    settings = settings or Settings.from_env()
+    settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
     logs.set_up(settings.log, settings.secrets())
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
     current = Current(settings, ledger)
@@ -122,6 +131,10 @@ def main() -> None:
     except SettingsError as error:
         _exit_with(error.problems)
     logs.set_up(settings.log, settings.secrets())
+    if settings.policy.from_file:
+        os.environ[_HAD_RULES] = "1"
+    for warning in settings.warnings:
+        log.warning("settings", detail=warning)
     unfit: list[str] = []
     ended = threading.Event()
 

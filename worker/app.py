@@ -29,9 +29,11 @@ from kombu.entity import Exchange, Queue
 from worker import broker, draining, guards, logs
 from worker.archive import Archive
 from worker.errors import EndtapeError, SettingsError
+from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import Ledger, connect
 from worker.reconcile import Worker
 from worker.settings import Settings
+from worker.trials import Trials
 from worker.vobiz import Vobiz
 
 log = structlog.get_logger()
@@ -61,15 +63,22 @@ _last_good: Settings | None = None      # a child that is forked anew inherits i
 
 def settings_or_exit() -> Settings:
     """The settings, or exit status 2 with everything that is wrong. In a process that had good ones, those."""
+    return _read()[0]
+
+
+def _read() -> tuple[Settings, tuple[str, ...]]:
+    """The settings, and why they are the last good ones where they are; exit status 2 where there were none."""
     global _last_good  # noqa: PLW0603 - it has to survive the fork
     try:
-        _last_good = Settings.from_env()
-        return _last_good
-    except SettingsError as error:
-        if _last_good is not None:
-            log.warning("the settings are broken; the last good ones stay", problems=error.problems)
-            return _last_good
-        exit_with(error)
+        _last_good = Settings.from_env() if _last_good is None else _last_good.again()
+    except Exception as error:      # whatever is wrong with them, the last good ones stay
+        if _last_good is None:
+            if isinstance(error, SettingsError):
+                exit_with(error)
+            raise
+        log.warning("the settings are broken; the last good ones stay", problems=problems_of(error))
+        return _last_good, problems_of(error)
+    return _last_good, ()
 
 
 class Process:
@@ -80,6 +89,7 @@ class Process:
         self.ledger = Ledger(connect(settings.redis_url))
         self.first_start = self.ledger.prepare()
         self.generation: int | None = None       # not known: whatever is found counts as a reload
+        self._problems: tuple[str, ...] = ()
         self.crew = ThreadPoolExecutor(max_workers=128)
         self.worker = self._make(settings)
         self._reading = threading.Lock()
@@ -97,14 +107,21 @@ class Process:
             if generation != self.generation:
                 self.generation = generation
                 try:
-                    settings = Settings.from_env()
+                    settings = self.worker.settings.again()
                     logs.hide(settings.secrets())
                     self.worker = self._make(settings)
+                    self._problems = ()
                     log.info("settings read", generation=generation)
                 except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                    self.worker.alert("settings_broken", problems=getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
+                    self._problems = problems_of(error)
+                    self.worker.alert("settings_broken", problems=self._problems)
                 self.worker.generation = generation
             return self.worker
+
+    def outcome(self) -> Outcome:
+        """What came of the last reload."""
+        worker = self.current()
+        return Outcome(generation=worker.generation or 0, settings=worker.settings, problems=self._problems)
 
 
 _process: Process | None = None
@@ -132,6 +149,7 @@ def _look_before_starting(**_: Any) -> None:
 
 def fit_redis_or_exit(settings: Settings) -> None:
     """Returns once Redis answers; exit status 2 with every reason when it is not fit for this, or when RabbitMQ refuses us."""
+    warn(settings)
     try:
         guards.wait(settings)
         if settings.broker_url.startswith(broker.RABBIT):
@@ -143,6 +161,11 @@ def fit_redis_or_exit(settings: Settings) -> None:
         exit_with(error)
 
 
+def warn(settings: Settings) -> None:
+    for warning in settings.warnings:
+        log.warning("settings", detail=warning)
+
+
 def exit_with(error: SettingsError) -> NoReturn:
     os.write(2, "".join(f"{problem}\n" for problem in error.problems).encode())
     raise SystemExit(2)
@@ -150,12 +173,16 @@ def exit_with(error: SettingsError) -> NoReturn:
 
 @worker_process_init.connect
 def _child(**_: Any) -> None:
+    global _follower  # noqa: PLW0603 - one per process
     settings_or_exit()       # now, while the file is as the parent knew it
+    _follower = None
 
     def follow() -> None:
+        global _follower  # noqa: PLW0603
         while True:
             try:
-                process().current()
+                _follower = _follower or Follower(process().ledger, _queue(globals()["celery"]), lambda: process().outcome())
+                _follower.turn()
             except EndtapeError as error:
                 log.warning("redis does not answer", error=str(error))
             time.sleep(FOLLOW_S)
@@ -163,9 +190,19 @@ def _child(**_: Any) -> None:
     threading.Thread(target=follow, name="reload", daemon=True).start()
 
 
+_follower: Follower | None = None
+
+
+def _queue(app: Celery) -> str:
+    return next(iter(app.amqp.queues.consume_from), "?")
+
+
 @worker_process_shutdown.connect
 def _finish(**_: Any) -> None:
     # Requests that the provider keeps waiting go on by themselves; their outcome is worth recording.
+    if _follower is not None:
+        with contextlib.suppress(EndtapeError):
+            _follower.gone()
     if _process is not None and _process.pid == os.getpid():
         _process.crew.shutdown(wait=True)
 
@@ -178,29 +215,40 @@ def _end(**_: Any) -> None:
 @worker_ready.connect
 def _say_so(sender: Any, **_: Any) -> None:
     """Tells the clock, every few seconds, how much this worker can do at once; and that it is ending."""
-    queue = next(iter(sender.app.amqp.queues.consume_from), "?")
+    queue = _queue(sender.app)
     slots, name = int(sender.pool.limit or 1), f"{socket.gethostname()}:{os.getpid()}"
 
     def beat() -> None:
         ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
-        known, said_at = None, 0.0
+        said_at, last = 0.0, Outcome(generation=-1, settings=settings_or_exit())
+
+        def read() -> Outcome:      # for the children that are yet to be forked
+            nonlocal last
+            generation = ledger.generation()
+            if generation != last.generation:
+                settings, problems = _read()
+                last = Outcome(generation=generation, settings=settings, problems=problems)
+            return last
+
+        follower = Follower(ledger, queue, read)
         while True:
             try:
                 if draining.since_s():
                     ledger.gone(f"slots.{queue}", name)     # no more work is meant for this one
+                    follower.gone()
                     return
                 if time.monotonic() - said_at >= BEAT_S:
                     ledger.seen(f"slots.{queue}", name, slots)
                     said_at = time.monotonic()
-                generation = ledger.generation()
-                if known != generation:
-                    settings_or_exit()       # for the children that are yet to be forked
-                known = generation
+                follower.turn()
             except EndtapeError as error:
                 log.warning("redis does not answer", error=str(error))
             time.sleep(FOLLOW_S)
 
     threading.Thread(target=beat, daemon=True).start()
+    if queue == "fetches":
+        trials = Trials(Ledger(connect(settings_or_exit().redis_url, connections=2)), lambda: _last_good or settings_or_exit(), lambda: bool(draining.since_s()))
+        threading.Thread(target=trials.run, name="trials", daemon=True).start()
 
 
 BEAT_S, FOLLOW_S = 4.0, 1.0

@@ -42,14 +42,19 @@ def find(ledger: Ledger, fault: Fault | None = None, *, failing: bool = False, t
     if fault in {None, Fault.OURS}:
         for o, tries in aside.items():
             yield from _aside(ledger, o, tries)
+    for call, recording in marked(ledger, _FAILING if failing else _ABANDONED, told):
+        owed = Obligation(duty=Duty.FETCH, account=call.account, call_uuid=call.call_uuid, recording_id=recording.recording_id)
+        if owed not in aside and fault in {None, recording.fault} and (entry := _entry(ledger, recording, owed, failing=failing)):
+            yield entry
+
+
+def marked(ledger: Ledger, marks: Sequence[str], told: Callable[[int, int], None]) -> Iterator[tuple[Call, Recording]]:
+    """Every recording that is remembered, newest first, in whose call's log one of these words stands."""
     accounts = ledger.accounts()
     total, done = ledger.remembered(accounts), 0
     sights = ledger.recent(accounts)
     while some := list(islice(sights, _AT_ONCE)):
-        for call, recording in _marked(ledger, some, _FAILING if failing else _ABANDONED):
-            owed = Obligation(duty=Duty.FETCH, account=call.account, call_uuid=call.call_uuid, recording_id=recording.recording_id)
-            if owed not in aside and fault in {None, recording.fault} and (entry := _entry(ledger, recording, owed, failing=failing)):
-                yield entry
+        yield from _marked(ledger, some, marks)
         done += len(some)
         told(done, max(done, total))
 

@@ -4,6 +4,9 @@
     {endtape}:rate:BUCKET:ACCOUNT  hash   a token bucket;  {endtape}:halted:ACCOUNT: its credentials are refused, since when
     {endtape}:metrics              hash   counters;  {endtape}:refused:SLOT: refused callbacks of ten minutes, by reason
     {endtape}:generation           int    grows with each reload;  {endtape}:schema, {endtape}:first_start
+    {endtape}:reload:N             hash   process → its answer to that reload;  {endtape}:settings: those in force, without secrets
+    {endtape}:rules_file           string the name of the rules file that was read last; missing where there never was one
+    {endtape}:degraded             hash   what does not work → since when it is known (ms) and why
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker import sentinel
+from worker import redis_url, sentinel
 from worker.codec import SCHEMA, from_ms, to_ms
 from worker.errors import LedgerUnavailable, SettingsError
 
 PREFIX = "{endtape}:"
 _SLOT_S = 600
+_DEGRADED_FOR = timedelta(minutes=2)     # more than lies between two trials
 
 
 def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
@@ -35,7 +39,7 @@ def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis
         "retry": Retry(NoBackoff(), 1), "health_check_interval": 10, "decode_responses": True, **_undelivered(url, timeout_s)}
     if url.startswith(sentinel.SCHEME):
         return redis.Redis(connection_pool=sentinel.pool(url, timeout_s=timeout_s, **how))
-    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, **how))
+    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(redis_url.parse(url).for_redis(), **how))
 
 
 def _undelivered(url: str, timeout_s: float) -> dict[str, Any]:
@@ -168,8 +172,45 @@ class Board:
                 self.command("HDEL", self.key("seen"), field)
         return found
 
+    def last_seen(self, role: str) -> dict[str, datetime]:
+        """The processes of a role, and when each said so last; those that ended without a word are there for an hour."""
+        found = pairs(self.command("HGETALL", self.key("seen")))
+        return {field.partition("|")[2]: from_ms(int(value.partition("|")[0])) for field, value in found.items() if field.startswith(f"{role}|")}
+
     def generation(self) -> int:
         return int(self.command("GET", self.key("generation")) or 0)
+
+    def answer(self, generation: int, who: str, text: str) -> None:
+        """What a process says to a reload; the first one came with the start."""
+        with self.pipeline() as pipe:
+            pipe.hset(self.key("reload", str(generation)), who, text)
+            pipe.expire(self.key("reload", str(generation)), 3600)
+
+    def answers(self, generation: int) -> dict[str, str]:
+        return pairs(self.command("HGETALL", self.key("reload", str(generation))))
+
+    def had_rules(self, name: str | None) -> str | None:
+        """Remembers the rules file that was read now; or, without one, says which was read before."""
+        if name:
+            self.command("SET", self.key("rules_file"), name)
+        return str(name or self.command("GET", self.key("rules_file")) or "") or None
+
+    # What does not work, as the last outcome had it -----------------------------------------------------------------
+
+    def degrade(self, what: str, why: str) -> None:
+        """Something was tried and did not work. Forgotten when nobody says so again."""
+        with self.pipeline() as pipe:
+            pipe.hset(self.key("degraded"), what, f"{to_ms(self.now())}|{why}")
+            pipe.expire(self.key("degraded"), round(_DEGRADED_FOR.total_seconds()))
+
+    def restore(self, *what: str) -> bool:
+        """It worked. True when this is news."""
+        return bool(self.command("HDEL", self.key("degraded"), *what))
+
+    def degraded(self) -> dict[str, str]:
+        found = {what: text.partition("|") for what, text in pairs(self.command("HGETALL", self.key("degraded"))).items()}
+        since = to_ms(self.now() - _DEGRADED_FOR) if found else 0
+        return {what: why for what, (at, _, why) in sorted(found.items()) if int(at) >= since}
 
     def count(self, counts: dict[str, float]) -> None:
         """Adds to the counters that `/metrics` shows; field names are `name{labels}`."""

@@ -17,7 +17,7 @@ from celery.app.amqp import AMQP
 from kombu import connection as kombu
 from kombu.transport import pyamqp, redis
 
-from worker import sentinel
+from worker import redis_url, sentinel
 
 log = structlog.get_logger()
 PREFIX = "{endtape}:broker:"      # of the queues in Redis
@@ -107,8 +107,8 @@ def transport(url: str, *, publisher: bool) -> tuple[str, dict[str, Any]]:
     if url.startswith(sentinel.SCHEME):
         url, more = sentinel.for_celery(url, timeout_s=_PUBLISH_S)
         options |= more if publisher else {**more, "health_check_interval": 2}      # a server that vanished is noticed after twice that
-    elif url.startswith("unix://"):
-        url = "redis+socket://" + url.removeprefix("unix://")
+    else:
+        url = redis_url.parse(url).for_celery()
     return url, options
 
 

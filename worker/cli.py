@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worker import commands, listing, logs, service, survey_now
+from worker import commands, in_force, listing, logs, service, survey_now
 from worker import demo as demonstration
 from worker import doctor as examination
-from worker.commands import as_json_option, careful, open_ledger, print_table, table_of
-from worker.settings import Settings
+from worker.commands import as_json_option, careful, current_settings, open_ledger, print_table, table_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,15 +50,17 @@ def run() -> None:
 @as_json_option
 @careful
 def doctor(as_json: bool) -> None:
-    """Show the effective settings and try each connection."""
+    """Try each connection, and show the effective settings: those of the running service where there is one."""
     settings, ledger = open_ledger()
-    shown = examination.shown_settings(settings)
     found = list(examination.checks(settings, ledger))
+    running = in_force.shown_by_the_service(ledger)
+    shown = running or in_force.shown(settings)
     if as_json:
-        click.echo(json.dumps({"settings": shown, "checks": [{"name": c.name, "state": c.state, "detail": c.detail} for c in found]}, indent=2))
+        click.echo(json.dumps({"checks": [{"name": c.name, "state": c.state, "detail": c.detail} for c in found], "settings": shown,
+                               "settings_of": "service" if running else "command"}, indent=2))
     else:
-        for heading, rows in (("setting", shown.items()), ("check", [(c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
-                                                                     for c in found])):
+        for heading, rows in (("check", [(c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}") for c in found]),
+                              ("setting", [("of", "the running service" if running else "this command; no service runs"), *shown.items()])):
             table = table_of(heading, "")
             for row in rows:
                 table.add_row(*row)
@@ -72,7 +74,7 @@ def doctor(as_json: bool) -> None:
 @careful
 def urls(as_json: bool) -> None:
     """Print the callback URLs and ready XML with them in place."""
-    settings = Settings.from_env(service.overlay())
+    settings = current_settings()
     bases = {account: f"{settings.public_url}/vobiz/{account}/{settings.callback_token}" for account in settings.accounts}
     if as_json:
         click.echo(json.dumps(bases, indent=2))
@@ -124,16 +126,46 @@ def reconcile(as_json: bool, wait_s: float) -> None:
 
 @main.command()
 @as_json_option
+@click.option("--wait", "wait_s", default=20.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for answers.")
 @careful
-def reload(as_json: bool) -> None:
-    """Check the settings and tell every process, on every machine, to read them again."""
-    settings, ledger = open_ledger()
-    number = ledger.reload()
+def reload(as_json: bool, wait_s: float) -> None:
+    """Tell every process, on every machine, to read its settings again, and wait for their answers.
+
+    Exit 0 when each that runs took them. Exit 1 when one refused them and keeps the old ones, when one does not answer, or when none runs.
+    """
+    _, ledger = open_ledger(rules_needed=False)
+    screen = Console(stderr=True)
+    with screen.status("waiting for the processes ...") if screen.is_terminal else nullcontext():
+        found = in_force.order(ledger, wait_s=wait_s)
     if as_json:
-        click.echo(json.dumps({"reload": number, "rules": len(settings.policy.rules)}))
+        click.echo(json.dumps({"reload": found.number, "rules": found.rules, "took": sorted(found.took), "restart": found.restart,
+                               "refused": {name: said["problems"] for name, said in sorted(found.refused.items())},
+                               "silent": found.silent, "ended": found.ended}, indent=2))
     else:
-        rules = f"{len(settings.policy.rules)} rules and the defaults" if settings.policy.from_file else "no rules file, mode `observe`"
-        click.echo(f"Told all processes (reload {number}): {rules}.")
+        _tell(found)
+    sys.exit(0 if found.done else 1)
+
+
+def _tell(found: in_force.Reload) -> None:
+    rules = "no rules file, mode `observe`" if found.rules is None else f"{found.rules} rules and the defaults"
+    if found.took:
+        click.echo(f"{_processes(len(found.took))} took the new settings ({in_force.by_kind(found.took)}): {rules}.")
+    if found.restart:
+        click.echo(f"Changed, and in force only after a restart: {', '.join(found.restart)}.")
+    if found.refused:
+        click.echo(f"{_processes(len(found.refused))} refused them and went on with the old ones ({in_force.by_kind(found.refused)}):", err=True)
+        for problem in dict.fromkeys(p for said in found.refused.values() for p in said["problems"]):
+            click.echo(f"  {problem}", err=True)
+    if found.silent:
+        click.echo(f"No answer from {', '.join(found.silent)}.", err=True)
+    if found.ended:
+        click.echo(f"Ended meanwhile, and not waited for: {', '.join(found.ended)}.", err=True)
+    if not found.took and not found.refused and not found.silent:
+        click.echo("No process runs at this REDIS_URL, so nobody was told; settings are read at the start.", err=True)
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
 
 
 for _command in (listing.ls, commands.show, commands.stop, commands.handoff, listing.retry, commands.explain_command):

@@ -20,9 +20,10 @@ import structlog
 from celery import Celery
 
 from worker import logs
-from worker.app import QUEUES, fit_redis_or_exit, make_celery, settings_or_exit
+from worker.app import FOLLOW_S, QUEUES, fit_redis_or_exit, make_celery, settings_or_exit
 from worker.broker import PREFIX, RABBIT
 from worker.errors import EndtapeError
+from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import ALONE_AFTER, LEASES, Claim, Ledger, connect
 from worker.recording import Duty
 from worker.settings import Settings
@@ -127,6 +128,29 @@ def make_clock(settings: Settings) -> Clock:
                  None if url.startswith(RABBIT) else connect(url, timeout_s=1, connections=2))
 
 
+def follow(ledger: Ledger, settings: Settings, stopping: threading.Event) -> None:
+    """Answers reloads until `stopping` is set. All that a clock uses of the settings only a start can change."""
+    last = Outcome(generation=-1, settings=settings)
+
+    def read() -> Outcome:
+        nonlocal last
+        generation = ledger.generation()
+        if generation != last.generation:
+            try:
+                last = Outcome(generation=generation, settings=last.settings.again())
+                logs.hide(last.settings.secrets())
+            except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
+                last = Outcome(generation=generation, settings=last.settings, problems=problems_of(error))
+        return last
+
+    follower = Follower(ledger, "clock", read)
+    with contextlib.suppress(EndtapeError):
+        while not stopping.wait(FOLLOW_S):
+            with contextlib.suppress(EndtapeError):     # the clock itself says so
+                follower.turn()
+        follower.gone()
+
+
 def main() -> None:
     settings = settings_or_exit()
     logs.set_up(settings.log, settings.secrets())
@@ -134,7 +158,10 @@ def main() -> None:
     clock = make_clock(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
+    following = threading.Thread(target=follow, args=(clock.ledger, settings, clock.stopping), name="reload", daemon=True)
+    following.start()
     clock.run()
+    following.join(2)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 from urllib.parse import quote
@@ -24,10 +24,12 @@ from worker import service, wire
 from worker.errors import EndtapeError, SettingsError
 from worker.explain import explain
 from worker.fold import fold
+from worker.handoffs import UNSEEN, concerning
 from worker.ledger import Ledger, connect
 from worker.policy import Mode
-from worker.recording import Call, Event, Kind
+from worker.recording import Call, Event, Kind, Recording
 from worker.settings import Settings
+from worker.triggers import acts
 from worker.views import call_view, recording_view
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -52,14 +54,22 @@ def careful(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def current_settings(*, without_rules: bool = False) -> Settings:
+    """What a command works with; a name that has no effect is told of. Raises SettingsError."""
+    settings = Settings.from_env(service.overlay(), without_rules=without_rules)
+    for warning in settings.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return settings
+
+
 def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
     """A broken rules file must not take the emergency brake away: without need of the rules it is only told of."""
     try:
-        settings = Settings.from_env(service.overlay())
+        settings = current_settings()
     except SettingsError as error:
         if rules_needed:
             raise
-        settings = Settings.from_env(service.overlay(), without_rules=True)
+        settings = current_settings(without_rules=True)
         click.echo("\n".join(["The rules file is broken; the running processes keep the old rules:", *error.problems]), err=True)
     return settings, Ledger(connect(settings.redis_url))
 
@@ -111,63 +121,122 @@ def show(uuid: str, as_json: bool) -> None:
 @click.argument("call_uuid")
 @as_json_option
 @click.option("--recording", "recording_id", help="Only this recording.")
+@click.option("--account", help="Whose call it is; needed where nobody told us of it and there are several accounts.")
 @click.option("--reason", default="operator", show_default=True)
 @click.option("--wait", "wait_s", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for the proof.")
 @careful
-def stop(call_uuid: str, as_json: bool, recording_id: str | None, reason: str, wait_s: float) -> None:
+def stop(call_uuid: str, as_json: bool, recording_id: str | None, account: str | None, reason: str, wait_s: float) -> None:
     """Stop a call's recordings, or one, and wait for the proof.
 
-    CALL_UUID stops all of them, a recording's id that one. Exit 0 only when each is proven over.
+    CALL_UUID stops all of them, also of a call that nobody told us of; a recording's id that one. Exit 0 only when each is proven over.
     """
     settings, ledger = open_ledger(rules_needed=False)
-    account, a_leg, events = _find(settings, ledger, call_uuid)
-    if recording_id is None and call_uuid != a_leg and call_uuid in fold(account, a_leg, events).recordings:
+    account, a_leg = _whose(settings, ledger, call_uuid, account)
+    known = fold(account, a_leg, ledger.events(account, a_leg)).recordings
+    if recording_id is None and call_uuid != a_leg and call_uuid in known:
         recording_id = call_uuid         # named by a recording's id: that one is meant
-    if recording_id is not None and recording_id not in fold(account, a_leg, events).recordings:
+    if recording_id is not None and recording_id not in known:
         raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
-    ledger.record(account, Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg,
-                                 recording_id=recording_id, reason=reason, by="cli"))
+    order = Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg, recording_id=recording_id, reason=reason, by="cli")
+    ledger.record(account, order)
     screen, deadline = Console(stderr=True), time.monotonic() + wait_s
     with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
         while True:
             call = fold(account, a_leg, ledger.events(account, a_leg))
-            concerned = [r for r in call.recordings.values() if recording_id in {None, r.recording_id}]
+            concerned = concerning(call, next(a for a in acts(call, settings.policy) if a.event.id == order.id))
             proven = bool(concerned) and all(r.over_at for r in concerned)
-            if proven or time.monotonic() >= deadline:
+            if proven or _nobody_knows(call, concerned) or time.monotonic() >= deadline:
                 break
             time.sleep(0.1)
-    _print_stops(call, [recording_view(call, r, settings.policy, ledger.now()) for r in concerned], as_json=as_json)
+    views = [recording_view(call, r, settings.policy, ledger.now()) for r in concerned]
+    _print_stops(views, as_json=as_json)
+    if not proven:
+        for line in _why_not(settings, ledger, call, concerned, wait_s):
+            click.echo(line, err=True)
     sys.exit(0 if proven else 1)
+
+
+def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> tuple[str, str]:
+    """The account and the A-leg that an id means; of a call that nobody told us of, whose it would be. Raises UsageError where that is not clear."""
+    if not wire.identifier(uuid) or wire.identifier(uuid) != uuid:
+        raise click.BadParameter("must be an id of at most 128 letters, digits, `_` and `-`", param_hint="CALL_UUID")
+    try:
+        found = _find(settings, ledger, uuid, named)
+    except EndtapeError:
+        accounts = list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
+        if named is not None and named not in accounts:
+            raise click.BadParameter(f"no such account here; there are {', '.join(accounts)}", param_hint="--account") from None
+        if named is None and len(accounts) > 1:
+            raise click.UsageError(f"nobody told us of {uuid}, so say whose it is: --account {' or '.join(accounts)}") from None
+        return named or accounts[0], uuid
+    return found[:2]
+
+
+def _nobody_knows(call: Call, concerned: Sequence[Recording]) -> bool:
+    """Whether the provider has no such call either: nothing more comes of the order."""
+    unseen = [r for r in concerned if r.recording_id == UNSEEN]
+    return len(unseen) == len(concerned) > 0 and not call.recordings and any(a.kind is Kind.CALL_FOUND_OVER for r in unseen for a in r.attempts)
+
+
+def _why_not(settings: Settings, ledger: Ledger, call: Call, concerned: Sequence[Recording], wait_s: float) -> Iterator[str]:
+    """Why there is no proof, as far as anybody can tell."""
+    if _nobody_knows(call, concerned):
+        yield f"{call.call_uuid}: the provider has no live call of this id (404), and nobody told us of one, so there was nothing to stop, or the id is another leg's"
+        return
+    for recording in concerned:
+        name, sent = recording.recording_id or f"call {call.call_uuid}", len(recording.attempts)
+        if recording.over_at:
+            continue
+        if recording.trunk:
+            yield f"{name}: a trunk recording cannot be stopped; only the end of its call ends it"
+        elif not sent:
+            yield f"{name}: no stop request has left within {wait_s:g} s; {_held_up(settings, ledger, call)}"
+        elif recording.recording_id == UNSEEN:
+            yield f"{name}: the stop for all of it was sent, and no recording of it is known, so nothing can prove that it ended"
+        else:
+            yield f"{name}: no proof within {wait_s:g} s; it is looked for, and the stop sent again, until there is one (`endtape show {call.call_uuid}`)"
+
+
+def _held_up(settings: Settings, ledger: Ledger, call: Call) -> str:
+    missing = [role for role in ("stops", "clock") if role not in ledger.alive(timedelta(seconds=15))]
+    if missing:
+        return f"no process for {' and '.join(missing)} is running, see `endtape doctor`"
+    if call.account not in settings.accounts:
+        return f"the account {call.account} is not in the settings"
+    return "it goes out as soon as the provider's rate and its credentials allow, see `endtape doctor`"
 
 
 def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _print_stops(call: Call, views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([{"recording_id": v["recording_id"], "stop": v["stop"]} for v in views], indent=2))
-    elif not views:
-        click.echo(f"{call.call_uuid}: no recording is known, so nothing can be proven", err=True)
-    else:
+        click.echo(json.dumps([{"recording_id": v["recording_id"] or None, "stop": v["stop"], "problem": v["problem"]} for v in views], indent=2))
+    elif views:
         table = table_of("recording", "stop", "evidence", "tries", "tail ms")
         for v in views:
             stop = v["stop"]
-            table.add_row(v["recording_id"], stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
+            table.add_row(v["recording_id"] or "(none is known)", stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
                           _or_dash(stop["tail_ms"]))
         print_table(table)
         for v in views:
             if v["problem"]:
-                click.echo(f"{v['recording_id']}: {v['problem']}", err=True)
+                click.echo(f"{v['recording_id'] or 'the call'}: {v['problem']}", err=True)
 
 
-def _find(settings: Settings, ledger: Ledger, uuid: str) -> tuple[str, str, list[Event]]:
-    """The account, A-leg and events that a call's or recording's id means. Raises EndtapeError when it is not known."""
-    for account in settings.accounts:
-        for call_uuid in dict.fromkeys((uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))):
-            events = ledger.events(account, call_uuid)
-            if events:
-                return account, call_uuid, events
+def _find(settings: Settings, ledger: Ledger, uuid: str, only: str | None = None) -> tuple[str, str, list[Event]]:
+    """The account, A-leg and events that a call's or recording's id means, of `only` this account where it is named.
+
+    Raises EndtapeError when it is not known.
+    """
+    # Those of a broken rules file, and those that left the settings, are known by what they recorded.
+    for accounts in ([only],) if only else (list(settings.accounts), ledger.accounts()):
+        for account in accounts:
+            for call_uuid in dict.fromkeys((uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))):
+                events = ledger.events(account, call_uuid)
+                if events:
+                    return account, call_uuid, events
     raise EndtapeError(f"{uuid}: no such call or recording")
 
 
@@ -225,7 +294,7 @@ def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wai
 def explain_command(as_json: bool, call_uuid: str | None, from_number: str | None, to_number: str | None, direction: str | None, account: str | None,
                     labels: tuple[str, ...], trigger: str | None) -> None:
     """Show which rule applies to a call, and why."""
-    settings = Settings.from_env(service.overlay())
+    settings = current_settings()
     if call_uuid:
         ledger = Ledger(connect(settings.redis_url))
         call, now = fold(*_find(settings, ledger, call_uuid)), ledger.now()

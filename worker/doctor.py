@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import redis
 import requests
 
-from worker import guards, sentinel
+from worker import guards, in_force, sentinel
 from worker.broker import RABBIT, try_rabbit
 from worker.errors import REMEDIES, EndtapeError
 from worker.ledger import Ledger, connect
@@ -26,8 +25,6 @@ from worker.vobiz import Account, Vobiz
 
 ROLES = ("stops", "fetches", "clock")
 SEEN_WITHIN = timedelta(seconds=15)
-_ADDRESSES, _SECRETS = {"redis_url", "broker_url"}, {"callback_token", "api_keys", "app_key"}
-_SHOWN_ELSEWHERE = {"accounts", "policy"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,27 +42,6 @@ class Trouble(EndtapeError):
     def __init__(self, detail: str, state: str = "failed") -> None:
         super().__init__(detail)
         self.state = state
-
-
-def shown_settings(settings: Settings) -> dict[str, str]:
-    """Each setting in force as text, without secrets."""
-    found = {"accounts": ", ".join(settings.accounts)}
-    for name in sorted(settings.__slots__):
-        value = getattr(settings, name)
-        if name not in _SHOWN_ELSEWHERE:
-            found[name] = without_login(value) if name in _ADDRESSES else ("(set)" if value else "(not set)") if name in _SECRETS else _text(value)
-    rules = settings.policy
-    found["rules"] = f"{len(rules.rules)} and the defaults" if rules.from_file else "no file: mode observe, nothing is stopped"
-    return found
-
-
-def without_login(url: str) -> str:
-    """The address, or several with semicolons between, without names, passwords and options."""
-    return ";".join(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}" for scheme, _, rest in (one.partition("://") for one in url.split(";")))
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else "(none)" if value is None else str(value)
 
 
 def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
@@ -89,6 +65,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
     yield _tried("archive", lambda: _directory(settings.archive))
     yield _tried("spool", lambda: _directory(settings.spool))
+    yield _tried("settings", lambda: _settings(settings, ledger))
     yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
 
@@ -100,6 +77,15 @@ def _tried(name: str, deed: Callable[[], str]) -> Check:
         return Check(name=name, state=trouble.state, detail=str(trouble))
     except (EndtapeError, redis.RedisError, requests.RequestException, OSError) as error:
         return Check(name=name, state="failed", detail=f"{type(error).__name__}: {error}"[:300])
+
+
+def _settings(settings: Settings, ledger: Ledger) -> str:
+    running, here = in_force.shown_by_the_service(ledger), in_force.shown(settings)
+    differ = [f"{name} is {value} in the running service and {here.get(name)} here" for name, value in (running or {}).items() if here.get(name) != value]
+    advice = ["`endtape reload` tells which of them need a restart"] if differ else []
+    if lines := [*settings.warnings, *differ, *advice]:
+        raise Trouble("\n".join(lines), "warning")
+    return "what is set is known" + (", and in force in the running service" if running else "")
 
 
 def _redis(ledger: Ledger) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from worker import abandoned, archive, lifecycle, media, policy, wire
+from worker import abandoned, archive, lifecycle, media, policy, trials, wire
 from worker.errors import (
     Conflict,
     CorruptMedia,
@@ -182,6 +182,7 @@ def _keep(worker: Worker, claim: Claim, call: Call, recording: Recording, row: R
         events=[{"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed} for e in after.events
                 if e.recording_id in {None, recording.recording_id}])
     worker.archive.publish_receipt(key, receipt)
+    trials.stored(worker.ledger)
     done = Event(id=f"archived.{recording.recording_id}", kind=Kind.MEDIA_ARCHIVED, call_uuid=call.call_uuid,
                  recording_id=recording.recording_id, archive_key=key, sha256=got.sha256, bytes=got.bytes, format=found.extension,
                  check=bad, reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
@@ -209,6 +210,8 @@ def _failure(worker: Worker, claim: Claim, account: Account, recording: Recordin
         worker.alert("media_refused", account=account.auth_id, recording_id=recording.recording_id, error=str(error))
     elif isinstance(error, Refused):
         is_ours(worker, account, error, recording_id=recording.recording_id)
+    if fault is Fault.STORAGE and not isinstance(error, Conflict):
+        trials.no_room(worker.ledger, worker.settings, error)
     if isinstance(error, Conflict | WrongOwner):
         worker.alert("conflict" if isinstance(error, Conflict) else "wrong_owner", recording_id=recording.recording_id, error=str(error))
     if isinstance(error, RedirectRefused):

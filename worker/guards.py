@@ -20,7 +20,7 @@ import structlog
 from worker import sentinel
 from worker.board import Board, connect
 from worker.errors import LedgerUnavailable, SettingsError
-from worker.settings import Settings
+from worker.settings import Settings, gone
 
 log = structlog.get_logger()
 OLDEST_REDIS = (6, 2)
@@ -68,6 +68,9 @@ def _understood() -> Iterator[None]:
     except redis.AuthenticationError as error:
         raise SettingsError([f"REDIS_URL = (secret): the server refuses name and password ({error}); set them in the URL"]) from None
     except redis.RedisError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):       # waiting would not help
+            raise SettingsError([f"REDIS_URL = (secret): the server's certificate is not trusted ({error}); name who vouches for it with "
+                                 "?ssl_ca_certs=/path/ca.pem, and the server by the name that it was made for"]) from None
         raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
 
 
@@ -170,7 +173,11 @@ def check(settings: Settings) -> None:
             elif finding.state is State.WARNING:
                 log.warning("redis", what=finding.name, detail=finding.detail)
         if not problems:
-            Board(client).prepare()
+            board = Board(client)
+            board.prepare()
+            before = board.had_rules(settings.config.name if settings.config else None)
+            if before and not settings.config:
+                problems.append(gone(before))
     if settings.broker_url != settings.redis_url and settings.broker_url.startswith(("redis://", "rediss://", "unix://", sentinel.SCHEME)):
         with connect(settings.broker_url, connections=2) as client:
             problems += [f"CELERY_BROKER_URL = (secret): {f.detail}" for f in broker_findings(client) if f.state is State.FAILED]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -24,12 +26,13 @@ from dotenv import dotenv_values
 from worker import guards
 from worker.embedded import EmbeddedRedis
 from worker.errors import LedgerUnavailable, SettingsError
-from worker.settings import Settings
+from worker.settings import Settings, environment
 from worker.supervise import Supervisor
 
 DATA = Path("data")
 RUNNING = DATA / "run.env"
 ACCOUNT, TOKEN = "MA_EMULATOR", "emulator-auth-token"
+_OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")       # the secrets that are ours to make
 
 
 def run() -> None:
@@ -37,8 +40,8 @@ def run() -> None:
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
-    _write_env_file()
-    given = {**dotenv_values(".env"), **os.environ}
+    add_secrets(Path(".env"))
+    given = environment(Path.cwd())
     real = bool(given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN"))     # one alone is a mistake that the settings name
     _check(given, real=real)
     with contextlib.ExitStack() as open_things:
@@ -49,6 +52,8 @@ def run() -> None:
         if not real:
             env |= open_things.enter_context(_emulator(given))
         settings = Settings.from_env({**os.environ, **env})
+        for warning in settings.warnings:
+            click.echo(f"Warning: {warning}", err=True)
         try:
             guards.check(settings)
         except LedgerUnavailable as error:
@@ -63,7 +68,7 @@ def run() -> None:
             click.echo("Ending: what is under way is finished or comes back at the next start ...")
 
 
-def _check(given: Mapping[str, str | None], *, real: bool) -> None:
+def _check(given: Mapping[str, str], *, real: bool) -> None:
     """Raises SettingsError for what is wrong before anything is started."""
     stand_in = {} if real else {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN}
     redis_url = {} if given.get("REDIS_URL") else {"REDIS_URL": "unix:///unknown-yet"}
@@ -79,8 +84,8 @@ def _check(given: Mapping[str, str | None], *, real: bool) -> None:
 def overlay() -> dict[str, str]:
     """The environment of this process, completed by what a running `endtape run` of this folder told."""
     told = {k: v for k, v in dotenv_values(RUNNING).items() if v} if RUNNING.exists() else {}
-    own = {k for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
-    return {**{k: v for k, v in told.items() if k not in own}, **os.environ}
+    own = environment(Path.cwd())
+    return {**{k: v for k, v in os.environ.items() if v}, **{k: v for k, v in told.items() if k not in own}}
 
 
 def _greet(settings: Settings, base: str, *, real: bool) -> None:
@@ -104,7 +109,7 @@ def is_loopback(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _emulator(given: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
+def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{given.get('ENDTAPE_CALLBACK_TOKEN')}"
     process = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
                                env={**os.environ, "EMULATOR_CALLBACK_URL": callback}, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -140,10 +145,39 @@ def _told(env: Mapping[str, str]) -> Iterator[None]:
         RUNNING.unlink(missing_ok=True)
 
 
-def _write_env_file() -> None:
-    if not Path(".env").exists():
-        _write_secret(Path(".env"), f"ENDTAPE_CALLBACK_TOKEN={secrets.token_urlsafe(24)}\nENDTAPE_API_KEY={secrets.token_urlsafe(24)}\n")
-        click.echo("Wrote .env with generated secrets, readable by you only.")
+def add_secrets(place: Path) -> None:
+    """Adds to `.env` every secret of ours that is set nowhere, and says so. Raises SettingsError where that cannot be done."""
+    if not _missing(place.parent):
+        return
+    try:
+        # Not beside and renamed: the file may be a link, or mounted into a container.
+        with os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600), "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)        # another `endtape run` may be at it
+            added = _added(file, place)
+    except OSError as error:
+        raise SettingsError([f"{place} cannot be written ({error.strerror}), so these must be added to it by hand, or to the environment: "
+                             f"{', '.join(_missing(place.parent))}, each with 16 or more random characters of A-Z a-z 0-9"]) from None
+    if added:
+        click.echo(f"Added generated secrets to {place}, which only you can read: {', '.join(added)}")
+
+
+def _added(file: io.FileIO, place: Path) -> list[str]:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise OSError(0, "it is no plain file")
+    names, before = _missing(place.parent), file.read()
+    end = b"\r\n" if b"\r\n" in before else b"\n"
+    more = b"" if before.endswith(b"\n") or not before else end
+    more += b"".join(f"{name}={secrets.token_urlsafe(24)}".encode() + end for name in names)
+    if names:
+        os.fchmod(file.fileno(), 0o600)             # before there is anything new to read
+        file.write(more)
+        os.fsync(file.fileno())
+    return names
+
+
+def _missing(folder: Path) -> list[str]:
+    given = environment(folder)
+    return [name for name in _OURS if name not in given]
 
 
 def _write_secret(place: Path, text: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dotenv import dotenv_values
 
-from worker import rules, sentinel, wire
+from worker import redis_url, rules, sentinel, wire
 from worker.addresses import HostList, Unfit
 from worker.errors import SettingsError
 from worker.policy import Policy
@@ -24,8 +27,15 @@ KNOWN = {
     "ENDTAPE_API_KEY", "ENDTAPE_APP_KEY", "ENDTAPE_ARCHIVE", "ENDTAPE_SPOOL", "ENDTAPE_CONFIG", "ENDTAPE_RECONCILE_S",
     "ENDTAPE_API_RATE", "ENDTAPE_STOP_RATE", "ENDTAPE_MAX_MEDIA_BYTES", "ENDTAPE_HISTORY", "ENDTAPE_LOG", "ENDTAPE_APPENDONLY",
 }
+# What only a start can change, by the field that holds it.
+AT_START = {"redis_url": "REDIS_URL", "broker_url": "CELERY_BROKER_URL", "port": "PORT", "host": "HOST", "log": "ENDTAPE_LOG",
+            "unsaved": "ENDTAPE_APPENDONLY"}
 _BUCKETS = ("s3://", "gs://", "az://")
+_MAKE_ONE = "`make run` makes one and adds it to .env; without it, set 16 or more random characters of A-Z a-z 0-9"
+_GONE_FOR_S = 0.5       # an editor leaves a moment without a file, or with an empty one, before the new one is there
 _REDIS, _RABBIT = ("redis", "rediss", "unix", "sentinel"), ("amqp", "amqps")
+_RABBIT_WORDS = {"heartbeat": re.compile(r"[0-9]{1,4}"), "connect_timeout": re.compile(r"[0-9]{1,4}"), "login_method": re.compile(r"[A-Z-]{1,20}")}
+_NOTHING = re.compile(r"(?!)")
 _PASSWORDS = re.compile(r"password=([^&]*)")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 
@@ -58,6 +68,8 @@ class Settings:
     history: timedelta
     log: str
     unsaved: bool       # Redis may keep no append-only file
+    warnings: tuple[str, ...] = ()      # what was given and has no effect
+    restart: tuple[str, ...] = ()       # what was changed since the start of this process, and takes effect at the next
 
     def secrets(self) -> set[str]:
         """Every value that must never be shown."""
@@ -71,34 +83,86 @@ class Settings:
         return found - {""}
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, *, folder: Path | None = None, without_rules: bool = False) -> Settings:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, folder: Path | None = None, without_rules: bool = False,
+                 had_rules: bool = False) -> Settings:
         """Reads `.env` in `folder` (the environment wins) and the rules file, which `without_rules` leaves out.
 
-        Raises SettingsError with all problems.
+        `had_rules`: there was a file before, so that there is none now is a mistake. Raises SettingsError with all problems.
         """
         place = folder or Path.cwd()
-        given = dotenv(place / ".env")
-        given.update(os.environ if environ is None else environ)
-        reader = _Reader({k: v.strip() for k, v in given.items()}, place, without_rules=without_rules)
-        return reader.settings()
+        return _Reader(environment(place, environ), place, without_rules=without_rules, had_rules=had_rules).settings()
+
+    def again(self) -> Settings:
+        """The settings as they stand now; what only a start can change stays, and is named in `restart`. Raises SettingsError."""
+        found = Settings.from_env(had_rules=self.policy.from_file)
+        stay = {name: getattr(self, name) for name in AT_START}
+        if found.public_url == _base(found.host, found.port):
+            stay["public_url"] = _base(self.host, self.port)       # nobody set it: it follows what is listened on
+        changed = tuple(variable for name, variable in AT_START.items() if getattr(found, name) != stay[name])
+        return replace(found, **stay, restart=changed)
+
+
+def environment(folder: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What is set: by `.env`, and above it by `environ`, this process's own where it is None. Empty means not set.
+
+    Raises SettingsError where `.env` cannot be read.
+    """
+    given = [dotenv(folder / ".env"), os.environ if environ is None else environ]
+    return {name: value.strip() for some in given for name, value in some.items() if value.strip()}
 
 
 def dotenv(place: Path) -> dict[str, str]:
     """What the file says, nothing where there is none. Raises SettingsError where it cannot be read."""
     try:
-        return {k: v for k, v in dotenv_values(place).items() if v is not None}
+        # Editors of Windows begin a file with a mark of three bytes, which would belong to the first name.
+        return {k: v for k, v in dotenv_values(place, encoding="utf-8-sig").items() if v is not None}
     except (OSError, UnicodeError) as error:
         raise SettingsError([f"{place} cannot be read ({error}); it must be a text file in UTF-8 that this user may read"]) from None
 
 
+def _base(host: str, port: int) -> str:
+    return f"http://{host}:{port}"
+
+
+def gone(place: str) -> str:
+    """What is wrong where there were rules, and there is no file any more."""
+    return (f"ENDTAPE_CONFIG: {place} is gone, and it had the rules, so nothing would be stopped any more; put the file back, or, "
+            'if nothing is to be stopped, write one with `[defaults]` and `mode = "observe"`')
+
+
+def nearest(name: str) -> str:
+    """The setting whose name is most like this one."""
+    bare = name.partition("_")[2]
+    for known in sorted(KNOWN):
+        if bare in {known, known.removeprefix("ENDTAPE_"), known.removeprefix("VOBIZ_")}:     # ENDTAPE_PORT, ENDTAPE_AUTH_ID
+            return known
+    words = set(name.split("_"))
+    return max(sorted(KNOWN), key=lambda known: (len(words & set(known.split("_"))), difflib.SequenceMatcher(None, name, known).ratio()))
+
+
+def _comes_back(place: Path) -> bool:
+    """Whether the file is there, now or in a moment."""
+    until = time.monotonic() + _GONE_FOR_S
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            if place.stat().st_size:
+                return True
+        time.sleep(0.02)
+    return place.exists()       # empty, so on purpose
+
+
 class _Reader:
-    def __init__(self, env: Mapping[str, str], folder: Path, *, without_rules: bool) -> None:
-        self.env, self.without_rules = env, without_rules
+    def __init__(self, env: Mapping[str, str], folder: Path, *, without_rules: bool, had_rules: bool) -> None:
+        self.env, self.without_rules, self.had_rules = env, without_rules, had_rules
         self.folder = folder
         self.problems: list[str] = []
 
-    def wrong(self, name: str, fix: str, *, secret: bool = False) -> None:
-        shown = "(secret)" if secret else repr(self.env.get(name, ""))[:120]
+    def wrong(self, name: str, fix: str, *, secret: bool = False, missing: str | None = None) -> None:
+        """`fix` says what is accepted; `missing` what to do where nothing was given, if that is something else."""
+        if name not in self.env:
+            self.problems.append(f"{name} is missing: {missing or fix}")
+            return
+        shown = "(secret)" if secret else repr(self.env[name])[:120]
         self.problems.append(f"{name} = {shown}: {fix}")
 
     def settings(self) -> Settings:
@@ -106,19 +170,15 @@ class _Reader:
         host, port = self.env.get("HOST") or "127.0.0.1", self.whole("PORT", 8000, 1, 65535)
         redis_url = self.servers("REDIS_URL", _REDIS)
         if not redis_url:
-            self.problems.append("REDIS_URL is not set: name a Redis 6.2 or newer, or use `make run`, which starts one")
-        accounts = self.accounts(found)
-        for name in sorted(self.env):
-            if name.startswith(("ENDTAPE_", "VOBIZ_")) and name not in KNOWN and name not in self.named_secrets(found):
-                self.problems.append(f"{name}: no such setting; known: {', '.join(sorted(KNOWN))}")
+            self.wrong("REDIS_URL", "name a Redis 6.2 or newer, or use `make run`, which starts one")
         settings = Settings(
-            accounts=accounts,
+            accounts=self.accounts(found), warnings=tuple(self.without_effect(found)),
             api_url=self.url("VOBIZ_API_URL", "https://api.vobiz.ai/api/v1", ("https", "http")).rstrip("/"),
             media_hosts=self.hosts("VOBIZ_MEDIA_HOSTS", "vobiz.ai,*.vobiz.ai"),
             redirect_hosts=self.hosts("VOBIZ_REDIRECT_HOSTS", ""),
             redis_url=redis_url, broker_url=self.servers("CELERY_BROKER_URL", (*_REDIS, *_RABBIT)) or redis_url,
             port=port, host=host,
-            public_url=self.url("ENDTAPE_PUBLIC_URL", f"http://{host}:{port}", ("https", "http")).rstrip("/"),
+            public_url=self.url("ENDTAPE_PUBLIC_URL", _base(host, port), ("https", "http")).rstrip("/"),
             callback_token=self.callback_token(),
             signatures_required=self.choice("ENDTAPE_SIGNATURES", "required", ("required", "optional")) == "required",
             api_keys=self.secrets("ENDTAPE_API_KEY"), app_key=self.app_key(),
@@ -138,8 +198,11 @@ class _Reader:
     def rules_file(self) -> tuple[Path | None, rules.RulesFile]:
         named = self.env.get("ENDTAPE_CONFIG")
         place = self.folder / (named or "endtape.toml")
-        if self.without_rules or (not named and not place.exists()):
+        if self.without_rules or (not named and not self.had_rules and not place.exists()):
             return None, rules.RulesFile(policy=Policy())
+        if self.had_rules and not _comes_back(place):
+            self.problems.append(gone(place.name))
+            return place, rules.RulesFile(policy=Policy())
         try:
             return place, rules.read(place.read_text(encoding="utf-8"), place.name)
         except (OSError, UnicodeDecodeError) as error:
@@ -147,6 +210,12 @@ class _Reader:
         except SettingsError as error:
             self.problems += error.problems
         return place, rules.RulesFile(policy=Policy())
+
+    def without_effect(self, found: rules.RulesFile) -> list[str]:
+        """A line for each name that looks like a setting and is none. Where the rules are left out nobody knows which secrets they name."""
+        ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
+        strange = sorted(name for name in self.env if name.startswith(ours) and name not in KNOWN | self.named_secrets(found))
+        return [f"{name} is no setting of this release and has no effect; the nearest is {nearest(name)}" for name in strange]
 
     @staticmethod
     def named_secrets(found: rules.RulesFile) -> set[str]:
@@ -158,7 +227,7 @@ class _Reader:
             self.wrong("VOBIZ_AUTH_ID", "must be the id of the main account, like MA_7QK2XWPD")
         tokens = {main_id: self.tokens("VOBIZ_AUTH_TOKEN")}
         tokens |= {a.auth_id: self.tokens(a.token_env) for a in found.accounts}
-        trunk = {a.auth_id: self.tokens(a.trunk_secret_env) for a in found.accounts if a.trunk_secret_env}
+        trunk = {a.auth_id: self.tokens(a.trunk_secret_env, "the secret of the account's trunk webhooks") for a in found.accounts if a.trunk_secret_env}
         parents = {a.auth_id: a.parent for a in found.accounts if a.parent}
         for account, parent in parents.items():
             if parent not in tokens:
@@ -169,10 +238,11 @@ class _Reader:
             for auth_id, own in tokens.items() if own
         }
 
-    def tokens(self, name: str) -> tuple[str, ...]:
+    def tokens(self, name: str, what: str = "the account's token, as the provider's console shows it") -> tuple[str, ...]:
         found = tuple(t.strip() for t in self.env.get(name, "").split(",") if t.strip())
         if not found or len(found) > 2 or any(not t.isprintable() or not t.isascii() for t in found):
-            self.wrong(name, "must be a secret of plain characters, or two with a comma between, newest first", secret=True)
+            self.wrong(name, "must be a secret of plain characters, or two with a comma between, newest first", secret=True,
+                       missing=f"set {what}")
             return ()
         return found
 
@@ -181,13 +251,14 @@ class _Reader:
     def callback_token(self) -> str:
         token = self.env.get("ENDTAPE_CALLBACK_TOKEN", "")
         if len(token) < 16 or not _PATH_SAFE.fullmatch(token):
-            self.wrong("ENDTAPE_CALLBACK_TOKEN", "must have 16 characters or more of A-Z a-z 0-9 . _ ~ - (it stands in a URL)", secret=True)
+            self.wrong("ENDTAPE_CALLBACK_TOKEN", "must have 16 characters or more of A-Z a-z 0-9 . _ ~ - (it stands in a URL)", secret=True,
+                       missing=_MAKE_ONE)
         return token
 
     def secrets(self, name: str) -> tuple[str, ...]:
         found = tuple(t.strip() for t in self.env.get(name, "").split(",") if t.strip())
         if not found or len(found) > 2 or any(len(t) < 16 or not t.isascii() for t in found):
-            self.wrong(name, "must have 16 characters or more, or be two such with a comma between", secret=True)
+            self.wrong(name, "must have 16 characters or more, or be two such with a comma between", secret=True, missing=_MAKE_ONE)
         return found
 
     def app_key(self) -> str | None:
@@ -242,8 +313,16 @@ class _Reader:
                 self.wrong(name, f"must be {sentinel.FORM}", secret=True)
             return value
         several = value.startswith(tuple(f"{s}://" for s in _RABBIT))
+        if value.startswith(redis_url.SCHEMES):
+            try:
+                redis_url.parse(value)
+            except ValueError as error:
+                self.wrong(name, f"{error}", secret=True)
+            return value
         for one in value.split(";") if several else [value]:
             self.url(name, "", _RABBIT if several and ";" in value else schemes, credentials=True, value=one)
+            if strange := [word for word, said in parse_qsl(one.partition("?")[2], keep_blank_values=True) if not _RABBIT_WORDS.get(word, _NOTHING).fullmatch(said)]:
+                self.wrong(name, f"{', '.join(strange)[:80]}: RabbitMQ's client does not take this; known: {', '.join(_RABBIT_WORDS)}", secret=True)
         return value
 
     def url(self, name: str, default: str, schemes: tuple[str, ...], *, credentials: bool = False, value: str | None = None) -> str:
@@ -261,7 +340,7 @@ class _Reader:
         return value
 
     def hosts(self, name: str, default: str) -> tuple[str, ...]:
-        entries = tuple(h.strip() for h in self.env.get(name, default).split(",") if h.strip())
+        entries = tuple(h.strip() for h in (self.env.get(name) or default).split(",") if h.strip())
         try:
             HostList(entries)
         except Unfit as error:

@@ -96,6 +96,42 @@ def test_what_cannot_be_done_is_told(control, method, path, body, status):
     assert (answer.status_code, bool(answer.json()["error"])) == (status, True)
 
 
+def test_from_and_to_are_taken_as_scenarios_and_the_provider_write_them(control, provider):
+    call = provider.calls[control("POST", "calls", **{"from": "911", "to": "912"}).json()["call_uuid"]]
+    assert (call.from_number, call.to_number) == ("911", "912")
+    assert control("POST", f"calls/{call.call_uuid}/dial", to="913").status_code == 200
+    assert call.dial.to_number == "913"
+
+
+@pytest.mark.parametrize(("method", "path", "body", "named"), [
+    ("POST", "calls", {"to": 912}, ["to: must be text, not 912"]), ("POST", "calls", {"to": "1", "to_number": "2"}, ["to_number: stands there twice"]),
+    ("POST", "calls", {"ring_s": "soon", "trunk": 1, "urls": ["x"], "colour": 1},
+     ["ring_s: must be a number", "trunk: must be true or false", "urls: must be an object of texts or null", "colour: is not known here; known: call_uuid, account, from_number"]),
+    ("POST", "calls", {"ring_s": -1}, ["ring_s: must be a number of 0 or more"]), ("POST", "calls", {"announce": "yes"}, ["announce: must be true or false"]),
+    ("POST", "calls", {"urls": {"Ring": 1}}, ["urls: must be an object of texts"]), ("POST", "calls", {"self": 1}, ["self: is not known here"]),
+    ("POST", "calls/{call}/record", {"channels": 1.5, "call_uuid": "x"}, ["channels: must be a whole number", "call_uuid: is not known here"]),
+    ("POST", "calls/{call}/record", {"max_length_s": True}, ["max_length_s: must be a number"]),
+    ("POST", "calls/{call}/event", {}, ["event: is missing"]), ("POST", "calls/{call}/event", {"event": 7}, ["event: must be text, not 7"]),
+    ("POST", "calls/{call}/event", {"event": "Ring", "call_uuid": "x"}, ["call_uuid: is not known here"]), ("POST", "calls/{call}/event", {"event": "Ring", "name": "x"}, ["name: is not known here"]),
+    ("POST", "calls/{call}/dial", {}, ["to_number: is missing"]), ("POST", "calls/{call}/dial/end", {"redirect": None}, ["redirect: must be true or false"]),
+    ("POST", "calls/{call}/join", {"room": ["r"]}, ["room: must be text"]), ("POST", "calls/{call}/leave", {"recording_id": 1}, ["recording_id: must be text or null"]),
+    ("POST", "calls/{call}/announce", {"x": 1}, ["x: is not known here; known: nothing"]), ("POST", "calls/{call}/transfer", {"to": "x"}, ["to: is not known here", "url: is missing"]),
+    ("POST", "calls/{call}/hangup", {"cause": 16}, ["cause: must be text"]), ("POST", "recordings/{recording}/stop", {"reason": 1}, ["reason: must be text"]),
+    ("POST", "recordings/{recording}/transcribe", {"text": {}}, ["text: must be text"]), ("POST", "callbacks", {"body": 1}, ["body: must be text", "url: is missing"]),
+    ("POST", "reset", {"x": 1}, ["x: is not known here"]), ("PUT", "faults/deaf-stop", {"name": "x"}, ["name: stands in the address already"]),
+    ("PUT", "faults/deaf-stop", {"times": "two"}, ["times cannot be 'two'"]), ("DELETE", "faults/deaf-stop", {"x": 1}, ["x: is not known here"]),
+    ("GET", "log?since=then", {}, ["since: must be a number"]), ("GET", "idle?timeout=nan", {}, ["timeout: must be a number"])])
+def test_a_field_that_cannot_be_taken_is_named_with_what_can_be(control, provider, method, path, body, named):
+    call = provider.call().call_uuid
+    provider.dial(call, "1")
+    provider.join_room(call, "r")
+    recording = provider.record(call).recording_id
+    answer = control(method, path.format(call=call, recording=recording), **body)
+    told = answer.json()["error"]
+    assert (answer.status_code, [part for part in named if part not in told]) == (400, []), told
+    assert not [word for word in ("argument", "__init__", "Switchboard", "literal", "convert", "<") if word in told]
+
+
 def test_every_control_route_is_documented():
     source = Path(routes.__file__).read_text()
     verbs = re.findall(r'^        case "([a-z/]+)":', source, re.MULTILINE)

@@ -1,21 +1,24 @@
 """What an operator types, against the real processes."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.bad_days import made_older
 from tests.processes import command_lines
 from tests.waiting import until
 from worker.ledger import Ledger, connect
-from worker.recording import Kind
+from worker.recording import Event, Kind
 from worker.supervise import free_port
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
@@ -35,9 +38,9 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
     found = service.command("doctor", "--json")
     told = json.loads(found.stdout)
     states = {c["name"]: c["state"] for c in told["checks"]}
-    assert found.returncode == 0
+    assert (found.returncode, list(told), told["settings_of"]) == (0, ["checks", "settings", "settings_of"], "service")
     looked_at = ("version", "mode", "eviction", "append-only file", "appendfsync", "clock")
-    assert states == {"redis": "fine", **{f"redis {what}": "fine" for what in looked_at}, "processes": "fine", "provider's address": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
+    assert states == {"settings": "fine", "redis": "fine", **{f"redis {what}": "fine" for what in looked_at}, "processes": "fine", "provider's address": "fine", f"account {service.env['VOBIZ_AUTH_ID']}": "fine",
                       f"callback {service.env['VOBIZ_AUTH_ID']}": "fine", "archive": "fine", "spool": "fine", "unfinished work": "fine", "refused callbacks": "warning"}
     assert "missing" in next(c["detail"] for c in told["checks"] if c["name"] == "refused callbacks")
     shown = found.stdout + service.command("doctor").stdout
@@ -51,6 +54,8 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
 
 
 def test_wrong_settings_end_every_process_with_status_2_and_all_reasons(service):
+    strange = service.command("ls", "--limit", "1", ENDTAPE_URL="http://x", ENDTAPE_KEY="k")      # as an application beside it may have
+    assert (strange.returncode, [line.rpartition(" ")[2] for line in strange.stderr.splitlines()]) == (0, ["ENDTAPE_API_KEY", "ENDTAPE_PUBLIC_URL"]), strange
     found = service.command("ls", PORT="x", ENDTAPE_API_KEY="short")
     assert found.returncode == 2
     assert [line.split(" ")[0] for line in found.stderr.splitlines()] == ["PORT", "ENDTAPE_API_KEY"]
@@ -85,10 +90,11 @@ def test_stop_waits_for_the_proof_and_ls_and_show_tell_of_it(service):
         assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_stop_without_proof_in_time_is_not_done(service):
+def test_a_stop_without_proof_in_time_is_not_done_and_says_so(service):
     call, recording = running(service)
     service.provider.faults.switch_on("deaf-stop", call_uuid=call)
-    assert service.command("stop", call, "--wait", "0.3").returncode == 1
+    found = service.command("stop", call, "--wait", "2")
+    assert (found.returncode, f"{recording}: no proof within 2 s; it is looked for" in found.stderr) == (1, True), found
     service.provider.faults.switch_off("deaf-stop")
     service.provider.hangup(call)
     service.reach(recording, "archived")
@@ -113,10 +119,55 @@ def test_a_broken_rules_file_does_not_take_the_emergency_brake_away(service):
 
 
 def test_what_is_not_known_is_said_so(service):
-    for command in (["stop", "nope"], ["show", "nope"]):
-        found = service.command(*command)
-        assert (found.returncode, "nope: no such call or recording" in found.stderr) == (1, True)
-    assert service.command("stop").returncode == 2
+    found = service.command("show", "nope")
+    assert (found.returncode, "nope: no such call or recording" in found.stderr) == (1, True)
+    for wrong in (["stop"], ["stop", "../nope"], ["stop", "nope", "--account", "MA_OTHER"]):
+        assert service.command(*wrong).returncode == 2
+
+
+def test_a_call_that_nobody_told_us_of_is_stopped_by_command_as_through_the_api(service):
+    for lists, status in ((True, 0), (False, 1)):
+        service.provider.faults.switch_on("lost-callbacks")
+        if not lists:
+            service.provider.faults.switch_on("list-lag")
+        try:
+            call = service.provider.call().call_uuid
+            recording = service.provider.record(call)
+            found = service.command("stop", call, "--wait", "10" if lists else "2", "--json")
+        finally:
+            service.provider.faults.switch_off("lost-callbacks")
+            service.provider.faults.switch_off("list-lag")
+        (told,) = json.loads(found.stdout)
+        assert (bool(recording.ended_at), len(service.stops_sent(call)) >= 1, found.returncode) == (True, True, status), found
+        if lists:       # the list proves it
+            assert (told["recording_id"], told["stop"]["evidence"]) == (recording.recording_id, ["listed"])
+        else:
+            assert (told["recording_id"], told["stop"]["state"], told["stop"]["attempts"] >= 1) == (None, "accepted", True)
+            assert "the stop for all of it was sent, and no recording of it is known" in found.stderr
+    asked, nobody = service.command("stop", "never-was-a-call", "--wait", "20"), "never-was-a-call: the provider has no live call of this id (404)"
+    assert (asked.returncode, nobody in asked.stderr, len(service.stops_sent("never-was-a-call")) >= 1) == (1, True, True), asked
+
+
+def test_where_there_are_several_accounts_a_call_that_nobody_told_us_of_needs_one_and_a_broken_file_hides_none(service):
+    rules, told, main = service.folder / "endtape.toml", service.folder / ".env", service.env["VOBIZ_AUTH_ID"]
+    before = rules.read_text()
+    try:
+        told.write_text("SUB_TOKEN=sub-token\n")
+        rules.write_text(before + SUB)
+        whose = service.command("stop", "nobody-knows-1")
+        assert (whose.returncode, f"--account {main} or SA_1" in whose.stderr) == (2, True), whose
+        assert service.command("stop", "nobody-knows-1", "--account", main).returncode == 1
+        assert len(service.stops_sent("nobody-knows-1")) >= 1
+        ledger = Ledger(connect(service.redis.url))
+        ledger.record("SA_1", Event(id="r", kind=Kind.RECORDING_STARTED, call_uuid="sub-call", recording_id="sub-rec", signed=True))
+        rules.write_text("[defaults")
+        shown = service.command("show", "sub-call")
+        assert (shown.returncode, "call sub-call of SA_1" in shown.stdout) == (0, True), shown
+        held_up = service.command("stop", "sub-call", "--wait", "0.5")
+        assert (held_up.returncode, "SA_1 is not in the settings" in held_up.stderr) == (1, True), held_up
+    finally:
+        rules.write_text(before)
+        told.unlink()
 
 
 SHORT = '\n[[rules]]\nname = "short"\nmatch = { to = "91809*" }\nmax_duration = "1s"\n'
@@ -132,19 +183,20 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         told.write_text("SUB_TOKEN=sub-token\n")
         rules.write_text(before + SHORT + SUB)
         assert service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code == 404
-        assert service.command("reload").returncode == 0
+        found = service.command("reload", "--json")
+        told_all = json.loads(found.stdout)
+        # Two web processes, the clock, and both workers with every child, also those that have had nothing to do: 4 and 6.
+        assert (found.returncode, Counter(name.split(" ")[0] for name in told_all["took"])) == (0, {"web": 2, "stops": 5, "fetches": 7, "clock": 1}), found
+        assert (told_all["rules"], told_all["restart"], told_all["refused"], told_all["silent"]) == (4, [], {}, [])
+        # Who has answered has done it: nobody needs to wait any more.
+        assert {service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code for _ in range(8)} == {403}
+        assert service.recording(recording)["stop"]["rule"] == "short"
         until(lambda: service.stops_sent(call), 5)
-        until(lambda: service.recording(recording)["stop"]["rule"] == "short")      # `web` hears of it by itself
-        until(lambda: {service.http.post(sub, data="Event=Ring&CallUUID=c", timeout=5).status_code for _ in range(8)} == {403})
-        # Every child of both workers, also those that have had nothing to do: 4 and 6.
-        number = json.loads(service.command("reload", "--json").stdout)["reload"]
-        until(lambda: len(re.findall(rf"settings read\s.*generation={number}\b", (service.folder / "log").read_text())) == 10)
 
         rules.write_text(before + SHORT + SUB + "\n[[rules]]\nmach = 1\n")
         found = service.command("reload")
-        assert (found.returncode, "rules[" in found.stderr) == (2, True)
-        Ledger(connect(service.redis.url)).reload()        # as if somebody broke the file right after the check
-        until(lambda: b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content)
+        assert (found.returncode, found.stderr.count("rules[4].mach = 1: unknown key"), "15 processes refused them" in found.stderr) == (1, 2, True), found
+        assert b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content
         other_call, other = running(service, "918090000002")
         assert service.reach(other, "archived")["stop"]["rule"] == "short"
         assert len(service.stops_sent(other_call)) == 1
@@ -152,6 +204,48 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         rules.write_text(before)
         told.unlink()
         service.command("reload")
+
+
+def test_a_reload_says_what_needs_a_restart_and_a_rules_file_that_is_gone_is_refused(service):
+    rules, told, ledger = service.folder / "endtape.toml", service.folder / ".env", Ledger(connect(service.redis.url))
+    before, alerts = rules.read_text(), ledger.counters().get("alerts_total|settings_broken", 0)
+    try:
+        told.write_text("ENDTAPE_LOG=json\nENDTAPE_RELOUD=1\n")
+        found = service.command("reload")
+        assert (found.returncode, "15 processes took the new settings (clock 1, fetches 7, stops 5, web 2): 3 rules and the defaults." in found.stdout) == (0, True), found
+        assert "only after a restart: ENDTAPE_LOG.\n" in found.stdout
+        assert "ENDTAPE_RELOUD is no setting" in found.stderr
+        doctor = service.command("doctor").stdout
+        assert ("ENDTAPE_RELOUD" in doctor, "log is text in the running service and json here" in " ".join(doctor.split())) == (True, True), doctor
+        assert doctor.index("accepts id and token") < doctor.index("callback_token")     # what was found comes first
+        rules.unlink()
+        gone = service.command("reload")
+        assert (gone.returncode, "15 processes refused" in gone.stderr, "No such file" in gone.stderr) == (1, True, True), gone
+        assert ledger.counters()["alerts_total|settings_broken"] > alerts
+        call, recording = running(service, "918020000001")
+        assert service.reach(recording, "archived")["stop"]["rule"] == "two seconds"
+        assert service.stops_sent(call)
+    finally:
+        rules.write_text(before)
+        told.unlink()
+        assert service.command("reload").returncode == 0
+
+
+def test_a_reload_does_not_wait_for_processes_that_died_and_says_where_none_runs(service):
+    os.killpg(service.processes.processes["clock"].pid, signal.SIGKILL)
+    found = json.loads(service.command("reload", "--json").stdout)
+    dead = [name for name in found["ended"] if name.startswith("clock")]
+    assert (len(dead), found["refused"], found["silent"]) == (1, {}, [])
+    until(lambda: service.command("reload").returncode == 0)
+    none = service.command("reload", REDIS_URL=service.redis.url + "?db=9")
+    assert (none.returncode, "No process runs" in none.stderr) == (1, True)
+    frozen = service.processes.processes["clock"].pid
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        silent = service.command("reload", "--wait", "0.5")
+        assert (silent.returncode, "No answer from clock" in silent.stderr) == (1, True), silent
+    finally:
+        os.kill(frozen, signal.SIGCONT)
 
 
 def test_a_refusal_is_told_with_its_remedy_at_most_once_a_minute_by_all_processes_together(service):
@@ -169,21 +263,53 @@ def test_no_secret_and_no_callback_address_ever_reaches_the_log(service):
     assert not [s for s in SECRETS if s in text]
 
 
+@contextlib.contextmanager
+def running_in(folder):
+    """`endtape run` in a folder, with nothing in its environment but a port."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ENDTAPE_", "VOBIZ_", "REDIS_", "CELERY_"))} | {"PORT": str(free_port())}
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen([ENDTAPE, "run"], cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        yield process, folder, env
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)      # its processes have groups of their own, which only it ends
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @pytest.fixture
 def run(tmp_path):
-    """`endtape run` in an empty folder, with nothing in its environment."""
-    port = free_port()
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ENDTAPE_", "VOBIZ_", "REDIS_", "CELERY_"))}
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen([ENDTAPE, "run"], cwd=tmp_path, env={**env, "PORT": str(port)}, stdout=out, stderr=out, start_new_session=True)
-    yield process, tmp_path, {**env, "PORT": str(port)}
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)      # its processes have groups of their own, which only it ends
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with running_in(tmp_path) as found:
+        yield found
+
+
+def test_run_with_nothing_but_the_account_adds_our_secrets_and_tells_what_does_not_work_without_being_unready(tmp_path):
+    given = "VOBIZ_AUTH_ID=MA_1\r\nVOBIZ_AUTH_TOKEN=token-of-the-account\r\nVOBIZ_API_URL=http://127.0.0.1:1/api/v1\r\nENDTAPE_ARCHIVE=/proc/nope\r\nENDTAPE_KEY=x"
+    (tmp_path / ".env").write_bytes(given.encode())
+    rules = tmp_path / "endtape.toml"
+    rules.write_text('[defaults]\nmax_duration = "5m"\n')
+    with running_in(tmp_path) as (_, folder, env):
+        until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+        out, written = (folder / "out").read_text(), (folder / ".env").read_bytes().decode()
+        assert written.startswith(given + "\r\nENDTAPE_CALLBACK_TOKEN=")
+        assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+        assert "Added generated secrets to .env, which only you can read: ENDTAPE_CALLBACK_TOKEN, ENDTAPE_API_KEY\n" in out
+        assert "Warning: ENDTAPE_KEY is no setting" in out
+        base = f"http://127.0.0.1:{env['PORT']}"
+        told = {"ready", "degraded: archive: No such file or directory", "degraded: provider: its API does not answer"}
+        until(lambda: set(requests.get(f"{base}/readyz", timeout=5).text.splitlines()) == told, 30)
+        assert requests.get(f"{base}/readyz", timeout=5).status_code == 200
+        assert 'alerts_total{alert="degraded"} 2.0' in requests.get(f"{base}/metrics", headers={"Authorization": f"Bearer {written.rpartition('=')[2].strip()}"}, timeout=5).text
+
+        rules.unlink()
+        gone = subprocess.run([ENDTAPE, "reload"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (gone.returncode, "15 processes refused" in gone.stderr, "endtape.toml is gone" in gone.stderr) == (1, True, True), gone
+    again = subprocess.run([ENDTAPE, "run"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (again.returncode, "endtape.toml is gone" in again.stderr, "Added" in again.stdout) == (2, True, False), again
 
 
 def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it_is_interrupted(run):

@@ -40,7 +40,7 @@ def python_of(recipe):
 def house(local, monkeypatch):
     def make(rules=RULES):
         found = local(rules=rules, ENDTAPE_APP_KEY=APP_KEY)
-        for name, value in {"ENDTAPE_URL": found.base, "ENDTAPE_KEY": APP_KEY, "APP_URL": found.provider.api_url}.items():
+        for name, value in {"RECORDER_URL": found.base, "RECORDER_KEY": APP_KEY, "APP_URL": found.provider.api_url}.items():
             monkeypatch.setenv(name, value)
         return found
 
@@ -88,7 +88,7 @@ def test_a_dial_that_nobody_answers_lets_the_recording_go_on(house):
 
 def test_the_flask_application_holds_when_nobody_answers(house, monkeypatch):
     house()
-    monkeypatch.setenv("ENDTAPE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("RECORDER_URL", "http://127.0.0.1:1")
     with python_of("flask-call-control").app.test_client() as provider:
         assert "<Speak>" in provider.post("/transfer", data={"CallUUID": "c1"}).text
 
@@ -171,7 +171,7 @@ def test_the_curl_commands_do_what_they_say(house, tmp_path):
     unseen = found.provider.record(other, **silent)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(blocks("curl", "bash"))], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-        env={"PATH": os.environ["PATH"], "ENDTAPE_URL": found.base, "ENDTAPE_KEY": KEY, "CALL": call, "OTHER_CALL": other, "OTHER_URL": unseen.url})
+        env={"PATH": os.environ["PATH"], "RECORDER_URL": found.base, "RECORDER_KEY": KEY, "CALL": call, "OTHER_CALL": other, "OTHER_URL": unseen.url})
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"verdict":"go"' in done.stdout
     assert unseen.ended_at

@@ -174,3 +174,17 @@ def test_every_process_refuses_an_unfit_server_within_five_seconds_and_waits_for
 def test_the_settings_say_whether_a_file_is_needed():
     assert settings("redis://h").unsaved is False
     assert replace(settings("redis://h", ENDTAPE_APPENDONLY="optional")).unsaved is True
+
+
+def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_process_with_the_way_out(server, tmp_path):
+    url = server()
+    rules, given = tmp_path / "endtape.toml", {**ENV, "REDIS_URL": url}
+    guards.check(Settings.from_env(given, folder=tmp_path))     # there never was one
+    rules.write_text('[defaults]\nmax_duration = "5m"\n')
+    guards.check(Settings.from_env(given, folder=tmp_path))
+    rules.unlink()
+    for name, command in lines().items():
+        refused = subprocess.run(command, cwd=tmp_path, env={**os.environ, **given, "PORT": str(free_port())}, capture_output=True, text=True, timeout=30, check=False)
+        assert (refused.returncode, "endtape.toml is gone" in refused.stderr) == (2, True), name
+    rules.write_text('[defaults]\nmode = "observe"\n')          # said in so many words
+    guards.check(Settings.from_env(given, folder=tmp_path))

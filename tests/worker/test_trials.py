@@ -1,0 +1,141 @@
+"""What does not work is told at once, from the last outcome, and goes by itself when it works again."""
+
+import os
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bad_days import ended
+from tests.waiting import until
+from worker import trials
+from worker.trials import Trials
+
+ACCOUNT = "MA_TEST0001"
+
+
+def ready(house):
+    answer = house.get("/readyz")
+    return answer.status_code, [line for line in answer.text.splitlines() if line.startswith("degraded: ")]
+
+
+@pytest.fixture
+def house(local):
+    found = local()
+    for role in ("stops", "fetches", "clock"):
+        found.ledger.seen(role, "test")
+    return found
+
+
+def trial(house, **how):
+    found = Trials(house.ledger, lambda: replace(house.settings, **how), lambda: False)
+    house.ledger.redis.delete(house.ledger.key("turn", "trial", ACCOUNT))      # as if time had passed since the last
+    return found.turn()
+
+
+def in_the_way(place):
+    """A file where a directory is to be: also root cannot write into it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(f"{place}.aside")
+    place.write_text("")
+
+
+def out_of_the_way(place):
+    place.unlink()
+    aside = Path(f"{place}.aside")
+    if aside.exists():
+        aside.rename(place)
+
+
+def test_where_all_works_nothing_is_left_behind_and_what_was_made_is_the_owners_only(house):
+    assert trial(house)
+    assert (ready(house), house.alerts()) == ((200, []), {})
+    for place in (house.settings.archive, house.settings.spool):
+        assert (list(place.iterdir()), stat.S_IMODE(place.stat().st_mode)) == ([], 0o700)
+    assert [e["path"].rpartition("/")[2] for e in house.requests("GET", "auth/me")] == ["me"]
+
+
+@pytest.mark.parametrize("what", ["archive", "spool"])
+def test_a_place_that_cannot_be_written_is_an_alert_and_a_line_that_goes_when_it_can(house, what):
+    place = getattr(house.settings, what)
+    in_the_way(place)
+    assert not trial(house)
+    assert ready(house) == (200, [f"degraded: {what}: Not a directory"])
+    assert house.alerts() == {"degraded": 1}
+    assert not trial(house)
+    assert house.alerts() == {"degraded": 1}        # once a minute, by all processes together
+    out_of_the_way(place)
+    assert trial(house)
+    assert ready(house) == (200, [])
+
+
+def test_the_folder_that_todays_recordings_go_to_is_tried_as_well(house):
+    today = house.settings.archive / ACCOUNT / time.strftime("%Y/%m/%d", time.gmtime())
+    today.mkdir(parents=True)
+    os.utime(today, (0, 0))
+    assert trial(house)
+    assert (today.stat().st_mtime > 0, list(today.iterdir())) == (True, [])
+
+
+def test_a_full_disk_is_told_as_such(house, monkeypatch):
+    monkeypatch.setattr(trials, "FLOOR_BYTES", 2**60)
+    assert not trial(house)
+    assert ready(house)[1] == [f"degraded: archive: the disk is full: less than {2**60} bytes are left", f"degraded: spool: the disk is full: less than {2**60} bytes are left"]
+
+
+@pytest.mark.parametrize("what", ["archive", "spool"])
+def test_a_recording_that_cannot_be_stored_tells_and_one_that_is_stored_takes_it_back(house, what):
+    place = getattr(house.settings, what)
+    in_the_way(place)
+    _, recording = ended(house)
+    until(lambda: ready(house) == (200, [f"degraded: {what}: Not a directory"]))
+    assert house.alerts()["degraded"] == 1
+    out_of_the_way(place)
+    house.reach(recording.recording_id, "archived")
+    assert ready(house) == (200, [])
+
+
+def test_credentials_that_are_refused_and_a_provider_that_is_silent_are_told_until_that_is_over(house):
+    house.provider.faults.switch_on("refuse-auth", me=True)
+    assert not trial(house)
+    assert ready(house) == (200, ["degraded: credentials: the provider refuses those of 1 of 1 accounts"])
+    assert house.alerts() == {"account_halted": 1}
+    house.provider.faults.clear()
+    assert trial(house)
+    assert ready(house) == (200, [])
+    assert not trial(house, api_url="http://127.0.0.1:1/api/v1")
+    assert ready(house) == (200, ["degraded: provider: its API does not answer"])
+    assert trial(house)
+    assert ready(house) == (200, [])
+
+
+def test_a_place_that_does_not_answer_is_told_and_not_tried_by_one_thread_after_the_other(house, monkeypatch):
+    pipe = house.folder / "hangs"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(trials, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(trials, "store", lambda *_: pipe.open("rb").close())       # until somebody writes
+    found = Trials(house.ledger, lambda: house.settings, lambda: False)
+    assert not found.turn()
+    assert not found.turn()
+    assert ready(house)[1] == ["degraded: archive: does not answer within 0 s", "degraded: spool: does not answer within 0 s"]
+    assert len(found._hanging) == 2
+    monkeypatch.setattr(trials, "store", lambda *_: None)
+    while not all(hanging.ended(0.01) for hanging in found._hanging.values()):
+        os.close(os.open(pipe, os.O_RDWR))
+    assert found.turn()
+    assert ready(house) == (200, [])
+
+
+def test_a_line_that_nobody_repeats_is_forgotten(house):
+    house.ledger.redis.hset(house.ledger.key("degraded"), "archive@gone", f"{round(house.ledger.now().timestamp() * 1000) - 121_000}|its machine is off")
+    assert ready(house) == (200, [])
+
+
+def test_what_is_missing_comes_first_and_is_503_whatever_is_degraded_besides(house):
+    house.ledger.gone("clock", "test")
+    trials.failed(house.ledger, "archive@here", "it is off")
+    answer = house.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "missing: clock\ndegraded: archive: it is off\n")

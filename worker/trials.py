@@ -1,0 +1,173 @@
+"""Whether archive, spool and credentials work: tried when `fetches` starts and every half minute, and told by every file that is stored.
+
+The last outcome counts, a trial's or a file's. What does not work is an alert and a line of `/readyz`, and goes with the first success.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from worker import durable
+from worker.archive import FLOOR_BYTES
+from worker.errors import LedgerUnavailable, Unstored
+from worker.ledger import Ledger
+from worker.settings import Settings
+from worker.vobiz import Vobiz
+
+log = structlog.get_logger()
+_EVERY_S, _SOON_S = 30.0, 5.0       # while all works; while something does not
+_ANSWER_S = 20.0                    # a mount that hangs is not waited for
+_SAY_EVERY = timedelta(minutes=1)
+
+
+def failed(ledger: Ledger, what: str, why: str) -> None:
+    """Something did not work just now: all processes know, and a person is told, once a minute."""
+    ledger.degrade(what, why[:300])
+    if ledger.my_turn("degraded", what, every=_SAY_EVERY):
+        log.error("alert", what="degraded", about=what, error=why)
+        ledger.count({"alerts_total|degraded": 1})
+
+
+def worked(ledger: Ledger, *what: str) -> None:
+    if ledger.restore(*what):
+        log.warning("works again", about=what)
+
+
+def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
+    """A file could not be stored, in the spool or in the archive, as the error tells."""
+    place = str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
+    failed(ledger, on_this_machine("spool" if place.startswith(str(settings.spool)) else "archive"), reason(error))
+
+
+def stored(ledger: Ledger) -> None:
+    """A file came home."""
+    worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
+
+
+def on_this_machine(what: str) -> str:
+    """Each machine has its own spool, and mounts the archive for itself."""
+    return f"{what}@{socket.gethostname()}"
+
+
+def reason(error: Exception) -> str:
+    """Without the path, which is nothing for `/readyz`; the alert's machine knows it."""
+    return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+
+
+class _Trial:
+    """A deed in a thread of its own, since nothing ends a system call that hangs."""
+
+    def __init__(self, deed: Callable[[], None]) -> None:
+        self._deed = deed
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._deed()
+        except Exception as found:      # noqa: BLE001 - whatever it is, nothing is stored
+            error = found
+        self.error = error
+
+    def ended(self, within_s: float) -> bool:
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+
+class Trials:
+    """Tries all of it again and again, in a thread of its own. `settings` is asked anew each time, so that a reload is seen."""
+
+    def __init__(self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]) -> None:
+        self._ledger, self._settings, self._ending = ledger, settings, ending
+        self._hanging: dict[str, _Trial] = {}
+
+    def run(self) -> None:
+        wait_s = 0.0
+        while not self._ending():
+            began = time.monotonic()
+            try:
+                wait_s = _EVERY_S if self.turn() else _SOON_S
+            except LedgerUnavailable as error:
+                log.warning("redis does not answer", error=str(error))
+                wait_s = _SOON_S
+            while time.monotonic() - began < wait_s and not self._ending():
+                time.sleep(1)
+
+    def turn(self) -> bool:
+        """Tries each once. Whether all of it works. Raises LedgerUnavailable."""
+        settings = self._settings()
+        fine = [self._stores("archive", lambda: store(settings.archive, settings.accounts)),
+                self._stores("spool", lambda: store(settings.spool))]
+        vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
+                      max_media_bytes=settings.max_media_bytes)
+        return all([*fine, *(self._accepted(vobiz, settings, name) for name in settings.accounts)])
+
+    def _stores(self, what: str, deed: Callable[[], None]) -> bool:
+        trial = self._hanging.pop(what, None) or _Trial(deed)
+        if not trial.ended(_ANSWER_S):
+            self._hanging[what] = trial         # none is begun beside it
+            trial.error = TimeoutError(f"does not answer within {_ANSWER_S:.0f} s")
+        if trial.error:
+            failed(self._ledger, on_this_machine(what), reason(trial.error))
+        else:
+            worked(self._ledger, on_this_machine(what))
+        return trial.error is None
+
+    def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
+        # All processes together ask so often; who is halted is asked every 5 s by whoever has something to do.
+        if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
+            return True
+        self._ledger.charge("api", name, settings.api_rate)
+        answer = vobiz.credentials_work(settings.accounts[name])
+        if answer is None:
+            failed(self._ledger, f"provider@{name}", "its API does not answer")
+            return False
+        worked(self._ledger, f"provider@{name}")
+        if answer:
+            if self._ledger.release(name):
+                log.warning("account released", account=name)
+        elif self._ledger.halt(name):
+            log.error("alert", what="account_halted", account=name, error="id and token were refused when they were tried")
+            self._ledger.count({"alerts_total|account_halted": 1})
+        return answer
+
+
+def store(root: Path, accounts: Iterable[str] = ()) -> None:
+    """Writes a little, forces it to disk and removes it: in the root, and where today's recordings of each account go.
+
+    Raises OSError, and Unstored where less is left than a fetch would leave.
+    """
+    durable.make(root)
+    if shutil.disk_usage(root).free < FLOOR_BYTES:
+        raise Unstored(f"the disk is full: less than {FLOOR_BYTES} bytes are left")
+    today = time.strftime("%Y/%m/%d", time.gmtime())
+    for place in dict.fromkeys([root, *(_deepest(root, f"{account}/{today}") for account in accounts)]):
+        probe = place / f".endtape-trial.{secrets.token_hex(4)}.part"
+        try:
+            with os.fdopen(os.open(probe, durable.CREATE, 0o600), "wb", buffering=0) as file:
+                file.write(b"\0" * 4096)
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _deepest(root: Path, below: str) -> Path:
+    """As far down as there are directories."""
+    place = root
+    for step in below.split("/"):
+        if not (place / step).is_dir():
+            break
+        place /= step
+    return place
