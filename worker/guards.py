@@ -48,27 +48,38 @@ def findings(client: redis.Redis, *, unsaved: bool = False, now: Callable[[], fl
 
     Raises LedgerUnavailable while it does not answer.
     """
-    with _understood():
+    with _understood("REDIS_URL"):
         told = _told(client, "server", "memory", "persistence", "cluster")
-        if told.get("redis_mode") == "sentinel":
+        if _mode_of(told) == "sentinel":
             return [_mode(told)]        # it knows nothing of the rest
         return [_version(told), _mode(told), _eviction(told), *_durability(client, told, unsaved=unsaved), _clock(client, now)]
 
 
 def broker_findings(client: redis.Redis) -> list[Finding]:
     """What a Redis of its own for the queues must be; it carries hints only, so it may forget them."""
-    with _understood():
+    with _understood("CELERY_BROKER_URL"):
         return [_mode(_told(client, "server", "cluster"))]
 
 
 @contextlib.contextmanager
-def _understood() -> Iterator[None]:
+def _understood(name: str) -> Iterator[None]:
+    """Tells what waiting puts right from what it does not; `name` is the setting that led to the server."""
     try:
         yield
     except redis.AuthenticationError as error:
-        raise SettingsError([f"REDIS_URL = (secret): the server refuses name and password ({error}); set them in the URL"]) from None
-    except redis.RedisError as error:
+        raise SettingsError([f"{name} = (secret): the server refuses name and password ({error}); set them in the URL"]) from None
+    except (redis.RedisError, LedgerUnavailable) as error:
+        if _forbidden(error) or _forbidden(error.__cause__):
+            raise SettingsError([f"{name} = (secret): the server refuses a command that Endtape needs ({error}); "
+                                 "let this user do everything with our keys (ACL), or name another server"]) from None
+        if isinstance(error, LedgerUnavailable):
+            raise
         raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _forbidden(error: BaseException | None) -> bool:
+    """Whether the server answered that it never does this for us: waiting would not help."""
+    return isinstance(error, redis.exceptions.NoPermissionError) or (isinstance(error, redis.ResponseError) and "unknown command" in str(error))
 
 
 def _told(client: redis.Redis, *sections: str) -> dict[str, Any]:
@@ -101,8 +112,12 @@ def _version(told: dict[str, Any]) -> Finding:
     return _fine("version", f"{told.get('server_name') or 'redis'} {told.get('valkey_version') or version}")
 
 
+def _mode_of(told: dict[str, Any]) -> str:
+    return str(told.get("redis_mode") or told.get("server_mode") or "standalone")       # Valkey has its own word for it
+
+
 def _mode(told: dict[str, Any]) -> Finding:
-    mode = str(told.get("redis_mode") or told.get("server_mode") or "standalone")
+    mode = _mode_of(told)
     if int(told.get("cluster_enabled") or 0) or mode == "cluster":
         return _failed("mode", "the server is part of a Redis Cluster, which cannot carry Celery's queues; use a server of its own, or Sentinel")
     if mode == "sentinel":
@@ -170,7 +185,8 @@ def check(settings: Settings) -> None:
             elif finding.state is State.WARNING:
                 log.warning("redis", what=finding.name, detail=finding.detail)
         if not problems:
-            Board(client).prepare()
+            with _understood("REDIS_URL"):
+                Board(client).prepare()
     if settings.broker_url != settings.redis_url and settings.broker_url.startswith(("redis://", "rediss://", "unix://", sentinel.SCHEME)):
         with connect(settings.broker_url, connections=2) as client:
             problems += [f"CELERY_BROKER_URL = (secret): {f.detail}" for f in broker_findings(client) if f.state is State.FAILED]

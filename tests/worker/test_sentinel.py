@@ -165,6 +165,8 @@ def test_what_only_a_person_can_put_right_is_refused_with_the_way_out(watched):
     assert "watches no 'other', but endtape" in refusal(watched.url.replace("/endtape", "/other"))
     assert "refuses name and password" in refusal(watched.url.replace("p%40ss", "wrong"))
     assert f"write {sentinel.FORM}" in refusal(f"redis://127.0.0.1:{watched.sentinels[0]}")
+    alone = refusal(watched.url, CELERY_BROKER_URL=f"redis://127.0.0.1:{watched.sentinels[0]}")
+    assert alone.startswith(f"CELERY_BROKER_URL = (secret): this is a Sentinel, not the server that it watches; write {sentinel.FORM}")
     open_server = f"sentinel://127.0.0.1:{watched.ports[0]}/endtape"
     assert "127.0.0.1" in refusal(open_server)
     assert "CELERY_BROKER_URL = (secret): " in refusal(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/other"))
