@@ -84,10 +84,10 @@ class Local:
         self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
                              settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare(), generation=0)
         self.survey = survey
-        self.app = create_app(self.settings, ledger)
+        self._done = threading.Event()
+        self.app = create_app(self.settings, ledger, self._done)
         self._server = make_server("127.0.0.1", int(self.base.rpartition(":")[2]), self.app, threaded=True)
         logging.getLogger("werkzeug").disabled = True
-        self._done = threading.Event()
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
     def _turn(self):

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
@@ -35,8 +34,8 @@ SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answe
 class Current:
     """The settings in force. A reload that finds them broken keeps the old ones."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings, self._ledger = settings, ledger
+    def __init__(self, settings: Settings, ledger: Ledger, ended: threading.Event) -> None:
+        self._settings, self._ledger, self._ended = settings, ledger, ended
         self._generation: int | None = None      # not known: whatever is found counts as a reload
         with contextlib.suppress(LedgerUnavailable):
             self._generation = ledger.generation()
@@ -47,8 +46,7 @@ class Current:
         return self._settings
 
     def _watch(self) -> None:
-        while True:
-            time.sleep(RELOAD_CHECK_S)
+        while not self._ended.wait(RELOAD_CHECK_S):
             with contextlib.suppress(LedgerUnavailable):
                 self._follow(self._ledger.generation())
 
@@ -58,22 +56,25 @@ class Current:
                 self._settings = Settings.from_env()
                 logs.hide(self._settings.secrets())
             except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                log.warning("the new settings are broken; the old ones stay", problems=getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
+                problems = getattr(error, "problems", [f"{type(error).__name__}: {error}"])
+                if logs.seldom("settings", *problems):
+                    log.warning("the new settings are broken; the old ones stay", problems=problems)
         self._generation = generation
 
 
-def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
-    """The application. Reads the environment when it is not given settings."""
+def create_app(settings: Settings | None = None, ledger: Ledger | None = None, ended: threading.Event | None = None) -> Flask:
+    """The application. Reads the environment when it is not given settings; follows nothing any more once it has `ended`."""
+    ended = ended or threading.Event()
     settings = settings or Settings.from_env()
     logs.set_up(settings.log, settings.secrets())
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
-    current = Current(settings, ledger)
+    current = Current(settings, ledger, ended)
     app = Flask("webhooks", static_folder=None)
     app.url_map.merge_slashes = False       # no path is answered with a redirect, which no sender of callbacks follows
     app.url_map.converters["rest"] = receiver.Rest
     guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
-    app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger)))
+    app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger, ended)))
 
     @app.errorhandler(problems.Problem)
     def _problem(error: problems.Problem) -> Response:
@@ -97,7 +98,8 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
 
     @app.errorhandler(EndtapeError)
     def _unavailable(error: EndtapeError) -> Response:
-        log.warning("a request could not be answered", error=str(error))
+        if logs.seldom("unanswered", error):
+            log.warning("a request could not be answered", error=str(error))
         return problems.Problem(503, "the state store does not answer").response()
 
     return app

@@ -7,11 +7,13 @@ not: a child that read the rules only when it has work to do might find a file t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import structlog
@@ -67,7 +69,8 @@ def settings_or_exit() -> Settings:
         return _last_good
     except SettingsError as error:
         if _last_good is not None:
-            log.warning("the settings are broken; the last good ones stay", problems=error.problems)
+            if logs.seldom("settings", *error.problems):
+                log.warning("the settings are broken; the last good ones stay", problems=error.problems)
             return _last_good
         exit_with(error)
 
@@ -95,16 +98,22 @@ class Process:
         with self._reading:
             generation = self.ledger.generation()
             if generation != self.generation:
-                self.generation = generation
                 try:
                     settings = Settings.from_env()
                     logs.hide(settings.secrets())
                     self.worker = self._make(settings)
                     log.info("settings read", generation=generation)
                 except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                    self.worker.alert("settings_broken", problems=getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
-                self.worker.generation = generation
+                    self._tell(getattr(error, "problems", [f"{type(error).__name__}: {error}"]))
+                self.worker.generation = self.generation = generation
             return self.worker
+
+
+    def _tell(self, problems: list[str]) -> None:
+        """One of all processes of this machine alerts, once a minute for the same mistakes."""
+        what = hashlib.sha256("\n".join([socket.gethostname(), *problems]).encode()).hexdigest()
+        if self.ledger.my_turn("settings", what, every=timedelta(minutes=1)):
+            self.worker.alert("settings_broken", problems=problems)
 
 
 _process: Process | None = None
@@ -157,7 +166,8 @@ def _child(**_: Any) -> None:
             try:
                 process().current()
             except EndtapeError as error:
-                log.warning("redis does not answer", error=str(error))
+                if logs.seldom("redis", error):
+                    log.warning("redis does not answer", error=str(error))
             time.sleep(FOLLOW_S)
 
     threading.Thread(target=follow, name="reload", daemon=True).start()
@@ -197,7 +207,8 @@ def _say_so(sender: Any, **_: Any) -> None:
                     settings_or_exit()       # for the children that are yet to be forked
                 known = generation
             except EndtapeError as error:
-                log.warning("redis does not answer", error=str(error))
+                if logs.seldom("redis", error):
+                    log.warning("redis does not answer", error=str(error))
             time.sleep(FOLLOW_S)
 
     threading.Thread(target=beat, daemon=True).start()

@@ -17,7 +17,7 @@ from typing import Any
 import redis
 import structlog
 
-from worker import sentinel
+from worker import logs, sentinel
 from worker.board import Board, connect
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.settings import Settings
@@ -25,7 +25,7 @@ from worker.settings import Settings
 log = structlog.get_logger()
 OLDEST_REDIS = (6, 2)
 CLOCK_REFUSED_S, CLOCK_WARNED_S = 2.0, 0.25
-_ASK_AGAIN_S, _SAY_AGAIN_S = 0.5, 10.0
+_ASK_AGAIN_S = 0.5
 
 
 class State(StrEnum):
@@ -205,13 +205,11 @@ def _watched(name: str, url: str) -> Iterator[str]:
 
 def wait(settings: Settings, *, given_up: Callable[[], bool] = lambda: False) -> None:
     """Returns once Redis answers and is fit, or when `given_up` says so. Raises SettingsError."""
-    said = -_SAY_AGAIN_S
     while not given_up():
         try:
             check(settings)
         except LedgerUnavailable as error:
-            if time.monotonic() - said >= _SAY_AGAIN_S:
-                said = time.monotonic()
+            if logs.seldom("waiting", error):
                 log.warning("waiting for redis; see REDIS_URL", error=str(error))
             time.sleep(_ASK_AGAIN_S)
         else:

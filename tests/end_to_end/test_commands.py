@@ -145,9 +145,14 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         assert (found.returncode, "rules[" in found.stderr) == (2, True)
         Ledger(connect(service.redis.url)).reload()        # as if somebody broke the file right after the check
         until(lambda: b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content)
+        Ledger(connect(service.redis.url)).reload()
         other_call, other = running(service, "918090000002")
         assert service.reach(other, "archived")["stop"]["rule"] == "short"
         assert len(service.stops_sent(other_call)) == 1
+        # Twice broken, fourteen processes, one reason: the alert, and a line of each parent and of each web process.
+        lines = [line for line in (service.folder / "log").read_text().splitlines() if "mach" in line]
+        assert (len([line for line in lines if "settings_broken" in line]), len(lines) <= 5) == (1, True)
+        assert b'endtape_alerts_total{alert="settings_broken"} 1' in service.get("/metrics").content
     finally:
         rules.write_text(before)
         told.unlink()
