@@ -103,7 +103,7 @@ class Local:
 
     def __enter__(self):
         self.provider.__enter__()
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         self._turns.start()
         return self
 

