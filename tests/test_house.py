@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import shlex
 import socket
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def test_worker_never_imports_webhooks_or_flask(path):
 def test_the_web_process_never_imports_celery():
     for path in (ROOT / "webhooks").glob("*.py"):
         assert not {i for i in imports(path) if i.startswith(("celery", "kombu", "worker.tasks", "worker.app", "worker.clock"))}
+
+
+def test_the_procfile_says_what_an_installed_package_runs():
+    read = {}
+    for line in (ROOT / "Procfile").read_text().splitlines():
+        name, _, command = line.partition(": ")
+        program, *arguments = shlex.split(command)
+        assert program == ".venv/bin/python"
+        read[name] = arguments
+    assert read == {name: words[1:] for name, words in lines().items()}
 
 
 def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():

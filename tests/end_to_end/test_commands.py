@@ -18,7 +18,7 @@ from worker.ledger import Ledger, connect
 from worker.recording import Kind
 from worker.supervise import free_port
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.xdist_group("commands")]
 ENDTAPE = Path(sys.executable).parent / "endtape"
 SECRETS = ("test-auth-token", "test-callback-token-0001", "test-api-key-000000001")
 

@@ -23,7 +23,7 @@ from worker.settings import Settings
 PASSWORD = "p@ss:word/1,2;3"        # every character that means something in an address
 ENV = {"VOBIZ_AUTH_ID": "MA_TEST0001", "VOBIZ_AUTH_TOKEN": "test-auth-token", "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
        "ENDTAPE_API_KEY": "test-api-key-000000001", "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1", "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1"}
-pytestmark = pytest.mark.xdist_group("sentinel")
+pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("sentinel")]
 SIX_SERVERS = pytest.mark.end_to_end
 
 
