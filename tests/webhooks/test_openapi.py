@@ -29,7 +29,7 @@ def house(local):
 
 @pytest.fixture
 def document(house):
-    import schemathesis         # here, since it takes half a second of each process that collects the tests
+    import schemathesis  # here, since it takes half a second of each process that collects the tests
 
     return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
 
