@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import shlex
 import socket
@@ -149,6 +150,12 @@ def test_all_that_starts_a_redis_is_played_with_the_other_one_too():
     found = [path for path in (ROOT / "tests").rglob("test_*.py") if STARTS.search(path.read_text()) and path.name != "test_house.py"]
     assert len(found) >= 7
     assert not [path.name for path in found if "mark.redis" not in path.read_text()]
+
+
+@pytest.mark.xdist_group("together")
+def test_what_is_meant_to_stay_together_is_given_to_one_process(request):
+    # A release of pytest took the groups' effect away, and nothing but time showed it.
+    assert request.node.nodeid.endswith("@together") is bool(os.environ.get("PYTEST_XDIST_WORKER"))
 
 
 def test_a_free_port_is_given_to_nobody_else():
