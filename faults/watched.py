@@ -40,8 +40,9 @@ sentinel failover-timeout {_NAME} 3000
 class WatchedRedis:
     """`start` returns when the Sentinels know one another and both replicas follow. Stops when it is closed."""
 
-    def __init__(self, folder: Path, *, password: str = "") -> None:
-        self.folder, self.password = folder.resolve(), password
+    def __init__(self, folder: Path, *, password: str = "", hurried: bool = False) -> None:
+        """`hurried`: while all that is waited for is order, the Sentinels look around more often than they usually do."""
+        self.folder, self.password, self._hurried = folder.resolve(), password, hurried
         self.socket = self.folder / "none"          # there is no Unix socket: a replica is reached by its port
         self.ports, self.sentinels = ([free_port() for _ in range(_EACH)] for _ in range(2))
         login = f":{quote(password, safe='')}@" if password else ""
@@ -99,8 +100,8 @@ class WatchedRedis:
         raise TimeoutError(f"the Sentinels did not agree within {within_s:g} s; see {self.folder}")
 
     def _hurry(self, often: dict[str, int]) -> None:
-        # Only while nothing but order is waited for: a fail-over takes the time that it takes.
-        for place in self.sentinels:
+        # Never during a fail-over: that takes the time that it takes.
+        for place in self.sentinels if self._hurried else ():
             with contextlib.suppress(redis.RedisError), self.client(place) as client:       # one that is older, or down
                 client.execute_command("SENTINEL", "DEBUG", *(word for pair in often.items() for word in pair))
 

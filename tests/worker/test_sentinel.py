@@ -29,7 +29,7 @@ SIX_SERVERS = pytest.mark.end_to_end
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    servers = WatchedRedis(tmp_path_factory.mktemp("w"), password=PASSWORD)
+    servers = WatchedRedis(tmp_path_factory.mktemp("w"), password=PASSWORD, hurried=True)
     try:
         servers.start()
         yield servers
