@@ -59,15 +59,21 @@ def _cleaned(value: Any, *, lines: bool = False) -> Any:
 
 
 def seldom(*about: object, every_s: float = 60.0) -> bool:
-    """True for the first of those in this process that are about to say the same within a minute."""
+    """True for the first of those in this process that are about to say the same within a minute. Errors are the same when
+    they are of one kind and begin alike: what follows the colon may be an address, or the library's objects.
+    """
     # Without a lock: a child may be forked while another thread holds it. At worst a line comes twice.
-    key, now = tuple(map(str, about)), time.monotonic()
+    key, now = tuple(_kind(fact) for fact in about), time.monotonic()
     if now - _said.get(key, -every_s) < every_s:
         return False
     if len(_said) > 10_000:
         _said.clear()
     _said[key] = now
     return True
+
+
+def _kind(fact: object) -> str:
+    return f"{type(fact).__name__}: {str(fact).partition(':')[0]}" if isinstance(fact, BaseException) else str(fact)
 
 
 class _StandardError:

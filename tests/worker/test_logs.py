@@ -105,3 +105,6 @@ def test_the_same_is_said_once_a_minute_and_another_reason_at_once():
     about = object()
     assert [logs.seldom("x", about), logs.seldom("x", about), logs.seldom("y", about), logs.seldom("y", about)] == [True, False, True, False]
     assert logs.seldom("x", about, every_s=0)
+    assert [logs.seldom(about, OSError(f"no way: {place}")) for place in "abc"] == [True, False, False]
+    assert logs.seldom(about, OSError("another way: a"))
+    assert logs.seldom(about, ValueError("no way: a"))

@@ -205,9 +205,11 @@ def test_too_few_sentinels_are_waited_for(watched):
 
 @SIX_SERVERS
 @pytest.mark.parametrize("manner", ["killed", "frozen", "demoted"])
-def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner):
+def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner, request):
     ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
-    old, waiting, reader = watched.whole(), Waiting(ledger), connect(watched.url, timeout_s=0.5)
+    ended = threading.Event()
+    request.addfinalizer(ended.set)
+    old, waiting, reader = watched.whole(), Waiting(ledger, ended), connect(watched.url, timeout_s=0.5)
     assert reads_from(reader) == old
     celery.send_task("beat", args=["stops"], queue="stops")
     waiting.until("MA_1", f"before-{manner}", time.monotonic(), lambda _: None)
