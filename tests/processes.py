@@ -14,6 +14,11 @@ def command_lines(*below):
     return [args for pid, _, args in found if not below or pid in family]
 
 
+def children(of):
+    """The numbers of the processes that this one has started."""
+    return [pid for pid, parent, _ in _all() if parent == of]
+
+
 def those(fits):
     """The numbers of the processes whose folder in /proc fits; what has ended meanwhile does not."""
     found = []

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
@@ -35,8 +34,8 @@ SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answe
 class Current:
     """The settings in force. A reload that finds them broken keeps the old ones."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings, self._ledger = settings, ledger
+    def __init__(self, settings: Settings, ledger: Ledger, ended: threading.Event) -> None:
+        self._settings, self._ledger, self._ended = settings, ledger, ended
         self._generation: int | None = None      # not known: whatever is found counts as a reload
         self._problems: tuple[str, ...] = ()
         with contextlib.suppress(LedgerUnavailable):
@@ -49,8 +48,7 @@ class Current:
 
     def _watch(self) -> None:
         follower = Follower(self._ledger, "web", self._outcome)
-        while True:
-            time.sleep(RELOAD_CHECK_S)
+        while not self._ended.wait(RELOAD_CHECK_S):
             with contextlib.suppress(LedgerUnavailable):
                 follower.turn()
 
@@ -65,22 +63,24 @@ class Current:
                 logs.hide(self._settings.secrets())
             except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
                 self._problems = problems_of(error)
-                log.warning("the new settings are broken; the old ones stay", problems=self._problems)
+                if logs.seldom("settings", *self._problems):
+                    log.warning("the new settings are broken; the old ones stay", problems=self._problems)
         self._generation = generation
 
 
-def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -> Flask:
-    """The application. Reads the environment when it is not given settings."""
+def create_app(settings: Settings | None = None, ledger: Ledger | None = None, ended: threading.Event | None = None) -> Flask:
+    """The application. Reads the environment when it is not given settings; follows nothing any more once it has `ended`."""
+    ended = ended or threading.Event()
     settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
     logs.set_up(settings.log, settings.secrets())
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
-    current = Current(settings, ledger)
+    current = Current(settings, ledger, ended)
     app = Flask("webhooks", static_folder=None)
     app.url_map.merge_slashes = False       # no path is answered with a redirect, which no sender of callbacks follows
     app.url_map.converters["rest"] = receiver.Rest
     guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
-    app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger)))
+    app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger, ended)))
 
     @app.errorhandler(problems.Problem)
     def _problem(error: problems.Problem) -> Response:
@@ -104,7 +104,8 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None) -
 
     @app.errorhandler(EndtapeError)
     def _unavailable(error: EndtapeError) -> Response:
-        log.warning("a request could not be answered", error=str(error))
+        if logs.seldom("unanswered", error):
+            log.warning("a request could not be answered", error=str(error))
         return problems.Problem(503, "the state store does not answer").response()
 
     return app

@@ -17,7 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, Reque
 from werkzeug.routing import BaseConverter
 
 from webhooks import callbacks, signature
-from worker import wire
+from worker import logs, wire
 from worker.errors import REMEDIES, LedgerUnavailable
 from worker.ledger import Ledger, Recorded
 from worker.settings import Settings
@@ -72,7 +72,8 @@ class Receiver:
         try:
             status, _ = self.ledger.record(auth_id, event, nonces=verified.nonces, body=body + b"\0" + request.query_string)
         except LedgerUnavailable as error:
-            log.warning("redis does not answer; the provider is asked to send again", error=str(error))
+            if logs.seldom("redis", error):
+                log.warning("redis does not answer; the provider is asked to send again", error=str(error))
             return Response("try again\n", 503, {"Retry-After": "2"}, mimetype="text/plain")
         if status is Recorded.NONCE_REUSED:
             return self._refuse(403, "nonce", auth_id)

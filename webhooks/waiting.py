@@ -16,6 +16,7 @@ from typing import TypeVar
 import redis
 import structlog
 
+from worker import logs
 from worker.errors import LedgerUnavailable
 from worker.fold import fold
 from worker.ledger import Ledger
@@ -31,8 +32,8 @@ _STORE_IS_DOWN_S = 0.2
 class Waiting:
     """One per process; safe to share between threads."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, ended: threading.Event | None = None) -> None:
+        self._ledger, self._ended = ledger, ended or threading.Event()
         self._ear = ledger.key("ear", secrets.token_hex(8))
         self._waiters: dict[str, set[threading.Event]] = {}
         self._lock = threading.Lock()
@@ -75,21 +76,18 @@ class Waiting:
                     del self._waiters[key]       # the ear goes on hearing of the call until it expires: another may wait by now
 
     def _listen(self) -> None:
-        told = False
-        while True:
+        while not self._ended.is_set():
             try:
                 with self._ledger.redis.pubsub() as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._ear)
                     home = self._ledger.home()
-                    while home == self._ledger.home():      # a server that vanished closes no connection
+                    while home == self._ledger.home() and not self._ended.is_set():      # a server that vanished closes no connection
                         message = channel.get_message(timeout=_LISTEN_S)
                         if message:
-                            told = False
                             self._wake(message["data"] if message["type"] == "message" else None)
             except (redis.RedisError, OSError) as error:
-                if not told:
+                if logs.seldom("news", error):
                     log.warning("news cannot be heard", error=f"{type(error).__name__}: {error}")
-                told = True
                 time.sleep(_RECONNECT_S)
 
     def _wake(self, key: str | None) -> None:

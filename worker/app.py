@@ -7,11 +7,14 @@ not: a child that read the rules only when it has work to do might find a file t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import structlog
@@ -76,7 +79,8 @@ def _read() -> tuple[Settings, tuple[str, ...]]:
             if isinstance(error, SettingsError):
                 exit_with(error)
             raise
-        log.warning("the settings are broken; the last good ones stay", problems=problems_of(error))
+        if logs.seldom("settings", *problems_of(error)):
+            log.warning("the settings are broken; the last good ones stay", problems=problems_of(error))
         return _last_good, problems_of(error)
     return _last_good, ()
 
@@ -105,7 +109,6 @@ class Process:
         with self._reading:
             generation = self.ledger.generation()
             if generation != self.generation:
-                self.generation = generation
                 try:
                     settings = self.worker.settings.again()
                     logs.hide(settings.secrets())
@@ -114,14 +117,20 @@ class Process:
                     log.info("settings read", generation=generation)
                 except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
                     self._problems = problems_of(error)
-                    self.worker.alert("settings_broken", problems=self._problems)
-                self.worker.generation = generation
+                    self._tell(self._problems)
+                self.worker.generation = self.generation = generation
             return self.worker
 
     def outcome(self) -> Outcome:
         """What came of the last reload."""
         worker = self.current()
         return Outcome(generation=worker.generation or 0, settings=worker.settings, problems=self._problems)
+
+    def _tell(self, problems: Sequence[str]) -> None:
+        """One of all processes of this machine alerts, once a minute for the same mistakes."""
+        what = hashlib.sha256("\n".join([socket.gethostname(), *problems]).encode()).hexdigest()
+        if self.ledger.my_turn("settings", what, every=timedelta(minutes=1)):
+            self.worker.alert("settings_broken", problems=problems)
 
 
 _process: Process | None = None
@@ -184,7 +193,8 @@ def _child(**_: Any) -> None:
                 _follower = _follower or Follower(process().ledger, _queue(globals()["celery"]), lambda: process().outcome())
                 _follower.turn()
             except EndtapeError as error:
-                log.warning("redis does not answer", error=str(error))
+                if logs.seldom("redis", error):
+                    log.warning("redis does not answer", error=str(error))
             time.sleep(FOLLOW_S)
 
     threading.Thread(target=follow, name="reload", daemon=True).start()
@@ -242,7 +252,8 @@ def _say_so(sender: Any, **_: Any) -> None:
                     said_at = time.monotonic()
                 follower.turn()
             except EndtapeError as error:
-                log.warning("redis does not answer", error=str(error))
+                if logs.seldom("redis", error):
+                    log.warning("redis does not answer", error=str(error))
             time.sleep(FOLLOW_S)
 
     threading.Thread(target=beat, daemon=True).start()

@@ -36,7 +36,6 @@ BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
 STOPS_OUTSTANDING = 1200      # so few that each is begun within its lease, also on a slow machine
 BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
-SAY_AGAIN_S = 10.0
 MOST_WAITING = 2000     # messages in a queue: more than can be outstanding, so what is older points to leases that ran out
 
 
@@ -48,7 +47,7 @@ class Clock:
         self.ledger, self.celery, self.queues = ledger, celery, queues
         self.stopping = threading.Event()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._beat_at = self._say_again_at = 0.0
+        self._beat_at = 0.0
         self._free: dict[Duty, int] = {}
 
     def run(self) -> None:
@@ -56,7 +55,8 @@ class Clock:
             try:
                 self._sleep(self.turn())
             except (EndtapeError, redis.RedisError, OSError) as error:
-                log.warning("the clock could not look", error=f"{type(error).__name__}: {error}")
+                if logs.seldom("look", error):
+                    log.warning("the clock could not look", error=f"{type(error).__name__}: {error}")
                 self.stopping.wait(0.2)
 
     def turn(self) -> float:
@@ -76,7 +76,8 @@ class Clock:
     def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
         for claim in claims:
             if claim.failed >= ALONE_AFTER:
-                log.error("alert", what="poison", obligation=str(claim.obligation), tries=claim.failed)
+                if logs.seldom("poison", claim.obligation):
+                    log.error("alert", what="poison", obligation=str(claim.obligation), tries=claim.failed)
                 self.ledger.count({"alerts_total|poison": 1})
         self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
 
@@ -85,8 +86,7 @@ class Clock:
         try:
             self.celery.send_task(task, args=args, queue=queue, expiration=kept.total_seconds(), **options)
         except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
-            if time.monotonic() >= self._say_again_at:
-                self._say_again_at = time.monotonic() + SAY_AGAIN_S
+            if logs.seldom("broker", error):
                 log.warning("the broker does not take messages; see CELERY_BROKER_URL, or REDIS_URL where that is not set",
                             error=f"{type(error).__name__}: {error}", task=task)
 

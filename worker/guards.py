@@ -17,7 +17,7 @@ from typing import Any
 import redis
 import structlog
 
-from worker import sentinel
+from worker import logs, sentinel
 from worker.board import Board, connect
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.settings import Settings, gone
@@ -25,7 +25,7 @@ from worker.settings import Settings, gone
 log = structlog.get_logger()
 OLDEST_REDIS = (6, 2)
 CLOCK_REFUSED_S, CLOCK_WARNED_S = 2.0, 0.25
-_ASK_AGAIN_S, _SAY_AGAIN_S = 0.5, 10.0
+_ASK_AGAIN_S = 0.5
 
 
 class State(StrEnum):
@@ -48,30 +48,41 @@ def findings(client: redis.Redis, *, unsaved: bool = False, now: Callable[[], fl
 
     Raises LedgerUnavailable while it does not answer.
     """
-    with _understood():
+    with _understood("REDIS_URL"):
         told = _told(client, "server", "memory", "persistence", "cluster")
-        if told.get("redis_mode") == "sentinel":
+        if _mode_of(told) == "sentinel":
             return [_mode(told)]        # it knows nothing of the rest
         return [_version(told), _mode(told), _eviction(told), *_durability(client, told, unsaved=unsaved), _clock(client, now)]
 
 
 def broker_findings(client: redis.Redis) -> list[Finding]:
     """What a Redis of its own for the queues must be; it carries hints only, so it may forget them."""
-    with _understood():
+    with _understood("CELERY_BROKER_URL"):
         return [_mode(_told(client, "server", "cluster"))]
 
 
 @contextlib.contextmanager
-def _understood() -> Iterator[None]:
+def _understood(name: str) -> Iterator[None]:
+    """Tells what waiting puts right from what it does not; `name` is the setting that led to the server."""
     try:
         yield
     except redis.AuthenticationError as error:
-        raise SettingsError([f"REDIS_URL = (secret): the server refuses name and password ({error}); set them in the URL"]) from None
-    except redis.RedisError as error:
+        raise SettingsError([f"{name} = (secret): the server refuses name and password ({error}); set them in the URL"]) from None
+    except (redis.RedisError, LedgerUnavailable) as error:
+        if _forbidden(error) or _forbidden(error.__cause__):
+            raise SettingsError([f"{name} = (secret): the server refuses a command that Endtape needs ({error}); "
+                                 "let this user do everything with our keys (ACL), or name another server"]) from None
         if "CERTIFICATE_VERIFY_FAILED" in str(error):       # waiting would not help
-            raise SettingsError([f"REDIS_URL = (secret): the server's certificate is not trusted ({error}); name who vouches for it with "
+            raise SettingsError([f"{name} = (secret): the server's certificate is not trusted ({error}); name who vouches for it with "
                                  "?ssl_ca_certs=/path/ca.pem, and the server by the name that it was made for"]) from None
+        if isinstance(error, LedgerUnavailable):
+            raise
         raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _forbidden(error: BaseException | None) -> bool:
+    """Whether the server answered that it never does this for us: waiting would not help."""
+    return isinstance(error, redis.exceptions.NoPermissionError) or (isinstance(error, redis.ResponseError) and "unknown command" in str(error))
 
 
 def _told(client: redis.Redis, *sections: str) -> dict[str, Any]:
@@ -104,8 +115,12 @@ def _version(told: dict[str, Any]) -> Finding:
     return _fine("version", f"{told.get('server_name') or 'redis'} {told.get('valkey_version') or version}")
 
 
+def _mode_of(told: dict[str, Any]) -> str:
+    return str(told.get("redis_mode") or told.get("server_mode") or "standalone")       # Valkey has its own word for it
+
+
 def _mode(told: dict[str, Any]) -> Finding:
-    mode = str(told.get("redis_mode") or told.get("server_mode") or "standalone")
+    mode = _mode_of(told)
     if int(told.get("cluster_enabled") or 0) or mode == "cluster":
         return _failed("mode", "the server is part of a Redis Cluster, which cannot carry Celery's queues; use a server of its own, or Sentinel")
     if mode == "sentinel":
@@ -174,8 +189,9 @@ def check(settings: Settings) -> None:
                 log.warning("redis", what=finding.name, detail=finding.detail)
         if not problems:
             board = Board(client)
-            board.prepare()
-            before = board.had_rules(settings.config.name if settings.config else None)
+            with _understood("REDIS_URL"):
+                board.prepare()
+                before = board.had_rules(settings.config.name if settings.config else None)
             if before and not settings.config:
                 problems.append(gone(before))
     if settings.broker_url != settings.redis_url and settings.broker_url.startswith(("redis://", "rediss://", "unix://", sentinel.SCHEME)):
@@ -196,13 +212,11 @@ def _watched(name: str, url: str) -> Iterator[str]:
 
 def wait(settings: Settings, *, given_up: Callable[[], bool] = lambda: False) -> None:
     """Returns once Redis answers and is fit, or when `given_up` says so. Raises SettingsError."""
-    said = -_SAY_AGAIN_S
     while not given_up():
         try:
             check(settings)
         except LedgerUnavailable as error:
-            if time.monotonic() - said >= _SAY_AGAIN_S:
-                said = time.monotonic()
+            if logs.seldom("waiting", error):
                 log.warning("waiting for redis; see REDIS_URL", error=str(error))
             time.sleep(_ASK_AGAIN_S)
         else:

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
 import structlog
 
+from worker import logs
 from worker.archive import Archive
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
 from worker.ledger import LEASES, Claim, Commit, Ledger, Loaded
@@ -27,7 +28,6 @@ log = structlog.get_logger()
 HALTED_RETRY = timedelta(seconds=5)
 NOBODYS = timedelta(seconds=60)     # an account that left the settings: its calls wait for its return
 _NET = timedelta(seconds=60)
-_SAY_AGAIN_S = 60.0
 
 
 @dataclass(slots=True)
@@ -42,17 +42,13 @@ class Worker:
     first_start: datetime               # of the first Endtape process that ever used this ledger
     generation: int | None = None       # how many reloads its settings have seen; None: it does not follow them
     ending: Callable[[], bool] = lambda: False      # this process was told to end, and long work should be given back
-    _said: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def alert(self, what: str, **facts: object) -> None:
         """Something a person should see: a count in `/metrics` each time, a line in the log at most once a minute for
         the same thing.
         """
         about = str(facts.get("recording_id") or facts.get("call_uuid") or facts.get("account"))
-        if time.monotonic() - self._said.get((what, about), -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
-            if len(self._said) > 10_000:
-                self._said.clear()
-            self._said[what, about] = time.monotonic()
+        if logs.seldom("alert", what, about):
             log.error("alert", what=what, **facts)
         self.ledger.count({f"alerts_total|{what}": 1})
 

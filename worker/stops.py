@@ -18,7 +18,7 @@ from functools import partial
 
 import structlog
 
-from worker import lifecycle
+from worker import lifecycle, logs
 from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
 from worker.fold import fold
 from worker.ledger import Claim, Commit, Loaded
@@ -227,7 +227,8 @@ class _Batch:
         try:
             self.finish([work])
         except LedgerUnavailable as error:
-            log.warning("redis does not answer", error=str(error))     # the lease runs out, and it is due again
+            if logs.seldom("redis", error):
+                log.warning("redis does not answer", error=str(error))     # the lease runs out, and it is due again
 
 
 def stops(worker: Worker, claims: Sequence[Claim]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from celery import shared_task
 
-from worker import fetch, looks, rounds, stops, survey
+from worker import fetch, logs, looks, rounds, stops, survey
 from worker.app import process
 from worker.errors import LedgerUnavailable
 from worker.ledger import Claim
@@ -28,7 +28,8 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
         DEEDS[Duty(duty)](process().current(), held)
     except LedgerUnavailable as error:
         # Nothing is lost: the leases run out and the clock hands the obligations out again.
-        log.warning("redis does not answer", error=str(error), claims=len(held))
+        if logs.seldom("redis", error):
+            log.warning("redis does not answer", error=str(error), claims=len(held))
 
 
 @shared_task(name="beat")
@@ -45,7 +46,8 @@ def beat(queue: str) -> None:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)
             ledger.tidy()
     except LedgerUnavailable as error:
-        log.warning("redis does not answer", error=str(error))
+        if logs.seldom("redis", error):
+            log.warning("redis does not answer", error=str(error))
 
 
 def route(duty: Duty) -> str:

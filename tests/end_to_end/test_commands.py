@@ -21,7 +21,7 @@ from worker.ledger import Ledger, connect
 from worker.recording import Event, Kind
 from worker.supervise import free_port
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.xdist_group("commands")]
 ENDTAPE = Path(sys.executable).parent / "endtape"
 SECRETS = ("test-auth-token", "test-callback-token-0001", "test-api-key-000000001")
 
@@ -200,6 +200,10 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         other_call, other = running(service, "918090000002")
         assert service.reach(other, "archived")["stop"]["rule"] == "short"
         assert len(service.stops_sent(other_call)) == 1
+        # Twice broken, fourteen processes, one reason: the alert, and a line of each parent and of each web process.
+        lines = [line for line in (service.folder / "log").read_text().splitlines() if "mach" in line]
+        assert (len([line for line in lines if "settings_broken" in line]), len(lines) <= 5) == (1, True)
+        assert b'endtape_alerts_total{alert="settings_broken"} 1' in service.get("/metrics").content
     finally:
         rules.write_text(before)
         told.unlink()

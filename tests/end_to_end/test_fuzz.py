@@ -5,7 +5,7 @@ import pytest
 from tests.webhooks.fuzz_receiver import CASES, answer_to, run
 from tests.wire_level import statuses
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
 
 
 @pytest.mark.parametrize("case", sorted(CASES.glob("*.bin")), ids=lambda p: p.stem)

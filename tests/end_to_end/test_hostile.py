@@ -16,7 +16,7 @@ from tests.waiting import until
 from tests.wire_level import FORM, connect, exchange, head, statuses
 from webhooks.guard import HEADERS
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
 SECRETS = (TOKEN, CALLBACK_TOKEN, KEY)
 DOOR = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"

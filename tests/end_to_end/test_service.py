@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from emulator import signing
+from tests.processes import children
 from tests.waiting import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
@@ -216,10 +217,9 @@ def test_while_redis_stands_still_every_callback_is_answered_503_within_a_second
 def test_a_worker_child_that_dies_while_the_rules_are_broken_goes_on_with_the_last_good_ones(service):
     rules = service.folder / "endtape.toml"
     before = rules.read_text()
-    children = [int(pid) for pid in Path(f"/proc/{service.processes.processes['stops'].pid}/task/{service.processes.processes['stops'].pid}/children").read_text().split()]
     rules.write_text(before + "\n[[rules]\nbroken")
     try:
-        for pid in children:
+        for pid in children(service.processes.processes["stops"].pid):
             os.kill(pid, signal.SIGKILL)
         _, recording = start(service, TWO_SECONDS)
         assert service.reach(recording, "archived", 30)["stop"]["state"] == "confirmed"

@@ -10,7 +10,7 @@ import requests
 
 from emulator import signing
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
 
 
 def test_five_hundred_stalled_connections_do_not_delay_a_good_callback(service):

@@ -19,7 +19,7 @@ from worker.embedded import find_server
 from worker.errors import TryAgain, Unclear
 from worker.vobiz import Account, Vobiz
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(bool(machines.missing()), reason=machines.missing()), pytest.mark.xdist_group("cable")]
+pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.skipif(bool(machines.missing()), reason=machines.missing()), pytest.mark.xdist_group("cable")]
 ACCOUNT = Account(auth_id="MA_CABLE0001", tokens=("cable-token",))
 SERVER = """
 import http.server, sys

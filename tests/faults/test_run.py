@@ -71,8 +71,9 @@ def below(mark):
     return those(lambda place: mark in (place / "environ").read_bytes() + (place / "cmdline").read_bytes())
 
 
+@pytest.mark.redis
 @pytest.mark.end_to_end
-@pytest.mark.xdist_group("service")
+@pytest.mark.xdist_group("runs")
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize(("name", "number"), [
     ("t1", signal.SIGINT), ("t1", signal.SIGTERM), pytest.param("machines", signal.SIGINT, marks=pytest.mark.skipif(bool(missing()), reason=missing()))])

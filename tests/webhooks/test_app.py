@@ -20,7 +20,7 @@ def members(group):
 
 
 @pytest.mark.end_to_end
-@pytest.mark.xdist_group("service")
+@pytest.mark.xdist_group("hostile")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_children_whose_parent_was_killed_alone_end_too(tmp_path):
     log = (tmp_path / "log").open("wb")

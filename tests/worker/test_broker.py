@@ -11,6 +11,8 @@ from worker.broker import PREFIX
 from worker.embedded import EmbeddedRedis
 from worker.ledger import Ledger, connect
 
+pytestmark = pytest.mark.redis
+
 
 @pytest.fixture
 def server(tmp_path_factory):

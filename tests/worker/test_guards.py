@@ -21,6 +21,7 @@ from worker.supervise import ROOT, free_port, lines
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 ENV = {"VOBIZ_AUTH_ID": "MA_TEST0001", "VOBIZ_AUTH_TOKEN": "test-auth-token", "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
        "ENDTAPE_API_KEY": "test-api-key-000000001", "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1", "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1"}
+pytestmark = pytest.mark.redis
 
 
 @contextlib.contextmanager
@@ -131,6 +132,22 @@ def test_a_wrong_password_is_refused_and_never_shown(server):
     found = refusals(url.replace("//", "//:wrong-password@"))
     assert ("refuses name and password" in found, "wrong-password" in found) == (True, False)
     guards.check(settings(url.replace("//", "//:right-password@")))
+
+
+def test_a_wrong_password_for_the_queues_is_blamed_on_their_own_setting(server):
+    url, queues = server(), server("--requirepass", "right-password", port=free_port())
+    found = refusals(url, CELERY_BROKER_URL=queues.replace("//", "//:wrong-password@"))
+    assert "CELERY_BROKER_URL = (secret): the server refuses name and password" in found
+    assert "REDIS_URL" not in found.replace("CELERY_BROKER_URL", "")
+
+
+@pytest.mark.parametrize("taken", ["time", "set"])
+def test_a_server_that_never_does_what_we_need_is_refused_and_not_waited_for(server, taken):
+    url = server()
+    connect(url).execute_command("ACL", "SETUSER", "default", f"-{taken}")
+    assert "refuses a command that Endtape needs" in refusals(url)
+    gone = server("--rename-command", taken.upper(), "", port=free_port())
+    assert "refuses a command that Endtape needs" in refusals(gone)
 
 
 def test_all_that_is_wrong_is_told_at_once(server):

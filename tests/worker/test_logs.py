@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from worker import logs
 
 SECRET, PATH = "tok-3f9a-secret-value", "/vobiz/MA_1/path-token-0123456789/call/c1"
 FAULT = """
@@ -67,3 +70,41 @@ def test_a_value_makes_no_line_of_its_own_and_colours_nothing(printed):
     assert "\x1b" not in text
     if form == "json":
         assert [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+GONE = """
+import os, sys, threading
+from worker import logs
+import logging, structlog
+logs.set_up("text")
+log = structlog.get_logger()
+log.info("first")
+{harm}
+went_on = []
+def says():
+    log.error("nobody reads this")
+    logging.getLogger("other").warning("nor this")
+    went_on.append(True)
+threading.excepthook = lambda given: print(given.exc_type.__name__)
+thread = threading.Thread(target=says)
+thread.start()
+thread.join()
+print(went_on)
+"""
+
+
+@pytest.mark.parametrize("harm", ["sys.stderr.close()", "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)", "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)", "sys.stderr = None"])
+def test_a_line_that_cannot_be_written_ends_nobody(harm):
+    if "/dev/full" in harm and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run([sys.executable, "-c", GONE.format(harm=harm)], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout == "[True]\n"
+
+
+def test_the_same_is_said_once_a_minute_and_another_reason_at_once():
+    about = object()
+    assert [logs.seldom("x", about), logs.seldom("x", about), logs.seldom("y", about), logs.seldom("y", about)] == [True, False, True, False]
+    assert logs.seldom("x", about, every_s=0)
+    assert [logs.seldom(about, OSError(f"no way: {place}")) for place in "abc"] == [True, False, False]
+    assert logs.seldom(about, OSError("another way: a"))
+    assert logs.seldom(about, ValueError("no way: a"))

@@ -23,13 +23,13 @@ from worker.settings import Settings
 PASSWORD = "p@ss:word/1,2;3"        # every character that means something in an address
 ENV = {"VOBIZ_AUTH_ID": "MA_TEST0001", "VOBIZ_AUTH_TOKEN": "test-auth-token", "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
        "ENDTAPE_API_KEY": "test-api-key-000000001", "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1", "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1"}
-pytestmark = pytest.mark.xdist_group("sentinel")
+pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("sentinel")]
 SIX_SERVERS = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    servers = WatchedRedis(tmp_path_factory.mktemp("w"), password=PASSWORD)
+    servers = WatchedRedis(tmp_path_factory.mktemp("w"), password=PASSWORD, hurried=True)
     try:
         servers.start()
         yield servers
@@ -165,6 +165,8 @@ def test_what_only_a_person_can_put_right_is_refused_with_the_way_out(watched):
     assert "watches no 'other', but endtape" in refusal(watched.url.replace("/endtape", "/other"))
     assert "refuses name and password" in refusal(watched.url.replace("p%40ss", "wrong"))
     assert f"write {sentinel.FORM}" in refusal(f"redis://127.0.0.1:{watched.sentinels[0]}")
+    alone = refusal(watched.url, CELERY_BROKER_URL=f"redis://127.0.0.1:{watched.sentinels[0]}")
+    assert alone.startswith(f"CELERY_BROKER_URL = (secret): this is a Sentinel, not the server that it watches; write {sentinel.FORM}")
     open_server = f"sentinel://127.0.0.1:{watched.ports[0]}/endtape"
     assert "127.0.0.1" in refusal(open_server)
     assert "CELERY_BROKER_URL = (secret): " in refusal(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/other"))
@@ -203,9 +205,11 @@ def test_too_few_sentinels_are_waited_for(watched):
 
 @SIX_SERVERS
 @pytest.mark.parametrize("manner", ["killed", "frozen", "demoted"])
-def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner):
+def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner, request):
     ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
-    old, waiting, reader = watched.whole(), Waiting(ledger), connect(watched.url, timeout_s=0.5)
+    ended = threading.Event()
+    request.addfinalizer(ended.set)
+    old, waiting, reader = watched.whole(), Waiting(ledger, ended), connect(watched.url, timeout_s=0.5)
     assert reads_from(reader) == old
     celery.send_task("beat", args=["stops"], queue="stops")
     waiting.until("MA_1", f"before-{manner}", time.monotonic(), lambda _: None)
