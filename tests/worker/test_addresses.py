@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from worker import download
+from worker import transport
 from worker.addresses import HostList, Unfit, is_public, read, vetted
 from worker.errors import WrongPath
 from worker.vobiz import Account, Vobiz
@@ -120,7 +120,7 @@ def test_a_hostile_address_is_not_read_or_not_listed(url):
 @pytest.mark.parametrize("answer", ["127.0.0.1", "8.8.8.8"])
 def test_the_whole_corpus_makes_no_connection(monkeypatch, answer):
     dialled = []
-    monkeypatch.setattr(download.socket, "create_connection", lambda *where, **_: dialled.append(where))
+    monkeypatch.setattr(transport.socket, "socket", lambda *kind: dialled.append(kind))
     client = Vobiz(
         api_url="https://api.vobiz.ai/api/v1", media_hosts=["vobiz.ai", "*.vobiz.ai"], redirect_hosts=[],
         max_media_bytes=1, resolve=lambda _host, _port: [answer],
@@ -128,7 +128,7 @@ def test_the_whole_corpus_makes_no_connection(monkeypatch, answer):
     account = Account(auth_id="MA_1", tokens=("t",))
     for url in CORPUS:
         with pytest.raises(WrongPath):
-            client.download(account, url, io.BytesIO(), deadline_s=1, alive=lambda: None)
+            client.download(account, url, io.BytesIO(), alive=lambda: None)
     assert dialled == []
 
 
