@@ -38,7 +38,6 @@ ALL: dict[str, dict[str, Any]] = {
     "short-media": {"probability": 0.03, "fraction": 0.1},
     "truncated-media": {"probability": 0.05},
     "ranged-media": {"probability": 0.5},
-    "padded-media": {"probability": 0.05},
     "trickled-media": {"probability": 0.05, "bytes": 4000, "pause_s": 0.05},
     "no-length-media": {"probability": 0.05},
     "gzip-media": {"probability": 0.03},

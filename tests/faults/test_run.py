@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def test_every_bad_day_of_the_emulator_has_its_part():
     # No run orders starts or transfers; tests/webhooks holds those. And an application's 404 for a live call is believed, as
-    # promised, until the call shows a sign of life.
-    played = {name for name in FAULTS if not name.startswith(("start-", "transfer-"))} - {"stop-404"}
+    # promised, until the call shows a sign of life; and a file behind zeros is not the provider's own, byte for byte.
+    played = {name for name in FAULTS if not name.startswith(("start-", "transfer-"))} - {"stop-404", "padded-media"}
     assert {*bad_days.ALL, "refuse-auth"} == played
     for name, params in {**bad_days.ALL, "refuse-auth": bad_days.REFUSED}.items():
         check(name, params)
