@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,12 +24,20 @@ from worker.archive import Archive
 from worker.supervise import free_port
 from worker.vobiz import Account, Vobiz
 
-FILE_BYTES, BIG_BYTES = 200_000_000, 2_000_000_000
-SMALL_BYTES = 1_000_000
-METHOD = (f"Download: a wav of {FILE_BYTES:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    file_bytes: int = 200_000_000
+    big_bytes: int = 2_000_000_000
+
+
+FULL, SMALL = Size(), Size(file_bytes=2_000_000, big_bytes=4_000_000)
+WARM_BYTES = 1_000_000
+METHOD = (f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
           "checks: spool, digest, notes, walk over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
           "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory of a process that brought a small file and then "
-          f"one of {BIG_BYTES:,} bytes, minus what it was after the small one.")
+          f"one of {FULL.big_bytes:,} bytes, minus what it was after the small one.")
 
 
 def serve(path: Path, port: int) -> None:
@@ -39,7 +48,10 @@ def serve(path: Path, port: int) -> None:
         with connection, path.open("rb") as file:
             asked = b""
             while b"\r\n\r\n" not in asked:
-                asked += connection.recv(65536)
+                some = connection.recv(65536)
+                if not some:
+                    return              # who only looks whether anybody listens asks nothing
+                asked += some
             connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nAccept-Ranges: bytes\r\nETag: "1"\r\n'
                                b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size)
             at = 0
@@ -84,7 +96,7 @@ def sent(stage: Stage, size: int) -> str:
     with path.open("wb") as file:
         file.write(wav_header(size - 44, 1))
         sound = tone("bench", 1) * 64
-        for _ in range(min(size, FILE_BYTES) // len(sound)):
+        for _ in range(min(size, FULL.file_bytes) // len(sound)):
             file.write(sound)
         file.truncate(size)             # the rest of a big one is silence, and takes no room
     stage.start([sys.executable, "-m", "benchmarks.download", "serve", str(path), str(port)], {})
@@ -106,17 +118,16 @@ def peer(stage: Stage, url: str) -> float:
     return float(done.stdout)
 
 
-def measure(runs: int, *, file_bytes: int = FILE_BYTES, big_bytes: int = BIG_BYTES) -> Report:
-    """Smaller sizes are for trying whether it works; their figures say nothing."""
+def measure(runs: int, size: Size = FULL) -> Report:
     report, mine, theirs, grown = Report(METHOD), [], [], []
     with Stage() as stage:
-        warm, url, big = (sent(stage, size) for size in (SMALL_BYTES, file_bytes, big_bytes))
+        warm, url, big = (sent(stage, n) for n in (WARM_BYTES, size.file_bytes, size.big_bytes))
         for _ in range(runs):
             mine.append(ours(stage, url, warm)[0])
             theirs += [peer(stage, url)] if shutil.which("curl") else []
         grown += [ours(stage, big, warm)[1] / 2**20 for _ in range(min(runs, 3))]
-    rate = [file_bytes / seconds / 1e6 for seconds in mine]
-    curl = [file_bytes / seconds / 1e6 for seconds in theirs]
+    rate = [size.file_bytes / seconds / 1e6 for seconds in mine]
+    curl = [size.file_bytes / seconds / 1e6 for seconds in theirs]
     ratio = median(rate) / median(curl) if curl else None
     report.rows = [
         Row(what="download, 200 MB, MB/s", ours=f"{median(rate):,.0f}", peer=f"{median(curl):,.0f}" if curl else "no curl",
