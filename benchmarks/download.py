@@ -25,7 +25,6 @@ from worker.supervise import free_port
 from worker.vobiz import Account, Vobiz
 
 
-
 @dataclass(frozen=True, slots=True)
 class Size:
     file_bytes: int = 200_000_000
