@@ -126,8 +126,7 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known:
     if owed and needed and recording.ended_at and recording.evidence:
         tail = round((recording.ended_at - owed.due_at) / timedelta(milliseconds=1))
     if recording.over_at and not needed:
-        by_hangup = call.over_at is not None or (recording.reason or "").lower() == "hungup"
-        return Stop(state=StopState.NONE, trigger="hangup" if by_hangup else None, rule=rule,
+        return Stop(state=StopState.NONE, trigger="hangup" if _ended_with_call(call, recording) else None, rule=rule,
                     evidence=tuple(sorted(recording.evidence)))
     return Stop(
         state=state, trigger=owed.trigger if owed else None, rule=owed.rule if owed else rule,
@@ -136,6 +135,14 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known:
         evidence=tuple(sorted(recording.evidence)), attempts=len(tries), tail_ms=tail, action=owed.action if owed else None,
         problem=NO_LIVE_CALL if recording.asked and is_no_call(call, recording.attempts) else None,
     )
+
+
+def _ended_with_call(call: Call, recording: Recording) -> bool:
+    """Whether the call's end is what ended it: as the provider says, else whether the call was over when the receipt was written."""
+    if recording.reason:
+        return recording.reason.lower() == "hungup"
+    written_at = recording.archived.at if recording.archived else None
+    return call.over_at is not None and (written_at is None or call.over_at <= written_at)
 
 
 def phase(recording: Recording, stop: Stop) -> Phase:

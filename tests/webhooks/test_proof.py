@@ -121,6 +121,22 @@ def test_a_dial_whose_only_leg_failed_resumes(app, cause):
     until(lambda: len(house.provider.book.running(call)) == 1)
 
 
+@pytest.mark.parametrize("order", [("leg", "dial"), ("dial", "leg")])
+def test_a_leg_of_a_dial_that_completed_resumes_nothing_though_no_callback_told_who_was_connected(app, order):
+    house = app.house
+    call, _ = recorded(app)
+    assert asked(app, call).status_code == 200
+    for told in order:
+        if told == "leg":
+            house.provider.event(call, "DialHangup", DialALegUUID=call, DialBLegUUID="b1", DialBLegDuration="0", DialBLegHangupCause="NO_ANSWER")
+        else:
+            house.provider.event(call, "DialAction", DialStatus="completed", DialALegUUID=call, DialBLegUUID="b2")
+    assert house.provider.wait_idle(5)
+    until(lambda: house.kinds(call).count(Kind.DIAL_ENDED) == 2)
+    time.sleep(2.5)            # a failed leg is acted upon after 2 s
+    assert Kind.START_ORDERED not in house.kinds(call)
+
+
 # A person's stop, and a hand-off, always send at once ---------------------------------------------------------------
 
 @pytest.mark.parametrize("again", ["stop", "handoff"])
@@ -229,3 +245,21 @@ def test_where_a_rule_matches_by_a_number_nobody_told_us_the_live_call_is_asked_
     assert app.house.recording(made["recording_id"])["stop"]["rule"] == "line"
     asked_about = app.house.requests("GET", f"Call/{call}/")
     assert len(asked_about) == 1
+
+
+# What is told of one that ended by itself ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize("home_first", [True, False])
+def test_a_later_hang_up_is_not_what_ended_a_recording_that_had_ended_by_itself(app, home_first):
+    house = app.house
+    call, recording = recorded(app, spelling="file-only" if home_first else "full")      # the full one gives the provider's reason
+    if not home_first:
+        house.provider.faults.switch_on("media-5xx")
+    house.provider.end(recording.recording_id, "FinishedOnKey")
+    house.reach(recording.recording_id, "archived" if home_first else "fetching")
+    house.provider.hangup(call)
+    until(lambda: Kind.CALL_ENDED in house.kinds(call))
+    house.provider.faults.clear()
+    view = house.reach(recording.recording_id, "archived")
+    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    assert (view["stop"]["trigger"], receipt["stop"]["trigger"]) == (None, None)
