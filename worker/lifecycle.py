@@ -26,7 +26,7 @@ from worker.handoffs import UNSEEN, deadline_from_first_sight, left_open, may_go
 from worker.looking import looked_since, next_look
 from worker.policy import DEADLINES, Action, Mode, Policy, Terms
 from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState, is_no_call
-from worker.segments import lapses_at, lost, orders, orders_at, start_at, unsettled
+from worker.segments import is_about, lapses_at, lost, orders, orders_at, start_at, unsettled
 from worker.triggers import Act, act_of, acts
 
 NO_LIVE_CALL = "no_live_call"
@@ -308,8 +308,8 @@ def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], t
 
 def _starts_beside(call: Call, known: Sequence[Act], moment: datetime) -> list[Start]:
     """The starts that may have begun something which is not to be ended yet."""
-    ends = max((a.at for a in known if a.ends and a.enforced and not a.names_one and a.at <= moment), default=None)
-    return [s for s in unsettled(call) if s.sent and (ends is None or s.began_at > ends)]
+    ends = [a for a in known if a.ends and a.enforced and a.at <= moment]
+    return [s for s in unsettled(call) if s.sent and not any(s.began_at <= a.at and is_about(call, a, s) for a in ends)]
 
 
 def _may_end_unclear_starts(recording: Recording, owed: _Owed | None, terms: Terms) -> bool:

@@ -202,6 +202,25 @@ def test_one_that_is_learned_of_after_the_question_and_had_ended_before_proves_n
     assert (answer.status_code, answer.json()["proven"]) == (409, False)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_stop_by_id_also_ends_what_a_resume_without_an_answer_began(app, beside):
+    house = app.house
+    call, recording = recorded(app)
+    assert app.post(f"/calls/{call}/pause", {"wait_s": 3}).json()["stop"]["state"] == "confirmed"
+    house.provider.faults.switch_on("start-lost-answer", times=1)
+    assert app.post(f"/calls/{call}/resume", {}).status_code == 504
+    (segment,) = house.provider.book.running(call)
+    if beside:
+        other = app.post(f"/calls/{call}/recordings", {}).json()["recording_id"]
+    answer = app.post(f"/calls/{call}/stop", {"recording_id": recording.recording_id, "wait_s": 3}).json()
+    if beside:                 # the stop for all would end the other: it is not sent, and nobody claims a proof
+        assert [r.recording_id for r in house.provider.book.running(call)] == [segment.recording_id, other]
+        assert answer["stop"]["state"] != "confirmed"
+    else:
+        assert segment.ended_at
+        assert answer["stop"]["state"] == "confirmed"
+
+
 # A call that nobody ever reported -----------------------------------------------------------------------------------
 
 def test_an_id_that_was_never_a_call_is_told_at_once_and_nothing_is_repeated(app):
