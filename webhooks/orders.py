@@ -165,6 +165,8 @@ class Orders:
         known = self.call(account, call_uuid).recordings
         if body.recording_id is not None and body.recording_id not in known:
             raise Problem(404, "recording_id: no such recording on this call", field="recording_id")
+        if body.recording_id is not None and body.url and any(r.url == body.url for i, r in known.items() if i != body.recording_id):
+            raise Problem(400, "url: is the address of another recording than recording_id names; give one of the two", field="url")
         if body.url is None or body.recording_id is not None:
             return body.recording_id
         by_url = next((i for i, r in known.items() if r.url == body.url), None)

@@ -181,7 +181,9 @@ def _nobody_knows(call: Call, concerned: Sequence[Recording]) -> bool:
 def _why_not(settings: Settings, ledger: Ledger, call: Call, concerned: Sequence[Recording], wait_s: float) -> Iterator[str]:
     """Why there is no proof, as far as anybody can tell."""
     if _nobody_knows(call, concerned):
-        yield f"{call.call_uuid}: the provider has no live call of this id (404), and nobody told us of one, so there was nothing to stop, or the id is another leg's"
+        why = ("so it rings, or is over; what is reported within 5 s of the order is stopped" if call.known
+               else "and nobody told us of one, so there was nothing to stop, or the id is another leg's")
+        yield f"{call.call_uuid}: the provider has no live call of this id (404), {why}"
         return
     for recording in concerned:
         name, sent = recording.recording_id or f"call {call.call_uuid}", len(recording.attempts)

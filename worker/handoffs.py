@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from worker import policy
 from worker.policy import Action, Mode, Policy, Terms
 from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no_call
-from worker.segments import unsettled
+from worker.segments import unsettled, unsettled_by
 from worker.triggers import Act, act_of, acts, ended_before
 
 UNSEEN = ""      # its id
@@ -29,7 +29,7 @@ def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datet
     Somebody asks for the end of everything, or a trigger comes while nobody knows what a start of ours began, or a call
     that nobody announced reaches its deadline. The last of these that has come decides.
     """
-    asked = [a for a in known if a.ends and a.enforced and not a.names_one and (a.is_order or unsettled(call, a.at))]
+    asked = [a for a in known if a.ends and a.enforced and (a.is_order or unsettled_by(call, a))]
     found = [_asked(call, a, rule) for a in asked[-1:]]
     # It is left out where it can end nothing, and one stop that needs no proof also where it would end what began later.
     found = [a for a in found if a.covers_starts or not (call.over_at or _trunk_runs(call) or (not a.proof and _newer(call, asked[-1])))]
@@ -41,7 +41,7 @@ def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datet
 
 
 def _asked(call: Call, act: Act, rule: str) -> Asked:
-    starts = bool(unsettled(call, act.at))
+    starts = bool(unsettled_by(call, act))
     return Asked(due_at=act.at, trigger=act.trigger, action=act.action, rule=rule, covers_starts=starts, proof=starts or not _about(call, act))
 
 
@@ -99,7 +99,7 @@ def concerning(call: Call, act: Act) -> list[Recording]:
     nobody told us of, where nothing else is known or a start of ours is not settled.
     """
     covered = _about(call, act)
-    asked = _asked(call, act, act.rule) if act.is_order else None
+    asked = _asked(call, act, act.rule) if act.is_order or (act.names_one and unsettled_by(call, act)) else None
     hidden = [_hidden(call, asked)] if asked and asked.proof else []
     return ([r for r in covered if not ended_before(r, act.at)] or covered) + hidden
 

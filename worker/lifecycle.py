@@ -26,7 +26,7 @@ from worker.handoffs import UNSEEN, deadline_from_first_sight, left_open, may_go
 from worker.looking import looked_since, next_look
 from worker.policy import DEADLINES, Action, Mode, Policy, Terms
 from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState, is_no_call
-from worker.segments import lapses_at, lost, orders, orders_at, start_at, unsettled
+from worker.segments import is_about, lapses_at, lost, orders, orders_at, start_at, unsettled
 from worker.triggers import Act, act_of, acts
 
 NO_LIVE_CALL = "no_live_call"
@@ -126,8 +126,7 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known:
     if owed and needed and recording.ended_at and recording.evidence:
         tail = round((recording.ended_at - owed.due_at) / timedelta(milliseconds=1))
     if recording.over_at and not needed:
-        by_hangup = call.over_at is not None or (recording.reason or "").lower() == "hungup"
-        return Stop(state=StopState.NONE, trigger="hangup" if by_hangup else None, rule=rule,
+        return Stop(state=StopState.NONE, trigger="hangup" if _ended_with_call(call, recording) else None, rule=rule,
                     evidence=tuple(sorted(recording.evidence)))
     return Stop(
         state=state, trigger=owed.trigger if owed else None, rule=owed.rule if owed else rule,
@@ -136,6 +135,14 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known:
         evidence=tuple(sorted(recording.evidence)), attempts=len(tries), tail_ms=tail, action=owed.action if owed else None,
         problem=NO_LIVE_CALL if recording.asked and is_no_call(call, recording.attempts) else None,
     )
+
+
+def _ended_with_call(call: Call, recording: Recording) -> bool:
+    """Whether the call's end is what ended it: as the provider says, else whether the call was over when the receipt was written."""
+    if recording.reason:
+        return recording.reason.lower() == "hungup"
+    written_at = recording.archived.at if recording.archived else None
+    return call.over_at is not None and (written_at is None or call.over_at <= written_at)
 
 
 def phase(recording: Recording, stop: Stop) -> Phase:
@@ -301,8 +308,8 @@ def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], t
 
 def _starts_beside(call: Call, known: Sequence[Act], moment: datetime) -> list[Start]:
     """The starts that may have begun something which is not to be ended yet."""
-    ends = max((a.at for a in known if a.ends and a.enforced and not a.names_one and a.at <= moment), default=None)
-    return [s for s in unsettled(call) if s.sent and (ends is None or s.began_at > ends)]
+    ends = [a for a in known if a.ends and a.enforced and a.at <= moment]
+    return [s for s in unsettled(call) if s.sent and not any(s.began_at <= a.at and is_about(call, a, s) for a in ends)]
 
 
 def _may_end_unclear_starts(recording: Recording, owed: _Owed | None, terms: Terms) -> bool:

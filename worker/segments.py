@@ -215,13 +215,18 @@ def unsettled(call: Call, until: datetime | None = None) -> list[Start]:
     return [s for s in call.starts.values() if s.unsettled and (until is None or s.began_at <= until) and not _ended_with_call(call, s)]
 
 
+def unsettled_by(call: Call, act: Act) -> list[Start]:
+    """Those of them that an act is about."""
+    return [s for s in unsettled(call, act.at) if is_about(call, act, s)]
+
+
 def _ended_with_call(call: Call, start: Start) -> bool:
     sent = start.sent or start.ordered
     return call.over_at is not None and sent.at is not None and call.over_at >= sent.at
 
 
 def _not_to_be_sent(call: Call, start: Start, acts: Sequence[Act], now: datetime) -> str | None:
-    if any(a.ends and a.enforced and a.at >= start.began_at and _is_about(call, a, start) for a in acts):
+    if any(a.ends and a.enforced and a.at >= start.began_at and is_about(call, a, start) for a in acts):
         return _STOPPED
     if call.over_at:
         return "the call is over"
@@ -231,7 +236,8 @@ def _not_to_be_sent(call: Call, start: Start, acts: Sequence[Act], now: datetime
     return "it could not be sent in time" if late else None
 
 
-def _is_about(call: Call, act: Act, start: Start) -> bool:
+def is_about(call: Call, act: Act, start: Start) -> bool:
+    """Whether what it ends is what that start may have begun: a stop that names a recording is about what goes on with it, too."""
     if not act.names_one:
         return True
     root = start.ordered.segment_of

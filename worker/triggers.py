@@ -138,7 +138,8 @@ def failed_dials(call: Call) -> Iterator[Event]:
     """Dials that ended without ever being connected, by what the provider itself calls a failure.
 
     A dial failed when it, or all its legs, failed. A leg that failed while another answered has lost the race and proves
-    nothing. A whole dial that is reported as failed just when a leg was connected is an older dial, told again.
+    nothing, and so does one that is told of beside a dial that completed. A whole dial that is reported as failed just when
+    a leg was connected is an older dial, told again.
     """
     failures = [e for e in call.events if e.kind is Kind.DIAL_ENDED and e.connected is False]
     if not failures:
@@ -153,9 +154,12 @@ def failed_dials(call: Call) -> Iterator[Event]:
             ended.setdefault(event.b_leg, event.at)
     connected = {e.b_leg for e in call.events if e.kind is Kind.DIAL_CONNECTED}
     dials_over = [e.at for e in call.events if e.kind is Kind.DIAL_ENDED and e.whole and e.at]
+    completed = [e.at for e in call.events if e.kind is Kind.DIAL_ENDED and e.whole and e.connected and e.at]
     for event in failures:
         assert event.at is not None
         if event.b_leg is not None and event.b_leg in connected:
+            continue
+        if not event.whole and any(abs(event.at - at) <= policy.SETTLE for at in completed):
             continue
         if event.whole:
             since, until = event.at - _TOLD_AGAIN, event.at

@@ -148,6 +148,13 @@ def test_a_call_that_nobody_told_us_of_is_stopped_by_command_as_through_the_api(
     assert (asked.returncode, nobody in asked.stderr, len(service.stops_sent("never-was-a-call")) >= 1) == (1, True, True), asked
 
 
+def test_a_stop_of_a_call_that_only_rings_does_not_say_that_nobody_told_us_of_it(service):
+    call = service.provider.call(direction="outbound", ringing=True).call_uuid
+    assert service.provider.wait_idle(5)
+    found = service.command("stop", call, "--wait", "2")
+    assert (found.returncode, "rings, or is over" in found.stderr, "nobody told us" in found.stderr) == (1, True, False), found
+
+
 def test_where_there_are_several_accounts_a_call_that_nobody_told_us_of_needs_one_and_a_broken_file_hides_none(service):
     rules, told, main = service.folder / "endtape.toml", service.folder / ".env", service.env["VOBIZ_AUTH_ID"]
     before = rules.read_text()

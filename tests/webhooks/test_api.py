@@ -272,8 +272,10 @@ def test_a_stop_is_repeated_by_its_key_without_effect(app):
 
 
 def test_a_stop_of_what_is_not_known_on_the_call_or_cannot_be_named_is_refused(app):
-    call, _ = recorded(app)
+    call, first = recorded(app)
+    app.put(f"/calls/{call}", {"recordings": [{"recording_id": "other", "url": "https://media.vobiz.ai/other.mp3"}]})
     problem(app.post(f"/calls/{call}/stop", {"recording_id": "nobody"}), 404, "recording_id")
+    problem(app.post(f"/calls/{call}/stop", {"recording_id": first.recording_id, "url": "https://media.vobiz.ai/other.mp3"}), 400, "url")
     problem(app.post(f"/calls/{call}/stop", {"url": "https://media.vobiz.ai/"}), 400, "url")
     problem(app.post(f"/calls/{call}/stop", {"wait_s": 31}), 400, "wait_s")
     problem(app.post("/calls/a%20b/stop"), 400, "call_uuid")

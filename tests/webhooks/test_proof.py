@@ -121,6 +121,22 @@ def test_a_dial_whose_only_leg_failed_resumes(app, cause):
     until(lambda: len(house.provider.book.running(call)) == 1)
 
 
+@pytest.mark.parametrize("order", [("leg", "dial"), ("dial", "leg")])
+def test_a_leg_of_a_dial_that_completed_resumes_nothing_though_no_callback_told_who_was_connected(app, order):
+    house = app.house
+    call, _ = recorded(app)
+    assert asked(app, call).status_code == 200
+    for told in order:
+        if told == "leg":
+            house.provider.event(call, "DialHangup", DialALegUUID=call, DialBLegUUID="b1", DialBLegDuration="0", DialBLegHangupCause="NO_ANSWER")
+        else:
+            house.provider.event(call, "DialAction", DialStatus="completed", DialALegUUID=call, DialBLegUUID="b2")
+    assert house.provider.wait_idle(5)
+    until(lambda: house.kinds(call).count(Kind.DIAL_ENDED) == 2)
+    time.sleep(2.5)            # a failed leg is acted upon after 2 s
+    assert Kind.START_ORDERED not in house.kinds(call)
+
+
 # A person's stop, and a hand-off, always send at once ---------------------------------------------------------------
 
 @pytest.mark.parametrize("again", ["stop", "handoff"])
@@ -186,6 +202,25 @@ def test_one_that_is_learned_of_after_the_question_and_had_ended_before_proves_n
     assert (answer.status_code, answer.json()["proven"]) == (409, False)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_stop_by_id_also_ends_what_a_resume_without_an_answer_began(app, beside):
+    house = app.house
+    call, recording = recorded(app)
+    assert app.post(f"/calls/{call}/pause", {"wait_s": 3}).json()["stop"]["state"] == "confirmed"
+    house.provider.faults.switch_on("start-lost-answer", times=1)
+    assert app.post(f"/calls/{call}/resume", {}).status_code == 504
+    (segment,) = house.provider.book.running(call)
+    if beside:
+        other = app.post(f"/calls/{call}/recordings", {}).json()["recording_id"]
+    answer = app.post(f"/calls/{call}/stop", {"recording_id": recording.recording_id, "wait_s": 3}).json()
+    if beside:                 # the stop for all would end the other: it is not sent, and nobody claims a proof
+        assert [r.recording_id for r in house.provider.book.running(call)] == [segment.recording_id, other]
+        assert answer["stop"]["state"] != "confirmed"
+    else:
+        assert segment.ended_at
+        assert answer["stop"]["state"] == "confirmed"
+
+
 # A call that nobody ever reported -----------------------------------------------------------------------------------
 
 def test_an_id_that_was_never_a_call_is_told_at_once_and_nothing_is_repeated(app):
@@ -229,3 +264,21 @@ def test_where_a_rule_matches_by_a_number_nobody_told_us_the_live_call_is_asked_
     assert app.house.recording(made["recording_id"])["stop"]["rule"] == "line"
     asked_about = app.house.requests("GET", f"Call/{call}/")
     assert len(asked_about) == 1
+
+
+# What is told of one that ended by itself ---------------------------------------------------------------------------
+
+@pytest.mark.parametrize("home_first", [True, False])
+def test_a_later_hang_up_is_not_what_ended_a_recording_that_had_ended_by_itself(app, home_first):
+    house = app.house
+    call, recording = recorded(app, spelling="file-only" if home_first else "full")      # the full one gives the provider's reason
+    if not home_first:
+        house.provider.faults.switch_on("media-5xx")
+    house.provider.end(recording.recording_id, "FinishedOnKey")
+    house.reach(recording.recording_id, "archived" if home_first else "fetching")
+    house.provider.hangup(call)
+    until(lambda: Kind.CALL_ENDED in house.kinds(call))
+    house.provider.faults.clear()
+    view = house.reach(recording.recording_id, "archived")
+    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    assert (view["stop"]["trigger"], receipt["stop"]["trigger"]) == (None, None)
