@@ -47,8 +47,9 @@ def run() -> None:
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(_alone())
         env: dict[str, str] = {}
-        if not given.get("REDIS_URL"):
-            env["REDIS_URL"] = open_things.enter_context(EmbeddedRedis(DATA / "redis")).url
+        server = None if given.get("REDIS_URL") else open_things.enter_context(EmbeddedRedis(DATA / "redis"))
+        if server:
+            env["REDIS_URL"] = server.url
         if not real:
             env |= open_things.enter_context(_emulator(given))
         settings = Settings.from_env({**os.environ, **env})
@@ -60,7 +61,7 @@ def run() -> None:
             click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
         open_things.enter_context(_told({**env, "PORT": str(settings.port), "HOST": settings.host, "ENDTAPE_PUBLIC_URL": settings.public_url}))
         base = f"http://{settings.host}:{settings.port}"
-        with Supervisor(env, DATA / "endtape.log", folder=Path.cwd()) as processes:
+        with Supervisor(env, DATA / "endtape.log", folder=Path.cwd(), each_turn=server.start_again if server else None) as processes:
             processes.wait_ready(base, given_up=done.is_set)
             if not done.is_set():
                 _greet(settings, base, real=real)

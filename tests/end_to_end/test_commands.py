@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import redis
 import requests
 
 from tests.bad_days import made_older
@@ -341,6 +342,31 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert not (folder / "data" / "run.env").exists()
+
+
+def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_ends_with_run(run):
+    process, folder, env = run
+    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+    told = (folder / "data" / "run.env").read_text()
+    client = connect(re.search("REDIS_URL=(.*)", told)[1])
+    first = client.info()["process_id"]
+    client.set("kept", "yes")
+    os.kill(first, signal.SIGKILL)
+
+    def pid():
+        try:
+            return client.info()["process_id"]
+        except redis.RedisError:
+            return first
+    until(lambda: pid() != first, 20)
+    assert client.get("kept") == "yes"
+    ready = f"http://127.0.0.1:{env['PORT']}/readyz"
+    until(lambda: requests.get(ready, timeout=5).status_code == 200, 30)
+    second = pid()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
 
 
 def test_reconcile_finds_what_no_callback_told_of_and_the_service_fetches_it(service):
