@@ -6,6 +6,7 @@ While it runs, `data/run.env` tells the other commands of this folder where its 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -79,6 +80,9 @@ def _check(given: Mapping[str, str], *, real: bool) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError([f"HOST = {settings.host!r}: is no address of this machine ({error.strerror}); "
+                                     "use 127.0.0.1, 0.0.0.0 or one of its own"]) from None
             raise SettingsError([f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"]) from None
 
 
@@ -117,7 +121,7 @@ def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     assert process.stdout is not None
     try:
         where = json.loads(process.stdout.readline())
-        click.echo(f"Emulator: {where['control_url']}  (docs/emulator.md)")
+        click.echo(f"Emulator's control API: {where['control_url']}  (docs/emulator.md)")
         yield {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": where["api_url"], "VOBIZ_MEDIA_HOSTS": where["media_host"]}
     finally:
         process.terminate()
