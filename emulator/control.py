@@ -30,7 +30,8 @@ def serve(provider: Provider, exchange: Exchange) -> None:
             case _:
                 found = None
     except KeyError as error:
-        exchange.error(404, f"not known, or no longer live: {error.args[0] if error.args else ''}")
+        exchange.error(404, f"not known, or no longer live: {error.args[0] if error.args else ''}"
+                       + ("; `GET faults` tells which bad days there are" if parts[0] == "faults" else ""))
     except OSError as error:
         exchange.error(502, f"no answer: {error}")
     except (TypeError, ValueError) as error:

@@ -19,6 +19,7 @@ from worker.commands import as_json_option, careful, current_settings, open_ledg
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="endtape", message="%(prog)s %(version)s")
 def main() -> None:
     """Ends call recordings when they must end, proves it, and brings each home."""
 
@@ -28,7 +29,7 @@ def main() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo-output"), show_default=True)
 @careful
 def demo_command(as_json: bool, folder: Path) -> None:
-    """Play seven calls against the emulator and show what came of them."""
+    """Play seven calls against the emulator, show what comes of them."""
     sys.exit(demonstration.run(folder.resolve(), as_json=as_json))
 
 
@@ -42,7 +43,10 @@ def emulator(arguments: tuple[str, ...]) -> None:
 @main.command()
 @careful
 def run() -> None:
-    """Run the service until Ctrl-C: the real account, or the emulator without one."""
+    """Run the service until Ctrl-C.
+
+    With VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN the real account, else the emulator.
+    """
     service.run()
 
 
@@ -50,7 +54,10 @@ def run() -> None:
 @as_json_option
 @careful
 def doctor(as_json: bool) -> None:
-    """Try each connection, and show the effective settings: those of the running service where there is one."""
+    """Try each connection, and show the settings in force.
+
+    They are those of the running service, where there is one.
+    """
     settings, ledger = open_ledger()
     found = list(examination.checks(settings, ledger))
     running = in_force.shown_by_the_service(ledger)
@@ -102,7 +109,7 @@ XML that tells us all we need; place <Record> before <Dial> or <Conference>:
 @click.option("--wait", "wait_s", default=600.0, show_default=True, type=click.FloatRange(0, 86400), help="Seconds to go on at most.")
 @careful
 def reconcile(as_json: bool, wait_s: float) -> None:
-    """Compare the provider's lists with ours now, and heal the difference.
+    """Compare the provider's lists with ours; heal what differs.
 
     Needs no running service, which alone fetches what is found. Exit 0 only when each account was compared.
     """
@@ -129,7 +136,9 @@ def reconcile(as_json: bool, wait_s: float) -> None:
 @click.option("--wait", "wait_s", default=20.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for answers.")
 @careful
 def reload(as_json: bool, wait_s: float) -> None:
-    """Tell every process, on every machine, to read its settings again, and wait for their answers.
+    """Tell every process to read its settings again.
+
+    On every machine; their answers are waited for.
 
     Exit 0 when each that runs took them. Exit 1 when one refused them and keeps the old ones, when one does not answer, or when none runs.
     """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,14 +22,15 @@ from rich.console import Console
 from rich.table import Table
 
 from worker import service, wire
-from worker.errors import EndtapeError, SettingsError
+from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.explain import explain
 from worker.fold import fold
 from worker.handoffs import UNSEEN, concerning
 from worker.ledger import Ledger, connect
 from worker.policy import Mode
 from worker.recording import Call, Event, Kind, Recording
-from worker.settings import Settings
+from worker.rules import TRIGGER, TRIGGERS
+from worker.settings import Settings, environment
 from worker.triggers import acts
 from worker.views import call_view, recording_view
 
@@ -47,7 +49,10 @@ def careful(command: Callable[..., Any]) -> Callable[..., Any]:
             for problem in error.problems:
                 click.echo(problem, err=True)
             sys.exit(2)
-        except (EndtapeError, redis.RedisError, requests.RequestException) as error:
+        except (LedgerUnavailable, redis.RedisError) as error:
+            click.echo(f"Redis does not answer ({error}); is the service running, and REDIS_URL right?", err=True)
+            sys.exit(1)
+        except (EndtapeError, requests.RequestException) as error:
             click.echo(str(error), err=True)
             sys.exit(1)
 
@@ -56,7 +61,13 @@ def careful(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def current_settings(*, without_rules: bool = False) -> Settings:
     """What a command works with; a name that has no effect is told of. Raises SettingsError."""
-    settings = Settings.from_env(service.overlay(), without_rules=without_rules)
+    given = service.overlay()
+    try:
+        settings = Settings.from_env(given, without_rules=without_rules)
+    except SettingsError as error:
+        if "REDIS_URL" in given or "REDIS_URL" in environment(Path.cwd()):
+            raise
+        raise SettingsError(["No `endtape run` is at work in this folder, which would say where its Redis is:", *error.problems]) from None
     for warning in settings.warnings:
         click.echo(f"Warning: {warning}", err=True)
     return settings
@@ -91,7 +102,10 @@ def print_table(table: Table) -> None:
 @as_json_option
 @careful
 def show(uuid: str, as_json: bool) -> None:
-    """Show a call, named by its own id or a recording's, with its timeline."""
+    """Show a call with its timeline.
+
+    UUID is its own id, or a recording's.
+    """
     settings, ledger = open_ledger(rules_needed=False)
     account, call_uuid, events = _find(settings, ledger, uuid)
     call = fold(account, call_uuid, events)
@@ -107,12 +121,13 @@ def show(uuid: str, as_json: bool) -> None:
         stop = recording["stop"]
         click.echo(f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
                    + (f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}" if stop["due_at"] else "\n  never due")
-                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}; tail {_or_dash(stop['tail_ms'])} ms")
-        click.echo(f"  file {recording['archive_key'] or '-'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
+                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}" + ("" if stop["tail_ms"] is None else f"; tail {stop['tail_ms']} ms")
+                   + (f"\n  segment of {recording['segment_of']}" if recording["segment_of"] else ""))
+        click.echo(f"  file {recording['archive_key'] or 'not here yet'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
                    + (f"\n  fault: {recording['fault']} (docs/operations.md, Abandoned work)" if recording["fault"] else "") + "\n")
     table = table_of("at (UTC)", "event", "recording", "by", "what")
     for event in view["timeline"]:
-        what = " ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
+        what = ": ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
         table.add_row(event["at"][11:23], event["event"], (event["recording_id"] or "-")[:8], event["by"] or "us", what or "-")
     print_table(table)
 
@@ -296,6 +311,10 @@ def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wai
 def explain_command(as_json: bool, call_uuid: str | None, from_number: str | None, to_number: str | None, direction: str | None, account: str | None,
                     labels: tuple[str, ...], trigger: str | None) -> None:
     """Show which rule applies to a call, and why."""
+    if trigger and not TRIGGER.fullmatch(trigger):
+        raise click.BadParameter(f"unknown trigger; known: {TRIGGERS}", param_hint="--trigger")
+    if wrong := [label for label in labels if not label.partition("=")[1]]:
+        raise click.BadParameter(f"{wrong[0]!r} must be KEY=VALUE", param_hint="--label")
     settings = current_settings()
     if call_uuid:
         ledger = Ledger(connect(settings.redis_url))
@@ -308,7 +327,7 @@ def explain_command(as_json: bool, call_uuid: str | None, from_number: str | Non
     if as_json:
         click.echo(json.dumps(said, indent=2))
         return
-    click.echo(f"call {call.call_uuid} of {call.account}: from {call.from_number or '?'} to {call.to_number or '?'}, direction {call.direction or '?'}"
+    click.echo(f"call {call.call_uuid} of {call.account}\n  {call.direction or 'direction unknown'}, from {call.from_number or '?'} to {call.to_number or '?'}"
                + "".join(f", {k}={v}" for k, v in call.labels.items()) + "\n")
     for rows, columns in ((said["tried"], ("rule", "fits", "why")), (said["events"], ("at", "event", "trigger", "action"))):
         table = table_of(*columns)

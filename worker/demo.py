@@ -131,7 +131,7 @@ def run(folder: Path, *, as_json: bool = False) -> int:
                 "REDIS_URL": redis.url, "PORT": str(port), "HOST": "127.0.0.1", "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": token,
                 "ENDTAPE_API_KEY": key, "ENDTAPE_ARCHIVE": str(folder / "recordings"), "ENDTAPE_SPOOL": str(folder / "spool"),
                 "ENDTAPE_CONFIG": str(folder / "endtape.toml"), "ENDTAPE_API_RATE": "20"}
-            with Supervisor({**_without_settings(), **env}, folder / "endtape.log", folder=folder) as processes:
+            with Supervisor({**_without_settings(), **env}, folder / "endtape.log", folder=folder, each_turn=redis.start_again) as processes:
                 screen.print("Starting Redis, the emulator and every process ...")
                 processes.wait_ready(base)
                 screen.print("Ready. Seven calls are on their way ...")

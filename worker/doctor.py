@@ -20,7 +20,7 @@ from worker.broker import RABBIT, try_rabbit
 from worker.errors import REMEDIES, EndtapeError
 from worker.ledger import Ledger, connect
 from worker.service import is_loopback
-from worker.settings import Settings
+from worker.settings import Settings, gone
 from worker.vobiz import Account, Vobiz
 
 ROLES = ("stops", "fetches", "clock")
@@ -63,8 +63,8 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     for account in settings.accounts.values():
         yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
-    yield _tried("archive", lambda: _directory(settings.archive))
-    yield _tried("spool", lambda: _directory(settings.spool))
+    yield _tried("archive", lambda: _directory("ENDTAPE_ARCHIVE", settings.archive))
+    yield _tried("spool", lambda: _directory("ENDTAPE_SPOOL", settings.spool))
     yield _tried("settings", lambda: _settings(settings, ledger))
     yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
@@ -82,6 +82,9 @@ def _tried(name: str, deed: Callable[[], str]) -> Check:
 def _settings(settings: Settings, ledger: Ledger) -> str:
     running, here = in_force.shown_by_the_service(ledger), in_force.shown(settings)
     differ = [f"{name} is {value} in the running service and {here.get(name)} here" for name, value in (running or {}).items() if here.get(name) != value]
+    before = None if settings.config else ledger.had_rules(None)
+    if before:
+        raise Trouble("\n".join([gone(before), *settings.warnings]))
     advice = ["`endtape reload` tells which of them need a restart"] if differ else []
     if lines := [*settings.warnings, *differ, *advice]:
         raise Trouble("\n".join(lines), "warning")
@@ -148,11 +151,14 @@ def _callback(settings: Settings, account: Account) -> str:
     return f"a signed callback through {shown} was accepted"
 
 
-def _directory(place: Path) -> str:
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _directory(variable: str, place: Path) -> str:
     probe = place / f".endtape-doctor.{secrets.token_hex(4)}"
-    probe.write_bytes(b"")
-    probe.unlink()
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise Trouble(f"{variable} = {str(place)!r}: cannot be written ({error.strerror}); mount it, give this user the right to write there, or name another directory") from None
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
 
 

@@ -72,8 +72,8 @@ class EmbeddedRedis:
         """Starts the server and waits until it answers. Raises SettingsError when it does not, or when another has its data."""
         if self.answers():
             raise SettingsError([f"{self.folder}: another server is at work on this data; end the other `endtape run` first, or set REDIS_URL"])
-        self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, start_new_session=True)
+        self._launch()
+        assert self.process is not None
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -83,6 +83,15 @@ class EmbeddedRedis:
             except redis.RedisError:
                 time.sleep(0.02)
         raise SettingsError([f"the embedded Redis did not start; its log is {self.folder / 'redis.log'}"])
+
+    def _launch(self) -> None:
+        self.process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def start_again(self) -> None:
+        """Starts the server once more if it has ended by itself. Its clients wait until it answers; we do not."""
+        if self.process and self.process.poll() is not None:
+            self._launch()
 
     def answers(self) -> bool:
         try:

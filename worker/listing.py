@@ -56,6 +56,9 @@ def ls(as_json: bool, limit: int, running: bool, unproven: bool, abandoned: bool
     if as_json:
         click.echo(json.dumps(views, indent=2))
         return
+    if not views:
+        click.echo("None." if running or unproven else "No recording is known yet.")
+        return
     table = table_of("recording, call, rule", "from, to", "began, due\n(UTC)", "phase, stop")
     for v in views:
         stop = v["stop"]
@@ -121,6 +124,9 @@ def _list_backlog(ledger: Ledger, fault: Fault | None, limit: int, *, failing: b
     if as_json:
         click.echo(json.dumps([_view(e) for e in entries], indent=2))
         return
+    if not entries:
+        click.echo("None.")
+        return
     table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
     for e in entries:
         # The problem stands under its recording: beside it there is no room.
@@ -139,11 +145,13 @@ def _view(e: Entry) -> dict[str, Any]:
 @click.command()
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @as_json_option
-@click.option("--fault", type=click.Choice([*_FAULTS, "all"]), help="Instead: all that fails or is abandoned by the fault of this.")
+@click.option("--fault", type=click.Choice([*_FAULTS, "all"]), help="Instead of ids: all that fails or is abandoned by this fault.")
 @click.option("--reason", default="operator", show_default=True)
 @careful
 def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reason: str) -> None:
-    """Try to bring recordings home once more, whatever became of them.
+    """Try once more to bring recordings home.
+
+    Whatever became of them.
 
     Exit 0 when all were ordered, 1 when some were not or nothing was found. A call's id means its look, where that was set aside.
     """

@@ -20,7 +20,8 @@ from worker.policy import Action, DailyTime, Match, Mode, Policy, Rule, Terms
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STOP_AT = re.compile(r"(\d{2}):(\d{2})(?::(\d{2}))? (\S+)")
-_TRIGGER = re.compile(r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+")
+TRIGGER = re.compile(r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+")
+TRIGGERS = "transfer, transfer.KIND, transfer.failed, dial.answer, dial.connected, redirect, conference.join, machine, custom.NAME"
 _TERMS = ("mode", "max_duration", "stop_at", "confirm_within", "stop_tries", "if_unproven", "watch", "on")
 _MATCH = ("to", "from", "direction", "account", "labels")
 _ACCOUNT = ("auth_id", "token_env", "trunk_secret_env", "parent")
@@ -236,9 +237,8 @@ class _Reader:
         return {trigger: self._action(trigger, action, f"{key}.{trigger}") for trigger, action in flat.items()}
 
     def _action(self, trigger: str, action: Any, key: str) -> Action:
-        if not _TRIGGER.fullmatch(trigger):
-            self.wrong(key, action, "unknown trigger; known: transfer, transfer.KIND, transfer.failed, dial.answer,"
-                       " dial.connected, redirect, conference.join, machine, custom.NAME")
+        if not TRIGGER.fullmatch(trigger):
+            self.wrong(key, action, f"unknown trigger; known: {TRIGGERS}")
         if action not in list(Action):
             self.wrong(key, action, f"unknown action; known: {', '.join(Action)}")
             return Action.KEEP

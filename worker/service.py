@@ -6,6 +6,7 @@ While it runs, `data/run.env` tells the other commands of this folder where its 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -47,8 +48,9 @@ def run() -> None:
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(_alone())
         env: dict[str, str] = {}
-        if not given.get("REDIS_URL"):
-            env["REDIS_URL"] = open_things.enter_context(EmbeddedRedis(DATA / "redis")).url
+        server = None if given.get("REDIS_URL") else open_things.enter_context(EmbeddedRedis(DATA / "redis"))
+        if server:
+            env["REDIS_URL"] = server.url
         if not real:
             env |= open_things.enter_context(_emulator(given))
         settings = Settings.from_env({**os.environ, **env})
@@ -60,7 +62,7 @@ def run() -> None:
             click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
         open_things.enter_context(_told({**env, "PORT": str(settings.port), "HOST": settings.host, "ENDTAPE_PUBLIC_URL": settings.public_url}))
         base = f"http://{settings.host}:{settings.port}"
-        with Supervisor(env, DATA / "endtape.log", folder=Path.cwd()) as processes:
+        with Supervisor(env, DATA / "endtape.log", folder=Path.cwd(), each_turn=server.start_again if server else None) as processes:
             processes.wait_ready(base, given_up=done.is_set)
             if not done.is_set():
                 _greet(settings, base, real=real)
@@ -78,6 +80,9 @@ def _check(given: Mapping[str, str], *, real: bool) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError([f"HOST = {settings.host!r}: is no address of this machine ({error.strerror}); "
+                                     "use 127.0.0.1, 0.0.0.0 or one of its own"]) from None
             raise SettingsError([f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"]) from None
 
 
@@ -116,7 +121,7 @@ def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     assert process.stdout is not None
     try:
         where = json.loads(process.stdout.readline())
-        click.echo(f"Emulator: {where['control_url']}  (docs/emulator.md)")
+        click.echo(f"Emulator's control API: {where['control_url']}  (docs/emulator.md)")
         yield {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": where["api_url"], "VOBIZ_MEDIA_HOSTS": where["media_host"]}
     finally:
         process.terminate()

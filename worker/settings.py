@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
+import logging
 import os
 import re
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from worker import redis_url, rules, sentinel, wire
 from worker.addresses import HostList, Unfit
@@ -38,6 +41,7 @@ _RABBIT_WORDS = {"heartbeat": re.compile(r"[0-9]{1,4}"), "connect_timeout": re.c
 _NOTHING = re.compile(r"(?!)")
 _PASSWORDS = re.compile(r"password=([^&]*)")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)     # `unread` says it once, and names the file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +124,15 @@ def dotenv(place: Path) -> dict[str, str]:
         raise SettingsError([f"{place} cannot be read ({error}); it must be a text file in UTF-8 that this user may read"]) from None
 
 
+def unread(place: Path) -> list[str]:
+    """A line for each line of the file that sets nothing and is no comment. What stands there may be a secret."""
+    if not place.is_file():      # a pipe can be read only once
+        return []
+    lines = parse_stream(io.StringIO(place.read_text(encoding="utf-8-sig")))
+    return [f"{place.name}: line {found.original.line} has no effect; it must be NAME=VALUE, or begin with #"
+            for found in lines if found.error or (found.key and found.value is None)]
+
+
 def _base(host: str, port: int) -> str:
     return f"http://{host}:{port}"
 
@@ -156,6 +169,7 @@ class _Reader:
         self.env, self.without_rules, self.had_rules = env, without_rules, had_rules
         self.folder = folder
         self.problems: list[str] = []
+        self.rules_broken = False
 
     def wrong(self, name: str, fix: str, *, secret: bool = False, missing: str | None = None) -> None:
         """`fix` says what is accepted; `missing` what to do where nothing was given, if that is something else."""
@@ -190,7 +204,8 @@ class _Reader:
             unsaved=self.choice("ENDTAPE_APPENDONLY", "required", ("required", "optional")) == "optional",
         )
         if self.problems:
-            raise SettingsError(self.problems)
+            # A misspelled name is often why another is missing. Broken rules may name it, so then nobody knows.
+            raise SettingsError([*self.problems, *([] if self.rules_broken else settings.warnings)])
         return settings
 
     # The rules file and accounts ----------------------------------------------------------------------------------
@@ -202,6 +217,7 @@ class _Reader:
             return None, rules.RulesFile(policy=Policy())
         if self.had_rules and not _comes_back(place):
             self.problems.append(gone(place.name))
+            self.rules_broken = True
             return place, rules.RulesFile(policy=Policy())
         try:
             return place, rules.read(place.read_text(encoding="utf-8"), place.name)
@@ -209,13 +225,15 @@ class _Reader:
             self.wrong("ENDTAPE_CONFIG", f"cannot be read: {error}")
         except SettingsError as error:
             self.problems += error.problems
+        self.rules_broken = True
         return place, rules.RulesFile(policy=Policy())
 
     def without_effect(self, found: rules.RulesFile) -> list[str]:
-        """A line for each name that looks like a setting and is none. Where the rules are left out nobody knows which secrets they name."""
+        """A line for each line of `.env` that sets nothing, and each name that looks like a setting and is none. Where the rules are left out nobody knows which secrets they name."""
         ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         strange = sorted(name for name in self.env if name.startswith(ours) and name not in KNOWN | self.named_secrets(found))
-        return [f"{name} is no setting of this release and has no effect; the nearest is {nearest(name)}" for name in strange]
+        return [*unread(self.folder / ".env"),
+                *(f"{name} is no setting of this release and has no effect; the nearest is {nearest(name)}" for name in strange)]
 
     @staticmethod
     def named_secrets(found: rules.RulesFile) -> set[str]:

@@ -48,14 +48,16 @@ def free_port() -> int:
 class Supervisor:
     """Starts one process for each line, in its own process group; `stop` ends them all."""
 
-    def __init__(self, env: dict[str, str], log: Path, commands: dict[str, list[str]] | None = None, *, folder: Path = ROOT) -> None:
-        """`folder`: the working directory of the processes, whose `.env` they read."""
+    def __init__(self, env: dict[str, str], log: Path, commands: dict[str, list[str]] | None = None, *, folder: Path = ROOT,
+                 each_turn: Callable[[], None] | None = None) -> None:
+        """`folder`: the working directory of the processes, whose `.env` they read. `each_turn` looks after what else must run."""
         self.env, self.folder = {**os.environ, **env}, folder
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch(mode=0o600)        # it names calls, so it is for its owner
         self._log = log.open("ab")
         self.commands = commands or lines()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._each_turn = each_turn
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -65,6 +67,8 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.5):
+            if self._each_turn:
+                self._each_turn()
             for name, process in list(self.processes.items()):
                 if process.poll() is not None and not self._stopping.is_set():
                     self._start(name)
@@ -103,6 +107,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        if self._thread.ident:
+            self._thread.join()      # or it would start a server again that its owner stops next
         self._log.close()
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import redis
 import requests
 
 from tests.bad_days import made_older
@@ -319,6 +320,10 @@ def test_run_with_nothing_but_the_account_adds_our_secrets_and_tells_what_does_n
         rules.unlink()
         gone = subprocess.run([ENDTAPE, "reload"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert (gone.returncode, "15 processes refused" in gone.stderr, "endtape.toml is gone" in gone.stderr) == (1, True, True), gone
+        doctor = subprocess.run([ENDTAPE, "doctor"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        text = " ".join(doctor.stdout.split())
+        assert (doctor.returncode, "settings FAILED: ENDTAPE_CONFIG: endtape.toml is gone" in text) == (1, True), doctor
+        assert "archive FAILED: ENDTAPE_ARCHIVE = '/proc/nope': cannot be written (No such file or directory); " in text
     again = subprocess.run([ENDTAPE, "run"], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (again.returncode, "endtape.toml is gone" in again.stderr, "Added" in again.stdout) == (2, True, False), again
 
@@ -339,7 +344,8 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     assert (folder / "data" / "endtape.log").stat().st_mode & 0o777 == 0o600
     assert (folder / "data" / "redis").stat().st_mode & 0o777 == 0o700
     other = {**env, "PORT": str(free_port())}
-    for wrong, named in ((env, "PORT = "), (other, "another `endtape run`"), ({**other, "REDIS_URL": "redis://127.0.0.1:1"}, "another `endtape run`"), ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN")):
+    for wrong, named in ((env, "PORT = "), (other, "another `endtape run`"), ({**other, "REDIS_URL": "redis://127.0.0.1:1"}, "another `endtape run`"), ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN"),
+                         ({**other, "HOST": "203.0.113.7"}, "HOST = '203.0.113.7': is no address of this machine")):
         refused = subprocess.run([ENDTAPE, "run"], cwd=folder, env=wrong, capture_output=True, text=True, timeout=30, check=False)
         assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr
         assert (folder / "data" / "run.env").exists()        # it is the other's
@@ -348,6 +354,40 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert not (folder / "data" / "run.env").exists()
+    ended = subprocess.run([ENDTAPE, "ls"], cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr.startswith("No `endtape run` is at work in this folder")) == (2, True), ended
+
+
+def test_the_version_is_told_and_the_help_says_what_each_command_does_without_cutting_it_off():
+    assert re.fullmatch(r"endtape \d+\.\d+\.\d+\n", subprocess.run([ENDTAPE, "--version"], capture_output=True, text=True, check=True).stdout)
+    told = subprocess.run([ENDTAPE, "--help"], env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True).stdout
+    assert "..." not in told.partition("Commands:")[2]
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_ends_with_run(run):
+    process, folder, env = run
+    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+    told = (folder / "data" / "run.env").read_text()
+    client = connect(re.search("REDIS_URL=(.*)", told)[1])
+    first = client.info()["process_id"]
+    client.set("kept", "yes")
+    os.kill(first, signal.SIGKILL)
+
+    def pid():
+        try:
+            return client.info()["process_id"]
+        except redis.RedisError:
+            return first
+    until(lambda: pid() != first, 20)
+    assert client.get("kept") == "yes"
+    ready = f"http://127.0.0.1:{env['PORT']}/readyz"
+    until(lambda: requests.get(ready, timeout=5).status_code == 200, 30)
+    second = pid()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)
 
 
 def test_reconcile_finds_what_no_callback_told_of_and_the_service_fetches_it(service):
@@ -453,6 +493,10 @@ def test_explain_shows_the_rule_why_not_the_others_and_what_a_trigger_would_do_w
     assert (told["rule"], told["trigger"]["action"]) == ("keeps", "keep")
     assert [t["fits"] for t in told["tried"]][-1] is True
     assert "wanted '91802*'" in told["tried"][0]["why"]
-    shown = service.command("explain", "--to", "918030000001", "--trigger", "transfer.blind")
-    assert (shown.returncode, "transfer.blind: keep" in shown.stdout) == (0, True)
-    assert max(map(len, shown.stdout.splitlines())) <= 80
+    for of in (["--to", "918030000001", "--direction", "outbound"], ["--call", call]):
+        shown = service.command("explain", *of, "--trigger", "transfer.blind")
+        assert (shown.returncode, "transfer.blind: keep" in shown.stdout) == (0, True)
+        assert max(map(len, shown.stdout.splitlines())) <= 80
+    for wrong, named in ((["--trigger", "transferr"], "transfer.KIND"), (["--label", "team"], "'team' must be KEY=VALUE")):
+        refused = service.command("explain", *wrong)
+        assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr

@@ -43,6 +43,7 @@ def test_a_page_shows_call_numbers_rule_and_due_time_within_80_columns_and_json_
     assert (told["from"], told["to"], told["direction"], told["call_uuid"], told["stop"]["rule"], told["stop"]["due_at"]) == ("919820055512", "918065550101", "inbound", call, "defaults", due)
     assert run("--running", "--json") == run("--json")
     assert json.loads(run("--unproven", "--json")) == []
+    assert (run("--unproven"), run("--failing"), run("--abandoned")) == ("None.\n",) * 3
 
 
 def test_a_stop_that_is_unknown_is_in_the_list_of_the_unproven_with_its_reason(ls):

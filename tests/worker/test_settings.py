@@ -145,3 +145,22 @@ def test_what_only_a_start_can_change_stays_and_is_named(tmp_path, monkeypatch):
     assert (found.port, found.public_url, found.log, found.stop_rate) == (8000, "http://127.0.0.1:8000", "text", 7)
     (tmp_path / ".env").write_text("")
     assert found.again().restart == ()
+
+
+def test_a_misspelled_name_is_told_beside_what_is_wrong_unless_the_rules_that_may_name_it_are_broken(tmp_path):
+    given = {k: v for k, v in GOOD.items() if k != "ENDTAPE_API_KEY"} | {"ENDTAPE_API_KYE": "b" * 16}
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(given, folder=tmp_path)
+    assert [p.partition(" is ")[::2] for p in caught.value.problems][1] == ("ENDTAPE_API_KYE", "no setting of this release and has no effect; the nearest is ENDTAPE_API_KEY")
+    (tmp_path / "endtape.toml").write_text("[defaults")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(given, folder=tmp_path)
+    assert "ENDTAPE_API_KYE" not in str(caught.value)
+
+
+def test_a_line_of_the_env_file_that_sets_nothing_is_a_warning_with_its_number_and_without_its_text(tmp_path, caplog):
+    (tmp_path / ".env").write_text("# ours\n\nPORT=8001\nhunter2 hunter3\nexport HOST=127.0.0.2\nENDTAPE_LOG\n")
+    found = Settings.from_env(GOOD, folder=tmp_path)
+    assert (found.port, found.host) == (8001, "127.0.0.2")
+    assert found.warnings == tuple(f".env: line {n} has no effect; it must be NAME=VALUE, or begin with #" for n in (4, 6))
+    assert not caplog.records
