@@ -119,7 +119,6 @@ class Verdict:
     proven: bool
     evidence: tuple[str, ...]
     why: str
-    concerned: tuple[Recording, ...]
 
 
 def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None) -> Verdict:
@@ -127,7 +126,7 @@ def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None)
     act, (_, terms) = act or act_of(acts(call, rules), handoff), rules.choose(call)
     concerned = concerning(call, act)
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
-    found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven, concerned=tuple(concerned),
+    found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven,
                     why=_why(call, terms.mode, concerned), evidence=tuple(sorted({e for r in concerned for e in r.evidence})) if proven else ())
     if proven and (not act.enforced or not act.ends or was_sent(call, act)):
         return replace(found, go=True, why=_PROVEN)

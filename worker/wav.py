@@ -112,7 +112,6 @@ def _with_mpeg(file: BinaryIO, audio: _Audio, wave: Wave) -> Wave:
 class _Riff:
     """The chunks of a RIFF file. The size that its own header states is asked nowhere: too many are wrong."""
 
-    name_and_size = 8
     header = 12
     open = _OPEN
 
