@@ -81,7 +81,7 @@ class Handoffs:
         """The hand-off once nothing more is to be waited for; decides it where that needs no transfer."""
         handoff = call.handoffs[order]
         if handoff.decided is not None:
-            sending = handoff.asked.body and handoff.decided.verdict == "go" and handoff.decided.by == "us" and handoff.transfer is None
+            sending = handoff.asked.body and handoff.is_ours_to_send and handoff.transfer is None
             return None if sending else handoff
         found = verdict(call, self.settings().policy, handoff)
         if found.go is None or (found.go and handoff.asked.body):
@@ -92,7 +92,7 @@ class Handoffs:
         """Writes the decision down, unless somebody did, and gives the one that counts."""
         handoff = call.handoffs[order]
         found = verdict(call, self.settings().policy, handoff)
-        decision = decided(call, handoff, found, go=found.at_the_end if found.go is None else found.go, by="api")
+        decision = decided(call, handoff, found, go=found.last_word, by="api")
         self.ledger.record(account, decision)
         return self.orders.call(account, call.call_uuid).handoffs[order]
 

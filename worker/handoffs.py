@@ -111,7 +111,7 @@ def no_live_call(call: Call, act: Act) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`go` is None while the proof may still come; then `at_the_end` says what the rule makes of it."""
+    """`go` is None while proof may still arrive. If none arrives in time, `at_the_end` is the answer: the rule's `if_unproven`."""
 
     act: Act
     go: bool | None
@@ -119,6 +119,11 @@ class Verdict:
     proven: bool
     evidence: tuple[str, ...]
     why: str
+
+    @property
+    def last_word(self) -> bool:
+        """The answer once nobody waits for proof any longer: True for go."""
+        return self.at_the_end if self.go is None else self.go
 
 
 def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None) -> Verdict:
@@ -198,4 +203,4 @@ def left_open(call: Call, waiting: Sequence[tuple[Handoff, Verdict]], now: datet
     """The decisions that nobody made in time, because the process that waited is gone."""
     for handoff, found in waiting:
         if now >= send_by(handoff, found) + _WEB_IS_GONE:
-            yield decided(call, handoff, found, go=found.at_the_end if found.go is None else found.go, by="us")
+            yield decided(call, handoff, found, go=found.last_word, by="us")

@@ -30,6 +30,7 @@ from worker.segments import lapses_at, lost, orders, orders_at, start_at, unsett
 from worker.triggers import Act, act_of, acts
 
 NO_LIVE_CALL = "no_live_call"
+_ANSWERED = {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}      # a stop request that the provider understood
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +118,7 @@ def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known:
         rule, owed = done.rule, None
         if done.due_at and done.trigger:
             owed = _Owed(due_at=done.due_at, trigger=done.trigger, rule=done.rule, enforced=bool(done.enforced))
-    tries = [a for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER, Kind.STOP_ERRED}]
+    tries = [a for a in recording.attempts if a.kind in {*_ANSWERED, Kind.STOP_ERRED}]
     requested_at = min((a.requested_at for a in recording.attempts if a.requested_at), default=None)
     accepted_at = next((a.at for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED), None)
     state = _state(call, recording, owed, requested_at, now)
@@ -251,7 +252,7 @@ def _needs_no_more(hidden: Recording) -> bool:
     up. A 404 says that nothing runs which had begun by then, or that this is no call: another would end what begins later.
     """
     assert hidden.asked is not None
-    answered = [a for a in hidden.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}]
+    answered = [a for a in hidden.attempts if a.kind in _ANSWERED]
     not_found = any(a.kind is Kind.CALL_FOUND_OVER for a in answered)
     return bool(hidden.unknown_at or not_found or (answered and not hidden.asked.proof))
 
@@ -267,7 +268,7 @@ def errors_in_a_row(recording: Recording) -> int:
 
 
 def _promises(recording: Recording) -> int:
-    return sum(a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for a in recording.attempts)
+    return sum(a.kind in _ANSWERED for a in recording.attempts)
 
 
 def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], terms: Terms, owed: dict[str, _Owed | None],
@@ -316,7 +317,7 @@ def _is_due(owed: _Owed | None, until: datetime) -> bool:
 
 
 def _named_tries(recording: Recording) -> int:
-    return sum(bool(a.named) for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER})
+    return sum(bool(a.named) for a in recording.attempts if a.kind in _ANSWERED)
 
 
 def _exhausted(recording: Recording, terms: Terms) -> bool:

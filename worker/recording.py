@@ -335,6 +335,11 @@ class Handoff:
         assert self.asked.at is not None
         return self.asked.at + timedelta(seconds=self.asked.wait_s or 0)
 
+    @property
+    def is_ours_to_send(self) -> bool:
+        """The worker decided `go`, which it does just before it sends the transfer. After anybody else's decision nobody sends it."""
+        return self.decided is not None and self.decided.verdict == "go" and self.decided.by == "us"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:

@@ -107,8 +107,7 @@ def _interrupts(call: Call, step: Act | Recording, acts: Sequence[Act], now: dic
     roots = {r.root for r in call.recordings.values() if step.covers(r) and _ran_at(r, step)}
     waiting = now.keys() | {root for root, resumption in owed.items() if not _goes_on(call, resumption)}
     if step.names_one:       # a stop by id is final for its logical recording, also while that is paused
-        named = {r.root for r in call.recordings.values() if r.recording_id == step.event.recording_id or (step.event.url and r.url == step.event.url)}
-        waiting &= named
+        waiting &= _named_roots(call, step)
     return [(root, _cause(step)) for root in sorted(roots | waiting)]
 
 
@@ -234,9 +233,13 @@ def _not_to_be_sent(call: Call, start: Start, acts: Sequence[Act], now: datetime
 def _is_about(call: Call, act: Act, start: Start) -> bool:
     if not act.names_one:
         return True
-    root = start.ordered.segment_of
-    return root is not None and any(
-        r.root == root for r in call.recordings.values() if r.recording_id == act.event.recording_id or (act.event.url and r.url == act.event.url))
+    return start.ordered.segment_of in _named_roots(call, act)
+
+
+def _named_roots(call: Call, act: Act) -> set[str | None]:
+    """The logical recording that an act names, by the id or the address of any of its segments."""
+    event = act.event
+    return {r.root for r in call.recordings.values() if r.recording_id == event.recording_id or (event.url and r.url == event.url)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,9 +86,7 @@ def transfer_state(handoff: Handoff) -> str:
     """What became of the provider's transfer: `sent`, `failed`, `unknown` or `not_sent`."""
     if handoff.transfer is not None:
         return _TRANSFER[handoff.transfer.kind]
-    # Whoever sends it decides first; a decision of anybody else means that nobody sends it.
-    mine = handoff.decided is not None and handoff.decided.verdict == "go" and handoff.decided.by == "us"
-    return "unknown" if mine else "not_sent"
+    return "unknown" if handoff.is_ours_to_send else "not_sent"
 
 
 def call_view(call: Call, rules: Policy, now: datetime) -> dict[str, Any]:
