@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from flask import Response, jsonify, request
@@ -15,9 +15,9 @@ from worker.handoffs import decided, send_by, verdict
 from worker.recording import Call, Event, Handoff, Kind
 from worker.views import handoff_view, recording_view
 
-_TRANSFER_S = 6.0           # how long we wait for the provider's answer to a transfer, after its asker's own wait
-_STOP_LEAVES_S = 1.0        # how much longer than its asker wanted we wait for a stop that needs no proof
-_SAME_ASK = timedelta(minutes=2)
+_TRANSFER_S = 6.0           # after the asker's wait: how long we wait for the provider's answer to a transfer
+_STOP_LEAVES_S = 1.0        # after the asker's wait: how long we wait for a stop to leave that needs no proof
+_SAME_ASK = timedelta(minutes=2)     # so long after a go an equal question gets the same answer
 
 
 class Handoffs:
@@ -25,17 +25,18 @@ class Handoffs:
         self.orders, self.ledger, self.settings = orders, orders.ledger, orders.settings
 
     def handoff(self, call_uuid: str) -> Response:
-        """200 go, 409 hold. What is waited for goes on being pursued after the answer."""
+        """200 go, 409 hold. The stops go on after the answer."""
         body = bodies.read(bodies.HandoffBody)
         if body.kind == "failed":
             raise Problem(400, "kind: `failed` is told through …/handoff/failed", field="kind")
         account, a_leg = self.orders.where(call_uuid, body.account)
         digest = digest_of(body.kind, body.to, body.transfer)
         order = identity("h") if "Idempotency-Key" in request.headers else self._same_ask(account, a_leg, digest)
-        asked_at = self.orders.record(account, Event(
-            id=f"asked.{order}", kind=Kind.HANDOFF_ASKED, call_uuid=a_leg, order=order, trigger=f"transfer.{body.kind}" if body.kind else "transfer",
+        self.orders.record(account, Event(
+            id=f"asked.{order}", kind=Kind.HANDOFF_ASKED, call_uuid=a_leg, order=order,
+            trigger=f"transfer.{body.kind}" if body.kind else "transfer",
             target=body.to, wait_s=body.wait_s, body=body.transfer, reason=body.reason, labels=body.labels or None, digest=digest, by="api"))
-        handoff = self._decision(account, a_leg, order, asked_at)
+        handoff = self._decision(account, a_leg, order)
         call, rules, now = self.orders.call(account, a_leg), self.settings().policy, self.ledger.now()
         view = handoff_view(call, handoff, rules, now)
         if view["verdict"] == "hold":
@@ -43,8 +44,10 @@ class Handoffs:
         return jsonify(view)
 
     def _same_ask(self, account: str, call_uuid: str, digest: str) -> str:
-        """Without an Idempotency-Key: the order of an equal question that is still open, or whose transfer went out shortly
-        before and did not fail; else a new one. The same for all who ask at the same time.
+        """The id of a hand-off that came without an Idempotency-Key.
+
+        It is that of an equal question that is still open, or whose transfer we sent in the last two minutes and which did
+        not fail. Otherwise it is a new id: the same one for all who ask at the same time.
         """
         call = self.orders.call(account, call_uuid)
         equal = [h for h in call.handoffs.values() if h.asked.digest == digest and h.asked.order and h.asked.order.startswith("n")]
@@ -57,31 +60,32 @@ class Handoffs:
                 return str(handoff.asked.order)
         return "n" + hashlib.sha256(f"{digest}|{len(equal)}".encode()).hexdigest()[:15]
 
-    def _decision(self, account: str, call_uuid: str, order: str, asked_at: datetime) -> Handoff:
-        left_s = (asked_at - self.ledger.now()).total_seconds()
+    def _decision(self, account: str, call_uuid: str, order: str) -> Handoff:
+        """The hand-off once it is decided, and its transfer answered. Waits for that; at the end it decides itself."""
+        now = self.ledger.now()
         seen = partial(self._seen, account, order)
         call = self.orders.call(account, call_uuid)
         handoff = call.handoffs[order]
         until = send_by(handoff, verdict(call, self.settings().policy, handoff)) if handoff.asked.body else handoff.until
-        found: Handoff | None = self.orders.wait(account, call_uuid, max(0.0, (until - asked_at).total_seconds() + left_s), seen)
-        if found is None and self._stop_is_on_its_way(account, call_uuid, order):
-            found = self.orders.wait(account, call_uuid, _STOP_LEAVES_S, seen)
-        if found is None:
+        settled: Handoff | None = self.orders.wait(account, call_uuid, max(0.0, (until - now).total_seconds()), seen)
+        if settled is None and self._stop_is_on_its_way(account, call_uuid, order):
+            settled = self.orders.wait(account, call_uuid, _STOP_LEAVES_S, seen)
+        if settled is None:
             self._decide(account, self.orders.call(account, call_uuid), order)
-            found = self.orders.wait(account, call_uuid, _TRANSFER_S, seen)
-        return found or self.orders.call(account, call_uuid).handoffs[order]
+            settled = self.orders.wait(account, call_uuid, _TRANSFER_S, seen)
+        return settled or self.orders.call(account, call_uuid).handoffs[order]
 
     def _stop_is_on_its_way(self, account: str, call_uuid: str, order: str) -> bool:
-        """Whether all is proven, and nothing is missing but that the one stop for all leaves before the answer."""
+        """Whether everything is proven, and only the stop of the whole call must still leave before we answer."""
         call = self.orders.call(account, call_uuid)
         found = verdict(call, self.settings().policy, call.handoffs[order])
         return found.proven and found.go is None
 
     def _seen(self, account: str, order: str, call: Call) -> Handoff | None:
-        """The hand-off once nothing more is to be waited for; decides it where that needs no transfer."""
+        """The hand-off if there is nothing left to wait for. Decides it if the verdict is known and no transfer is to be sent."""
         handoff = call.handoffs[order]
         if handoff.decided is not None:
-            sending = handoff.asked.body and handoff.decided.verdict == "go" and handoff.decided.by == "us" and handoff.transfer is None
+            sending = handoff.asked.body and handoff.is_ours_to_send and handoff.transfer is None
             return None if sending else handoff
         found = verdict(call, self.settings().policy, handoff)
         if found.go is None or (found.go and handoff.asked.body):
@@ -89,22 +93,23 @@ class Handoffs:
         return self._decide(account, call, order)
 
     def _decide(self, account: str, call: Call, order: str) -> Handoff:
-        """Writes the decision down, unless somebody did, and gives the one that counts."""
+        """Records a decision. Returns the hand-off with the decision that counts: the first one."""
         handoff = call.handoffs[order]
         found = verdict(call, self.settings().policy, handoff)
-        decision = decided(call, handoff, found, go=found.at_the_end if found.go is None else found.go, by="api")
+        decision = decided(call, handoff, found, go=found.last_word, by="api")
         self.ledger.record(account, decision)
         return self.orders.call(account, call.call_uuid).handoffs[order]
 
     def handoff_failed(self, call_uuid: str) -> Response:
-        """The transfer did not happen. 200 with what the rule makes of it."""
+        """The application reports that its transfer did not happen. 200 with what the rule does about it."""
         body = bodies.read(bodies.FailedBody)
         account, a_leg = self.orders.where(call_uuid, body.account)
         event_id = f"order.{identity('o')}"
-        self.orders.record(account, Event(id=event_id, kind=Kind.HANDOFF_FAILED, call_uuid=a_leg, reason=body.reason, by="api", digest=digest_of("failed", body.reason)))
+        self.orders.record(account, Event(id=event_id, kind=Kind.HANDOFF_FAILED, call_uuid=a_leg, reason=body.reason, by="api",
+                                          digest=digest_of("failed", body.reason)))
         act = self.orders.act(self.orders.call(account, a_leg), event_id)
         starts = self.orders.resumed(account, a_leg, event_id, body.wait_s)
         call, rules, now = self.orders.call(account, a_leg), self.settings().policy, self.ledger.now()
         views = [recording_view(call, call.recordings[s.recording_id], rules, now) for s in starts if s.recording_id]
-        return jsonify({"call_uuid": a_leg, "account": account, "action": act.action.value, "rule": act.rule, "resumed": bool(starts) and len(views) == len(starts),
-                        "recordings": views})
+        return jsonify({"call_uuid": a_leg, "account": account, "action": act.action.value, "rule": act.rule,
+                        "resumed": bool(starts) and len(views) == len(starts), "recordings": views})

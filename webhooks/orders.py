@@ -1,7 +1,7 @@
 """What our callers order through `/v1`: each order is one event in the ledger, and the answer is what came of it.
 
-The web process sends nothing to the provider. It writes the order down and waits until somebody has done it; whether the
-asker is still there makes no difference to what is done, and asking twice with one `Idempotency-Key` is asking once.
+The web process sends nothing to the provider. It records the order and waits until a worker has carried it out. The worker
+does so whether or not the caller still waits. Two requests with one `Idempotency-Key` are one order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from flask import Response, jsonify, request, url_for
@@ -25,7 +24,7 @@ from worker.fold import fold
 from worker.handoffs import concerning, no_live_call, was_sent
 from worker.ledger import Ledger, Recorded
 from worker.looking import looked_since
-from worker.recording import Call, Event, Kind, Recording, Start
+from worker.recording import Call, Event, Kind, Start
 from worker.segments import interrupted, is_paused, order_of
 from worker.settings import Settings
 from worker.triggers import Act, acts
@@ -58,18 +57,14 @@ class Orders:
             raise Problem(400, f"account: name one of {', '.join(accounts)}; none of them knows this call", field="account")
         return named or next(iter(accounts)), call_uuid
 
-    def record(self, account: str, event: Event) -> datetime:
-        """Writes an order down. Returns the instant of the order, of the first if it came before. Raises Problem 422 for an
-        Idempotency-Key that came with another order.
-        """
-        status, now = self.ledger.record(account, event)
+    def record(self, account: str, event: Event) -> None:
+        """Records an order. Raises Problem 422 if its Idempotency-Key came with another order before."""
+        status, _ = self.ledger.record(account, event)
         if status is not Recorded.REPEAT:
-            return now
+            return
         before = next(e for e in self.ledger.events(account, event.call_uuid) if e.id == event.id)
         if before.digest != event.digest:
             raise Problem(422, "Idempotency-Key: it came with another request before; use a new one", field="Idempotency-Key")
-        assert before.at is not None
-        return before.at
 
     def call(self, account: str, call_uuid: str) -> Call:
         return fold(account, call_uuid, self.ledger.events(account, call_uuid))
@@ -99,20 +94,23 @@ class Orders:
     def _come_of(self, account: str, call_uuid: str, order: str) -> Start:
         def seen(call: Call) -> Start | None:
             start = call.starts[order]
-            looked = start.outcome is not None and start.outcome.at is not None and looked_since(call, start.outcome.at)
-            return start if start.recording_id or (start.outcome and (not start.unclear or looked)) else None
+            if start.recording_id:
+                return start
+            if start.outcome is None or start.outcome.at is None:
+                return None
+            return start if not start.unclear or looked_since(call, start.outcome.at) else None
 
-        found: Start | None = self.wait(account, call_uuid, _ANSWER_S, seen)
-        if found is not None:
-            return found
-        # Nobody answered in time: whoever writes this down first decides whether it may still be sent.
+        answered: Start | None = self.wait(account, call_uuid, _ANSWER_S, seen)
+        if answered is not None:
+            return answered
+        # No worker answered in time. This event has the id of START_SENT: if it is recorded first, the start is never sent.
         start = self.call(account, call_uuid).starts[order]
         self.ledger.record(account, Event(id=f"sent.{order}.{len(start.errors)}", kind=Kind.START_FAILED, call_uuid=call_uuid, order=order,
                                           reason="it could not be sent in time"))
         return self.call(account, call_uuid).starts[order]
 
     def started(self, account: str, call_uuid: str, start: Start) -> dict[str, Any]:
-        """The recording that a start led to. Raises Problem where it led to none, or nobody knows."""
+        """The recording that a start led to. Raises Problem if it led to none, or if nobody knows."""
         call = self.call(account, call_uuid)
         if start.recording_id is not None:
             return recording_view(call, call.recordings[start.recording_id], self.settings().policy, self.ledger.now())
@@ -145,23 +143,21 @@ class Orders:
         self.record(account, Event(id=event_id, kind=kind, call_uuid=a_leg, recording_id=recording_id, reason=body.reason, by="api",
                                    digest=digest_of(kind, recording_id, body.reason)))
 
-        def concerned(call: Call) -> list[Recording]:
-            return concerning(call, self.act(call, event_id))
-
         def answered(call: Call) -> bool | None:
-            found, act = concerned(call), self.act(call, event_id)
-            proven = bool(found) and all(r.over_at for r in found) and (not act.is_order or was_sent(call, act))
+            act = self.act(call, event_id)
+            recordings = concerning(call, act)
+            proven = bool(recordings) and all(r.over_at for r in recordings) and (not act.is_order or was_sent(call, act))
             return proven or no_live_call(call, act) or None
 
         if body.wait_s:
             self.wait(account, a_leg, body.wait_s, answered)
         call = self.call(account, a_leg)
-        answer = jsonify(stops_view(call, concerned(call), judging(call, self.settings().policy, self.ledger.now())))
+        answer = jsonify(stops_view(call, concerning(call, self.act(call, event_id)), judging(call, self.settings().policy, self.ledger.now())))
         answer.status_code = 200 if body.wait_s else 202
         return answer
 
     def _one(self, account: str, call_uuid: str, body: bodies.StopBody) -> str | None:
-        """The one recording that is meant, None for all. Raises Problem 404 for one that nobody told us of."""
+        """The id of the one recording that is meant; None means all. Raises Problem 404 for an id that the call does not have."""
         known = self.call(account, call_uuid).recordings
         if body.recording_id is not None and body.recording_id not in known:
             raise Problem(404, "recording_id: no such recording on this call", field="recording_id")
@@ -171,9 +167,9 @@ class Orders:
             return body.recording_id
         by_url = next((i for i, r in known.items() if r.url == body.url), None)
         if by_url is None:
-            told = announced(call_uuid, bodies.AnnouncedRecording(url=body.url), None)
-            self.ledger.record(account, told)
-            by_url = told.recording_id
+            announcement = announced(call_uuid, bodies.AnnouncedRecording(url=body.url), None)
+            self.ledger.record(account, announcement)
+            by_url = announcement.recording_id
         return by_url
 
     def act(self, call: Call, event_id: str) -> Act:
@@ -188,7 +184,8 @@ class Orders:
         again = any(e.id == event_id for e in call.events)
         if not again and not is_paused(call, acts(call, self.settings().policy)):
             raise Problem(409, "nothing is paused on this call, so there is nothing to resume; `POST …/recordings` starts a recording")
-        self.record(account, Event(id=event_id, kind=Kind.RESUME_ORDERED, call_uuid=a_leg, reason=body.reason, by="api", digest=digest_of("resume", body.reason)))
+        self.record(account, Event(id=event_id, kind=Kind.RESUME_ORDERED, call_uuid=a_leg, reason=body.reason, by="api",
+                                   digest=digest_of("resume", body.reason)))
         views = [self.started(account, a_leg, start) for start in self.resumed(account, a_leg, event_id, body.wait_s)]
         if not views:
             raise Problem(409, "the recording was stopped for good, so it is not resumed; `POST …/recordings` starts one")
@@ -197,20 +194,25 @@ class Orders:
         return answer
 
     def resumed(self, account: str, call_uuid: str, event_id: str, wait_s: float) -> list[Start]:
-        """The starts that an event led to, as far as they came."""
-        def mine(call: Call) -> list[str]:
-            return [order_of(r) for r in interrupted(call, acts(call, self.settings().policy))[1] if r.act.event.id == event_id]
+        """The starts that a resume leads to, each as far as it has come when `wait_s` is over."""
+        def orders(call: Call) -> list[str]:
+            _, resumptions = interrupted(call, acts(call, self.settings().policy))
+            return [order_of(r) for r in resumptions if r.act.event.id == event_id]
 
         def seen(call: Call) -> bool | None:
-            return all(call.starts.get(o) and (call.starts[o].recording_id or call.starts[o].outcome) for o in mine(call)) or None
+            starts = [call.starts.get(order) for order in orders(call)]
+            return all(start and (start.recording_id or start.outcome) for start in starts) or None
+
+        def not_ordered_yet(order: str) -> Start:
+            return Start(ordered=Event(id=order, kind=Kind.START_ORDERED, call_uuid=call_uuid, order=order))
 
         self.wait(account, call_uuid, wait_s, seen)
         call = self.call(account, call_uuid)
-        return [call.starts.get(o) or Start(ordered=Event(id=o, kind=Kind.START_ORDERED, call_uuid=call_uuid, order=o)) for o in mine(call)]
+        return [call.starts.get(order) or not_ordered_yet(order) for order in orders(call)]
 
 
 def identity(letter: str) -> str:
-    """The id of an order: the same for the same Idempotency-Key, else one that never comes again."""
+    """The id of an order: the same for the same Idempotency-Key; without one, a new one each time."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return letter + secrets.token_hex(8)

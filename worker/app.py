@@ -41,7 +41,6 @@ from worker.vobiz import Vobiz
 
 log = structlog.get_logger()
 QUEUES = ("stops", "fetches")
-SLOTS = {"stops": 4, "fetches": 6}
 
 
 def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:

@@ -37,13 +37,9 @@ class Deadline:
         self._over = False
         self._outer: Deadline | None = None
 
-    def left(self) -> float:
-        """Seconds left; 0 once it has passed."""
-        return max(0.0, self.at - time.monotonic())
-
     @property
     def passed(self) -> bool:
-        return self.left() == 0.0
+        return time.monotonic() >= self.at
 
     def watch(self, sock: socket.socket) -> None:
         """Shut `sock` down at the deadline, at once if it has passed. Works below TLS, also in mid-handshake."""

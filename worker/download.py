@@ -1,8 +1,8 @@
 """One media download, from the vetted address to the last byte, on connections of its own.
 
-A redirect is followed only by our own hand, headers go only where they are meant to, and the address that is dialled is
-the very one that was vetted. It may last as long as bytes come. What was cut off goes on where it was cut, if the host
-can do that and the file is still the same; in doubt it begins anew.
+We follow each redirect ourselves, send credentials to listed media hosts only, and dial the very address that we vetted.
+A download may last as long as bytes come. One that was cut goes on where it was cut, if the host can do that and the file
+is still the same; in doubt it begins anew.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from worker.partial import Notes, Partial
 from worker.transport import Head, Patience, Request, Silent, Trouble, perform
 
 MAX_REDIRECTS = 3
-MAX_PIECES = 20         # so often one try goes on after a cut; the next try goes on from there
+MAX_PIECES = 20         # answers in one try, each from where the last was cut; the next try goes on from there
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NOT_YET = (404, 409, 425)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
-_ETAG = re.compile(r'"[!#-~\x80-\xff]{0,500}"')      # without W/, which would vouch for the meaning and not for the bytes
+_ETAG = re.compile(r'"[!#-~\x80-\xff]{0,500}"')      # without W/: a weak ETag does not promise the same bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class RedirectRefused(TryAgain):
 
 
 class CorruptDownload(CorruptMedia):
-    """CorruptMedia with what did arrive (all of it is in the sink), so that identical failures can be told."""
+    """CorruptMedia with what did arrive, all of which is in the sink: two identical failures can be told from two different ones."""
 
     def __init__(self, message: str, *, check: str, got: Download) -> None:
         super().__init__(message, check=check)
@@ -67,20 +67,17 @@ class CorruptDownload(CorruptMedia):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ways:
-    """Where downloads may go: with credentials, without them; how names are resolved; whose certificates count.
+    """Where downloads may go."""
 
-    Without a `ca_file` those that `requests` ships.
-    """
-
-    media: HostList
-    redirect: HostList
+    media: HostList             # hosts that get credentials
+    redirect: HostList          # hosts that a redirect may lead to, without credentials
     resolve: Resolve
-    ca_file: str | None
+    ca_file: str | None         # None: the certificates that `requests` ships
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """`alive` is called about once a second and may raise; `announced` with the bytes to come, before the first of them."""
+    """`alive` is called about once a second and may raise. `announced` is called before the first byte, with the number to come."""
 
     max_bytes: int
     patience: Patience
@@ -119,7 +116,7 @@ def _first(ways: Ways, url: str) -> Address:
 
 
 def _follow(ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece) -> Download | None:
-    """All that is still to come; None if that was cut off, and can go on."""
+    """The download if it is complete now. None if it was cut, and can go on."""
     secret = True
     for hop in range(MAX_REDIRECTS + 1):
         try:
@@ -135,7 +132,7 @@ def _next(ways: Ways, here: Address, location: str | None) -> tuple[Address, boo
     if not location:
         raise TryAgain(f"{here.host} redirects to nowhere")
     try:
-        # Joining strips tabs and newlines and would let them pass, so the raw value is looked at first.
+        # `urljoin` strips tabs and newlines and would let them pass, so the raw value is checked first.
         if not all("!" <= c <= "~" for c in location) or "\\" in location:
             raise Unfit("the address holds characters that no address needs")
         address = read(urljoin(here.url, location))
@@ -156,14 +153,14 @@ def _get(ways: Ways, address: Address, credentials: Mapping[str, str], piece: _P
     )
     piece.host = address.host
     try:
-        with contextlib.suppress(_TooMuch):     # which `end` finds out
+        with contextlib.suppress(_TooMuch):     # `piece.end` finds it out by the size
             perform(request, piece)
     except Trouble as trouble:
         piece.broke_off(trouble)
 
 
 def _numbers(ways: Ways, address: Address, *, hop: int) -> list[str]:
-    """The addresses to dial. They are vetted before each connection, for a name may have moved."""
+    """The addresses to dial. They are vetted before each connection, because a name can move."""
     listing = ways.media.listing(address) or ways.redirect.listing(address) or "pattern"
     try:
         return vetted(address, listing, ways.resolve)
@@ -176,17 +173,19 @@ def _numbers(ways: Ways, address: Address, *, hop: int) -> list[str]:
 
 
 class _Elsewhere(Exception):
+    """A redirect."""
+
     def __init__(self, location: str | None) -> None:
         super().__init__(location)
         self.location = location
 
 
 class _Misfit(Exception):
-    """The host cannot continue what we have."""
+    """The host cannot go on with what we have."""
 
 
 class _TooMuch(Exception):
-    pass
+    """More bytes came than a recording may have."""
 
 
 class _Piece:
@@ -202,7 +201,7 @@ class _Piece:
         self._trouble: Trouble | None = None
 
     def range_headers(self) -> dict[str, str]:
-        """What asks for the rest, if the file is still the same."""
+        """The headers that ask for the rest, if the file is still the same."""
         if not self._from or not self._partial.validator:
             return {}
         return {"Range": f"bytes={self._from}-", "If-Range": self._partial.validator}
@@ -226,15 +225,18 @@ class _Piece:
         self._check_size(total)
         self.limits.announced(total)
         validator = _validator(head) if self._may_go_on else None
-        # A host that was asked to go on and did not, though the file is the same, need not be asked again.
-        self._partial.begin(total=total, validator=None if self._from and validator == self._partial.validator else validator)
+        if self._from and validator == self._partial.validator:
+            validator = None        # it was asked to go on with this very file and did not: do not ask again
+        self._partial.begin(total=total, validator=validator)
         self._from = 0
 
     def _goes_on(self, head: Head) -> None:
-        partial, fits = self._partial, _RANGE.fullmatch(head.get("content-range") or "")
-        if not fits:
+        partial = self._partial
+        content_range = _RANGE.fullmatch(head.get("content-range") or "")
+        if not content_range:
             raise _Misfit
-        first, last, total = int(fits[1]), int(fits[2]), partial.total if fits[3] == "*" else int(fits[3])
+        first, last = int(content_range[1]), int(content_range[2])
+        total = partial.total if content_range[3] == "*" else int(content_range[3])
         length = _declared_bytes(head, chunked=self._chunked)
         if first != self._from or total is None or not first <= last < total or partial.total not in {None, total}:
             raise _Misfit
@@ -262,7 +264,7 @@ class _Piece:
     # ── when it has ended ──────────────────────────────────────────────────────────────────────────────────────────
 
     def broke_off(self, trouble: Trouble) -> None:
-        """What is not simply a cut is raised."""
+        """Keeps a mere cut for `end`. Raises for any other trouble."""
         if trouble.encoded:
             raise CorruptMedia(f"{self.host} sent the file encoded although asked not to: {trouble}", check="encoding") from trouble
         if isinstance(trouble, Silent) and self._head:
@@ -272,19 +274,21 @@ class _Piece:
         self._trouble = trouble
 
     def end(self, *, hops: int) -> Download | None:
-        """What arrived, if that is all; None if it can go on from here. Raises CorruptDownload."""
+        """The download if it is complete. None if the next piece can go on from here. Raises CorruptDownload."""
         partial = self._partial
         partial.settle()
+        content_type = self._head.get("content-type") if self._head else None
         got = Download(
             bytes=partial.bytes, sha256=partial.sha256, declared_bytes=partial.total, hops=hops,
-            content_type=((self._head.get("content-type") if self._head else None) or "")[:100] or None,
+            content_type=(content_type or "")[:100] or None,
         )
         if got.bytes > self.limits.max_bytes:
             partial.forget()
             raise CorruptDownload(f"more than the {self.limits.max_bytes} bytes that ENDTAPE_MAX_MEDIA_BYTES allows", check="size", got=got)
         ended = self._head is not None and self._trouble is None
-        # Where no end is marked, by a length or by a last chunk, only bytes tell an end from a cut.
-        if ended and (got.bytes == got.declared_bytes or (got.declared_bytes is None and (got.bytes or self._chunked))):
+        # Without a length or a last chunk nothing marks the end. Then an answer with bytes counts as whole, an empty one as cut.
+        is_whole = bool(got.bytes or self._chunked) if got.declared_bytes is None else got.bytes == got.declared_bytes
+        if ended and is_whole:
             partial.forget()
             return got
         if partial.validator and got.bytes > self._from:
@@ -309,28 +313,30 @@ def _expect_media(head: Head, host: str, *, whole: bool) -> None:
 
 
 def _declared_bytes(head: Head, *, chunked: bool) -> int | None:
-    said = set(head.all("content-length"))
-    if chunked or not said:
+    lengths = set(head.all("content-length"))
+    if chunked or not lengths:
         return None
-    if len(said) > 1 or not re.fullmatch(r"[0-9]{1,18}", min(said)):
+    length, *others = lengths
+    if others or not re.fullmatch(r"[0-9]{1,18}", length):
         raise TryAgain("the announced length cannot be read")
-    return int(min(said))
+    return int(length)
 
 
 def _validator(head: Head) -> str | None:
-    """What names these very bytes, where the host says that it can go on with them: RFC 9110, sections 8.8 and 13.1.5."""
+    """What identifies these very bytes, if the host says that it can go on with them: RFC 9110, sections 8.8 and 13.1.5."""
     if (head.get("accept-ranges") or "").lower() != "bytes":
         return None
     etag = head.get("etag")
     if etag is not None:
         return etag if _ETAG.fullmatch(etag) else None
     modified, sent = _date(head.get("last-modified")), _date(head.get("date"))
-    # Within the second in which it was changed, a file can be changed again and keep its date.
-    return head.get("last-modified") or None if modified is not None and sent is not None and sent - modified >= 1 else None
+    # A file can change twice within one second and keep its date.
+    is_settled = modified is not None and sent is not None and sent - modified >= 1
+    return head.get("last-modified") if is_settled else None
 
 
 def _is_same(head: Head, validator: str) -> bool:
-    """Whether a piece is of the same file. One with an ETag must repeat it; a date may be left out."""
+    """Whether a piece is of the same file. An ETag must be repeated; a date may be left out."""
     if validator.startswith('"'):
         return head.get("etag") == validator
     return head.get("last-modified") in {None, validator}

@@ -1,8 +1,8 @@
 """The verdict of a hand-off: go when the rule keeps or the end is proven, else hold until somebody decides. Pure.
 
-And the recording that nobody told us of: where somebody asks for a stop and no recording is known, or where a survey saw a
-call live that nobody had announced, the whole call is stopped and watched as if it were one recording, without a name.
-Neither a 204 nor a 404 says anything about it.
+Also here: the recording that nobody told us of. Somebody asks for a stop and no recording is known, or a survey sees a
+call live that nobody announced. Then the whole call is stopped, and watched as if it were one recording without a name.
+Neither a 204 nor a 404 proves that this recording is over.
 """
 
 from __future__ import annotations
@@ -17,49 +17,59 @@ from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no
 from worker.segments import unsettled, unsettled_by
 from worker.triggers import Act, act_of, acts, ended_before
 
-UNSEEN = ""      # its id
+UNSEEN = ""      # the id of the recording that nobody told us of
 _PROVEN = "every recording is proven over"
-_WEB_IS_GONE = timedelta(seconds=1)      # who asked was answered by then, if anybody was left to answer
-_UNASKED = timedelta(seconds=5)          # for a transfer that waits for no proof
+_WEB_IS_GONE = timedelta(seconds=1)      # a web process that has not decided so long after the wait ended is gone: the worker decides
+_UNASKED = timedelta(seconds=5)          # a transfer that waits for no proof may be sent for so long
 
 
 def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datetime) -> Recording | None:
-    """What may be recording unknown to us, where the whole call is to be stopped for its sake; None where it is not.
+    """The recording that may run unknown to us, if the whole call is to be stopped because of it; else None.
 
-    Somebody asks for the end of everything, or a trigger comes while nobody knows what a start of ours began, or a call
-    that nobody announced reaches its deadline. The last of these that has come decides.
+    There are three reasons: somebody asks for the end of everything; a trigger comes while nobody knows what a start of
+    ours began; a call that nobody announced reaches its deadline. The last reason whose time has come decides, else the
+    next one.
     """
-    asked = [a for a in known if a.ends and a.enforced and (a.is_order or unsettled_by(call, a))]
-    found = [_asked(call, a, rule) for a in asked[-1:]]
-    # It is left out where it can end nothing, and one stop that needs no proof also where it would end what began later.
-    found = [a for a in found if a.covers_starts or not (call.over_at or _trunk_runs(call) or (not a.proof and _newer(call, asked[-1])))]
+    ending = [a for a in known if a.ends and a.enforced and (a.is_order or unsettled_by(call, a))]
+    reasons = []
+    if ending:
+        act = ending[-1]
+        asked = _asked(call, act, rule)
+        ends_nothing = call.over_at or _trunk_runs(call)
+        ends_what_began_later = not asked.proof and _newer(call, act)
+        if asked.covers_starts or not (ends_nothing or ends_what_began_later):
+            reasons.append(asked)
     if deadline := deadline_from_first_sight(call, terms):
-        found.append(Asked(due_at=deadline[0], trigger=deadline[1], action=Action.STOP, rule=rule, proof=True))
-    come = [a for a in found if a.due_at <= now]
-    last = max(come, key=lambda a: a.due_at, default=None) or min(found, key=lambda a: a.due_at, default=None)
-    return _hidden(call, last) if last else None
+        reasons.append(Asked(due_at=deadline[0], trigger=deadline[1], action=Action.STOP, rule=rule, proof=True))
+    due = [a for a in reasons if a.due_at <= now]
+    reason = max(due, key=lambda a: a.due_at, default=None) or min(reasons, key=lambda a: a.due_at, default=None)
+    return _hidden(call, reason) if reason else None
 
 
 def _asked(call: Call, act: Act, rule: str) -> Asked:
-    starts = bool(unsettled_by(call, act))
-    return Asked(due_at=act.at, trigger=act.trigger, action=act.action, rule=rule, covers_starts=starts, proof=starts or not _about(call, act))
+    covers_starts = bool(unsettled_by(call, act))
+    return Asked(due_at=act.at, trigger=act.trigger, action=act.action, rule=rule,
+                 covers_starts=covers_starts, proof=covers_starts or not _about(call, act))
 
 
 def deadline_from_first_sight(call: Call, terms: Terms) -> tuple[datetime, str] | None:
-    """Of a call that nobody announced, and which term set it; None where there is none."""
+    """The deadline of a call that nobody announced, and the term that set it. None for any other call, and where no term does."""
     if call.found_live_at is None or terms.mode is not Mode.ENFORCE or not found_live(call):
         return None
     return policy.deadline(terms, call.found_live_at)
 
 
 def found_live(call: Call) -> bool:
-    """Whether something may be recording on a call that nobody announced: from first sight until the call is over, or the
-    recording that ran then is known. One that ended before, or that began later, is another.
+    """Whether something may be recording on a call that nobody announced.
+
+    From first sight until the call is over, an application declares that nothing records, or the recording that ran at
+    first sight is known. A recording that ended before, or began later, is not that one.
     """
-    seen = call.found_live_at
-    if not seen or call.over_at or call.claimed_over_at or (call.declared_at and call.declared_at >= seen):
+    seen_at = call.found_live_at
+    if not seen_at or call.over_at or call.claimed_over_at or (call.declared_at and call.declared_at >= seen_at):
         return False
-    return not any(r.ours_at is None and r.started_at <= seen + policy.SETTLE and not ended_before(r, seen) for r in call.recordings.values())
+    return not any(r.ours_at is None and r.started_at <= seen_at + policy.SETTLE and not ended_before(r, seen_at)
+                   for r in call.recordings.values())
 
 
 def _hidden(call: Call, asked: Asked) -> Recording:
@@ -75,11 +85,14 @@ def _hidden(call: Call, asked: Asked) -> Recording:
 
 
 def _declared(call: Call, asked_at: datetime) -> datetime | None:
-    """When an application said that nothing is being recorded, if that answers a question of this instant."""
-    said = call.declared_at
-    if said is None or said < asked_at - policy.DECLARED_WITHIN or any(at > said for at in _signs(call)):
+    """When an application declared that nothing is being recorded, if that counts for a question of this instant.
+
+    It does not count if it came too long before, or if a recording or an order to start one became known after it.
+    """
+    declared_at = call.declared_at
+    if declared_at is None or declared_at < asked_at - policy.DECLARED_WITHIN or any(at > declared_at for at in _signs(call)):
         return None
-    return said
+    return declared_at
 
 
 def _signs(call: Call) -> list[datetime]:
@@ -88,20 +101,24 @@ def _signs(call: Call) -> list[datetime]:
 
 
 def _about(call: Call, act: Act) -> list[Recording]:
-    """The recordings that a question is about: those that were known when it was asked, and any that ran then. One that is
-    first learned of later, and had ended before, proves nothing.
+    """The recordings that a question is about: those that we knew when it was asked, and those that ran then.
+
+    A recording that had ended before the question, and of which we learn only after it, proves nothing.
     """
     return [r for r in call.recordings.values() if act.covers(r) and (r.known_at <= act.at or not ended_before(r, act.at))]
 
 
 def concerning(call: Call, act: Act) -> list[Recording]:
-    """What an order is about: the recordings that ran then, or those that were over already where none ran; and what
-    nobody told us of, where nothing else is known or a start of ours is not settled.
+    """The recordings whose ends must be proven for this order.
+
+    Those that ran when it came; where none ran, those that were over already. Also the one that nobody told us of, where
+    nothing else is known, or where a start of ours may have begun something.
     """
     covered = _about(call, act)
+    running = [r for r in covered if not ended_before(r, act.at)]
     asked = _asked(call, act, act.rule) if act.is_order or (act.names_one and unsettled_by(call, act)) else None
     hidden = [_hidden(call, asked)] if asked and asked.proof else []
-    return ([r for r in covered if not ended_before(r, act.at)] or covered) + hidden
+    return (running or covered) + hidden
 
 
 def no_live_call(call: Call, act: Act) -> bool:
@@ -111,7 +128,7 @@ def no_live_call(call: Call, act: Act) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`go` is None while the proof may still come; then `at_the_end` says what the rule makes of it."""
+    """`go` is None while proof may still arrive. If none arrives in time, `at_the_end` is the answer: the rule's `if_unproven`."""
 
     act: Act
     go: bool | None
@@ -119,16 +136,23 @@ class Verdict:
     proven: bool
     evidence: tuple[str, ...]
     why: str
-    concerned: tuple[Recording, ...]
+
+    @property
+    def last_word(self) -> bool:
+        """The answer once nobody waits for proof any longer: True for go."""
+        return self.at_the_end if self.go is None else self.go
 
 
 def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None) -> Verdict:
-    """What is to be answered, as far as it is known now. `act`: what the hand-off itself does, where that is known already."""
-    act, (_, terms) = act or act_of(acts(call, rules), handoff), rules.choose(call)
+    """The answer, as far as it is known now. `act`: the hand-off's own act, if the caller has it."""
+    if act is None:
+        act = act_of(acts(call, rules), handoff)
+    _, terms = rules.choose(call)
     concerned = concerning(call, act)
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
-    found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven, concerned=tuple(concerned),
-                    why=_why(call, terms.mode, concerned), evidence=tuple(sorted({e for r in concerned for e in r.evidence})) if proven else ())
+    evidence = {name for r in concerned for name in r.evidence} if proven else set()
+    found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven,
+                    evidence=tuple(sorted(evidence)), why=_why(call, terms.mode, concerned))
     if proven and (not act.enforced or not act.ends or was_sent(call, act)):
         return replace(found, go=True, why=_PROVEN)
     if not act.ends:
@@ -143,13 +167,13 @@ def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None)
 
 
 def _trunk_runs(call: Call) -> bool:
-    """A trunk records the whole call, whoever else does, and nothing can stop it."""
+    """Whether a trunk recording runs. It records the whole call, and no API stops it."""
     trunks = [r for r in call.recordings.values() if r.trunk]
     return not call.over_at and (any(not r.over_at for r in trunks) or (call.trunk and not trunks))
 
 
 def was_sent(call: Call, act: Act) -> bool:
-    """Whether the stop that a question asks for has left, or will not leave. It ends what nobody told us of."""
+    """Whether any stop was sent since the question, or none will be. (A stop of the whole call also ends what nobody told us of.)"""
     if call.over_at or _declared(call, act.at) or _newer(call, act):
         return True
     requests = [*call.attempts, *(e for r in call.recordings.values() for e in r.attempts)]
@@ -157,8 +181,10 @@ def was_sent(call: Call, act: Act) -> bool:
 
 
 def _newer(call: Call, act: Act) -> bool:
-    """Whether a recording that we started after an act may run: a stop of the whole call would end it as well."""
-    return any(not act.covers(r) and not r.over_at for r in call.recordings.values()) or any(s.began_at > act.at for s in unsettled(call))
+    """Whether a recording may run that an act does not cover: a stop of the whole call would end it as well."""
+    if any(s.began_at > act.at for s in unsettled(call)):
+        return True
+    return any(not act.covers(r) and not r.over_at for r in call.recordings.values())
 
 
 def _why(call: Call, mode: Mode, concerned: list[Recording]) -> str:
@@ -166,37 +192,38 @@ def _why(call: Call, mode: Mode, concerned: list[Recording]) -> str:
         return "the rule only observes, so no stop was sent, and nothing proves that the recording is over"
     if not call.recordings:
         return "no recording is known on this call, so nothing can prove that none runs"
-    return f"no proof yet for {', '.join(r.recording_id or 'a recording that nobody told us of' for r in concerned if not r.over_at)}"
+    unproven = [r.recording_id or "a recording that nobody told us of" for r in concerned if not r.over_at]
+    return f"no proof yet for {', '.join(unproven)}"
 
 
 def decided(call: Call, handoff: Handoff, found: Verdict, *, go: bool, by: str) -> Event:
-    """The decision as an event. Whoever records it first has decided: a later one with the same id changes nothing."""
+    """The decision as an event. The first one that is recorded counts: a later one has the same id, so it changes nothing."""
     return Event(id=f"decided.{handoff.asked.order}", kind=Kind.HANDOFF_DECIDED, call_uuid=call.call_uuid, order=handoff.asked.order,
-                 verdict="go" if go else "hold", proven=found.proven, evidence=found.evidence, rule=found.act.rule, trigger=found.act.trigger,
-                 reason=found.why, by=by)
+                 verdict="go" if go else "hold", proven=found.proven, evidence=found.evidence, rule=found.act.rule,
+                 trigger=found.act.trigger, reason=found.why, by=by)
 
 
 def send_by(handoff: Handoff, found: Verdict) -> datetime:
-    """Until when the provider's transfer may be sent: the end of the asker's wait, and a moment where nobody has to wait."""
+    """Until when the provider's transfer may be sent: the end of the asker's wait; at least 5 s where no proof is waited for."""
     assert handoff.asked.at is not None
     return handoff.until if found.act.ends else max(handoff.until, handoff.asked.at + _UNASKED)
 
 
 def may_go(handoff: Handoff, found: Verdict, now: datetime) -> bool:
-    """Whether the provider's transfer is to be sent now: proven, or kept, or without proof just before the wait ends."""
+    """Whether to send the provider's transfer now: at once if the verdict is go; else just before the wait ends, if the rule goes unproven."""
     if found.go is False or now > send_by(handoff, found):
         return False
     return bool(found.go) or (found.at_the_end and now >= handoff.until - policy.SEND_BEFORE_END)
 
 
 def moments(handoff: Handoff, found: Verdict) -> tuple[datetime, ...]:
-    """When to look at a hand-off that is not decided, if nothing happens."""
+    """When to plan an undecided hand-off again if no event comes before."""
     closed = send_by(handoff, found) + _WEB_IS_GONE
     return (handoff.until - policy.SEND_BEFORE_END, closed) if handoff.asked.body else (closed,)
 
 
 def left_open(call: Call, waiting: Sequence[tuple[Handoff, Verdict]], now: datetime) -> Iterator[Event]:
-    """The decisions that nobody made in time, because the process that waited is gone."""
+    """The decisions for hand-offs whose web process is gone: it let the time pass."""
     for handoff, found in waiting:
         if now >= send_by(handoff, found) + _WEB_IS_GONE:
-            yield decided(call, handoff, found, go=found.at_the_end if found.go is None else found.go, by="us")
+            yield decided(call, handoff, found, go=found.last_word, by="us")

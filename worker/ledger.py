@@ -127,7 +127,10 @@ class Ledger(Reading):
         return Recorded(status), from_ms(now)
 
     def record_together(self, account: str, events: Sequence[Event], *, seen: int) -> bool:
-        """Writes events of one call if its log is still of the size `seen` and does not hold the last of them. True if it did."""
+        """Records events of one call, all or none. True if they were recorded.
+
+        None is recorded if the log has not the size `seen` any more, or if it holds the last of the events already.
+        """
         call_uuid = events[0].call_uuid
         args: list[str | int] = [seen]
         for event in events:
@@ -306,7 +309,7 @@ class Ledger(Reading):
 
 
 def may_happen_again(event: Event) -> bool:
-    """Whether two that look alike may be two, since nothing in them says which dial or transfer they are about."""
+    """Whether two events that look alike may be two events: nothing in them names the dial or the transfer they are about."""
     return event.kind in _REPEATABLE or (event.kind is Kind.DIAL_ENDED and event.b_leg is None)
 
 

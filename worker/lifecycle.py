@@ -11,8 +11,9 @@ The law of a stop, in the order of its life:
     confirmed     a proof reached us                                           fetch
     already_over  proven, and it had ended 2 s or more before our request      fetch
 
-A person's stop and a hand-off send at once in every state but the last two. Errors (429, 5xx, timeouts, a wrong path) leave the state where it is and are tried again with back-off. A proof is
-final: what comes later adds evidence and moves nothing back.
+A person's stop and a hand-off send at once in every state but the last two. Errors (429, 5xx, timeouts, a wrong path)
+leave the state as it is, and the request is sent again with back-off. A proof is final: what comes later adds evidence
+and moves nothing back.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from worker.segments import is_about, lapses_at, lost, orders, orders_at, start_
 from worker.triggers import Act, act_of, acts
 
 NO_LIVE_CALL = "no_live_call"
+_ANSWERED = {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}      # a stop request that the provider understood
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,10 +46,10 @@ class Send:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a call needs: events that follow by thinking alone, requests to send, and when to look at it again.
+    """What a call needs: conclusions to record, requests to send, and when to plan, look and fetch next.
 
-    `recordings` are those that stops may be about, the one that nobody told us of among them. `look_at` and `fetch_at`
-    are the next instants of those obligations, None when nothing is owed.
+    `recordings`: all that stops may be about, with the one that nobody told us of. `stop_at`, `look_at` and `fetch_at`:
+    the next instant of each obligation, None where nothing is owed.
     """
 
     conclusions: tuple[Event, ...] = ()
@@ -72,9 +74,9 @@ class _Owed:
 
 
 def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timedelta(0), generation: int = 0) -> Plan:
-    """What to do about a call up to `now + horizon`, and when to look again. Idempotent: planning changes nothing.
+    """What to do about a call up to `now + horizon`, and when to look again. Planning changes nothing, so it may be repeated.
 
-    `generation`: how many reloads the settings in force have seen; what failed with earlier ones may be worth another try.
+    `generation`: the number of the last reload. A fetch that failed with earlier settings may be worth another try.
     """
     rule, terms = rules.choose(call)
     known = acts(call, rules)
@@ -84,23 +86,29 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     owed = {i: _owed(known, r, rule, terms) for i, r in recordings.items()}
     next_at = {i: _next_send(call, r, owed[i], terms, _asked_at(known, r, now)) for i, r in recordings.items()}
     sends, unnamed = _sends(call, recordings, known, terms, owed, next_at, now, until)
-    starts = [s for s in call.starts.values() if s.outcome is None and s.sent is None and not sends]    # the stops first
-    waiting = [(h, verdict(call, rules, h, act_of(known, h))) for h in call.handoffs.values() if h.decided is None]
-    conclusions = [*_unknowns(call, recordings, terms, next_at, unnamed, now), *abandoned.verdicts(call, now), *orders(call, known, now),
-                   *lost(call, known, now), *left_open(call, waiting, now)]
+    # While a stop is owed nothing is started: the stop would end it.
+    starts = [] if sends else [s for s in call.starts.values() if s.outcome is None and s.sent is None]
+    undecided = [(h, verdict(call, rules, h, act_of(known, h))) for h in call.handoffs.values() if h.decided is None]
+    conclusions = [
+        *_unknowns(call, recordings, terms, next_at, unnamed, now),
+        *abandoned.verdicts(call, now),
+        *orders(call, known, now),
+        *lost(call, known, now),
+        *left_open(call, undecided, now),
+    ]
     sent = {i for s in sends for i in s.recording_ids}
-    waits = [at if at > now else now + policy.UNKNOWN_REPEAT      # not sent although due: nothing to name it by
-             for i, at in next_at.items() if i not in sent and at]
+    # A stop that is due and not sent has nothing to name its recording by.
+    waits = [at if at > now else now + policy.UNKNOWN_REPEAT for i, at in next_at.items() if i not in sent and at]
     waits += [start_at(s) for s in starts if start_at(s) > now]
     waits += [at for s in call.starts.values() if s.unclear and (at := lapses_at(call, s)) and at > now]
     waits += orders_at(call, known, now)
     if (deadline := deadline_from_first_sight(call, terms)) and deadline[0] > now:
         waits.append(deadline[0])
-    waits += [at for h, found in waiting for at in moments(h, found) if at > now]
+    waits += [at for h, found in undecided for at in moments(h, found) if at > now]
     return Plan(
         conclusions=tuple(conclusions), sends=tuple(sends), recordings=recordings,
         starts=tuple(s for s in starts if start_at(s) <= now),
-        transfers=tuple(h for h, found in waiting if h.asked.body and may_go(h, found, now)),
+        transfers=tuple(h for h, found in undecided if h.asked.body and may_go(h, found, now)),
         stop_at=min(waits, default=None),
         look_at=next_look(call, recordings, rules, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
         fetch_at={r.recording_id: abandoned.next_fetch(r, generation) for r in call.recordings.values()},
@@ -108,16 +116,16 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
 
 
 def judge(call: Call, recording: Recording, rules: Policy, now: datetime, known: Sequence[Act] | None = None) -> Stop:
-    """One recording's stop, with its evidence, as our callers see it. `known`: the call's acts, where they were found already."""
+    """One recording's stop, with its evidence, as our callers see it. `known`: the call's acts, if the caller has them."""
     rule, terms = rules.choose(call)
     owed = _owed(acts(call, rules) if known is None else known, recording, rule, terms)
     done = recording.archived
     if done and done.rule:
-        # It stays as the receipt has it, whatever the rules say since.
+        # The receipt has fixed it. Later rules change nothing.
         rule, owed = done.rule, None
         if done.due_at and done.trigger:
             owed = _Owed(due_at=done.due_at, trigger=done.trigger, rule=done.rule, enforced=bool(done.enforced))
-    tries = [a for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER, Kind.STOP_ERRED}]
+    tries = [a for a in recording.attempts if a.kind in {*_ANSWERED, Kind.STOP_ERRED}]
     requested_at = min((a.requested_at for a in recording.attempts if a.requested_at), default=None)
     accepted_at = next((a.at for a in recording.attempts if a.kind is Kind.STOP_ACCEPTED), None)
     state = _state(call, recording, owed, requested_at, now)
@@ -181,18 +189,20 @@ def _owed(known: Sequence[Act], recording: Recording, rule: str, terms: Terms) -
         return _Owed(due_at=asked.due_at, trigger=asked.trigger, rule=asked.rule, enforced=True, action=asked.action)
     first = next((a for a in recording.attempts if a.due_at and a.trigger), None)
     if first is not None and first.due_at and first.trigger:
-        # What was decided when the first request went out stays decided, whatever the rules say since.
-        return _Owed(due_at=first.due_at, trigger=first.trigger, rule=first.rule or rule, enforced=True, action=first.action or Action.STOP)
+        # The first request has fixed it. Later rules change nothing.
+        return _Owed(due_at=first.due_at, trigger=first.trigger, rule=first.rule or rule, enforced=True,
+                     action=first.action or Action.STOP)
     if recording.trunk:
         return None     # no API stops a trunk recording
-    found = [_Owed(due_at=a.at, trigger=a.trigger, rule=rule, enforced=a.enforced, action=a.action) for a in known if a.ends and a.covers(recording)]
-    found += _deadlines(recording, rule, terms)
-    # Among those that count, the first; one that is only observed never hides one that is enforced.
-    return min(found, key=lambda o: (not o.enforced, o.due_at, o.trigger), default=None)
+    reasons = [_Owed(due_at=a.at, trigger=a.trigger, rule=rule, enforced=a.enforced, action=a.action)
+               for a in known if a.ends and a.covers(recording)]
+    reasons += _deadlines(recording, rule, terms)
+    # The first one counts. One that is only observed never hides one that is enforced.
+    return min(reasons, key=lambda o: (not o.enforced, o.due_at, o.trigger), default=None)
 
 
 def _asked_at(known: Sequence[Act], recording: Recording, now: datetime) -> datetime | None:
-    """When a person or an application last asked for its end."""
+    """When a person or an application last asked for this recording's end."""
     return max((a.at for a in known if a.is_asked and a.enforced and a.at <= now and a.covers(recording)), default=None)
 
 
@@ -200,8 +210,9 @@ def _deadlines(recording: Recording, rule: str, terms: Terms) -> Iterator[_Owed]
     latest = policy.deadline(terms, recording.started_at)
     if latest:
         yield _Owed(due_at=latest[0], trigger=latest[1], rule=rule, enforced=terms.mode is Mode.ENFORCE)
-    if recording.max_duration_s is not None:       # asked for in so many words, so it holds where rules only observe, too
-        yield _Owed(due_at=recording.started_at + timedelta(seconds=recording.max_duration_s), trigger="max_duration", rule=rule, enforced=True)
+    if recording.max_duration_s is not None:       # a caller asked for it, so it holds even where rules only observe
+        due_at = recording.started_at + timedelta(seconds=recording.max_duration_s)
+        yield _Owed(due_at=due_at, trigger="max_duration", rule=rule, enforced=True)
 
 
 def _ended_after(recording: Recording, due_at: datetime) -> bool:
@@ -246,25 +257,27 @@ def _next_send(call: Call, recording: Recording, owed: _Owed | None, terms: Term
         errors = errors_in_a_row(recording)
         return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
     if recording.unknown_at and (call.claimed_over_at or call.over_at):
-        return None                        # as far as anybody can tell the call no longer lives
+        return None                        # the call is over, as far as anybody can tell
     wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within
     at = last.at + wait
-    # The look that may make it unnecessary goes first, but is waited for only so long.
+    # A look may make the next DELETE unnecessary. It goes first, but gets only a short head start.
     return at if looked_since(call, last.at + terms.confirm_within) else at + policy.LOOK_HEAD_START
 
 
 def _needs_no_more(hidden: Recording) -> bool:
-    """Whether a stop for all that names nobody was sent often enough: once where it needs no proof, else until it is given
-    up. A 404 says that nothing runs which had begun by then, or that this is no call: another would end what begins later.
+    """Whether the stop of the whole call for an unknown recording was sent often enough.
+
+    Once is enough where no proof is needed. Otherwise it is repeated until we give up or a 404 comes. A 404 says that
+    nothing had begun by then, or that there is no such call; another stop would only end what begins later.
     """
     assert hidden.asked is not None
-    answered = [a for a in hidden.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}]
+    answered = [a for a in hidden.attempts if a.kind in _ANSWERED]
     not_found = any(a.kind is Kind.CALL_FOUND_OVER for a in answered)
     return bool(hidden.unknown_at or not_found or (answered and not hidden.asked.proof))
 
 
 def errors_in_a_row(recording: Recording) -> int:
-    """How many of its latest stop requests failed without an answer that means anything."""
+    """How many of the latest stop requests failed (STOP_ERRED), one after the other."""
     count = 0
     for attempt in reversed(recording.attempts):
         if attempt.kind is not Kind.STOP_ERRED:
@@ -274,7 +287,7 @@ def errors_in_a_row(recording: Recording) -> int:
 
 
 def _promises(recording: Recording) -> int:
-    return sum(a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for a in recording.attempts)
+    return sum(a.kind in _ANSWERED for a in recording.attempts)
 
 
 def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], terms: Terms, owed: dict[str, _Owed | None],
@@ -283,7 +296,7 @@ def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], t
     due = [(at, recordings[i]) for i, at in next_at.items() if at and at <= until and not _exhausted(recordings[i], terms)]
     if not due:
         return [], []
-    # What is due a moment later waits for its own moment: together they would end the later one too early.
+    # One that is due a moment later waits for its own moment: sent together, they would end it too early.
     moment = max(now, min(at for at, _ in due))
     due = [(at, r) for at, r in due if at <= moment]
     running = [r for r in recordings.values() if not r.over_at and not r.trunk and not r.asked]
@@ -291,15 +304,15 @@ def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], t
     starts = _starts_beside(call, known, moment)
     sends, wide, unnamed = [], [], []
     for at, recording in due:
-        alone = bool(starts) and _may_end_unclear_starts(recording, owed[recording.recording_id], terms)
-        if not others and (not starts or alone) and _named_tries(recording) != 1:
+        spares_starts = bool(starts) and not _may_end_unclear_starts(recording, owed[recording.recording_id], terms)
+        if not others and not spares_starts and _named_tries(recording) != 1:
             wide.append((at, recording))
         elif recording.url:
             sends.append(Send(at=at, recording_ids=(recording.recording_id,), url=recording.url))
         elif not recording.asked or recording.asked.proof:
             unnamed.append(recording.recording_id)
-    if named := [(at, r) for at, r in wide if not r.asked or r.asked.proof]:
-        wide = named                       # one stop of the whole call that needs no proof is among them
+    # A stop that needs proof is also the one stop that the unknown recording needs.
+    wide = [(at, r) for at, r in wide if not r.asked or r.asked.proof] or wide
     if wide:
         note = "it could not be ended by name, so what a start without an answer began is ended, too" if starts else None
         sends.append(Send(at=min(at for at, _ in wide), recording_ids=tuple(r.recording_id for _, r in wide), url=None, note=note))
@@ -307,15 +320,18 @@ def _sends(call: Call, recordings: dict[str, Recording], known: Sequence[Act], t
 
 
 def _starts_beside(call: Call, known: Sequence[Act], moment: datetime) -> list[Start]:
-    """The starts that may have begun something which is not to be ended yet."""
+    """The starts that may have begun a recording which must not be ended yet."""
     ends = [a for a in known if a.ends and a.enforced and a.at <= moment]
     return [s for s in unsettled(call) if s.sent and not any(s.began_at <= a.at and is_about(call, a, s) for a in ends)]
 
 
 def _may_end_unclear_starts(recording: Recording, owed: _Owed | None, terms: Terms) -> bool:
-    """A deadline counts for more than what a start without an answer may have begun, where the recording cannot be ended by name."""
-    deadline = owed is not None and owed.trigger in DEADLINES
-    return deadline and (not recording.url or _promises(recording) >= terms.stop_tries)
+    """Whether the whole call may be stopped although a start without an answer may have begun something on it.
+
+    Only for a deadline, and only where the recording cannot be ended by name.
+    """
+    is_deadline = owed is not None and owed.trigger in DEADLINES
+    return is_deadline and (not recording.url or _promises(recording) >= terms.stop_tries)
 
 
 def _is_due(owed: _Owed | None, until: datetime) -> bool:
@@ -323,11 +339,11 @@ def _is_due(owed: _Owed | None, until: datetime) -> bool:
 
 
 def _named_tries(recording: Recording) -> int:
-    return sum(bool(a.named) for a in recording.attempts if a.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER})
+    return sum(bool(a.named) for a in recording.attempts if a.kind in _ANSWERED)
 
 
 def _exhausted(recording: Recording, terms: Terms) -> bool:
-    """All tries are used up and the verdict `unknown` has not been written yet: it goes first."""
+    """Whether all tries are used up and STOP_UNKNOWN is not recorded yet. It is recorded before another request is sent."""
     return recording.unknown_at is None and _promises(recording) >= terms.stop_tries
 
 
@@ -344,7 +360,7 @@ def _unknowns(call: Call, recordings: dict[str, Recording], terms: Terms, next_a
 
 
 def _unknown(call: Call, recording: Recording, reason: str) -> Event:
-    # Of the one that nobody told us of there may be one after the other.
-    told = recording.recording_id or f".{recording.known_at.timestamp():.3f}"
-    return Event(id=f"unknown:{told}", kind=Kind.STOP_UNKNOWN, call_uuid=call.call_uuid,
+    # The unknown recording has no id, and a call can have several of them in turn.
+    name = recording.recording_id or f".{recording.known_at.timestamp():.3f}"
+    return Event(id=f"unknown:{name}", kind=Kind.STOP_UNKNOWN, call_uuid=call.call_uuid,
                  recording_id=recording.recording_id or None, reason=reason)

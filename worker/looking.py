@@ -1,4 +1,4 @@
-"""When to ask the provider about a call: soon after an end is claimed, ever more rarely after that. Pure."""
+"""When to ask the provider about a call: soon after an end is claimed, then ever more rarely. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ _LOOK_FOR_HANDOFF = timedelta(seconds=1)     # somebody waits for a proof, and t
 
 
 def next_look(call: Call, recordings: dict[str, Recording], rules: Policy, stops: dict[str, datetime]) -> datetime | None:
-    """When to ask about a call; None when nothing is left to ask. `stops`: when each recording has to be stopped."""
-    terms = rules.choose(call)[1]
+    """When to ask about a call; None when nothing is left to ask. `stops`: when each recording must be stopped."""
+    _, terms = rules.choose(call)
     wanted = [at for i, r in recordings.items() for at in _looks(call, r, terms, stops.get(i))]
-    wanted += [_after(call, s.outcome.at, _LOOKS_AT_CLAIM) for s in call.starts.values() if s.unclear and s.outcome and s.outcome.at
-               and not looked_since(call, (call.over_at or s.outcome.at + _LONGEST_CALL) + _LOOKS_AFTER_END[-1])]
+    for start in call.starts.values():
+        if start.unclear and start.outcome and start.outcome.at:
+            ends_at = call.over_at or start.outcome.at + _LONGEST_CALL
+            if not looked_since(call, ends_at + _LOOKS_AFTER_END[-1]):
+                wanted.append(_after(call, start.outcome.at, _LOOKS_AT_CLAIM))
     if rules.lacks_facts(call) and _may_record(call, recordings) and not any(e.live for e in call.looks):
         wanted.append(_after(call, min(e.at for e in call.events if e.at), _LOOKS_FOR_FACTS))
     return min(wanted, default=None)
@@ -34,7 +37,9 @@ def next_look(call: Call, recordings: dict[str, Recording], rules: Policy, stops
 
 def _may_record(call: Call, recordings: dict[str, Recording]) -> bool:
     """Whether anything is left to which the rules apply."""
-    return call.over_at is None and (any(not r.over_at for r in recordings.values()) or any(s.unsettled for s in call.starts.values()))
+    if call.over_at is not None:
+        return False
+    return any(not r.over_at for r in recordings.values()) or any(s.unsettled for s in call.starts.values())
 
 
 def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | None) -> Iterator[datetime]:
@@ -48,7 +53,9 @@ def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | N
     if recording.over_at:                      # over, but the facts about the file are missing
         yield _after(call, recording.over_at, _LOOKS_AFTER_END)
         return
-    claims = [c for c in (recording.claimed_at, call.claimed_over_at, call.over_at if recording.room else None) if c]
+    # The end of a call does not prove that a conference's recording is over.
+    call_over_at = call.over_at if recording.room else None
+    claims = [at for at in (recording.claimed_at, call.claimed_over_at, call_over_at) if at]
     if claims:
         yield _after(call, max(claims), _LOOKS_AT_CLAIM)
     if recording.attempts:
@@ -58,15 +65,18 @@ def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | N
 
 
 def _is_looked_for(call: Call, hidden: Recording) -> bool:
-    """Whether asking may tell anything of what nobody told us of: there is no file to wait for."""
+    """Whether a look can still tell anything about the recording that nobody told us of. It has no file to wait for."""
     if hidden.over_at or not hidden.asked or not hidden.asked.proof or is_no_call(call, hidden.attempts):
         return False
-    gone = hidden.unknown_at and (call.over_at or call.claimed_over_at)
-    return not gone and not looked_since(call, hidden.known_at + _LONGEST_CALL)
+    given_up = hidden.unknown_at and (call.over_at or call.claimed_over_at)
+    return not given_up and not looked_since(call, hidden.known_at + _LONGEST_CALL)
 
 
 def _looks_after_stop(call: Call, recording: Recording, terms: Terms, *, claimed: bool) -> Iterator[datetime]:
-    """After each request; where the tries are used up ever more rarely, and no more than for the claim that it is over."""
+    """When to look after a stop request: once after each; ever more rarely when the tries are used up.
+
+    Where somebody claims that the recording is over, the looks for that claim take the place of the rare ones.
+    """
     last, first = recording.attempts[-1], recording.attempts[0]
     assert last.at is not None
     wait = terms.confirm_within if last.kind is not Kind.STOP_SET_ASIDE else policy.UNKNOWN_REPEAT
@@ -88,16 +98,16 @@ def _since_last_look(call: Call, attempt: Event, wait: timedelta) -> datetime:
 
 
 def looked_since(call: Call, instant: datetime) -> bool:
-    """Whether we asked about the call at or after that instant, or a moment before: what is due is claimed a little early."""
+    """Whether we asked about the call at that instant or later. (Or 150 ms before: an obligation is claimed a little early.)"""
     return any(e.at and e.at >= instant - _CLAIMED_EARLY for e in call.looks)
 
 
 def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:
     """The next of a widening series of looks that begins at `start`."""
     since = [(e.at, e.reason) for e in call.looks if e.at and e.at >= start]
-    done = [at for at, reason in since if not reason]
+    done = [at for at, why_it_failed in since if not why_it_failed]
     failed = len(list(itertools.takewhile(lambda look: look[1], reversed(since))))
-    if failed:                 # a look without an answer uses up nothing, and is repeated soon
+    if failed:                 # a failed look uses up no step, and is soon repeated
         return since[-1][0] + min(_FAILED_LOOK * (1 << min(failed - 1, 5)), policy.UNKNOWN_REPEAT)
     if len(done) < len(steps):
         return max(start + steps[len(done)], done[-1] if done else start)

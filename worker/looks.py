@@ -42,13 +42,14 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         wait_until(worker, claim, loaded, later)
         return
     o = claim.obligation
-    account, call = worker.settings.accounts[o.account], fold(o.account, o.call_uuid, loaded.events)
+    account = worker.settings.accounts[o.account]
+    call = fold(o.account, o.call_uuid, loaded.events)
     found: list[Event] = []
     looked = Event(id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now)
     with Held(worker.ledger, claim):
         try:
             found += _listed(worker, account, call)
-            if call.over_at is None and not (_all_over(call, found) and not _may_be_more(worker, call, now)):
+            if call.over_at is None and (not _all_over(call, found) or _may_be_more(worker, call, now)):
                 spend(worker, account)
                 looked = _with_facts(looked, worker.vobiz.live_call(account, o.call_uuid))
         except Refused as error:
@@ -84,17 +85,17 @@ def is_adopted(row: Row, since: datetime) -> bool:
 
 def listed(call_uuid: str, row: Row) -> Event:
     """The provider's row as an event of that call. The same row always gives the same id."""
-    event = Event(id="", kind=Kind.RECORDING_LISTED, call_uuid=call_uuid, recording_id=row.recording_id, url=row.url,
-                  started_at=row.started_at, ended_at=row.ended_at, added_at=row.added_at, duration_s=row.duration_s,
-                  format=row.format, from_number=row.from_number, to_number=row.to_number,
-                  trunk=True if row.recording_type == "trunk" else None, room="conference" if row.recording_type == "conference" else None)
-    # A row may show a running recording first and its end later: two different things to know.
-    over = "end" if event.ended_at or event.duration_s else "row"
-    return replace(event, id=f"listed.{over}.{row.recording_id}")
+    # A row may first show a running recording, and later its end. These are two events.
+    over = "end" if row.ended_at or row.duration_s else "row"
+    return Event(id=f"listed.{over}.{row.recording_id}", kind=Kind.RECORDING_LISTED, call_uuid=call_uuid, recording_id=row.recording_id,
+                 url=row.url, started_at=row.started_at, ended_at=row.ended_at, added_at=row.added_at, duration_s=row.duration_s,
+                 format=row.format, from_number=row.from_number, to_number=row.to_number,
+                 trunk=True if row.recording_type == "trunk" else None,
+                 room="conference" if row.recording_type == "conference" else None)
 
 
 def _may_be_more(worker: Worker, call: Call, now: datetime) -> bool:
-    """Whether anything may run on the call of which nobody told us: then it matters whether the call is live."""
+    """Whether a recording may run that nobody told us of. Then we must know whether the call is live."""
     rules = worker.settings.policy
     rule, terms = rules.choose(call)
     hidden = unseen(call, acts(call, rules), terms, rule, now)

@@ -10,16 +10,16 @@ from typing import BinaryIO
 
 from worker import mpeg, pages, tags, wav
 
-# Audio that the provider does not send and nobody here walks: it gets its own name, and fails the check of its container.
+# Audio that the provider does not send, and that we do not walk. Each kind gets its name, and fails the check of the container.
 _OTHERS = ((b"OggS", "ogg"), (b"fLaC", "flac"), (b".snd", "au"), (b"#!AMR", "amr"), (b"caff", "caf"), (b"\x1aE\xdf\xa3", "webm"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Media:
-    """`duration_s` is that of the audio present, found by walking. `problem` is None when all of it is sound.
+    """What the bytes are. `duration_s`: of the audio that is present, found by walking. `problem`: None if all of it is sound.
 
-    Some problems are none if nothing is missing: a header that counts more than there is, bytes amid the audio that
-    are none. `lost_s` is how much may be missing then; the bytes alone do not tell.
+    With some problems nothing need be missing: the header counts more than is there, or other bytes stand amid the audio.
+    Then `lost_s` says how much may be missing; the bytes alone do not tell.
     """
 
     container: str                  # "wav", "mp3", "html", "json", "xml", "empty", another kind of audio, or "unknown"
@@ -54,7 +54,7 @@ def _head(file: BinaryIO, start: int) -> bytes:
 
 
 def _behind_tags(file: BinaryIO, size: int) -> int:
-    """Some writers put ID3 before a WAV, too, and players step over it."""
+    """Where the audio begins. Some writers put ID3 before a WAV, too, and players step over it."""
     at = 0
     for _ in range(16):
         length = tags.length_at(_head(file, at))
@@ -78,7 +78,7 @@ def _other(head: bytes, size: int) -> Media | None:
 def _mpeg(file: BinaryIO, start: int, size: int) -> Media | None:
     walk = mpeg.walk(file, start, tags.before(file, start, size))
     if walk.first is None and start:
-        walk = mpeg.walk(file, 10, tags.before(file, 10, size))      # the tag may be shorter than it says
+        walk = mpeg.walk(file, 10, tags.before(file, 10, size))      # the tag may be shorter than it states
     if walk.first is None:
         return None
     return Media(

@@ -1,7 +1,7 @@
 """Sends what must go out once: the start of a recording, and the provider's transfer after a hand-off's go.
 
-Neither may be repeated, so each is written down before it leaves; whoever finds it written down already leaves it
-alone. A process that dies in between leaves a question open, which the provider's list or callback answers.
+Neither may be repeated. So a process records each before it sends it, and sends nothing that is recorded already. If it
+dies in between, nobody knows whether the request left; the provider's list or callback will tell.
 """
 
 from __future__ import annotations
@@ -32,27 +32,30 @@ class Order:
     now: datetime
     seen: int                   # the size of the log that the plan was made from
 
-    def _written_down(self, *events: Event) -> bool:
-        """True for whoever wrote them down: the only one who may send. False also where anything is newer than the plan."""
+    def _may_send(self, *events: Event) -> bool:
+        """Records the events that go before a request. True only for the one process that did, which may send.
+
+        False where another process did, and where the call's log has grown since the plan was made.
+        """
         return self.worker.ledger.record_together(self.account.auth_id, events, seen=self.seen)
 
-    def _told(self, outcome: Event) -> Event:
-        # At once: somebody waits for it, and it must not be lost with the lease.
+    def _recorded(self, outcome: Event) -> Event:
+        # Recorded at once: a caller waits for it, and it must not be lost if the lease is.
         self.worker.ledger.record(self.account.auth_id, outcome)
         return replace(outcome, at=self.now)
 
     # Starting a recording -----------------------------------------------------------------------------------------
 
     def start(self, start: Start) -> Iterator[Event]:
-        """What came of it, as events; nothing where another one sent it, or where anything came meanwhile: it is planned anew."""
+        """Sends the start, once. Yields what was recorded: nothing where this process may not send it."""
         o = start.ordered
         limit_s = ceiling_s(self.call, start, self.worker.settings.policy, self.now)
         sent = Event(id=f"sent.{o.order}.{len(start.errors)}", kind=Kind.START_SENT, call_uuid=self.call.call_uuid, order=o.order, max_duration_s=float(limit_s))
-        # The order goes first: whoever is asked meanwhile whether anything records must find it.
-        if not self._written_down(o, sent):
+        # The order is recorded before we send: a hand-off that is asked meanwhile must find it.
+        if not self._may_send(o, sent):
             return
         yield replace(sent, at=self.now)
-        yield self._told(self._started(start, limit_s))
+        yield self._recorded(self._started(start, limit_s))
 
     def _started(self, start: Start, limit_s: int) -> Event:
         o, settings = start.ordered, self.worker.settings
@@ -87,13 +90,16 @@ class Order:
     # Transferring a call ------------------------------------------------------------------------------------------
 
     def transfer(self, handoff: Handoff, now: datetime) -> Iterator[Event]:
-        """Decides go, once, and sends the transfer, once; `now` is the instant just before. Nothing where anything came meanwhile."""
+        """Decides go and sends the transfer, once. Yields what was recorded: nothing where this process may not send it.
+
+        `now`: the instant just before sending.
+        """
         found = verdict(self.call, self.worker.settings.policy, handoff)
         go = decided(self.call, handoff, found, go=True, by="us")
-        if now > send_by(handoff, found) or not self._written_down(go):
+        if now > send_by(handoff, found) or not self._may_send(go):
             return
         yield replace(go, at=now)
-        yield self._told(self._transferred(handoff))
+        yield self._recorded(self._transferred(handoff))
 
     def _transferred(self, handoff: Handoff) -> Event:
         order = handoff.asked.order
@@ -114,9 +120,11 @@ class Order:
 def ceiling_s(call: Call, start: Start, rules: Policy, now: datetime) -> int:
     """The provider's own limit for a recording that begins now: just above our deadline, whole seconds."""
     _, terms = rules.choose(call)
-    ends = [now + timedelta(seconds=start.ordered.max_duration_s)] if start.ordered.max_duration_s else []
-    latest = policy.deadline(terms, now) if terms.mode is Mode.ENFORCE else None
-    ends += [latest[0]] if latest else []
+    ends = []
+    if start.ordered.max_duration_s:
+        ends.append(now + timedelta(seconds=start.ordered.max_duration_s))
+    if terms.mode is Mode.ENFORCE and (deadline := policy.deadline(terms, now)):
+        ends.append(deadline[0])
     if not ends:
         return round(policy.NO_CEILING.total_seconds())
     return min(ceil((min(ends) - now + policy.CEILING).total_seconds()), _LONGEST_CEILING_S)

@@ -7,12 +7,12 @@ from typing import BinaryIO
 
 _BLOCK = 1 << 20
 _LONGEST = 64
-# A tag alone could stand in audio by chance; a tag and so much text behind it does not.
+# A tag alone can stand in audio by chance. A tag with so much text behind it cannot.
 _HTML = re.compile(rb"<(?:!doctype html|html|head|body)[\s>][\t\r\n -~]{16}", re.IGNORECASE)
 
 
 def kind(head: bytes) -> str | None:
-    """"html", "xml" or "json" where bytes that begin so are that."""
+    """The kind of page that begins with these bytes: "html", "xml" or "json". None where it is no page."""
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"", "utf-8")):
         if head.startswith(mark):
             text = head.removeprefix(mark).decode(encoding, "replace").lstrip("\ufeff \t\r\n\f\0").lower()
@@ -31,7 +31,7 @@ def _is_text(text: str) -> bool:
 
 
 def amid(file: BinaryIO, start: int, end: int) -> bool:
-    """Whether an HTML page begins anywhere between the two offsets, or any page at the first."""
+    """Whether an HTML page begins between the two offsets, or a page of any kind at the first."""
     file.seek(start)
     if kind(file.read(max(0, min(512, end - start)))):
         return True

@@ -1,7 +1,7 @@
-"""A file that is being downloaded, what is in it, and what must be known to go on with it later.
+"""A file that is being downloaded, and the notes that a later try needs to go on with it.
 
-What counts are the notes: bytes beyond them, or other bytes than noted, are thrown away when somebody goes on. So it
-does not matter where a process died, or what a disk kept of its last seconds.
+Only the notes count. Whoever goes on throws away the bytes beyond them; if the bytes are not as noted, all of them. So it
+does not matter when a process died, or what the disk kept of its last seconds.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ NOTE_EVERY_BYTES = 16 * BLOCK
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noted:
-    """What is known of a partial file. `source`: where it comes from, without the query, which may hold a token."""
+    """What is noted of a partial file. `source`: its address without the query, which may hold a token."""
 
     source: str
     validator: str          # an ETag, or a date of Last-Modified: goes back in If-Range
     total: int | None       # bytes that the whole file has
-    have: int               # bytes that are in it
-    sha256: str             # of these
+    have: int               # bytes that are in the partial file
+    sha256: str             # of these bytes
 
 
 class Notes:
-    """The notes beside a partial file. They are its owner's only, and replaced as a whole."""
+    """The notes beside a partial file. Only its owner can read them, and they are replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,14 +44,14 @@ class Notes:
         return self._path.exists()
 
     def read(self) -> Noted | None:
-        """None where there are none that can be read."""
+        """None where there are none, or they cannot be read."""
         try:
             noted = Noted(**json.loads(self._path.read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
-        right = (isinstance(noted.source, str) and isinstance(noted.validator, str) and isinstance(noted.sha256, str)
-                 and type(noted.have) is int and (noted.total is None or type(noted.total) is int))
-        return noted if right else None
+        texts = all(isinstance(text, str) for text in (noted.source, noted.validator, noted.sha256))
+        numbers = type(noted.have) is int and (noted.total is None or type(noted.total) is int)
+        return noted if texts and numbers else None
 
     def write(self, noted: Noted) -> None:
         beside = self._path.with_suffix(".new")
@@ -67,14 +67,14 @@ class Notes:
 class Partial:
     """Takes the blocks of one file, and knows the digest of all that is in it.
 
-    Blocks are written and hashed by a thread beside the one that receives them: together they would take twice as long.
-    What that thread raises is raised by the next `add` or by `settle`.
+    A second thread writes and hashes while the first receives: in one thread a download would take twice as long. What
+    the second thread raises, the next `add` or `settle` raises again.
     """
 
     def __init__(self, file: BinaryIO, notes: Notes | None, source: str) -> None:
         self.bytes = 0
         self.total: int | None = None
-        self.validator: str | None = None       # None: what is in it cannot be continued
+        self.validator: str | None = None       # None: a later try cannot go on with it
         self._file, self._notes, self._source = file, notes, source
         self._digest = hashlib.sha256()
         self._blocks: list[bytes] = []
@@ -89,7 +89,7 @@ class Partial:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is not None and self.validator:
-                with contextlib.suppress(OSError):      # a full disk has been told of, or will be
+                with contextlib.suppress(OSError):      # `error` matters more than a disk that is full by now
                     self.settle()
                     self._note()
         finally:
@@ -101,7 +101,7 @@ class Partial:
         return self._digest.hexdigest()
 
     def recall(self, alive: Callable[[], None]) -> None:
-        """Take up what an earlier try left of the same source, if its bytes are as noted. `alive` may raise."""
+        """Go on with what an earlier try left of the same source, if its bytes are as noted; else begin. `alive` may raise."""
         noted = self._notes.read() if self._notes else None
         if noted and noted.source == self._source and noted.have > 0 and (noted.total is None or noted.have < noted.total):
             self._file.seek(0)
@@ -119,7 +119,7 @@ class Partial:
         self.begin(total=None, validator=None)
 
     def begin(self, *, total: int | None, validator: str | None) -> None:
-        """Throw away what is in it. `validator`: of the file that comes now, if it could be continued."""
+        """Throw away what is in it. `validator`: of the file that comes now, if a later try could go on with it."""
         self._wait()
         if self._notes:
             self._notes.forget()
@@ -138,13 +138,13 @@ class Partial:
             self._hand_over()
 
     def settle(self) -> None:
-        """All that was added is in the file, as far as the operating system goes."""
+        """Hand all that was added to the operating system."""
         self._hand_over()
         self._wait()
         self._file.flush()
 
     def forget(self) -> None:
-        """It need not be continued: it is whole, or of no use."""
+        """Nobody will go on with it: it is whole, or of no use."""
         self.validator = None
         if self._notes:
             self._notes.forget()

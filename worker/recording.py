@@ -30,10 +30,10 @@ class Kind(StrEnum):
     CALL_ENDED = "CallEnded"                      # Hangup of the A-leg
 
     STOP_ORDERED = "StopOrdered"                  # an operator or application asks for a stop
-    CALL_ANNOUNCED = "CallAnnounced"              # an application tells of a call, with facts and labels
-    RECORDING_ANNOUNCED = "RecordingAnnounced"    # and of a recording that somebody else started
-    NOTHING_DECLARED = "NothingDeclared"          # it says that nothing is being recorded: a proof
-    HANDOFF_ASKED = "HandoffAsked"                # it is about to transfer: the trigger `transfer.KIND`
+    CALL_ANNOUNCED = "CallAnnounced"              # an application announces a call, with facts and labels
+    RECORDING_ANNOUNCED = "RecordingAnnounced"    # an application announces a recording that somebody else started
+    NOTHING_DECLARED = "NothingDeclared"          # an application declares that nothing is being recorded: a proof
+    HANDOFF_ASKED = "HandoffAsked"                # an application is about to transfer: the trigger `transfer.KIND`
     HANDOFF_FAILED = "HandoffFailed"              # the transfer did not happen
     PAUSE_ORDERED = "PauseOrdered"
     RESUME_ORDERED = "ResumeOrdered"
@@ -46,15 +46,15 @@ class Kind(StrEnum):
     STOP_ERRED = "StopErred"                      # 429, 5xx, timeout, wrong path: tried again, not counted
     STOP_SET_ASIDE = "StopSetAside"               # refused although our credentials are good
     STOP_UNKNOWN = "StopUnknown"                  # no proof after all tries, or nothing to name it by: alert
-    CALL_FOUND_OVER = "CallFoundOver"             # an application's 404: for the call, or (`named`) to a stop that names a recording
+    CALL_FOUND_OVER = "CallFoundOver"             # the provider's application answered 404: to a stop of the call, or (`named`) of one recording
     CALL_FOUND_LIVE = "CallFoundLive"             # a survey saw the call live, and nobody had announced it
-    START_SENT = "StartSent"                      # written down before the request leaves: it is sent once
+    START_SENT = "StartSent"                      # recorded before the request leaves, so that it is sent once
     START_ACCEPTED = "StartAccepted"              # 2xx: a recording begins
     START_ERRED = "StartErred"                    # certainly not started, and worth another try (429)
     START_FAILED = "StartFailed"                  # certainly not started, for good
     START_UNCLEAR = "StartUnclear"                # nobody knows: never repeated, looked for
-    START_LAPSED = "StartLapsed"                  # the time limit that was sent with it has run out: whatever it began is over
-    HANDOFF_DECIDED = "HandoffDecided"            # go or hold, once; the first to write it down decides
+    START_LAPSED = "StartLapsed"                  # of an unclear start: the time limit sent with it has run out, so whatever it began is over
+    HANDOFF_DECIDED = "HandoffDecided"            # go or hold; the first one that is recorded counts
     TRANSFER_SENT = "TransferSent"                # the provider's transfer, sent by us: 2xx
     TRANSFER_FAILED = "TransferFailed"
     TRANSFER_UNCLEAR = "TransferUnclear"
@@ -67,7 +67,7 @@ class Kind(StrEnum):
 
 
 class Fault(StrEnum):
-    """Whose fault it is that a recording is not home. What follows from it, `abandoned` knows."""
+    """Whose fault it is that a recording is not archived. `abandoned` says how often each is tried again."""
 
     PROVIDER = "provider"    # 5xx, 429, timeouts, 404, no address, never listed
     STORAGE = "storage"      # our disks are full, cannot be written or hold other content
@@ -163,9 +163,9 @@ class Event:
     requested_at: datetime | None = None  # just before the request was written
     trigger: str | None = None
     rule: str | None = None
-    due_at: datetime | None = None        # of a start that a rule or a resume wants: when that came, so when it counts as begun
-    action: str | None = None             # stop: `pause` where the rule that sent it pauses
-    enforced: bool | None = None          # archived: whether the stop that was owed by then was more than observed
+    due_at: datetime | None = None        # stop: its deadline or trigger; start that a rule or a resume wants: when it counts as begun
+    action: str | None = None             # stop: `pause` if the rule that sent it pauses
+    enforced: bool | None = None          # archived: whether the stop was enforced (False: only observed)
     retry_at: datetime | None = None      # the provider asked us to wait until then
     status: int | None = None             # HTTP status
     live: bool | None = None              # a look saw the call alive
@@ -215,9 +215,9 @@ class StopState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """Why the whole call is stopped for the sake of what nobody told us of.
+    """Why the whole call is stopped because of a recording that nobody told us of.
 
-    `proof`: it is tried until there is a proof, or given up with an alert. Otherwise one stop is enough.
+    `proof`: stops are sent until one is proven, or until we give up with an alert. Without it one stop is enough.
     """
 
     due_at: datetime
@@ -225,7 +225,7 @@ class Asked:
     action: str
     rule: str
     proof: bool
-    covers_starts: bool = False                  # what our own starts may have begun is meant, too
+    covers_starts: bool = False                  # also meant: whatever our own starts may have begun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,7 +254,7 @@ class Recording:
     gave_up: Event | None = None
     retried_at: datetime | None = None           # a person wants it, whatever became of it before
     ours_at: datetime | None = None              # when we were told to start it, or a rule or a resume wanted it
-    asked: Asked | None = None                   # of the one that nobody told us of: who wants it stopped
+    asked: Asked | None = None                   # only of the one that nobody told us of: why it is to be stopped
     segment_of: str | None = None
     channels: int | None = None
     max_duration_s: float | None = None          # asked for when it was started
@@ -277,8 +277,10 @@ class Recording:
 
     @property
     def fault(self) -> Fault | None:
-        """Whose fault it is that it is not home, by the last that failed; None where nothing failed, or it is home."""
-        last = None if self.archived else next((e for e in (self.gave_up, *self.failures[-1:], *self.abandoned[-1:]) if e), None)
+        """The fault of the last failure. None where nothing failed, or the recording is archived."""
+        if self.archived:
+            return None
+        last = next((e for e in (self.gave_up, *self.failures[-1:], *self.abandoned[-1:]) if e), None)
         return (last.fault or Fault.PROVIDER) if last else None
 
     @property
@@ -301,23 +303,23 @@ class Start:
     @property
     def began_at(self) -> datetime:
         """When it counts as begun: at its trigger, or when it was ordered."""
-        found = self.ordered.due_at or self.ordered.at
-        assert found is not None
-        return found
+        began_at = self.ordered.due_at or self.ordered.at
+        assert began_at is not None
+        return began_at
 
     @property
     def failed(self) -> bool:
-        """It certainly started nothing."""
+        """Whether it certainly started nothing."""
         return self.recording_id is None and self.outcome is not None and self.outcome.kind is Kind.START_FAILED
 
     @property
     def unclear(self) -> bool:
-        """Something may be recording of which nobody told us."""
+        """Whether it was sent and may have begun a recording that we cannot name."""
         return self.recording_id is None and self.outcome is not None and not self.failed and self.lapsed_at is None
 
     @property
     def unsettled(self) -> bool:
-        """It counts as running: it may still be sent, or may have begun, and nobody knows."""
+        """Whether it counts as running: it may still be sent, or it may have begun something."""
         return self.recording_id is None and not self.failed and self.lapsed_at is None
 
 
@@ -335,6 +337,11 @@ class Handoff:
         assert self.asked.at is not None
         return self.asked.at + timedelta(seconds=self.asked.wait_s or 0)
 
+    @property
+    def is_ours_to_send(self) -> bool:
+        """The worker decided `go`, which it does just before it sends the transfer. After anybody else's decision nobody sends it."""
+        return self.decided is not None and self.decided.verdict == "go" and self.decided.by == "us"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
@@ -349,7 +356,7 @@ class Call:
     started_at: datetime | None = None           # as an application told it
     trunk: bool = False
     reported: bool = False                       # the provider itself named this uuid as the A-leg, in a signed callback
-    known: bool = False                          # anybody ever spoke of it, but for the orders that we were given
+    known: bool = False                          # anything but our callers' orders ever spoke of it
     hung_up_at: datetime | None = None           # a signed hang-up
     over_at: datetime | None = None              # proven: a signed hang-up, or 404 for a reported uuid and no sign of life since
     claimed_over_at: datetime | None = None      # an unsigned hang-up or any other 404, and no look since that saw it live
@@ -360,7 +367,7 @@ class Call:
     starts: dict[str, Start] = field(default_factory=dict)          # by order
     handoffs: dict[str, Handoff] = field(default_factory=dict)      # by order
     attempts: tuple[Event, ...] = ()             # stops of the whole call, each request once, by time
-    unknowns: tuple[Event, ...] = ()             # STOP_UNKNOWN for those
+    unknowns: tuple[Event, ...] = ()             # STOP_UNKNOWN of the recording that nobody told us of
     declared_at: datetime | None = None          # last: an application said that nothing is being recorded
     events: tuple[Event, ...] = ()               # all, by time
 

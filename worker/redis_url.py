@@ -1,7 +1,7 @@
 """The address of one Redis, `redis://`, `rediss://` or `unix://`, as each of its two clients spells it.
 
-redis-py keeps the ledger, kombu carries Celery's queues. They have different words for the same thing, and neither says
-that it does not understand before it connects. So an address is read here, and written anew for each.
+redis-py keeps the ledger, kombu carries Celery's queues. They spell the same options differently, and neither reports an
+option that it does not know before it connects. So an address is parsed here, and written anew for each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
-    """What such an address says."""
+    """A parsed address."""
 
     scheme: str
     place: str                              # host and port, or the path of the socket
@@ -40,28 +40,30 @@ class Server:
             return f"redis+socket://{self._login()}{quote(self.place)}?virtual_host={self.db}"
         if self.scheme == "redis":
             return self.for_redis()
-        # Without a word about it kombu would verify nothing, and redis-py everything.
-        said = {**self.tls, "ssl_cert_reqs": f"CERT_{self.tls.get('ssl_cert_reqs', 'required').upper()}"}
-        if said["ssl_cert_reqs"] == "CERT_NONE":
-            said["ssl_check_hostname"] = "false"
-        return f"rediss://{self._login()}{self.place}/{self.db}?{urlencode(said, quote_via=quote)}"
+        # Without `ssl_cert_reqs` kombu would verify nothing, and redis-py everything.
+        options = {**self.tls, "ssl_cert_reqs": f"CERT_{self.tls.get('ssl_cert_reqs', 'required').upper()}"}
+        if options["ssl_cert_reqs"] == "CERT_NONE":
+            options["ssl_check_hostname"] = "false"
+        return f"rediss://{self._login()}{self.place}/{self.db}?{urlencode(options, quote_via=quote)}"
 
     def _login(self) -> str:
-        return f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@" if self.username or self.password else ""
+        if not (self.username or self.password):
+            return ""
+        return f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@"
 
 
 def parse(url: str) -> Server:
-    """Raises ValueError, which says what must be written instead and shows no secret."""
+    """Raises ValueError. Its text says what to write instead, and shows no secret."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:      # its text may show a part of the password
         raise ValueError("must be a host, and a number as its port") from None
-    pairs = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True)      # a `+` is a plus
+    pairs = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True)      # here a `+` means itself, not a space
     query = dict(pairs)
     if parts.fragment or len(query) != len(pairs):
         raise ValueError("must have no `#`, and no parameter twice")
-    _known(parts.scheme, query)
+    _refuse_unknown(parts.scheme, query)
     number = query.pop("db", "") or (parts.path.removeprefix("/") if parts.scheme != "unix" else "")
     if not (number or "0").isascii() or not (number or "0").isdigit() or len(number) > 4:
         raise ValueError("must end with the number of a database, like /0, or with nothing after the port")
@@ -70,7 +72,7 @@ def parse(url: str) -> Server:
                   password=query.pop("password", "") or unquote(parts.password or ""), tls=_tls(query))
 
 
-def _known(scheme: str, query: dict[str, str]) -> None:
+def _refuse_unknown(scheme: str, query: dict[str, str]) -> None:
     allowed = (*_ANYWHERE, *_TLS) if scheme == "rediss" else _ANYWHERE
     for name in query:
         if name in _TLS and name not in allowed:
@@ -92,18 +94,18 @@ def _place(url: str) -> str:
 
 
 def _tls(query: dict[str, str]) -> dict[str, str]:
-    found = dict(query)
-    if "ssl_cert_reqs" in found:
-        said = found["ssl_cert_reqs"].lower().removeprefix("cert_")
-        if said not in _REQUIREMENTS:
+    options = dict(query)
+    if "ssl_cert_reqs" in options:
+        required = options["ssl_cert_reqs"].lower().removeprefix("cert_")
+        if required not in _REQUIREMENTS:
             raise ValueError(f"ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}, or CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED")
-        found["ssl_cert_reqs"] = said
-    if "ssl_check_hostname" in found:
-        said = found["ssl_check_hostname"].lower()
-        if said not in (*_TRUE, *_FALSE):
+        options["ssl_cert_reqs"] = required
+    if "ssl_check_hostname" in options:
+        checked = options["ssl_check_hostname"].lower()
+        if checked not in (*_TRUE, *_FALSE):
             raise ValueError("ssl_check_hostname must be true or false")
-        found["ssl_check_hostname"] = "true" if said in _TRUE else "false"
+        options["ssl_check_hostname"] = "true" if checked in _TRUE else "false"
     for name in _FILES:
-        if name in found and not os.access(found[name], os.R_OK):
-            raise ValueError(f"{name} names {found[name]!r}, which is no file that this user can read")
-    return found
+        if name in options and not os.access(options[name], os.R_OK):
+            raise ValueError(f"{name} names {options[name]!r}, which is no file that this user can read")
+    return options

@@ -1,11 +1,11 @@
 """Pause and resume: one logical recording as segments with declared gaps. Pure.
 
-A pause or a transfer interrupts the recordings that it ends; what interrupts them is remembered until all of it is
-resumed. `transfer.failed` takes back a transfer and nothing else, so a failed transfer in the midst of a card entry
-does not start the recording again. A resume in so many words takes back both. A stop is final: nothing resumes it.
+A pause or a transfer interrupts the recordings that it ends, and each remains a cause until it is taken back. The
+recording goes on when no cause is left. `transfer.failed` takes back a transfer only, so a failed transfer during a
+card entry does not start the recording again. An explicit resume takes back both. A stop is final.
 
-What a stop of ours ended stays what it was when that stop was sent: its trigger and its action stand in the log, and later
-rules or facts, or the provider's figure for the end, do not change why a recording ended.
+Why a recording ended is fixed when we send its first stop: the log holds that stop's trigger and action. Later rules or
+facts, or the provider's figure for the end, change nothing.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resumption:
-    """A logical recording that is to go on, by its first segment, and what said so. `since`: when it was interrupted."""
+    """A logical recording that is to go on."""
 
-    root: str
-    act: Act
-    since: datetime
+    root: str            # its first segment
+    act: Act             # what resumes it
+    since: datetime      # when it was interrupted
 
 
 @dataclass(slots=True)
@@ -51,13 +51,14 @@ class _Interruption:
 def interrupted(call: Call, acts: Iterable[Act]) -> tuple[dict[str, set[Cause]], list[Resumption]]:
     """What interrupts each logical recording of the call now, and the resumptions that are owed.
 
-    A resumption is owed once, by the last that said so; it lapses when anything ends its recording after that.
+    A recording has one resumption at most, by the last act that resumed it. It lapses if a later act or stop interrupts
+    the recording again.
     """
     acts = list(acts)
     now: dict[str, _Interruption] = {}
     owed: dict[str, Resumption] = {}
     for at, step in _steps(call, acts):
-        for root in [r for r, found in now.items() if _begun_anew(call, r, found.since, at, now)]:
+        for root in [r for r, interruption in now.items() if _begun_anew(call, r, interruption.since, at, now)]:
             del now[root]
         if isinstance(step, Act) and step.action is Action.RESUME:
             _resume(step, now, owed)
@@ -65,55 +66,61 @@ def interrupted(call: Call, acts: Iterable[Act]) -> tuple[dict[str, set[Cause]],
         for root, cause in _interrupts(call, step, acts, now, owed):
             owed.pop(root, None)
             now.setdefault(root, _Interruption(at, set())).causes.add(cause)
-    return {root: found.causes for root, found in now.items()}, list(owed.values())
+    return {root: interruption.causes for root, interruption in now.items()}, list(owed.values())
 
 
 def is_paused(call: Call, acts: Iterable[Act]) -> bool:
-    """Whether anything would go on if somebody resumed."""
+    """Whether a resume would start anything."""
     return any(causes and Cause.STOP not in causes for causes in interrupted(call, acts)[0].values())
 
 
 def _steps(call: Call, acts: Iterable[Act]) -> list[tuple[datetime, Act | Recording]]:
-    """What interrupts and resumes, by time: what the rules make of each event, and each recording whose first stop was sent,
-    at the instant of that stop's trigger. The latter stands whatever the rules say since.
+    """What interrupts and resumes, by time: each act, and each recording that we sent a stop for.
+
+    The recording stands at the instant of its first stop's trigger, whatever the rules say by now.
     """
-    found: list[tuple[datetime, Act | Recording]] = [(a.at, a) for a in acts if a.enforced and (a.ends or a.action is Action.RESUME)]
-    found += [(first.due_at, r) for r in call.recordings.values() if (first := _decided(r)) and first.due_at]
-    return sorted(found, key=lambda step: step[0])
+    steps: list[tuple[datetime, Act | Recording]] = [(a.at, a) for a in acts if a.enforced and (a.ends or a.action is Action.RESUME)]
+    for recording in call.recordings.values():
+        first = _first_stop(recording)
+        if first and first.due_at:
+            steps.append((first.due_at, recording))
+    return sorted(steps, key=lambda step: step[0])
 
 
-def _decided(recording: Recording) -> Event | None:
-    """The stop that decided why a recording ended."""
+def _first_stop(recording: Recording) -> Event | None:
+    """The stop that fixed why a recording ended."""
     return next((a for a in recording.attempts if a.due_at and a.trigger), None)
 
 
 def _resume(act: Act, now: dict[str, _Interruption], owed: dict[str, Resumption]) -> None:
     takes_back = {Cause.TRANSFER} if act.trigger == "transfer.failed" else {Cause.TRANSFER, Cause.PAUSE}
-    for root, found in list(now.items()):
-        left = found.causes - takes_back
-        if left != found.causes and not left:
-            owed[root] = Resumption(root=root, act=act, since=found.since)
-        found.causes = left
+    for root, interruption in list(now.items()):
+        left = interruption.causes - takes_back
+        if left != interruption.causes and not left:
+            owed[root] = Resumption(root=root, act=act, since=interruption.since)
+        interruption.causes = left
         if not left:
             del now[root]
 
 
-def _interrupts(call: Call, step: Act | Recording, acts: Sequence[Act], now: dict[str, _Interruption], owed: dict[str, Resumption]) -> list[tuple[str, Cause]]:
+def _interrupts(
+    call: Call, step: Act | Recording, acts: Sequence[Act], now: dict[str, _Interruption], owed: dict[str, Resumption],
+) -> list[tuple[str, Cause]]:
     """The logical recordings that a step interrupts, and why."""
     if isinstance(step, Recording):
-        decided = _decided(step)
-        assert decided is not None
-        return [(step.root, _cause_of_stop(decided, acts))]
+        first = _first_stop(step)
+        assert first is not None
+        return [(step.root, _cause_of_stop(first, acts))]
     roots = {r.root for r in call.recordings.values() if step.covers(r) and _ran_at(r, step)}
+    # A logical recording that is paused, or about to go on, is interrupted too, although no segment of it runs.
     waiting = now.keys() | {root for root, resumption in owed.items() if not _goes_on(call, resumption)}
-    if step.names_one:       # a stop by id is final for its logical recording, also while that is paused
-        named = {r.root for r in call.recordings.values() if r.recording_id == step.event.recording_id or (step.event.url and r.url == step.event.url)}
-        waiting &= named
+    if step.names_one:       # a stop by id is final for its own logical recording only
+        waiting &= _named_roots(call, step)
     return [(root, _cause(step)) for root in sorted(roots | waiting)]
 
 
 def _ran_at(recording: Recording, act: Act) -> bool:
-    """Whether an act ends this recording: nobody had proven to us that it was over, or our stop for that very act ended it."""
+    """Whether a recording ran at an act: we had no proof yet that it was over, or our stop for that very act ended it."""
     if recording.over_at is None or (recording.over_at > act.at and not ended_before(recording, act.at)):
         return True
     return any(a.due_at == act.at and a.trigger == act.trigger for a in recording.attempts)
@@ -128,9 +135,9 @@ def _cause(act: Act) -> Cause:
 def _cause_of_stop(stop: Event, acts: Sequence[Act]) -> Cause:
     if is_transfer(stop.trigger or ""):
         return Cause.TRANSFER
-    # A stop that says nothing of a pause may be from the release before this, which never did.
-    paused = stop.action == Action.PAUSE or any(a.action is Action.PAUSE for a in acts if a.at == stop.due_at and a.trigger == stop.trigger)
-    return Cause.PAUSE if paused else Cause.STOP
+    # The release before this recorded no action with a stop, so the act that it was sent for tells.
+    paused = any(a.action is Action.PAUSE for a in acts if a.at == stop.due_at and a.trigger == stop.trigger)
+    return Cause.PAUSE if paused or stop.action == Action.PAUSE else Cause.STOP
 
 
 def _goes_on(call: Call, resumption: Resumption) -> bool:
@@ -140,7 +147,7 @@ def _goes_on(call: Call, resumption: Resumption) -> bool:
 
 
 def _begun_anew(call: Call, root: str, since: datetime, until: datetime, now: Collection[str]) -> bool:
-    """Whether somebody started another recording of the call meanwhile: then there is nothing left to go on with."""
+    """Whether another logical recording began meanwhile. Then the interrupted one does not go on."""
     return any(since < (r.ours_at or r.started_at) <= until for r in call.recordings.values()
                if r.root != root and r.root not in now and r.segment_of is None)
 
@@ -157,27 +164,31 @@ def orders(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
 
 
 def orders_at(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[datetime]:
-    """When a resumption is to be ordered that has to wait a moment."""
+    """When to order the resumptions that must wait a moment."""
     yield from (r.act.settled_at for r in _due(call, acts, now) if r.act.settled_at > now)
 
 
 def _due(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Resumption]:
+    """The resumptions that are owed and were not ordered yet."""
     if call.over_at:
         return
     for resumption in interrupted(call, acts)[1]:
-        again = any(s.ordered.segment_of == resumption.root and s.began_at >= resumption.since and not s.failed for s in call.starts.values())
-        if now <= resumption.act.at + policy.RESUME_WITHIN and not again and resumption.root in call.recordings and order_of(resumption) not in call.starts:
+        root = resumption.root
+        in_time = now <= resumption.act.at + policy.RESUME_WITHIN
+        ordered = order_of(resumption) in call.starts or any(
+            s.ordered.segment_of == root and s.began_at >= resumption.since and not s.failed for s in call.starts.values())
+        if in_time and not ordered and root in call.recordings:
             yield resumption
 
 
 def order_of(resumption: Resumption) -> str:
-    """The same for everybody who thinks about it, so it is ordered once."""
-    told = f"{resumption.act.event.id}|{resumption.root}"
-    return "r" + hashlib.sha256(told.encode()).hexdigest()[:15]
+    """The id of its start. All processes compute the same one, so it is ordered once."""
+    name = f"{resumption.act.event.id}|{resumption.root}"
+    return "r" + hashlib.sha256(name.encode()).hexdigest()[:15]
 
 
 def start_at(start: Start) -> datetime:
-    """When a start may be sent: at once, or after the provider's wish where it refused for the moment."""
+    """When a start may be sent: at once; after a refusal for the moment with back-off, and not before the provider wishes."""
     last = start.errors[-1] if start.errors else start.ordered
     assert last.at is not None
     wait = policy.stop_backoff(len(start.errors), start.ordered.order or "") if start.errors else timedelta(0)
@@ -185,8 +196,10 @@ def start_at(start: Start) -> datetime:
 
 
 def lost(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
-    """What became of starts that will not be sent any more, of those whose sender died before it knew, and of those whose
-    time limit has run out.
+    """The outcomes that nobody else will record, of three kinds of start.
+
+    Its sender died before it knew the answer; it will not be sent any more; or the answer is missing and the time limit
+    that was sent with it has run out.
     """
     acts = list(acts)
     for order, start in call.starts.items():
@@ -202,7 +215,7 @@ def lost(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
 
 
 def lapses_at(call: Call, start: Start) -> datetime | None:
-    """When a start without an answer counts as running no longer, whatever became of it; None while nothing bounds it."""
+    """When a start without an answer no longer counts as running. None where none was sent, the outcome is not recorded, or the call is over."""
     if start.sent is None or start.outcome is None or call.over_at:
         return None
     assert start.outcome.at is not None
@@ -211,8 +224,9 @@ def lapses_at(call: Call, start: Start) -> datetime | None:
 
 
 def unsettled(call: Call, until: datetime | None = None) -> list[Start]:
-    """The starts that count as running because nobody knows better, of those that had begun by `until`."""
-    return [s for s in call.starts.values() if s.unsettled and (until is None or s.began_at <= until) and not _ended_with_call(call, s)]
+    """The starts that may have begun something, as far as anybody knows. `until`: only those that count as begun by then."""
+    return [s for s in call.starts.values()
+            if s.unsettled and (until is None or s.began_at <= until) and not _ended_with_call(call, s)]
 
 
 def unsettled_by(call: Call, act: Act) -> list[Start]:
@@ -240,9 +254,13 @@ def is_about(call: Call, act: Act, start: Start) -> bool:
     """Whether what it ends is what that start may have begun: a stop that names a recording is about what goes on with it, too."""
     if not act.names_one:
         return True
-    root = start.ordered.segment_of
-    return root is not None and any(
-        r.root == root for r in call.recordings.values() if r.recording_id == act.event.recording_id or (act.event.url and r.url == act.event.url))
+    return start.ordered.segment_of in _named_roots(call, act)
+
+
+def _named_roots(call: Call, act: Act) -> set[str | None]:
+    """The logical recording that an act names, by the id or the address of any of its segments."""
+    event = act.event
+    return {r.root for r in call.recordings.values() if r.recording_id == event.recording_id or (event.url and r.url == event.url)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,12 +275,12 @@ class Gap:
 
 
 def gaps(call: Call, root: str, acts: Iterable[Act]) -> list[Gap]:
-    """Of one logical recording, by time; the last one open while it is interrupted."""
+    """The gaps of one logical recording, by time. While it is interrupted, the last one is open."""
     acts = list(acts)
     segments = sorted((r for r in call.recordings.values() if r.root == root), key=lambda r: r.started_at)
     causes, _ = interrupted(call, acts)
-    by = {s.recording_id: s.ordered.trigger for s in call.starts.values() if s.recording_id}
-    found = [_gap(acts, before, after.started_at, by.get(after.recording_id)) for before, after in itertools.pairwise(segments)]
+    resumed_by = {s.recording_id: s.ordered.trigger for s in call.starts.values() if s.recording_id}
+    found = [_gap(acts, before, after.started_at, resumed_by.get(after.recording_id)) for before, after in itertools.pairwise(segments)]
     if segments and Cause.STOP not in causes.get(root, {Cause.STOP}):
         found.append(_gap(acts, segments[-1], None, None))
     return found

@@ -16,7 +16,7 @@ import structlog
 
 from worker import archive, rounds
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
-from worker.fold import fold, is_end
+from worker.fold import fold, is_end, is_proven_end
 from worker.handoffs import found_live
 from worker.ledger import Claim, Commit, Recorded
 from worker.looks import adopts_since, is_adopted, listed
@@ -261,8 +261,7 @@ def _heal(worker: Worker, account: str, rows: Sequence[Row], since: datetime, no
     for row in rows:
         event = listed(homes[row.recording_id], row)
         known = [e for i in {homes[row.recording_id], ours.get(row.recording_id)} if i for e in logs[i] if e.recording_id == row.recording_id]
-        if any(e.id == event.id or e.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP} or (is_end(e) and (e.signed or e.kind is Kind.RECORDING_LISTED))
-               for e in known):
+        if any(e.id == event.id or e.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP} or is_proven_end(e) for e in known):
             continue
         if known:
             counts["ended"] += _is_news(worker, account, event) and is_end(event)

@@ -1,6 +1,6 @@
-"""What stands around audio and is none: padding, and ID3, APE and Lyrics3 tags, at both ends and in between. Pure.
+"""What stands around audio and is no audio: padding, and ID3, APE and Lyrics3 tags, at both ends and in between. Pure.
 
-A tag is stepped over by the size that it states; what it says is nobody's business here.
+A tag is stepped over by the size that it states. Its content is not read.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-_LYRICS_3_AT_MOST = 5100 + 20     # version 1 states no size, but a limit
+_LYRICS_3_AT_MOST = 5100 + 20     # version 1 states no size, but has a limit
 
 
 def length_at(head: bytes) -> int:
@@ -24,14 +24,14 @@ def length_at(head: bytes) -> int:
 
 
 def _id3_size(size: bytes) -> int:
-    """Seven bits of each byte; some writers use all eight, which shows where a byte is above 127."""
+    """The size, seven bits in each byte. Some writers use all eight bits: then a byte is above 127."""
     if max(size) > 127:
         return int.from_bytes(size, "big")
     return size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3]
 
 
 def behind(file: BinaryIO, at: int, end: int, padding: bytes) -> int:
-    """The first offset from `at` on where none of these bytes stands; `end` at the latest."""
+    """The first offset from `at` on whose byte is no padding; `end` if there is none."""
     length = 256
     while at < end:
         block = _read(file, at, min(end, at + length))
@@ -44,7 +44,7 @@ def behind(file: BinaryIO, at: int, end: int, padding: bytes) -> int:
 
 
 def before(file: BinaryIO, start: int, end: int) -> int:
-    """Where the tags begin that end at `end`, in whatever order, also with zeros behind them; `end` where there is none."""
+    """Where the tags begin that end at `end`, in any order, also with zeros behind them. `end` if there is no tag."""
     for _ in range(16):
         begin = _one_before(file, start, end)
         if begin == end:
@@ -77,7 +77,7 @@ def _if_there(begin: int, start: int, end: int, *, least: int) -> int:
 
 
 def _zeros_before(file: BinaryIO, start: int, end: int) -> int:
-    """How many zeros stand before `end`; looked for in the last MiB only."""
+    """How many zeros stand before `end`, up to a MiB."""
     tail = _read(file, max(start, end - (1 << 20)), end)
     return len(tail) - len(tail.rstrip(b"\0"))
 

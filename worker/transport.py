@@ -1,8 +1,7 @@
-"""One HTTP exchange by libcurl, to addresses that were vetted, and with no will of its own.
+"""One HTTP exchange by libcurl, to vetted addresses only.
 
-Nothing in the environment reaches it: no proxy, no `.netrc`, no certificate variables. It follows no redirect, decodes
-no content, and keeps no connection. `prepare` sets a handle up and `perform` runs it at once; a loop that runs many
-handles side by side would need `prepare` alone.
+The environment has no influence on it: no proxy, no `.netrc`, no certificate variables. It follows no redirect, decodes
+no content, and keeps no connection.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _mine = threading.local()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """Fewer than `least_bytes` within `within_s` are silence: of the body, and `within_s` are all that the headers get.
+    """How slow a host may be. The headers must be complete within `within_s`; then each `within_s` must bring `least_bytes`.
 
-    So a transfer may last as long as it likes, as long as it goes on at 10 bytes a second.
+    A transfer may last for ever, as long as it brings 10 bytes a second.
     """
 
     within_s: float = 20.0
@@ -44,7 +43,7 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What to ask. Only `numbers`, the vetted addresses of its host, are dialled."""
+    """What to ask. We dial only `numbers`, the vetted addresses of its host."""
 
     address: Address
     numbers: Sequence[str]
@@ -56,7 +55,7 @@ class Request:
 
 @dataclass(slots=True)
 class Head:
-    """A status and its headers, by their names in lower case; more than one of a name in their order."""
+    """A status and its headers. Names are in lower case; values of the same name keep their order."""
 
     status: int
     headers: dict[str, list[str]] = field(default_factory=dict)
@@ -70,8 +69,8 @@ class Head:
 
 
 class Trouble(Exception):
-    """The exchange did not come to its end. `cut`: the connection ended; `encoded`: the body came in a coding that
-    nobody asked for. `status` is there as soon as a status line was.
+    """The exchange failed. `cut`: the connection ended. `encoded`: the body came in a coding that nobody asked for.
+    `status`: None if no status line came.
     """
 
     def __init__(self, message: str, *, status: int | None = None, cut: bool = False, encoded: bool = False) -> None:
@@ -80,20 +79,20 @@ class Trouble(Exception):
 
 
 class Silent(Trouble):
-    """It was not the connection that ended: too little came over it."""
+    """The connection lasted, but too little came over it."""
 
 
 class Receiver(Protocol):
-    """Who takes the answer. What a method raises ends the exchange, and comes out of `perform`."""
+    """Takes the answer. What a method raises ends the exchange, and `perform` raises it again."""
 
     def on_head(self, head: Head) -> None:
         """Once, before any of the body."""
 
     def on_body(self, block: bytes) -> None:
-        """At most 16 KiB, as sent but for the framing."""
+        """A part of the body, at most 16 KiB: without the framing of chunks, and not decoded."""
 
     def on_tick(self) -> None:
-        """Whenever something came, and otherwise about once a second."""
+        """After each block that came, and at least about once a second."""
 
 
 def perform(request: Request, receiver: Receiver) -> None:
@@ -110,12 +109,12 @@ def perform(request: Request, receiver: Receiver) -> None:
         easy.reset()
     if run.raised is not None:
         raise run.raised
-    if not run.told:
+    if not run.head_is_told:
         raise Trouble("the answer ended within its headers", status=run.status, cut=True)
 
 
 def _handle() -> pycurl.Curl:
-    """The thread's own, made after the last fork. It keeps the certificates that it has read, which takes 20 ms."""
+    """The handle of this thread, made after the last fork. It is kept because reading the certificates anew takes 20 ms."""
     if getattr(_mine, "process", None) != os.getpid():
         _mine.process, _mine.easy = os.getpid(), pycurl.Curl()
     easy: pycurl.Curl = _mine.easy
@@ -123,17 +122,17 @@ def _handle() -> pycurl.Curl:
 
 
 def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
-    """Set up a handle that is as new."""
+    """Set up a handle that is new, or was reset."""
     address, numbers = request.address, request.numbers[:MAX_ADDRESSES]
     for option, value in {
         pycurl.URL: f"{address.scheme}://{address.netloc}/", pycurl.REQUEST_TARGET: address.target,
         pycurl.CUSTOMREQUEST: request.method, pycurl.HTTPHEADER: [_line(name, value) for name, value in request.headers.items()],
         pycurl.PROTOCOLS: pycurl.PROTO_HTTPS if address.scheme == "https" else pycurl.PROTO_HTTP,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1, pycurl.HTTP_CONTENT_DECODING: 0, pycurl.FOLLOWLOCATION: 0,
-        # An empty name switches proxies off, those of the environment too.
+        # An empty name switches all proxies off, also those of the environment.
         pycurl.PROXY: "", pycurl.NOPROXY: "*", pycurl.NETRC: pycurl.NETRC_IGNORED,
         pycurl.CAINFO: request.ca_file, pycurl.SSL_VERIFYPEER: 1, pycurl.SSL_VERIFYHOST: 2, pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2,
-        # A connection that is used again would go to an address that was vetted for another request.
+        # A connection that is used again leads to an address that was vetted for another request.
         pycurl.FRESH_CONNECT: 1, pycurl.FORBID_REUSE: 1,
         pycurl.RESOLVE: [f"{address.host}:{address.port}:{','.join(map(_bracketed, numbers))}"],
         pycurl.OPENSOCKETFUNCTION: run.dial, pycurl.CONNECTTIMEOUT_MS: int(CONNECT_S * 1000), pycurl.NOSIGNAL: 1,
@@ -154,20 +153,21 @@ def _bracketed(number: str) -> str:
 
 
 class _Run:
-    """libcurl's callbacks for one exchange. None of them raises: libcurl could not tell, so it is kept for later."""
+    """libcurl's callbacks for one exchange. None of them raises, for libcurl would lose the exception: `raised` keeps it."""
 
     def __init__(self, request: Request, receiver: Receiver) -> None:
         self.raised: BaseException | None = None
         self.status: int | None = None
-        self.told = False           # the receiver has the head
+        self.head_is_told = False
         self._request, self._receiver = request, receiver
         self._allowed = {ip_address(number) for number in request.numbers}
-        self._lines = self._header_bytes = self._bytes = self._seen = 0
+        self._lines = self._header_bytes = self._bytes = 0
         self._head: Head | None = None
-        self._since = time.monotonic()
+        self._since = time.monotonic()      # begin of the current span of patience, and
+        self._bytes_then = 0                # the bytes that had come by then
 
     def dial(self, _purpose: int, peer: Any) -> Any:
-        """The socket for a connection. The last word on where it goes is ours, whatever libcurl made of the names."""
+        """The socket for a connection. Refuses an address that was not vetted, whatever libcurl made of the names."""
         family, kind, protocol, where = peer
         if ip_address(where[0]) not in self._allowed or where[1] != self._request.address.port:
             self.raised = Trouble(f"{where[0]} was to be dialled, which nobody vetted")
@@ -176,7 +176,7 @@ class _Run:
 
     def header(self, line: bytes) -> int | None:
         try:
-            if not self.told:      # afterwards come the trailers of a body in chunks
+            if not self.head_is_told:      # afterwards only trailers can come, behind a body in chunks
                 self._header(line)
         except BaseException as error:  # noqa: BLE001
             self.raised = error
@@ -197,8 +197,8 @@ class _Run:
         elif line:
             name, _, value = line.decode("latin-1").partition(":")
             self._head.headers.setdefault(name.strip().lower(), []).append(value.strip())
-        elif self._head.status >= 200:      # what comes before is provisional
-            self.told, self._since = True, time.monotonic()
+        elif self._head.status >= 200:      # 1xx is provisional: another head follows
+            self.head_is_told, self._since = True, time.monotonic()
             self._receiver.on_head(self._head)
 
     def body(self, block: bytes) -> int | None:
@@ -224,15 +224,16 @@ class _Run:
 
     def _patience(self) -> None:
         patience, now = self._request.patience, time.monotonic()
-        if self._bytes - self._seen >= patience.least_bytes:
-            self._seen, self._since = self._bytes, now
+        came = self._bytes - self._bytes_then
+        if came >= patience.least_bytes:
+            self._bytes_then, self._since = self._bytes, now
         elif now - self._since > patience.within_s:
-            came = f"{self._bytes - self._seen} bytes of the body" if self.told else "no whole headers"
-            raise Silent(f"silent: {came} in {patience.within_s:g} s", status=self.status)
+            came_of = f"{came} bytes of the body" if self.head_is_told else "no whole headers"
+            raise Silent(f"silent: {came_of} in {patience.within_s:g} s", status=self.status)
 
 
 def _trouble(easy: pycurl.Curl, error: pycurl.error, run: _Run) -> Trouble:
-    number, told = error.args[0], error.args[-1]
-    system = easy.getinfo(pycurl.OS_ERRNO)
-    why = f"{told} ({os.strerror(system)})" if system else str(told)
+    number, text = error.args[0], error.args[-1]
+    errno = easy.getinfo(pycurl.OS_ERRNO)
+    why = f"{text} ({os.strerror(errno)})" if errno else str(text)
     return Trouble(why[:300], status=run.status, cut=number in _CUT, encoded=number == pycurl.E_BAD_CONTENT_ENCODING)

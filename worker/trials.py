@@ -1,6 +1,7 @@
-"""Whether archive, spool and credentials work: tried when `fetches` starts and every half minute, and told by every file that is stored.
+"""Tries whether archive, spool and credentials work: when `fetches` starts, and every half minute.
 
-The last outcome counts, a trial's or a file's. What does not work is an alert and a line of `/readyz`, and goes with the first success.
+Each stored file, and each that could not be stored, counts as a trial too. What fails raises an alert and gets a line in
+`/readyz`; its first success takes the line away.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from worker.settings import Settings
 from worker.vobiz import Vobiz
 
 log = structlog.get_logger()
-_EVERY_S, _SOON_S = 30.0, 5.0       # while all works; while something does not
-_ANSWER_S = 20.0                    # a mount that hangs is not waited for
+_EVERY_S, _SOON_S = 30.0, 5.0       # between trials: while all works, while something does not
+_ANSWER_S = 20.0                    # how long we wait for a mount that hangs
 _SAY_EVERY = timedelta(minutes=1)
 
 
 def failed(ledger: Ledger, what: str, why: str) -> None:
-    """Something did not work just now: all processes know, and a person is told, once a minute."""
+    """Something did not work just now. All processes learn it; the alert is raised at most once a minute."""
     ledger.degrade(what, why[:300])
     if ledger.my_turn("degraded", what, every=_SAY_EVERY):
         log.error("alert", what="degraded", about=what, error=why)
@@ -44,13 +45,13 @@ def worked(ledger: Ledger, *what: str) -> None:
 
 
 def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
-    """A file could not be stored, in the spool or in the archive, as the error tells."""
+    """A file could not be stored. The error's file name tells whether in the spool or in the archive."""
     place = str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
     failed(ledger, on_this_machine("spool" if place.startswith(str(settings.spool)) else "archive"), reason(error))
 
 
 def stored(ledger: Ledger) -> None:
-    """A file came home."""
+    """A file was stored, so archive and spool work."""
     worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
 
 
@@ -60,12 +61,12 @@ def on_this_machine(what: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Without the path, which is nothing for `/readyz`; the alert's machine knows it."""
-    return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+    """The error without its path, which `/readyz` must not show."""
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
 class _Trial:
-    """A deed in a thread of its own, since nothing ends a system call that hangs."""
+    """One trial in a thread of its own, because nothing ends a system call that hangs."""
 
     def __init__(self, deed: Callable[[], None]) -> None:
         self._deed = deed
@@ -77,8 +78,8 @@ class _Trial:
         error: Exception | None = None
         try:
             self._deed()
-        except Exception as found:      # noqa: BLE001 - whatever it is, nothing is stored
-            error = found
+        except Exception as raised:     # noqa: BLE001 - whatever it is, nothing is stored
+            error = raised
         self.error = error
 
     def ended(self, within_s: float) -> bool:
@@ -87,7 +88,7 @@ class _Trial:
 
 
 class Trials:
-    """Tries all of it again and again, in a thread of its own. `settings` is asked anew each time, so that a reload is seen."""
+    """Repeats the trials, in a thread of its own. Calls `settings` each time, so that it sees a reload."""
 
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]) -> None:
         self._ledger, self._settings, self._ending = ledger, settings, ending
@@ -106,18 +107,19 @@ class Trials:
                 time.sleep(1)
 
     def turn(self) -> bool:
-        """Tries each once. Whether all of it works. Raises LedgerUnavailable."""
+        """Tries each once. True if all of them work. Raises LedgerUnavailable."""
         settings = self._settings()
-        fine = [self._stores("archive", lambda: store(settings.archive, settings.accounts)),
-                self._stores("spool", lambda: store(settings.spool))]
+        works = [self._stores("archive", lambda: store(settings.archive, settings.accounts)),
+                 self._stores("spool", lambda: store(settings.spool))]
         vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
                       max_media_bytes=settings.max_media_bytes)
-        return all([*fine, *(self._accepted(vobiz, settings, name) for name in settings.accounts)])
+        works += [self._accepted(vobiz, settings, name) for name in settings.accounts]
+        return all(works)
 
     def _stores(self, what: str, deed: Callable[[], None]) -> bool:
         trial = self._hanging.pop(what, None) or _Trial(deed)
         if not trial.ended(_ANSWER_S):
-            self._hanging[what] = trial         # none is begun beside it
+            self._hanging[what] = trial         # the next turn waits for this one, and begins no other
             trial.error = TimeoutError(f"does not answer within {_ANSWER_S:.0f} s")
         if trial.error:
             failed(self._ledger, on_this_machine(what), reason(trial.error))
@@ -126,7 +128,7 @@ class Trials:
         return trial.error is None
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
-        # All processes together ask so often; who is halted is asked every 5 s by whoever has something to do.
+        # Shared by all processes. (Of a halted account, every process that has work for it asks every 5 s anyway.)
         if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
             return True
         self._ledger.charge("api", name, settings.api_rate)
@@ -147,7 +149,7 @@ class Trials:
 def store(root: Path, accounts: Iterable[str] = ()) -> None:
     """Writes a little, forces it to disk and removes it: in the root, and where today's recordings of each account go.
 
-    Raises OSError, and Unstored where less is left than a fetch would leave.
+    Raises OSError; Unstored if the disk has less left than a fetch must leave.
     """
     durable.make(root)
     if shutil.disk_usage(root).free < FLOOR_BYTES:
@@ -164,7 +166,7 @@ def store(root: Path, accounts: Iterable[str] = ()) -> None:
 
 
 def _deepest(root: Path, below: str) -> Path:
-    """As far down as there are directories."""
+    """The deepest directory on the way to `below` that exists."""
     place = root
     for step in below.split("/"):
         if not (place / step).is_dir():

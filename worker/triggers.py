@@ -1,8 +1,8 @@
 """Which events of a call act on its recordings, and how. Pure.
 
-Three kinds of event need more than a look into the rules: a dial that failed is a failed transfer; for two minutes after
-a go the call's own transfer events are the transfer that was asked about, unless it failed; and a hand-off that no key is
-about stops, because to ask is the trigger.
+The rules alone do not decide three kinds of event. A dial that failed is a failed transfer. For two minutes after a go,
+or until the transfer fails, the call's transfer events are the transfer that was asked about, so they do nothing more. A
+hand-off for which the rules have no key stops the recording: to ask is the trigger.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker.policy import Action, Mode, Policy
 from worker.recording import TRIGGERS, Call, Event, Handoff, Kind, Recording
 
 _TRANSFERS = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED, Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED, Kind.CONFERENCE_JOINED}
-_RACE = timedelta(seconds=2)              # callbacks about legs of one dial overtake each other by so much
+_RACE = timedelta(seconds=2)              # by so much callbacks about the legs of one dial overtake each other
 _EVER = datetime.min.replace(tzinfo=UTC)
 _TOLD_AGAIN = timedelta(seconds=15)       # the provider repeats a callback for so long
 _ORDERS = {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED}
@@ -26,7 +26,7 @@ _BLIND = {Kind.HANDOFF_ASKED, Kind.STOP_ORDERED, Kind.PAUSE_ORDERED}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Act:
-    """One event with what the rules make of it. `enforced` is False where it is only observed."""
+    """One event and what the rules do about it. `enforced`: False where they only observe."""
 
     event: Event
     trigger: str
@@ -45,12 +45,12 @@ class Act:
 
     @property
     def is_order(self) -> bool:
-        """Somebody asks for all to end, so it is sent even where no recording is known."""
+        """Whether somebody asks for the end of everything. Then a stop is sent even where no recording is known."""
         return self.is_asked and not self.names_one
 
     @property
     def is_asked(self) -> bool:
-        """A person or an application asks for an end, so a request leaves at once, whatever was tried before."""
+        """Whether a person or an application asks for an end. Then a request leaves at once, whatever was tried before."""
         return self.event.kind in _BLIND and self.ends
 
     @property
@@ -59,15 +59,16 @@ class Act:
 
     @property
     def settled_at(self) -> datetime:
-        """From when on it is acted upon. A leg that failed may yet prove to be one that lost the race to another."""
+        """When we may act upon it. A failed leg waits 2 s: another leg of the same dial may have been answered."""
         return self.at + _RACE if self.event.kind is Kind.DIAL_ENDED and not self.event.whole else self.at
 
     def covers(self, recording: Recording) -> bool:
-        """Whether it is about this recording: one that had begun before, or was first reported within 5 s after; never one
-        that we started later.
+        """Whether it is about this recording: one that had begun by then, or that was first reported within 5 s after.
+
+        A recording that we started later is never covered.
         """
         if self.event.recording_id and self.event.recording_id != recording.recording_id:
-            # One that goes on with the named one, and whose start was under way when the stop came, is meant as well.
+            # Also meant: the segment that goes on with the named recording, if its start was under way when the stop came.
             under_way = recording.ours_at is not None and recording.ours_at <= self.at < recording.known_at
             return under_way and self.event.recording_id == recording.root
         if self.event.url and self.event.url != recording.url:
@@ -78,11 +79,11 @@ class Act:
 
 
 def acts(call: Call, rules: Policy) -> list[Act]:
-    """By time. A trigger that keeps is among them; one that is that transfer again is not."""
+    """The call's acts by time, also those whose action is `keep`. Left out: transfer events that only repeat a hand-off's go."""
     rule, terms = rules.choose(call)
     failed = [*(e for e in call.triggers if e.kind is Kind.HANDOFF_FAILED), *failed_dials(call)]
-    gone = [h.decided.at for h in call.handoffs.values() if h.decided and h.decided.verdict == "go" and h.decided.at]
-    spans = _spans(sorted(gone), sorted(f.at for f in failed if f.at))
+    gos = [h.decided.at for h in call.handoffs.values() if h.decided and h.decided.verdict == "go" and h.decided.at]
+    spans = _spans(sorted(gos), sorted(f.at for f in failed if f.at))
     found = []
     for event in [*call.triggers, *failed_dials(call)]:
         assert event.at is not None
@@ -95,12 +96,13 @@ def acts(call: Call, rules: Policy) -> list[Act]:
     return sorted(found, key=lambda a: (a.at, a.event.id))
 
 
-def _spans(gone: Sequence[datetime], failed: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
-    """For how long the transfer events of a call are the transfer that a go was about: until it fails, two minutes at most.
-    One beside the other, by time.
+def _spans(gos: Sequence[datetime], failed: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
+    """The times in which a call's transfer events belong to a hand-off's go: until the transfer fails, two minutes at most.
+
+    By time, and without overlaps.
     """
     found: list[tuple[datetime, datetime]] = []
-    for at in gone:
+    for at in gos:
         after = bisect_right(failed, at)
         until = min([at + policy.THAT_TRANSFER, *failed[after:after + 1]])
         if found and at <= found[-1][1]:
@@ -116,7 +118,7 @@ def _is_within(spans: Sequence[tuple[datetime, datetime]], at: datetime) -> bool
 
 
 def act_of(known: Sequence[Act], handoff: Handoff) -> Act:
-    """What a hand-off itself does, of a call's acts."""
+    """The hand-off's own act, among the acts of its call."""
     return next(a for a in known if a.event.kind is Kind.HANDOFF_ASKED and a.event.order == handoff.asked.order)
 
 
@@ -128,18 +130,18 @@ def name(event: Event) -> str:
 
 
 def is_transfer(trigger: str) -> bool:
-    """Whether a trigger, by its name, is that the call is handed to somebody else."""
+    """Whether a trigger's name means that the call is handed to somebody else."""
     if trigger == "transfer.failed":
         return False
     return trigger in {"transfer", "redirect", "dial.answer", "dial.connected", "conference.join"} or trigger.startswith("transfer.")
 
 
 def failed_dials(call: Call) -> Iterator[Event]:
-    """Dials that ended without ever being connected, by what the provider itself calls a failure.
+    """The events that say that a dial failed: the provider reports it, or its leg, as ended and never connected.
 
-    A dial failed when it, or all its legs, failed. A leg that failed while another answered has lost the race and proves
-    nothing, and so does one that is told of beside a dial that completed. A whole dial that is reported as failed just when
-    a leg was connected is an older dial, told again.
+    A leg that ended while another leg was connected has lost the race, so it proves nothing; nor does a leg of a dial that
+    completed. A whole dial that is reported as failed within 15 s after a leg was answered is an older dial, whose callback
+    the provider repeats.
     """
     failures = [e for e in call.events if e.kind is Kind.DIAL_ENDED and e.connected is False]
     if not failures:

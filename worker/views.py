@@ -13,25 +13,25 @@ from worker.recording import Call, Event, Handoff, Kind, Recording, Start, Stop,
 from worker.segments import Gap, gaps
 from worker.triggers import Act, act_of, acts
 
-# How bad a stop is, the worst first: what a summary of several shows.
+# A summary of several stops shows the worst one. The worst state stands first.
 _WORST = (StopState.FAILED, StopState.UNKNOWN, StopState.DUE, StopState.NONE, StopState.ACCEPTED, StopState.CONFIRMED, StopState.ALREADY_OVER)
 _TRANSFER = {Kind.TRANSFER_SENT: "sent", Kind.TRANSFER_FAILED: "failed", Kind.TRANSFER_UNCLEAR: "unknown"}
-
 
 StopOf = Callable[[Recording], Stop]
 
 
 def judging(call: Call, rules: Policy, now: datetime) -> StopOf:
-    """Judges the stops of a call's recordings, each known one once: many hand-offs may be about the same."""
+    """A function that judges the stops of a call's recordings. It judges each known one once: many hand-offs may ask about it."""
     known = acts(call, rules)
-    found: dict[str, Stop] = {}
+    judged: dict[str, Stop] = {}
 
     def stop_of(recording: Recording) -> Stop:
+        # The unknown recording is another one for each question, so its stop is not kept.
         if recording.recording_id == UNSEEN:
             return lifecycle.judge(call, recording, rules, now, known)
-        if recording.recording_id not in found:
-            found[recording.recording_id] = lifecycle.judge(call, recording, rules, now, known)
-        return found[recording.recording_id]
+        if recording.recording_id not in judged:
+            judged[recording.recording_id] = lifecycle.judge(call, recording, rules, now, known)
+        return judged[recording.recording_id]
 
     return stop_of
 
@@ -64,9 +64,14 @@ def stops_view(call: Call, concerned: list[Recording], stop_of: StopOf) -> dict[
     """Each recording's stop, and in `stop` the one that is furthest from proven."""
     judged = [(r, stop_of(r)) for r in concerned]
     worst = min(judged, key=lambda pair: (bool(pair[0].over_at), _WORST.index(pair[1].state)), default=None)
-    return {"call_uuid": call.call_uuid, "account": call.account,
-            "stop": stop_view(worst[1]) if worst else None, **({"problem": worst[1].problem} if worst and worst[1].problem else {}),
-            "recordings": [{"recording_id": r.recording_id, "stop": stop_view(stop)} for r, stop in judged if r.recording_id != UNSEEN]}
+    view: dict[str, Any] = {"call_uuid": call.call_uuid, "account": call.account, "stop": None}
+    if worst:
+        _, stop = worst
+        view["stop"] = stop_view(stop)
+        if stop.problem:
+            view["problem"] = stop.problem
+    view["recordings"] = [{"recording_id": r.recording_id, "stop": stop_view(stop)} for r, stop in judged if r.recording_id != UNSEEN]
+    return view
 
 
 def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime) -> dict[str, Any]:
@@ -76,19 +81,20 @@ def handoff_view(call: Call, handoff: Handoff, rules: Policy, now: datetime) -> 
 
 def _handoff_view(call: Call, handoff: Handoff, act: Act, stop_of: StopOf) -> dict[str, Any]:
     assert handoff.decided is not None
-    said = handoff.decided
-    view = {"verdict": said.verdict, "proven": bool(said.proven), "kind": handoff.asked.trigger, "action": act.action.value, "rule": said.rule,
-            "evidence": list(said.evidence), "reason": said.reason, "handoff_id": handoff.asked.order, **stops_view(call, concerning(call, act), stop_of)}
-    return view | ({"transfer": transfer_state(handoff)} if handoff.asked.body else {})
+    decision = handoff.decided
+    view = {"verdict": decision.verdict, "proven": bool(decision.proven), "kind": handoff.asked.trigger, "action": act.action.value,
+            "rule": decision.rule, "evidence": list(decision.evidence), "reason": decision.reason, "handoff_id": handoff.asked.order,
+            **stops_view(call, concerning(call, act), stop_of)}
+    if handoff.asked.body:
+        view["transfer"] = transfer_state(handoff)
+    return view
 
 
 def transfer_state(handoff: Handoff) -> str:
     """What became of the provider's transfer: `sent`, `failed`, `unknown` or `not_sent`."""
     if handoff.transfer is not None:
         return _TRANSFER[handoff.transfer.kind]
-    # Whoever sends it decides first; a decision of anybody else means that nobody sends it.
-    mine = handoff.decided is not None and handoff.decided.verdict == "go" and handoff.decided.by == "us"
-    return "unknown" if mine else "not_sent"
+    return "unknown" if handoff.is_ours_to_send else "not_sent"
 
 
 def call_view(call: Call, rules: Policy, now: datetime) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def call_view(call: Call, rules: Policy, now: datetime) -> dict[str, Any]:
         "gaps": [{"recording_id": root, **gap_view(gap)} for root in roots for gap in gaps(call, root, known)],
         "starts": [_start_view(s) for s in call.starts.values()],
         "handoffs": [_handoff_view(call, h, asked[h.asked.order], stop_of) for h in call.handoffs.values() if h.decided],
-        "timeline": [_told(e) for e in call.events],
+        "timeline": [_timeline_view(e) for e in call.events],
     }
 
 
@@ -111,12 +117,19 @@ def gap_view(gap: Gap) -> dict[str, Any]:
 
 
 def _start_view(start: Start) -> dict[str, Any]:
-    state = "started" if start.recording_id else "failed" if start.failed else "unknown" if start.outcome else "ordered"
-    return {"state": state, "recording_id": start.recording_id, "segment_of": start.ordered.segment_of, "ordered_at": rfc3339(start.ordered.at),
-            "reason": start.outcome.reason if start.outcome else None}
+    return {"state": _start_state(start), "recording_id": start.recording_id, "segment_of": start.ordered.segment_of,
+            "ordered_at": rfc3339(start.ordered.at), "reason": start.outcome.reason if start.outcome else None}
 
 
-def _told(event: Event) -> dict[str, Any]:
+def _start_state(start: Start) -> str:
+    if start.recording_id:
+        return "started"
+    if start.failed:
+        return "failed"
+    return "unknown" if start.outcome else "ordered"
+
+
+def _timeline_view(event: Event) -> dict[str, Any]:
     return {"at": rfc3339(event.at), "event": event.kind.value, "recording_id": event.recording_id, "by": event.by, "signed": event.signed,
             "trigger": event.trigger, "verdict": event.verdict, "live": event.live, "reason": event.reason}
 

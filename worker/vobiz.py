@@ -180,10 +180,6 @@ class Vobiz:
             raise TryAgain("the provider answered with another recording")
         return row
 
-    def call_is_live(self, account: Account, call_uuid: str) -> bool:
-        """False only on the application's own 404. Raises WrongPath, Refused, TryAgain."""
-        return self.live_call(account, call_uuid) is not None
-
     def live_call(self, account: Account, call_uuid: str) -> LiveCall | None:
         """What the provider says of a live call; None only on the application's own 404. Raises WrongPath, Refused, TryAgain."""
         answer = self._ask(account, self._api, "GET", f"Call/{_part(call_uuid)}/", params={"status": "live"})

@@ -1,8 +1,8 @@
 """WAV and its relatives: RIFF, RIFX (the other byte order), RF64 and BW64 (sizes of 64 bits), Wave64. Pure.
 
-Many headers are wrong by habit and played all the same: writers that cannot seek leave sizes open, others count the
-header along, state another block alignment, or leave out padding. So what a header counts is believed only where it
-fits the bytes, and the duration of uncompressed audio follows from channels, bits and rate alone, as in players.
+Many headers are wrong, and players play the files all the same. Writers that cannot seek leave sizes open; others include
+the header in the size, state a wrong block alignment, or leave out padding. So a size counts only where it fits the
+bytes, and the duration of uncompressed audio follows from channels, bits and rate alone, as in players.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")     # the GUID that Wav
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wave:
-    """The audio in a file. `lost_s`: so much more of it the header counts than is there; whether it ever was, others must tell."""
+    """The audio in a file. `lost_s`: how much more the header counts than is there. Whether that ever existed, others must tell."""
 
     codec: str | None = None
     channels: int | None = None
@@ -44,7 +44,7 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Audio:
-    """Where audio lies; `counted` is what the header says of its length."""
+    """Where audio lies. `counted`: its length by the header. `length`: how much of that is there."""
 
     at: int
     length: int
@@ -53,7 +53,7 @@ class _Audio:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The format chunk. `block` is read for compressed audio only."""
+    """The format chunk. Only compressed audio needs `block`."""
 
     tag: int
     channels: int
@@ -91,10 +91,11 @@ def measure(file: BinaryIO, start: int, size: int) -> Wave:
     if not (form.channels and form.rate and per_second):
         return _but(wave, "the format chunk has a zero for channels, rate or block")
     missing = audio.counted - audio.length
-    cut = f"the audio is cut: {audio.length} of {audio.counted} bytes are there" if missing else None
     duration_s = _whole(audio.length, form) / per_second
-    return replace(wave, duration_s=duration_s, problem=cut or (None if duration_s else "the file holds no audio"),
-                   lost_s=missing / per_second if missing and duration_s else None)
+    problem = None if duration_s else "the file holds no audio"
+    if missing:
+        problem = f"the audio is cut: {audio.length} of {audio.counted} bytes are there"
+    return replace(wave, duration_s=duration_s, problem=problem, lost_s=missing / per_second if missing and duration_s else None)
 
 
 def _but(wave: Wave, problem: str) -> Wave:
@@ -110,9 +111,8 @@ def _with_mpeg(file: BinaryIO, audio: _Audio, wave: Wave) -> Wave:
 
 
 class _Riff:
-    """The chunks of a RIFF file. The size that its own header states is asked nowhere: too many are wrong."""
+    """The chunks of a RIFF file. The file size in its header is ignored: too often it is wrong."""
 
-    name_and_size = 8
     header = 12
     open = _OPEN
 
@@ -136,7 +136,7 @@ class _Riff:
         return form, audio
 
     def chunks(self, at: int) -> Iterator[_Chunk]:
-        """One after the other, as long as there are some; zeros between them are stepped over."""
+        """All chunks in turn. Zeros between them are stepped over."""
         for _ in range(_MAX_CHUNKS):
             chunk = self._chunk(at) or self._chunk(tags.behind(self._file, at, self._size, b"\0"))
             if chunk is None:
@@ -154,7 +154,7 @@ class _Riff:
         return _Chunk(head[:4], at + 8, struct.unpack_from(self.order + "I", head, 4)[0])
 
     def _next(self, chunk: _Chunk) -> int:
-        """Behind the byte that pads an odd length, unless the writer left it out."""
+        """Where the next chunk begins: behind the byte that pads an odd length, unless the writer left that out."""
         end = chunk.at + chunk.length
         if chunk.length % 2 and self._bytes(end, 4) in _KNOWN and self._bytes(end + 1, 4) not in _KNOWN:
             return end
@@ -167,11 +167,11 @@ class _Riff:
         if counted == 0 or (counted >= self.open and counted > there):
             counted = 0 if self._is_chunks(chunk.at) else there
         elif counted in (self._size - self._start, self._size - self._start - 8) and counted > there:
-            counted = there      # the header was counted along
+            counted = there      # the writer included the header in the size
         return _Audio(chunk.at, min(counted, there), counted)
 
     def _is_chunks(self, at: int) -> bool:
-        """Whether chunks lead from here to the end exactly: then it is no audio of an open length."""
+        """Whether chunks lead from here exactly to the end, or to a data chunk. Then this is no audio of an open length."""
         for _ in range(_MAX_CHUNKS):
             chunk = self._chunk(at)
             if chunk is None:
@@ -184,7 +184,7 @@ class _Riff:
         return False
 
     def _form(self, form: bytes) -> _Form | None:
-        """Two bytes more or less in some: the oldest kind ends before the bits, the newest names its coding further down."""
+        """The format. The oldest kind of chunk ends before `bits`; the newest (extensible) names its coding further down."""
         if len(form) < 14:
             return None
         tag, channels, rate, byte_rate, block, bits = struct.unpack_from(self.order + "HHIIHH", form.ljust(16, b"\0"))
@@ -215,7 +215,8 @@ class _Wave64(_Riff):
 
     def _next(self, chunk: _Chunk) -> int:
         end = chunk.at + chunk.length
-        return end + -(end - self._start) % 8
+        padding = -(end - self._start) % 8
+        return end + padding
 
 
 def _is_name(name: bytes) -> bool:
@@ -232,7 +233,7 @@ def _width(form: _Form) -> int:
 
 
 def _bytes_per_second(form: _Form) -> float:
-    """What players reckon with: for compressed audio the samples in a block, where the coding fixes them."""
+    """The rate by which players compute a duration. Some codings fix how many samples a block holds; then that decides."""
     channels, block = form.channels, form.block
     if form.tag in (_PCM, _FLOAT, _ALAW, _MULAW):
         return _width(form) * channels * form.rate
@@ -243,11 +244,13 @@ def _bytes_per_second(form: _Form) -> float:
         samples = (block - 7 * channels) * 2 // channels + 2
     elif form.tag == _GSM:
         block, samples = 65, 320
-    return block * form.rate / samples if samples else form.byte_rate or form.bits * channels * form.rate / 8
+    if samples:
+        return block * form.rate / samples
+    return form.byte_rate or form.bits * channels * form.rate / 8
 
 
 def _whole(length: int, form: _Form) -> int:
-    """Without a sample that is not all there."""
+    """The length without a last sample that is cut."""
     frame = _width(form) * form.channels if form.tag in (_PCM, _FLOAT, _ALAW, _MULAW) else 1
     return length - length % frame
 

@@ -143,7 +143,7 @@ def test_proxies_netrc_and_certificate_variables_have_no_effect(serve, monkeypat
     api = f"http://127.0.0.1:{server.server_port}"
     client = Vobiz(api_url=api, media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=100)
     client.download(ACCOUNT, f"{api}/x", io.BytesIO(), alive=lambda: None)
-    assert client.call_is_live(ACCOUNT, "c-1")
+    assert client.live_call(ACCOUNT, "c-1")
     assert (len(server.hosts), trap.hosts) == (2, [])
 
 

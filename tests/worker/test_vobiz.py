@@ -175,7 +175,7 @@ def accepting(*tokens):
 def test_the_other_token_is_tried_and_the_one_that_works_remembered(api, vobiz):
     api.answer = accepting("old")
     vobiz.stop_recordings(TWO, CALL)
-    vobiz.call_is_live(TWO, CALL)
+    vobiz.live_call(TWO, CALL)
     assert [headers["X-Auth-Token"] for _, _, headers, _ in api.seen] == ["new", "old", "old"]
     api.answer = accepting("new")
     vobiz.stop_recordings(TWO, CALL)
@@ -320,10 +320,10 @@ def test_a_live_call_tells_its_numbers(api, vobiz):
 
 def test_whether_a_call_is_live(api, vobiz):
     api.answer = fixture("live_call_get.json")
-    assert vobiz.call_is_live(ONE, CALL) is True
+    assert vobiz.live_call(ONE, CALL) is not None
     assert api.seen[0][1] == f"/api/v1/Account/MA_1/Call/{CALL}/?status=live"
     api.answer = always(**OURS)
-    assert vobiz.call_is_live(ONE, CALL) is False
+    assert vobiz.live_call(ONE, CALL) is None
     api.answer = always(**GATEWAY)
     with pytest.raises(WrongPath):
-        vobiz.call_is_live(ONE, CALL)
+        vobiz.live_call(ONE, CALL)

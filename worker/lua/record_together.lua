@@ -1,5 +1,6 @@
--- Records events of a call, all or none: none where anything was recorded since its log was read, or where the last of them
--- is known already. Whoever is told 1 is the only one. The caller holds the call, so nothing has to be made due.
+-- Records events of a call, all or none. None if the log has grown since the caller read it (ARGV[1]: its size then), or
+-- if it holds the last of them already. Returns 1 to one caller only, which may then act. That caller holds the call's
+-- lease, so no obligation has to be made due.
 local call, ears, metrics = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
