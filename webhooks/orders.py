@@ -139,9 +139,10 @@ class Orders:
         body = bodies.read(bodies.StopBody)
         account, a_leg = self.where(call_uuid, body.account)
         recording_id = self._one(account, a_leg, body)
+        named = self.call(account, a_leg).recordings.get(recording_id or "")
         event_id = f"order.{identity('o')}"
         self.record(account, Event(id=event_id, kind=kind, call_uuid=a_leg, recording_id=recording_id, reason=body.reason, by="api",
-                                   digest=digest_of(kind, recording_id, body.reason)))
+                                   segment_of=named.segment_of if named else None, digest=digest_of(kind, recording_id, body.reason)))
 
         def answered(call: Call) -> bool | None:
             act = self.act(call, event_id)

@@ -152,7 +152,8 @@ def stop(call_uuid: str, as_json: bool, recording_id: str | None, account: str |
         recording_id = call_uuid         # named by a recording's id: that one is meant
     if recording_id is not None and recording_id not in known:
         raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
-    order = Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg, recording_id=recording_id, reason=reason, by="cli")
+    order = Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg, recording_id=recording_id, reason=reason, by="cli",
+                  segment_of=known[recording_id].segment_of if recording_id else None)
     ledger.record(account, order)
     screen, deadline = Console(stderr=True), time.monotonic() + wait_s
     with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():

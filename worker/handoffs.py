@@ -27,8 +27,8 @@ def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datet
     """The recording that may run unknown to us, if the whole call is to be stopped because of it; else None.
 
     There are three reasons: somebody asks for the end of everything; a trigger comes while nobody knows what a start of
-    ours began; a call that nobody announced reaches its deadline. The last reason whose time has come decides, else the
-    next one.
+    ours began; a deadline comes, of such a start or of a call that nobody announced. The last reason whose time has come
+    decides, else the next one.
     """
     ending = [a for a in known if a.ends and a.enforced and (a.is_order or unsettled_by(call, a))]
     reasons = []
@@ -39,8 +39,7 @@ def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datet
         ends_what_began_later = not asked.proof and _newer(call, act)
         if asked.covers_starts or not (ends_nothing or ends_what_began_later):
             reasons.append(asked)
-    if deadline := deadline_from_first_sight(call, terms):
-        reasons.append(Asked(due_at=deadline[0], trigger=deadline[1], action=Action.STOP, rule=rule, proof=True))
+    reasons += deadlines_of_the_unseen(call, terms, rule)
     due = [a for a in reasons if a.due_at <= now]
     reason = max(due, key=lambda a: a.due_at, default=None) or min(reasons, key=lambda a: a.due_at, default=None)
     return _hidden(call, reason) if reason else None
@@ -52,11 +51,21 @@ def _asked(call: Call, act: Act, rule: str) -> Asked:
                  covers_starts=covers_starts, proof=covers_starts or not _about(call, act))
 
 
-def deadline_from_first_sight(call: Call, terms: Terms) -> tuple[datetime, str] | None:
-    """The deadline of a call that nobody announced, and the term that set it. None for any other call, and where no term does."""
-    if call.found_live_at is None or terms.mode is not Mode.ENFORCE or not found_live(call):
-        return None
-    return policy.deadline(terms, call.found_live_at)
+def deadlines_of_the_unseen(call: Call, terms: Terms, rule: str) -> list[Asked]:
+    """The deadline of a call that nobody announced, from first sight, and that of each start without an answer."""
+    found = []
+    if call.found_live_at and found_live(call) and (deadline := _deadline(terms, call.found_live_at, None)):
+        found.append(Asked(due_at=deadline[0], trigger=deadline[1], action=Action.STOP, rule=rule, proof=True))
+    unanswered = [s for s in unsettled(call) if s.sent and s.outcome]
+    deadlines = [_deadline(terms, s.began_at, s.ordered.max_duration_s) for s in unanswered]
+    return found + [Asked(due_at=d[0], trigger=d[1], action=Action.STOP, rule=rule, proof=True, covers_starts=True) for d in deadlines if d]
+
+
+def _deadline(terms: Terms, began_at: datetime, max_duration_s: float | None) -> tuple[datetime, str] | None:
+    """The first instant that bounds it, and what set that: the terms if they are enforced, or what was asked for."""
+    found = policy.deadline(terms, began_at) if terms.mode is Mode.ENFORCE else None
+    asked = (began_at + timedelta(seconds=max_duration_s), "max_duration") if max_duration_s is not None else None
+    return min((d for d in (found, asked) if d), default=None)
 
 
 def found_live(call: Call) -> bool:
@@ -173,11 +182,10 @@ def _trunk_runs(call: Call) -> bool:
 
 
 def was_sent(call: Call, act: Act) -> bool:
-    """Whether any stop was sent since the question, or none will be. (A stop of the whole call also ends what nobody told us of.)"""
+    """Whether the whole call was stopped since the question, or will not be. Such a stop also ends what nobody told us of."""
     if call.over_at or _declared(call, act.at) or _newer(call, act):
         return True
-    requests = [*call.attempts, *(e for r in call.recordings.values() for e in r.attempts)]
-    return any(e.requested_at >= act.at for e in requests if e.requested_at)
+    return any(e.requested_at >= act.at for e in call.attempts if e.requested_at)
 
 
 def _newer(call: Call, act: Act) -> bool:

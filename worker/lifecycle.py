@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker import abandoned, policy
-from worker.handoffs import UNSEEN, deadline_from_first_sight, left_open, may_go, moments, unseen, verdict
+from worker.handoffs import UNSEEN, deadlines_of_the_unseen, left_open, may_go, moments, unseen, verdict
 from worker.looking import looked_since, next_look
 from worker.policy import DEADLINES, Action, Mode, Policy, Terms
 from worker.recording import Call, Event, Handoff, Kind, Phase, Recording, Start, Stop, StopState, is_no_call
@@ -102,8 +102,7 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     waits += [start_at(s) for s in starts if start_at(s) > now]
     waits += [at for s in call.starts.values() if s.unclear and (at := lapses_at(call, s)) and at > now]
     waits += orders_at(call, known, now)
-    if (deadline := deadline_from_first_sight(call, terms)) and deadline[0] > now:
-        waits.append(deadline[0])
+    waits += [a.due_at for a in deadlines_of_the_unseen(call, terms, rule) if a.due_at > now]
     waits += [at for h, found in undecided for at in moments(h, found) if at > now]
     return Plan(
         conclusions=tuple(conclusions), sends=tuple(sends), recordings=recordings,
@@ -354,7 +353,7 @@ def _unknowns(call: Call, recordings: dict[str, Recording], terms: Terms, next_a
         if recording.unknown_at or at is None or at > now:
             continue
         if i in unnamed:
-            yield _unknown(call, recording, "its URL is not known and other recordings run on the call, so nothing was sent")
+            yield _unknown(call, recording, "its URL is not known and other recordings run, or may run, on the call, so nothing was sent")
         elif _exhausted(recording, terms):
             yield _unknown(call, recording, f"no proof after {_promises(recording)} stop requests")
 

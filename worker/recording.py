@@ -184,7 +184,7 @@ class Event:
     body: dict[str, Any] | None = None    # hand-off: the provider's transfer request
     channels: int | None = None           # start: 1 or 2
     max_duration_s: float | None = None   # START_ORDERED: as asked for; START_SENT: the provider's limit that was sent with it
-    segment_of: str | None = None         # start: the first recording of the logical one that goes on
+    segment_of: str | None = None         # start: the first recording of the logical one that goes on; stop: of the named one
     verdict: str | None = None            # hand-off: go or hold
     proven: bool | None = None
     evidence: tuple[str, ...] = ()

@@ -46,8 +46,8 @@ def worked(ledger: Ledger, *what: str) -> None:
 
 def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
     """A file could not be stored. The error's file name tells whether in the spool or in the archive."""
-    place = str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
-    failed(ledger, on_this_machine("spool" if place.startswith(str(settings.spool)) else "archive"), reason(error))
+    place = Path(str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or ""))
+    failed(ledger, on_this_machine("spool" if place.is_relative_to(settings.spool) else "archive"), reason(error))
 
 
 def stored(ledger: Ledger) -> None:

@@ -70,7 +70,7 @@ class Act:
         if self.event.recording_id and self.event.recording_id != recording.recording_id:
             # Also meant: the segment that goes on with the named recording, if its start was under way when the stop came.
             under_way = recording.ours_at is not None and recording.ours_at <= self.at < recording.known_at
-            return under_way and self.event.recording_id == recording.root
+            return under_way and (self.event.segment_of or self.event.recording_id) == recording.root
         if self.event.url and self.event.url != recording.url:
             return False
         if recording.ours_at is not None:

@@ -187,3 +187,25 @@ def test_a_duration_asked_for_holds_even_where_rules_only_observe():
     stop = lifecycle.judge(call, call.recordings["r"], Policy(), at(2))
     assert (stop.trigger, stop.due_at) == ("max_duration", at(31))
     assert lifecycle.plan(call, Policy(), at(31)).sends
+
+
+def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_call_where_nothing_else_runs():
+    order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=10.0, id="start.s1", signed=False)
+    sent = event(Kind.START_SENT, 0.1, order="s1", id="sent.s1.0", max_duration_s=15.0, signed=False)
+    plan = lifecycle.plan(fold("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(6))
+    assert (plan.sends, plan.stop_at) == ((), at(10))
+    (send,) = lifecycle.plan(fold("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(10)).sends
+    assert (send.at, send.recording_ids, send.url) == (at(10), ("",), None)
+    beside = lifecycle.plan(fold("MA_1", "c", [begins(0), order, sent, UNCLEAR]), RULES, at(10))
+    assert beside.sends == ()
+    assert [e.kind for e in beside.conclusions] == [Kind.STOP_UNKNOWN]
+
+
+def test_a_stop_that_names_a_later_segment_also_ends_the_one_whose_start_is_under_way():
+    second = Event(id="started.s1", kind=Kind.START_ACCEPTED, call_uuid="c", at=at(20), order="s1", recording_id="b", url="u/b")
+    third = Event(id="started.s2", kind=Kind.START_ACCEPTED, call_uuid="c", at=at(41), order="s2", recording_id="c3", url="u/c3")
+    orders = [event(Kind.START_ORDERED, s, order=o, segment_of="r", due_at=at(s), id=f"start.{o}", signed=False) for o, s in (("s1", 19), ("s2", 39))]
+    stop = event(Kind.STOP_ORDERED, 40, recording_id="b", segment_of="r", id="order.1", signed=False)
+    call = fold("MA_1", "c", [begins(0), *orders, second, third, stop])
+    (act,) = (a for a in acts(call, RULES) if a.event.id == "order.1")
+    assert act.covers(call.recordings["c3"])
