@@ -29,7 +29,7 @@ from emulator.provider import Provider
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.serving import SERVER, Serving
-from worker import rounds
+from worker import policy, rounds
 from worker.archive import Archive
 from worker.clock import LEAD
 from worker.embedded import EmbeddedRedis, find_server, shipped_server
@@ -198,7 +198,7 @@ class Local:
                 rounds.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
             # Not longer, since tests also make things due behind the ledger's back.
-            wait_s = max(0.01, min(0.05, (claimed.next_at - LEAD - claimed.now).total_seconds() if claimed.next_at else 1.0))
+            wait_s = max(0.01, min(0.1, (claimed.next_at - LEAD - claimed.now).total_seconds() if claimed.next_at else 1.0))
             for duty, deed in DEEDS.items():
                 mine = [c for c in claimed.claims if c.obligation.duty is duty]
                 if mine:
@@ -270,6 +270,13 @@ def lasting(redis_server, tmp_path_factory):
     with ExitStack() as open_things:
         ledger = open_things.enter_context(empty_ledger(redis_server))
         yield lambda **how: open_things.enter_context(Local(ledger, tmp_path_factory.mktemp("lasting"), **how))
+
+
+@pytest.fixture
+def fetched_again_soon(monkeypatch):
+    """What cannot be fetched is tried again five times as soon as in truth."""
+    in_truth = policy.fetch_backoff
+    monkeypatch.setattr(policy, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5)
 
 
 @dataclass
