@@ -29,6 +29,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
 	@$(BIN)/python -m pytest -q --redis other -m redis
+	@$(BIN)/python -m pytest -q --hypothesis-profile long -m hypothesis
 	@$(BIN)/python -m faults.run --short
 
 bench: $(STAMP)

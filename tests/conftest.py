@@ -1,6 +1,7 @@
 """Real servers for tests: a Redis of our own, and the whole service with the emulator."""
 
 import asyncio
+import compileall
 import contextlib
 import os
 import shutil
@@ -28,7 +29,7 @@ from emulator.provider import Provider
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.serving import SERVER, Serving
-from worker import rounds
+from worker import policy, rounds
 from worker.archive import Archive
 from worker.clock import LEAD
 from worker.embedded import EmbeddedRedis, find_server, shipped_server
@@ -37,12 +38,12 @@ from worker.ledger import Ledger, connect
 from worker.reconcile import Worker
 from worker.recording import Duty
 from worker.settings import Settings
-from worker.supervise import Supervisor, free_port
+from worker.supervise import ROOT, Supervisor, free_port
 from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
-# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long` looks ten times as far.
-hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=100)
+# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which `make check` plays, looks twenty times as far.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=50)
 hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=1000)
 hypothesis.settings.load_profile("suite")
 
@@ -59,6 +60,11 @@ def pytest_configure(config):
     wanted = config.getoption("redis")
     if wanted == "other" and not hasattr(config, "workerinput") and shipped_server() in {None, find_server()}:
         pytest.exit(f"There is no other Redis than {find_server()} here: the whole suite has played with it.", returncode=0)
+    # Where no byte code may be written, as in many containers, each process would compile every module and rewrite every test anew: a fifth of the suite's work.
+    sys.dont_write_bytecode = False
+    if not hasattr(config, "workerinput"):
+        for package in ("worker", "webhooks", "emulator", "faults"):
+            compileall.compile_dir(ROOT / package, quiet=2)
     if wanted != "found":
         os.environ["PATH"] = f"{_alone(shipped_server())}{os.pathsep}{os.environ['PATH']}"       # also for all that the tests start
 
@@ -107,14 +113,20 @@ def redis_server():
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def ledger(redis_server):
+@contextlib.contextmanager
+def empty_ledger(redis_server):
     prefix = f"{{test{os.getpid()}{time.monotonic_ns()}}}:"
     client = connect(redis_server.url)
     yield Ledger(client, prefix)
     keys = list(client.scan_iter(f"{prefix.replace('{', '[{]')}*"))
     if keys:
         client.delete(*keys)
+
+
+@pytest.fixture
+def ledger(redis_server):
+    with empty_ledger(redis_server) as ledger:
+        yield ledger
 
 
 class Behind:
@@ -186,7 +198,7 @@ class Local:
                 rounds.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
             # Not longer, since tests also make things due behind the ledger's back.
-            wait_s = max(0.01, min(0.05, (claimed.next_at - LEAD - claimed.now).total_seconds() if claimed.next_at else 1.0))
+            wait_s = max(0.01, min(0.1, (claimed.next_at - LEAD - claimed.now).total_seconds() if claimed.next_at else 1.0))
             for duty, deed in DEEDS.items():
                 mine = [c for c in claimed.claims if c.obligation.duty is duty]
                 if mine:
@@ -250,6 +262,21 @@ def local(ledger, tmp_path):
     """Makes a `Local`, which ends with the test."""
     with ExitStack() as open_things:
         yield lambda **how: open_things.enter_context(Local(ledger, tmp_path, **how))
+
+
+@pytest.fixture(scope="module")
+def lasting(redis_server, tmp_path_factory):
+    """Makes a `Local` that all tests of a module ask: for tables of cases that leave nothing behind, or have each a call of its own."""
+    with ExitStack() as open_things:
+        ledger = open_things.enter_context(empty_ledger(redis_server))
+        yield lambda **how: open_things.enter_context(Local(ledger, tmp_path_factory.mktemp("lasting"), **how))
+
+
+@pytest.fixture
+def fetched_again_soon(monkeypatch):
+    """What cannot be fetched is tried again five times as soon as in truth."""
+    in_truth = policy.fetch_backoff
+    monkeypatch.setattr(policy, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5)
 
 
 @dataclass

@@ -5,8 +5,9 @@ import time
 
 def until(condition, within_s=20):
     """Waits for a condition, and gives its value."""
-    deadline = time.monotonic() + within_s
+    deadline, pause_s = time.monotonic() + within_s, 0.01
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(1.25 * pause_s, 0.08)     # what takes long is asked seldom: asking is most of what waiting tests compute
     return value

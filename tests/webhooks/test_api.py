@@ -1,5 +1,6 @@
 """The application's door: every route but the hand-offs, over HTTP, with the emulator as the provider."""
 
+import itertools
 import json
 import os
 import statistics
@@ -24,6 +25,19 @@ RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer
 @pytest.fixture
 def app(local):
     return Application(local(rules=RULES, ENDTAPE_APP_KEY=APP_KEY))
+
+
+@pytest.fixture(scope="module")
+def lasting_app(lasting):
+    """For tables of cases: each has a call of its own, or leaves nothing behind."""
+    return Application(lasting(rules=RULES, ENDTAPE_APP_KEY=APP_KEY))
+
+
+numbers = itertools.count()
+
+
+def new_call():
+    return f"call-{next(numbers)}"
 
 
 def problem(answer, status, field=None):
@@ -144,20 +158,20 @@ def test_a_start_whose_answer_was_lost_is_told_by_its_callback_and_to_whoever_as
 @pytest.mark.parametrize(("body", "field"), [
     ({"max_duration": "0s"}, "max_duration"), ({"max_duration": 5}, "max_duration"), ({"max_duration": "15m\n"}, "max_duration"), ({"format": "ogg"}, "format"),
     ({"channels": 3}, "channels"), ({"labels": {"team": 1}}, "labels[...]"), ({"max_length": "5m"}, "max_length"), ({"account": "MA_OTHER"}, "account")])
-def test_a_start_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, body, field):
-    call = app.house.provider.call().call_uuid
-    problem(app.post(f"/calls/{call}/recordings", body), 400, field)
-    assert starts_sent(app, call) == []
+def test_a_start_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting_app, body, field):
+    call = lasting_app.house.provider.call().call_uuid
+    problem(lasting_app.post(f"/calls/{call}/recordings", body), 400, field)
+    assert starts_sent(lasting_app, call) == []
 
 
 @pytest.mark.parametrize("body", ["{", "[]", '"x"', "{} x", '{"reason": "\\ud800"}', "\xff"])
-def test_a_body_that_is_no_json_object_is_refused(app, body):
-    answer = requests.post(f"{app.house.base}/v1/calls/c1/stop", data=body.encode("latin-1"), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+def test_a_body_that_is_no_json_object_is_refused(lasting_app, body):
+    answer = requests.post(f"{lasting_app.house.base}/v1/calls/c1/stop", data=body.encode("latin-1"), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
     problem(answer, 400)
 
 
-def test_a_body_above_64_kib_is_refused(app):
-    problem(app.post("/calls/c1/stop", {"reason": "x" * 66000}), 413)
+def test_a_body_above_64_kib_is_refused(lasting_app):
+    problem(lasting_app.post("/calls/c1/stop", {"reason": "x" * 66000}), 413)
 
 
 # Making calls known -----------------------------------------------------------------------------------------------------
@@ -211,9 +225,10 @@ def test_a_declaration_that_nothing_records_is_a_proof(app):
     ({"recordings": [{"recording_id": "r1", "started_at": "yesterday, at ten"}]}, "recordings[0].started_at"),
     ({"recordings": [{"recording_id": "r1", "size": 1}]}, "recordings[0].size"), ({"from": "nobody"}, "from"), ({"direction": "up"}, "direction"),
     ({"started_at": "yesterday, at ten"}, "started_at"), ({"labels": {"": "x"}}, "labels"), ({"url": "x"}, "url")])
-def test_what_is_told_wrongly_is_refused_by_name_and_none_of_it_is_kept(app, body, field):
-    problem(app.put("/calls/c1", {"labels": {"kept": "no"}, **body} if "labels" not in body else body), 400, field)
-    assert app.get("/calls/c1").status_code == 404
+def test_what_is_told_wrongly_is_refused_by_name_and_none_of_it_is_kept(lasting_app, body, field):
+    call = new_call()
+    problem(lasting_app.put(f"/calls/{call}", {"labels": {"kept": "no"}, **body} if "labels" not in body else body), 400, field)
+    assert lasting_app.get(f"/calls/{call}").status_code == 404
 
 
 # Stopping -----------------------------------------------------------------------------------------------------------------
@@ -366,8 +381,8 @@ def test_what_nobody_follows_is_ignored_and_answered_200(app):
     ({"event": "custom.", "call_uuid": "c1"}, "event"), ({"event": "custom.a b", "call_uuid": "c1"}, "event"), ({"event": "custom.card"}, "call_uuid"),
     ({"event": "custom.card", "call_uuid": "a b"}, "call_uuid"), ({"Event": "Transfer"}, "call_uuid"), ({"Event": "Transfer", "CallUUID": "a b"}, "call_uuid"),
     ({"event": "custom.card", "call_uuid": "c1", "account": "MA_OTHER"}, "account"), ({}, None)])
-def test_an_event_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, body, field):
-    problem(app.post("/events", body), 400, field)
+def test_an_event_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting_app, body, field):
+    problem(lasting_app.post("/events", body), 400, field)
 
 
 # Reading back -------------------------------------------------------------------------------------------------------------
@@ -436,8 +451,8 @@ def test_the_list_is_filtered_by_phase_call_account_and_time(app):
 @pytest.mark.parametrize(("query", "field"), [
     ("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("phase=done", "phase"), ("account=MA_OTHER", "account"), ("since=yesterday", "since"),
     ("until=soon", "until"), ("cursor=x", "cursor"), ("cursor=%00", "cursor"), ("cursor=%C3%A9", "cursor")])
-def test_a_query_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, query, field):
-    problem(app.get(f"/recordings?{query}"), 400, field)
+def test_a_query_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting_app, query, field):
+    problem(lasting_app.get(f"/recordings?{query}"), 400, field)
 
 
 def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
@@ -542,43 +557,48 @@ INSTANTS = {"2026-09-14T02:30:00Z": "02:30:00", "2026-09-14t02:30:00z": "02:30:0
 
 
 @pytest.mark.parametrize("text", [*NO_INSTANTS, 1789367412900, True], ids=ascii)
-def test_an_instant_without_its_zone_or_of_another_spelling_is_refused_by_the_name_of_its_field(app, text):
-    problem(app.put("/calls/c1", {"started_at": text}), 400, "started_at")
-    problem(app.put("/calls/c1", {"recordings": [{"recording_id": "r1", "started_at": text}]}), 400, "recordings[0].started_at")
-    assert app.house.kinds("c1") == []
+def test_an_instant_without_its_zone_or_of_another_spelling_is_refused_by_the_name_of_its_field(lasting_app, text):
+    call = new_call()
+    problem(lasting_app.put(f"/calls/{call}", {"started_at": text}), 400, "started_at")
+    problem(lasting_app.put(f"/calls/{call}", {"recordings": [{"recording_id": "r1", "started_at": text}]}), 400, "recordings[0].started_at")
+    assert lasting_app.house.kinds(call) == []
 
 
 @pytest.mark.parametrize("text", NO_INSTANTS, ids=ascii)
 @pytest.mark.parametrize("name", ["since", "until"])
-def test_so_is_one_in_a_query(app, name, text):
-    problem(app.get(f"/recordings?{urlencode({name: text})}"), 400, name)
+def test_so_is_one_in_a_query(lasting_app, name, text):
+    problem(lasting_app.get(f"/recordings?{urlencode({name: text})}"), 400, name)
 
 
 @pytest.mark.parametrize("text", INSTANTS)
-def test_an_instant_is_read_in_every_spelling_that_rfc_3339_allows(app, text):
-    assert app.put("/calls/c1", {"started_at": text}).status_code == 200
-    assert app.house.call("c1").started_at.isoformat(timespec="milliseconds").partition("T")[2].startswith(INSTANTS[text])
-    assert app.get(f"/recordings?{urlencode({'since': text, 'until': text})}").status_code == 200
+def test_an_instant_is_read_in_every_spelling_that_rfc_3339_allows(lasting_app, text):
+    call = new_call()
+    assert lasting_app.put(f"/calls/{call}", {"started_at": text}).status_code == 200
+    assert lasting_app.house.call(call).started_at.isoformat(timespec="milliseconds").partition("T")[2].startswith(INSTANTS[text])
+    assert lasting_app.get(f"/recordings?{urlencode({'since': text, 'until': text})}").status_code == 200
 
 
-def test_a_plus_that_a_query_turned_into_a_space_is_explained(app):
-    assert "%2B" in problem(app.get("/recordings?since=2026-09-14T02:30:00+05:30"), 400, "since")["detail"]
+def test_a_plus_that_a_query_turned_into_a_space_is_explained(lasting_app):
+    assert "%2B" in problem(lasting_app.get("/recordings?since=2026-09-14T02:30:00+05:30"), 400, "since")["detail"]
 
 
 @pytest.mark.parametrize(("text", "digits"), [("sip:+918041234567@203.0.113.7:5060", "918041234567"), ("<sip:1001@10.0.0.5:5060;transport=udp>", "1001"),
                                               ("tel:+918041234567;phone-context=+91", "918041234567")])
-def test_numbers_may_be_told_as_addresses(app, text, digits):
-    call = app.put("/calls/c1", {"from": text, "to": text}).json()
-    assert (call["from"], call["to"]) == (digits, digits)
+def test_numbers_may_be_told_as_addresses(lasting_app, text, digits):
+    call = new_call()
+    told = lasting_app.put(f"/calls/{call}", {"from": text, "to": text}).json()
+    assert (told["from"], told["to"]) == (digits, digits)
 
 
 @pytest.mark.parametrize("text", ["sip:agent7@10.0.0.5:5060", "sip:10.0.0.5", "anonymous"])
-def test_an_address_without_a_number_is_refused_by_name(app, text):
-    problem(app.put("/calls/c1", {"to": text}), 400, "to")
+def test_an_address_without_a_number_is_refused_by_name(lasting_app, text):
+    call = new_call()
+    problem(lasting_app.put(f"/calls/{call}", {"to": text}), 400, "to")
 
 
-def test_a_mark_before_a_body_is_skipped(app):
-    answer = requests.put(f"{app.house.base}/v1/calls/c1", data=b"\xef\xbb\xbf" + json.dumps({"to": "918065550101"}).encode(), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+def test_a_mark_before_a_body_is_skipped(lasting_app):
+    call = new_call()
+    answer = requests.put(f"{lasting_app.house.base}/v1/calls/{call}", data=b"\xef\xbb\xbf" + json.dumps({"to": "918065550101"}).encode(), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
     assert answer.json()["to"] == "918065550101"
 
 
@@ -589,7 +609,7 @@ def test_the_query_of_a_get_that_the_application_got_may_be_forwarded(app, opera
     in_query = requests.post(f"{app.house.base}/v1/events?{facts}", headers=headers, timeout=5).json()
     in_body = requests.post(f"{app.house.base}/v1/events", data=facts, headers={**headers, "Content-Type": "application/x-www-form-urlencoded"}, timeout=5).json()
     assert (in_query["event"], in_query["recorded"], in_body["recorded"]) == ("RecordingFinalized", "new", "repeat")
-    (event,) = app.house.ledger.events(ACCOUNT, "c1")
+    (event,) = [e for e in app.house.ledger.events(ACCOUNT, "c1") if e.kind is Kind.RECORDING_FINALIZED]
     assert (event.recording_id, event.duration_s) == ("r1", 5)
 
 

@@ -15,9 +15,13 @@ FORGED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def house(lasting):
+    return lasting()
+
+
 @pytest.mark.parametrize("forged", FORGED, ids=",".join)
-def test_a_signature_is_judged_by_path_nonce_and_secret_alone(local, forged):
-    house = local()
+def test_a_signature_is_judged_by_path_nonce_and_secret_alone(house, forged):
     assert house.post(RING, **forged).status_code == 200
     assert house.post(RING, token="wrong", **forged).status_code == 403
     elsewhere = signing.signature_headers("v3+v2", house.callback.replace("127.0.0.1", "evil.example"), TOKEN, None, signing.Nonces())

@@ -46,7 +46,7 @@ def make():
         return jsonify(path=request.path, body=request.get_data(as_text=True), length=request.content_length,
                        args=request.args.to_dict(), many=request.headers.get("X-Many"), trusted=request.headers.get("X-Trusted"),
                        peer=request.remote_addr, kind=request.content_type, raw=request.environ.get("RAW_URI"))
-    return Serving(app, streams=8, reader_s=10.0)
+    return Serving(app, streams=8, reader_s=4.0)
 
 if __name__ == "__main__":
     Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), workers=1, log_enabled=False, **SERVER).serve()

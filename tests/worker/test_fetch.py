@@ -9,11 +9,21 @@ import pytest
 
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
+from worker import policy
 from worker.codec import to_ms
 from worker.ledger import LEASES
 from worker.recording import Duty, Event, Fault, Kind, Obligation
 from worker.settings import Settings
 from worker.views import recording_view, rfc3339
+
+pytestmark = pytest.mark.usefixtures("fetched_again_soon")
+AGAIN_IN_TRUTH = policy.fetch_backoff
+
+
+def test_a_failed_fetch_is_tried_again_after_a_second_then_half_as_often_each_time_and_hourly_in_the_end():
+    for times, seconds in ((1, 1), (2, 2), (5, 16), (12, 2048), (13, 3000), (1000, 3000)):
+        waits = [AGAIN_IN_TRUTH(times, f"r{n}").total_seconds() for n in range(50)]
+        assert 0.8 * seconds <= min(waits) < max(waits) <= 1.2 * seconds, times
 
 
 def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
@@ -134,10 +144,11 @@ def sent(house, recording):
     return sum(e["bytes"] for e in entries if e["kind"] == "media.sent"), len([e for e in entries if e["kind"] == "media"])
 
 
-def test_a_file_that_takes_longer_than_a_lease_comes_home_at_the_first_try(local):
+def test_a_file_that_takes_longer_than_a_lease_comes_home_at_the_first_try(local, monkeypatch):
+    monkeypatch.setitem(LEASES, Duty.FETCH, timedelta(seconds=1.5))
     house = local(rules=HOUR)
-    call, recording = ended(house, seconds=1, container="wav", fault="trickled-media", bytes=1600, pause_s=0.6)
-    assert recording.audio().size / 1600 * 0.6 > 1.2 * LEASES[Duty.FETCH].total_seconds()
+    call, recording = ended(house, seconds=1, container="wav", fault="trickled-media", bytes=1600, pause_s=0.2)
+    assert recording.audio().size / 1600 * 0.2 > 1.2 * LEASES[Duty.FETCH].total_seconds()
     house.reach(recording.recording_id, "archived")
     assert until(lambda: sent(house, recording)[0]) == recording.audio().size
     assert (failures(house, call), sent(house, recording)[1]) == ([], 1)

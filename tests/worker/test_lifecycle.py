@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker import lifecycle
@@ -168,7 +168,6 @@ STORY = [started(0), event(Kind.CALL_SEEN, 0, from_number="91", to_number="92"),
          event(Kind.CALL_ENDED, 8), ended(9, end=8), event(Kind.MEDIA_ARCHIVED, 12, "r", archive_key="k")]
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=6))
 def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(order, again):
     unique = list({e.id: e for e in [*order, *again]}.values())
@@ -179,7 +178,6 @@ def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(orde
     assert (lifecycle.phase(call.recordings["r"], stop), stop.state) == (Phase.ARCHIVED, StopState.CONFIRMED)
 
 
-@settings(max_examples=500, deadline=None)
 @given(st.sets(st.sampled_from(range(len(STORY)))), st.integers(0, 4000))
 def test_whatever_is_lost_an_open_recording_never_loses_its_duty(kept, seconds):
     call = fold("MA_1", "c", [STORY[i] for i in sorted(kept)])

@@ -123,7 +123,7 @@ def test_a_reload_gives_it_another_try(ledger, short_leases):
     assert o in ledger.unfinished()
     ledger.reload()
     assert ledger.unfinished() == {}
-    assert due_in(ledger, o) <= 0
+    assert due_in(ledger, o) <= 0.001         # dues are whole milliseconds
 
 
 def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held(ledger, short_leases):
