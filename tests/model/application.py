@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.model.ours import Event, Kind, acts, decided, interrupted, send_by, verdict
+from tests.model.ours import Event, Kind, acts, decided, is_paused, send_by, verdict
 from tests.model.reading import Reading
 from tests.model.truth import Dial, Provider, Rec
 from tests.model.world import A_LEG, s
@@ -174,7 +174,7 @@ class Application(Reading, Provider):
     def app_resumes(self) -> Event | None:
         """None where the answer is 409: nothing is paused."""
         call = self.call()
-        if not interrupted(call, acts(call, self.rules))[0]:
+        if not is_paused(call, acts(call, self.rules)):
             self.say("APP resumes: 409")
             return None
         return self.app(Kind.RESUME_ORDERED)

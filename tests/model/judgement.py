@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.model.application import Ask
-from tests.model.ours import Event, Kind, Mode, StopState, lifecycle, policy, views
+from tests.model.ours import Event, Kind, Mode, StopState, lifecycle, policy, unsettled, views
 from tests.model.reading import PAUSE, RESUME, STOP
 from tests.model.truth import Rec
 from tests.model.workers import Work, Workers
@@ -256,7 +256,7 @@ class Judgement(Workers):
             return
         wide = [d for d in self.wide if d >= due - s(1)]
         call = self.call()
-        alone = all(r is rec or not r.runs for r in self.recs) and not any(s_.unsettled for s_ in call.starts.values()) \
+        alone = all(r is rec or not r.runs for r in self.recs) and not unsettled(call) \
             and all(r.over_at for i, r in call.recordings.items() if i != rec.rid)
         self.alone_since[rec.rid] = self.alone_since.get(rec.rid, self.now) if alone else self.now
         if alone and not wide and self.now > max(self.alone_since[rec.rid], self.healthy_since()) + s(90) + self.waits():
@@ -291,7 +291,11 @@ class Judgement(Workers):
         if terms.max_duration is None or terms.mode is Mode.OBSERVE or not terms.watch:
             return
         due = seen + terms.max_duration
-        if self.now > max(due, self.healthy_since()) + s(4) + self.waits() and not any(d >= due - s(1) for d in self.wide):
+        if any(not r.over_at and not r.trunk and r.known_at <= self.now for r in call.recordings.values()) or unsettled(call):
+            # It cannot be named, and what else runs must not be ended: unknown, with an alert, until it runs alone.
+            self.alone_since["watch"] = self.now + s(60)
+        due = max(due, self.alone_since.get("watch", due))
+        if self.now > max(due, self.healthy_since()) + s(4) + self.waits() and not any(d >= seen + terms.max_duration - s(1) for d in self.wide):
             self.violation("C:watch", f"found live at {since_start(seen)}, due {since_start(due)}, and nothing was sent", "watch")
 
     def undisturbed(self, since) -> bool:

@@ -219,7 +219,7 @@ class Provider(World):
         rng = self.rng
         quick = rng.uniform(0.01, 0.2)
         if leg != A_LEG:
-            return (Kind.STOP_ACCEPTED if self.lives() and rng.random() < 0.5 else Kind.CALL_FOUND_OVER), quick, None, False
+            return (Kind.STOP_ACCEPTED if self.lives() else Kind.CALL_FOUND_OVER), quick, None, self.lives()
         if not self.lives():
             if self.live:
                 self.lied("rings, and answers 404")
@@ -236,11 +236,11 @@ class Provider(World):
             return Kind.CALL_FOUND_OVER, quick, None, False
         return Kind.STOP_ACCEPTED, quick, None, url is None or self.by_url != "does nothing"
 
-    def hit_by_delete(self, url: str | None) -> list[Rec]:
+    def hit_by_delete(self, leg: str, url: str | None) -> list[Rec]:
         """What a DELETE ends that takes effect now."""
         if self.now < self.deaf_until:
             return []
-        return [r for r in self.recs if r.runs and not r.kind and (url is None or self.by_url == "ends all" or r.address == url)]
+        return [r for r in self.recs if r.runs and not r.kind and r.leg == leg and (url is None or self.by_url == "ends all" or r.address == url)]
 
     def is_seen_live(self) -> bool:
         """What it answers to a look at the live call."""

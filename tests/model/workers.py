@@ -176,8 +176,9 @@ class Workers(Application):
                 rec.named += url is not None
 
     def takes_effect(self, send, work: Work) -> None:
-        for rec in self.hit_by_delete(send.url):
-            self.judge_end(rec, send, work)
+        for rec in self.hit_by_delete(work.call_uuid, send.url):
+            if work.call_uuid == A_LEG:
+                self.judge_end(rec, send, work)
             if self.tail:
                 self.after(self.rng.uniform(0, self.tail), self.ends, rec, "stop")
             else:
@@ -314,7 +315,7 @@ class Workers(Application):
             ended = {e.recording_id for e in found if is_end(e)}
             all_over = bool(call.recordings) and all(r.over_at or r.recording_id in ended for r in call.recordings.values())
             if call.over_at is None and not (all_over and not self._may_be_more(call, work.began)):
-                live = self.is_seen_live() if work.call_uuid == A_LEG else self.lives() and self.rng.random() < 0.5
+                live = self.is_seen_live() if work.call_uuid == A_LEG else self.lives()
                 looked = replace(looked, live=live)
                 if live:
                     looked = replace(looked, from_number="918065550101", to_number="919820055512", direction="outbound")
