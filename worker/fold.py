@@ -232,7 +232,7 @@ def _recording(recording_id: str, mine: Sequence[Event], end: _CallEnd, declared
     evidence = {name: _at(events[0]) for name, events in proofs.items() if events}
     finalized_at = min(evidence.values(), default=None)
     known_at = _at(about[0])
-    if declared_later := [at for at in declared if at >= known_at]:
+    if declared_later := [at for at in declared if at > known_at]:      # what comes at the same instant may have come after it
         evidence["declared"] = declared_later[0]
     retried_at = max((_at(e) for e in mine if e.kind is Kind.RETRY_ORDERED), default=None)
     last_chance = [e for e in mine if retried_at is None or _at(e) > retried_at]

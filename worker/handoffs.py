@@ -99,7 +99,7 @@ def _declared(call: Call, asked_at: datetime) -> datetime | None:
     It does not count if it came too long before, or if a recording or an order to start one became known after it.
     """
     declared_at = call.declared_at
-    if declared_at is None or declared_at < asked_at - policy.DECLARED_WITHIN or any(at > declared_at for at in _signs(call)):
+    if declared_at is None or declared_at < asked_at - policy.DECLARED_WITHIN or any(at >= declared_at for at in _signs(call)):
         return None
     return declared_at
 

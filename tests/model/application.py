@@ -181,6 +181,8 @@ class Application(Reading, Provider):
 
     def app_pauses_and_resumes(self) -> None:
         running = [r for r in self.recs if r.runs and r.told_at and r.told_at < self.now - s(1)]
+        if any((due := self.due_at(r, self.events(), by_truth=True)) and due <= self.now for r in running):
+            running = []                                      # they are to end anyway, perhaps for good
         acts_before = len(self.acts(self.events()))
         pause = self.app(Kind.PAUSE_ORDERED)
 

@@ -49,6 +49,7 @@ CONTRACTS_WILL = {
     "A:unheard": "4, Proof: a trunk recording is held for where anybody said that the call is a trunk's; here nobody ever did",
     "A:lie": "4, Proof: a 404 for the call under a reported uuid is call_over; it speaks of what had begun by then, and stands until a "
              "signed sign of life takes it back",
+    "B:lie": "the same sentence: what a 404 has proven over does not stand in the way of a call-wide stop",
     "B:untold": "5, What a stop ends: a call-wide stop is used when the recordings it is about are all that run, as far as anybody told",
     "B:all": "a provider whose DELETE with a URL ends all of a call: nobody can end one alone there",
     "B:beside": "5, What a stop ends: a deadline whose recording cannot be named, or is unproven after stop_tries, goes call-wide where "
@@ -102,6 +103,8 @@ class Judgement(Workers):
             return
         if send.url is not None and send.url != rec.address:
             kind = "B:all"
+        elif self.deceived(rec.begun):
+            kind = "B:lie"
         elif rec.told_at and rec.told_at <= work.began:
             kind = "B:told"
         elif rec.order and rec.order in self.sent_starts:
@@ -176,11 +179,11 @@ class Judgement(Workers):
         ask.proven_at = self.now
 
     def _unproven(self, rec: Rec, asked: Event, said: Event) -> str:
+        if "call_over" in said.evidence and self.deceived(rec.begun):
+            return "A:lie"
         if rec.kind == "trunk":
             heard = any(e.trunk and e.at <= said.at for e in self.log.values())
             return "A:trunk" if heard else "A:unheard"
-        if "call_over" in said.evidence and self.deceived(rec.begun):
-            return "A:lie"
         if rec.told_at is not None and rec.told_at <= said.at:
             return "A:told"
         if rec.order and rec.order in self.sent_starts:
