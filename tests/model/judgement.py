@@ -46,7 +46,7 @@ CONTRACTS_WILL = {
     "A:late": "4, Proof: a question is proven by what it is about; one stop for all is sent before the answer all the same (it ends what "
               "nobody told us of), needing no proof",
     "A:untold": "4, Proof: where all that were known when it was asked are proven over and no start is unclear, a hand-off is go, proven",
-    "A:unheard": "4, Proof: a trunk recording is held for where anybody said that the call is a trunk's; here nobody ever did",
+    "A:unheard": "4, Proof: of a trunk's or a conference's recording, where nobody ever said that it is one",
     "A:lie": "4, Proof: a 404 for the call under a reported uuid is call_over; it speaks of what had begun by then, and stands until a "
              "signed sign of life takes it back",
     "B:lie": "the same sentence: what a 404 has proven over does not stand in the way of a call-wide stop",
@@ -225,7 +225,8 @@ class Judgement(Workers):
             self.violation("A:back", about, about)
         if rec and rec.runs and (recording.over_at or stop.state in _PROVEN):
             lie = set(recording.evidence) == {"call_over"} and self.deceived(rec.begun)
-            kind = "A:room" if rec.kind == "room" else "A:lie" if lie else "A:over"
+            heard = any(e.room for e in call.events if e.recording_id == rid)
+            kind = "A:lie" if lie else "A:over" if rec.kind != "room" else "A:room" if heard else "A:unheard"
             self.violation(kind, f"{self.told(rec)} runs and counts as {stop.state} by {recording.evidence}", rid)
 
     def waits(self):

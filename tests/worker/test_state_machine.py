@@ -28,7 +28,6 @@ PROVEN = {StopState.CONFIRMED, StopState.ALREADY_OVER}
 ORDERS = {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED}
 TELLS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED, Kind.RECORDING_LISTED, Kind.START_ACCEPTED}
 ANSWERED_WITHIN = timedelta(seconds=5)
-ENDED_EARLIER = timedelta(milliseconds=50)      # what the provider writes down as the end, against our stop
 
 
 def s(seconds):
@@ -62,6 +61,7 @@ class Provider:
     def __init__(self):
         self.recs: dict[str, Rec] = {}
         self.call_over: datetime | None = None
+        self.writes_earlier = timedelta(0)      # so much earlier than it took place it writes an end down
 
     def begin(self, now, **facts):
         rec = Rec(name=f"r{len(self.recs)}", began=now, **facts)
@@ -72,7 +72,7 @@ class Provider:
         return [r for r in self.recs.values() if r.runs]
 
     def end_callback(self, rec):
-        ended = max(rec.began, rec.ended - ENDED_EARLIER)
+        ended = max(rec.began, rec.ended - self.writes_earlier)
         return Event(id=f"end.{rec.name}", kind=Kind.RECORDING_FINALIZED, call_uuid="c", signed=True, recording_id=rec.name, order=rec.order,
                      url=f"u/{rec.name}", started_at=rec.began, ended_at=ended, duration_s=max(0.5, (ended - rec.began).total_seconds()))
 
@@ -86,7 +86,8 @@ class Life(RuleBasedStateMachine):
         self.mail: list[Event] = []              # callbacks on their way
         self.under_way: list[tuple[datetime, Event]] = []        # starts whose answer has not come: since when, and what it will be
         self.numbers = itertools.count()
-        self.fence, self.deaf, self.silent, self.refuses, self.rules = 0, False, False, False, Policy()
+        self.fence, self.rules = 0, Policy()
+        self.deaf = self.silent = self.rejects = self.refuses = False
         self.sent: list[tuple[str, str]] = []    # what went out that may go out once: starts and transfers by their order
         self.requests: list[tuple[datetime, str | None, tuple[str, ...]]] = []
 
@@ -108,16 +109,20 @@ class Life(RuleBasedStateMachine):
     def call(self):
         return fold("MA_1", "c", self.log.values())
 
-    @initialize(bounded=st.booleans(), watched=st.sampled_from([False, False, True]))
-    def the_call_begins(self, bounded, watched):
+    @initialize(bounded=st.booleans(), known_by=st.sampled_from(["its start", "its start", "a survey", "an announcement"]), earlier_ms=st.sampled_from([0, 50]))
+    def the_call_begins(self, bounded, known_by, earlier_ms):
+        watched, self.provider.writes_earlier = known_by == "a survey", timedelta(milliseconds=earlier_ms)
         self.rules = Policy(defaults=replace(TERMS, max_duration=TERMS.max_duration if bounded or watched else None, watch=watched))
-        if not watched:
+        if known_by == "its start":
             self.write(Event(id="seen", kind=Kind.CALL_SEEN, call_uuid="c", signed=True, to_number="91"))
-            return
-        older = self.provider.begin(self.now - s(30))            # nobody announced anything, and a survey finds the call live
-        older.ended = self.now - s(20)
-        self.provider.begin(self.now - s(10))
-        self.write(Event(id="found-live", kind=Kind.CALL_FOUND_LIVE, call_uuid="c"))
+        elif known_by == "a survey":
+            older = self.provider.begin(self.now - s(30))            # nobody announced anything
+            older.ended = self.now - s(20)
+            self.provider.begin(self.now - s(10))
+            self.write(Event(id="found-live", kind=Kind.CALL_FOUND_LIVE, call_uuid="c"))
+        else:
+            rec = self.provider.begin(self.now, listed=False)
+            self.write(Event(id="announced", kind=Kind.RECORDING_ANNOUNCED, call_uuid="c", recording_id=rec.name, url=f"u/{rec.name}"))
 
     # Outside
 
@@ -206,9 +211,14 @@ class Life(RuleBasedStateMachine):
                 self.write(Event(id=f"decided.{handoff.asked.order}", kind=Kind.HANDOFF_DECIDED, call_uuid="c", order=handoff.asked.order,
                                  verdict="go" if goes else "hold", by="api"))
 
-    @rule(silent=st.booleans())
-    def the_provider_stops_answering_orders_or_answers_again(self, silent):
-        self.silent = silent
+    @rule(answers=st.sampled_from(["yes", "nothing", "no"]))
+    def the_provider_answers_orders_otherwise(self, answers):
+        self.silent, self.rejects = answers == "nothing", answers == "no"
+
+    @rule()
+    def a_survey_reads_the_list(self):
+        for event in self.rows():
+            self.write(event)
 
     @rule(deaf=st.booleans(), refuses=st.sampled_from([False, False, True]))
     def the_provider_stops_obeying_or_obeys_again(self, deaf, refuses):
@@ -266,7 +276,7 @@ class Life(RuleBasedStateMachine):
 
     def ends_by(self, kind):
         """A fresh recording, and an order that ends it; the name of the recording that is interrupted."""
-        self.deaf = self.refuses = self.silent = False
+        self.deaf = self.refuses = self.silent = self.rejects = False
         if not self.quiet():
             return None
         name = self.provider.running()[0].name
@@ -275,9 +285,9 @@ class Life(RuleBasedStateMachine):
         self.works()
         return name if not self.provider.running() else None
 
-    def check_that_it_goes_on(self, said):
-        """A resumption in quiet: it is ordered, dated by what said so."""
-        assert any(e.kind is Kind.START_ORDERED and e.due_at == said.at for e in self.log.values()), "nobody goes on with what was paused"
+    def goes_on(self, said):
+        """Whether a resumption is ordered, dated by what said so."""
+        return any(e.kind is Kind.START_ORDERED and e.due_at == said.at for e in self.log.values())
 
     @rule(meanwhile=st.sampled_from(["nothing", "nothing", "the rules only observe", "it is stopped", "it is late", "one is stopped"]), wait=st.sampled_from([0.1, 5, 70]))
     def somebody_pauses_and_resumes(self, meanwhile, wait):
@@ -295,9 +305,11 @@ class Life(RuleBasedStateMachine):
         if meanwhile == "it is stopped":
             self.order(Kind.STOP_ORDERED)
         self.workers_do_what_is_due("never")
-        if meanwhile in {"nothing", "the rules only observe"}:
-            self.check_that_it_goes_on(said)
+        goes_on = self.goes_on(said)
         self.rules = rules
+        assert meanwhile != "nothing" or goes_on, "nobody goes on with what was paused"
+        assert meanwhile != "the rules only observe" or goes_on, "the rules changed, and the pause is forgotten"
+        assert meanwhile != "one is stopped" or not goes_on, "a stop by id is final, also during a pause"
 
     @rule()
     def a_dial_fails_and_the_next_one_does_too(self):
@@ -310,7 +322,7 @@ class Life(RuleBasedStateMachine):
             failed = self.write(Event(id="busy", kind=Kind.DIAL_ENDED, call_uuid="c", signed=True, connected=False, whole=True))
             assert failed, "a dial that fails later is no repeat of the one before"
             self.works()
-            self.check_that_it_goes_on(failed)
+            assert self.goes_on(failed), "a dial failed, and nobody goes on with what the transfer had ended"
             self.now += s(0.5)
             while self.under_way:
                 self.is_answered()
@@ -321,7 +333,7 @@ class Life(RuleBasedStateMachine):
         """The pause was not proven, and its stop is sent again; or another recording comes and goes just then."""
         if not self.quiet():
             return
-        self.deaf, self.refuses, self.silent = not another, False, True
+        self.deaf, self.refuses, self.silent, self.rejects = not another, False, True, False
         self.order(Kind.PAUSE_ORDERED)
         self.works()
         self.now += s(1)
@@ -348,7 +360,13 @@ class Life(RuleBasedStateMachine):
             return
         said = self.order(kind, signed=kind is Kind.CALL_TRANSFERRED)
         self.workers_do_what_is_due("never")
-        assert any(at >= said.at for at, _, _ in self.requests), f"{kind}, and no request leaves"
+        left = any(at >= said.at for at, _, _ in self.requests)
+        aside = any(r.attempts and r.attempts[-1].kind is Kind.STOP_SET_ASIDE for r in call.recordings.values())
+        older = bool(call.recordings) and all(r.over_at for r in call.recordings.values())
+        assert kind is not Kind.CALL_TRANSFERRED or left, "a transfer, and nothing ends what a start without an answer may have begun"
+        assert not aside or left, "a stop was set aside, and a new order sends nothing"
+        assert not older or left, "older recordings are over, and an order for all sends nothing"
+        assert left, "an order, and no request leaves"
 
     # Ourselves: a worker does the earliest thing that is due, and may die before it sends, or before it commits.
 
@@ -421,7 +439,7 @@ class Life(RuleBasedStateMachine):
 
     def starts(self, ordered):
         answer = Event(id=f"started.{ordered.order}", kind=Kind.START_FAILED, call_uuid="c", order=ordered.order)
-        if self.provider.call_over is None:
+        if self.provider.call_over is None and not self.rejects:
             rec = self.provider.begin(self.now, order=ordered.order, ordered_at=ordered.due_at or ordered.at)
             answer = replace(answer, kind=Kind.START_ACCEPTED, recording_id=rec.name, url=f"u/{rec.name}")
             if self.silent:
@@ -454,12 +472,14 @@ class Life(RuleBasedStateMachine):
                                    action=judged.action if judged.action != Action.STOP else None))
         return found
 
-    def look(self, _):
-        found = [Event(id=f"listed.{r.name}", kind=Kind.RECORDING_LISTED, call_uuid="c", recording_id=r.name, url=f"u/{r.name}", started_at=r.began,
+    def rows(self):
+        return [Event(id=f"listed.{r.name}", kind=Kind.RECORDING_LISTED, call_uuid="c", recording_id=r.name, url=f"u/{r.name}", started_at=r.began,
                        ended_at=r.ended, duration_s=max(0.5, (r.ended - r.began).total_seconds()), trunk=r.trunk or None)
-                 for r in self.provider.recs.values() if r.ended and r.listed]
+                for r in self.provider.recs.values() if r.ended and r.listed]
+
+    def look(self, _):
         live = self.provider.call_over is None
-        return [*found, Event(id=f"look.{self.fence}", kind=Kind.LOOKED, call_uuid="c", live=live, requested_at=self.now)]
+        return [*self.rows(), Event(id=f"look.{self.fence}", kind=Kind.LOOKED, call_uuid="c", live=live, requested_at=self.now)]
 
     def fetch(self, name):
         rec = self.provider.recs[name]
@@ -501,6 +521,8 @@ class Life(RuleBasedStateMachine):
             return
         asked_at = handoff.asked.at
         runs = [r for r in self.provider.running() if r.counts_from <= asked_at and (r.order or r.name in call.recordings or (r.trunk and call.trunk))]
+        assert not [r for r in runs if r.trunk], "proven while a trunk records"
+        assert not [r for r in runs if r.order and r.name not in call.recordings], "proven while our own start may have begun something"
         assert not runs, f"proven while {runs} runs"
         told = {}
         for event in self.log.values():
@@ -508,6 +530,7 @@ class Life(RuleBasedStateMachine):
                 told.setdefault(event.recording_id, event.at)
         about = [r for i, r in self.provider.recs.items() if i in told and (told[i] <= asked_at or r.ended is None or r.ended >= asked_at - s(0.1))]
         declared = any(e.kind is Kind.NOTHING_DECLARED and e.at >= asked_at - DECLARED_WITHIN for e in self.log.values())
+        assert about or declared or call.over_at or not call.declared_at, "what was declared long ago proves it"
         assert about or declared or call.over_at, "proven by recordings that the question is not about"
 
     def check_that_a_watched_call_is_stopped(self):
