@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from worker import policy
 from worker.policy import Action, Mode, Policy, Terms
 from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no_call
-from worker.segments import unsettled, unsettled_by
+from worker.segments import is_to_go_on, unsettled, unsettled_by
 from worker.triggers import Act, act_of, acts, ended_before
 
 UNSEEN = ""      # the id of the recording that nobody told us of
@@ -159,6 +159,9 @@ def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None)
     _, terms = rules.choose(call)
     concerned = concerning(call, act)
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
+    if proven and not (act.enforced and act.ends):
+        # Such a question makes no resumption lapse: one that was asked for before it counts as running.
+        proven = not is_to_go_on(call, acts(call, rules), act.at)
     evidence = {name for r in concerned for name in r.evidence} if proven else set()
     found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven,
                     evidence=tuple(sorted(evidence)), why=_why(call, terms.mode, concerned))

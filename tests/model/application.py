@@ -137,6 +137,10 @@ class Application(Reading, Provider):
         legs = [f"b{next(self.count)}" for _ in range(rng.choice([1, 1, 2]))]
         dial, rang = Dial(legs=legs, connected=connects), after if after is not None else rng.uniform(1, 30)
         told = {"CallUUID": A_LEG, "DialALegUUID": A_LEG}
+        if self.dialled and self.dialled[-1].connected:       # one dial after the other: the one before is over
+            before = self.dialled[-1]
+            self.mail_of_dial(before, {**told, "Event": "DialHangup", "DialAction": "hangup", "DialBLegUUID": before.legs[0], "DialBLegDuration": "12"})
+        self.dialled.append(dial)
         self.legs_ring(legs)
         for i, leg in enumerate(legs):
             mine = {**told, "DialBLegUUID": leg}

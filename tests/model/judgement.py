@@ -119,6 +119,8 @@ class Judgement(Workers):
             return False
         tries = self.terms(work.snapshot).stop_tries
         for i in send.recording_ids:
+            if not i:
+                continue                                      # what nobody told us of has no name
             rec = next((r for r in self.recs if r.rid == i), None)
             told_url = any(e.recording_id == i and e.url for e in work.snapshot)
             if rec is None or (told_url and len(rec.deleted) <= tries):
@@ -240,19 +242,18 @@ class Judgement(Workers):
         if rec.told_at is None:
             self._judge_ordered(rec, events)
             return
-        if rec.url is None and not self.shows_running:
-            return                                            # nothing to name it by
+        named_at = min((e.at for e in events if e.recording_id == rec.rid and e.url), default=None)
         due = self.due_at(rec, events, by_truth=False)
-        if due is None:
+        if due is None or named_at is None:                   # nothing to name it by
             return
-        since = max(due, rec.told_at, self.healthy_since())
+        since = max(due, rec.told_at, named_at, self.healthy_since())
         sent = [d for d in rec.deleted if d >= due - s(90)]
         if not sent and self.now > since + self.waits():
             self.violation("C:never", f"{self.told(rec)} due {since_start(due)} and no DELETE", rec.rid)
         elif sent and self.now > max(sent[-1], self.healthy_since()) + s(90) + self.waits():
             self.violation("C:stalls", f"{self.told(rec)} due {since_start(due)}, last DELETE {since_start(sent[-1])}", rec.rid)
         self._judge_named(rec, due)
-        self._judge_asked(rec, events)
+        self._judge_asked(rec, events, named_at)
 
     def _judge_named(self, rec: Rec, due) -> None:
         """Where a name does not help, the whole call is stopped, if nothing else runs that must not be ended."""
@@ -266,14 +267,14 @@ class Judgement(Workers):
         if alone and not wide and self.now > max(self.alone_since[rec.rid], self.healthy_since()) + s(90) + self.waits():
             self.violation("C:named", f"{self.told(rec)} was named {rec.named} times", rec.rid)
 
-    def _judge_asked(self, rec: Rec, events: list[Event]) -> None:
+    def _judge_asked(self, rec: Rec, events: list[Event], named_at) -> None:
         """A person's stop, and a hand-off, always send at once, whatever was tried before."""
         asked = [a for a in self.acts(events) if a.ends and a.event.kind in {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.HANDOFF_ASKED}
                  and self.is_about(a, rec) and (rec.ordered_at or rec.told_at) <= a.at and rec.told_at <= a.at]
         if not asked:
             return
         at = max(a.at for a in asked)
-        if not any(d >= at for d in rec.deleted) and self.now > max(at, self.healthy_since()) + self.waits():
+        if not any(d >= at for d in rec.deleted) and self.now > max(at, named_at, self.healthy_since()) + self.waits():
             self.violation("C:asked", f"{self.told(rec)} was to end at {since_start(at)}, last DELETE {[since_start(d) for d in rec.deleted[-1:]]}", rec.rid)
 
     def _judge_ordered(self, rec: Rec, events: list[Event]) -> None:

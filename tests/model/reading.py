@@ -86,6 +86,9 @@ class Reading(World):
         if event.kind is not Kind.DIAL_ENDED or event.connected is not False:
             return False
         dial = self.dial_of.get(event.id)
+        if not event.whole and any(d is not dial and d.told_at and d.told_at <= event.at and not (d.end_told_at and d.end_told_at <= event.at)
+                                   for d in self.dialled):
+            return False                   # as far as anybody was told, another leg is connected: this one may have lost to it
         return dial is None or not dial.connected
 
     def acts(self, events: list[Event]) -> list[Act]:

@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.model.cases import CASES
+from tests.model import cases, further_cases
 from tests.model.odd_logs import think_through
 from tests.model.run import play
 
 LIVES, AT_ONCE = 400, 50
+CASES = {**cases.CASES, **further_cases.CASES}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -43,11 +43,12 @@ class Rec:
 
 @dataclass
 class Dial:
-    """One dial of the call, and whether any of its legs was connected. `knowable_at`: when a callback said so."""
+    """One dial of the call, and whether any of its legs was connected. `told_at`, `end_told_at`: when callbacks said so."""
 
     legs: list[str]
     connected: bool
     told_at: datetime | None = None
+    end_told_at: datetime | None = None
 
 
 class Provider(World):
@@ -56,6 +57,7 @@ class Provider(World):
         rng = self.rng
         self.recs: list[Rec] = []
         self.dial_of: dict[str, Dial] = {}                    # by the id of the event that told of its end
+        self.dialled: list[Dial] = []
         self.live, self.hung_up_at = True, None
         self.skew = s(rng.choice([0, 0, 0, 0.2, -0.2, 3, -3]))
         self.loss = rng.choice([0, 0, 0.1, 0.3])
@@ -115,6 +117,8 @@ class Provider(World):
     def told_of_dial(self, event: Event, dial: Dial) -> None:
         if event.kind is Kind.DIAL_ENDED:
             self.dial_of[event.id] = dial
+            if dial.connected and event.connected:
+                dial.end_told_at = event.at
         else:
             dial.told_at = dial.told_at or event.at
 

@@ -588,7 +588,7 @@ class Life(RuleBasedStateMachine):
                 self.is_answered()
             if not self.dues or min(self.dues.values()) > until:
                 return
-            assert turns < 3000, ("a loop that leads nowhere", self.now, self.dues)
+            assert turns < 500, ("a loop that leads nowhere", self.now, self.dues)
             at, key = min((at, key) for key, at in self.dues.items())
             self.now = max(self.now, at)
             self.work(key)
