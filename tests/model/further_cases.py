@@ -119,14 +119,4 @@ def case_23_a_resumption_that_is_still_owed_counts_as_running() -> bool:
     return not log.proven()
 
 
-def case_24_what_was_learned_of_after_the_resume_and_had_ended_by_itself_does_not_go_on() -> bool:
-    log = Log()
-    log.add(0, Kind.CALL_SEEN)
-    log.add(10, Kind.PAUSE_ORDERED)
-    log.stop(10.05, Kind.STOP_ERRED, status=500)
-    log.add(12, Kind.RESUME_ORDERED)
-    log.add(30, Kind.RECORDING_LISTED, recording_id="X", url="u/X", started_at=t(5), ended_at=t(25), duration_s=20.0)
-    return not log.settle(30).starts
-
-
 CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}

@@ -72,9 +72,7 @@ class Judgement(Workers):
         lie = self.deceived_at(since)
         if lie is None:
             return False
-        signs = [e.at for e in self.log.values() if (e.signed and e.kind in _SIGNS) or e.kind is Kind.START_ACCEPTED
-                 or (e.kind is Kind.LOOKED and e.live)]
-        return not any(at > lie + s(4) for at in signs)
+        return not any(e.at > lie + s(4) for e in self.log.values() if _is_sign(e))
 
     # Stops ----------------------------------------------------------------------------------------------------------------
 
@@ -195,7 +193,11 @@ class Judgement(Workers):
     # Every moment -----------------------------------------------------------------------------------------------------------
 
     def healthy_since(self):
-        return max([b for a, b in self.down if a <= self.now], default=self.begun_at)
+        """Since when our workers stand, and no wrong 404 holds them off."""
+        since = [b for a, b in self.down if a <= self.now]
+        if self.lied_at:
+            since += [e.at for e in self.log.values() if _is_sign(e)]
+        return max(since, default=self.begun_at)
 
     def judge_moment(self) -> None:
         for book in self.books.values():
@@ -354,6 +356,11 @@ class Judgement(Workers):
         looks = sum(e.kind is Kind.LOOKED for e in self.log.values())
         if looks > 400:
             self.violation("E:log", f"{looks} looks, {len(self.log)} events in all")
+
+
+def _is_sign(event: Event) -> bool:
+    """Whether it says that the call lives."""
+    return (event.signed and event.kind in _SIGNS) or event.kind is Kind.START_ACCEPTED or (event.kind is Kind.LOOKED and bool(event.live))
 
 
 def _with(book, events: list[Event]):
