@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from tests.model.cases import ON, Log, paused, t
 from tests.model.ours import Kind, Mode, Policy, Terms, callbacks
@@ -117,6 +118,13 @@ def case_23_a_resumption_that_is_still_owed_counts_as_running() -> bool:
     log.add(20, Kind.RESUME_ORDERED)                         # nobody has planned it yet
     log.ask(21)
     return not log.proven()
+
+
+def case_24_one_recording_that_ended_by_itself_does_not_take_the_deadline_from_a_watched_call() -> bool:
+    log = Log(Policy(defaults=Terms(max_duration=timedelta(seconds=60), watch=True)))
+    log.add(0, Kind.CALL_FOUND_LIVE)
+    log.add(12, Kind.RECORDING_LISTED, recording_id="menu", url="u/menu", started_at=t(-5), ended_at=t(10), duration_s=15.0)
+    return any(send.url is None for send in log.settle(61).sends)
 
 
 CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}

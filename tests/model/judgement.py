@@ -282,6 +282,8 @@ class Judgement(Workers):
     def _judge_ordered(self, rec: Rec, events: list[Event]) -> None:
         if not rec.order or f"started.{rec.order}" not in self.log:
             return
+        if any(not r.over_at for r in self.call().recordings.values()):
+            return                                            # it has no name, and what else runs must not be ended: unknown, with an alert
         acts = [a for a in self.acts(events) if a.ends_all and a.at >= rec.ordered_at]
         if not acts or any(d >= acts[0].at for d in self.wide):
             return
