@@ -8,7 +8,7 @@ after a 404, makes that 404 a mere claim.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -103,7 +103,7 @@ class _CallEnd:
 def _call_end(by_time: Sequence[Event], ended: Collection[str | None]) -> _CallEnd:
     reported = any(e.signed and e.kind in _FROM_PROVIDER for e in by_time)
     hung_up_at = next((_at(e) for e in by_time if e.kind is Kind.CALL_ENDED and e.signed), None)
-    alive_at = max((_at(e) for e in by_time if _shows_life(e, ended)), default=None)
+    alive_at = max((at for e in by_time for at in _signs_of_life(e, ended)), default=None)
     not_found = [e for e in by_time if _is_not_found(e)]
     proofs = [e for e in not_found if reported and (alive_at is None or _asked_at(e) > alive_at + _blind_for(e))]
     seen_live_at = max((_at(e) for e in by_time if e.kind is Kind.LOOKED and e.live), default=None)
@@ -131,8 +131,16 @@ def _is_not_found(event: Event) -> bool:
     return event.kind is Kind.CALL_FOUND_OVER and not event.named
 
 
+def _signs_of_life(event: Event, ended: Collection[str | None]) -> Iterator[datetime]:
+    """When the call was live, as far as an event says so: then a 404 before it was too early, or wrong."""
+    if _shows_life(event, ended):
+        yield _at(event)
+    if is_end(event) and _is_start(event) and event.started_at:
+        yield event.started_at - _CLOCKS_DIFFER      # a recording of it began then
+
+
 def _shows_life(event: Event, ended: Collection[str | None]) -> bool:
-    """Whether it says that the call was live. A 404 that we asked for before was too early, or wrong."""
+    """Whether it says that the call is live."""
     if event.kind is Kind.RECORDING_STARTED and event.recording_id in ended:
         return False                                 # it came late: the recording is over by now
     if event.kind is Kind.LOOKED:
@@ -232,7 +240,7 @@ def _recording(recording_id: str, mine: Sequence[Event], end: _CallEnd, declared
     evidence = {name: _at(events[0]) for name, events in proofs.items() if events}
     finalized_at = min(evidence.values(), default=None)
     known_at = _at(about[0])
-    if declared_later := [at for at in declared if at >= known_at]:
+    if declared_later := [at for at in declared if at > known_at]:      # what comes at the same instant may have come after it
         evidence["declared"] = declared_later[0]
     retried_at = max((_at(e) for e in mine if e.kind is Kind.RETRY_ORDERED), default=None)
     last_chance = [e for e in mine if retried_at is None or _at(e) > retried_at]

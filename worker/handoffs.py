@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from worker import policy
 from worker.policy import Action, Mode, Policy, Terms
 from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no_call
-from worker.segments import unsettled, unsettled_by
+from worker.segments import is_to_go_on, unsettled, unsettled_by
 from worker.triggers import Act, act_of, acts, ended_before
 
 UNSEEN = ""      # the id of the recording that nobody told us of
@@ -77,8 +77,9 @@ def found_live(call: Call) -> bool:
     seen_at = call.found_live_at
     if not seen_at or call.over_at or call.claimed_over_at or (call.declared_at and call.declared_at >= seen_at):
         return False
-    return not any(r.ours_at is None and r.started_at <= seen_at + policy.SETTLE and not ended_before(r, seen_at)
-                   for r in call.recordings.values())
+    known = [r for r in call.recordings.values()
+             if r.ours_at is None and r.started_at <= seen_at + policy.SETTLE and not ended_before(r, seen_at)]
+    return not any(r.over_at is None or r.attempts for r in known)      # one that ended by itself may have been one of several
 
 
 def _hidden(call: Call, asked: Asked) -> Recording:
@@ -99,7 +100,7 @@ def _declared(call: Call, asked_at: datetime) -> datetime | None:
     It does not count if it came too long before, or if a recording or an order to start one became known after it.
     """
     declared_at = call.declared_at
-    if declared_at is None or declared_at < asked_at - policy.DECLARED_WITHIN or any(at > declared_at for at in _signs(call)):
+    if declared_at is None or declared_at < asked_at - policy.DECLARED_WITHIN or any(at >= declared_at for at in _signs(call)):
         return None
     return declared_at
 
@@ -159,6 +160,9 @@ def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None)
     _, terms = rules.choose(call)
     concerned = concerning(call, act)
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
+    if proven and not (act.enforced and act.ends):
+        # Such a question makes no resumption lapse: one that was asked for before it counts as running.
+        proven = not is_to_go_on(call, acts(call, rules), act.at)
     evidence = {name for r in concerned for name in r.evidence} if proven else set()
     found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven,
                     evidence=tuple(sorted(evidence)), why=_why(call, terms.mode, concerned))

@@ -104,11 +104,14 @@ def plan(call: Call, rules: Policy, now: datetime, *, horizon: timedelta = timed
     waits += orders_at(call, known, now)
     waits += [a.due_at for a in deadlines_of_the_unseen(call, terms, rule) if a.due_at > now]
     waits += [at for h, found in undecided for at in moments(h, found) if at > now]
+    starts = [s for s in starts if start_at(s) <= now]
+    transfers = [h for h, found in undecided if h.asked.body and may_go(h, found, now)]
+    stop_at = min(waits, default=None)
+    if stop_at and stop_at <= until and not (sends or starts or transfers):
+        stop_at += horizon                 # who is early can do nothing for it: not again before the moment itself
     return Plan(
-        conclusions=tuple(conclusions), sends=tuple(sends), recordings=recordings,
-        starts=tuple(s for s in starts if start_at(s) <= now),
-        transfers=tuple(h for h, found in undecided if h.asked.body and may_go(h, found, now)),
-        stop_at=min(waits, default=None),
+        conclusions=tuple(conclusions), sends=tuple(sends), recordings=recordings, starts=tuple(starts), transfers=tuple(transfers),
+        stop_at=stop_at,
         look_at=next_look(call, recordings, rules, {i: o.due_at for i, o in owed.items() if o and o.enforced}),
         fetch_at={r.recording_id: abandoned.next_fetch(r, generation) for r in call.recordings.values()},
     )

@@ -30,7 +30,8 @@ def next_look(call: Call, recordings: dict[str, Recording], rules: Policy, stops
             ends_at = call.over_at or start.outcome.at + _LONGEST_CALL
             if not looked_since(call, ends_at + _LOOKS_AFTER_END[-1]):
                 wanted.append(_after(call, start.outcome.at, _LOOKS_AT_CLAIM))
-    if rules.lacks_facts(call) and _may_record(call, recordings) and not any(e.live for e in call.looks):
+    answered = sum(not e.reason for e in call.looks)
+    if rules.lacks_facts(call) and _may_record(call, recordings) and not any(e.live for e in call.looks) and answered < len(_LOOKS_FOR_FACTS):
         wanted.append(_after(call, min(e.at for e in call.events if e.at), _LOOKS_FOR_FACTS))
     return min(wanted, default=None)
 

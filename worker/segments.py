@@ -152,6 +152,11 @@ def _begun_anew(call: Call, root: str, since: datetime, until: datetime, now: Co
                if r.root != root and r.root not in now and r.segment_of is None)
 
 
+def is_to_go_on(call: Call, acts: Iterable[Act], at: datetime) -> bool:
+    """Whether a resumption was owed at that instant, of which nobody has written down an order yet."""
+    return not call.over_at and any(r.act.at <= at <= r.act.at + policy.RESUME_WITHIN and order_of(r) not in call.starts for r in interrupted(call, acts)[1])
+
+
 def orders(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
     """The starts that follow from resumptions and were not ordered yet, with the parameters of the first segment."""
     for resumption in _due(call, acts, now):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker import lifecycle
 from worker.fold import fold
-from worker.policy import Action, Mode, Policy, Terms
+from worker.policy import Action, Match, Mode, Policy, Rule, Terms
 from worker.recording import Event, Kind, Phase, StopState
 from worker.views import call_view
 
@@ -253,3 +253,27 @@ def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
 
     few, many = (min(took(number) for _ in range(3)) for number in (100, 800))
     assert many < 24 * few, "eight times as many took the square of that, 64 times as long"
+
+
+@pytest.mark.parametrize(("events", "moment"), [
+    ([event(Kind.CALL_FOUND_LIVE, 0, signed=False), event(Kind.START_ORDERED, 50, order="s", signed=False),
+      event(Kind.START_ACCEPTED, 51, "ours", order="s", url=URL.format("ours"), signed=False)], 60),       # due, and nothing to name it by
+    ([event(Kind.HANDOFF_ASKED, 0, order="h", trigger="transfer", wait_s=3.0, signed=False)], 4),          # nobody decided it
+], ids=["a stop that cannot be sent", "a question that is left open"])
+def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_the_moment_is_there(events, moment):
+    early, lead = at(moment - 0.09), timedelta(milliseconds=120)
+    rules = Policy(defaults=Terms(max_duration=timedelta(seconds=60), watch=True))
+    events = [*events, event(Kind.STOP_ACCEPTED, 0.1, None, requested_at=at(0.1), signed=False)] if moment == 4 else events
+    found = lifecycle.plan(fold("MA_1", "c", events), rules, early, horizon=lead)
+    assert found.sends == ()
+    assert found.stop_at - lead >= at(moment - 0.02)
+
+
+def test_the_provider_is_asked_for_missing_numbers_a_few_times_and_not_for_ever():
+    rules = Policy(rules=(Rule(name="in", match=Match(to_number="91*"), terms=Terms()),))
+    events = [event(Kind.STOP_ORDERED, 0, signed=False), event(Kind.CALL_FOUND_OVER, 0.2, requested_at=at(0.1), named=False, signed=False)]
+    looks = 0
+    while (look_at := plan(events, 0.3, rules).look_at) and looks < 20:
+        looks += 1
+        events.append(Event(id=f"look.{looks}", kind=Kind.LOOKED, call_uuid="c", at=look_at + timedelta(seconds=0.1), live=False))
+    assert looks <= 4
