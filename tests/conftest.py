@@ -60,7 +60,8 @@ def pytest_configure(config):
     wanted = config.getoption("redis")
     if wanted == "other" and not hasattr(config, "workerinput") and shipped_server() in {None, find_server()}:
         pytest.exit(f"There is no other Redis than {find_server()} here: the whole suite has played with it.", returncode=0)
-    # Where no byte code may be written, as in many containers, each process would compile every module and rewrite every test anew: a fifth of the suite's work.
+    # Where no byte code may be written, as in many containers, each process would compile every
+    # module and rewrite every test anew: a fifth of the suite's work.
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):
         for package in ("worker", "webhooks", "emulator", "faults"):
@@ -266,7 +267,7 @@ def local(ledger, tmp_path):
 
 @pytest.fixture(scope="module")
 def lasting(redis_server, tmp_path_factory):
-    """Makes a `Local` that all tests of a module ask: for tables of cases that leave nothing behind, or have each a call of its own."""
+    """Makes a `Local` for all tests of a module: for cases that leave nothing behind, or have a call of their own."""
     with ExitStack() as open_things:
         ledger = open_things.enter_context(empty_ledger(redis_server))
         yield lambda **how: open_things.enter_context(Local(ledger, tmp_path_factory.mktemp("lasting"), **how))
