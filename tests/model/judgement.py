@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.model.application import Ask
-from tests.model.ours import Event, Kind, Mode, StopState, lifecycle, policy, unsettled, views
+from tests.model.ours import Event, Kind, Mode, StopState, is_end, lifecycle, policy, unsettled, views
 from tests.model.reading import PAUSE, RESUME, STOP
 from tests.model.truth import Rec
 from tests.model.workers import Work, Workers
@@ -72,7 +72,12 @@ class Judgement(Workers):
         lie = self.deceived_at(since)
         if lie is None:
             return False
-        return not any(e.at > lie + s(4) for e in self.log.values() if _is_sign(e))
+        return not any(at > lie + s(4) for at in self.signs_of_life())
+
+    def signs_of_life(self) -> list:
+        """When we were told that the call lives. What is told late of a recording that is over says nothing."""
+        over = {e.recording_id for e in self.log.values() if is_end(e)}
+        return [e.at for e in self.log.values() if _is_sign(e) and not (e.kind is Kind.RECORDING_STARTED and e.recording_id in over)]
 
     # Stops ----------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +201,7 @@ class Judgement(Workers):
         """Since when our workers stand, and no wrong 404 holds them off."""
         since = [b for a, b in self.down if a <= self.now]
         if self.lied_at:
-            since += [e.at for e in self.log.values() if _is_sign(e)]
+            since += self.signs_of_life()
         return max(since, default=self.begun_at)
 
     def judge_moment(self) -> None:
