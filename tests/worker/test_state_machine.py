@@ -642,4 +642,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=250, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(max_examples=min(250, settings.default.max_examples), stateful_step_count=30, deadline=None)
