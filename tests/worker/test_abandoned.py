@@ -264,7 +264,7 @@ def test_an_exception_nobody_expected_is_ours_told_tried_six_times_then_abandone
     call, recording = ended(house)
     view = house.reach(recording.recording_id, "abandoned")
     assert (view["fault"], "ZeroDivisionError: a fault of ours" in view["problem"], len(failures(house, call))) == ("ours", True, 6)
-    assert (house.alerts()["poison"], house.alerts()["Abandoned"], house.ledger.unfinished()) == (6, 1, {})
+    until(lambda: (house.alerts().get("poison"), house.alerts().get("Abandoned"), house.ledger.unfinished()) == (6, 1, {}))
     assert b'endtape_abandoned_total{fault="ours"} 1.0' in house.get("/metrics").content
     until(lambda: waits(house, call, recording))
     monkeypatch.setattr(media, "examine", examine)
@@ -315,7 +315,7 @@ def test_rules_that_are_reloaded_while_a_call_is_planned_hold_for_it(local, monk
 def test_a_retry_runs_at_once_while_the_next_try_is_hours_off(local, quick):
     house = local(rules=HOUR)
     call, recording = abandon(house, fault="html-media")
-    assert house.alerts()["Abandoned"] == 1
+    until(lambda: house.alerts().get("Abandoned", 0) == 1)
     assert [e.owed.recording_id for e in backlog.find(house.ledger, Fault.MEDIA)] == [recording.recording_id]
     assert list(backlog.find(house.ledger, Fault.PROVIDER)) == []
     house.provider.faults.clear()
