@@ -135,7 +135,7 @@ def _signs_of_life(event: Event, ended: Collection[str | None]) -> Iterator[date
     """When the call was live, as far as an event says so: then a 404 before it was too early, or wrong."""
     if _shows_life(event, ended):
         yield _at(event)
-    if is_end(event) and _is_start(event) and event.started_at:
+    if (is_end(event) or event.kind is Kind.RECORDING_LISTED) and _is_start(event) and event.started_at:
         yield event.started_at - _CLOCKS_DIFFER      # a recording of it began then
 
 
@@ -168,7 +168,7 @@ def _starts(by_time: Sequence[Event], recordings: dict[str, Recording], end: _Ca
     starts = {order: _start(its_events, begun.get(order)) for order, its_events in by_order.items()}
     # A recording that anybody but the list speaks of needs no start of ours as its explanation.
     taken = {s.recording_id for s in starts.values()}
-    taken |= {e.recording_id for e in by_time if e.kind in _ABOUT_RECORDING and e.kind is not Kind.RECORDING_LISTED}
+    taken |= {i for i, found in recordings.items() if _is_anothers(i, by_time, found.known_at)}
     seen_running = {e.recording_id for e in by_time if e.kind is Kind.RECORDING_LISTED and not is_end(e)}
     for order, start in starts.items():
         if start.unclear and start.sent:
@@ -176,6 +176,12 @@ def _starts(by_time: Sequence[Event], recordings: dict[str, Recording], end: _Ca
             taken.add(recording_id)
             starts[order] = replace(start, recording_id=recording_id)
     return starts
+
+
+def _is_anothers(recording_id: str, by_time: Sequence[Event], known_at: datetime) -> bool:
+    """Whether anybody but the provider's list spoke of a recording. An application may well announce what it found there."""
+    return any(e.recording_id == recording_id and e.kind in _ABOUT_RECORDING and e.kind is not Kind.RECORDING_LISTED
+               and not (e.kind is Kind.RECORDING_ANNOUNCED and _at(e) > known_at) for e in by_time)
 
 
 def _start(mine: Sequence[Event], recording_id: str | None) -> Start:

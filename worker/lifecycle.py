@@ -258,7 +258,7 @@ def _next_send(call: Call, recording: Recording, owed: _Owed | None, terms: Term
             return last.retry_at           # the account is halted: tried every 5 s
         errors = errors_in_a_row(recording)
         return max(last.at + policy.stop_backoff(errors, recording.recording_id), last.retry_at or last.at)
-    if recording.unknown_at and (call.claimed_over_at or call.over_at):
+    if recording.unknown_at and (call.claimed_over_at or (call.over_at and recording.room)):
         return None                        # the call is over, as far as anybody can tell
     wait = policy.UNKNOWN_REPEAT if recording.unknown_at else terms.confirm_within
     at = last.at + wait

@@ -127,4 +127,28 @@ def case_24_one_recording_that_ended_by_itself_does_not_take_the_deadline_from_a
     return any(send.url is None for send in log.settle(61).sends)
 
 
+def case_25_a_row_of_a_recording_that_began_after_a_404_takes_it_back_though_it_runs() -> bool:
+    log = Log()
+    log.add(0, Kind.CALL_SEEN)
+    log.ask(5)
+    log.stop(5.05, Kind.CALL_FOUND_OVER)
+    log.add(40, Kind.RECORDING_LISTED, recording_id="R1", url="u/R1", started_at=t(15))
+    log.add(50, Kind.STOP_ORDERED)
+    for at in (50.05, 61, 72, 83):
+        log.stop(at)
+    log.settle(95)                                           # unknown by now, and the call lives
+    return log.call().over_at is None and bool(log.settle(145).sends)
+
+
+def case_26_what_a_start_without_an_answer_began_stays_ours_when_an_application_announces_it() -> bool:
+    log = Log()
+    log.add(0, Kind.START_ORDERED, order="s")
+    log.add(0, Kind.START_SENT, order="s")
+    log.add(5, Kind.START_UNCLEAR, order="s")
+    log.add(6, Kind.RECORDING_LISTED, recording_id="R1", url="u/R1", started_at=t(0.5))
+    known = log.call().starts["s"].recording_id
+    log.add(60, Kind.RECORDING_ANNOUNCED, recording_id="R1", url="u/R1", started_at=t(0.5))
+    return known == log.call().starts["s"].recording_id == "R1"
+
+
 CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
