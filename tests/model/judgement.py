@@ -98,7 +98,8 @@ class Judgement(Workers):
         known = work.snapshot + [e for e in work.found if e.at <= self.now]
         due = self.due_at(rec, known, by_truth=True)
         decided_before = [e for e in self.log.values() if e.recording_id == rec.rid and e.requested_at and e.due_at]   # the rules may have changed since
-        return bool(decided_before) or (due is not None and due <= self.now)
+        planned_before = self.reloaded_at is not None and work.began <= self.reloaded_at       # by the rules of then
+        return bool(decided_before) or planned_before or (due is not None and due <= self.now)
 
     def judge_end(self, rec: Rec, send, work: Work) -> None:
         """A DELETE of ours ends a recording."""
@@ -198,8 +199,10 @@ class Judgement(Workers):
     # Every moment -----------------------------------------------------------------------------------------------------------
 
     def healthy_since(self):
-        """Since when our workers stand, and no wrong 404 holds them off."""
+        """Since when our workers stand with the rules of now, and no wrong 404 holds them off."""
         since = [b for a, b in self.down if a <= self.now]
+        if self.reloaded_at:
+            since.append(self.reloaded_at)
         if self.lied_at:
             since += self.signs_of_life()
         return max(since, default=self.begun_at)

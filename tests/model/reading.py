@@ -123,7 +123,7 @@ class Reading(World):
         if act.recording_id in (None, rec.rid):
             return True
         under_way = rec.ordered_at is not None and rec.ordered_at <= act.at and (rec.told_at is None or act.at < rec.told_at)
-        return under_way and act.recording_id == self.root_of(rec.rid)
+        return under_way and self.root_of(act.recording_id) == self.root_of(rec.rid)
 
     def due_at(self, rec: Rec, events: list[Event], *, by_truth: bool) -> datetime | None:
         """When it had to end, by what was told. `by_truth`: a trigger ends what had truly begun; else what seems to have."""

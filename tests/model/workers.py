@@ -68,6 +68,7 @@ class Workers(Application):
         self.sent_starts: dict[str, datetime] = {}
         self.deletes = 0
         self.generation = 0
+        self.reloaded_at: datetime | None = None
         self.dies = rng.choice([0, 0, 0.05])
         self.down: list[tuple[datetime, datetime]] = []       # the planner stands still
         if rng.random() < 0.25:
@@ -378,5 +379,6 @@ class Workers(Application):
     def reload(self) -> None:
         self.say("RELOAD")
         self.generation += 1
+        self.reloaded_at = self.now
         self.rules, self.later_rules = self.later_rules, self.rules
         self.hasten(("stop", A_LEG, ""))
