@@ -33,6 +33,7 @@ _ATTEMPTS = {Kind.STOP_ACCEPTED, Kind.STOP_ERRED, Kind.STOP_SET_ASIDE, Kind.CALL
 _CALL_FACTS = ("from_number", "to_number", "direction")
 _RECORDING_FACTS = ("url", "format", "reason", "added_at")
 _CLOCKS_DIFFER = timedelta(seconds=2)        # the provider's and ours
+_BEGINS_WITHIN = timedelta(seconds=5)        # before a start was sent, by the provider's clock
 _LIVE_WITHIN = timedelta(seconds=2)          # so late after its first callbacks a call may still be missing from the live calls
 _ENDS_WITHIN = timedelta(seconds=15)         # so late after a stop of the whole call a recording may end by it
 _END_FACTS = ("ended_at", "duration_s")
@@ -58,6 +59,8 @@ def fold(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
     for start in starts.values():
         if start.recording_id in recordings:
             recordings[start.recording_id] = _ours(recordings[start.recording_id], start)
+    for recording_id, recording in [(i, r) for i, r in recordings.items() if r.segment_of]:
+        recordings[recording_id] = replace(recording, segment_of=_first_segment(recording, recordings))
     return Call(
         account=account, call_uuid=call_uuid, reported=end.reported,
         over_at=end.over_at, claimed_over_at=end.claimed_at, hung_up_at=end.hung_up_at,
@@ -204,7 +207,7 @@ def _begun_by(start: Start, candidates: Sequence[Recording], seen_running: Colle
     """
     assert start.sent is not None
     assert start.outcome is not None
-    since, until = _at(start.sent) - _CLOCKS_DIFFER, _at(start.outcome) + _CLOCKS_DIFFER
+    since, until = _at(start.sent) - _BEGINS_WITHIN, _at(start.outcome) + _CLOCKS_DIFFER
     over = end.over_at is not None
     stops = [e.requested_at for e in wide if e.requested_at]
     limit_s = start.sent.max_duration_s
@@ -220,6 +223,15 @@ def _begun_by(start: Start, candidates: Sequence[Recording], seen_running: Colle
     by_time = sorted(candidates, key=lambda r: r.started_at)
     fit = [r.recording_id for r in by_time if since <= r.started_at <= until and may_be_ours(r)]
     return fit[0] if len(fit) == 1 or (fit and over) else None
+
+
+def _first_segment(recording: Recording, recordings: dict[str, Recording]) -> str | None:
+    """The first segment of its logical recording. What a segment was ordered for may prove to be a later segment itself."""
+    first, seen = recording.segment_of, {recording.recording_id}
+    while first in recordings and first not in seen and (before := recordings[first].segment_of):
+        seen.add(first)
+        first = before
+    return first
 
 
 def _ours(recording: Recording, start: Start) -> Recording:

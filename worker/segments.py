@@ -177,7 +177,11 @@ def _due(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Resumption]
     """The resumptions that are owed and were not ordered yet."""
     if call.over_at:
         return
+    # Whoever was told `go`, proven, transfers: what was to go on before that question stays ended, whatever the rules say since.
+    proven_at = max((h.asked.at for h in call.handoffs.values() if h.asked.at and h.decided and h.decided.verdict == "go" and h.decided.proven), default=None)
     for resumption in interrupted(call, acts)[1]:
+        if proven_at and resumption.act.at <= proven_at:
+            continue
         root = resumption.root
         in_time = now <= resumption.act.at + policy.RESUME_WITHIN
         ordered = order_of(resumption) in call.starts or any(

@@ -151,4 +151,23 @@ def case_26_what_a_start_without_an_answer_began_stays_ours_when_an_application_
     return known == log.call().starts["s"].recording_id == "R1"
 
 
+def case_27_a_segment_of_a_segment_belongs_to_the_first_of_them() -> bool:
+    log = Log()
+    log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
+    for n, (root, made) in enumerate((("R1", "R2"), ("R2", "R3"))):
+        log.add(10 + n, Kind.START_ORDERED, order=f"s{n}", segment_of=root, due_at=t(10 + n))
+        log.add(10 + n, Kind.START_SENT, order=f"s{n}")
+        log.add(11 + n, Kind.START_ACCEPTED, order=f"s{n}", recording_id=made, url=f"u/{made}")
+    return {r.root for r in log.call().recordings.values()} == {"R1"}
+
+
+def case_28_what_was_to_go_on_before_a_proven_go_stays_ended_though_the_rules_change() -> bool:
+    log = paused()
+    log.add(20, Kind.RESUME_ORDERED)                         # the planner stands still
+    log.ask(22)
+    log.add(22.1, Kind.HANDOFF_DECIDED, order="h", verdict="go", proven=True, by="api")
+    log.rules = Policy(defaults=Terms(mode=Mode.OBSERVE, on=ON))
+    return not log.settle(40).starts
+
+
 CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
