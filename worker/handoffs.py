@@ -77,9 +77,8 @@ def found_live(call: Call) -> bool:
     seen_at = call.found_live_at
     if not seen_at or call.over_at or call.claimed_over_at or (call.declared_at and call.declared_at >= seen_at):
         return False
-    known = [r for r in call.recordings.values()
-             if r.ours_at is None and r.started_at <= seen_at + policy.SETTLE and not ended_before(r, seen_at)]
-    return not any(r.over_at is None or r.attempts for r in known)      # one that ended by itself may have been one of several
+    return not any(r.ours_at is None and r.started_at <= seen_at + policy.SETTLE and not ended_before(r, seen_at)
+                   for r in call.recordings.values())
 
 
 def _hidden(call: Call, asked: Asked) -> Recording:

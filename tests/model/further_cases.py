@@ -120,13 +120,6 @@ def case_23_a_resumption_that_is_still_owed_counts_as_running() -> bool:
     return not log.proven()
 
 
-def case_24_one_recording_that_ended_by_itself_does_not_take_the_deadline_from_a_watched_call() -> bool:
-    log = Log(Policy(defaults=Terms(max_duration=timedelta(seconds=60), watch=True)))
-    log.add(0, Kind.CALL_FOUND_LIVE)
-    log.add(12, Kind.RECORDING_LISTED, recording_id="menu", url="u/menu", started_at=t(-5), ended_at=t(10), duration_s=15.0)
-    return any(send.url is None for send in log.settle(61).sends)
-
-
 def case_25_a_row_of_a_recording_that_began_after_a_404_takes_it_back_though_it_runs() -> bool:
     log = Log()
     log.add(0, Kind.CALL_SEEN)

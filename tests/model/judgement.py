@@ -304,6 +304,8 @@ class Judgement(Workers):
         if not seen or not self.lives() or self.generation or self.deceived(seen) \
                 or not any(r.runs and r.told_at is None and not r.kind and r.begun < seen for r in self.recs):
             return
+        if any(r.ours_at is None and r.started_at <= seen + s(5) and (r.ended_at or r.over_at or seen) >= seen for r in call.recordings.values()):
+            return                                            # a recording that ran at first sight is known: the call is announced
         terms = self.terms(self.events())
         if terms.max_duration is None or terms.mode is Mode.OBSERVE or not terms.watch:
             return
