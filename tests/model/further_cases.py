@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from tests.model.cases import ON, Log, paused, t
 from tests.model.ours import Kind, Mode, Policy, Terms, callbacks
