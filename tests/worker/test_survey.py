@@ -304,7 +304,7 @@ def test_two_clocks_make_one_survey(local):
 
 def test_a_survey_whose_worker_died_is_gone_on_with(local, ledger):
     rounds.keep_due(ledger, [ACCOUNT])
-    dead = ledger.claim(lead=timedelta(0), batch=10, free={Duty.SURVEY: 10})
+    dead = ledger.claim(lead=timedelta(milliseconds=5), batch=10, free={Duty.SURVEY: 10})     # a due is a whole millisecond
     assert len(dead.claims) == 2                    # and nothing more is heard of them
     house = house_of(local)
     recording = unannounced(house)
