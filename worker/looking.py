@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from worker import policy
 from worker.policy import Policy, Terms
-from worker.recording import Call, Event, Kind, Recording, is_no_call
+from worker.recording import Call, Event, Kind, Recording
 
 _LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
 _LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
@@ -67,7 +67,8 @@ def _looks(call: Call, recording: Recording, terms: Terms, stop_at: datetime | N
 
 def _is_looked_for(call: Call, hidden: Recording) -> bool:
     """Whether a look can still tell anything about the recording that nobody told us of. It has no file to wait for."""
-    if hidden.over_at or not hidden.asked or not hidden.asked.proof or is_no_call(call, hidden.attempts):
+    not_found = any(a.kind is Kind.CALL_FOUND_OVER for a in hidden.attempts)      # no stop is sent any more either
+    if hidden.over_at or not hidden.asked or not hidden.asked.proof or not_found:
         return False
     given_up = hidden.unknown_at and (call.over_at or call.claimed_over_at)
     return not given_up and not looked_since(call, hidden.known_at + _LONGEST_CALL)

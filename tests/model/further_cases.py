@@ -162,4 +162,16 @@ def case_28_what_was_to_go_on_before_a_proven_go_stays_ended_though_the_rules_ch
     return not log.settle(40).starts
 
 
+def case_29_a_stop_for_all_that_was_answered_404_is_not_looked_after_for_a_day() -> bool:
+    log = Log()
+    log.add(0, Kind.CALL_SEEN, signed=False)
+    log.add(5, Kind.STOP_ORDERED)
+    log.stop(5.05, Kind.CALL_FOUND_OVER)
+    log.add(20, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
+    log.add(30, Kind.STOP_ORDERED, recording_id="R1")
+    log.stop(30.05, Kind.STOP_ERRED)
+    log.end(31, "R1", 20, 30.5)
+    return log.plan(60).look_at is None
+
+
 CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
