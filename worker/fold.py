@@ -33,7 +33,7 @@ _ATTEMPTS = {Kind.STOP_ACCEPTED, Kind.STOP_ERRED, Kind.STOP_SET_ASIDE, Kind.CALL
 _CALL_FACTS = ("from_number", "to_number", "direction")
 _RECORDING_FACTS = ("url", "format", "reason", "added_at")
 _CLOCKS_DIFFER = timedelta(seconds=2)        # the provider's and ours
-_BEGINS_WITHIN = timedelta(seconds=5)        # before a start was sent, by the provider's clock
+_BEGINS_WITHIN = timedelta(seconds=5)        # so far the provider's clock may be off where a start of a recording is all that we know
 _LIVE_WITHIN = timedelta(seconds=2)          # so late after its first callbacks a call may still be missing from the live calls
 _ENDS_WITHIN = timedelta(seconds=15)         # so late after a stop of the whole call a recording may end by it
 _END_FACTS = ("ended_at", "duration_s")
@@ -97,7 +97,7 @@ class _CallEnd:
 
     def proves(self, known_at: datetime, began_at: datetime | None) -> datetime | None:
         """When the call's end proved that a recording is over. None where it proves nothing: the recording began later."""
-        proofs = [answered_at for asked_at, answered_at in self.gone if known_at <= asked_at or (began_at and began_at <= asked_at)]
+        proofs = [answered_at for asked_at, answered_at in self.gone if known_at <= asked_at or (began_at and began_at <= asked_at - _BEGINS_WITHIN)]
         if self.hung_up_at and not (began_at and began_at > self.hung_up_at + _CLOCKS_DIFFER):
             proofs.append(self.hung_up_at)
         return min(proofs, default=None)

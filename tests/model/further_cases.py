@@ -174,4 +174,13 @@ def case_29_a_stop_for_all_that_was_answered_404_is_not_looked_after_for_a_day()
     return log.plan(60).look_at is None
 
 
+def case_30_a_404_does_not_end_what_began_just_after_it_by_a_clock_that_is_off() -> bool:
+    log = Log()
+    log.add(0, Kind.CALL_SEEN)
+    log.ask(6.9)
+    log.stop(6.95, Kind.CALL_FOUND_OVER)
+    log.add(37, Kind.RECORDING_LISTED, recording_id="R1", url="u/R1", started_at=t(5.5))       # it began at 8.5
+    return log.call().recordings["R1"].over_at is None
+
+
 CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
