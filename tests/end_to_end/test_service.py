@@ -176,9 +176,9 @@ def test_the_receiver_gives_the_documented_answers(service):
 def test_a_fetch_worker_that_is_killed_half_way_loses_nothing(service):
     made = [start(service, OTHER, container="wav") for _ in range(4)]
     until_known(service, *(r for _, r in made))
-    service.provider.faults.switch_on("trickled-media", bytes=20_000, pause_s=0.1)
+    service.provider.faults.switch_on("trickled-media", bytes=6_000, pause_s=0.1)
     for _, recording in made:
-        service.provider.recordings[recording].started_at -= 20        # 16 pieces each
+        service.provider.recordings[recording].started_at -= 20        # 5 s each; what has come is written and noted every 2 s
         service.provider.end(recording, "FinishedOnKey")
     until(lambda: any(p.stat().st_size for p in (service.folder / "spool").glob(".*.part")))
     service.processes.kill("fetches")
