@@ -59,6 +59,11 @@ def transcription(recording: Recording, text: str) -> Fields:
             "transcription_url": place, "error": ""}
 
 
+def _plus(number: str) -> str:
+    """A number with its plus; an address stays as it is."""
+    return f"+{number}" if number.isdigit() else number
+
+
 def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool = True) -> Fields:
     """The row of the recordings list: numbers as strings with five decimals. One that still runs has no end."""
     trunk = recording.source == "trunk"
@@ -67,7 +72,7 @@ def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool =
     end = None if trunk or recording.ended_at is None else f"{recording.ended_at * 1000:.5f}"
     return {
         "add_time": moments.listed(added), "call_uuid": recording.call_uuid, "conference_name": recording.room,
-        "from_number": f"00{call.from_number}" if trunk else f"+{call.from_number}", "monthly_recording_storage_amount": 0,
+        "from_number": f"00{call.from_number}" if trunk else _plus(call.from_number), "monthly_recording_storage_amount": 0,
         "recording_duration_ms": f"{ms:.5f}", "recording_end_ms": end, "recording_format": recording.container,
         "recording_id": recording.recording_id, "recording_start_ms": None if trunk else f"{recording.started_at * 1000:.5f}",
         "recording_storage_duration": int((time.time() - added) // 86400), "recording_storage_rate": 0.005,
