@@ -42,9 +42,9 @@ from worker.supervise import ROOT, Supervisor, free_port
 from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
-# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which `make check` plays, looks twenty times as far.
+# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which `make check` plays, looks four times as far.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=50)
-hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=1000)
+hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=200)
 hypothesis.settings.load_profile("suite")
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"

@@ -362,7 +362,8 @@ class Life(RuleBasedStateMachine):
             return
         if call.declared_at and call.declared_at >= self.now - DECLARED_WITHIN:
             return                                                  # that answers it
-        if kind is Kind.CALL_TRANSFERRED and (not unnamed or call.handoffs or call.claimed_over_at):
+        lapsed = not any(start.unsettled for start in call.starts.values())     # its time limit is over: it counts as running no longer
+        if kind is Kind.CALL_TRANSFERRED and (not unnamed or lapsed or call.handoffs or call.claimed_over_at):
             return
         said = self.order(kind, signed=kind is Kind.CALL_TRANSFERRED)
         self.workers_do_what_is_due("never")
