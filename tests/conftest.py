@@ -43,7 +43,7 @@ from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
 # Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which `make check` plays, looks four times as far.
-hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=50)
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=30)
 hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=200)
 hypothesis.settings.load_profile("suite")
 
@@ -88,7 +88,7 @@ def pytest_report_header(config):
 
 def pytest_xdist_auto_num_workers(config):
     """Tests wait most of the time, so there are more of them at once than cores; a file alone is not worth the processes."""
-    return 0 if all(".py" in named for named in config.args) else min(3 * (os.cpu_count() or 1), 12)
+    return 0 if all(".py" in named for named in config.args) else min(6 * (os.cpu_count() or 1), 16)
 
 
 def pytest_collection_modifyitems(items):

@@ -13,6 +13,8 @@ import pytest
 
 from tests.waiting import until
 
+pytestmark = pytest.mark.end_to_end        # as their readers run them, against the whole service
+
 RECIPES = Path(__file__).resolve().parent.parent.parent / "docs" / "recipes"
 ACCOUNT = "MA_TEST0001"
 APP_KEY, KEY = "test-app-key-000000001", "test-api-key-000000001"

@@ -60,7 +60,7 @@ def ask(house, operation, mode):
     waits, seen = operation.definition.raw["operationId"] in WAITING, set()
 
     @hypothesis.given(data=st.data())
-    @hypothesis.settings(max_examples=min(hypothesis.settings.default.max_examples // 12, 40), deadline=None, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.settings(max_examples=min(hypothesis.settings.default.max_examples // 10, 40), deadline=None, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
     def one(data):
         case = data.draw(operation.as_strategy(generation_mode=GenerationMode(mode)))
         if mode == "positive":

@@ -49,7 +49,7 @@ def make():
     return Serving(app, streams=8, reader_s=4.0)
 
 if __name__ == "__main__":
-    Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), workers=1, log_enabled=False, **SERVER).serve()
+    Granian("told:make", factory=True, address="127.0.0.1", port=int(sys.argv[1]), workers=1, workers_kill_timeout=5, log_enabled=False, **SERVER).serve()
 """
 
 

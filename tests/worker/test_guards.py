@@ -193,6 +193,7 @@ def test_the_settings_say_whether_a_file_is_needed():
     assert replace(settings("redis://h", ENDTAPE_APPENDONLY="optional")).unsaved is True
 
 
+@pytest.mark.end_to_end
 def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_process_with_the_way_out(server, tmp_path):
     url = server()
     rules, given = tmp_path / "endtape.toml", {**ENV, "REDIS_URL": url}

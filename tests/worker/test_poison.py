@@ -200,6 +200,7 @@ def fetches_that_die(monkeypatch):
     return dying
 
 
+@pytest.mark.end_to_end
 def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_others_come_home(local, leases_long_enough_to_work, fetches_that_die):
     house = local()
     call = house.provider.call(to_number="1").call_uuid

@@ -371,6 +371,7 @@ def test_a_room_that_was_left_untold_joins_nobody(local):
     assert Kind.CONFERENCE_JOINED not in house.kinds(call)
 
 
+@pytest.mark.end_to_end
 def test_a_backlog_above_the_rate_is_sent_at_the_rate_and_asks_no_more_often_than_it_must(local):
     house = local(rules='[defaults]\nmax_duration = "1s"\n', ENDTAPE_STOP_RATE="40")
     calls = [house.provider.call() for _ in range(100)]
@@ -385,6 +386,7 @@ def test_a_backlog_above_the_rate_is_sent_at_the_rate_and_asks_no_more_often_tha
     assert int(house.ledger.redis.get(house.ledger.key("fence"))) - fence < 1000
 
 
+@pytest.mark.end_to_end
 def test_rest_requests_other_than_stops_keep_to_their_rate(local):
     house = local(rules=SECOND, ENDTAPE_API_RATE="4")
     house.provider.faults.switch_on("deaf-stop")
@@ -396,6 +398,7 @@ def test_rest_requests_other_than_stops_keep_to_their_rate(local):
     assert len([at for at in seen if at <= first["at"] + 4]) <= 4 * 4 + 2
 
 
+@pytest.mark.end_to_end
 def test_hanging_stops_do_not_delay_the_others(local):
     house = local(rules=SECOND)
     hanging = [house.provider.call().call_uuid for _ in range(24)]

@@ -72,6 +72,7 @@ def phases(house, recordings):
 # What nobody told us of ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.end_to_end
 def test_with_every_callback_lost_all_that_the_list_shows_is_archived(local):
     house = house_of(local)
     house.provider.faults.switch_on("lost-callbacks")
@@ -85,6 +86,7 @@ def test_with_every_callback_lost_all_that_the_list_shows_is_archived(local):
     assert len(list((house.folder / "archive").rglob("*.json"))) == 20
 
 
+@pytest.mark.end_to_end
 def test_lost_callbacks_30_percent_dropped_30_percent_doubled_all_shuffled_100_percent_archived_within_3_reconcile_intervals(local):
     interval = 3
     house = house_of(local, every=str(interval))
@@ -182,6 +184,7 @@ def test_a_row_without_a_call_is_filed_under_its_own_id(local, monkeypatch):
 # Pages and moving rows ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.end_to_end
 def test_more_than_three_pages_are_read_to_the_last_row_and_each_recording_is_recorded_once(local):
     house = house_of(local, every="60", survey=False)
     call = new_id()
@@ -273,6 +276,7 @@ def test_a_halted_account_is_not_surveyed_and_another_is(local):
     until(lambda: house.alerts().get("account_halted", 0) == 1)
 
 
+@pytest.mark.end_to_end
 def test_a_survey_gets_its_share_of_the_requests_and_no_more_whatever_fetches_want(local):
     house = house_of(local, ENDTAPE_API_RATE="12", every="60", survey=False)
     [unannounced(house, ago_s=i / 100) for i in range(700)]
