@@ -1,1 +1,2 @@
-"""Scripts that print numbers: contract section 8, each figure beside its peer's. `make bench` runs them."""
+"""Scripts that print numbers: contract section 8, each figure beside its peer's. `make bench` runs
+them."""

@@ -1,4 +1,5 @@
-"""Row 2: how fast stops leave that are all due at one instant, beside one Celery task with an eta for each."""
+"""Row 2: how fast stops leave that are all due at one instant, beside one Celery task with an eta
+for each."""
 
 from __future__ import annotations
 
@@ -16,18 +17,22 @@ from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 5000
-    ahead_s: int = 10       # to make the calls known and plan them, or to hand out the tasks
+    ahead_s: int = 10  # to make the calls known and plan them, or to hand out the tasks
 
 
 FULL, SMALL = Size(), Size(stops=40, ahead_s=3)
-TUNED = (("threads", 16),) * 4      # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
-PLAIN = (("prefork", 2),)           # what `celery worker` starts on two cores
-METHOD = (f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s before it (ours: written into the ledger as the "
-          "receiver does; peers: one apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE at a "
-          "stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, ENDTAPE_STOP_RATE lifted. Plain peer: "
-          "`celery worker` as it starts by itself (prefork, one process a core) and requests.delete(...). Tuned peer: four Celery workers "
-          "of 16 threads with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with appendfsync always; "
-          "runs alternate after a small one to warm up.")
+TUNED = (
+    ("threads", 16),
+) * 4  # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
+PLAIN = (("prefork", 2),)  # what `celery worker` starts on two cores
+METHOD = (
+    f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s before it (ours: written into the ledger as the "
+    "receiver does; peers: one apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE at a "
+    "stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, ENDTAPE_STOP_RATE lifted. Plain peer: "
+    "`celery worker` as it starts by itself (prefork, one process a core) and requests.delete(...). Tuned peer: four Celery workers "
+    "of 16 threads with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with appendfsync always; "
+    "runs alternate after a small one to warm up."
+)
 
 
 def drained(sink: str, due: float, wanted: int, within_s: float = 90) -> tuple[float, int]:
@@ -76,7 +81,12 @@ def measure(runs: int, size: Size = FULL) -> Report:
     with Stage() as mine, Stage() as plain, Stage() as tuned:
         stages = {"ours": mine, "plain peer": plain, "tuned peer": tuned}
         sinks = {who: stage.sink() for who, stage in stages.items()}
-        mine.ours(["stops", "fetches", "clock"], rules=rules, api_url=f"{sinks['ours']}/api/v1", ENDTAPE_STOP_RATE="100000")
+        mine.ours(
+            ["stops", "fetches", "clock"],
+            rules=rules,
+            api_url=f"{sinks['ours']}/api/v1",
+            ENDTAPE_STOP_RATE="100000",
+        )
         plain.peer_workers(f"{sinks['plain peer']}/api/v1", PLAIN, PEER_PLAIN="1")
         tuned.peer_workers(f"{sinks['tuned peer']}/api/v1", TUNED)
         deed = {who: ours_run if who == "ours" else peer_run for who in stages}
@@ -90,9 +100,23 @@ def measure(runs: int, size: Size = FULL) -> Report:
                 rates[who].append(rate)
                 again[who] += repeated
     middle = {who: median(found) for who, found in rates.items()}
-    for peer, what, target in (("plain peer", f"{size.stops:,} due at once, stops/s", ">= 8 x"), ("tuned peer", "the same, peer tuned", "")):
+    for peer, what, target in (
+        ("plain peer", f"{size.stops:,} due at once, stops/s", ">= 8 x"),
+        ("tuned peer", "the same, peer tuned", ""),
+    ):
         ratio = middle["ours"] / middle[peer]
-        report.rows.append(Row(what=what, ours=f"{middle['ours']:,.0f}", peer=f"{middle[peer]:,.0f}", ratio=f"{ratio:.1f} x", target=target,
-                               met=ratio >= 8 if target else ratio > 1))
-    report.notes += [f"{who}: stops a second {spread(found, 0)}; sent twice {again[who]}" for who, found in rates.items()]
+        report.rows.append(
+            Row(
+                what=what,
+                ours=f"{middle['ours']:,.0f}",
+                peer=f"{middle[peer]:,.0f}",
+                ratio=f"{ratio:.1f} x",
+                target=target,
+                met=ratio >= 8 if target else ratio > 1,
+            )
+        )
+    report.notes += [
+        f"{who}: stops a second {spread(found, 0)}; sent twice {again[who]}"
+        for who, found in rates.items()
+    ]
     return report

@@ -1,6 +1,8 @@
-"""One file brought into the spool, hashed and checked, beside `curl -o`; and the memory that a big one takes.
+"""One file brought into the spool, hashed and checked, beside `curl -o`; and the memory that a big
+one takes.
 
-`python -m benchmarks.download serve FILE PORT` and `… fetch URL WARM-URL FOLDER` are the two processes of it.
+`python -m benchmarks.download serve FILE PORT` and `… fetch URL WARM-URL FOLDER` are the two
+processes of it.
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ class Size:
 
 FULL, SMALL = Size(), Size(file_bytes=2_000_000, big_bytes=4_000_000)
 WARM_BYTES = 1_000_000
-METHOD = (f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
-          "checks: spool, digest, notes, walk over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
-          "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory of a process that brought a small file and then "
-          f"one of {FULL.big_bytes:,} bytes, minus what it was after the small one.")
+METHOD = (
+    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
+    "checks: spool, digest, notes, walk over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
+    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory of a process that brought a small file and then "
+    f"one of {FULL.big_bytes:,} bytes, minus what it was after the small one."
+)
 
 
 def serve(path: Path, port: int) -> None:
@@ -49,10 +53,12 @@ def serve(path: Path, port: int) -> None:
             while b"\r\n\r\n" not in asked:
                 some = connection.recv(65536)
                 if not some:
-                    return              # who only looks whether anybody listens asks nothing
+                    return  # who only looks whether anybody listens asks nothing
                 asked += some
-            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nAccept-Ranges: bytes\r\nETag: "1"\r\n'
-                               b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size)
+            connection.sendall(
+                b'HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nAccept-Ranges: bytes\r\nETag: "1"\r\n'
+                b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size
+            )
             at = 0
             while at < size:
                 at += os.sendfile(connection.fileno(), file.fileno(), at, 1 << 20)
@@ -64,11 +70,23 @@ def serve(path: Path, port: int) -> None:
 
 def fetch(url: str, folder: Path) -> float:
     """Seconds that it takes a worker to have the file, hashed and checked."""
-    client = Vobiz(api_url="http://127.0.0.1:9", media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=1 << 31)
+    client = Vobiz(
+        api_url="http://127.0.0.1:9",
+        media_hosts=["127.0.0.1"],
+        redirect_hosts=[],
+        max_media_bytes=1 << 31,
+    )
     files = Archive(folder / "archive", folder / "spool")
     began = time.perf_counter()
     with files.spooled("rec-1", 1) as part:
-        got = client.download(Account(auth_id=ACCOUNT, tokens=(TOKEN,)), url, part.file, alive=lambda: None, announced=files.reserve, notes=part.notes)
+        got = client.download(
+            Account(auth_id=ACCOUNT, tokens=(TOKEN,)),
+            url,
+            part.file,
+            alive=lambda: None,
+            announced=files.reserve,
+            notes=part.notes,
+        )
         checks = archive.checks(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
         took = time.perf_counter() - began
     if archive.failed(checks):
@@ -85,7 +103,11 @@ def told(url: str, warm: str, folder: Path) -> None:
 
 def memory(which: str) -> int:
     """Bytes of resident memory of this process: VmRSS now, VmHWM at its highest."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(which)
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -97,7 +119,7 @@ def sent(stage: Stage, size: int) -> str:
         sound = tone("bench", 1) * 64
         for _ in range(min(size, FULL.file_bytes) // len(sound)):
             file.write(sound)
-        file.truncate(size)             # the rest of a big one is silence, and takes no room
+        file.truncate(size)  # the rest of a big one is silence, and takes no room
     stage.start([sys.executable, "-m", "benchmarks.download", "serve", str(path), str(port)], {})
     until(lambda: listens(port))
     return f"http://127.0.0.1:{port}/r.wav"
@@ -105,14 +127,33 @@ def sent(stage: Stage, size: int) -> str:
 
 def ours(stage: Stage, url: str, warm: str) -> tuple[float, float]:
     """Seconds and bytes of growth, in a fresh process."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.download", "fetch", url, warm, str(stage.folder)], check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.download", "fetch", url, warm, str(stage.folder)],
+        check=True,
+        capture_output=True,
+    )
     took, grown = json.loads(done.stdout)
     return float(took), float(grown)
 
 
 def peer(stage: Stage, url: str) -> float:
     into = stage.folder / "curl.out"
-    done = subprocess.run(["curl", "--silent", "--fail", "--noproxy", "*", "--output", into, "--write-out", "%{time_total}", url], check=True, capture_output=True)
+    done = subprocess.run(
+        [
+            "curl",
+            "--silent",
+            "--fail",
+            "--noproxy",
+            "*",
+            "--output",
+            into,
+            "--write-out",
+            "%{time_total}",
+            url,
+        ],
+        check=True,
+        capture_output=True,
+    )
     into.unlink()
     return float(done.stdout)
 
@@ -129,9 +170,23 @@ def measure(runs: int, size: Size = FULL) -> Report:
     curl = [size.file_bytes / seconds / 1e6 for seconds in theirs]
     ratio = median(rate) / median(curl) if curl else None
     report.rows = [
-        Row(what="download, 200 MB, MB/s", ours=f"{median(rate):,.0f}", peer=f"{median(curl):,.0f}" if curl else "no curl",
-            ratio=f"{ratio:.2f} x" if ratio else "-", target=">= 0.9 x", met=ratio is None or ratio >= 0.9),
-        Row(what="download, 2 GB, growth in MiB", ours=f"{median(grown):.1f}", peer="-", ratio="-", target="<= 32", met=median(grown) <= 32)]
+        Row(
+            what="download, 200 MB, MB/s",
+            ours=f"{median(rate):,.0f}",
+            peer=f"{median(curl):,.0f}" if curl else "no curl",
+            ratio=f"{ratio:.2f} x" if ratio else "-",
+            target=">= 0.9 x",
+            met=ratio is None or ratio >= 0.9,
+        ),
+        Row(
+            what="download, 2 GB, growth in MiB",
+            ours=f"{median(grown):.1f}",
+            peer="-",
+            ratio="-",
+            target="<= 32",
+            met=median(grown) <= 32,
+        ),
+    ]
     report.notes.append(f"MB/s {spread(rate, 0)}; growth in MiB {spread(grown)}")
     report.notes += [f"peer: MB/s {spread(curl, 0)}"] if curl else []
     return report

@@ -1,4 +1,5 @@
-"""What a hand-off costs: its delay beside a bare stop that waits for its callback, and what waiting ones cost others."""
+"""What a hand-off costs: its delay beside a bare stop that waits for its callback, and what waiting
+ones cost others."""
 
 from __future__ import annotations
 
@@ -17,7 +18,18 @@ from typing import Any
 import requests
 
 from benchmarks.receiving import RATE, load
-from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN, Report, Row, Stage, p, spread, until
+from benchmarks.stage import (
+    ACCOUNT,
+    CALLBACK_TOKEN,
+    KEY,
+    TOKEN,
+    Report,
+    Row,
+    Stage,
+    p,
+    spread,
+    until,
+)
 from worker.supervise import ROOT
 
 PER_S = 20
@@ -25,23 +37,25 @@ PER_S = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    handoffs: int = 200         # in all runs together
+    handoffs: int = 200  # in all runs together
     waiting: int = 200
-    wait_s: float = 8           # how long each of them does
-    seconds: float = 3.0        # of callbacks meanwhile
+    wait_s: float = 8  # how long each of them does
+    seconds: float = 3.0  # of callbacks meanwhile
 
 
 FULL, SMALL = Size(), Size(handoffs=10, waiting=10, wait_s=2, seconds=0.3)
-METHOD = (f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
-          "every process of ours, appendfsync always. The peer sends the emulator a bare DELETE and waits for that recording's end callback on a "
-          "plain socket server; runs alternate, and added is each hand-off minus the median of the bare ones of the same run. Waiting: the emulator is deaf "
-          f"to stops, {FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting.")
+METHOD = (
+    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
+    "every process of ours, appendfsync always. The peer sends the emulator a bare DELETE and waits for that recording's end callback on a "
+    "plain socket server; runs alternate, and added is each hand-off minus the median of the bare ones of the same run. Waiting: the emulator is deaf "
+    f"to stops, {FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting."
+)
 
 
 class Bell(BaseHTTPRequestHandler):
     """Rings for the call that a callback is about."""
 
-    rung: dict[str, threading.Event] = {}      # noqa: RUF012 - one for all requests is what is wanted
+    rung: dict[str, threading.Event] = {}  # noqa: RUF012 - one for all requests is what is wanted
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
@@ -60,12 +74,28 @@ class Run:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.emulator = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}", "--callback-url", "http://127.0.0.1:9/x"],
-                                         cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.emulator = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "emulator",
+                "--account",
+                f"{ACCOUNT}:{TOKEN}",
+                "--callback-url",
+                "http://127.0.0.1:9/x",
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self.emulator.stdout is not None
         self.where = json.loads(self.emulator.stdout.readline())
-        self.base, _ = stage.ours(["web", "stops", "fetches", "clock"], rules='[defaults]\nmax_duration = "1h"\nconfirm_within = "60s"\n',
-                                  api_url=self.where["api_url"], media=self.where["media_host"])
+        self.base, _ = stage.ours(
+            ["web", "stops", "fetches", "clock"],
+            rules='[defaults]\nmax_duration = "1h"\nconfirm_within = "60s"\n',
+            api_url=self.where["api_url"],
+            media=self.where["media_host"],
+        )
         self.callback = f"{self.base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
         self.bell = ThreadingHTTPServer(("127.0.0.1", 0), Bell)
         threading.Thread(target=self.bell.serve_forever, daemon=True).start()
@@ -80,13 +110,22 @@ class Run:
     def calls(self, count: int, callback: str) -> list[str]:
         made = []
         for _ in range(count):
-            call = self.http.post(f"{self.where['control_url']}/calls", json={"callback_url": callback}, timeout=10).json()["call_uuid"]
-            self.http.post(f"{self.where['control_url']}/calls/{call}/record", json={}, timeout=10).raise_for_status()
+            call = self.http.post(
+                f"{self.where['control_url']}/calls", json={"callback_url": callback}, timeout=10
+            ).json()["call_uuid"]
+            self.http.post(
+                f"{self.where['control_url']}/calls/{call}/record", json={}, timeout=10
+            ).raise_for_status()
             made.append(call)
         return made
 
     def ask(self, call: str, wait_s: float) -> tuple[int, dict[str, Any]]:
-        answer = self.http.post(f"{self.base}/v1/calls/{call}/handoff", json={"kind": "blind", "wait_s": wait_s}, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
+        answer = self.http.post(
+            f"{self.base}/v1/calls/{call}/handoff",
+            json={"kind": "blind", "wait_s": wait_s},
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=60,
+        )
         return answer.status_code, answer.json()
 
     def timed(self, call: str) -> float:
@@ -99,9 +138,15 @@ class Run:
     def bare(self, call: str) -> float:
         bell = Bell.rung[call] = threading.Event()
         began = time.perf_counter()
-        answer = self.http.delete(f"{self.where['api_url']}/Account/{ACCOUNT}/Call/{call}/Record/", headers={"X-Auth-ID": ACCOUNT, "X-Auth-Token": TOKEN}, timeout=10)
+        answer = self.http.delete(
+            f"{self.where['api_url']}/Account/{ACCOUNT}/Call/{call}/Record/",
+            headers={"X-Auth-ID": ACCOUNT, "X-Auth-Token": TOKEN},
+            timeout=10,
+        )
         if answer.status_code != 204 or not bell.wait(10):
-            raise RuntimeError(f"a bare stop was answered {answer.status_code}, or its callback did not come")
+            raise RuntimeError(
+                f"a bare stop was answered {answer.status_code}, or its callback did not come"
+            )
         return (time.perf_counter() - began) * 1000
 
     def known(self, calls: list[str]) -> None:
@@ -140,7 +185,9 @@ def measure(runs: int, size: Size = FULL) -> Report:
                 added["p99"].append(p(extra, 99))
                 whole["ours"].append(median(ours))
                 whole["bare"].append(median(bare))
-            run.http.put(f"{run.where['control_url']}/faults/deaf-stop", json={}, timeout=5).raise_for_status()
+            run.http.put(
+                f"{run.where['control_url']}/faults/deaf-stop", json={}, timeout=5
+            ).raise_for_status()
             for _ in range(runs):
                 answers["idle"].append(load(run.callback, rate=RATE, seconds=size.seconds)["p99"])
                 answers["waiting"].append(_with_waiting(run, size))
@@ -148,14 +195,35 @@ def measure(runs: int, size: Size = FULL) -> Report:
             run.close()
     worst50, worst99 = median(added["p50"]), median(added["p99"])
     report.rows += [
-        Row(what="hand-off added, p50 ms", ours=f"{worst50:.1f}", peer=f"{median(whole['bare']):.1f} bare", ratio=f"{median(whole['ours']) / median(whole['bare']):.1f} x",
-            target="<= 30 ms", met=worst50 <= 30),
-        Row(what="hand-off added, p99 ms", ours=f"{worst99:.1f}", peer="", ratio="", target="<= 100 ms", met=worst99 <= 100),
-        Row(what=f"answer, {size.waiting} waiting, p99 ms", ours=f"{median(answers['waiting']):.1f}", peer=f"{median(answers['idle']):.1f} idle",
-            ratio=f"{median(answers['waiting']) / median(answers['idle']):.1f} x", target="<= 100 ms", met=median(answers["waiting"]) <= 100),
+        Row(
+            what="hand-off added, p50 ms",
+            ours=f"{worst50:.1f}",
+            peer=f"{median(whole['bare']):.1f} bare",
+            ratio=f"{median(whole['ours']) / median(whole['bare']):.1f} x",
+            target="<= 30 ms",
+            met=worst50 <= 30,
+        ),
+        Row(
+            what="hand-off added, p99 ms",
+            ours=f"{worst99:.1f}",
+            peer="",
+            ratio="",
+            target="<= 100 ms",
+            met=worst99 <= 100,
+        ),
+        Row(
+            what=f"answer, {size.waiting} waiting, p99 ms",
+            ours=f"{median(answers['waiting']):.1f}",
+            peer=f"{median(answers['idle']):.1f} idle",
+            ratio=f"{median(answers['waiting']) / median(answers['idle']):.1f} x",
+            target="<= 100 ms",
+            met=median(answers["waiting"]) <= 100,
+        ),
     ]
-    report.notes += [f"hand-off: added p50 {spread(added['p50'])}; p99 {spread(added['p99'])}; whole {spread(whole['ours'])}; bare {spread(whole['bare'])} ms",
-                     f"answer with {size.waiting} waiting: p99 {spread(answers['waiting'])}; without {spread(answers['idle'])} ms"]
+    report.notes += [
+        f"hand-off: added p50 {spread(added['p50'])}; p99 {spread(added['p99'])}; whole {spread(whole['ours'])}; bare {spread(whole['bare'])} ms",
+        f"answer with {size.waiting} waiting: p99 {spread(answers['waiting'])}; without {spread(answers['idle'])} ms",
+    ]
     return report
 
 
@@ -164,7 +232,12 @@ def _with_waiting(run: Run, size: Size) -> float:
     run.known(calls)
     with ThreadPoolExecutor(size.waiting) as crew:
         asked = [crew.submit(run.ask, call, size.wait_s) for call in calls]
-        until(lambda: all(run.stage.ledger.size(ACCOUNT, call) and b"asked." in _log(run, call) for call in calls))
+        until(
+            lambda: all(
+                run.stage.ledger.size(ACCOUNT, call) and b"asked." in _log(run, call)
+                for call in calls
+            )
+        )
         found = load(run.callback, rate=RATE, seconds=size.seconds)["p99"]
         verdicts = [future.result() for future in asked]
     if any(status != 409 for status, _ in verdicts):
@@ -173,4 +246,6 @@ def _with_waiting(run: Run, size: Size) -> float:
 
 
 def _log(run: Run, call: str) -> bytes:
-    return str(run.stage.ledger.command("GET", run.stage.ledger.call_key(ACCOUNT, call)) or "").encode()
+    return str(
+        run.stage.ledger.command("GET", run.stage.ledger.call_key(ACCOUNT, call)) or ""
+    ).encode()

@@ -1,4 +1,5 @@
-"""Row 1: how late stops leave when 50 are due a second, through every real process, beside Celery's eta."""
+"""Row 1: how late stops leave when 50 are due a second, through every real process, beside Celery's
+eta."""
 
 from __future__ import annotations
 
@@ -11,7 +12,18 @@ from statistics import median
 
 import requests
 
-from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN, Report, Row, Stage, p, spread, until
+from benchmarks.stage import (
+    ACCOUNT,
+    CALLBACK_TOKEN,
+    KEY,
+    TOKEN,
+    Report,
+    Row,
+    Stage,
+    p,
+    spread,
+    until,
+)
 from emulator.provider import Provider
 
 RATE, DEADLINE_S = 50, 2
@@ -24,10 +36,12 @@ class Size:
 
 FULL, SMALL = Size(), Size(stops=20)
 ENDPOINT = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
-METHOD = (f"Lateness: {FULL.stops} recordings a run, {RATE} a second, each announced by a callback and due {DEADLINE_S} s later; DELETE seen by the "
-          "emulator minus the deadline, in ms. Ours: web, stops, fetches and clock, stops proven and files archived meanwhile. Peer: the "
-          "same web server, two Celery workers of 4 and 6 processes, apply_async(eta=...). Each with a Redis of its own with "
-          "appendfsync always; runs alternate.")
+METHOD = (
+    f"Lateness: {FULL.stops} recordings a run, {RATE} a second, each announced by a callback and due {DEADLINE_S} s later; DELETE seen by the "
+    "emulator minus the deadline, in ms. Ours: web, stops, fetches and clock, stops proven and files archived meanwhile. Peer: the "
+    "same web server, two Celery workers of 4 and 6 processes, apply_async(eta=...). Each with a Redis of its own with "
+    "appendfsync always; runs alternate."
+)
 
 
 def one_run(provider: Provider, stops: int) -> dict[str, dict[str, object]]:
@@ -40,7 +54,11 @@ def one_run(provider: Provider, stops: int) -> dict[str, dict[str, object]]:
         mine.add(call.call_uuid)
 
     def arrived() -> dict[str, dict[str, object]]:
-        found = {e["path"].split("/")[6]: e for e in reversed(provider.journal.since()) if e["kind"] == "request" and e["method"] == "DELETE"}
+        found = {
+            e["path"].split("/")[6]: e
+            for e in reversed(provider.journal.since())
+            if e["kind"] == "request" and e["method"] == "DELETE"
+        }
         return {call_uuid: found[call_uuid] for call_uuid in mine & set(found)}
 
     time.sleep(DEADLINE_S)
@@ -58,33 +76,68 @@ def late_ours(base: str) -> Callable[[dict[str, dict[str, object]]], list[float]
                 due = datetime.fromisoformat(view["recordings"][0]["stop"]["due_at"])
                 found.append((float(str(seen["at"])) - due.timestamp()) * 1000)
         return found
+
     return late
 
 
 def late_peer(arrived: dict[str, dict[str, object]]) -> list[float]:
-    return [(float(str(seen["at"])) - json.loads(str(seen["body"]))["due"]) * 1000 for seen in arrived.values()]
+    return [
+        (float(str(seen["at"])) - json.loads(str(seen["body"]))["due"]) * 1000
+        for seen in arrived.values()
+    ]
 
 
 def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
-    with (Stage() as mine, Stage() as theirs, Provider(accounts={ACCOUNT: TOKEN}) as provider, Provider(accounts={ACCOUNT: TOKEN}) as other):
-        base, processes = mine.ours(["web", "stops", "fetches", "clock"], rules=f'[defaults]\nmax_duration = "{DEADLINE_S}s"\n',
-                                    api_url=provider.api_url, media=provider.media_host)
+    with (
+        Stage() as mine,
+        Stage() as theirs,
+        Provider(accounts={ACCOUNT: TOKEN}) as provider,
+        Provider(accounts={ACCOUNT: TOKEN}) as other,
+    ):
+        base, processes = mine.ours(
+            ["web", "stops", "fetches", "clock"],
+            rules=f'[defaults]\nmax_duration = "{DEADLINE_S}s"\n',
+            api_url=provider.api_url,
+            media=provider.media_host,
+        )
         processes.wait_ready(base)
         provider.callback_url = base + ENDPOINT
         theirs.peer_workers(other.api_url, [("prefork", 4), ("prefork", 6)])
-        other.callback_url = theirs.peer_web(other.api_url, PEER_DEADLINE_S=str(DEADLINE_S)) + ENDPOINT
+        other.callback_url = (
+            theirs.peer_web(other.api_url, PEER_DEADLINE_S=str(DEADLINE_S)) + ENDPOINT
+        )
         late: dict[str, list[list[float]]] = {"ours": [], "peer": []}
         for _ in range(runs):
-            for who, side, read in (("ours", provider, late_ours(base)), ("peer", other, late_peer)):
+            for who, side, read in (
+                ("ours", provider, late_ours(base)),
+                ("peer", other, late_peer),
+            ):
                 late[who].append(read(one_run(side, size.stops)))
-    figures = {who: {"p50": [p(f, 50) for f in found], "p99": [p(f, 99) for f in found], "max": [max(f) for f in found],
-                     "min": [min(f) for f in found]} for who, found in late.items()}
+    figures = {
+        who: {
+            "p50": [p(f, 50) for f in found],
+            "p99": [p(f, 99) for f in found],
+            "max": [max(f) for f in found],
+            "min": [min(f) for f in found],
+        }
+        for who, found in late.items()
+    }
     for name, top in (("p50", 20), ("p99", 100), ("max", None)):
         ours, peer = median(figures["ours"][name]), median(figures["peer"][name])
-        report.rows.append(Row(
-            what=f"stop at {RATE}/s late by, {name} ms", ours=f"{ours:.1f}", peer=f"{peer:.1f}", ratio=f"{peer / ours:.1f} x",
-            target=f"<= {top} ms" if top else "", met=top is None or ours <= top))
+        report.rows.append(
+            Row(
+                what=f"stop at {RATE}/s late by, {name} ms",
+                ours=f"{ours:.1f}",
+                peer=f"{peer:.1f}",
+                ratio=f"{peer / ours:.1f} x",
+                target=f"<= {top} ms" if top else "",
+                met=top is None or ours <= top,
+            )
+        )
     for who in late:
-        report.notes.append(f"{who}: " + "; ".join(f"{name} {spread(values)}" for name, values in figures[who].items()))
+        report.notes.append(
+            f"{who}: "
+            + "; ".join(f"{name} {spread(values)}" for name, values in figures[who].items())
+        )
     return report

@@ -1,8 +1,9 @@
-"""Sends signed callbacks over raw kept-alive sockets and times the answers; cheap enough not to be what is measured.
+"""Sends signed callbacks over raw kept-alive sockets and times the answers; cheap enough not to be
+what is measured.
 
-`python -m benchmarks.load URL --seconds 3 [--connections 32] [--rate 200]` prints one line of JSON. Without a rate each
-connection sends its next callback as soon as it has its answer; with one, callbacks leave on a fixed schedule and an
-answer's time counts from its scheduled instant.
+`python -m benchmarks.load URL --seconds 3 [--connections 32] [--rate 200]` prints one line of JSON.
+Without a rate each connection sends its next callback as soon as it has its answer; with one,
+callbacks leave on a fixed schedule and an answer's time counts from its scheduled instant.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ def requests_for(url: str, count: int) -> list[bytes]:
     for number in range(count):
         body = announcement(f"{run}-{number:08d}-0000-000000000000")
         nonces = signing.Nonces()
-        made.append((f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: Vobiz\r\n"
-                     f"X-Vobiz-Signature-V3: {signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: {nonces.v3}\r\n"
-                     f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode())
+        made.append(
+            (
+                f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: Vobiz\r\n"
+                f"X-Vobiz-Signature-V3: {signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: {nonces.v3}\r\n"
+                f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+            ).encode()
+        )
     return made
 
 
@@ -40,27 +45,42 @@ def whole(answer: bytes) -> bool:
         return False
     head = answer[:end].lower()
     begins = head.find(b"content-length:")
-    return begins >= 0 and len(answer) >= end + 4 + int(head[begins + 15:].split(b"\r\n", 1)[0])
+    return begins >= 0 and len(answer) >= end + 4 + int(head[begins + 15 :].split(b"\r\n", 1)[0])
 
 
-def send(url: str, *, seconds: float, connections: int, rate: float | None = None, patience_s: float = 15) -> dict[str, float]:
-    """Runs for so long and tells callbacks a second and the times of the answers in ms. Raises RuntimeError for an answer
-    that is no 200, TimeoutError when answers are missing.
+def send(
+    url: str, *, seconds: float, connections: int, rate: float | None = None, patience_s: float = 15
+) -> dict[str, float]:
+    """Runs for so long and tells callbacks a second and the times of the answers in ms. Raises
+    RuntimeError for an answer that is no 200, TimeoutError when answers are missing.
     """
     parts = urlsplit(url)
     waiting = deque(requests_for(url, round(seconds * (rate or 5000))))
     with contextlib.ExitStack() as stack:
         socks = {}
         for _ in range(connections):
-            sock = stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10))
+            sock = stack.enter_context(
+                socket.create_connection((parts.hostname or "", parts.port or 80), timeout=10)
+            )
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             socks[sock.fileno()] = sock
         began, took, last = _exchange(socks, waiting, seconds, rate, patience_s)
-    return {"per_s": len(took) / (last - began), "p50": p(took, 50), "p99": p(took, 99), "max": max(took), "count": len(took)}
+    return {
+        "per_s": len(took) / (last - began),
+        "p50": p(took, 50),
+        "p99": p(took, 99),
+        "max": max(took),
+        "count": len(took),
+    }
 
 
-def _exchange(socks: dict[int, socket.socket], waiting: deque[bytes], seconds: float, rate: float | None,
-              patience_s: float) -> tuple[float, list[float], float]:
+def _exchange(
+    socks: dict[int, socket.socket],
+    waiting: deque[bytes],
+    seconds: float,
+    rate: float | None,
+    patience_s: float,
+) -> tuple[float, list[float], float]:
     poll = select.epoll()
     for number in socks:
         poll.register(number, select.EPOLLIN)
@@ -69,12 +89,19 @@ def _exchange(socks: dict[int, socket.socket], waiting: deque[bytes], seconds: f
     last = begin = time.perf_counter()
     while len(free) < len(socks) or (waiting and time.perf_counter() < begin + seconds):
         now = time.perf_counter()
-        while free and waiting and now < begin + seconds and (rate is None or begin + sent / rate <= now):
+        while (
+            free
+            and waiting
+            and now < begin + seconds
+            and (rate is None or begin + sent / rate <= now)
+        ):
             number = free.popleft()
             sent_at[number] = begin + sent / rate if rate else now
             socks[number].sendall(waiting.popleft())
             sent += 1
-        pause = 0.2 if rate is None or not free else max(0.0, begin + sent / rate - time.perf_counter())
+        pause = (
+            0.2 if rate is None or not free else max(0.0, begin + sent / rate - time.perf_counter())
+        )
         for number, _ in poll.poll(min(pause, 0.2)):
             held[number] += socks[number].recv(65536)
             if whole(held[number]) or not held[number]:
@@ -85,7 +112,9 @@ def _exchange(socks: dict[int, socket.socket], waiting: deque[bytes], seconds: f
                 held[number] = b""
                 free.append(number)
         if time.perf_counter() > begin + seconds + patience_s:
-            raise TimeoutError(f"{len(socks) - len(free)} callbacks not answered within {patience_s:g} s")
+            raise TimeoutError(
+                f"{len(socks) - len(free)} callbacks not answered within {patience_s:g} s"
+            )
     return begin, took, last
 
 
@@ -96,7 +125,11 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rate", type=float)
     given = parser.parse_args()
-    print(json.dumps(send(given.url, seconds=given.seconds, connections=given.connections, rate=given.rate)))
+    print(
+        json.dumps(
+            send(given.url, seconds=given.seconds, connections=given.connections, rate=given.rate)
+        )
+    )
 
 
 if __name__ == "__main__":

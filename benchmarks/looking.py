@@ -1,4 +1,5 @@
-"""Row 4: what it costs to look for what is due when 100,000 calls are tracked, beside the same look among 100."""
+"""Row 4: what it costs to look for what is due when 100,000 calls are tracked, beside the same look
+among 100."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ class Size:
 
 FULL, SMALL = Size(), Size(many=1000, sweeps=10)
 FREE = {Duty.STOP: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
-METHOD = (f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {FULL.many:,}, in one Redis under two prefixes; "
-          f"{FULL.sweeps} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
-          "and its entry in the set. The disk is left out (appendfsync no), which makes the difference count for more.")
+METHOD = (
+    f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {FULL.many:,}, in one Redis under two prefixes; "
+    f"{FULL.sweeps} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
+    "and its entry in the set. The disk is left out (appendfsync no), which makes the difference count for more."
+)
 
 
 def fill(ledger: Ledger, count: int) -> list[str]:
@@ -73,7 +76,15 @@ def measure(runs: int, size: Size = FULL) -> Report:
             many_ms.append(median(took["many"]))
             slower.append((many_ms[-1] / few_ms[-1] - 1) * 100)
     middle = median(slower)
-    report.rows.append(Row(what=f"a look, {size.many:,} tracked, ms", ours=f"{median(many_ms):.2f}", peer=f"{median(few_ms):.2f} ({FEW})",
-                           ratio=f"{middle:+.1f} %", target="< 10 %", met=middle < 10))
+    report.rows.append(
+        Row(
+            what=f"a look, {size.many:,} tracked, ms",
+            ours=f"{median(many_ms):.2f}",
+            peer=f"{median(few_ms):.2f} ({FEW})",
+            ratio=f"{middle:+.1f} %",
+            target="< 10 %",
+            met=middle < 10,
+        )
+    )
     report.notes.append(f"slower by % {spread(slower)}")
     return report

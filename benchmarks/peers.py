@@ -1,4 +1,5 @@
-"""The peer: what a good afternoon with Flask and Celery gives. No ledger, no proof, no fences; the eta is the deadline.
+"""The peer: what a good afternoon with Flask and Celery gives. No ledger, no proof, no fences; the
+eta is the deadline.
 
 `python -m benchmarks.peers PORT` serves its routes on granian, configured as ours.
 """
@@ -26,9 +27,15 @@ from granian.http import HTTP1Settings
 
 ENV = os.environ
 app = Celery("peer", broker=ENV.get("PEER_BROKER", "memory://"))
-app.conf.update(task_ignore_result=True, worker_send_task_events=False, broker_pool_limit=64, worker_disable_rate_limits=True,
-                worker_prefetch_multiplier=int(ENV.get("PEER_PREFETCH", "4")), broker_connection_retry_on_startup=True,
-                broker_transport_options={"visibility_timeout": 3600})
+app.conf.update(
+    task_ignore_result=True,
+    worker_send_task_events=False,
+    broker_pool_limit=64,
+    worker_disable_rate_limits=True,
+    worker_prefetch_multiplier=int(ENV.get("PEER_PREFETCH", "4")),
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"visibility_timeout": 3600},
+)
 _own = threading.local()
 
 
@@ -43,8 +50,12 @@ def http() -> requests.Session:
 @app.task(name="stop")  # type: ignore[untyped-decorator]
 def stop(call_uuid: str, due: float) -> None:
     delete = requests.delete if "PEER_PLAIN" in ENV else http().delete
-    delete(f"{ENV['PEER_API_URL']}/Account/{ENV['PEER_ACCOUNT']}/Call/{call_uuid}/Record/", json={"due": due}, timeout=5,
-           headers={"X-Auth-ID": ENV["PEER_ACCOUNT"], "X-Auth-Token": ENV["PEER_TOKEN"]}).raise_for_status()
+    delete(
+        f"{ENV['PEER_API_URL']}/Account/{ENV['PEER_ACCOUNT']}/Call/{call_uuid}/Record/",
+        json={"due": due},
+        timeout=5,
+        headers={"X-Auth-ID": ENV["PEER_ACCOUNT"], "X-Auth-Token": ENV["PEER_TOKEN"]},
+    ).raise_for_status()
 
 
 @app.task(name="note")  # type: ignore[untyped-decorator]
@@ -59,7 +70,9 @@ def _ready(**_: Any) -> None:
 
 def _verified() -> bool:
     message = f"{ENV['PEER_PUBLIC_URL']}{request.path}.{request.headers.get('X-Vobiz-Signature-V3-Nonce', '')}"
-    expected = base64.b64encode(hmac.new(ENV["PEER_TOKEN"].encode(), message.encode(), hashlib.sha256).digest()).decode()
+    expected = base64.b64encode(
+        hmac.new(ENV["PEER_TOKEN"].encode(), message.encode(), hashlib.sha256).digest()
+    ).decode()
     return hmac.compare_digest(expected, request.headers.get("X-Vobiz-Signature-V3", ""))
 
 
@@ -84,5 +97,15 @@ def create_app() -> Flask:
 
 
 if __name__ == "__main__":
-    Granian("benchmarks.peers:create_app", factory=True, address="127.0.0.1", port=int(sys.argv[1]), interface=Interfaces.WSGI,
-            workers=2, blocking_threads=640, backlog=2048, log_access=False, http1_settings=HTTP1Settings(header_read_timeout=5000)).serve()
+    Granian(
+        "benchmarks.peers:create_app",
+        factory=True,
+        address="127.0.0.1",
+        port=int(sys.argv[1]),
+        interface=Interfaces.WSGI,
+        workers=2,
+        blocking_threads=640,
+        backlog=2048,
+        log_access=False,
+        http1_settings=HTTP1Settings(header_read_timeout=5000),
+    ).serve()

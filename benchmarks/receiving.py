@@ -1,4 +1,5 @@
-"""Row 5: callbacks a second, verified and on disk, and how soon they are answered; the peer verifies and delays a task."""
+"""Row 5: callbacks a second, verified and on disk, and how soon they are answered; the peer
+verifies and delays a task."""
 
 from __future__ import annotations
 
@@ -20,16 +21,33 @@ class Size:
 
 
 FULL, SMALL = Size(), Size(seconds=0.3)
-METHOD = (f"Receiving: distinct callbacks with V3 signatures from {CONNECTIONS} kept-alive connections for {FULL.seconds:g} s, and {RATE} a "
-          "second on a fixed schedule for the answer times (counted from the scheduled instant). Both on granian with 2 workers, each "
-          "with a Redis of its own with appendfsync always, no workers behind; runs alternate. The peer is a Flask route that "
-          "checks the signature and calls .delay().")
+METHOD = (
+    f"Receiving: distinct callbacks with V3 signatures from {CONNECTIONS} kept-alive connections for {FULL.seconds:g} s, and {RATE} a "
+    "second on a fixed schedule for the answer times (counted from the scheduled instant). Both on granian with 2 workers, each "
+    "with a Redis of its own with appendfsync always, no workers behind; runs alternate. The peer is a Flask route that "
+    "checks the signature and calls .delay()."
+)
 
 
 def load(url: str, *, rate: float | None = None, seconds: float = FULL.seconds) -> dict[str, float]:
     """One run of the load generator, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.load", url, "--seconds", str(seconds), "--connections", str(CONNECTIONS)]
-    done = subprocess.run([*command, *(["--rate", str(rate)] if rate else [])], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.load",
+        url,
+        "--seconds",
+        str(seconds),
+        "--connections",
+        str(CONNECTIONS),
+    ]
+    done = subprocess.run(
+        [*command, *(["--rate", str(rate)] if rate else [])],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr.decode()[-2000:])
     found: dict[str, float] = json.loads(done.stdout)
@@ -55,10 +73,25 @@ def measure(runs: int, size: Size = FULL) -> Report:
     ratio = median(rates["ours"]) / median(rates["peer"])
     tail = median(tails["ours"])
     report.rows = [
-        Row(what="callbacks a second", ours=f"{median(rates['ours']):,.0f}", peer=f"{median(rates['peer']):,.0f}", ratio=f"{ratio:.1f} x",
-            target=">= 3 x", met=ratio >= 3),
-        Row(what=f"answer at {RATE}/s, p99 ms", ours=f"{tail:.1f}", peer=f"{median(tails['peer']):.1f}",
-            ratio=f"{median(tails['peer']) / tail:.1f} x", target="<= 100 ms", met=tail <= 100)]
+        Row(
+            what="callbacks a second",
+            ours=f"{median(rates['ours']):,.0f}",
+            peer=f"{median(rates['peer']):,.0f}",
+            ratio=f"{ratio:.1f} x",
+            target=">= 3 x",
+            met=ratio >= 3,
+        ),
+        Row(
+            what=f"answer at {RATE}/s, p99 ms",
+            ours=f"{tail:.1f}",
+            peer=f"{median(tails['peer']):.1f}",
+            ratio=f"{median(tails['peer']) / tail:.1f} x",
+            target="<= 100 ms",
+            met=tail <= 100,
+        ),
+    ]
     for who in urls:
-        report.notes.append(f"{who}: callbacks a second {spread(rates[who], 0)}; p99 ms at {RATE}/s {spread(tails[who])}")
+        report.notes.append(
+            f"{who}: callbacks a second {spread(rates[who], 0)}; p99 ms at {RATE}/s {spread(tails[who])}"
+        )
     return report

@@ -1,7 +1,9 @@
-"""`make bench`: each figure of contract section 8 beside its peer's; prints a table and writes it to results.md.
+"""`make bench`: each figure of contract section 8 beside its peer's; prints a table and writes it
+to results.md.
 
-`python -m benchmarks.run [lateness burst memory looking receiving handoff download] [--runs 5] [--small]`
-`--small` plays each row once within seconds, to see that it can be played: its figures mean nothing and are kept nowhere.
+`python -m benchmarks.run [lateness burst memory looking receiving handoff download] [--runs 5]
+[--small]` `--small` plays each row once within seconds, to see that it can be played: its figures
+mean nothing and are kept nowhere.
 """
 
 from __future__ import annotations
@@ -20,42 +22,96 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import burst, download, handoff, lateness, looking, memory, receiving
 from benchmarks.stage import Report, Row
 
-ROWS = {"lateness": lateness, "burst": burst, "memory": memory, "looking": looking, "receiving": receiving, "handoff": handoff,
-        "download": download}
+ROWS = {
+    "lateness": lateness,
+    "burst": burst,
+    "memory": memory,
+    "looking": looking,
+    "receiving": receiving,
+    "handoff": handoff,
+    "download": download,
+}
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = Row(what="what", ours="ours", peer="peer", ratio="ratio", target="target", met=True)
 
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table of at most 80 columns."""
-    cells = [[r.what, r.ours, r.peer, r.ratio, r.target, "yes" if r.met else "NO"] for r in [HEAD, *rows]]
+    cells = [
+        [r.what, r.ours, r.peer, r.ratio, r.target, "yes" if r.met else "NO"] for r in [HEAD, *rows]
+    ]
     cells[0][-1] = "met"
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    drawn = ["|".join(["", *(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))), ""])
-             for line in cells]
-    rule = "|" + "|".join("-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)) + "|"
+    drawn = [
+        "|".join(
+            [
+                "",
+                *(
+                    cell.ljust(width) if i == 0 else cell.rjust(width)
+                    for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+                ),
+                "",
+            ]
+        )
+        for line in cells
+    ]
+    rule = (
+        "|"
+        + "|".join(
+            "-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)
+        )
+        + "|"
+    )
     return "\n".join([drawn[0], rule, *drawn[1:]])
 
 
 def page(reports: dict[str, Report], runs: int, took_s: float) -> str:
     """What is printed and kept: the table, how it was measured, and every run's figures."""
     rows = [row for report in reports.values() for row in report.rows]
-    cores = len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1 if Path("/proc/cpuinfo").exists() else "?"
+    cores = (
+        len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1
+        if Path("/proc/cpuinfo").exists()
+        else "?"
+    )
     about = f"{cores} cores, Python {platform.python_version()}, medians of {runs} runs, {took_s:.0f} s in all."
-    parts = ["# Benchmarks", wrap(f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the stand-ins share "
-                                  "its cores, so a rate is a comparison, not a capacity."), table(rows), "## Method"]
+    parts = [
+        "# Benchmarks",
+        wrap(
+            f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the stand-ins share "
+            "its cores, so a rate is a comparison, not a capacity."
+        ),
+        table(rows),
+        "## Method",
+    ]
     parts += [wrap(report.method) for report in reports.values()]
-    parts += ["## Runs", "\n".join(wrap(f"- {name}, {note}") for name, report in reports.items() for note in report.notes)]
+    parts += [
+        "## Runs",
+        "\n".join(
+            wrap(f"- {name}, {note}") for name, report in reports.items() for note in report.notes
+        ),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def wrap(text: str) -> str:
-    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False, subsequent_indent="  " if text.startswith("- ") else "")
+    return textwrap.fill(
+        text,
+        80,
+        break_long_words=False,
+        break_on_hyphens=False,
+        subsequent_indent="  " if text.startswith("- ") else "",
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures this project beside its peers.")
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="row", help=f"which of: {' '.join(ROWS)}; all when none is named")
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        choices=[*ROWS, []],
+        metavar="row",
+        help=f"which of: {' '.join(ROWS)}; all when none is named",
+    )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="see only that each row can be played")
     given = parser.parse_args()
@@ -70,7 +126,7 @@ def main() -> None:
     text = page(reports, given.runs, time.monotonic() - begin)
     sys.stdout.write(text)
     if not given.rows:
-        RESULTS.write_text(text)     # the page is only ever a whole run
+        RESULTS.write_text(text)  # the page is only ever a whole run
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Which server carries the receiver: granian as configured, gunicorn's gthread and waitress, each with the same application.
+"""Which server carries the receiver: granian as configured, gunicorn's gthread and waitress, each
+with the same application.
 
-`python -m benchmarks.servers` prints a table (about four minutes). gunicorn and waitress are installed into a
-temporary folder and are no requirement of this project.
+`python -m benchmarks.servers` prints a table (about four minutes). gunicorn and waitress are
+installed into a temporary folder and are no requirement of this project.
 """
 
 from __future__ import annotations
@@ -23,8 +24,33 @@ from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, Stage, end, listens, sprea
 from worker.supervise import ROOT
 
 RUNS, SECONDS, CONNECTIONS, STALLED, RATE = 5, 2.0, 32, 500, 50
-GTHREAD = ["-m", "gunicorn", "-k", "gthread", "-w", "2", "--worker-connections", "2000", "--backlog", "2048", "-b", "127.0.0.1:{port}", "--threads"]
-WAITRESS = ["-m", "waitress", "--connection-limit", "2048", "--backlog", "2048", "--listen", "127.0.0.1:{port}", "--call", "--threads"]
+GTHREAD = [
+    "-m",
+    "gunicorn",
+    "-k",
+    "gthread",
+    "-w",
+    "2",
+    "--worker-connections",
+    "2000",
+    "--backlog",
+    "2048",
+    "-b",
+    "127.0.0.1:{port}",
+    "--threads",
+]
+WAITRESS = [
+    "-m",
+    "waitress",
+    "--connection-limit",
+    "2048",
+    "--backlog",
+    "2048",
+    "--listen",
+    "127.0.0.1:{port}",
+    "--call",
+    "--threads",
+]
 SERVERS = {
     "granian, 2 x 640 threads": ["-m", "webhooks.app"],
     "gunicorn gthread, 2 x 640": [*GTHREAD, "640", "webhooks.app:create_app()"],
@@ -37,11 +63,15 @@ SERVERS = {
 def stalled(url: str) -> Iterator[None]:
     """Connections that send a header and half a body, and then nothing."""
     parts, held = urlsplit(url), []
-    half = (f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-            f"Content-Length: 400\r\n\r\n" + "x" * 200).encode()
+    half = (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        f"Content-Length: 400\r\n\r\n" + "x" * 200
+    ).encode()
     try:
         for _ in range(STALLED):
-            held.append(socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5))
+            held.append(
+                socket.create_connection((parts.hostname or "", parts.port or 80), timeout=5)
+            )
             held[-1].sendall(half)
         time.sleep(1)
         yield
@@ -58,26 +88,52 @@ def calm(url: str) -> str:
             tails.append(send(url, seconds=SECONDS, connections=8, rate=RATE, patience_s=5))
         except TimeoutError as error:
             return f"{error}"
-    return f"p50 {median(t['p50'] for t in tails):.1f}, p99 {median(t['p99'] for t in tails):.1f} ms"
+    return (
+        f"p50 {median(t['p50'] for t in tails):.1f}, p99 {median(t['p99'] for t in tails):.1f} ms"
+    )
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="et") as packages:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", packages,
-                        "gunicorn", "waitress", "packaging"], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--target",
+                packages,
+                "gunicorn",
+                "waitress",
+                "packaging",
+            ],
+            check=True,
+        )
         for name, command in SERVERS.items():
             with Stage() as stage:
                 env = stage.env(rules='[defaults]\nmax_duration = "1h"\n')
                 url = f"{env['ENDTAPE_PUBLIC_URL']}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
                 words = [word.format(port=env["PORT"]) for word in command]
-                process = stage.start([sys.executable, *words], {**env, "PYTHONPATH": os.pathsep.join([str(ROOT), packages])})
+                process = stage.start(
+                    [sys.executable, *words],
+                    {**env, "PYTHONPATH": os.pathsep.join([str(ROOT), packages])},
+                )
                 until(partial(listens, int(env["PORT"])))
                 send(url, seconds=SECONDS, connections=CONNECTIONS)
-                rates = [send(url, seconds=SECONDS, connections=CONNECTIONS)["per_s"] for _ in range(RUNS)]
+                rates = [
+                    send(url, seconds=SECONDS, connections=CONNECTIONS)["per_s"]
+                    for _ in range(RUNS)
+                ]
                 quiet = calm(url)
                 with stalled(url):
                     held = calm(url)
-                print(f"{name:26s} {median(rates):7,.0f}/s ({spread(rates, 0)}); {RATE}/s: {quiet}; with {STALLED} stalled: {held}", flush=True)
+                print(
+                    f"{name:26s} {median(rates):7,.0f}/s ({spread(rates, 0)}); {RATE}/s: {quiet}; with {STALLED} stalled: {held}",
+                    flush=True,
+                )
                 end(process)
 
 

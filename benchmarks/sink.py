@@ -1,6 +1,8 @@
-"""A stand-in for the provider, far cheaper than what it measures: 204 to every DELETE, and the instant each arrived.
+"""A stand-in for the provider, far cheaper than what it measures: 204 to every DELETE, and the
+instant each arrived.
 
-Whoever asks for a list is told that there is nothing: surveys do. `GET /taken` answers `[[path, instant], …]` and forgets them. `python -m benchmarks.sink PORT`
+Whoever asks for a list is told that there is nothing: surveys do. `GET /taken` answers `[[path,
+instant], …]` and forgets them. `python -m benchmarks.sink PORT`
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ class Sink(asyncio.Protocol):
         while (end := self.held.find(b"\r\n\r\n")) >= 0:
             head = self.held[:end].lower()
             begins = head.find(b"content-length:")
-            size = int(head[begins + 15:].split(b"\r\n", 1)[0]) if begins >= 0 else 0
+            size = int(head[begins + 15 :].split(b"\r\n", 1)[0]) if begins >= 0 else 0
             if len(self.held) < end + 4 + size:
                 return
             method, path, _ = self.held.split(b" ", 2)
-            self.held = self.held[end + 4 + size:]
+            self.held = self.held[end + 4 + size :]
             if method == b"DELETE":
                 _taken.append((path.decode(), at))
                 self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -41,11 +43,15 @@ class Sink(asyncio.Protocol):
                 if path == b"/taken":
                     body = json.dumps(_taken).encode()
                     _taken.clear()
-                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                self.transport.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                )
 
 
 async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Sink, "127.0.0.1", int(sys.argv[1]), backlog=1024)
+    server = await asyncio.get_running_loop().create_server(
+        Sink, "127.0.0.1", int(sys.argv[1]), backlog=1024
+    )
     await server.serve_forever()
 
 

@@ -1,6 +1,8 @@
-"""What every row needs: a private Redis, our processes or the peer's, calls to track, and how numbers are told.
+"""What every row needs: a private Redis, our processes or the peer's, calls to track, and how
+numbers are told.
 
-Everything lives in one temporary folder and on loopback, and is ended by its id when the stage closes.
+Everything lives in one temporary folder and on loopback, and is ended by its id when the stage
+closes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,12 @@ from worker.embedded import EmbeddedRedis
 from worker.ledger import Ledger, connect
 from worker.supervise import ROOT, Supervisor, free_port, lines
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_BENCH0001", "bench-auth-token", "bench-callback-token", "bench-api-key-0000000"
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
+    "MA_BENCH0001",
+    "bench-auth-token",
+    "bench-callback-token",
+    "bench-api-key-0000000",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +71,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.redis = self._stack.enter_context(EmbeddedRedis(self.folder / "redis", fsync=self._fsync))
+        self.redis = self._stack.enter_context(
+            EmbeddedRedis(self.folder / "redis", fsync=self._fsync)
+        )
         self.ledger = Ledger(connect(self.redis.url, timeout_s=10, connections=64))
         self._stack.callback(self.ledger.redis.close)
         return self
@@ -72,15 +81,35 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def env(self, *, rules: str, api_url: str = "http://127.0.0.1:9", media: str = "127.0.0.1:9", **more: str) -> dict[str, str]:
+    def env(
+        self,
+        *,
+        rules: str,
+        api_url: str = "http://127.0.0.1:9",
+        media: str = "127.0.0.1:9",
+        **more: str,
+    ) -> dict[str, str]:
         """The environment of our processes, with a free port to listen on."""
         config, port = self.folder / "endtape.toml", str(free_port())
         config.write_text(rules)
-        return {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": api_url, "VOBIZ_MEDIA_HOSTS": media,
-                "REDIS_URL": self.redis.url, "CELERY_BROKER_URL": "", "PORT": port, "HOST": "127.0.0.1",
-                "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}", "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY,
-                "ENDTAPE_ARCHIVE": str(self.folder / "archive"), "ENDTAPE_SPOOL": str(self.folder / "spool"),
-                "ENDTAPE_CONFIG": str(config), "PYTHONPATH": str(ROOT), **more}
+        return {
+            "VOBIZ_AUTH_ID": ACCOUNT,
+            "VOBIZ_AUTH_TOKEN": TOKEN,
+            "VOBIZ_API_URL": api_url,
+            "VOBIZ_MEDIA_HOSTS": media,
+            "REDIS_URL": self.redis.url,
+            "CELERY_BROKER_URL": "",
+            "PORT": port,
+            "HOST": "127.0.0.1",
+            "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "ENDTAPE_API_KEY": KEY,
+            "ENDTAPE_ARCHIVE": str(self.folder / "archive"),
+            "ENDTAPE_SPOOL": str(self.folder / "spool"),
+            "ENDTAPE_CONFIG": str(config),
+            "PYTHONPATH": str(ROOT),
+            **more,
+        }
 
     def ours(self, names: Sequence[str], **settings: str) -> tuple[str, Supervisor]:
         """Starts the Procfile's processes of these names; returns the base URL when they work."""
@@ -96,8 +125,15 @@ class Stage:
     def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Starts one process in a group of its own; it ends with the stage."""
         with (self.folder / "peer.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **env}, stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self._stack.callback(end, process)
         return process
 
@@ -109,16 +145,44 @@ class Stage:
         return f"http://127.0.0.1:{port}"
 
     def peer_env(self, api_url: str = "http://127.0.0.1:9", **more: str) -> dict[str, str]:
-        return {"PEER_BROKER": f"redis+socket://{self.redis.socket}", "PEER_API_URL": api_url, "PEER_FOLDER": str(self.folder),
-                "PEER_ACCOUNT": ACCOUNT, "PEER_TOKEN": TOKEN, "PEER_CALLBACK_TOKEN": CALLBACK_TOKEN, **more}
+        return {
+            "PEER_BROKER": f"redis+socket://{self.redis.socket}",
+            "PEER_API_URL": api_url,
+            "PEER_FOLDER": str(self.folder),
+            "PEER_ACCOUNT": ACCOUNT,
+            "PEER_TOKEN": TOKEN,
+            "PEER_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            **more,
+        }
 
-    def peer_workers(self, api_url: str, pools: Iterable[tuple[str, int]], **more: str) -> list[subprocess.Popen[bytes]]:
-        """Starts one plain Celery worker for each (kind of pool, size); returns when all are ready."""
+    def peer_workers(
+        self, api_url: str, pools: Iterable[tuple[str, int]], **more: str
+    ) -> list[subprocess.Popen[bytes]]:
+        """Starts one plain Celery worker for each (kind of pool, size); returns when all are
+        ready."""
         celery, started = str(Path(sys.executable).parent / "celery"), []
         for number, (pool, size) in enumerate(pools):
-            started.append(self.start([
-                celery, "-A", "benchmarks.peers", "worker", "-P", pool, "--concurrency", str(size), "--loglevel", "WARNING",
-                "--without-gossip", "--without-mingle", "-n", f"peer{number}@%h"], self.peer_env(api_url, **more)))
+            started.append(
+                self.start(
+                    [
+                        celery,
+                        "-A",
+                        "benchmarks.peers",
+                        "worker",
+                        "-P",
+                        pool,
+                        "--concurrency",
+                        str(size),
+                        "--loglevel",
+                        "WARNING",
+                        "--without-gossip",
+                        "--without-mingle",
+                        "-n",
+                        f"peer{number}@%h",
+                    ],
+                    self.peer_env(api_url, **more),
+                )
+            )
         until(lambda: all((self.folder / f"ready.{p.pid}").exists() for p in started))
         return started
 
@@ -126,7 +190,10 @@ class Stage:
         """Starts the plain Flask routes on granian, configured as ours; returns the base URL."""
         port = free_port()
         base = f"http://127.0.0.1:{port}"
-        self.start([sys.executable, "-m", "benchmarks.peers", str(port)], self.peer_env(api_url, PEER_PUBLIC_URL=base, **more))
+        self.start(
+            [sys.executable, "-m", "benchmarks.peers", str(port)],
+            self.peer_env(api_url, PEER_PUBLIC_URL=base, **more),
+        )
         until(lambda: listens(port))
         return base
 
@@ -163,19 +230,38 @@ def listens(port: int) -> bool:
 def announcement(call_uuid: str) -> str:
     """The body of a callback which says that a recording began, as the provider spells it."""
     url = f"https://media.vobiz.ai/v1/Account/{ACCOUNT}/Recording/rec-{call_uuid}.mp3"
-    return urlencode({
-        "CallUUID": call_uuid, "From": "919820055512", "To": "918065550101", "Direction": "inbound", "CallStatus": "in-progress",
-        "Event": "Record", "RecordingID": f"rec-{call_uuid}", "RecordUrl": url, "RecordFile": url, "RecordingDuration": "-1",
-        "RecordingDurationMs": "-1", "RecordingStartMs": "-1", "RecordingEndMs": "-1"})
+    return urlencode(
+        {
+            "CallUUID": call_uuid,
+            "From": "919820055512",
+            "To": "918065550101",
+            "Direction": "inbound",
+            "CallStatus": "in-progress",
+            "Event": "Record",
+            "RecordingID": f"rec-{call_uuid}",
+            "RecordUrl": url,
+            "RecordFile": url,
+            "RecordingDuration": "-1",
+            "RecordingDurationMs": "-1",
+            "RecordingStartMs": "-1",
+            "RecordingEndMs": "-1",
+        }
+    )
 
 
 def track(ledger: Ledger, call_uuids: Sequence[str], *, started_at: datetime | None = None) -> None:
     """Makes recordings known as the receiver does; all begin at one instant, if given."""
+
     def one(call_uuid: str) -> None:
         body = announcement(call_uuid).encode()
         event = callbacks.parse({name.lower(): value for name, value in parse_qsl(body.decode())})
         assert event is not None
-        ledger.record(ACCOUNT, replace(event, signed=True, started_at=started_at), nonces=(new_nonce(),), body=body)
+        ledger.record(
+            ACCOUNT,
+            replace(event, signed=True, started_at=started_at),
+            nonces=(new_nonce(),),
+            body=body,
+        )
 
     with ThreadPoolExecutor(32) as crew:
         list(crew.map(one, call_uuids))
@@ -183,18 +269,28 @@ def track(ledger: Ledger, call_uuids: Sequence[str], *, started_at: datetime | N
 
 def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:
     """Sends the peer's tasks, one for each call; returns when the workers hold them all."""
-    with Celery("peer", broker=stage.peer_env()["PEER_BROKER"]) as client, ThreadPoolExecutor(8) as crew:
+    with (
+        Celery("peer", broker=stage.peer_env()["PEER_BROKER"]) as client,
+        ThreadPoolExecutor(8) as crew,
+    ):
         client.conf.broker_pool_limit = 8
         eta = datetime.fromtimestamp(due, UTC)
-        list(crew.map(lambda call_uuid: client.send_task("stop", (call_uuid, due), eta=eta), call_uuids))
+        list(
+            crew.map(
+                lambda call_uuid: client.send_task("stop", (call_uuid, due), eta=eta), call_uuids
+            )
+        )
     until(lambda: stage.ledger.command("LLEN", "celery") == 0, every_s=0.2)
 
 
 def planned(ledger: Ledger, count: int) -> bool:
     """Whether so many stops wait, all of them planned and none of them held by a worker."""
     now = ledger.now().timestamp() * 1000
-    return (int(ledger.command("ZCOUNT", ledger.key("due", "stop"), f"({now}", "+inf")) >= count
-            and not ledger.command("ZCARD", ledger.key("leases", "stop")) and not ledger.command("ZCOUNT", ledger.key("due", "stop"), "-inf", now))
+    return (
+        int(ledger.command("ZCOUNT", ledger.key("due", "stop"), f"({now}", "+inf")) >= count
+        and not ledger.command("ZCARD", ledger.key("leases", "stop"))
+        and not ledger.command("ZCOUNT", ledger.key("due", "stop"), "-inf", now)
+    )
 
 
 def p(values: Sequence[float], percent: int) -> float:

@@ -1,1 +1,2 @@
-"""A stand-in for the Vobiz voice provider: its REST API, its media host, its callbacks and its bad days."""
+"""A stand-in for the Vobiz voice provider: its REST API, its media host, its callbacks and its bad
+days."""

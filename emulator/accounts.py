@@ -1,4 +1,5 @@
-"""The provider's accounts: who may ask, who their parent is, and how their callbacks are signed; pure."""
+"""The provider's accounts: who may ask, who their parent is, and how their callbacks are signed;
+pure."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account. Without a `signature` mode a sub-account's callbacks carry its parent's signatures too."""
+    """One account. Without a `signature` mode a sub-account's callbacks carry its parent's
+    signatures too."""
 
     auth_id: str
     token: str = field(repr=False)
@@ -41,7 +43,9 @@ def by_id(given: Mapping[str, str] | Iterable[Account]) -> dict[str, Account]:
     found = {account.auth_id: account for account in given if isinstance(account, Account)}
     for account in found.values():
         if account.parent is not None and account.parent not in found:
-            raise ValueError(f"account {account.auth_id} names the parent {account.parent}, which is not among the accounts")
+            raise ValueError(
+                f"account {account.auth_id} names the parent {account.parent}, which is not among the accounts"
+            )
         check_mode(account.mode)
     return found
 

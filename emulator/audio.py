@@ -1,8 +1,9 @@
 """Real audio of any length, made while it is sent, in constant memory; pure.
 
-WAV is 8 kHz 16-bit PCM with another tone in each channel; MP3 is silent MPEG-2.5 Layer III at 8 kHz and 64 kbit/s.
-Every file carries its recording's id (as its first, inaudible samples, or as ancillary data of each frame), so that
-whoever archives the wrong bytes under the right name can be caught.
+WAV is 8 kHz 16-bit PCM with another tone in each channel; MP3 is silent MPEG-2.5 Layer III at 8 kHz
+and 64 kbit/s. Every file carries its recording's id (as its first, inaudible samples, or as
+ancillary data of each frame), so that whoever archives the wrong bytes under the right name can be
+caught.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """One file: its container, what it lasts, and the id it carries. `bytes_wanted` overrides the length."""
+    """One file: its container, what it lasts, and the id it carries. `bytes_wanted` overrides the
+    length."""
 
     container: str
     channels: int
@@ -61,7 +63,9 @@ class Audio:
     def _endless(self) -> Iterator[bytes]:
         if self.container == "wav":
             second = tone(self.mark, self.channels)
-            yield wav_header(self.size - WAV_HEADER_BYTES, self.channels) + _marked(second, self.mark, self.channels)
+            yield wav_header(self.size - WAV_HEADER_BYTES, self.channels) + _marked(
+                second, self.mark, self.channels
+            )
         else:
             second = mp3_frame(self.mark, self.channels)
         block = second * max(1, _BLOCK // len(second))
@@ -81,15 +85,31 @@ def frames(duration_ms: float) -> int:
 def wav_header(data_bytes: int, channels: int) -> bytes:
     data_bytes = min(max(data_bytes, 0), 0xFFFFFFFF - 36)
     block = 2 * channels
-    return b"RIFF" + struct.pack("<I", 36 + data_bytes) + b"WAVEfmt " + struct.pack(
-        "<IHHIIHH", 16, 1, channels, RATE, RATE * block, block, 16,
-    ) + b"data" + struct.pack("<I", data_bytes)
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + data_bytes)
+        + b"WAVEfmt "
+        + struct.pack(
+            "<IHHIIHH",
+            16,
+            1,
+            channels,
+            RATE,
+            RATE * block,
+            block,
+            16,
+        )
+        + b"data"
+        + struct.pack("<I", data_bytes)
+    )
 
 
 def tone(mark: str, channels: int) -> bytes:
     """One second of sine in each channel; whole hertz, so that seconds join without a click."""
     first = zlib.crc32(mark.encode()) % len(_TONES)
-    return _second(tuple(_TONES[(first + 7 * channel) % len(_TONES)] for channel in range(channels)))
+    return _second(
+        tuple(_TONES[(first + 7 * channel) % len(_TONES)] for channel in range(channels))
+    )
 
 
 @lru_cache(maxsize=128)
@@ -97,7 +117,9 @@ def _second(hertz: tuple[int, ...]) -> bytes:
     sound = array("h", bytes(2 * RATE * len(hertz)))
     for channel, pitch in enumerate(hertz):
         step = 2 * math.pi * pitch / RATE
-        sound[channel :: len(hertz)] = array("h", [round(8000 * math.sin(step * n)) for n in range(RATE)])
+        sound[channel :: len(hertz)] = array(
+            "h", [round(8000 * math.sin(step * n)) for n in range(RATE)]
+        )
     return sound.tobytes()
 
 
@@ -107,7 +129,8 @@ def _marked(second: bytes, mark: str, channels: int) -> bytes:
 
 
 def mp3_frame(mark: str, channels: int) -> bytes:
-    """A silent frame: MPEG-2.5, Layer III, no checksum, 64 kbit/s, 8 kHz, side information all zero."""
+    """A silent frame: MPEG-2.5, Layer III, no checksum, 64 kbit/s, 8 kHz, side information all
+    zero."""
     head = bytes([0xFF, 0xE3, 0x88, 0x00 if channels == 2 else 0xC0])
     side = bytes(17 if channels == 2 else 9)
     # With part2_3_length zero all that follows is ancillary data, which decoders skip.

@@ -1,4 +1,5 @@
-"""The control API under `/_control`: everything a test can do to the stand-in, as JSON (docs/emulator.md)."""
+"""The control API under `/_control`: everything a test can do to the stand-in, as JSON
+(docs/emulator.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def serve(provider: Provider, exchange: Exchange) -> None:
-    """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw callback without an answer."""
+    """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw
+    callback without an answer."""
     given = exchange.given()
     parts = exchange.url_path.removeprefix("/_control/").strip("/").split("/")
     try:
@@ -30,8 +32,11 @@ def serve(provider: Provider, exchange: Exchange) -> None:
             case _:
                 found = None
     except KeyError as error:
-        exchange.error(404, f"not known, or no longer live: {error.args[0] if error.args else ''}"
-                       + ("; `GET faults` tells which bad days there are" if parts[0] == "faults" else ""))
+        exchange.error(
+            404,
+            f"not known, or no longer live: {error.args[0] if error.args else ''}"
+            + ("; `GET faults` tells which bad days there are" if parts[0] == "faults" else ""),
+        )
     except OSError as error:
         exchange.error(502, f"no answer: {error}")
     except (TypeError, ValueError) as error:
@@ -40,17 +45,28 @@ def serve(provider: Provider, exchange: Exchange) -> None:
         exchange.error(404, "no such control") if found is None else exchange.answer(200, found)
 
 
-# What a caller may write for a field, besides its own name: scenario files, and the provider's own requests, say so.
+# What a caller may write for a field, besides its own name: scenario files, and the provider's own
+# requests, say so.
 _SHORT = {"from": "from_number", "to": "to_number"}
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "str": ("text", (str,)), "float": ("a number of 0 or more", (int, float)), "int": ("a whole number of 0 or more", (int,)), "bool": ("true or false", (bool,)),
-    "None": ("null", (type(None),)), "Mapping": ("an object of texts", (dict,)), "dict": ("an object of texts", (dict,)),
+    "str": ("text", (str,)),
+    "float": ("a number of 0 or more", (int, float)),
+    "int": ("a whole number of 0 or more", (int,)),
+    "bool": ("true or false", (bool,)),
+    "None": ("null", (type(None),)),
+    "Mapping": ("an object of texts", (dict,)),
+    "dict": ("an object of texts", (dict,)),
 }
 
 
 def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
-    """The fields as the deed takes them, but for those that the address names. Raises ValueError with all that is wrong, each by the name that was sent."""
-    known = {name: p for name, p in inspect.signature(deed).parameters.items() if name not in ours and p.kind is not p.VAR_KEYWORD}
+    """The fields as the deed takes them, but for those that the address names. Raises ValueError
+    with all that is wrong, each by the name that was sent."""
+    known = {
+        name: p
+        for name, p in inspect.signature(deed).parameters.items()
+        if name not in ours and p.kind is not p.VAR_KEYWORD
+    }
     taken, wrong = dict[str, Any](), list[str]()
     for sent, value in given.items():
         name = _SHORT.get(sent, sent) if sent not in known and _SHORT.get(sent) in known else sent
@@ -58,10 +74,19 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
             wrong.append(f"{sent}: is not known here; known: {', '.join(known) or 'nothing'}")
         elif name in taken:
             wrong.append(f"{sent}: stands there twice, as {name} too")
-        elif not _fits(value, kinds := [kind.partition("[")[0] for kind in str(known[name].annotation).split(" | ")]):
-            wrong.append(f"{sent}: must be {' or '.join(_KINDS[kind][0] for kind in kinds)}, not {value!r:.80}")
+        elif not _fits(
+            value,
+            kinds := [kind.partition("[")[0] for kind in str(known[name].annotation).split(" | ")],
+        ):
+            wrong.append(
+                f"{sent}: must be {' or '.join(_KINDS[kind][0] for kind in kinds)}, not {value!r:.80}"
+            )
         taken[name] = value
-    wrong += [f"{name}: is missing" for name, p in known.items() if p.default is p.empty and name not in taken]
+    wrong += [
+        f"{name}: is missing"
+        for name, p in known.items()
+        if p.default is p.empty and name not in taken
+    ]
     if wrong:
         raise ValueError("; ".join(wrong))
     return taken
@@ -87,13 +112,19 @@ def _number(query: dict[str, str], name: str, default: float) -> float:
 def _sent(name: str, value: Any) -> Any:
     """A field of a callback: sent as it is, so it may be anything that a form can hold."""
     if name in {"call_uuid", "name"} or isinstance(value, dict | list):
-        raise ValueError(f"{name}: is not known here; the event's own fields have the provider's names, and texts or numbers")
+        raise ValueError(
+            f"{name}: is not known here; the event's own fields have the provider's names, and texts or numbers"
+        )
     return value
 
 
 def _text(given: Given, name: str) -> str:
     if not isinstance(given.get(name), str) or not given[name]:
-        raise ValueError(f"{name}: must be text, not {given[name]!r:.80}" if name in given else f"{name}: is missing")
+        raise ValueError(
+            f"{name}: must be text, not {given[name]!r:.80}"
+            if name in given
+            else f"{name}: is missing"
+        )
     return str(given[name])
 
 
@@ -124,7 +155,11 @@ def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Giv
         case "dial/end":
             provider.dial_end(call_uuid, **_fields(provider.dial_end, given, "call_uuid"))
         case "join":
-            return {"member": provider.join_room(call_uuid, **_fields(provider.join_room, given, "call_uuid"))}
+            return {
+                "member": provider.join_room(
+                    call_uuid, **_fields(provider.join_room, given, "call_uuid")
+                )
+            }
         case "leave":
             provider.leave_room(call_uuid, **_fields(provider.leave_room, given, "call_uuid"))
         case "announce":
@@ -146,9 +181,14 @@ def _do(provider: Provider, method: str, parts: list[str], given: Given) -> Give
             return {"call_uuid": provider.call(**_fields(provider.call, given)).call_uuid}
         case ("POST", "recordings", recording_id, "stop"):
             _ = provider.recordings[recording_id]
-            provider.end(recording_id, **_fields(provider.end, {"reason": "FinishedOnKey", **given}, "recording_id"))
+            provider.end(
+                recording_id,
+                **_fields(provider.end, {"reason": "FinishedOnKey", **given}, "recording_id"),
+            )
         case ("POST", "recordings", recording_id, "transcribe"):
-            provider.transcribed(recording_id, **_fields(provider.transcribed, given, "recording_id"))
+            provider.transcribed(
+                recording_id, **_fields(provider.transcribed, given, "recording_id")
+            )
         case ("POST", "callbacks"):
             status, answer = provider.raw(**_fields(provider.raw, given))
             return {"status": status, "body": answer}

@@ -1,8 +1,9 @@
-"""Sends callbacks: encoded, signed, repeated as the provider repeats them, and mistreated as the bad days want it.
+"""Sends callbacks: encoded, signed, repeated as the provider repeats them, and mistreated as the
+bad days want it.
 
-Voice callbacks are tried up to four times and wait 3 s for an answer; 200 alone is a success. Trunk webhooks are sent
-once, wait 10 s, and whatever is answered is fine. Callbacks of one call set out in their order, each when the one before
-has had its first try.
+Voice callbacks are tried up to four times and wait 3 s for an answer; 200 alone is a success. Trunk
+webhooks are sent once, wait 10 s, and whatever is answered is fine. Callbacks of one call set out
+in their order, each when the one before has had its first try.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ class Callback:
     nonces: signing.Nonces = field(default_factory=signing.Nonces)
 
     def facts(self) -> dict[str, Any]:
-        return {"event": self.event, "call_uuid": self.call.call_uuid, "account": self.call.account, "recording_id": self.recording_id}
+        return {
+            "event": self.event,
+            "call_uuid": self.call.call_uuid,
+            "account": self.call.account,
+            "recording_id": self.recording_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +71,53 @@ class Message:
 def encode(fields: Mapping[str, Any], url: str, delivery: Delivery) -> Message:
     """The request without its signature."""
     if delivery.encoding == "json":
-        return Message("POST", url, json.dumps(fields).encode(), {"Content-Type": "application/json"})
+        return Message(
+            "POST", url, json.dumps(fields).encode(), {"Content-Type": "application/json"}
+        )
     if delivery.encoding == "multipart":
-        parts = [f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+        parts = [
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+        ]
         body = "".join([*parts, f"--{_BOUNDARY}--\r\n"]).encode()
-        return Message("POST", url, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
+        return Message(
+            "POST", url, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+        )
     if delivery.encoding == "wrapped":
         api_id = {"api_id": fields["api_id"]} if "api_id" in fields else {}
         fields = {**api_id, "response": json.dumps(fields, separators=(",", ":"))}
     if delivery.method == "GET":
-        return Message("GET", f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(fields)}", b"", {})
+        return Message(
+            "GET", f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(fields)}", b"", {}
+        )
     return Message("POST", url, urlencode(fields).encode(), {"Content-Type": FORM})
 
 
 class Sender:
     """Owns the threads and connections that callbacks use."""
 
-    def __init__(self, accounts: Mapping[str, Account], faults: Faults, journal: Journal, timers: Timers, *,
-                 retry_base_s: float, silent: bool) -> None:
-        self._accounts, self._faults, self._journal, self._timers = accounts, faults, journal, timers
+    def __init__(
+        self,
+        accounts: Mapping[str, Account],
+        faults: Faults,
+        journal: Journal,
+        timers: Timers,
+        *,
+        retry_base_s: float,
+        silent: bool,
+    ) -> None:
+        self._accounts, self._faults, self._journal, self._timers = (
+            accounts,
+            faults,
+            journal,
+            timers,
+        )
         self._retry_base_s, self._silent = retry_base_s, silent
         self._crew, self._busy = Crew(32, timers.trouble), Busy()
         self._mine = threading.local()
-        self._lines: dict[str, deque[Callback]] = {}     # of calls with a callback on its first try: those that wait behind it
+        self._lines: dict[
+            str, deque[Callback]
+        ] = {}  # of calls with a callback on its first try: those that wait behind it
         self._lock = threading.Lock()
 
     def send(self, callback: Callback) -> None:
@@ -96,8 +126,17 @@ class Sender:
             return
         faults, facts = self._faults, callback.facts()
         if faults.hit("lost-callbacks", **facts):
-            self._journal.write("callback", {"event": callback.event, "url": callback.url, "lost": True, "at": time.time(),
-                                             "call_uuid": callback.call.call_uuid, "fields": _text(callback.fields)})
+            self._journal.write(
+                "callback",
+                {
+                    "event": callback.event,
+                    "url": callback.url,
+                    "lost": True,
+                    "at": time.time(),
+                    "call_uuid": callback.call.call_uuid,
+                    "fields": _text(callback.fields),
+                },
+            )
             return
         for _ in range(int((faults.hit("doubled-callbacks", **facts) or {"copies": 1})["copies"])):
             wait = float((faults.hit("late-callbacks", **facts) or {}).get("seconds", 0))
@@ -134,22 +173,35 @@ class Sender:
     def close(self) -> None:
         self._crew.close()
 
-    def signed(self, account: Account, mode: str, url: str, nonces: signing.Nonces, *, forged: bool = False) -> dict[str, str]:
+    def signed(
+        self, account: Account, mode: str, url: str, nonces: signing.Nonces, *, forged: bool = False
+    ) -> dict[str, str]:
         """The signature headers of a voice callback of this account."""
         parent = self._accounts[account.parent].token if account.parent else None
-        return signing.signature_headers(mode, url, _FORGED if forged else account.token, _FORGED if forged else parent, nonces)
+        return signing.signature_headers(
+            mode, url, _FORGED if forged else account.token, _FORGED if forged else parent, nonces
+        )
 
     def _headers(self, callback: Callback, body: bytes) -> dict[str, str]:
         facts, account = callback.facts(), self._accounts[callback.call.account]
         unsigned = self._faults.hit("unsigned-callbacks", **facts) is not None
         forged = self._faults.hit("forged-callbacks", **facts) is not None
         if callback.trunk:
-            headers = {"User-Agent": "Vobiz-Vapor/1.0", "X-Vobiz-Event": callback.event, "X-Vobiz-Request-ID": callback.fields.get("RequestID") or new_id()}
+            headers = {
+                "User-Agent": "Vobiz-Vapor/1.0",
+                "X-Vobiz-Event": callback.event,
+                "X-Vobiz-Request-ID": callback.fields.get("RequestID") or new_id(),
+            }
             if account.trunk_secret and not unsigned:
-                headers["X-Vobiz-Signature"] = signing.trunk_signature(_FORGED if forged else account.trunk_secret, body)
+                headers["X-Vobiz-Signature"] = signing.trunk_signature(
+                    _FORGED if forged else account.trunk_secret, body
+                )
             return headers
         mode = "none" if unsigned else callback.call.signature or account.mode
-        headers = {"User-Agent": "Vobiz", **self.signed(account, mode, callback.url, callback.nonces, forged=forged)}
+        headers = {
+            "User-Agent": "Vobiz",
+            **self.signed(account, mode, callback.url, callback.nonces, forged=forged),
+        }
         if self._faults.hit("leaked-tokens", **facts):
             headers["auth-token"] = account.token
             headers["parent-auth-token"] = self._accounts[account.parent or account.auth_id].token
@@ -164,10 +216,23 @@ class Sender:
             message.headers.update(self._headers(callback, message.body))
             status, _ = self.exchange(message, 10 if callback.trunk else 3)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self._journal.write("trouble", {"url": callback.url, "error": f"{type(error).__name__}: {error}"[:200]})
-        self._journal.write("callback", {
-            "event": callback.event, "url": callback.url, "method": callback.delivery.method, "status": status, "at": at, "try": tries + 1,
-            "elapsed": time.time() - at, "call_uuid": callback.call.call_uuid, "fields": _text(callback.fields)})
+            self._journal.write(
+                "trouble", {"url": callback.url, "error": f"{type(error).__name__}: {error}"[:200]}
+            )
+        self._journal.write(
+            "callback",
+            {
+                "event": callback.event,
+                "url": callback.url,
+                "method": callback.delivery.method,
+                "status": status,
+                "at": at,
+                "try": tries + 1,
+                "elapsed": time.time() - at,
+                "call_uuid": callback.call.call_uuid,
+                "fields": _text(callback.fields),
+            },
+        )
         if status == 200 or callback.trunk or tries >= RETRIES:
             self._busy.end()
         else:
@@ -175,11 +240,14 @@ class Sender:
             self._timers.after(self._retry_base_s * 2**tries, again)
 
     def exchange(self, message: Message, timeout: float) -> tuple[int, bytes]:
-        """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException, ValueError."""
+        """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException,
+        ValueError."""
         parts = urlsplit(message.url)
         where = (parts.scheme, parts.netloc)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        kept: dict[tuple[str, str], http.client.HTTPConnection] = self._mine.__dict__.setdefault("kept", {})
+        kept: dict[tuple[str, str], http.client.HTTPConnection] = self._mine.__dict__.setdefault(
+            "kept", {}
+        )
         connection = kept.pop(where, None)
         if connection is not None:
             try:
@@ -187,8 +255,12 @@ class Sender:
                 kept[where] = connection
                 return answer
             except (ConnectionError, http.client.BadStatusLine):
-                connection.close()      # the receiver had let go of an idle connection, which says nothing about this callback
-        connection = (http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection)(parts.netloc, timeout=timeout)
+                # the receiver had let go of an idle connection, which says nothing about this
+                # callback
+                connection.close()
+        connection = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )(parts.netloc, timeout=timeout)
         try:
             answer = _ask(connection, message, target, timeout)
         except BaseException:
@@ -198,7 +270,9 @@ class Sender:
         return answer
 
 
-def _ask(connection: http.client.HTTPConnection, message: Message, target: str, timeout: float) -> tuple[int, bytes]:
+def _ask(
+    connection: http.client.HTTPConnection, message: Message, target: str, timeout: float
+) -> tuple[int, bytes]:
     if connection.sock is not None:
         connection.sock.settimeout(timeout)
     connection.request(message.method, target, message.body or None, message.headers)
@@ -210,4 +284,6 @@ def _ask(connection: http.client.HTTPConnection, message: Message, target: str, 
 
 
 def _text(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value if isinstance(value, bool) else str(value) for name, value in fields.items()}
+    return {
+        name: value if isinstance(value, bool) else str(value) for name, value in fields.items()
+    }

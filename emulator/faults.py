@@ -1,7 +1,8 @@
 """Bad days of the provider, by name, each with its parameters and what they are unless given.
 
-Any of them can be limited (`LIMITS`): to a number of times, to a probability, to one call, recording, account, route or
-event, or to several (a list). A limit to something that the moment does not have keeps the bad day away.
+Any of them can be limited (`LIMITS`): to a number of times, to a probability, to one call,
+recording, account, route or event, or to several (a list). A limit to something that the moment
+does not have keeps the bad day away.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ LIMITS = ("times", "probability", *FACTS)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What the bad day does, and its parameters with their defaults; None stands for one that must be given."""
+    """What the bad day does, and its parameters with their defaults; None stands for one that must
+    be given."""
 
     says: str
     params: dict[str, Any] = field(default_factory=dict)
@@ -25,59 +27,118 @@ class Fault:
 
 FAULTS = {
     # The life of a recording
-    "early-404": Fault("list, get and media do not know a recording for `seconds` after its end", {"seconds": 1}),
-    "slow-finalise": Fault("the file is ready, and its callback sent, `seconds` after the end", {"seconds": 1}),
+    "early-404": Fault(
+        "list, get and media do not know a recording for `seconds` after its end", {"seconds": 1}
+    ),
+    "slow-finalise": Fault(
+        "the file is ready, and its callback sent, `seconds` after the end", {"seconds": 1}
+    ),
     # Callbacks
     "lost-callbacks": Fault("callbacks are not sent"),
     "doubled-callbacks": Fault("callbacks are sent `copies` times", {"copies": 2}),
     "late-callbacks": Fault("callbacks are sent `seconds` late", {"seconds": 1}),
-    "shuffled-callbacks": Fault("callbacks are held back and go out in random order within `seconds`", {"seconds": 1}),
+    "shuffled-callbacks": Fault(
+        "callbacks are held back and go out in random order within `seconds`", {"seconds": 1}
+    ),
     "unsigned-callbacks": Fault("callbacks carry no signature"),
     "forged-callbacks": Fault("callbacks are signed with a token that is not the account's"),
-    "leaked-tokens": Fault("callbacks carry the account's tokens in `auth-token` and `parent-auth-token`"),
+    "leaked-tokens": Fault(
+        "callbacks carry the account's tokens in `auth-token` and `parent-auth-token`"
+    ),
     "marked-callbacks": Fault("a byte order mark stands before the body of callbacks"),
     # Stops
     "deaf-stop": Fault("a stop answers 204 and stops nothing"),
-    "stop-fails-first": Fault("a stop answers `status` and stops nothing; limit it with `times`", {"status": 503}),
+    "stop-fails-first": Fault(
+        "a stop answers `status` and stops nothing; limit it with `times`", {"status": 503}
+    ),
     "stop-429": Fault("a stop answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
-    "stop-timeout": Fault("a stop is held for `seconds`, then the connection is dropped", {"seconds": 5}),
+    "stop-timeout": Fault(
+        "a stop is held for `seconds`, then the connection is dropped", {"seconds": 5}
+    ),
     "gateway-404": Fault("a stop answers the gateway's 404"),
     "stop-404": Fault("a stop answers that the call is not found, and stops nothing"),
-    "stop-unknown-url": Fault("a stop that names a recording answers that it is not found, and stops nothing"),
-    "stop-loses-body": Fault("the body of a stop is lost on its way, so it stops all recordings of the call"),
-    "refuse-auth": Fault("a stop answers `status`; `me` says whether the probe `auth/me` fails too", {"status": 401, "me": False}),
+    "stop-unknown-url": Fault(
+        "a stop that names a recording answers that it is not found, and stops nothing"
+    ),
+    "stop-loses-body": Fault(
+        "the body of a stop is lost on its way, so it stops all recordings of the call"
+    ),
+    "refuse-auth": Fault(
+        "a stop answers `status`; `me` says whether the probe `auth/me` fails too",
+        {"status": 401, "me": False},
+    ),
     # Starts and transfers, which nobody may repeat blindly
     "start-fails": Fault("a start answers `status` and starts nothing", {"status": 503}),
-    "start-timeout": Fault("a start is held for `seconds`, then the connection is dropped; nothing starts", {"seconds": 5}),
-    "start-lost-answer": Fault("a start starts a recording, and the connection is dropped instead of an answer"),
+    "start-timeout": Fault(
+        "a start is held for `seconds`, then the connection is dropped; nothing starts",
+        {"seconds": 5},
+    ),
+    "start-lost-answer": Fault(
+        "a start starts a recording, and the connection is dropped instead of an answer"
+    ),
     "start-nameless": Fault("a start starts a recording and does not name it"),
     "transfer-fails": Fault("a transfer answers `status` and transfers nothing", {"status": 503}),
-    "transfer-timeout": Fault("a transfer is held for `seconds`, then the connection is dropped; nothing is transferred", {"seconds": 5}),
-    "transfer-lost-answer": Fault("a transfer takes place, and the connection is dropped instead of an answer"),
+    "transfer-timeout": Fault(
+        "a transfer is held for `seconds`, then the connection is dropped; nothing is transferred",
+        {"seconds": 5},
+    ),
+    "transfer-lost-answer": Fault(
+        "a transfer takes place, and the connection is dropped instead of an answer"
+    ),
     # The rest of the REST API: every route but the stop
     "api-5xx": Fault("REST answers `status`", {"status": 503}),
     "api-429": Fault("REST answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
-    "api-timeout": Fault("a REST request is held for `seconds`, then the connection is dropped", {"seconds": 5}),
+    "api-timeout": Fault(
+        "a REST request is held for `seconds`, then the connection is dropped", {"seconds": 5}
+    ),
     # The list of recordings
-    "list-lag": Fault("the list, but not get or media, lacks a recording for `seconds` after its end", {"seconds": 60}),
-    "list-rows-move": Fault("`rows` new recordings appear after each page that has a next one", {"rows": 1}),
-    "list-running": Fault("the list shows running recordings, without an end; `so_far` gives them a duration", {"so_far": False}),
+    "list-lag": Fault(
+        "the list, but not get or media, lacks a recording for `seconds` after its end",
+        {"seconds": 60},
+    ),
+    "list-rows-move": Fault(
+        "`rows` new recordings appear after each page that has a next one", {"rows": 1}
+    ),
+    "list-running": Fault(
+        "the list shows running recordings, without an end; `so_far` gives them a duration",
+        {"so_far": False},
+    ),
     "wrong-duration": Fault("list and get tell a duration that is `seconds` off", {"seconds": 5}),
     # Media
     "media-5xx": Fault("media answer `status`", {"status": 503}),
-    "media-timeout": Fault("media are held for `seconds`, then the connection is dropped", {"seconds": 5}),
-    "redirect-media": Fault("media answer `status` to `location`", {"location": None, "status": 302}),
+    "media-timeout": Fault(
+        "media are held for `seconds`, then the connection is dropped", {"seconds": 5}
+    ),
+    "redirect-media": Fault(
+        "media answer `status` to `location`", {"location": None, "status": 302}
+    ),
     "empty-media": Fault("media answer 200 and nothing"),
     "html-media": Fault("media answer an HTML page as audio"),
     "json-media": Fault("media answer a JSON error as audio"),
     "lying-container": Fault("the other container's bytes under the name"),
-    "short-media": Fault("a whole file, but only `fraction` as long as the recording", {"fraction": 0.5}),
-    "truncated-media": Fault("the announced length is right, the connection ends after `fraction` of it", {"fraction": 0.5}),
+    "short-media": Fault(
+        "a whole file, but only `fraction` as long as the recording", {"fraction": 0.5}
+    ),
+    "truncated-media": Fault(
+        "the announced length is right, the connection ends after `fraction` of it",
+        {"fraction": 0.5},
+    ),
     "padded-media": Fault("the file stands behind `bytes` zeros", {"bytes": 1024}),
-    "trickled-media": Fault("media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}),
-    "ranged-media": Fault("media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by 206; "
-                          "`changing`: each answer has another ETag; `blind`: If-Range is not looked at; `ignored`: Range neither; `shifted`: the range begins so many bytes too late",
-                          {"etag": '"v1"', "modified": "", "changing": False, "blind": False, "ignored": False, "shifted": 0}),
+    "trickled-media": Fault(
+        "media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}
+    ),
+    "ranged-media": Fault(
+        "media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by 206; "
+        "`changing`: each answer has another ETag; `blind`: If-Range is not looked at; `ignored`: Range neither; `shifted`: the range begins so many bytes too late",
+        {
+            "etag": '"v1"',
+            "modified": "",
+            "changing": False,
+            "blind": False,
+            "ignored": False,
+            "shifted": 0,
+        },
+    ),
     "no-length-media": Fault("media are sent in chunks, without a Content-Length"),
     "gzip-media": Fault("media are sent with Content-Encoding gzip, asked for or not"),
     "huge-media": Fault("media of `bytes` are announced and sent", {"bytes": 5 * 1024**3}),
@@ -94,7 +155,8 @@ class Faults:
         self._lock = threading.Lock()
 
     def switch_on(self, name: str, **params: Any) -> None:
-        """From now on, instead of how it was on before. Raises KeyError for an unknown name, ValueError for a parameter."""
+        """From now on, instead of how it was on before. Raises KeyError for an unknown name,
+        ValueError for a parameter."""
         check(name, params)
         with self._lock:
             # With its name, so that what `hit` returns is never an empty, hence untrue, dict.
@@ -114,9 +176,16 @@ class Faults:
 
     def listing(self) -> dict[str, Any]:
         with self._lock:
-            on = {name: {**params, **({"left": self._left[name]} if name in self._left else {})} for name, params in self._on.items()}
-        return {"known": {name: fault.says for name, fault in FAULTS.items()},
-                "parameters": {name: fault.params for name, fault in FAULTS.items()}, "limits": LIMITS, "on": on}
+            on = {
+                name: {**params, **({"left": self._left[name]} if name in self._left else {})}
+                for name, params in self._on.items()
+            }
+        return {
+            "known": {name: fault.says for name, fault in FAULTS.items()},
+            "parameters": {name: fault.params for name, fault in FAULTS.items()},
+            "limits": LIMITS,
+            "on": on,
+        }
 
     def hit(self, name: str, **facts: Any) -> dict[str, Any] | None:
         """The parameters of a bad day that strikes now, each of them present, else None."""
@@ -125,7 +194,9 @@ class Faults:
             return None
         with self._lock:
             params = self._on.get(name)
-            if params is None or not all(_meant(params[fact], facts.get(fact)) for fact in FACTS if fact in params):
+            if params is None or not all(
+                _meant(params[fact], facts.get(fact)) for fact in FACTS if fact in params
+            ):
                 return None
             if self.chance.random() >= params.get("probability", 1):
                 return None
@@ -137,11 +208,17 @@ class Faults:
 
 
 def check(name: str, params: dict[str, Any]) -> None:
-    """Raises KeyError for a name and ValueError for a parameter that is not documented, or is missing."""
+    """Raises KeyError for a name and ValueError for a parameter that is not documented, or is
+    missing."""
     fault = FAULTS[name]
     if unknown := params.keys() - fault.params.keys() - set(LIMITS):
-        raise ValueError(f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join([*fault.params, *LIMITS])}")
-    if missing := {param for param, default in fault.params.items() if default is None} - params.keys():
+        raise ValueError(
+            f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join([*fault.params, *LIMITS])}"
+        )
+    if (
+        missing := {param for param, default in fault.params.items() if default is None}
+        - params.keys()
+    ):
         raise ValueError(f"{name} needs {', '.join(sorted(missing))}")
     for param, default in {**fault.params, "times": 1, "probability": 1}.items():
         wanted = (int, float) if isinstance(default, int | float) else str

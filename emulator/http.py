@@ -1,4 +1,5 @@
-"""One HTTP exchange at one of the provider's doors: what was asked, the answers, the journal's line about it."""
+"""One HTTP exchange at one of the provider's doors: what was asked, the answers, the journal's line
+about it."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
     def shutdown(self) -> None:
-        """Ends `serve_forever` at once: a connection wakes it, so that it need not come to its next poll."""
+        """Ends `serve_forever` at once: a connection wakes it, so that it need not come to its next
+        poll."""
         ending = threading.Thread(target=super().shutdown, daemon=True)
         ending.start()
         with contextlib.suppress(OSError):
@@ -67,14 +69,14 @@ class Exchange(BaseHTTPRequestHandler):
     _journal: Journal
     _trouble: Trouble
     protocol_version = "HTTP/1.1"
-    wbufsize = -1                   # head and body in one packet: two would wait for a delayed acknowledgement
+    wbufsize = -1  # head and body in one packet: two would wait for a delayed acknowledgement
     disable_nagle_algorithm = True
     body: bytes = b""
     url_path: str = ""
     path: str = ""
     arrived_at: float = 0
     raw_requestline: bytes
-    loses_answer = False            # a bad day: what was asked for is done, and nobody is told
+    loses_answer = False  # a bad day: what was asked for is done, and nobody is told
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         """Requests are kept in the journal, not on the terminal."""
@@ -84,16 +86,19 @@ class Exchange(BaseHTTPRequestHandler):
             super().handle()
         except (ConnectionError, TimeoutError) as gone:
             # Clients come and go; that is worth a line, not a traceback.
-            self._journal.write("gone", {"path": self.path, "at": time.time(), "error": type(gone).__name__})
+            self._journal.write(
+                "gone", {"path": self.path, "at": time.time(), "error": type(gone).__name__}
+            )
         except Exception as error:
             self._trouble(error)
 
     def handle_one_request(self) -> None:
         super().handle_one_request()
-        self.path = ""                  # what fails after this has nothing to do with that request
+        self.path = ""  # what fails after this has nothing to do with that request
 
     def parse_request(self) -> bool:
-        # The base class reads headers with the e-mail parser, which takes as long as all else that a stop costs.
+        # The base class reads headers with the e-mail parser, which takes as long as all else that
+        # a stop costs.
         words = self.raw_requestline.decode("latin-1").split()
         if len(words) != 3 or words[2] != "HTTP/1.1":
             return super().parse_request()
@@ -152,8 +157,16 @@ class Exchange(BaseHTTPRequestHandler):
         return int(text)
 
     def note(self, kind: str, **more: Any) -> None:
-        self._journal.write(kind, {"method": self.command, "path": self.path, "auth_id": self.headers.get("X-Auth-ID"),
-                                   "at": self.arrived_at, **more})
+        self._journal.write(
+            kind,
+            {
+                "method": self.command,
+                "path": self.path,
+                "auth_id": self.headers.get("X-Auth-ID"),
+                "at": self.arrived_at,
+                **more,
+            },
+        )
 
     def answer(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
         if self.loses_answer:
@@ -174,12 +187,26 @@ class Exchange(BaseHTTPRequestHandler):
         """The flat shape of most of the application's errors."""
         self.answer(status, {"api_id": new_id(), "error": text})
 
-    def envelope(self, status: int, code: str, message: str, details: dict[str, Any] | None = None,
-                 headers: dict[str, str] | None = None) -> None:
+    def envelope(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         """The other shape, of limits and of the provider's own trouble."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(self.arrived_at))
-        self.answer(status, {"status": "error", "error": {"code": code, "message": message, "details": details or {}},
-                             "timestamp": at, "requestId": f"req_{new_id()[:10]}"}, headers)
+        self.answer(
+            status,
+            {
+                "status": "error",
+                "error": {"code": code, "message": message, "details": details or {}},
+                "timestamp": at,
+                "requestId": f"req_{new_id()[:10]}",
+            },
+            headers,
+        )
 
     def gateway_404(self) -> None:
         """No such route: the gateway's answer, not the application's."""
@@ -189,8 +216,13 @@ class Exchange(BaseHTTPRequestHandler):
         self.answer(status, {"error": "invalid credentials"})
 
     def limited(self, retry_after: float) -> None:
-        self.envelope(429, "RATE_LIMIT_EXCEEDED", "CPS limit exceeded for this trunk",
-                      {"limitType": "cps", "limit": 1, "current": 4, "retryAfter": retry_after}, {"Retry-After": f"{retry_after:g}"})
+        self.envelope(
+            429,
+            "RATE_LIMIT_EXCEEDED",
+            "CPS limit exceeded for this trunk",
+            {"limitType": "cps", "limit": 1, "current": 4, "retryAfter": retry_after},
+            {"Retry-After": f"{retry_after:g}"},
+        )
 
     def upstream(self, status: int) -> None:
         self.envelope(status, "SERVICE_UNAVAILABLE", "upstream trouble")

@@ -1,4 +1,5 @@
-"""The provider's media host: a recording's file for its owner's credentials, and the many ways to get it wrong."""
+"""The provider's media host: a recording's file for its owner's credentials, and the many ways to
+get it wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What is sent: blocks, the length that is announced (None: chunks), the share of it that arrives, the hurry."""
+    """What is sent: blocks, the length that is announced (None: chunks), the share of it that
+    arrives, the hurry."""
 
     blocks: Iterable[bytes]
     size: int
@@ -39,23 +41,29 @@ class File:
     sent: int | None = None
     pause_s: float = 0
     encoding: str = ""
-    odd: bool = False       # not the recording's own bytes, so not under its ETag either
+    odd: bool = False  # not the recording's own bytes, so not under its ETag either
     piece: Piece | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What the host says about ranges, and which bytes it sends: all of them where `begin` is None."""
+    """What the host says about ranges, and which bytes it sends: all of them where `begin` is
+    None."""
 
     headers: dict[str, str]
     begin: int | None = None
-    end: int = 0            # the first byte that is not sent
+    end: int = 0  # the first byte that is not sent
 
 
 def serve(provider: Provider, exchange: Exchange) -> None:
     match = _MEDIA.fullmatch(exchange.url_path)
     recording = provider.ready(match[1], match[2]) if match else None
-    if match is None or exchange.command != "GET" or recording is None or recording.container != match[3]:
+    if (
+        match is None
+        or exchange.command != "GET"
+        or recording is None
+        or recording.container != match[3]
+    ):
         exchange.error(404, "not found")
         return
     if not provider.authorised(match[1], exchange.headers):
@@ -63,8 +71,13 @@ def serve(provider: Provider, exchange: Exchange) -> None:
         return
 
     def hit(name: str) -> dict[str, Any] | None:
-        return provider.faults.hit(name, call_uuid=recording.call_uuid, recording_id=recording.recording_id, account=recording.account,
-                                   route="media")
+        return provider.faults.hit(
+            name,
+            call_uuid=recording.call_uuid,
+            recording_id=recording.recording_id,
+            account=recording.account,
+            route="media",
+        )
 
     if held := hit("media-timeout"):
         provider.hold(float(held["seconds"]))
@@ -74,7 +87,12 @@ def serve(provider: Provider, exchange: Exchange) -> None:
     elif sent := hit("redirect-media"):
         exchange.answer(int(sent["status"]), None, {"Location": str(sent["location"])})
     else:
-        _send(provider, exchange, _ranged(_file(recording, hit), exchange, hit("ranged-media")), recording.container)
+        _send(
+            provider,
+            exchange,
+            _ranged(_file(recording, hit), exchange, hit("ranged-media")),
+            recording.container,
+        )
 
 
 def _file(recording: Recording, hit: Hit) -> File:
@@ -95,16 +113,23 @@ def _file(recording: Recording, hit: Hit) -> File:
         return File(_gzipped(blocks), size, None, encoding="gzip")
     cut, slow = hit("truncated-media"), hit("trickled-media")
     return File(
-        _small(blocks, int(slow["bytes"])) if slow else blocks, size, None if hit("no-length-media") else size,
-        int(size * float(cut["fraction"])) if cut else None, float(slow["pause_s"]) if slow else 0,
-        odd=page is not None or audio != recording.audio())
+        _small(blocks, int(slow["bytes"])) if slow else blocks,
+        size,
+        None if hit("no-length-media") else size,
+        int(size * float(cut["fraction"])) if cut else None,
+        float(slow["pause_s"]) if slow else 0,
+        odd=page is not None or audio != recording.audio(),
+    )
 
 
 def _ranged(file: File, exchange: Exchange, day: dict[str, Any] | None) -> File:
     """The file, or the bytes of it that were asked for, as `ranged-media` has it."""
     if day is None or file.encoding:
         return file
-    size, etag = file.size, f'"{time.time_ns()}"' if day["changing"] or file.odd else str(day["etag"])
+    size, etag = (
+        file.size,
+        f'"{time.time_ns()}"' if day["changing"] or file.odd else str(day["etag"]),
+    )
     validator, name = (str(day["modified"]), "Last-Modified") if day["modified"] else (etag, "ETag")
     headers = {"Accept-Ranges": "bytes", name: validator}
     asked = _RANGE.fullmatch(exchange.headers.get("Range") or "")
@@ -113,10 +138,16 @@ def _ranged(file: File, exchange: Exchange, day: dict[str, Any] | None) -> File:
         return replace(file, piece=Piece(headers))
     begin, end = int(asked[1]) + int(day["shifted"]), min(int(asked[2] or size), size - 1) + 1
     if begin >= size:
-        return replace(file, piece=Piece({**headers, "Content-Range": f"bytes */{size}"}, begin, begin))
+        return replace(
+            file, piece=Piece({**headers, "Content-Range": f"bytes */{size}"}, begin, begin)
+        )
     return replace(
-        file, piece=Piece({**headers, "Content-Range": f"bytes {begin}-{end - 1}/{size}"}, begin, end), blocks=_between(file.blocks, begin, end),
-        announced=None if file.announced is None else end - begin, sent=None if file.sent is None else (end - begin) * file.sent // size)
+        file,
+        piece=Piece({**headers, "Content-Range": f"bytes {begin}-{end - 1}/{size}"}, begin, end),
+        blocks=_between(file.blocks, begin, end),
+        announced=None if file.announced is None else end - begin,
+        sent=None if file.sent is None else (end - begin) * file.sent // size,
+    )
 
 
 def _between(blocks: Iterable[bytes], begin: int, end: int) -> Iterator[bytes]:
@@ -125,7 +156,7 @@ def _between(blocks: Iterable[bytes], begin: int, end: int) -> Iterator[bytes]:
         if at >= end:
             return
         if at + len(block) > begin:
-            yield block[max(0, begin - at):end - at]
+            yield block[max(0, begin - at) : end - at]
         at += len(block)
 
 
@@ -149,7 +180,9 @@ def _send(provider: Provider, exchange: Exchange, file: File, container: str) ->
     sent = 0
     try:
         for block in _first(file.blocks, file.sent):
-            exchange.wfile.write(b"%x\r\n%b\r\n" % (len(block), block) if file.announced is None else block)
+            exchange.wfile.write(
+                b"%x\r\n%b\r\n" % (len(block), block) if file.announced is None else block
+            )
             sent += len(block)
             if file.pause_s:
                 exchange.wfile.flush()
@@ -178,7 +211,7 @@ def _first(blocks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
 def _small(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
     for block in blocks:
         for start in range(0, len(block), size):
-            yield block[start:start + size]
+            yield block[start : start + size]
 
 
 def _gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,5 @@
-"""The provider: its REST API and its media host on two ports of the loopback interface, and what they know."""
+"""The provider: its REST API and its media host on two ports of the loopback interface, and what
+they know."""
 
 from __future__ import annotations
 
@@ -25,28 +26,53 @@ if TYPE_CHECKING:
 
 
 class Provider(Switchboard):
-    """One stand-in provider. `callback_url` is where a call's callbacks go unless it says otherwise.
+    """One stand-in provider. `callback_url` is where a call's callbacks go unless it says
+    otherwise.
 
-    `accounts` maps ids to tokens, or lists accounts. `keeps_s` is how long a finished recording is kept, `finalise_s`
-    how long after its end its file is there; `seed` seeds the bad days; `callbacks=False` sends none.
+    `accounts` maps ids to tokens, or lists accounts. `keeps_s` is how long a finished recording is
+    kept, `finalise_s` how long after its end its file is there; `seed` seeds the bad days;
+    `callbacks=False` sends none.
     """
 
-    def __init__(self, *, callback_url: str = "", accounts: Mapping[str, str] | Iterable[Account] | None = None, port: int = 0,
-                 seed: int = 0, retry_base_s: float = 1.0, keeps_s: float | None = None, finalise_s: float = 0.05, callbacks: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        callback_url: str = "",
+        accounts: Mapping[str, str] | Iterable[Account] | None = None,
+        port: int = 0,
+        seed: int = 0,
+        retry_base_s: float = 1.0,
+        keeps_s: float | None = None,
+        finalise_s: float = 0.05,
+        callbacks: bool = True,
+    ) -> None:
         self.journal, self.keeps_s = Journal(), keeps_s
-        known, faults, timers = by_id(accounts or {"MA_EMULATOR": "emulator-token-0001"}), Faults(seed), Timers(self._trouble)
-        sender = Sender(known, faults, self.journal, timers, retry_base_s=retry_base_s, silent=not callbacks)
+        known, faults, timers = (
+            by_id(accounts or {"MA_EMULATOR": "emulator-token-0001"}),
+            Faults(seed),
+            Timers(self._trouble),
+        )
+        sender = Sender(
+            known, faults, self.journal, timers, retry_base_s=retry_base_s, silent=not callbacks
+        )
         super().__init__(known, faults, timers, sender, callback_url, finalise_s)
         self._closing = threading.Event()
-        self._api = Server(("127.0.0.1", port), handler(self._api_or_control, self.journal, self._trouble))
-        self._media = Server(("127.0.0.1", 0), handler(lambda exchange: media.serve(self, exchange), self.journal, self._trouble))
+        self._api = Server(
+            ("127.0.0.1", port), handler(self._api_or_control, self.journal, self._trouble)
+        )
+        self._media = Server(
+            ("127.0.0.1", 0),
+            handler(lambda exchange: media.serve(self, exchange), self.journal, self._trouble),
+        )
         root = f"http://127.0.0.1:{self._api.server_address[1]}"
         self.api_url, self.control_url = f"{root}/api/v1", f"{root}/_control"
         self.media_host = f"127.0.0.1:{self._media.server_address[1]}"
 
     def __enter__(self) -> Self:
         for server in (self._api, self._media):
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            threading.Thread(
+                target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+            ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,7 +92,8 @@ class Provider(Switchboard):
         self.journal.write("trouble", {"error": text, "at": time.time()})
         sys.stderr.write(f"emulator: a step failed: {text}\n")
 
-    # Time ---------------------------------------------------------------------------------------------------------
+    # Time
+    # ---------------------------------------------------------------------------------------------------------
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Does it `seconds` from now."""
@@ -80,11 +107,16 @@ class Provider(Switchboard):
         """True as soon as no callback is on its way, False if `timeout` seconds pass first."""
         return self._sender.wait_idle(timeout)
 
-    # What can be asked --------------------------------------------------------------------------------------------
+    # What can be asked
+    # --------------------------------------------------------------------------------------------
 
     def authorised(self, account: str, headers: Any) -> bool:
         known = self.accounts.get(account)
-        return known is not None and headers.get("X-Auth-ID") == account and headers.get("X-Auth-Token") == known.token
+        return (
+            known is not None
+            and headers.get("X-Auth-ID") == account
+            and headers.get("X-Auth-Token") == known.token
+        )
 
     def live(self, call_uuid: str) -> Call:
         """Raises KeyError unless the call is live."""
@@ -92,7 +124,14 @@ class Provider(Switchboard):
 
     def live_of(self, account: str, call_uuid: str) -> Call | None:
         call = self.book.calls.get(call_uuid)
-        return call if call is not None and call.ended_at is None and not call.ringing and call.account == account else None
+        return (
+            call
+            if call is not None
+            and call.ended_at is None
+            and not call.ringing
+            and call.account == account
+            else None
+        )
 
     def is_ready(self, recording: Recording) -> bool:
         """Whether the file is there, and neither too young nor too old to be found."""
@@ -101,12 +140,21 @@ class Provider(Switchboard):
         now = time.time()
         if self.keeps_s is not None and now > recording.listed_at + self.keeps_s:
             return False
-        early = self.faults.hit("early-404", call_uuid=recording.call_uuid, recording_id=recording.recording_id, account=recording.account)
+        early = self.faults.hit(
+            "early-404",
+            call_uuid=recording.call_uuid,
+            recording_id=recording.recording_id,
+            account=recording.account,
+        )
         return early is None or now >= (recording.ended_at or 0) + float(early["seconds"])
 
     def ready(self, account: str, recording_id: str) -> Recording | None:
         recording = self.book.recordings.get(recording_id)
-        return recording if recording is not None and recording.account == account and self.is_ready(recording) else None
+        return (
+            recording
+            if recording is not None and recording.account == account and self.is_ready(recording)
+            else None
+        )
 
     @property
     def calls(self) -> dict[str, Call]:
@@ -117,24 +165,66 @@ class Provider(Switchboard):
         return self.book.recordings
 
     def state(self) -> dict[str, Any]:
-        return {"calls": [{"call_uuid": c.call_uuid, "started_at": c.started_at, "ended_at": c.ended_at} for c in list(self.calls.values())],
-                "recordings": [{"recording_id": r.recording_id, "call_uuid": r.call_uuid, "started_at": r.started_at, "ended_at": r.ended_at,
-                                "end_reason": r.end_reason, "url": r.url, "container": r.container, "channels": r.channels}
-                               for r in list(self.recordings.values())]}
+        return {
+            "calls": [
+                {"call_uuid": c.call_uuid, "started_at": c.started_at, "ended_at": c.ended_at}
+                for c in list(self.calls.values())
+            ],
+            "recordings": [
+                {
+                    "recording_id": r.recording_id,
+                    "call_uuid": r.call_uuid,
+                    "started_at": r.started_at,
+                    "ended_at": r.ended_at,
+                    "end_reason": r.end_reason,
+                    "url": r.url,
+                    "container": r.container,
+                    "channels": r.channels,
+                }
+                for r in list(self.recordings.values())
+            ],
+        }
 
-    # What only a test does ----------------------------------------------------------------------------------------
+    # What only a test does
+    # ----------------------------------------------------------------------------------------
 
-    def raw(self, url: str, *, method: str = "POST", body: str = "", headers: Mapping[str, str] | None = None, account: str | None = None,
-            signature: str = "none") -> tuple[int, str]:
-        """Sends any request, once, and returns its answer's status and text. Raises OSError if none comes."""
+    def raw(
+        self,
+        url: str,
+        *,
+        method: str = "POST",
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        account: str | None = None,
+        signature: str = "none",
+    ) -> tuple[int, str]:
+        """Sends any request, once, and returns its answer's status and text. Raises OSError if none
+        comes."""
         owner = self.accounts[account or next(iter(self.accounts))]
         check_mode(signature)
         signed = self._sender.signed(owner, signature, url, Nonces())
-        message = Message(method, url, body.encode(), {"User-Agent": "Vobiz", "Content-Type": FORM, **signed, **(headers or {})})
+        message = Message(
+            method,
+            url,
+            body.encode(),
+            {"User-Agent": "Vobiz", "Content-Type": FORM, **signed, **(headers or {})},
+        )
         at = time.time()
         status, answer = self._sender.exchange(message, 10)
-        self.journal.write("callback", {"event": "raw", "url": url, "method": method, "status": status, "at": at, "try": 1,
-                                        "elapsed": time.time() - at, "call_uuid": None, "fields": {}})
+        self.journal.write(
+            "callback",
+            {
+                "event": "raw",
+                "url": url,
+                "method": method,
+                "status": status,
+                "at": at,
+                "try": 1,
+                "elapsed": time.time() - at,
+                "call_uuid": None,
+                "fields": {},
+            },
+        )
         return status, answer.decode("utf-8", "replace")
 
     def reset(self) -> None:

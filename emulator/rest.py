@@ -1,4 +1,5 @@
-"""The provider's REST API. Paths are spelled in PascalCase with a slash at the end; whoever spells otherwise gets a 401."""
+"""The provider's REST API. Paths are spelled in PascalCase with a slash at the end; whoever spells
+otherwise gets a 401."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     Answer = Callable[[Provider, Exchange, str, str], None]
 
-_ONCE = {"start-recording": "start", "transfer": "transfer"}     # by the first word of their own bad days
+_ONCE = {
+    "start-recording": "start",
+    "transfer": "transfer",
+}  # by the first word of their own bad days
 _ACCOUNT = re.compile(r"/api/v1/(Account|account)/([^/]+)/(.*)")
 
 
@@ -48,9 +52,15 @@ def serve(provider: Provider, exchange: Exchange) -> None:
 def _below(provider: Provider, exchange: Exchange, word: str, account: str, rest: str) -> None:
     for route in ROUTES:
         # The paths of CDRs alone are known to work below a lower-case `account`.
-        if route.method == exchange.command and (word == "Account" or route.name == "get-cdr") and (found := route.path.fullmatch(rest)):
+        if (
+            route.method == exchange.command
+            and (word == "Account" or route.name == "get-cdr")
+            and (found := route.path.fullmatch(rest))
+        ):
             subject = unquote(found[1]) if found.re.groups else ""
-            if route.name == "stop-recording" or not _bad_day(provider, exchange, route.name, account, subject):
+            if route.name == "stop-recording" or not _bad_day(
+                provider, exchange, route.name, account, subject
+            ):
                 route.answer(provider, exchange, account, subject)
             return
     if any(route.loose.fullmatch(rest) for route in ROUTES if route.method == exchange.command):
@@ -59,7 +69,9 @@ def _below(provider: Provider, exchange: Exchange, word: str, account: str, rest
         exchange.gateway_404()
 
 
-def _bad_day(provider: Provider, exchange: Exchange, route: str, account: str, subject: str) -> bool:
+def _bad_day(
+    provider: Provider, exchange: Exchange, route: str, account: str, subject: str
+) -> bool:
     faults = provider.faults
     facts: dict[str, Any] = {"route": route, "account": account}
     if "recording" in route and route not in {"list-recordings", "start-recording"}:
@@ -67,7 +79,9 @@ def _bad_day(provider: Provider, exchange: Exchange, route: str, account: str, s
     else:
         facts["call_uuid"] = subject or exchange.query.get("call_uuid")
     once = _ONCE.get(route)
-    if held := (once and faults.hit(f"{once}-timeout", **facts)) or faults.hit("api-timeout", **facts):
+    if held := (once and faults.hit(f"{once}-timeout", **facts)) or faults.hit(
+        "api-timeout", **facts
+    ):
         provider.hold(float(held["seconds"]))
         exchange.drop()
     elif once and (failing := faults.hit(f"{once}-fails", **facts)):
@@ -84,14 +98,22 @@ def _bad_day(provider: Provider, exchange: Exchange, route: str, account: str, s
 
 def _probe(provider: Provider, exchange: Exchange) -> None:
     refused = provider.faults.hit("refuse-auth", route="auth-me") or {}
-    if provider.authorised(exchange.headers.get("X-Auth-ID") or "", exchange.headers) and not refused.get("me"):
+    if provider.authorised(
+        exchange.headers.get("X-Auth-ID") or "", exchange.headers
+    ) and not refused.get("me"):
         exchange.answer(200, {"status": "ok"})
     else:
         exchange.refuse()
 
 
 def _route(name: str, method: str, path: str, answer: Answer) -> Route:
-    return Route(name, method, re.compile(path), answer, re.compile(path.removesuffix("/?").removesuffix("/") + "/?", re.IGNORECASE))
+    return Route(
+        name,
+        method,
+        re.compile(path),
+        answer,
+        re.compile(path.removesuffix("/?").removesuffix("/") + "/?", re.IGNORECASE),
+    )
 
 
 # The busiest route stands first.
@@ -108,8 +130,12 @@ ROUTES = (
     _route("transfer", "POST", r"Call/([^/]+)/", rest_calls.transfer),
     _route("hang-up", "DELETE", r"Call/([^/]+)/", rest_calls.hang_up),
     _route("get-cdr", "GET", r"cdr/([^/]+)", rest_calls.cdr),
-    _route("conference-record", "POST", r"Conference/([^/]+)/Record/", rest_calls.conference_record),
-    _route("conference-record", "DELETE", r"Conference/([^/]+)/Record/", rest_calls.conference_record),
+    _route(
+        "conference-record", "POST", r"Conference/([^/]+)/Record/", rest_calls.conference_record
+    ),
+    _route(
+        "conference-record", "DELETE", r"Conference/([^/]+)/Record/", rest_calls.conference_record
+    ),
     _route("conferences", "GET", r"Conference/", rest_calls.conferences),
     _route("conference", "GET", r"Conference/([^/]+)/", rest_calls.conferences),
 )

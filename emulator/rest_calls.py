@@ -1,4 +1,5 @@
-"""REST about calls and conferences: make, look at, transfer, hang up; what remains of a call that is over."""
+"""REST about calls and conferences: make, look at, transfer, hang up; what remains of a call that
+is over."""
 
 from __future__ import annotations
 
@@ -15,27 +16,49 @@ if TYPE_CHECKING:
 
 def make(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
     given = exchange.given()
-    if missing := [name for name in ("from", "to", "answer_url") if not isinstance(given.get(name), str)]:
+    if missing := [
+        name for name in ("from", "to", "answer_url") if not isinstance(given.get(name), str)
+    ]:
         raise BadRequest(f"{', '.join(missing)} missing")
-    urls = {event: given[name] for event, name in (("Ring", "ring_url"), ("Hangup", "hangup_url"), ("MachineDetection", "machine_detection_url"))
-            if given.get(name)}
-    call = provider.call(account=account, from_number=given["from"].lstrip("+"), to_number=given["to"].lstrip("+"), direction="outbound",
-                         callback_url=given["answer_url"], urls=urls)
-    exchange.answer(201, {"api_id": new_id(), "message": "call fired", "request_uuid": call.call_uuid})
+    urls = {
+        event: given[name]
+        for event, name in (
+            ("Ring", "ring_url"),
+            ("Hangup", "hangup_url"),
+            ("MachineDetection", "machine_detection_url"),
+        )
+        if given.get(name)
+    }
+    call = provider.call(
+        account=account,
+        from_number=given["from"].lstrip("+"),
+        to_number=given["to"].lstrip("+"),
+        direction="outbound",
+        callback_url=given["answer_url"],
+        urls=urls,
+    )
+    exchange.answer(
+        201, {"api_id": new_id(), "message": "call fired", "request_uuid": call.call_uuid}
+    )
     provider.announce(call.call_uuid)
 
 
 def live_calls(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
     status = exchange.query.get("status")
     if status in {"live", "queued"}:
-        calls = [call.call_uuid for call in provider.book.live_calls(account)] if status == "live" else []
+        calls = (
+            [call.call_uuid for call in provider.book.live_calls(account)]
+            if status == "live"
+            else []
+        )
         exchange.answer(200, {"api_id": new_id(), "calls": calls})
     else:
         exchange.error(404, "status is required")
 
 
 def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
-    """Without a status this is not about live calls at all: it finds the CDR of a call that is over."""
+    """Without a status this is not about live calls at all: it finds the CDR of a call that is
+    over."""
     call = provider.book.calls.get(call_uuid)
     status = exchange.query.get("status")
     if call is None or call.account != account:
@@ -51,7 +74,9 @@ def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: s
 def transfer(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
     given = exchange.given()
     call = provider.live_of(account, call_uuid)
-    legs = {"aleg": ["aleg_url"], "bleg": ["bleg_url"], "both": ["aleg_url", "bleg_url"]}.get(given.get("legs", "aleg"))
+    legs = {"aleg": ["aleg_url"], "bleg": ["bleg_url"], "both": ["aleg_url", "bleg_url"]}.get(
+        given.get("legs", "aleg")
+    )
     if call is None:
         exchange.error(404, "call not found")
     elif legs is None:
@@ -59,9 +84,13 @@ def transfer(provider: Provider, exchange: Exchange, account: str, call_uuid: st
     elif missing := [name for name in legs if not given.get(name)]:
         exchange.error(400, f"{', '.join(missing)} is required")
     else:
-        exchange.answer(202, {"api_id": new_id(), "message": "call transferred", "call_uuid": call_uuid})
+        exchange.answer(
+            202, {"api_id": new_id(), "message": "call transferred", "call_uuid": call_uuid}
+        )
         for name in legs:
-            provider.transfer(call_uuid, str(given[name]), given.get(name.replace("url", "method"), "POST"))
+            provider.transfer(
+                call_uuid, str(given[name]), given.get(name.replace("url", "method"), "POST")
+            )
 
 
 def hang_up(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:

@@ -31,7 +31,10 @@ def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -
 
 
 def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> bool:
-    faults, facts = provider.faults, {"call_uuid": call_uuid, "account": account, "route": "stop-recording"}
+    faults, facts = (
+        provider.faults,
+        {"call_uuid": call_uuid, "account": account, "route": "stop-recording"},
+    )
     if held := faults.hit("stop-timeout", **facts):
         provider.hold(float(held["seconds"]))
         exchange.drop()
@@ -66,11 +69,19 @@ def start(provider: Provider, exchange: Exchange, account: str, call_uuid: str) 
     channels = 2 if _choice(given, "record_channel_type", ("mono", "stereo")) == "stereo" else 1
     delivery = Delivery(_choice(given, "callback_method", ("POST", "GET")))
     made = provider.record(
-        call_uuid, container=container, channels=channels, source="rest", max_length_s=float(limit),
-        callback_url=str(given.get("callback_url") or "") or None, callback_method=delivery.method,
-        transcription_url=str(given.get("transcription_url") or ""))
+        call_uuid,
+        container=container,
+        channels=channels,
+        source="rest",
+        max_length_s=float(limit),
+        callback_url=str(given.get("callback_url") or "") or None,
+        callback_method=delivery.method,
+        transcription_url=str(given.get("transcription_url") or ""),
+    )
     named = {"recording_id": made.recording_id, "url": made.url}
-    if provider.faults.hit("start-nameless", call_uuid=call_uuid, account=account, route="start-recording"):
+    if provider.faults.hit(
+        "start-nameless", call_uuid=call_uuid, account=account, route="start-recording"
+    ):
         named = {}
     exchange.answer(200, {"api_id": new_id(), "message": "recording started", **named})
 
@@ -88,31 +99,58 @@ def listing(provider: Provider, exchange: Exchange, account: str, _subject: str)
     if not limit:
         raise BadRequest("limit is not a number above 0")
     call_uuid = exchange.query.get("call_uuid")
-    found = sorted((r for r in provider.book.recordings_of(account, call_uuid) if _is_listed(provider, r)), key=lambda r: -r.started_at)
+    found = sorted(
+        (r for r in provider.book.recordings_of(account, call_uuid) if _is_listed(provider, r)),
+        key=lambda r: -r.started_at,
+    )
     kind = exchange.query.get("recording_type")
     if kind:
         found = [r for r in found if kind == ("trunk" if r.source == "trunk" else "call")]
-    base, more = f"/v1/Account/{account}/Recording/?limit={limit}&offset=", offset + limit < len(found)
-    meta = {"limit": limit, "next": f"{base}{offset + limit}" if more else None, "offset": offset,
-            "previous": f"{base}{max(offset - limit, 0)}" if offset else None, "total_count": len(found)}
-    objects = [_row(provider, r, rows.listed) for r in found[offset:offset + limit]]
-    if more and (moved := provider.faults.hit("list-rows-move", account=account, call_uuid=call_uuid)):
+    base, more = (
+        f"/v1/Account/{account}/Recording/?limit={limit}&offset=",
+        offset + limit < len(found),
+    )
+    meta = {
+        "limit": limit,
+        "next": f"{base}{offset + limit}" if more else None,
+        "offset": offset,
+        "previous": f"{base}{max(offset - limit, 0)}" if offset else None,
+        "total_count": len(found),
+    }
+    objects = [_row(provider, r, rows.listed) for r in found[offset : offset + limit]]
+    if more and (
+        moved := provider.faults.hit("list-rows-move", account=account, call_uuid=call_uuid)
+    ):
         for _ in range(int(moved["rows"])):
             provider.insert_row(found[0])
     exchange.answer(200, {"api_id": new_id(), "meta": meta, "objects": objects})
 
 
 def _is_listed(provider: Provider, recording: Recording) -> bool:
-    facts = {"call_uuid": recording.call_uuid, "recording_id": recording.recording_id, "account": recording.account}
+    facts = {
+        "call_uuid": recording.call_uuid,
+        "recording_id": recording.recording_id,
+        "account": recording.account,
+    }
     if recording.ended_at is None:
         return provider.faults.hit("list-running", **facts) is not None
     lag = provider.faults.hit("list-lag", **facts)
-    return provider.is_ready(recording) and (lag is None or time.time() >= recording.ended_at + float(lag["seconds"]))
+    return provider.is_ready(recording) and (
+        lag is None or time.time() >= recording.ended_at + float(lag["seconds"])
+    )
 
 
-def _row(provider: Provider, recording: Recording, spell: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    facts = {"call_uuid": recording.call_uuid, "recording_id": recording.recording_id, "account": recording.account}
-    how: dict[str, Any] = {"off_s": float((provider.faults.hit("wrong-duration", **facts) or {}).get("seconds", 0))}
+def _row(
+    provider: Provider, recording: Recording, spell: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    facts = {
+        "call_uuid": recording.call_uuid,
+        "recording_id": recording.recording_id,
+        "account": recording.account,
+    }
+    how: dict[str, Any] = {
+        "off_s": float((provider.faults.hit("wrong-duration", **facts) or {}).get("seconds", 0))
+    }
     if recording.ended_at is None:
         how["so_far"] = bool((provider.faults.hit("list-running", **facts) or {}).get("so_far"))
     return spell(provider.book.calls[recording.call_uuid], recording, **how)

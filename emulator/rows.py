@@ -1,4 +1,5 @@
-"""What is said of a recording and of a call that is over: callbacks of recordings, rows of the list, CDRs; pure."""
+"""What is said of a recording and of a call that is over: callbacks of recordings, rows of the
+list, CDRs; pure."""
 
 from __future__ import annotations
 
@@ -14,14 +15,28 @@ from emulator.state import Call, Recording, new_id
 def times(recording: Recording) -> tuple[int, int, int, int]:
     """Seconds, milliseconds, and the first and last instant in milliseconds since 1970."""
     ms = round(recording.duration_ms)
-    return ms // 1000, ms, round(recording.started_at * 1000), round((recording.ended_at or time.time()) * 1000)
+    return (
+        ms // 1000,
+        ms,
+        round(recording.started_at * 1000),
+        round((recording.ended_at or time.time()) * 1000),
+    )
 
 
 def started(call: Call, recording: Recording) -> Fields:
     """`<Record action>`: it names a file that is not there yet, and durations of -1."""
-    return {**common(call), "Event": "Record", "RecordingID": recording.recording_id, "RecordUrl": recording.url,
-            "RecordFile": recording.url, "RecordingDuration": -1, "RecordingDurationMs": -1, "RecordingStartMs": -1,
-            "RecordingEndMs": -1, "Digits": ""}
+    return {
+        **common(call),
+        "Event": "Record",
+        "RecordingID": recording.recording_id,
+        "RecordUrl": recording.url,
+        "RecordFile": recording.url,
+        "RecordingDuration": -1,
+        "RecordingDurationMs": -1,
+        "RecordingStartMs": -1,
+        "RecordingEndMs": -1,
+        "Digits": "",
+    }
 
 
 def finished(call: Call, recording: Recording) -> Fields:
@@ -33,30 +48,71 @@ def finished(call: Call, recording: Recording) -> Fields:
     seconds, ms, start, end = times(recording)
     ends = {"RecordingEndReason": recording.end_reason or ""}
     if recording.spelling == "floats":
-        return {**common(call), "Event": "RecordStop", "RecordingID": recording.recording_id, "RecordUrl": recording.url,
-                "RecordingDuration": f"{seconds:.1f}", "RecordingDurationMs": f"{ms:.5f}", "RecordingStartMs": f"{start:.5f}",
-                "RecordingEndMs": f"{end:.5f}", **ends}
-    measured = {"RecordingDuration": seconds, "RecordingDurationMs": ms, "RecordingStartMs": start, "RecordingEndMs": end, **ends}
+        return {
+            **common(call),
+            "Event": "RecordStop",
+            "RecordingID": recording.recording_id,
+            "RecordUrl": recording.url,
+            "RecordingDuration": f"{seconds:.1f}",
+            "RecordingDurationMs": f"{ms:.5f}",
+            "RecordingStartMs": f"{start:.5f}",
+            "RecordingEndMs": f"{end:.5f}",
+            **ends,
+        }
+    measured = {
+        "RecordingDuration": seconds,
+        "RecordingDurationMs": ms,
+        "RecordingStartMs": start,
+        "RecordingEndMs": end,
+        **ends,
+    }
     if recording.spelling == "file-only":
-        return {"Event": "RecordStop", "CallUUID": call.call_uuid, "RecordingID": recording.recording_id, "RecordFile": recording.url,
-                **measured}
-    return {**common(call), "Event": "RecordStop", "RecordingID": recording.recording_id, "RecordFile": recording.url,
-            "RecordUrl": recording.url, **measured}
+        return {
+            "Event": "RecordStop",
+            "CallUUID": call.call_uuid,
+            "RecordingID": recording.recording_id,
+            "RecordFile": recording.url,
+            **measured,
+        }
+    return {
+        **common(call),
+        "Event": "RecordStop",
+        "RecordingID": recording.recording_id,
+        "RecordFile": recording.url,
+        "RecordUrl": recording.url,
+        **measured,
+    }
 
 
 def from_rest(recording: Recording) -> Fields:
     """A recording that REST started: snake case, no Event, no reason, no numbers."""
     seconds, ms, start, end = times(recording)
-    return {"api_id": new_id(), "record_url": recording.url, "call_uuid": recording.call_uuid, "recording_id": recording.recording_id,
-            "recording_duration": seconds, "recording_duration_ms": ms, "recording_start_ms": start, "recording_end_ms": end}
+    return {
+        "api_id": new_id(),
+        "record_url": recording.url,
+        "call_uuid": recording.call_uuid,
+        "recording_id": recording.recording_id,
+        "recording_duration": seconds,
+        "recording_duration_ms": ms,
+        "recording_start_ms": start,
+        "recording_end_ms": end,
+    }
 
 
 def transcription(recording: Recording, text: str) -> Fields:
     name = f"{recording.recording_id}.txt"
     place = recording.url.rsplit("/", 2)[0] + f"/Transcription/{name}"
-    return {"transcription_charge": "0.30", "transcription": text, "duration": times(recording)[0], "call_uuid": recording.call_uuid,
-            "transcription_rate": "0.30", "recording_id": recording.recording_id, "transcription_id": recording.recording_id,
-            "transcription_url": place, "error": ""}
+    return {
+        "transcription_charge": "0.30",
+        "transcription": text,
+        "duration": times(recording)[0],
+        "call_uuid": recording.call_uuid,
+        "transcription_rate": "0.30",
+        "recording_id": recording.recording_id,
+        "transcription_id": recording.recording_id,
+        "transcription_url": place,
+        "error": "",
+    }
 
 
 def _plus(number: str) -> str:
@@ -65,20 +121,30 @@ def _plus(number: str) -> str:
 
 
 def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool = True) -> Fields:
-    """The row of the recordings list: numbers as strings with five decimals. One that still runs has no end."""
+    """The row of the recordings list: numbers as strings with five decimals. One that still runs
+    has no end."""
     trunk = recording.source == "trunk"
     ms = max(0.0, recording.duration_ms + off_s * 1000) if recording.ended_at or so_far else 0.0
     added = recording.listed_at or recording.started_at
     end = None if trunk or recording.ended_at is None else f"{recording.ended_at * 1000:.5f}"
     return {
-        "add_time": moments.listed(added), "call_uuid": recording.call_uuid, "conference_name": recording.room,
-        "from_number": f"00{call.from_number}" if trunk else _plus(call.from_number), "monthly_recording_storage_amount": 0,
-        "recording_duration_ms": f"{ms:.5f}", "recording_end_ms": end, "recording_format": recording.container,
-        "recording_id": recording.recording_id, "recording_start_ms": None if trunk else f"{recording.started_at * 1000:.5f}",
-        "recording_storage_duration": int((time.time() - added) // 86400), "recording_storage_rate": 0.005,
-        "recording_type": "trunk" if trunk else "call", "recording_url": recording.url,
+        "add_time": moments.listed(added),
+        "call_uuid": recording.call_uuid,
+        "conference_name": recording.room,
+        "from_number": f"00{call.from_number}" if trunk else _plus(call.from_number),
+        "monthly_recording_storage_amount": 0,
+        "recording_duration_ms": f"{ms:.5f}",
+        "recording_end_ms": end,
+        "recording_format": recording.container,
+        "recording_id": recording.recording_id,
+        "recording_start_ms": None if trunk else f"{recording.started_at * 1000:.5f}",
+        "recording_storage_duration": int((time.time() - added) // 86400),
+        "recording_storage_rate": 0.005,
+        "recording_type": "trunk" if trunk else "call",
+        "recording_url": recording.url,
         "resource_uri": f"/v1/Account/{recording.account}/Recording/{recording.recording_id}/",
-        "rounded_recording_duration": -(-int(ms) // 60000) * 60, "to_number": f"00{call.to_number}" if trunk else call.to_number,
+        "rounded_recording_duration": -(-int(ms) // 60000) * 60,
+        "to_number": f"00{call.to_number}" if trunk else call.to_number,
     }
 
 
@@ -89,9 +155,19 @@ def got(call: Call, recording: Recording, *, off_s: float = 0) -> Fields:
 
 
 def live_call(call: Call) -> Fields:
-    return {"api_id": new_id(), "call_status": "in-progress", "call_uuid": call.call_uuid, "caller_name": "", "direction": call.direction,
-            "from": call.from_number, "request_uuid": call.call_uuid, "session_start": moments.session(call.started_at),
-            "stir_attestation": STIR, "stir_verification": STIR, "to": call.to_number}
+    return {
+        "api_id": new_id(),
+        "call_status": "in-progress",
+        "call_uuid": call.call_uuid,
+        "caller_name": "",
+        "direction": call.direction,
+        "from": call.from_number,
+        "request_uuid": call.call_uuid,
+        "session_start": moments.session(call.started_at),
+        "stir_attestation": STIR,
+        "stir_verification": STIR,
+        "to": call.to_number,
+    }
 
 
 def cdr(call: Call) -> dict[str, Any]:
@@ -101,43 +177,115 @@ def cdr(call: Call) -> dict[str, Any]:
     billed = round(ended - call.answered_at) if status == "completed" else 0
     cost = round(pulses(billed) / 60 * 0.45, 2)
     data = {
-        "account_id": call.account, "uuid": call.call_uuid, "id": zlib.crc32(call.call_uuid.encode()), "call_direction": call.direction,
-        "caller_id_name": call.from_number, "caller_id_number": f"+{call.from_number}", "destination_number": call.to_number,
-        "duration": round(ended - call.started_at), "billsec": billed, "ring_time": round(call.answered_at - call.started_at),
-        "start_time": moments.zulu(call.started_at), "answer_time": moments.zulu(call.answered_at), "end_time": moments.zulu(ended),
-        "progress_time": moments.zulu(call.started_at), "created_at": moments.zulu(ended), "updated_at": moments.zulu(ended),
-        "cost": cost, "total_cost": cost, "streaming_cost": 0, "currency": "INR", "hangup_cause": call.cause, "hangup_cause_code": code,
-        "hangup_cause_name": name, "hangup_disposition": "send_bye", "hangup_source": call.hung_up_by, "failure_code": None,
-        "failure_reason": None, "bridge_uuid": call.dial.b_leg if call.dial else None, "sip_call_id": call.sip_call_id,
-        "sip_user_agent": "Vobiz", "codec": "PCMU", "mos": 4.5, "jitter": 0, "packet_loss": 0, "network_addr": "203.0.113.20",
-        "carrier_ip": None, "context": "voice-api", "region": "ap-south-1", "origination_region": "mumbai", "campaign_id": None,
-        "customer_endpoint": None, "trunk_id": call.trunk or None, "terminated_to": None,
+        "account_id": call.account,
+        "uuid": call.call_uuid,
+        "id": zlib.crc32(call.call_uuid.encode()),
+        "call_direction": call.direction,
+        "caller_id_name": call.from_number,
+        "caller_id_number": f"+{call.from_number}",
+        "destination_number": call.to_number,
+        "duration": round(ended - call.started_at),
+        "billsec": billed,
+        "ring_time": round(call.answered_at - call.started_at),
+        "start_time": moments.zulu(call.started_at),
+        "answer_time": moments.zulu(call.answered_at),
+        "end_time": moments.zulu(ended),
+        "progress_time": moments.zulu(call.started_at),
+        "created_at": moments.zulu(ended),
+        "updated_at": moments.zulu(ended),
+        "cost": cost,
+        "total_cost": cost,
+        "streaming_cost": 0,
+        "currency": "INR",
+        "hangup_cause": call.cause,
+        "hangup_cause_code": code,
+        "hangup_cause_name": name,
+        "hangup_disposition": "send_bye",
+        "hangup_source": call.hung_up_by,
+        "failure_code": None,
+        "failure_reason": None,
+        "bridge_uuid": call.dial.b_leg if call.dial else None,
+        "sip_call_id": call.sip_call_id,
+        "sip_user_agent": "Vobiz",
+        "codec": "PCMU",
+        "mos": 4.5,
+        "jitter": 0,
+        "packet_loss": 0,
+        "network_addr": "203.0.113.20",
+        "carrier_ip": None,
+        "context": "voice-api",
+        "region": "ap-south-1",
+        "origination_region": "mumbai",
+        "campaign_id": None,
+        "customer_endpoint": None,
+        "trunk_id": call.trunk or None,
+        "terminated_to": None,
     }
     return {"data": data, "success": True}
 
 
 def _trunk(call: Call, event: str, at: float, status: str) -> Fields:
-    return {"Event": event, "CallUUID": call.call_uuid, "RequestID": call.call_uuid, "Timestamp": moments.zulu(at),
-            "From": f"+{call.from_number}", "To": f"+{call.to_number}", "Direction": call.direction, "Status": status,
-            "TrunkID": call.trunk, "Domain": f"{call.trunk[:8]}.sip.vobiz.ai", "SourceIP": "203.0.113.10", "SIPCallID": call.sip_call_id}
+    return {
+        "Event": event,
+        "CallUUID": call.call_uuid,
+        "RequestID": call.call_uuid,
+        "Timestamp": moments.zulu(at),
+        "From": f"+{call.from_number}",
+        "To": f"+{call.to_number}",
+        "Direction": call.direction,
+        "Status": status,
+        "TrunkID": call.trunk,
+        "Domain": f"{call.trunk[:8]}.sip.vobiz.ai",
+        "SourceIP": "203.0.113.10",
+        "SIPCallID": call.sip_call_id,
+    }
 
 
 def trunk_initiated(call: Call) -> Fields:
-    return {**_trunk(call, "CallInitiated", call.started_at, "initiated"), "auth_id": call.account, "Allowed": True, "Reason": ""}
+    return {
+        **_trunk(call, "CallInitiated", call.started_at, "initiated"),
+        "auth_id": call.account,
+        "Allowed": True,
+        "Reason": "",
+    }
 
 
 def trunk_hangup(call: Call) -> Fields:
-    """Its Duration includes the ringing; the account is named differently than at the beginning, as documented."""
+    """Its Duration includes the ringing; the account is named differently than at the beginning, as
+    documented."""
     data, ended = cdr(call)["data"], call.ended_at or call.answered_at
-    return {**_trunk(call, "Hangup", ended, CAUSES[call.cause][2]), "AccountId": call.account,
-            "BridgeUUID": data["bridge_uuid"] or "", "Reason": call.cause, "StartTime": data["start_time"], "EndTime": data["end_time"],
-            "Duration": data["duration"], "Billsec": data["billsec"], "RingTime": data["ring_time"], "Cost": data["cost"],
-            "Currency": "INR", "MOS": 4.4, "HangupCauseName": data["hangup_cause_name"], "HangupCauseCode": data["hangup_cause_code"],
-            "HangupSource": call.hung_up_by}
+    return {
+        **_trunk(call, "Hangup", ended, CAUSES[call.cause][2]),
+        "AccountId": call.account,
+        "BridgeUUID": data["bridge_uuid"] or "",
+        "Reason": call.cause,
+        "StartTime": data["start_time"],
+        "EndTime": data["end_time"],
+        "Duration": data["duration"],
+        "Billsec": data["billsec"],
+        "RingTime": data["ring_time"],
+        "Cost": data["cost"],
+        "Currency": "INR",
+        "MOS": 4.4,
+        "HangupCauseName": data["hangup_cause_name"],
+        "HangupCauseCode": data["hangup_cause_code"],
+        "HangupSource": call.hung_up_by,
+    }
 
 
 def trunk_finished(call: Call, recording: Recording) -> Fields:
-    return {"event": "recording.completed", "Event": "recording.completed", "account_id": call.account, "call_uuid": call.call_uuid,
-            "recording_id": recording.recording_id, "recording_url": recording.url, "recording_duration_sec": times(recording)[0],
-            "from_number": f"00{call.from_number}", "to_number": f"00{call.to_number}", "Direction": call.direction.capitalize(),
-            "TrunkID": call.trunk, "Domain": f"{call.trunk[:8]}.sip.vobiz.ai", "started_at": moments.trunk_start(recording.started_at)}
+    return {
+        "event": "recording.completed",
+        "Event": "recording.completed",
+        "account_id": call.account,
+        "call_uuid": call.call_uuid,
+        "recording_id": recording.recording_id,
+        "recording_url": recording.url,
+        "recording_duration_sec": times(recording)[0],
+        "from_number": f"00{call.from_number}",
+        "to_number": f"00{call.to_number}",
+        "Direction": call.direction.capitalize(),
+        "TrunkID": call.trunk,
+        "Domain": f"{call.trunk[:8]}.sip.vobiz.ai",
+        "started_at": moments.trunk_start(recording.started_at),
+    }

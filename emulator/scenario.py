@@ -1,4 +1,5 @@
-"""A scenario file: calls, what happens on them, and bad days, each at its time. Read whole before anything is played."""
+"""A scenario file: calls, what happens on them, and bad days, each at its time. Read whole before
+anything is played."""
 
 from __future__ import annotations
 
@@ -17,20 +18,47 @@ from emulator.state import ENCODINGS, METHODS, SOURCES, SPELLINGS, new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CALL_KEYS = (set(inspect.signature(Provider.call).parameters) - {"self", "from_number", "to_number"}) | {
-    "name", "at", "from", "to", "hangup_at", "hangup_cause", "recordings", "events"}
-_RECORDING_KEYS = (set(inspect.signature(Provider.record).parameters) - {"self", "call_uuid"}) | {"at", "stop_at", "stop_reason"}
+_CALL_KEYS = (
+    set(inspect.signature(Provider.call).parameters) - {"self", "from_number", "to_number"}
+) | {"name", "at", "from", "to", "hangup_at", "hangup_cause", "recordings", "events"}
+_RECORDING_KEYS = (set(inspect.signature(Provider.record).parameters) - {"self", "call_uuid"}) | {
+    "at",
+    "stop_at",
+    "stop_reason",
+}
 _VERBS: dict[str, tuple[str, ...]] = {
-    "announce": (), "dial": ("to_number", "cause", "redirect", "loser", "loser_cause"), "answer": (), "dial_end": ("cause", "redirect"), "join_room": ("room",), "leave_room": (),
+    "announce": (),
+    "dial": ("to_number", "cause", "redirect", "loser", "loser_cause"),
+    "answer": (),
+    "dial_end": ("cause", "redirect"),
+    "join_room": ("room",),
+    "leave_room": (),
     "transfer": ("url",),
 }
 _TYPES: dict[str, tuple[type, ...]] = {
-    "trunk": (bool,), "announce": (bool,), "ringing": (bool,), "redirect": (bool,), "channels": (int,), "fields": (dict,), "urls": (dict,), "recordings": (list,), "events": (list,),
-    **dict.fromkeys(("at", "hangup_at", "stop_at", "ring_s", "max_length_s", "age_s", "until"), (int, float)),
+    "trunk": (bool,),
+    "announce": (bool,),
+    "ringing": (bool,),
+    "redirect": (bool,),
+    "channels": (int,),
+    "fields": (dict,),
+    "urls": (dict,),
+    "recordings": (list,),
+    "events": (list,),
+    **dict.fromkeys(
+        ("at", "hangup_at", "stop_at", "ring_s", "max_length_s", "age_s", "until"), (int, float)
+    ),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "direction": ("inbound", "outbound"), "hangup_cause": tuple(CAUSES), "cause": tuple(CAUSES), "container": ("mp3", "wav"),
-    "source": SOURCES, "spelling": SPELLINGS, "encoding": ENCODINGS, "callback_method": METHODS, "signature": MODES,
+    "direction": ("inbound", "outbound"),
+    "hangup_cause": tuple(CAUSES),
+    "cause": tuple(CAUSES),
+    "container": ("mp3", "wav"),
+    "source": SOURCES,
+    "spelling": SPELLINGS,
+    "encoding": ENCODINGS,
+    "callback_method": METHODS,
+    "signature": MODES,
 }
 _NEEDED = {"dial": "to_number", "join_room": "room", "transfer": "url"}
 
@@ -48,7 +76,7 @@ class Step:
 @dataclass(slots=True)
 class Plot:
     steps: list[Step] = field(default_factory=list)
-    calls: dict[str, str] = field(default_factory=dict)     # name → call_uuid
+    calls: dict[str, str] = field(default_factory=dict)  # name → call_uuid
 
     @property
     def lasts_s(self) -> float:
@@ -96,32 +124,56 @@ class _Reader:
                 self.wrong.append(f"{where}.name: {name!r} is taken")
             self.plot.calls[name] = call_uuid
         if given.get("account", next(iter(self._accounts))) not in self._accounts:
-            self.wrong.append(f"{where}.account: {given['account']!r} is none of {', '.join(sorted(self._accounts))}")
-        how = {{"from": "from_number", "to": "to_number"}.get(key, key): value for key, value in given.items()
-               if key not in {"call_uuid", "name", "at", "hangup_at", "hangup_cause", "recordings", "events"}}
+            self.wrong.append(
+                f"{where}.account: {given['account']!r} is none of {', '.join(sorted(self._accounts))}"
+            )
+        how = {
+            {"from": "from_number", "to": "to_number"}.get(key, key): value
+            for key, value in given.items()
+            if key
+            not in {"call_uuid", "name", "at", "hangup_at", "hangup_cause", "recordings", "events"}
+        }
         self._step(begin, lambda p: p.call(call_uuid=call_uuid, **how))
         end = given.get("hangup_at", float("inf"))
-        for i, recording in enumerate(self._tables(f"{where}.recordings", given.get("recordings", []))):
+        for i, recording in enumerate(
+            self._tables(f"{where}.recordings", given.get("recordings", []))
+        ):
             self._recording(f"{where}.recordings[{i}]", recording, call_uuid, begin, end)
         for i, event in enumerate(self._tables(f"{where}.events", given.get("events", []))):
             self._event(f"{where}.events[{i}]", event, call_uuid, begin, end)
         if "hangup_at" in given:
-            self._step(begin + end, lambda p: p.hangup(call_uuid, cause=given.get("hangup_cause", "NORMAL_CLEARING")))
+            self._step(
+                begin + end,
+                lambda p: p.hangup(call_uuid, cause=given.get("hangup_cause", "NORMAL_CLEARING")),
+            )
 
-    def _recording(self, where: str, given: dict[str, Any], call_uuid: str, begin: float, end: float) -> None:
+    def _recording(
+        self, where: str, given: dict[str, Any], call_uuid: str, begin: float, end: float
+    ) -> None:
         if not self._keys(where, given, _RECORDING_KEYS) or not self._before(where, given, end):
             return
         rid, at = given.get("recording_id") or new_id(), given.get("at", 0)
-        how = {key: value for key, value in given.items() if key not in {"at", "stop_at", "stop_reason", "recording_id"}}
+        how = {
+            key: value
+            for key, value in given.items()
+            if key not in {"at", "stop_at", "stop_reason", "recording_id"}
+        }
         self._step(begin + at, lambda p: p.record(call_uuid, recording_id=rid, **how))
         if "stop_at" in given:
             if given["stop_at"] < at:
-                self.wrong.append(f"{where}.stop_at: {given['stop_at']} is before the recording's `at`, {at}")
+                self.wrong.append(
+                    f"{where}.stop_at: {given['stop_at']} is before the recording's `at`, {at}"
+                )
             # A trunk's recording bears the id of its call.
             ended = call_uuid if given.get("source") == "trunk" else rid
-            self._step(begin + given["stop_at"], lambda p: p.end(ended, given.get("stop_reason", "FinishedOnKey")))
+            self._step(
+                begin + given["stop_at"],
+                lambda p: p.end(ended, given.get("stop_reason", "FinishedOnKey")),
+            )
 
-    def _event(self, where: str, given: dict[str, Any], call_uuid: str, begin: float, end: float) -> None:
+    def _event(
+        self, where: str, given: dict[str, Any], call_uuid: str, begin: float, end: float
+    ) -> None:
         verb = given.get("do")
         allowed = {"at", "do", *_VERBS[verb]} if verb in _VERBS else {"at", "event", "fields", "do"}
         if not self._keys(where, given, allowed) or not self._before(where, given, end):
@@ -134,14 +186,21 @@ class _Reader:
         elif _NEEDED.get(verb, "do") not in given:
             self.wrong.append(f"{where}.{_NEEDED[verb]}: is missing")
         else:
-            self._step(at, lambda p: getattr(p, verb)(call_uuid, **{key: given[key] for key in _VERBS[verb] if key in given}))
+            self._step(
+                at,
+                lambda p: getattr(p, verb)(
+                    call_uuid, **{key: given[key] for key in _VERBS[verb] if key in given}
+                ),
+            )
 
     def _fault(self, where: str, given: dict[str, Any]) -> None:
         name = given.get("name")
         if name not in faults.FAULTS:
             self.wrong.append(f"{where}.name: {name!r} is no bad day")
             return
-        params = {key: value for key, value in given.items() if key not in {"name", "at", "until", "call"}}
+        params = {
+            key: value for key, value in given.items() if key not in {"name", "at", "until", "call"}
+        }
         if "call" in given:
             if given["call"] not in self.plot.calls:
                 self.wrong.append(f"{where}.call: no call is named {given['call']!r}")
@@ -156,7 +215,8 @@ class _Reader:
         if "until" in given:
             self._step(given["until"], lambda p: p.faults.switch_off(name))
 
-    # One value --------------------------------------------------------------------------------------------------------
+    # One value
+    # --------------------------------------------------------------------------------------------------------
 
     def _step(self, at: float, act: Callable[[Provider], object]) -> None:
         self.plot.steps.append(Step(float(at), act))
@@ -169,16 +229,25 @@ class _Reader:
 
     def _keys(self, where: str, given: dict[str, Any], allowed: set[str]) -> bool:
         unknown = given.keys() - allowed
-        self.wrong += [f"{f'{where}.' if where else ''}{key}: is not known here" for key in sorted(unknown)]
+        self.wrong += [
+            f"{f'{where}.' if where else ''}{key}: is not known here" for key in sorted(unknown)
+        ]
         return self._values(where, given) and not unknown
 
     def _values(self, where: str, given: dict[str, Any]) -> bool:
         """Whether every value has the type that its key wants, and is one of those it may be."""
         fine = len(self.wrong)
         for key, value in given.items():
-            place, wanted = f"{where}.{key}", _TYPES.get(key, (str,) if key in _CALL_KEYS | _RECORDING_KEYS else (object,))
-            if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted and object not in wanted):
-                self.wrong.append(f"{place}: {value!r} is not {' or '.join(kind.__name__ for kind in wanted)}")
+            place, wanted = (
+                f"{where}.{key}",
+                _TYPES.get(key, (str,) if key in _CALL_KEYS | _RECORDING_KEYS else (object,)),
+            )
+            if not isinstance(value, wanted) or (
+                isinstance(value, bool) and bool not in wanted and object not in wanted
+            ):
+                self.wrong.append(
+                    f"{place}: {value!r} is not {' or '.join(kind.__name__ for kind in wanted)}"
+                )
             elif isinstance(value, int | float) and value < 0:
                 self.wrong.append(f"{place}: {value} is below 0")
             elif key in _CHOICES and value not in _CHOICES[key]:

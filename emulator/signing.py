@@ -1,6 +1,7 @@
 """The provider's callback signatures, spelled from its documentation; pure.
 
-They cover the address and a nonce, never the body: that is the provider's weakness, and it is kept here on purpose.
+They cover the address and a nonce, never the body: that is the provider's weakness, and it is kept
+here on purpose.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlparse
 
 MODES = ("v3+v2", "v2", "v3", "v1", "ma", "none")
-"""What a callback may carry: `ma` is V2 and V3 with the account's token beside MA-V2 and MA-V3 with the parent's."""
+"""What a callback may carry: `ma` is V2 and V3 with the account's token beside MA-V2 and MA-V3 with
+the parent's."""
 
-# Never seeded: a nonce that came again in the next run would look like a replay to a receiver that remembers.
+# Never seeded: a nonce that came again in the next run would look like a replay to a receiver that
+# remembers.
 _CHANCE = random.SystemRandom()
 
 
@@ -33,7 +36,8 @@ class Nonces:
 
 
 def base_url(url: str) -> str:
-    """Scheme, authority and path as configured. `urlparse`, as in the vendor's Python sample, also cuts `;params`."""
+    """Scheme, authority and path as configured. `urlparse`, as in the vendor's Python sample, also
+    cuts `;params`."""
     parts = urlparse(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
@@ -43,7 +47,8 @@ def _hmac64(token: str, message: str, digest: str = "sha256") -> str:
 
 
 def v1(token: str, url: str, nonce: str) -> str:
-    """The legacy signature. Documented as HMAC-SHA1 without saying of what; base and nonce are the likeliest."""
+    """The legacy signature. Documented as HMAC-SHA1 without saying of what; base and nonce are the
+    likeliest."""
     return _hmac64(token, base_url(url) + nonce, "sha1")
 
 
@@ -55,7 +60,9 @@ def v3(token: str, url: str, nonce: str) -> str:
     return _hmac64(token, f"{base_url(url)}.{nonce}")
 
 
-def signature_headers(mode: str, url: str, token: str, parent_token: str | None, nonces: Nonces) -> dict[str, str]:
+def signature_headers(
+    mode: str, url: str, token: str, parent_token: str | None, nonces: Nonces
+) -> dict[str, str]:
     """The headers a callback to `url` carries in this mode."""
     headers: dict[str, str] = {}
     if mode == "none":
@@ -63,7 +70,10 @@ def signature_headers(mode: str, url: str, token: str, parent_token: str | None,
     if mode not in MODES:
         raise ValueError(f"signature mode {mode!r} is none of {', '.join(MODES)}")
     if mode == "v1":
-        return {"X-Vobiz-Signature": v1(token, url, nonces.v2), "X-Vobiz-Signature-V2-Nonce": nonces.v2}
+        return {
+            "X-Vobiz-Signature": v1(token, url, nonces.v2),
+            "X-Vobiz-Signature-V2-Nonce": nonces.v2,
+        }
     if mode in {"v3+v2", "v2", "ma"}:
         headers["X-Vobiz-Signature-V2"] = v2(token, url, nonces.v2)
         headers["X-Vobiz-Signature-V2-Nonce"] = nonces.v2

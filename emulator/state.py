@@ -1,4 +1,5 @@
-"""Calls, recordings and rooms as the provider keeps them, and the book that finds them without searching."""
+"""Calls, recordings and rooms as the provider keeps them, and the book that finds them without
+searching."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a callback travels: by POST or GET, as a form, multipart, JSON, or JSON within a form's field `response`."""
+    """How a callback travels: by POST or GET, as a form, multipart, JSON, or JSON within a form's
+    field `response`."""
 
     method: str = "POST"
     encoding: str = "form"
@@ -43,16 +45,16 @@ class Recording:
     url: str
     container: str
     channels: int
-    source: str                      # one of SOURCES
+    source: str  # one of SOURCES
     callback_url: str
     started_at: float
     max_length_s: float
     ended_at: float | None = None
     end_reason: str | None = None
-    listed_at: float | None = None   # when list and media have it
+    listed_at: float | None = None  # when list and media have it
     action_url: str = ""
     delivery: Delivery = Delivery()
-    spelling: str = "full"           # one of SPELLINGS
+    spelling: str = "full"  # one of SPELLINGS
     transcription_url: str = ""
     room: str | None = None
 
@@ -81,18 +83,18 @@ class Call:
     to_number: str
     direction: str
     callback_url: str
-    parent: str                                              # the account's parent, or the account itself
+    parent: str  # the account's parent, or the account itself
     started_at: float = field(default_factory=time.time)
     answered_at: float = field(default_factory=time.time)
     ended_at: float | None = None
     cause: str = "NORMAL_CLEARING"
     hung_up_by: str = "Caller"
     delivery: Delivery = Delivery()
-    signature: str = ""                                      # the account's mode if empty
-    urls: dict[str, str] = field(default_factory=dict)       # where single events go instead
-    trunk: str = ""                                          # the trunk's id
+    signature: str = ""  # the account's mode if empty
+    urls: dict[str, str] = field(default_factory=dict)  # where single events go instead
+    trunk: str = ""  # the trunk's id
     dial: Dial | None = None
-    ringing: bool = False                                    # not live yet: REST does not know it
+    ringing: bool = False  # not live yet: REST does not know it
     room: str | None = None
 
     @property
@@ -106,11 +108,12 @@ class Room:
 
     name: str
     room_uuid: str
-    members: dict[str, str] = field(default_factory=dict)    # call_uuid → member id
+    members: dict[str, str] = field(default_factory=dict)  # call_uuid → member id
 
 
 class Book:
-    """All calls and recordings. Its parts are single dict operations, so that readers need no lock."""
+    """All calls and recordings. Its parts are single dict operations, so that readers need no
+    lock."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
@@ -183,7 +186,8 @@ class Book:
         return room, first
 
     def leave(self, call: Call) -> tuple[Room, str, bool]:
-        """The room, the member's id there, and whether it was the last. Raises KeyError for a call in no room."""
+        """The room, the member's id there, and whether it was the last. Raises KeyError for a call
+        in no room."""
         if call.room is None:
             raise KeyError(f"call {call.call_uuid} is in no room")
         room = self.rooms[call.account, call.room]
@@ -195,5 +199,6 @@ class Book:
 
 
 def new_id() -> str:
-    """Never seeded: an id that came again in the next run would look like an old call to a receiver that remembers."""
+    """Never seeded: an id that came again in the next run would look like an old call to a receiver
+    that remembers."""
     return str(uuid.uuid4())

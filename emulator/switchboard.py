@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 from emulator import callbacks, rows
 from emulator.accounts import check_mode
 from emulator.delivery import Callback
-from emulator.state import SOURCES, SPELLINGS, Book, Call, Delivery, Dial, Recording, Room, new_id, one_of
+from emulator.state import (
+    SOURCES,
+    SPELLINGS,
+    Book,
+    Call,
+    Delivery,
+    Dial,
+    Recording,
+    Room,
+    new_id,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,31 +34,72 @@ _TRUNK = Delivery(encoding="json")
 
 
 class Switchboard:
-    """The verbs of the stand-in. Each raises KeyError for what is not known or no longer live, ValueError for bad values."""
+    """The verbs of the stand-in. Each raises KeyError for what is not known or no longer live,
+    ValueError for bad values."""
 
-    def __init__(self, accounts: Mapping[str, Account], faults: Faults, timers: Timers, sender: Sender, callback_url: str,
-                 finalise_s: float) -> None:
-        self.accounts, self.faults, self.callback_url, self.finalise_s = accounts, faults, callback_url, finalise_s
+    def __init__(
+        self,
+        accounts: Mapping[str, Account],
+        faults: Faults,
+        timers: Timers,
+        sender: Sender,
+        callback_url: str,
+        finalise_s: float,
+    ) -> None:
+        self.accounts, self.faults, self.callback_url, self.finalise_s = (
+            accounts,
+            faults,
+            callback_url,
+            finalise_s,
+        )
         self.book = Book()
         self.media_host = ""
         self._timers, self._sender = timers, sender
         self._once = threading.Lock()
 
-    def call(self, *, call_uuid: str | None = None, account: str | None = None, from_number: str = "919820055512",
-             to_number: str = "918065550101", direction: str = "inbound", callback_url: str | None = None, ring_s: float = 0,
-             callback_method: str = "POST", signature: str = "", urls: dict[str, str] | None = None, trunk: bool = False,
-             announce: bool = False, ringing: bool = False) -> Call:
-        """A live call that rang for `ring_s` before; `urls` sends single events elsewhere. A trunk call announces itself.
+    def call(
+        self,
+        *,
+        call_uuid: str | None = None,
+        account: str | None = None,
+        from_number: str = "919820055512",
+        to_number: str = "918065550101",
+        direction: str = "inbound",
+        callback_url: str | None = None,
+        ring_s: float = 0,
+        callback_method: str = "POST",
+        signature: str = "",
+        urls: dict[str, str] | None = None,
+        trunk: bool = False,
+        announce: bool = False,
+        ringing: bool = False,
+    ) -> Call:
+        """A live call that rang for `ring_s` before; `urls` sends single events elsewhere. A trunk
+        call announces itself.
 
-        With `ringing` it sends `Ring` and is not live until `answer`: REST knows no such call meanwhile.
+        With `ringing` it sends `Ring` and is not live until `answer`: REST knows no such call
+        meanwhile.
         """
         owner = self.accounts[account or next(iter(self.accounts))]
         one_of("direction", direction, ("inbound", "outbound"))
         check_mode(signature or owner.mode)
         now = time.time()
-        made = Call(call_uuid or new_id(), owner.auth_id, from_number, to_number, direction, callback_url or self.callback_url,
-                    owner.parent or owner.auth_id, started_at=now - ring_s, answered_at=now, delivery=Delivery(callback_method),
-                    signature=signature, urls=urls or {}, trunk=new_id() if trunk else "", ringing=ringing)
+        made = Call(
+            call_uuid or new_id(),
+            owner.auth_id,
+            from_number,
+            to_number,
+            direction,
+            callback_url or self.callback_url,
+            owner.parent or owner.auth_id,
+            started_at=now - ring_s,
+            answered_at=now,
+            delivery=Delivery(callback_method),
+            signature=signature,
+            urls=urls or {},
+            trunk=new_id() if trunk else "",
+            ringing=ringing,
+        )
         self.book.add_call(made)
         if trunk:
             self._tell(made, rows.trunk_initiated(made), event="CallInitiated")
@@ -67,17 +119,33 @@ class Switchboard:
         self._tell(call, callbacks.start_app(call))
 
     def announce(self, call_uuid: str) -> None:
-        """What an application hears of a call's beginning: Ring, if it is outbound, and StartApp."""
+        """What an application hears of a call's beginning: Ring, if it is outbound, and
+        StartApp."""
         call = self.book.live(call_uuid)
         if call.direction == "outbound":
             self._tell(call, callbacks.ring(call))
         self._tell(call, callbacks.start_app(call))
 
-    def record(self, call_uuid: str, *, recording_id: str | None = None, container: str = "mp3", channels: int = 1,
-               max_length_s: float = 3600, source: str | None = None, callback_url: str | None = None, announce: bool = True,
-               action_url: str | None = None, callback_method: str | None = None, encoding: str = "form", spelling: str = "full",
-               transcription_url: str = "", age_s: float = 0) -> Recording:
-        """Starts a recording: by `xml` (which announces itself with `Event=Record`) or `rest`; a trunk call's is its trunk's.
+    def record(
+        self,
+        call_uuid: str,
+        *,
+        recording_id: str | None = None,
+        container: str = "mp3",
+        channels: int = 1,
+        max_length_s: float = 3600,
+        source: str | None = None,
+        callback_url: str | None = None,
+        announce: bool = True,
+        action_url: str | None = None,
+        callback_method: str | None = None,
+        encoding: str = "form",
+        spelling: str = "full",
+        transcription_url: str = "",
+        age_s: float = 0,
+    ) -> Recording:
+        """Starts a recording: by `xml` (which announces itself with `Event=Record`) or `rest`; a
+        trunk call's is its trunk's.
 
         With `age_s` it has been running for so long already, which is how to get a long file soon.
         """
@@ -95,12 +163,21 @@ class Switchboard:
         if rid in self.book.recordings:
             raise ValueError(f"recording {rid} exists")
         made = Recording(
-            recording_id=rid, call_uuid=call_uuid, account=call.account, container=container, channels=channels, source=source,
+            recording_id=rid,
+            call_uuid=call_uuid,
+            account=call.account,
+            container=container,
+            channels=channels,
+            source=source,
             url=f"http://{self.media_host}/v1/Account/{call.account}/Recording/{rid}.{container}",
-            callback_url=callback_url or call.urls.get("RecordStop") or call.callback_url, started_at=time.time() - age_s,
-            max_length_s=max_length_s, spelling=spelling, transcription_url=transcription_url,
+            callback_url=callback_url or call.urls.get("RecordStop") or call.callback_url,
+            started_at=time.time() - age_s,
+            max_length_s=max_length_s,
+            spelling=spelling,
+            transcription_url=transcription_url,
             action_url=action_url or call.urls.get("Record") or callback_url or call.callback_url,
-            delivery=Delivery(callback_method or call.delivery.method, encoding))
+            delivery=Delivery(callback_method or call.delivery.method, encoding),
+        )
         self.book.add_recording(made)
         self._timers.after(max_length_s, lambda: self.end(rid, "maxLength"))
         if source == "xml" and announce:
@@ -108,20 +185,34 @@ class Switchboard:
         return made
 
     def event(self, call_uuid: str, name: str, **fields: str) -> None:
-        """Sends any voice event with the fields it has now, and `fields` as they are. Nothing else happens."""
+        """Sends any voice event with the fields it has now, and `fields` as they are. Nothing else
+        happens."""
         call = self.book.calls[call_uuid]
         room_name = fields.get("ConferenceName") or call.room or "room"
         room = self.book.rooms.get((call.account, room_name)) or Room(room_name, new_id())
         self._tell(call, callbacks.named(call, name, room) | fields)
 
-    def dial(self, call_uuid: str, to_number: str, *, cause: str = "", redirect: bool = True, loser: str = "", loser_cause: str = "LOST_RACE") -> str:
-        """Dials a second leg, whose id it returns: it is answered and connected, or ends at once for a `cause`.
+    def dial(
+        self,
+        call_uuid: str,
+        to_number: str,
+        *,
+        cause: str = "",
+        redirect: bool = True,
+        loser: str = "",
+        loser_cause: str = "LOST_RACE",
+    ) -> str:
+        """Dials a second leg, whose id it returns: it is answered and connected, or ends at once
+        for a `cause`.
 
-        `loser`: a third leg rings with it, loses the race, and its end is told `before` or `after` the other is connected.
+        `loser`: a third leg rings with it, loses the race, and its end is told `before` or `after`
+        the other is connected.
         """
         one_of("loser", loser, ("", "before", "after"))
         if loser_cause not in callbacks.CAUSES:
-            raise ValueError(f"loser_cause {loser_cause!r} is none of {', '.join(callbacks.CAUSES)}")
+            raise ValueError(
+                f"loser_cause {loser_cause!r} is none of {', '.join(callbacks.CAUSES)}"
+            )
         call = self.book.live(call_uuid)
         if cause and cause not in callbacks.CAUSES:
             raise ValueError(f"cause {cause!r} is none of {', '.join(callbacks.CAUSES)}")
@@ -138,8 +229,11 @@ class Switchboard:
                 self._tell(call, lost)
         return leg.b_leg
 
-    def dial_end(self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", redirect: bool = True) -> None:
-        """The second leg ends: DialHangup, and the dial's action as `Redirect` or, without, as `DialAction`."""
+    def dial_end(
+        self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", redirect: bool = True
+    ) -> None:
+        """The second leg ends: DialHangup, and the dial's action as `Redirect` or, without, as
+        `DialAction`."""
         call = self.book.live(call_uuid)
         self._leg_ends(call, cause)
         self._dial_action(call, cause, redirect=redirect)
@@ -152,7 +246,11 @@ class Switchboard:
 
     def _dial_action(self, call: Call, cause: str, *, redirect: bool) -> None:
         assert call.dial is not None
-        self._tell(call, callbacks.dial_action(call, call.dial, cause, redirect=redirect), event="DialAction")
+        self._tell(
+            call,
+            callbacks.dial_action(call, call.dial, cause, redirect=redirect),
+            event="DialAction",
+        )
         call.dial.answered_at = None
 
     def join_room(self, call_uuid: str, room: str) -> str:
@@ -164,7 +262,8 @@ class Switchboard:
         return entered.members[call_uuid]
 
     def leave_room(self, call_uuid: str, *, recording_id: str | None = None) -> None:
-        """The call leaves its conference; with a recording, the conference's action names that too."""
+        """The call leaves its conference; with a recording, the conference's action names that
+        too."""
         call = self.book.calls[call_uuid]
         with self._once:
             room, member, last = self.book.leave(call)
@@ -172,15 +271,22 @@ class Switchboard:
         if recording_id is not None:
             recording = self.book.recordings[recording_id]
             recording.room = room.name
-            self._tell(call, callbacks.conference_action(call, recording, room, member), event="ConferenceAction")
+            self._tell(
+                call,
+                callbacks.conference_action(call, recording, room, member),
+                event="ConferenceAction",
+            )
 
     def transfer(self, call_uuid: str, url: str, method: str = "POST") -> None:
         """The call asks `url` what to do next."""
         call = self.book.live(call_uuid)
         self._tell(call, callbacks.transfer(call), url=url, delivery=Delivery(method))
 
-    def hangup(self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", source: str = "Caller") -> None:
-        """The call ends: it leaves its room and its dial, `Hangup`, then the end of each recording, as documented."""
+    def hangup(
+        self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", source: str = "Caller"
+    ) -> None:
+        """The call ends: it leaves its room and its dial, `Hangup`, then the end of each recording,
+        as documented."""
         if cause not in callbacks.CAUSES:
             raise ValueError(f"cause {cause!r} is none of {', '.join(callbacks.CAUSES)}")
         with self._once:
@@ -199,7 +305,8 @@ class Switchboard:
             self.end(recording.recording_id, "HungUp")
 
     def stop(self, call_uuid: str, url: str | None) -> None:
-        """What a stop request does to a live call. An address that fits nothing stops nothing, nor is a trunk's recording."""
+        """What a stop request does to a live call. An address that fits nothing stops nothing, nor
+        is a trunk's recording."""
         for recording in self.book.running(call_uuid):
             if url in {None, recording.url} and recording.source != "trunk":
                 self.end(recording.recording_id, "StoppedByAPI")
@@ -212,42 +319,87 @@ class Switchboard:
                 return
             recording.ended_at, recording.end_reason = time.time(), reason
             self.book.end_recording(recording)
-        slow = self.faults.hit("slow-finalise", call_uuid=recording.call_uuid, recording_id=recording_id, account=recording.account)
-        self._timers.after(float(slow["seconds"]) if slow else self.finalise_s, lambda: self._finalise(recording))
+        slow = self.faults.hit(
+            "slow-finalise",
+            call_uuid=recording.call_uuid,
+            recording_id=recording_id,
+            account=recording.account,
+        )
+        self._timers.after(
+            float(slow["seconds"]) if slow else self.finalise_s, lambda: self._finalise(recording)
+        )
 
     def _finalise(self, recording: Recording) -> None:
         recording.listed_at = time.time()
         call = self.book.calls.get(recording.call_uuid)
         if call is None:
-            return                       # the book was closed meanwhile
-        self._tell(call, rows.finished(call, recording), recording=recording, url=recording.callback_url)
+            return  # the book was closed meanwhile
+        self._tell(
+            call, rows.finished(call, recording), recording=recording, url=recording.callback_url
+        )
         if recording.transcription_url:
             self.transcribed(recording.recording_id, url=recording.transcription_url)
 
-    def transcribed(self, recording_id: str, text: str = "hello this is a test call", *, url: str | None = None) -> None:
+    def transcribed(
+        self, recording_id: str, text: str = "hello this is a test call", *, url: str | None = None
+    ) -> None:
         """The separate callback about a recording's transcription."""
         recording = self.book.recordings[recording_id]
-        self._tell(self.book.calls[recording.call_uuid], rows.transcription(recording, text), event="transcription", url=url)
+        self._tell(
+            self.book.calls[recording.call_uuid],
+            rows.transcription(recording, text),
+            event="transcription",
+            url=url,
+        )
 
     def insert_row(self, like: Recording) -> Recording:
-        """One more finished recording of the same call, newer than all others, of which no callback tells."""
+        """One more finished recording of the same call, newer than all others, of which no callback
+        tells."""
         now, rid = time.time(), new_id()
         made = Recording(
-            recording_id=rid, call_uuid=like.call_uuid, account=like.account, container="mp3", channels=1, source="rest",
-            url=f"http://{self.media_host}/v1/Account/{like.account}/Recording/{rid}.mp3", callback_url="", started_at=now - 1,
-            max_length_s=60, ended_at=now, end_reason="maxLength", listed_at=now)
+            recording_id=rid,
+            call_uuid=like.call_uuid,
+            account=like.account,
+            container="mp3",
+            channels=1,
+            source="rest",
+            url=f"http://{self.media_host}/v1/Account/{like.account}/Recording/{rid}.mp3",
+            callback_url="",
+            started_at=now - 1,
+            max_length_s=60,
+            ended_at=now,
+            end_reason="maxLength",
+            listed_at=now,
+        )
         made.started_at = max(made.started_at, like.started_at + 0.001)
         self.book.add_recording(made)
         return made
 
-    # Telling ------------------------------------------------------------------------------------------------------
+    # Telling
+    # ------------------------------------------------------------------------------------------------------
 
-    def send(self, call: Call, event: str, fields: Mapping[str, Any], *, url: str | None = None) -> None:
-        """Sends one callback from another thread, with retries; without an `event` it has these fields and no others."""
-        self._tell(call, {**callbacks.common(call), "Event": event, **fields} if event else dict(fields), event=event or "rest", url=url)
+    def send(
+        self, call: Call, event: str, fields: Mapping[str, Any], *, url: str | None = None
+    ) -> None:
+        """Sends one callback from another thread, with retries; without an `event` it has these
+        fields and no others."""
+        self._tell(
+            call,
+            {**callbacks.common(call), "Event": event, **fields} if event else dict(fields),
+            event=event or "rest",
+            url=url,
+        )
 
-    def _tell(self, call: Call, fields: dict[str, Any], *, event: str = "", url: str | None = None, delivery: Delivery | None = None,
-              recording: Recording | None = None) -> None:
+    def _tell(
+        self,
+        call: Call,
+        fields: dict[str, Any],
+        *,
+        event: str = "",
+        url: str | None = None,
+        delivery: Delivery | None = None,
+        recording: Recording | None = None,
+    ) -> None:
         event = event or fields.get("Event") or "rest"
         if url is None:
             url = call.urls.get(event) or call.callback_url
@@ -255,5 +407,14 @@ class Switchboard:
             delivery = _TRUNK
         elif delivery is None:
             delivery = recording.delivery if recording else call.delivery
-        self._sender.send(Callback(event, call, url, fields, delivery, trunk=bool(call.trunk),
-                                   recording_id=recording.recording_id if recording else None))
+        self._sender.send(
+            Callback(
+                event,
+                call,
+                url,
+                fields,
+                delivery,
+                trunk=bool(call.trunk),
+                recording_id=recording.recording_id if recording else None,
+            )
+        )

@@ -1,4 +1,5 @@
-"""What the provider does later or aside: one thread that watches the time, a crew of threads, a count of open work."""
+"""What the provider does later or aside: one thread that watches the time, a crew of threads, a
+count of open work."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class Timers:
-    """Calls things at their time, in one thread however many there are. What it calls must be quick.
+    """Calls things at their time, in one thread however many there are. What it calls must be
+    quick.
 
     What a step raises goes to `trouble`, and the next one follows.
     """
@@ -58,7 +60,8 @@ class Timers:
 
 
 class Crew:
-    """Daemon threads, started as they are needed, up to a number; unlike an executor it never delays the exit."""
+    """Daemon threads, started as they are needed, up to a number; unlike an executor it never
+    delays the exit."""
 
     def __init__(self, size: int, trouble: Trouble) -> None:
         self._size = size

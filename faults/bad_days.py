@@ -1,4 +1,5 @@
-"""Every bad day of the emulator, each rare enough that what it spoils comes right in the end (`refuse-auth` by itself)."""
+"""Every bad day of the emulator, each rare enough that what it spoils comes right in the end
+(`refuse-auth` by itself)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ ALL: dict[str, dict[str, Any]] = {
     "doubled-callbacks": {"probability": 0.1},
     "late-callbacks": {"probability": 0.1, "seconds": 0.5},
     "shuffled-callbacks": {"probability": 0.2, "seconds": 0.5},
-    "unsigned-callbacks": {"probability": 0.05},        # refused, and sent again by the provider
+    "unsigned-callbacks": {"probability": 0.05},  # refused, and sent again by the provider
     "forged-callbacks": {"probability": 0.05},
     "leaked-tokens": {"probability": 0.2},
     "marked-callbacks": {"probability": 0.2},
@@ -25,7 +26,9 @@ ALL: dict[str, dict[str, Any]] = {
     "api-429": {"probability": 0.02, "retry_after": 1},
     "api-timeout": {"probability": 0.02, "seconds": 2},
     "list-lag": {"probability": 0.1, "seconds": 2},
-    "list-running": {"probability": 0.1},               # without `so_far`: a duration above 0 is taken for an end, as promised
+    "list-running": {
+        "probability": 0.1
+    },  # without `so_far`: a duration above 0 is taken for an end, as promised
     "list-rows-move": {"probability": 0.1},
     "wrong-duration": {"probability": 0.05, "seconds": 5},
     "media-5xx": {"probability": 0.05},

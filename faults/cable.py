@@ -1,7 +1,9 @@
-"""A network cable from this machine into a network namespace, carried by hand: frame by frame between two TAP devices.
+"""A network cable from this machine into a network namespace, carried by hand: frame by frame
+between two TAP devices.
 
-So it can be cut in either direction, delay and lose without any module of the kernel for that; and as a TAP device lives
-no longer than whoever holds it open, nothing is left behind, however this process ends.
+So it can be cut in either direction, delay and lose without any module of the kernel for that; and
+as a TAP device lives no longer than whoever holds it open, nothing is left behind, however this
+process ends.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from typing import Self
 
 TUN = "/dev/net/tun"
-_SET_INTERFACE, _TAP, _NO_HEADER = 0x400454CA, 0x0002, 0x1000       # linux/if_tun.h
+_SET_INTERFACE, _TAP, _NO_HEADER = 0x400454CA, 0x0002, 0x1000  # linux/if_tun.h
 _LONGEST_FRAME, _AT_ONCE = 65536, 64
 _LOOK_S = 0.1
 
@@ -31,20 +33,26 @@ class Way:
     """What becomes of the frames of one direction."""
 
     cut: bool = False
-    loss: float = 0.0           # the share of frames that is lost
+    loss: float = 0.0  # the share of frames that is lost
     delay_s: float = 0.0
 
 
 class Cable:
-    """Use as a context: our end is up, with its address, when entered. The other end is wherever it was plugged in last."""
+    """Use as a context: our end is up, with its address, when entered. The other end is wherever it
+    was plugged in last."""
 
     def __init__(self, name: str, ours: str, theirs: str, *, seed: int) -> None:
-        """`name`: of the device, at most 14 bytes; `ours` and `theirs`: addresses of one /30 network."""
+        """`name`: of the device, at most 14 bytes; `ours` and `theirs`: addresses of one /30
+        network."""
         self.name, self.ours, self.theirs = name, ours, theirs
-        self.there, self.back = Way(), Way()            # to the machine, and from it
-        self._chance, self._lock, self._closing = random.Random(seed), threading.Lock(), threading.Event()
+        self.there, self.back = Way(), Way()  # to the machine, and from it
+        self._chance, self._lock, self._closing = (
+            random.Random(seed),
+            threading.Lock(),
+            threading.Event(),
+        )
         self._selector = selectors.DefaultSelector()
-        self._ends: dict[str, int] = {}                 # `ours` and `theirs`: file numbers
+        self._ends: dict[str, int] = {}  # `ours` and `theirs`: file numbers
 
     def __enter__(self) -> Self:
         self._hold("ours", self.name)
@@ -66,8 +74,12 @@ class Cable:
         device = f"{self.name}m"
         self._hold("theirs", device)
         ip("link", "set", device, "netns", str(pid))
-        for words in (("link", "set", "lo", "up"), ("link", "set", device, "name", "eth0"), ("address", "add", f"{self.theirs}/30", "dev", "eth0"),
-                      ("link", "set", "eth0", "up")):
+        for words in (
+            ("link", "set", "lo", "up"),
+            ("link", "set", device, "name", "eth0"),
+            ("address", "add", f"{self.theirs}/30", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+        ):
             ip(*words, inside=pid)
 
     def unplug(self) -> None:
@@ -90,7 +102,9 @@ class Cable:
     def _hold(self, end: str, device: str) -> None:
         number = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(number, _SET_INTERFACE, struct.pack("16sH", device.encode(), _TAP | _NO_HEADER))
+            fcntl.ioctl(
+                number, _SET_INTERFACE, struct.pack("16sH", device.encode(), _TAP | _NO_HEADER)
+            )
         except OSError:
             os.close(number)
             raise
@@ -105,34 +119,42 @@ class Cable:
                 os.close(number)
 
     def _carry(self) -> None:
-        late: list[tuple[float, int, str, bytes]] = []      # frames under way: when they arrive, where
+        late: list[tuple[float, int, str, bytes]] = []  # frames under way: when they arrive, where
         order = itertools.count()
         while not self._closing.is_set():
             wait = min(_LOOK_S, max(0.0, late[0][0] - time.monotonic())) if late else _LOOK_S
             for key, _ in self._selector.select(wait):
                 for frame in self._frames(key.data, key.fd):
-                    way, other = (self.there, "theirs") if key.data == "ours" else (self.back, "ours")
+                    way, other = (
+                        (self.there, "theirs") if key.data == "ours" else (self.back, "ours")
+                    )
                     if not way.cut and self._chance.random() >= way.loss:
-                        heapq.heappush(late, (time.monotonic() + way.delay_s, next(order), other, frame))
+                        heapq.heappush(
+                            late, (time.monotonic() + way.delay_s, next(order), other, frame)
+                        )
             while late and late[0][0] <= time.monotonic():
                 _, _, other, frame = heapq.heappop(late)
                 self._put(other, frame)
 
     def _frames(self, end: str, number: int) -> list[bytes]:
         found = list[bytes]()
-        with self._lock, contextlib.suppress(OSError):      # no more at the moment; or its namespace is gone
+        with (
+            self._lock,
+            contextlib.suppress(OSError),
+        ):  # no more at the moment; or its namespace is gone
             while self._ends.get(end) == number and len(found) < _AT_ONCE:
                 found.append(os.read(number, _LONGEST_FRAME))
         return found
 
     def _put(self, end: str, frame: bytes) -> None:
-        with self._lock, contextlib.suppress(OSError):      # a device that is not up takes none
+        with self._lock, contextlib.suppress(OSError):  # a device that is not up takes none
             if end in self._ends:
                 os.write(self._ends[end], frame)
 
 
 def ip(*words: str, inside: int | None = None) -> None:
-    """The command `ip`, in the network namespace of the process `inside`. Raises RuntimeError with what it says."""
+    """The command `ip`, in the network namespace of the process `inside`. Raises RuntimeError with
+    what it says."""
     enter = ["nsenter", f"--net=/proc/{inside}/ns/net"] if inside else []
     done = subprocess.run([*enter, "ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:

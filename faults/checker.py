@@ -1,7 +1,9 @@
-"""Judges a run by what the provider saw and what lies in the archive, and by nothing that we say of ourselves.
+"""Judges a run by what the provider saw and what lies in the archive, and by nothing that we say of
+ourselves.
 
-`log` is the emulator's journal, `book` its recordings, `owed` what the load meant to become of each. What a callback
-said counts from its first 200: from then on it is written down, and whatever follows from it must happen.
+`log` is the emulator's journal, `book` its recordings, `owed` what the load meant to become of
+each. What a callback said counts from its first 200: from then on it is written down, and whatever
+follows from it must happen.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owed:
-    """What the load meant to become of one recording. Without both it is to run until its call ends."""
+    """What the load meant to become of one recording. Without both it is to run until its call
+    ends."""
 
-    after_s: float | None = None        # the rules end it so long after it was reported
-    trigger: str | None = None          # the callback that makes its stop due
+    after_s: float | None = None  # the rules end it so long after it was reported
+    trigger: str | None = None  # the callback that makes its stop due
 
 
 @dataclass(slots=True)
@@ -47,14 +50,18 @@ class Findings:
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     repeats: int = 0
-    late_s: list[float] = field(default_factory=list)           # of each stop, Redis's own downtime taken off
-    unannounced: list[str] = field(default_factory=list)        # of which no callback was ever answered 200
-    answers: Counter[int] = field(default_factory=Counter)      # to callbacks, by status; 0: none came
+    late_s: list[float] = field(
+        default_factory=list
+    )  # of each stop, Redis's own downtime taken off
+    unannounced: list[str] = field(
+        default_factory=list
+    )  # of which no callback was ever answered 200
+    answers: Counter[int] = field(default_factory=Counter)  # to callbacks, by status; 0: none came
     slowest_answer_s: float = 0.0
     media_requests: int = 0
-    sent_bytes: int = 0                                         # of media, whatever became of them
-    kept_bytes: int = 0                                         # of the files under a final name
-    unfinished: int = 0                                         # files with a dot, which are nobody's promise
+    sent_bytes: int = 0  # of media, whatever became of them
+    kept_bytes: int = 0  # of the files under a final name
+    unfinished: int = 0  # files with a dot, which are nobody's promise
 
     def late(self, percent: float) -> float:
         ordered = sorted(self.late_s)
@@ -65,22 +72,39 @@ class Findings:
 class Allowed:
     """What a run's bad days make legitimate."""
 
-    deaf: bool = False                  # a 204 may have stopped nothing, so another before the end was needed
-    other_container: bool = False       # the provider may have served the other container's bytes
-    unheard: bool = False               # no stop is owed where the callback about the beginning was never answered
-    start_listed: bool = False          # the list may have told when a recording began before its callback did
+    deaf: bool = False  # a 204 may have stopped nothing, so another before the end was needed
+    other_container: bool = False  # the provider may have served the other container's bytes
+    unheard: bool = (
+        False  # no stop is owed where the callback about the beginning was never answered
+    )
+    start_listed: bool = (
+        False  # the list may have told when a recording began before its callback did
+    )
     early_s: float = 0.05
 
 
-def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed], archive: Path, *, account: str,
-          down: Sequence[Span] = (), allowed: Allowed | None = None) -> Findings:
+def judge(
+    log: Sequence[Entry],
+    book: Sequence[Entry],
+    owed: Mapping[str, Owed],
+    archive: Path,
+    *,
+    account: str,
+    down: Sequence[Span] = (),
+    allowed: Allowed | None = None,
+) -> Findings:
     """`down`: when Redis was not there, from and until."""
     allowed, found, told, stops = allowed or Allowed(), Findings(), Told(log), _stops(log)
     found.answers, found.slowest_answer_s = told.answers, told.slowest_s
     found.media_requests = sum(entry["kind"] == "media" for entry in log)
     found.sent_bytes = sum(entry["bytes"] for entry in log if entry["kind"] == "media.sent")
     files = _files(archive, found)
-    by_call = {c: list(rs) for c, rs in itertools.groupby(sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"]))}
+    by_call = {
+        c: list(rs)
+        for c, rs in itertools.groupby(
+            sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"])
+        )
+    }
     for recording in book:
         rid = str(recording["recording_id"])
         if not told.answered(recording):
@@ -89,7 +113,10 @@ def judge(log: Sequence[Entry], book: Sequence[Entry], owed: Mapping[str, Owed],
         if rid in owed and (told.heard(recording) or not allowed.unheard):
             _judge_stop(found, recording, owed[rid], told, down, allowed)
         _judge_file(found, recording, files.pop(rid, {}), account, allowed)
-    found.wrong += [f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}" for rid, names in files.items()]
+    found.wrong += [
+        f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}"
+        for rid, names in files.items()
+    ]
     for call_uuid, sent in stops.items():
         found.repeats += _repeats(sent, by_call.get(call_uuid, []), told, allowed)
     return found
@@ -114,7 +141,11 @@ class Told:
                 continue
             self.answers[entry["status"]] += 1
             self.slowest_s = max(self.slowest_s, entry["elapsed"])
-            subject = entry["fields"].get("RecordingID") or entry["fields"].get("recording_id") or entry["call_uuid"]
+            subject = (
+                entry["fields"].get("RecordingID")
+                or entry["fields"].get("recording_id")
+                or entry["call_uuid"]
+            )
             key = (str(subject), entry["event"])
             self._sent[key] = min(entry["at"], self._sent.get(key, entry["at"]))
             if entry["status"] == 200:
@@ -122,19 +153,29 @@ class Told:
                 self._noted[key] = min(done, self._noted.get(key, done))
 
     def answered(self, recording: Entry) -> bool:
-        return any((recording["recording_id"], event) in self._noted for event in ("Record", "RecordStop", "rest"))
+        return any(
+            (recording["recording_id"], event) in self._noted
+            for event in ("Record", "RecordStop", "rest")
+        )
 
     def heard(self, recording: Entry) -> bool:
         return (recording["recording_id"], "Record") in self._noted
 
     def ended(self, recording: Entry) -> float:
         """When its end was first answered 200."""
-        keys = [(recording["recording_id"], "RecordStop"), (recording["recording_id"], "rest"), (recording["call_uuid"], "Hangup")]
+        keys = [
+            (recording["recording_id"], "RecordStop"),
+            (recording["recording_id"], "rest"),
+            (recording["call_uuid"], "Hangup"),
+        ]
         return min(self._noted.get(key, math.inf) for key in keys)
 
-    def due(self, recording: Entry, owed: Owed, *, noted: bool, listed: bool = False) -> float | None:
-        """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at all, the earliest possible.
-        `listed`: the list may have told the provider's own figure of the start, which counts, before any callback was sent.
+    def due(
+        self, recording: Entry, owed: Owed, *, noted: bool, listed: bool = False
+    ) -> float | None:
+        """When its stop is owed: by what was answered 200, or (`noted` False) by what was sent at
+        all, the earliest possible. `listed`: the list may have told the provider's own figure of
+        the start, which counts, before any callback was sent.
         """
         known = self._noted if noted else self._sent
         begun = known.get((recording["recording_id"], "Record"))
@@ -147,19 +188,36 @@ class Told:
         return min([*found, max(asked, begun)] if asked else found, default=None)
 
 
-def _judge_stop(found: Findings, recording: Entry, owed: Owed, told: Told, down: Sequence[Span], allowed: Allowed) -> None:
-    rid, ended_at, by_us = str(recording["recording_id"]), recording["ended_at"], recording["end_reason"] == "StoppedByAPI"
+def _judge_stop(
+    found: Findings,
+    recording: Entry,
+    owed: Owed,
+    told: Told,
+    down: Sequence[Span],
+    allowed: Allowed,
+) -> None:
+    rid, ended_at, by_us = (
+        str(recording["recording_id"]),
+        recording["ended_at"],
+        recording["end_reason"] == "StoppedByAPI",
+    )
     if owed.after_s is None and owed.trigger is None:
         if by_us:
             found.stopped_wrongly.append(rid)
         return
     found.owed_stops += 1
-    due, earliest = told.due(recording, owed, noted=True), told.due(recording, owed, noted=False, listed=allowed.start_listed)
+    due, earliest = (
+        told.due(recording, owed, noted=True),
+        told.due(recording, owed, noted=False, listed=allowed.start_listed),
+    )
     if not by_us:
         found.unstopped.append(rid)
     elif due is not None:
-        # A try whose answer was lost may have been written down all the same, so the stop may come before `due`.
-        found.late_s.append(max(0.0, ended_at - due - sum(_shared((due, ended_at), span) for span in down)))
+        # A try whose answer was lost may have been written down all the same, so the stop may come
+        # before `due`.
+        found.late_s.append(
+            max(0.0, ended_at - due - sum(_shared((due, ended_at), span) for span in down))
+        )
         if earliest is not None and ended_at < earliest - allowed.early_s:
             found.early.append(f"{rid}: {earliest - ended_at:.3f} s early")
 
@@ -168,23 +226,36 @@ def _shared(one: Span, other: Span) -> float:
     return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
-# Stops ------------------------------------------------------------------------------------------------------------
+# Stops
+# ------------------------------------------------------------------------------------------------------------
+
 
 def _stops(log: Sequence[Entry]) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for entry in log:
-        if entry["kind"] == "request" and entry["method"] == "DELETE" and (match := _STOP.fullmatch(entry["path"])):
+        if (
+            entry["kind"] == "request"
+            and entry["method"] == "DELETE"
+            and (match := _STOP.fullmatch(entry["path"]))
+        ):
             found.setdefault(match[1], []).append(entry)
     return found
 
 
-def _repeats(sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, allowed: Allowed) -> int:
-    """Stops that were needless: all that they named had been asked to end before, or had ended and we had been told."""
+def _repeats(
+    sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, allowed: Allowed
+) -> int:
+    """Stops that were needless: all that they named had been asked to end before, or had ended and
+    we had been told."""
     count, asked = 0, set[str]()
     for entry in sorted(sent, key=lambda e: e["at"]):
         url = json.loads(entry["body"]).get("URL") if entry["body"] else None
         meant = [r for r in recordings if url in {None, r["url"]}]
-        running = {r["recording_id"] for r in meant if r["ended_at"] is None or r["ended_at"] >= entry["at"]}
+        running = {
+            r["recording_id"]
+            for r in meant
+            if r["ended_at"] is None or r["ended_at"] >= entry["at"]
+        }
         unknown = {r["recording_id"] for r in meant if told.ended(r) > entry["at"]} - asked
         if not unknown | (running if allowed.deaf else running - asked):
             count += 1
@@ -193,11 +264,15 @@ def _repeats(sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, all
     return count
 
 
-# Files ------------------------------------------------------------------------------------------------------------
+# Files
+# ------------------------------------------------------------------------------------------------------------
+
 
 def _named(archive: Path) -> Iterable[tuple[Path, re.Match[str] | None]]:
     for path in archive.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(archive).parts):
+        if path.is_file() and not any(
+            part.startswith(".") for part in path.relative_to(archive).parts
+        ):
             yield path, _NAME.fullmatch(str(path.relative_to(archive)))
 
 
@@ -209,11 +284,15 @@ def _files(archive: Path, found: Findings) -> dict[str, dict[str, Path]]:
             found.wrong.append(f"{path.relative_to(archive)}: no name of an archive")
         else:
             files.setdefault(match[3], {})[str(path.relative_to(archive))] = path
-    found.unfinished = sum(path.name.startswith(".") for path in archive.rglob("*") if path.is_file())
+    found.unfinished = sum(
+        path.name.startswith(".") for path in archive.rglob("*") if path.is_file()
+    )
     return files
 
 
-def _judge_file(found: Findings, recording: Entry, files: dict[str, Path], account: str, allowed: Allowed) -> None:
+def _judge_file(
+    found: Findings, recording: Entry, files: dict[str, Path], account: str, allowed: Allowed
+) -> None:
     rid = str(recording["recording_id"])
     receipts = [name for name in files if name.endswith(".json")]
     audio = [name for name in files if not name.endswith(".json")]
@@ -229,13 +308,21 @@ def _judge_file(found: Findings, recording: Entry, files: dict[str, Path], accou
     data = files[audio[0]].read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     found.kept_bytes += len(data)
-    if audio[0] != f"{account}/{day}/{rid}.{extension}" or receipts[0] != f"{account}/{day}/{rid}.json":
+    if (
+        audio[0] != f"{account}/{day}/{rid}.{extension}"
+        or receipts[0] != f"{account}/{day}/{rid}.json"
+    ):
         found.wrong.append(f"{rid}: filed as {audio[0]} with {receipts[0]}")
     if expected.get(extension) != digest:
         found.wrong.append(f"{rid}: {len(data)} bytes that are not the provider's")
     receipt = _read(files[receipts[0]])
-    told = (receipt.get("recording_id"), receipt.get("call_uuid"), receipt.get("account"),
-            receipt.get("media", {}).get("sha256"), receipt.get("media", {}).get("bytes"))
+    told = (
+        receipt.get("recording_id"),
+        receipt.get("call_uuid"),
+        receipt.get("account"),
+        receipt.get("media", {}).get("sha256"),
+        receipt.get("media", {}).get("bytes"),
+    )
     if told != (rid, recording["call_uuid"], account, digest, len(data)):
         found.wrong.append(f"{rid}: the receipt tells of something else")
 
@@ -249,7 +336,9 @@ def _expected(recording: Entry, allowed: Allowed) -> dict[str, str]:
     found = {}
     for container in wanted:
         digest = hashlib.sha256()
-        for block in Audio(container, recording["channels"], lasted_ms, recording["recording_id"]).stream():
+        for block in Audio(
+            container, recording["channels"], lasted_ms, recording["recording_id"]
+        ).stream():
             digest.update(block)
         found[container] = digest.hexdigest()
     return found

@@ -1,4 +1,5 @@
-"""What is done to the service while calls come. Each is bounded in time, and says in `run.did` what it did."""
+"""What is done to the service while calls come. Each is bounded in time, and says in `run.did` what
+it did."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def nothing(run: Run, stage: Stage) -> None:
 
 
 def kills(run: Run, stage: Stage) -> None:
-    """SIGKILL at random moments of the load, whatever else is down just then: processes, children, parents alone, and Redis."""
+    """SIGKILL at random moments of the load, whatever else is down just then: processes, children,
+    parents alone, and Redis."""
     _kill(run, stage, spare_last=False)
 
 
@@ -46,7 +48,8 @@ def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
 
 
 def kills_and_sweeps(run: Run, stage: Stage) -> None:
-    """The same, and ten times all connections to Redis are cut at once. The media host can go on with what was cut off."""
+    """The same, and ten times all connections to Redis are cut at once. The media host can go on
+    with what was cut off."""
     stage.control.fault("ranged-media")
     pause_s = run.size.recordings / run.size.rate / 11
 
@@ -62,14 +65,16 @@ def kills_and_sweeps(run: Run, stage: Stage) -> None:
 
 
 def faulty(run: Run, stage: Stage) -> None:
-    """A fifth of all requests to the provider fails, one way or another, while processes are killed."""
+    """A fifth of all requests to the provider fails, one way or another, while processes are
+    killed."""
     for name, params in (("stop-fails-first", {"status": 503}), ("api-5xx", {}), ("media-5xx", {})):
         stage.control.fault(name, probability=0.2, **params)
     kills_of_twins(run, stage)
 
 
 def bad_days(run: Run, stage: Stage) -> None:
-    """Every bad day of the emulator at once, each of them rarely; in the middle our credentials are refused for 3 s."""
+    """Every bad day of the emulator at once, each of them rarely; in the middle our credentials are
+    refused for 3 s."""
     for name, params in ALL.items():
         stage.control.fault(name, **params)
     half = run.size.recordings / run.size.rate / 2
@@ -92,10 +97,14 @@ def publishes_cut(run: Run, stage: Stage) -> None:
 
 
 def wire(run: Run, stage: Stage) -> None:
-    """The way to Redis: scripts cut before and after, answers dropped, a freeze, a trickle, ten sweeps, short-lived connections."""
+    """The way to Redis: scripts cut before and after, answers dropped, a freeze, a trickle, ten
+    sweeps, short-lived connections."""
     part = run.size.recordings / run.size.rate / 6
-    for rules in ((Rule(command="EVALSHA", act=Act.CUT_REPLY, probability=0.05),), (Rule(command="EVALSHA", act=Act.CUT_BEFORE, probability=0.05),),
-                  (Rule(command="EVALSHA", act=Act.DROP_REPLY, probability=0.02),)):
+    for rules in (
+        (Rule(command="EVALSHA", act=Act.CUT_REPLY, probability=0.05),),
+        (Rule(command="EVALSHA", act=Act.CUT_BEFORE, probability=0.05),),
+        (Rule(command="EVALSHA", act=Act.DROP_REPLY, probability=0.02),),
+    ):
         stage.wire.rules = rules
         time.sleep(part)
     stage.wire.rules = ()
@@ -153,7 +162,8 @@ def erased(run: Run, stage: Stage) -> None:
 
 
 def still(run: Run, stage: Stage) -> None:
-    """One of each process that holds leases stands still for three of them, in the middle of its work, and wakes up."""
+    """One of each process that holds leases stands still for three of them, in the middle of its
+    work, and wakes up."""
     # So that downloads and stops are under way, and each of them holds some.
     stage.control.fault("trickled-media", bytes=8000, pause_s=0.2)
     time.sleep(5)
@@ -167,7 +177,8 @@ def still(run: Run, stage: Stage) -> None:
 
 
 def rolling(run: Run, stage: Stage) -> None:
-    """SIGTERM for one process after the other, as a careful operator does it: the next when its twin is at work."""
+    """SIGTERM for one process after the other, as a careful operator does it: the next when its
+    twin is at work."""
     names = sorted(stage.fleet.processes, key=lambda name: name.partition(".")[::-1])
     end, done = time.monotonic() + run.size.recordings / run.size.rate, 0
     while done < run.size.kills and time.monotonic() < end:
@@ -188,7 +199,9 @@ def full_disks(run: Run, stage: Stage) -> None:
             time.sleep(run.size.hold_s)
         run.did.append(f"{place.name} full for {run.size.hold_s:g} s")
     stage.control.good_days()
-    run.notes.append(f"{stage.log.read_text(errors='replace').count('the disk is full')} tries met a full disk")
+    run.notes.append(
+        f"{stage.log.read_text(errors='replace').count('the disk is full')} tries met a full disk"
+    )
 
 
 @contextlib.contextmanager
@@ -204,22 +217,29 @@ def _filled(ballast: Path) -> Iterator[None]:
 
 
 def soak(run: Run, stage: Stage) -> None:
-    """Nothing but time: how the memory of our processes grows, and whether anything that is due is left lying."""
+    """Nothing but time: how the memory of our processes grows, and whether anything that is due is
+    left lying."""
     samples, end, oldest_s = [], time.monotonic() + run.size.recordings / run.size.rate, 0.0
     while time.monotonic() < end:
         samples.append((time.monotonic(), *_own_mib(stage)))
         oldest_s = max([oldest_s, *(_overdue_s(stage, duty) for duty in Duty)])
         time.sleep(5)
     run.notes.append(f"the oldest that was due, and not leased, {oldest_s:.1f} s")
-    late = samples[len(samples) // 2:]
+    late = samples[len(samples) // 2 :]
     if len(late) > 1:
         slope = (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) * 3600
-        run.notes.append(f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, {slope:+.1f} MiB/h over {late[-1][2]} processes")
+        run.notes.append(
+            f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, {slope:+.1f} MiB/h over {late[-1][2]} processes"
+        )
 
 
 def _overdue_s(stage: Stage, duty: Duty) -> float:
     first = stage.ledger.redis.zrange(stage.ledger.key("due", duty), 0, 0, withscores=True)
-    return float(max(0.0, stage.ledger.now().timestamp() - float(first[0][1]) / 1000)) if first else 0.0
+    return (
+        float(max(0.0, stage.ledger.now().timestamp() - float(first[0][1]) / 1000))
+        if first
+        else 0.0
+    )
 
 
 def _own_mib(stage: Stage) -> tuple[float, int]:
@@ -238,7 +258,8 @@ MANNERS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM, "frozen": signal.S
 
 
 def fail_overs(run: Run, stage: Stage) -> None:
-    """The primary is killed, demoted, ended and frozen, whichever server it is just then; it comes back as a replica."""
+    """The primary is killed, demoted, ended and frozen, whichever server it is just then; it comes
+    back as a replica."""
     assert isinstance(stage.redis, WatchedRedis)
     took = []
     for what in ("killed", "demoted", "frozen", "ended", "killed"):
@@ -249,7 +270,9 @@ def fail_overs(run: Run, stage: Stage) -> None:
             else:
                 stage.redis.end(port, MANNERS[what])
         if what == "frozen":
-            run.ended.wait(3)       # its connections stay open, and then it wakes up as the primary that it is no longer
+            run.ended.wait(
+                3
+            )  # its connections stay open, and then it wakes up as the primary that it is no longer
             stage.redis.wake(port)
         elif what != "demoted":
             stage.redis.start_server(port)

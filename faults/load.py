@@ -1,4 +1,5 @@
-"""Calls that come at a steady rate, each with a recording and what the rules owe it; the mix and the moments are seeded."""
+"""Calls that come at a steady rate, each with a recording and what the rules owe it; the mix and
+the moments are seeded."""
 
 from __future__ import annotations
 
@@ -14,15 +15,16 @@ from faults.checker import Owed
 from faults.stage import KEEPS, LONGEST_S, SHORT, SHORT_S, Control
 
 OTHER, TRIGGER = "918065550101", "DialConnected"
-# So late that a file cut to a tenth is 2 s short or more: what is less cannot be told from the provider's own inexactness.
+# So late that a file cut to a tenth is 2 s short or more: what is less cannot be told from the
+# provider's own inexactness.
 _MOMENT_S = (2.5, 4.5)
 _MIX = (("deadline", 0.6), ("trigger", 0.2), ("hangup", 0.2))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """So many recordings, so many a second. `age_s` makes their files longer than they took, evenly on a logarithmic scale;
-    `longest_s` is the age of one more in the middle, a wav.
+    """So many recordings, so many a second. `age_s` makes their files longer than they took, evenly
+    on a logarithmic scale; `longest_s` is the age of one more in the middle, a wav.
     """
 
     recordings: int
@@ -41,7 +43,9 @@ class Played:
     """What was started, and what it is owed; grows while the load runs."""
 
     owed: dict[str, Owed] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)         # what the emulator did not take: a fault of the run itself
+    failed: list[str] = field(
+        default_factory=list
+    )  # what the emulator did not take: a fault of the run itself
 
 
 def play(load: Load, control: Control, seed: int, ended: threading.Event) -> Played:
@@ -49,7 +53,10 @@ def play(load: Load, control: Control, seed: int, ended: threading.Event) -> Pla
     chance, played, acts = random.Random(seed), Played(), []
     for i in range(load.recordings):
         kind = chance.choices([k for k, _ in load.mix], [w for _, w in load.mix])[0]
-        container, age_s = chance.choice(["mp3", "mp3", "wav"]), round(math.exp(chance.uniform(*map(math.log, load.age_s))), 3) if load.age_s else 0.0
+        container, age_s = (
+            chance.choice(["mp3", "mp3", "wav"]),
+            round(math.exp(chance.uniform(*map(math.log, load.age_s))), 3) if load.age_s else 0.0,
+        )
         if load.longest_s and i == load.recordings // 2:
             container, age_s = "wav", load.longest_s
         one = _One(control, played, kind, container, age_s)
@@ -68,24 +75,37 @@ def play(load: Load, control: Control, seed: int, ended: threading.Event) -> Pla
 def _try(played: Played, act: Callable[[], None]) -> None:
     try:
         act()
-    except Exception as error:      # noqa: BLE001 - told in the run's own result
+    except Exception as error:  # noqa: BLE001 - told in the run's own result
         played.failed.append(f"{type(error).__name__}: {error}"[:200])
 
 
 class _One:
     """One call and its recording."""
 
-    def __init__(self, control: Control, played: Played, kind: str, container: str, age_s: float) -> None:
-        self.control, self.played, self.kind, self.container, self.age_s = control, played, kind, container, age_s
+    def __init__(
+        self, control: Control, played: Played, kind: str, container: str, age_s: float
+    ) -> None:
+        self.control, self.played, self.kind, self.container, self.age_s = (
+            control,
+            played,
+            kind,
+            container,
+            age_s,
+        )
         self.started = threading.Event()
         self.call_uuid = ""
 
     def start(self) -> None:
         number = {"deadline": SHORT, "trigger": OTHER, "hangup": KEEPS}[self.kind]
         self.call_uuid = self.control.ask("POST", "calls", to_number=number)["call_uuid"]
-        made = self.control.ask("POST", f"calls/{self.call_uuid}/record", container=self.container, age_s=self.age_s)
+        made = self.control.ask(
+            "POST", f"calls/{self.call_uuid}/record", container=self.container, age_s=self.age_s
+        )
         self.played.owed[made["recording_id"]] = {
-            "deadline": Owed(after_s=SHORT_S), "trigger": Owed(after_s=LONGEST_S, trigger=TRIGGER), "hangup": Owed()}[self.kind]
+            "deadline": Owed(after_s=SHORT_S),
+            "trigger": Owed(after_s=LONGEST_S, trigger=TRIGGER),
+            "hangup": Owed(),
+        }[self.kind]
         self.started.set()
 
     def moment(self) -> None:

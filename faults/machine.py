@@ -1,7 +1,9 @@
-"""A machine that is not there: namespaces of its own for network, host name and process numbers, one of each process in it.
+"""A machine that is not there: namespaces of its own for network, host name and process numbers,
+one of each process in it.
 
-`python -m faults.machine` is its first process. It reads what it shall be as a line of JSON, and goes on until its
-standard input ends; as the first process of its namespace it takes all others with it, however it ends.
+`python -m faults.machine` is its first process. It reads what it shall be as a line of JSON, and
+goes on until its standard input ends; as the first process of its namespace it takes all others
+with it, however it ends.
 """
 
 from __future__ import annotations
@@ -35,18 +37,33 @@ class Machine:
         folder.mkdir()
 
     def boot(self, env: Mapping[str, str], relays: Mapping[int, int]) -> None:
-        """Starts it. `relays`: ports of its own loopback interface, and the ports at our end of the cable that they lead to."""
+        """Starts it. `relays`: ports of its own loopback interface, and the ports at our end of the
+        cable that they lead to."""
         # In a session of its own, so that a Ctrl-C is ours to deal with.
-        self.process = subprocess.Popen([*_UNSHARE, sys.executable, "-m", "faults.machine"], cwd=ROOT, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.process = subprocess.Popen(
+            [*_UNSHARE, sys.executable, "-m", "faults.machine"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if not self.process.stdout.readline():
-            raise RuntimeError(f"the machine {self.name} did not start: unshare ended with {self.process.wait()}")
+            raise RuntimeError(
+                f"the machine {self.name} did not start: unshare ended with {self.process.wait()}"
+            )
         self.cable.plug_in(self.process.pid)
-        # Whoever loses its power leaves its temporary files behind: they lie where the run cleans up.
-        told = {"name": self.name, "env": {**env, "TMPDIR": str(self.folder)}, "relays": [[near, self.cable.ours, far] for near, far in relays.items()],
-                "log": str(self.log), "folder": str(self.folder)}
+        # Whoever loses its power leaves its temporary files behind: they lie where the run cleans
+        # up.
+        told = {
+            "name": self.name,
+            "env": {**env, "TMPDIR": str(self.folder)},
+            "relays": [[near, self.cable.ours, far] for near, far in relays.items()],
+            "log": str(self.log),
+            "folder": str(self.folder),
+        }
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
 

@@ -1,4 +1,5 @@
-"""Two machines against one Redis, and what happens between them: links that are cut, half cut, or bad, and a machine without power."""
+"""Two machines against one Redis, and what happens between them: links that are cut, half cut, or
+bad, and a machine without power."""
 
 from __future__ import annotations
 
@@ -36,29 +37,57 @@ def missing() -> str:
 
 
 class Machines(Stage):
-    """Each machine has its own network, host name and process numbers, and one of each process. Redis, provider and door are outside."""
+    """Each machine has its own network, host name and process numbers, and one of each process.
+    Redis, provider and door are outside."""
 
     def _webs(self) -> list[tuple[str, int]]:
-        # A pid belongs to one run at a time, and so do the devices and networks that are named after it.
+        # A pid belongs to one run at a time, and so do the devices and networks that are named
+        # after it.
         pid, self.machines = os.getpid(), dict[str, Machine]()
         for i, name in enumerate(_NAMES):
             net = f"10.{100 + pid // 256 % 128}.{pid % 256}"
-            cable = self._stack.enter_context(Cable(f"ef{pid}{name[0]}", f"{net}.{4 * i + 1}", f"{net}.{4 * i + 2}", seed=self.plan.seed + i))
+            cable = self._stack.enter_context(
+                Cable(
+                    f"ef{pid}{name[0]}",
+                    f"{net}.{4 * i + 1}",
+                    f"{net}.{4 * i + 2}",
+                    seed=self.plan.seed + i,
+                )
+            )
             self.machines[name] = Machine(name, cable, self.folder / name)
             self._stack.callback(self.machines[name].power_off)
         self.redis_port = free_port()
-        for words in (("ACL", "SETUSER", _USER, "on", f">{_PASSWORD}", "~*", "&*", "+@all"), ("CONFIG", "SET", "protected-mode", "no"),
-                      ("CONFIG", "SET", "bind", " ".join(m.cable.ours for m in self.machines.values())), ("CONFIG", "SET", "port", self.redis_port)):
+        for words in (
+            ("ACL", "SETUSER", _USER, "on", f">{_PASSWORD}", "~*", "&*", "+@all"),
+            ("CONFIG", "SET", "protected-mode", "no"),
+            ("CONFIG", "SET", "bind", " ".join(m.cable.ours for m in self.machines.values())),
+            ("CONFIG", "SET", "port", self.redis_port),
+        ):
             self.ledger.command(*words)
         return [(machine.cable.theirs, WEB_PORT) for machine in self.machines.values()]
 
     def _start(self, env: dict[str, str]) -> None:
         self.env = env
-        api, media = urlsplit(self.where["api_url"]), int(self.where["media_host"].partition(":")[2])
-        # Media over plain http may only come from a loopback address, so each machine has a relay on its own.
-        self.relays = {machine: {port: self._stack.enter_context(Proxy([("127.0.0.1", port)], at=(machine.cable.ours, 0))).port for port in (api.port, media) if port}
-                       for machine in self.machines.values()}
-        self.apis = {machine: f"http://{machine.cable.ours}:{ports[api.port or 0]}{api.path}" for machine, ports in self.relays.items()}
+        api, media = (
+            urlsplit(self.where["api_url"]),
+            int(self.where["media_host"].partition(":")[2]),
+        )
+        # Media over plain http may only come from a loopback address, so each machine has a relay
+        # on its own.
+        self.relays = {
+            machine: {
+                port: self._stack.enter_context(
+                    Proxy([("127.0.0.1", port)], at=(machine.cable.ours, 0))
+                ).port
+                for port in (api.port, media)
+                if port
+            }
+            for machine in self.machines.values()
+        }
+        self.apis = {
+            machine: f"http://{machine.cable.ours}:{ports[api.port or 0]}{api.path}"
+            for machine, ports in self.relays.items()
+        }
         for machine in self.machines.values():
             self.boot(machine)
         limit = time.monotonic() + 60
@@ -68,25 +97,42 @@ class Machines(Stage):
             time.sleep(0.2)
 
     def boot(self, machine: Machine) -> None:
-        machine.boot(self.env | {
-            "REDIS_URL": f"redis://{_USER}:{_PASSWORD}@{machine.cable.ours}:{self.redis_port}/0", "HOST": machine.cable.theirs, "PORT": str(WEB_PORT),
-            "VOBIZ_API_URL": self.apis[machine], "ENDTAPE_SPOOL": str(machine.spool)}, self.relays[machine])
+        machine.boot(
+            self.env
+            | {
+                "REDIS_URL": f"redis://{_USER}:{_PASSWORD}@{machine.cable.ours}:{self.redis_port}/0",
+                "HOST": machine.cable.theirs,
+                "PORT": str(WEB_PORT),
+                "VOBIZ_API_URL": self.apis[machine],
+                "ENDTAPE_SPOOL": str(machine.spool),
+            },
+            self.relays[machine],
+        )
         machine.cable.mend()
 
     def _ready(self) -> bool:
         alive = self.ledger.alive(timedelta(seconds=15))
-        return all(len(alive.get(role, [])) >= len(_NAMES) for role in ("clock", "slots.stops", "slots.fetches")) and all(map(_answers, self.machines.values()))
+        return all(
+            len(alive.get(role, [])) >= len(_NAMES)
+            for role in ("clock", "slots.stops", "slots.fetches")
+        ) and all(map(_answers, self.machines.values()))
 
     def worked(self, machine: Machine, since: float) -> bool:
         """Whether a worker of each queue on this machine has taken a message since then."""
-        roles = {role for (role, host), at in self._seen().items() if host == machine.name and at >= since}
+        roles = {
+            role
+            for (role, host), at in self._seen().items()
+            if host == machine.name and at >= since
+        }
         return {"stops", "fetches"} <= roles
 
     def _seen(self) -> dict[tuple[str, str], float]:
         """When a process of a role on a host was last at work."""
         found = dict[tuple[str, str], float]()
         words = self.ledger.command("HGETALL", self.ledger.key("seen"))
-        for name, value in (words.items() if isinstance(words, dict) else zip(words[::2], words[1::2], strict=True)):
+        for name, value in (
+            words.items() if isinstance(words, dict) else zip(words[::2], words[1::2], strict=True)
+        ):
             role, _, process = name.partition("|")
             key = (role, process.rpartition(":")[0])
             found[key] = max(found.get(key, 0.0), int(value.partition("|")[0]) / 1000)
@@ -94,18 +140,33 @@ class Machines(Stage):
 
 
 def apart(run: Run, stage: Stage) -> None:
-    """A link is down, then down in one direction, then bad; then a machine loses its power. The other machine carries on each time."""
+    """A link is down, then down in one direction, then bad; then a machine loses its power. The
+    other machine carries on each time."""
     assert isinstance(stage, Machines)
     machines = list(stage.machines.values())
     run.notes.append(f"{len(lines())} processes on each of {len(machines)} machines")
-    for did, harm, lasts_s in (("link down", lambda m: m.cable.cut(), CUT_S), ("link down from the machine only", lambda m: m.cable.cut(there=False), CUT_S),
-                               (f"{DELAY_S * 1000:.0f} ms and {LOSS * 100:.0f} % loss each way", lambda m: m.cable.weak(delay_s=DELAY_S, loss=LOSS), WEAK_S),
-                               ("without power", Machine.power_off, DARK_S)):
+    for did, harm, lasts_s in (
+        ("link down", lambda m: m.cable.cut(), CUT_S),
+        ("link down from the machine only", lambda m: m.cable.cut(there=False), CUT_S),
+        (
+            f"{DELAY_S * 1000:.0f} ms and {LOSS * 100:.0f} % loss each way",
+            lambda m: m.cable.weak(delay_s=DELAY_S, loss=LOSS),
+            WEAK_S,
+        ),
+        ("without power", Machine.power_off, DARK_S),
+    ):
         run.ended.wait(stage.chance.uniform(1, 2))
         _strike(run, stage, stage.chance.choice(machines), did, harm, lasts_s)
 
 
-def _strike(run: Run, stage: Machines, machine: Machine, did: str, harm: Callable[[Machine], None], lasts_s: float) -> None:
+def _strike(
+    run: Run,
+    stage: Machines,
+    machine: Machine,
+    did: str,
+    harm: Callable[[Machine], None],
+    lasts_s: float,
+) -> None:
     began = time.time()
     harm(machine)
     run.ended.wait(lasts_s)
@@ -119,7 +180,9 @@ def _strike(run: Run, stage: Machines, machine: Machine, did: str, harm: Callabl
             run.broken.append(f"{machine.name}: no message taken within {BACK_S:g} s after {did}")
             return
         time.sleep(0.1)
-    run.did.append(f"{machine.name} {did} for {mended - began:.0f} s, at work again {time.time() - mended:.1f} s after")
+    run.did.append(
+        f"{machine.name} {did} for {mended - began:.0f} s, at work again {time.time() - mended:.1f} s after"
+    )
 
 
 def _answers(machine: Machine) -> bool:

@@ -1,6 +1,8 @@
-"""A TCP proxy of our own, between our processes and Redis or before the web processes: it passes on, cuts, drops, freezes, trickles.
+"""A TCP proxy of our own, between our processes and Redis or before the web processes: it passes
+on, cuts, drops, freezes, trickles.
 
-Two threads a connection. What it does by chance it does by its seed; the order in which connections ask is not ours.
+Two threads a connection. What it does by chance it does by its seed; the order in which connections
+ask is not ours.
 """
 
 from __future__ import annotations
@@ -15,20 +17,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-Address = tuple[str, int] | str         # host and port, or the path of a Unix socket
-_NOTHING = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")      # how Redis says that a blocking pop found nothing
+Address = tuple[str, int] | str  # host and port, or the path of a Unix socket
+_NOTHING = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")  # how Redis says that a blocking pop found nothing
 _BLOCK = 1 << 16
 
 
 class Act(StrEnum):
-    CUT_BEFORE = "cut before"       # the command never reaches the server
-    CUT_REPLY = "cut reply"         # the server has done it; the connection ends instead of an answer
-    DROP_REPLY = "drop reply"       # the same, but the connection stays open and silent
+    CUT_BEFORE = "cut before"  # the command never reaches the server
+    CUT_REPLY = "cut reply"  # the server has done it; the connection ends instead of an answer
+    DROP_REPLY = "drop reply"  # the same, but the connection stays open and silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """What befalls a command of Redis, by its name in capitals. A reply that says "nothing" is never touched."""
+    """What befalls a command of Redis, by its name in capitals. A reply that says "nothing" is
+    never touched."""
 
     command: str
     act: Act
@@ -36,15 +39,27 @@ class Rule:
 
 
 class Proxy:
-    """Listens on a free port of the loopback interface until it is closed. Several upstreams take turns; one that is down is left out."""
+    """Listens on a free port of the loopback interface until it is closed. Several upstreams take
+    turns; one that is down is left out."""
 
-    def __init__(self, upstreams: Sequence[Address], *, seed: int = 0, reads_commands: bool = False, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
-        """`reads_commands`: what passes is Redis's protocol, so that rules can be set. `at`: where it listens."""
+    def __init__(
+        self,
+        upstreams: Sequence[Address],
+        *,
+        seed: int = 0,
+        reads_commands: bool = False,
+        at: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        """`reads_commands`: what passes is Redis's protocol, so that rules can be set. `at`: where
+        it listens."""
         self.upstreams, self.reads_commands = list(upstreams), reads_commands
         self.rules: tuple[Rule, ...] = ()
-        self.done: Counter[str] = Counter()          # how often each act and sweep happened
-        self.slice, self.pause_s = 0, 0.0            # trickling: so many bytes at a time, and the pause between
-        self.cut_after = 0                           # bytes of answers that a connection carries before it is cut; 0: no end
+        self.done: Counter[str] = Counter()  # how often each act and sweep happened
+        self.slice, self.pause_s = (
+            0,
+            0.0,
+        )  # trickling: so many bytes at a time, and the pause between
+        self.cut_after = 0  # bytes of answers that a connection carries before it is cut; 0: no end
         self.flowing, self.closing = threading.Event(), threading.Event()
         self.flowing.set()
         self._chance, self.lock, self._turn = random.Random(seed), threading.Lock(), 0
@@ -64,7 +79,8 @@ class Proxy:
         self._listener.close()
         self.sweep()
 
-    # What can be done to what passes ------------------------------------------------------------------------------
+    # What can be done to what passes
+    # ------------------------------------------------------------------------------
 
     def freeze(self) -> None:
         """Nothing passes any more; connections stay, and new ones are taken."""
@@ -102,7 +118,8 @@ class Proxy:
         with self.lock:
             self.done[what] += 1
 
-    # Connections --------------------------------------------------------------------------------------------------
+    # Connections
+    # --------------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         while not self.closing.is_set():
@@ -136,7 +153,7 @@ class Link:
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.proxy, self.client, self.server = proxy, client, server
-        self._pending: Act | None = None        # what befalls the next answer
+        self._pending: Act | None = None  # what befalls the next answer
         self._carried, self._moving = 0, 2
         for end in (client, server):
             with contextlib.suppress(OSError):
@@ -154,7 +171,7 @@ class Link:
         self.proxy.forget(self)
 
     def _run(self, move: Callable[[], None]) -> None:
-        with contextlib.suppress(OSError):      # somebody hung up, or was cut
+        with contextlib.suppress(OSError):  # somebody hung up, or was cut
             move()
         self.close()
         with self.proxy.lock:
@@ -178,7 +195,7 @@ class Link:
                     self.proxy.did(act)
                     return
                 if act:
-                    self._pending = act         # before it leaves, so that the answer cannot be quicker
+                    self._pending = act  # before it leaves, so that the answer cannot be quicker
                 self.server.sendall(raw)
 
     def _answers(self) -> None:
@@ -201,11 +218,12 @@ class Link:
         for start in range(0, len(block), self.proxy.slice or len(block)):
             if start and self.proxy.closing.wait(self.proxy.pause_s):
                 return
-            yield block[start:start + (self.proxy.slice or len(block))]
+            yield block[start : start + (self.proxy.slice or len(block))]
 
 
 def commands(waiting: bytearray) -> Iterator[tuple[str, bytes]]:
-    """Takes whole commands off the front: name in capitals, and its bytes. What is not whole yet stays."""
+    """Takes whole commands off the front: name in capitals, and its bytes. What is not whole yet
+    stays."""
     while (found := _first(waiting)) is not None:
         name, size = found
         raw = bytes(waiting[:size])
@@ -217,7 +235,7 @@ def _first(waiting: bytearray) -> tuple[str, int] | None:
     end = waiting.find(b"\r\n")
     if end < 0:
         return None
-    if waiting[:1] != b"*":                     # a command as a person types it
+    if waiting[:1] != b"*":  # a command as a person types it
         words = bytes(waiting[:end]).split()
         return (words[0].decode("latin-1").upper() if words else "", end + 2)
     name, at = "", end + 2
@@ -225,12 +243,12 @@ def _first(waiting: bytearray) -> tuple[str, int] | None:
         line = waiting.find(b"\r\n", at)
         if line < 0:
             return None
-        size = int(waiting[at + 1:line])
+        size = int(waiting[at + 1 : line])
         at = line + 2 + size + 2
         if len(waiting) < at:
             return None
         if i == 0:
-            name = bytes(waiting[line + 2:line + 2 + size]).decode("latin-1").upper()
+            name = bytes(waiting[line + 2 : line + 2 + size]).decode("latin-1").upper()
     return name, at
 
 

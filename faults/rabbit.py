@@ -1,4 +1,5 @@
-"""A RabbitMQ node of our own in one folder: its own ports, cookie, data and name server, on loopback only."""
+"""A RabbitMQ node of our own in one folder: its own ports, cookie, data and name server, on
+loopback only."""
 
 from __future__ import annotations
 
@@ -13,17 +14,24 @@ from pathlib import Path
 from worker.broker import try_rabbit
 from worker.supervise import free_port
 
-SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")      # the one on the PATH wants to be root and changes the user
+SERVER = Path(
+    "/usr/lib/rabbitmq/bin/rabbitmq-server"
+)  # the one on the PATH wants to be root and changes the user
 EPMD = Path("/usr/bin/epmd")
 
 
 def missing() -> str:
     """What this machine lacks for it; empty when nothing is."""
-    return "" if SERVER.exists() and EPMD.exists() else "needs rabbitmq-server (of Debian or Ubuntu: apt-get install rabbitmq-server)"
+    return (
+        ""
+        if SERVER.exists() and EPMD.exists()
+        else "needs rabbitmq-server (of Debian or Ubuntu: apt-get install rabbitmq-server)"
+    )
 
 
 class Rabbit:
-    """Stops when it is closed, with all that it started. Messages do not outlive `kill`, queues do."""
+    """Stops when it is closed, with all that it started. Messages do not outlive `kill`, queues
+    do."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -33,20 +41,35 @@ class Rabbit:
         config.write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
         (folder / "plugins").write_text("[].")
         self._log = folder / "out.log"
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))} | {
-            "HOME": str(folder), "RABBITMQ_NODENAME": f"endtape-{self.port}@localhost", "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port), "RABBITMQ_DIST_PORT": str(free_port()), "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(folder / "log"), "RABBITMQ_CONFIG_FILE": str(config), "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-            "RABBITMQ_CONF_ENV_FILE": str(folder / "none"), "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "ERL_EPMD_PORT": str(self._names_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RUNNING_UNDER_SYSTEMD": "1"}       # the script becomes the server: what is struck is the server itself
+        self._env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RABBITMQ_", "ERL_"))
+        } | {
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": f"endtape-{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self._names_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RUNNING_UNDER_SYSTEMD": "1",
+        }  # the script becomes the server: what is struck is the server itself
         self.process: subprocess.Popen[bytes] | None = None
         self._names: subprocess.Popen[bytes] | None = None
 
     def start(self, *, within_s: float = 60) -> None:
         """Returns when it takes connections. Raises TimeoutError."""
         if self._names is None:
-            self._names = self._run([str(EPMD), "-port", str(self._names_port), "-address", "127.0.0.1"])
+            self._names = self._run(
+                [str(EPMD), "-port", str(self._names_port), "-address", "127.0.0.1"]
+            )
         self.process = self._run([str(SERVER)])
         limit = time.monotonic() + within_s
         while time.monotonic() < limit and self.process.poll() is None:
@@ -56,11 +79,21 @@ class Rabbit:
             except OSError:
                 pass
             time.sleep(0.1)
-        raise TimeoutError(f"RabbitMQ did not start: {self._log.read_text(errors='replace')[-500:]}")
+        raise TimeoutError(
+            f"RabbitMQ did not start: {self._log.read_text(errors='replace')[-500:]}"
+        )
 
     def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            return subprocess.Popen(command, env=self._env, cwd=self._env["HOME"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                env=self._env,
+                cwd=self._env["HOME"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def kill(self) -> None:
         """Ends it as a crash would, with what it started."""

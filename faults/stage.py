@@ -1,7 +1,8 @@
-"""The whole service on one machine: a Redis, the emulator in a process of its own, two of each process of the Procfile, and a door before the web processes.
+"""The whole service on one machine: a Redis, the emulator in a process of its own, two of each
+process of the Procfile, and a door before the web processes.
 
-Everything lives in one temporary folder and on loopback. What ends is started again, and when the stage closes all that
-it ever started is ended, by its id.
+Everything lives in one temporary folder and on loopback. What ends is started again, and when the
+stage closes all that it ever started is ended, by its id.
 """
 
 from __future__ import annotations
@@ -34,9 +35,14 @@ from worker.errors import LedgerUnavailable
 from worker.ledger import Ledger, connect
 from worker.supervise import ROOT, Supervisor, free_port, lines
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_FAULTS001", "faults-auth-token", "faults-callback-token", "faults-api-key-00000"
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
+    "MA_FAULTS001",
+    "faults-auth-token",
+    "faults-callback-token",
+    "faults-api-key-00000",
+)
 EACH = 2
-SHORT, KEEPS = "918010000001", "918020000001"       # numbers that the rules below know
+SHORT, KEEPS = "918010000001", "918020000001"  # numbers that the rules below know
 SHORT_S, LONGEST_S = 4.0, 30.0
 RECONCILE_S = 5
 RULES = f"""\
@@ -61,17 +67,22 @@ class Plan:
     """How a stage differs from the plain one."""
 
     seed: int
-    proxied: bool = False                                   # our processes reach Redis through the proxy
+    proxied: bool = False  # our processes reach Redis through the proxy
     rules: str = RULES
     env: Mapping[str, str] = field(default_factory=dict)
-    odd: Mapping[str, Mapping[str, str]] = field(default_factory=dict)      # more environment for one process, by its name
-    volumes: Mapping[str, int] = field(default_factory=dict)                # `archive` or `spool` on a disk of so many MiB
-    watched: bool = False                                   # three servers and three Sentinels instead of one Redis
-    rabbit: bool = False                                    # RabbitMQ carries the queues
+    odd: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # more environment for one process, by its name
+    volumes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # `archive` or `spool` on a disk of so many MiB
+    watched: bool = False  # three servers and three Sentinels instead of one Redis
+    rabbit: bool = False  # RabbitMQ carries the queues
 
 
 class Fleet(Supervisor):
-    """Remembers every process group that it ever started: what a kill leaves over belongs to one of them."""
+    """Remembers every process group that it ever started: what a kill leaves over belongs to one of
+    them."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -92,7 +103,8 @@ class Fleet(Supervisor):
             send(group, signal.SIGKILL)
 
     def _left_over(self) -> set[int]:
-        # Children whose parent was killed alone. The mark makes sure that a number was not given to somebody else since.
+        # Children whose parent was killed alone. The mark makes sure that a number was not given to
+        # somebody else since.
         mark, found = self.env["ENDTAPE_ARCHIVE"].encode(), set[int]()
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -109,9 +121,9 @@ class Stage:
         self.plan, self.chance = plan, random.Random(plan.seed)
         self.folder = Path(tempfile.mkdtemp(prefix="ef"))
         self.archive, self.spool = self.folder / "archive", self.folder / "spool"
-        self.down: list[tuple[float, float]] = []           # when Redis was not there
+        self.down: list[tuple[float, float]] = []  # when Redis was not there
         self.killed: Counter[str] = Counter()
-        self._ending: set[int] = set()                      # processes that were told to end, or killed
+        self._ending: set[int] = set()  # processes that were told to end, or killed
         self.log = self.folder / "ours.log"
         self._stack = contextlib.ExitStack()
         self._redis_changes = threading.Lock()
@@ -135,7 +147,11 @@ class Stage:
         for name, mebibytes in self.plan.volumes.items():
             self._mount(self.folder / name, mebibytes)
         # What ends them is noted before they start: a Ctrl-C may come in between.
-        self.redis: EmbeddedRedis | WatchedRedis = WatchedRedis(self.folder / "redis") if self.plan.watched else EmbeddedRedis(self.folder / "redis")
+        self.redis: EmbeddedRedis | WatchedRedis = (
+            WatchedRedis(self.folder / "redis")
+            if self.plan.watched
+            else EmbeddedRedis(self.folder / "redis")
+        )
         self._stack.callback(self.redis.stop)
         self.redis.start()
         broker = {}
@@ -144,7 +160,9 @@ class Stage:
             self._stack.callback(self.rabbit.stop)
             self.rabbit.start()
             broker = {"CELERY_BROKER_URL": self.rabbit.url}
-        self.wire = self._stack.enter_context(Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True))
+        self.wire = self._stack.enter_context(
+            Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True)
+        )
         self.ledger = Ledger(connect(self.redis.url, timeout_s=1))
         self._stack.callback(self.ledger.redis.close)
         self.door = self._stack.enter_context(Proxy(self._webs()))
@@ -152,12 +170,31 @@ class Stage:
         self.control = Control(self._emulator(f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"))
         config = self.folder / "endtape.toml"
         config.write_text(self.plan.rules)
-        env = {name: "" for name in os.environ if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"} | {
-            "VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": self.where["api_url"], "VOBIZ_MEDIA_HOSTS": self.where["media_host"],
-            "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0" if self.plan.proxied else self.redis.url, "HOST": "127.0.0.1",
-            "ENDTAPE_PUBLIC_URL": base, "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_CONFIG": str(config),
-            "ENDTAPE_ARCHIVE": str(self.archive), "ENDTAPE_SPOOL": str(self.spool), "ENDTAPE_API_RATE": "100", "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
-            "PYTHONPATH": str(ROOT), **broker, **self.plan.env}
+        env = {
+            name: ""
+            for name in os.environ
+            if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"
+        } | {
+            "VOBIZ_AUTH_ID": ACCOUNT,
+            "VOBIZ_AUTH_TOKEN": TOKEN,
+            "VOBIZ_API_URL": self.where["api_url"],
+            "VOBIZ_MEDIA_HOSTS": self.where["media_host"],
+            "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0"
+            if self.plan.proxied
+            else self.redis.url,
+            "HOST": "127.0.0.1",
+            "ENDTAPE_PUBLIC_URL": base,
+            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "ENDTAPE_API_KEY": KEY,
+            "ENDTAPE_CONFIG": str(config),
+            "ENDTAPE_ARCHIVE": str(self.archive),
+            "ENDTAPE_SPOOL": str(self.spool),
+            "ENDTAPE_API_RATE": "100",
+            "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
+            "PYTHONPATH": str(ROOT),
+            **broker,
+            **self.plan.env,
+        }
         self._start(env)
 
     def _webs(self) -> list[tuple[str, int]]:
@@ -182,9 +219,26 @@ class Stage:
         return found
 
     def _emulator(self, callback_url: str) -> str:
-        command = [sys.executable, "-m", "emulator", "--callback-url", callback_url, "--account", f"{ACCOUNT}:{TOKEN}", "--seed", str(self.plan.seed)]
+        command = [
+            sys.executable,
+            "-m",
+            "emulator",
+            "--callback-url",
+            callback_url,
+            "--account",
+            f"{ACCOUNT}:{TOKEN}",
+            "--seed",
+            str(self.plan.seed),
+        ]
         with (self.folder / "emulator.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         self._stack.callback(_end, process)
         assert process.stdout is not None
         self.where: dict[str, str] = json.loads(process.stdout.readline())
@@ -192,13 +246,21 @@ class Stage:
 
     def _mount(self, place: Path, mebibytes: int) -> None:
         place.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "faults", str(place)], check=True, capture_output=True)
-        self._stack.callback(subprocess.run, ["umount", "-l", str(place)], check=False, capture_output=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=700", "faults", str(place)],
+            check=True,
+            capture_output=True,
+        )
+        self._stack.callback(
+            subprocess.run, ["umount", "-l", str(place)], check=False, capture_output=True
+        )
 
-    # What can be taken away ---------------------------------------------------------------------------------------
+    # What can be taken away
+    # ---------------------------------------------------------------------------------------
 
     def kill(self, *, spare_last: bool = False) -> None:
-        """Kills one process at random, as a crash would: with its children, one child of it, or the parent alone.
+        """Kills one process at random, as a crash would: with its children, one child of it, or the
+        parent alone.
 
         `spare_last`: only one whose twin is at work; waits until there is one.
         """
@@ -231,12 +293,19 @@ class Stage:
         """Processes whose twin is at work."""
         try:
             # Workers and clocks write down that they are ready, each under its number.
-            ready = {field.rpartition(":")[2] for field in self.ledger.command("HKEYS", self.ledger.key("seen"))}
+            ready = {
+                field.rpartition(":")[2]
+                for field in self.ledger.command("HKEYS", self.ledger.key("seen"))
+            }
         except LedgerUnavailable:
             return []
         alive = self.fleet.alive()
         pids = {name: self.fleet.processes[name].pid for name in alive}
-        at_work = {name for name, pid in pids.items() if pid not in self._ending and (str(pid) in ready or _listens(self.ports.get(name)))}
+        at_work = {
+            name
+            for name, pid in pids.items()
+            if pid not in self._ending and (str(pid) in ready or _listens(self.ports.get(name)))
+        }
         return [name for name in alive if at_work & _twins(name)]
 
     def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
@@ -276,10 +345,10 @@ class Stage:
             os.kill(pid, signal.SIGCONT)
             self.down.append((began, time.time()))
 
-
     @contextlib.contextmanager
     def fail_over(self, what: str) -> Iterator[int]:
-        """The port of a primary, to be taken away. Returns when another takes writes; until then Redis was down."""
+        """The port of a primary, to be taken away. Returns when another takes writes; until then
+        Redis was down."""
         assert isinstance(self.redis, WatchedRedis)
         old, began = self.redis.whole(), time.time()
         yield old

@@ -1,4 +1,5 @@
-"""A Redis that three Sentinels watch: a primary and two replicas, all on loopback, in one folder."""
+"""A Redis that three Sentinels watch: a primary and two replicas, all on loopback, in one
+folder."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from worker.supervise import free_port
 
 DOWN_AFTER_S = 2.0
 _NAME, _EACH = "endtape", 3
-_USUAL_MS = {"info-period": 10_000, "publish-period": 2000}      # how often Sentinels ask and tell
+_USUAL_MS = {"info-period": 10_000, "publish-period": 2000}  # how often Sentinels ask and tell
 _SOON_MS = {"info-period": 300, "publish-period": 300}
 _SERVER = """\
 bind 127.0.0.1
@@ -38,20 +39,28 @@ sentinel failover-timeout {_NAME} 3000
 
 
 class WatchedRedis:
-    """`start` returns when the Sentinels know one another and both replicas follow. Stops when it is closed."""
+    """`start` returns when the Sentinels know one another and both replicas follow. Stops when it
+    is closed."""
 
     def __init__(self, folder: Path, *, password: str = "", hurried: bool = False) -> None:
-        """`hurried`: while all that is waited for is order, the Sentinels look around more often than they usually do."""
+        """`hurried`: while all that is waited for is order, the Sentinels look around more often
+        than they usually do."""
         self.folder, self.password, self._hurried = folder.resolve(), password, hurried
-        self.socket = self.folder / "none"          # there is no Unix socket: a replica is reached by its port
+        self.socket = (
+            self.folder / "none"
+        )  # there is no Unix socket: a replica is reached by its port
         self.ports, self.sentinels = ([free_port() for _ in range(_EACH)] for _ in range(2))
         login = f":{quote(password, safe='')}@" if password else ""
-        self.url = f"sentinel://{login}{','.join(f'127.0.0.1:{port}' for port in self.sentinels)}/{_NAME}"
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}      # by port
+        self.url = (
+            f"sentinel://{login}{','.join(f'127.0.0.1:{port}' for port in self.sentinels)}/{_NAME}"
+        )
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}  # by port
 
     def start(self, *, within_s: float = 30) -> None:
         """Raises TimeoutError."""
-        secret = f"requirepass {self.password}\nmasterauth {self.password}\n" if self.password else ""
+        secret = (
+            f"requirepass {self.password}\nmasterauth {self.password}\n" if self.password else ""
+        )
         for i, port in enumerate(self.ports):
             follows = f"replicaof 127.0.0.1 {self.ports[0]}\n" if i else ""
             self._configure(port, _SERVER + secret + follows)
@@ -65,15 +74,28 @@ class WatchedRedis:
     def _configure(self, port: int, text: str) -> None:
         place = self.folder / str(port)
         place.mkdir(parents=True)
-        (place / "redis.conf").write_text(f"port {port}\ndir {place}\nlogfile {place / 'log'}\n{text}")
+        (place / "redis.conf").write_text(
+            f"port {port}\ndir {place}\nlogfile {place / 'log'}\n{text}"
+        )
 
     def start_server(self, port: int, *more: str) -> None:
-        """A server, or a Sentinel; one that was killed comes back as what the Sentinels make of it."""
-        self.processes[port] = subprocess.Popen([str(find_server()), str(self.folder / str(port) / "redis.conf"), *more], stdin=subprocess.DEVNULL,
-                                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        """A server, or a Sentinel; one that was killed comes back as what the Sentinels make of
+        it."""
+        self.processes[port] = subprocess.Popen(
+            [str(find_server()), str(self.folder / str(port) / "redis.conf"), *more],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def client(self, port: int) -> redis.Redis:
-        return redis.Redis(port=port, password=None if port in self.sentinels else self.password or None, socket_timeout=1, decode_responses=True)
+        return redis.Redis(
+            port=port,
+            password=None if port in self.sentinels else self.password or None,
+            socket_timeout=1,
+            decode_responses=True,
+        )
 
     def primary(self) -> int | None:
         """The port of the primary as most Sentinels know it; None while there is none."""
@@ -83,7 +105,8 @@ class WatchedRedis:
             return None
 
     def whole(self, *, within_s: float = 40) -> int:
-        """The primary's port, once all three Sentinels know two replicas that follow it. Raises TimeoutError."""
+        """The primary's port, once all three Sentinels know two replicas that follow it. Raises
+        TimeoutError."""
         limit = time.monotonic() + within_s
         self._hurry(_SOON_MS)
         try:
@@ -102,21 +125,36 @@ class WatchedRedis:
     def _hurry(self, often: dict[str, int]) -> None:
         # Never during a fail-over: that takes the time that it takes.
         for place in self.sentinels if self._hurried else ():
-            with contextlib.suppress(redis.RedisError), self.client(place) as client:       # one that is older, or down
-                client.execute_command("SENTINEL", "DEBUG", *(word for pair in often.items() for word in pair))
+            with (
+                contextlib.suppress(redis.RedisError),
+                self.client(place) as client,
+            ):  # one that is older, or down
+                client.execute_command(
+                    "SENTINEL", "DEBUG", *(word for pair in often.items() for word in pair)
+                )
 
     def _follow(self, port: int) -> bool:
         with self.client(port) as client:
             told = client.info("replication")
-        healthy = told["role"] == "master" and sum(told.get(f"slave{i}", {}).get("state") == "online" for i in range(_EACH)) == _EACH - 1
+        healthy = (
+            told["role"] == "master"
+            and sum(told.get(f"slave{i}", {}).get("state") == "online" for i in range(_EACH))
+            == _EACH - 1
+        )
         for place in self.sentinels:
             with self.client(place) as client:
                 seen = client.sentinel_masters()[_NAME]
-            healthy = healthy and seen["port"] == port and seen["num-other-sentinels"] == _EACH - 1 and seen["num-slaves"] == _EACH - 1
+            healthy = (
+                healthy
+                and seen["port"] == port
+                and seen["num-other-sentinels"] == _EACH - 1
+                and seen["num-slaves"] == _EACH - 1
+            )
         return bool(healthy)
 
     def end(self, port: int, number: int = signal.SIGKILL) -> None:
-        """Ends a server or a Sentinel; with SIGTERM it waits for its replicas first, with SIGSTOP it only stands still."""
+        """Ends a server or a Sentinel; with SIGTERM it waits for its replicas first, with SIGSTOP
+        it only stands still."""
         self.processes[port].send_signal(number)
         if number != signal.SIGSTOP:
             self.processes[port].wait(15)
@@ -126,7 +164,8 @@ class WatchedRedis:
 
     def demote(self, port: int) -> None:
         """The Sentinels choose another primary although this one is well."""
-        # Until both replicas follow the new one the old one would go on taking writes, which are thrown away.
+        # Until both replicas follow the new one the old one would go on taking writes, which are
+        # thrown away.
         with self.client(port) as client:
             client.execute_command("CLIENT", "PAUSE", 3000, "WRITE")
         with self.client(self.sentinels[0]) as client:

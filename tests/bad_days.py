@@ -7,7 +7,8 @@ HOUR = '[defaults]\nmax_duration = "1h"\n'
 
 
 def ended(house, *, seconds=0, days_ago=0, fault=None, container="mp3", **params):
-    """A recording that ended by itself, of about that many seconds, so long ago, on a day as bad as that."""
+    """A recording that ended by itself, of about that many seconds, so long ago, on a day as bad as
+    that."""
     call = house.provider.call()
     if fault:
         house.provider.faults.switch_on(fault, call_uuid=call.call_uuid, **params)
@@ -24,11 +25,14 @@ def failures(house, call_uuid):
 
 
 def made_older(ledger, call_uuid, kind, by):
-    """As if events of that kind had been recorded earlier: the ledger's own clock cannot be put forward."""
+    """As if events of that kind had been recorded earlier: the ledger's own clock cannot be put
+    forward."""
     key = ledger.call_key(ACCOUNT, call_uuid)
     lines = []
     for line in ledger.redis.get(key).splitlines():
         event_id, at, rest = line.split(" ", 2)
-        older = int(at) - round(by.total_seconds() * 1000) if f'"k":"{kind.value}"' in rest else int(at)
+        older = (
+            int(at) - round(by.total_seconds() * 1000) if f'"k":"{kind.value}"' in rest else int(at)
+        )
         lines.append(f"{event_id} {older} {rest}\n")
     ledger.redis.set(key, "".join(lines))

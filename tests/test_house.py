@@ -16,14 +16,45 @@ from worker.supervise import free_port, lines
 from worker.tasks import route
 
 ROOT = Path(__file__).resolve().parent.parent
-PURE = ["worker/recording.py", "worker/policy.py", "worker/fold.py", "worker/lifecycle.py", "worker/triggers.py", "worker/segments.py",
-        "worker/handoffs.py", "worker/looking.py", "worker/abandoned.py", "worker/views.py", "worker/rules.py", "worker/wire.py",
-        "worker/errors.py", "worker/media.py", "worker/mpeg.py", "worker/wav.py", "worker/tags.py", "worker/pages.py", "webhooks/signature.py", "webhooks/callbacks.py"]
-IMPURE = {"redis", "requests", "celery", "flask", "os", "time", "random", "socket", "subprocess", "structlog"}
+PURE = [
+    "worker/recording.py",
+    "worker/policy.py",
+    "worker/fold.py",
+    "worker/lifecycle.py",
+    "worker/triggers.py",
+    "worker/segments.py",
+    "worker/handoffs.py",
+    "worker/looking.py",
+    "worker/abandoned.py",
+    "worker/views.py",
+    "worker/rules.py",
+    "worker/wire.py",
+    "worker/errors.py",
+    "worker/media.py",
+    "worker/mpeg.py",
+    "worker/wav.py",
+    "worker/tags.py",
+    "worker/pages.py",
+    "webhooks/signature.py",
+    "webhooks/callbacks.py",
+]
+IMPURE = {
+    "redis",
+    "requests",
+    "celery",
+    "flask",
+    "os",
+    "time",
+    "random",
+    "socket",
+    "subprocess",
+    "structlog",
+}
 
 
 def files(folder, at_least):
-    """Every module of a package and of the packages in it. One that were not found would be held to nothing."""
+    """Every module of a package and of the packages in it. One that were not found would be held to
+    nothing."""
     found = sorted((ROOT / folder).rglob("*.py"))
     assert len(found) >= at_least, f"{folder}: {len(found)} files"
     return found
@@ -72,14 +103,33 @@ RANKS = [
     "worker.clock worker.cli",
 ]
 RANK = {module: i for i, line in enumerate(RANKS) for module in line.split()}
-DOORS = {"worker.recording", "worker.triggers", "worker.segments", "worker.handoffs", "worker.looking", "worker.rules",
-          "worker.errors", "worker.ledger", "worker.settings", "worker.vobiz", "worker.fold", "worker.views", "worker.wire", "worker.logs", "worker.guards", "worker.in_force"}
+DOORS = {
+    "worker.recording",
+    "worker.triggers",
+    "worker.segments",
+    "worker.handoffs",
+    "worker.looking",
+    "worker.rules",
+    "worker.errors",
+    "worker.ledger",
+    "worker.settings",
+    "worker.vobiz",
+    "worker.fold",
+    "worker.views",
+    "worker.wire",
+    "worker.logs",
+    "worker.guards",
+    "worker.in_force",
+}
 OURS = [p for p in WORKER + WEBHOOKS if p.stem != "__init__"]
 
 
 def our_imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"worker", "webhooks"}:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {
+            "worker",
+            "webhooks",
+        }:
             if (ROOT / node.module.replace(".", "/")).is_dir():
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
@@ -91,13 +141,21 @@ def test_imports_point_downwards_and_webhooks_enter_worker_through_few_doors(pat
     me = named(path)
     for other in our_imports(path):
         assert RANK[other] < RANK[me], f"{me} imports {other}"
-        assert path in WORKER or other.startswith("webhooks.") or other in DOORS, f"{me} imports {other}"
+        assert path in WORKER or other.startswith("webhooks.") or other in DOORS, (
+            f"{me} imports {other}"
+        )
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
 def test_imports_stand_at_the_top_and_files_are_of_a_size_to_read(path):
     tree = ast.parse(path.read_text())
-    hidden = [n.lineno for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+    hidden = [
+        n.lineno
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for n in ast.walk(function)
+        if isinstance(n, ast.Import | ast.ImportFrom)
+    ]
     assert hidden == []
     assert len(path.read_text().splitlines()) <= 400
     assert not {"utils", "common", "core", "helpers"} & {path.stem}
@@ -122,7 +180,11 @@ def test_worker_never_imports_webhooks_or_flask(path):
 
 def test_the_web_process_never_imports_celery():
     for path in WEBHOOKS:
-        assert not {i for i in imports(path) if i.startswith(("celery", "kombu", "worker.tasks", "worker.app", "worker.clock"))}
+        assert not {
+            i
+            for i in imports(path)
+            if i.startswith(("celery", "kombu", "worker.tasks", "worker.app", "worker.clock"))
+        }
 
 
 def test_the_procfile_says_what_an_installed_package_runs():
@@ -145,12 +207,19 @@ def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():
     assert {route(duty) for duty in Duty} == set(QUEUES)
 
 
-# What shows that a test starts a Redis by itself; the fixtures `redis_server` and `service` are marked by conftest.py.
-STARTS = re.compile(r"\bEmbeddedRedis\(|\bfind_server\(|\bWatchedRedis\(|faults\.run|benchmarks/run\.py|\"demo\"|\"run\"\]")
+# What shows that a test starts a Redis by itself; the fixtures `redis_server` and `service` are
+# marked by conftest.py.
+STARTS = re.compile(
+    r"\bEmbeddedRedis\(|\bfind_server\(|\bWatchedRedis\(|faults\.run|benchmarks/run\.py|\"demo\"|\"run\"\]"
+)
 
 
 def test_all_that_starts_a_redis_is_played_with_the_other_one_too():
-    found = [path for path in (ROOT / "tests").rglob("test_*.py") if STARTS.search(path.read_text()) and path.name != "test_house.py"]
+    found = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if STARTS.search(path.read_text()) and path.name != "test_house.py"
+    ]
     assert len(found) >= 7
     assert not [path.name for path in found if "mark.redis" not in path.read_text()]
 

@@ -9,5 +9,7 @@ def until(condition, within_s=20):
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not true within {within_s} s"
         time.sleep(pause_s)
-        pause_s = min(1.25 * pause_s, 0.08)     # what takes long is asked seldom: asking is most of what waiting tests compute
+        pause_s = min(
+            1.25 * pause_s, 0.08
+        )  # what takes long is asked seldom: asking is most of what waiting tests compute
     return value

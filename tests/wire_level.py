@@ -13,7 +13,9 @@ def connect(base, timeout_s=5.0):
 
 
 def head(path, *lines, method="POST", version="HTTP/1.1"):
-    return "".join(f"{line}\r\n" for line in (f"{method} {path} {version}", "Host: endtape.test", *lines, "")).encode("latin-1")
+    return "".join(
+        f"{line}\r\n" for line in (f"{method} {path} {version}", "Host: endtape.test", *lines, "")
+    ).encode("latin-1")
 
 
 def exchange(base, raw, *, half_close=False, timeout_s=5.0):
@@ -26,7 +28,7 @@ def exchange(base, raw, *, half_close=False, timeout_s=5.0):
                 connection.shutdown(socket.SHUT_WR)
             while block := connection.recv(65536):
                 answer += block
-        except OSError:      # reset or silent
+        except OSError:  # reset or silent
             pass
     return answer
 

@@ -27,8 +27,8 @@ from worker.settings import Settings
 
 log = structlog.get_logger()
 RELOAD_CHECK_S = 1.0
-_HAD_RULES = "_ENDTAPE_HAD_RULES"        # for children that are started after the file is gone
-SHUTDOWN_S = 10         # more than a body may take; then whoever reads an answer slowly is cut off
+_HAD_RULES = "_ENDTAPE_HAD_RULES"  # for children that are started after the file is gone
+SHUTDOWN_S = 10  # more than a body may take; then whoever reads an answer slowly is cut off
 
 
 class Current:
@@ -36,7 +36,7 @@ class Current:
 
     def __init__(self, settings: Settings, ledger: Ledger, ended: threading.Event) -> None:
         self._settings, self._ledger, self._ended = settings, ledger, ended
-        self._generation: int | None = None      # not known: whatever is found counts as a reload
+        self._generation: int | None = None  # not known: whatever is found counts as a reload
         self._problems: tuple[str, ...] = ()
         with contextlib.suppress(LedgerUnavailable):
             self._generation = ledger.generation()
@@ -54,29 +54,40 @@ class Current:
 
     def _outcome(self) -> Outcome:
         self._follow(self._ledger.generation())
-        return Outcome(generation=self._generation or 0, settings=self._settings, problems=self._problems)
+        return Outcome(
+            generation=self._generation or 0, settings=self._settings, problems=self._problems
+        )
 
     def _follow(self, generation: int) -> None:
         if generation != self._generation:
             try:
                 self._settings, self._problems = self._settings.again(), ()
                 logs.hide(self._settings.secrets())
-            except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
                 self._problems = problems_of(error)
                 if logs.seldom("settings", *self._problems):
-                    log.warning("the new settings are broken; the old ones stay", problems=self._problems)
+                    log.warning(
+                        "the new settings are broken; the old ones stay", problems=self._problems
+                    )
         self._generation = generation
 
 
-def create_app(settings: Settings | None = None, ledger: Ledger | None = None, ended: threading.Event | None = None) -> Flask:
-    """The application. Reads the environment when it is not given settings; follows nothing any more once it has `ended`."""
+def create_app(
+    settings: Settings | None = None,
+    ledger: Ledger | None = None,
+    ended: threading.Event | None = None,
+) -> Flask:
+    """The application. Reads the environment when it is not given settings; follows nothing any
+    more once it has `ended`."""
     ended = ended or threading.Event()
     settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
     logs.set_up(settings.log, settings.secrets())
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
     current = Current(settings, ledger, ended)
     app = Flask("webhooks", static_folder=None)
-    app.url_map.merge_slashes = False       # no path is answered with a redirect, which no sender of callbacks follows
+    app.url_map.merge_slashes = (
+        False  # no path is answered with a redirect, which no sender of callbacks follows
+    )
     app.url_map.converters["rest"] = receiver.Rest
     guard.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
@@ -89,7 +100,11 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None, e
     @app.errorhandler(HTTPException)
     def _nothing(error: HTTPException) -> Response:
         status = error.code if error.code in problems.TITLES else 400
-        says = {404: "see /v1/openapi.json for the routes", 405: "see /v1/openapi.json for the routes", 413: "a request has at most 64 KiB"}
+        says = {
+            404: "see /v1/openapi.json for the routes",
+            405: "see /v1/openapi.json for the routes",
+            413: "a request has at most 64 KiB",
+        }
         answer = problems.Problem(status, says.get(status, error.name)).response()
         for name, value in error.get_headers():
             if name in {"Allow", "Content-Range"}:
@@ -112,8 +127,8 @@ def create_app(settings: Settings | None = None, ledger: Ledger | None = None, e
 
 
 def serving() -> Serving:
-    """What the server runs in each of its processes, which end with their parent: an orphan would go on answering beside
-    whatever is started instead, also after an upgrade.
+    """What the server runs in each of its processes, which end with their parent: an orphan would
+    go on answering beside whatever is started instead, also after an upgrade.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -140,7 +155,8 @@ def main() -> None:
     ended = threading.Event()
 
     def look() -> None:
-        # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them again.
+        # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them
+        # again.
         try:
             guards.wait(settings, given_up=ended.is_set)
         except SettingsError as error:
@@ -148,10 +164,18 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     server = Granian(
-        "webhooks.app:serving", factory=True, address=settings.host, port=settings.port, workers=2,
-        respawn_failed_workers=True, workers_kill_timeout=SHUTDOWN_S, **SERVER,
+        "webhooks.app:serving",
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        workers=2,
+        respawn_failed_workers=True,
+        workers_kill_timeout=SHUTDOWN_S,
+        **SERVER,
     )
-    server.on_startup(threading.Thread(target=look, name="guards", daemon=True).start)      # it ends on a signal from here on
+    server.on_startup(
+        threading.Thread(target=look, name="guards", daemon=True).start
+    )  # it ends on a signal from here on
     server.serve()
     ended.set()
     if unfit:

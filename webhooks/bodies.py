@@ -1,4 +1,5 @@
-"""What our callers may send, field by field. Unknown fields and impossible values are refused by name."""
+"""What our callers may send, field by field. Unknown fields and impossible values are refused by
+name."""
 
 from __future__ import annotations
 
@@ -14,18 +15,56 @@ from webhooks.receiver import read_body
 from worker import rules, wire
 
 T = TypeVar("T", bound=Struct)
-_END = r"$(?!\n)"                # Python's `$` alone would let a newline through, into ids and then into the log of a call
+# Python's `$` alone would let a newline through, into ids and then into the log of a call
+_END = r"$(?!\n)"
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}" + _END, description="an id: letters, digits, `_` and `-`")]
+Identifier = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,128}" + _END, description="an id: letters, digits, `_` and `-`"
+    ),
+]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Labels = Annotated[dict[Label, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
 Wait = Annotated[float, Meta(ge=0, le=30, description="seconds to wait for the proof")]
-Duration = Annotated[str, Meta(pattern=r"^[0-9]{1,9}[smhd]" + _END, description='a duration of at least 1s like "45s", "15m" or "2h"')]
-Address = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,1990}" + _END, description="an http or https address of plain characters")]
-Kind = Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,40}" + _END, description="`blind`, `attended`, `conference`, `ai_to_human`, or any word used in rules")]
-Number = Annotated[str, Meta(min_length=1, max_length=300, description="a telephone number, or a SIP or tel: address, whose user part counts")]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,9}[smhd]" + _END,
+        description='a duration of at least 1s like "45s", "15m" or "2h"',
+    ),
+]
+Address = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[!-~]{1,1990}" + _END,
+        description="an http or https address of plain characters",
+    ),
+]
+Kind = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9_-]{1,40}" + _END,
+        description="`blind`, `attended`, `conference`, `ai_to_human`, or any word used in rules",
+    ),
+]
+Number = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=300,
+        description="a telephone number, or a SIP or tel: address, whose user part counts",
+    ),
+]
 Instant = Annotated[str, Meta(min_length=10, max_length=40, description="RFC 3339, with its zone")]
-Account = Annotated[str, Meta(min_length=1, max_length=128, description="may be left out where there is one account, or where one alone knows the call")]
+Account = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="may be left out where there is one account, or where one alone knows the call",
+    ),
+]
 
 _PATTERNS: list[Meta] = [get_args(kind)[1] for kind in (Identifier, Duration, Address, Kind)]
 
@@ -80,7 +119,17 @@ class HandoffBody(_Body):
     wait_s: Wait = 3
     reason: Text | None = None
     labels: Labels = {}
-    transfer: Annotated[dict[str, Any], Meta(min_length=1, max_length=20, description="the body of the provider's transfer request, which we send on go")] | None = None
+    transfer: (
+        Annotated[
+            dict[str, Any],
+            Meta(
+                min_length=1,
+                max_length=20,
+                description="the body of the provider's transfer request, which we send on go",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class FailedBody(_Body):
@@ -89,7 +138,8 @@ class FailedBody(_Body):
 
 
 class EventBody(Struct, kw_only=True):
-    """`custom.NAME` of a call; or any request of the provider's, with its own fields, as a form or as JSON."""
+    """`custom.NAME` of a call; or any request of the provider's, with its own fields, as a form or
+    as JSON."""
 
     event: Text
     call_uuid: Identifier
@@ -101,8 +151,11 @@ class RetryBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def read(kind: type[T]) -> T:
-    """The request's body; an absent one is an empty object. Raises Problem 400 or 413 that names the field."""
-    raw = read_body().removeprefix(b"\xef\xbb\xbf")       # some editors put a byte order mark before what they save
+    """The request's body; an absent one is an empty object. Raises Problem 400 or 413 that names
+    the field."""
+    raw = read_body().removeprefix(
+        b"\xef\xbb\xbf"
+    )  # some editors put a byte order mark before what they save
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
@@ -115,7 +168,9 @@ def read(kind: type[T]) -> T:
 def _plainly(message: str) -> str:
     """What was expected, in words where only a pattern would be shown."""
     said = message.partition(" - at ")[0]
-    meant = next((m.description for m in _PATTERNS if m.description and repr(m.pattern) in said), None)
+    meant = next(
+        (m.description for m in _PATTERNS if m.description and repr(m.pattern) in said), None
+    )
     return f"must be {meant}" if meant else said
 
 
@@ -132,8 +187,12 @@ def instant(text: str | None, field: str) -> datetime | None:
         return None
     found = wire.rfc3339(text)
     if found is None:
-        raise Problem(400, f"{field}: {text[:40]!r} is no instant with its zone, like 2026-09-14T06:30:00Z or"
-                           " 2026-09-14T12:00:00+05:30 (in a query `+` is written %2B)", field=field)
+        raise Problem(
+            400,
+            f"{field}: {text[:40]!r} is no instant with its zone, like 2026-09-14T06:30:00Z or"
+            " 2026-09-14T12:00:00+05:30 (in a query `+` is written %2B)",
+            field=field,
+        )
     return found
 
 
@@ -143,5 +202,9 @@ def seconds(text: str | None, field: str) -> float | None:
         return None
     found: timedelta | None = rules.duration(text)
     if found is None:
-        raise Problem(400, f'{field}: {text!r} is no duration of at least 1s like "45s", "15m" or "2h"', field=field)
+        raise Problem(
+            400,
+            f'{field}: {text!r} is no duration of at least 1s like "45s", "15m" or "2h"',
+            field=field,
+        )
     return found.total_seconds()

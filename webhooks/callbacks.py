@@ -1,7 +1,9 @@
-"""What a callback says: raw parts in, an `Event` out. The only place that knows the provider's field names. Pure.
+"""What a callback says: raw parts in, an `Event` out. The only place that knows the provider's
+field names. Pure.
 
-Sources disagree about case, names and encodings, so every variant that a source shows is accepted and unknown fields
-are skipped. Kinds that we do not follow (transcriptions, streams, sounds, digits) give None and are answered 200.
+Sources disagree about case, names and encodings, so every variant that a source shows is accepted
+and unknown fields are skipped. Kinds that we do not follow (transcriptions, streams, sounds,
+digits) give None and are answered 200.
 """
 
 from __future__ import annotations
@@ -20,40 +22,64 @@ from worker.recording import Event, Kind
 
 MAX_FIELDS = 100
 _KINDS = {
-    "record": Kind.RECORDING_STARTED, "recordstop": Kind.RECORDING_FINALIZED, "recordingcompleted": Kind.RECORDING_FINALIZED,
-    "transfer": Kind.CALL_TRANSFERRED, "redirect": Kind.CALL_REDIRECTED, "dialanswer": Kind.DIAL_ANSWERED,
-    "dialconnected": Kind.DIAL_CONNECTED, "dialhangup": Kind.DIAL_ENDED, "dialaction": Kind.DIAL_ENDED,
-    "conferenceenter": Kind.CONFERENCE_ENTERED, "conferenceexit": Kind.CONFERENCE_LEFT,
-    "machinedetection": Kind.MACHINE_DETECTED, "ring": Kind.CALL_SEEN, "startapp": Kind.CALL_SEEN,
-    "callinitiated": Kind.CALL_SEEN, "hangup": Kind.CALL_ENDED,
+    "record": Kind.RECORDING_STARTED,
+    "recordstop": Kind.RECORDING_FINALIZED,
+    "recordingcompleted": Kind.RECORDING_FINALIZED,
+    "transfer": Kind.CALL_TRANSFERRED,
+    "redirect": Kind.CALL_REDIRECTED,
+    "dialanswer": Kind.DIAL_ANSWERED,
+    "dialconnected": Kind.DIAL_CONNECTED,
+    "dialhangup": Kind.DIAL_ENDED,
+    "dialaction": Kind.DIAL_ENDED,
+    "conferenceenter": Kind.CONFERENCE_ENTERED,
+    "conferenceexit": Kind.CONFERENCE_LEFT,
+    "machinedetection": Kind.MACHINE_DETECTED,
+    "ring": Kind.CALL_SEEN,
+    "startapp": Kind.CALL_SEEN,
+    "callinitiated": Kind.CALL_SEEN,
+    "hangup": Kind.CALL_ENDED,
 }
-_NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}     # of DialStatus (documented)
+_NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}  # of DialStatus (documented)
 _CONFERENCE = "ConferenceAction"
-_LOST_RACE = "9000"                                                       # of DialBLegHangupCauseCode (documented)
+_LOST_RACE = "9000"  # of DialBLegHangupCauseCode (documented)
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
-_TELLING = {"event", "recordingid", "dialstatus"}       # without any of these a request tells no event
+_TELLING = {"event", "recordingid", "dialstatus"}  # without any of these a request tells no event
 _TRANSCRIPT = {"transcription", "transcriptionid"}
-_REST = {       # as the provider spells what it sends for a recording that REST started
-    "api_id", "record_url", "call_uuid", "recording_id", "recording_duration", "recording_duration_ms",
-    "recording_start_ms", "recording_end_ms", "transcription", "transcription_id"}
+_REST = {  # as the provider spells what it sends for a recording that REST started
+    "api_id",
+    "record_url",
+    "call_uuid",
+    "recording_id",
+    "recording_duration",
+    "recording_duration_ms",
+    "recording_start_ms",
+    "recording_end_ms",
+    "transcription",
+    "transcription_id",
+}
 _FINISHED = {"recordurl", "recordingduration", "recordingdurationms"}
-_PART_NAME = re.compile(r'^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', re.IGNORECASE | re.MULTILINE)
-_MARK = "\ufeff"         # a byte order mark
+_PART_NAME = re.compile(
+    r'^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', re.IGNORECASE | re.MULTILINE
+)
+_MARK = "\ufeff"  # a byte order mark
 _EDGE = _MARK + " \t\r\n"
 Fields = dict[str, str]
 
 
 class Unreadable(Exception):
-    """The body, or an id in it, cannot be read; the message names what is wrong, and is safe to log."""
+    """The body, or an id in it, cannot be read; the message names what is wrong, and is safe to
+    log."""
 
 
 class Nothing(Unreadable):
-    """The request carries no field of the provider's: somebody only looks whether the address answers."""
+    """The request carries no field of the provider's: somebody only looks whether the address
+    answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A request's content: its fields by normalised name (lower case, without `_` and `-`), and the form as it was sent."""
+    """A request's content: its fields by normalised name (lower case, without `_` and `-`), and the
+    form as it was sent."""
 
     fields: Fields
     form: tuple[tuple[str, str], ...] = ()
@@ -62,8 +88,8 @@ class Said:
 def read(*, body: bytes, content_type: str, query: str) -> Said:
     """What a request says, in whatever encoding. Raises Unreadable, Nothing.
 
-    The body says it; the query only where there is no body, because the operator may have put parameters of its own
-    into the callback URL.
+    The body says it; the query only where there is no body, because the operator may have put
+    parameters of its own into the callback URL.
     """
     text = body.decode("utf-8", "replace").strip(_EDGE)
     kind = content_type.partition(";")[0].strip().lower()
@@ -89,9 +115,11 @@ def read(*, body: bytes, content_type: str, query: str) -> Said:
 
 
 def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
-    """The provider's own fields among the parameters of a query, where the operator's may stand too; None without any.
+    """The provider's own fields among the parameters of a query, where the operator's may stand
+    too; None without any.
 
-    The provider spells them as here, and appends them: of two that are spelled alike the last is the provider's.
+    The provider spells them as here, and appends them: of two that are spelled alike the last is
+    the provider's.
     """
     by_name = {name.strip(_EDGE): value for name, value in pairs}
     wrapped = _object(by_name.get("response", ""))
@@ -107,7 +135,8 @@ def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
 
 
 def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
-    """One integration receives everything as JSON inside one field. What cannot be read there costs that field."""
+    """One integration receives everything as JSON inside one field. What cannot be read there costs
+    that field."""
     fields = _normalised(pairs)
     wrapped = fields.get("response", "").strip(_EDGE)
     if wrapped.startswith("{"):
@@ -120,7 +149,8 @@ def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
 
 
 def _normalised(pairs: Mapping[str, Any]) -> Fields:
-    # Where two names are one but for their spelling, the provider's, which begins with a capital, counts.
+    # Where two names are one but for their spelling, the provider's, which begins with a capital,
+    # counts.
     spelled = sorted(pairs.items(), key=lambda pair: pair[0].strip(_EDGE)[:1].isupper())
     return {_normal(name): _plain(value).lstrip(_MARK) for name, value in spelled}
 
@@ -135,7 +165,8 @@ def _plain(value: Any) -> str:
 
 
 def parse(given: Fields) -> Event | None:
-    """The event that the fields report, without `at` and `signed`; None for a kind that we do not follow.
+    """The event that the fields report, without `at` and `signed`; None for a kind that we do not
+    follow.
 
     Raises Unreadable for an id that is missing or unfit.
     """
@@ -144,21 +175,30 @@ def parse(given: Fields) -> Event | None:
         return None
     found: dict[str, Any] = {"kind": kind, "by": name, **_call(given, kind)}
     if kind is Kind.CALL_ENDED and found["leg"] and not found["trunk"]:
-        kind = found["kind"] = Kind.DIAL_ENDED       # another leg hung up: its A-leg may go on
+        kind = found["kind"] = Kind.DIAL_ENDED  # another leg hung up: its A-leg may go on
     if kind in _RECORDINGS:
         found |= _recording(given, kind)
     if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
         found |= _room(given)
     if name == _CONFERENCE:
-        found["room"] = _room(given)["room"]         # its recording is the room's: no leg that hangs up ends it
+        found["room"] = _room(given)[
+            "room"
+        ]  # its recording is the room's: no leg that hangs up ends it
     if kind is Kind.MACHINE_DETECTED:
         found["machine"] = given.get("machine", "").lower() == "true"
     if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
-        found["reason"] = _word(given.get("dialstatus") or given.get("dialbleghangupcause") or given.get("hangupcause") or given.get("reason"))
+        found["reason"] = _word(
+            given.get("dialstatus")
+            or given.get("dialbleghangupcause")
+            or given.get("hangupcause")
+            or given.get("reason")
+        )
     if kind is Kind.DIAL_ENDED:
         found |= {"connected": _connected(given), "whole": bool(given.get("dialstatus")) or None}
     if kind is Kind.CALL_ENDED:
-        found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)   # console-local: India's time
+        found["ended_at"] = wire.instant(
+            given.get("endtime"), naive=wire.INDIA
+        )  # console-local: India's time
     return Event(id=_identity(found), **found)
 
 
@@ -167,14 +207,18 @@ def _connected(given: Fields) -> bool | None:
     status = given.get("dialstatus", "").lower()
     if status:
         return False if status in _NOT_CONNECTED else True if status == "completed" else None
-    if given.get("dialbleghangupcausecode") == _LOST_RACE or "race" in given.get("dialbleghangupcausename", "").lower():
-        return None                        # another leg of the dial answered first
+    if (
+        given.get("dialbleghangupcausecode") == _LOST_RACE
+        or "race" in given.get("dialbleghangupcausename", "").lower()
+    ):
+        return None  # another leg of the dial answered first
     lasted = given.get("dialblegduration", "")
     return bool(wire.number(lasted)) if lasted.replace(".", "", 1).isdigit() else None
 
 
 def calls(given: Mapping[str, str]) -> set[str]:
-    """Every call that the fields name as the callback's own; for callbacks that are bound to a call by their path."""
+    """Every call that the fields name as the callback's own; for callbacks that are bound to a call
+    by their path."""
     return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
 
 
@@ -183,11 +227,14 @@ def _kind(given: Fields) -> tuple[Kind | None, str]:
     plain = _normal(name).replace(".", "")
     kind = _KINDS.get(plain)
     if kind is Kind.CALL_REDIRECTED and given.get("dialstatus"):
-        kind = Kind.DIAL_ENDED             # the final <Dial action> request, with redirect=true
+        kind = Kind.DIAL_ENDED  # the final <Dial action> request, with redirect=true
     if name or "transcription" in given or "transcriptionid" in given:
         return kind, re.sub(r"[^A-Za-z0-9.]", "", name)[:40]
     if given.get("recordingid") and "conferencename" in given:
-        return Kind.RECORDING_STARTED, _CONFERENCE     # says that a recording exists; never seen to be its end
+        return (
+            Kind.RECORDING_STARTED,
+            _CONFERENCE,
+        )  # says that a recording exists; never seen to be its end
     if given.get("recordingid") and (_url(given) or _duration(given)):
         return Kind.RECORDING_FINALIZED, "rest"
     if given.get("dialstatus"):
@@ -197,19 +244,27 @@ def _kind(given: Fields) -> tuple[Kind | None, str]:
 
 def _call(given: Fields, kind: Kind) -> dict[str, Any]:
     own = _id(given, "calluuid") or _id(given, "callid")
-    a_leg = wire.identifier(given.get("dialaleguuid")) or wire.identifier(given.get("aleguuid")) or own
+    a_leg = (
+        wire.identifier(given.get("dialaleguuid")) or wire.identifier(given.get("aleguuid")) or own
+    )
     if a_leg is None:
         raise Unreadable("CallUUID: is missing")
     direction = given.get("direction", "").lower()
-    trunk = "trunkid" in given or _normal(given.get("event", "")) in {"recording.completed", "callinitiated"}
+    trunk = "trunkid" in given or _normal(given.get("event", "")) in {
+        "recording.completed",
+        "callinitiated",
+    }
     b_leg = given.get("dialbleguuid") or given.get("bridgeuuid")
     found = {
-        "call_uuid": a_leg, "leg": own if own != a_leg else None, "b_leg": wire.identifier(b_leg) if b_leg else None,
+        "call_uuid": a_leg,
+        "leg": own if own != a_leg else None,
+        "b_leg": wire.identifier(b_leg) if b_leg else None,
         **_numbers(given, kind, own == a_leg),
-        "direction": direction if direction in {"inbound", "outbound"} else None, "trunk": trunk or None,
+        "direction": direction if direction in {"inbound", "outbound"} else None,
+        "trunk": trunk or None,
     }
     if kind is Kind.CALL_ENDED and trunk:
-        found["leg"] = wire.identifier(given.get("sipcallid"))    # trunk recordings go by it
+        found["leg"] = wire.identifier(given.get("sipcallid"))  # trunk recordings go by it
     return found
 
 
@@ -217,7 +272,10 @@ def _numbers(given: Fields, kind: Kind, about_a_leg: bool) -> dict[str, str | No
     # In callbacks about a dialled leg, From and To may be that leg's.
     if not about_a_leg or kind in {Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED, Kind.DIAL_ENDED}:
         return {"from_number": None, "to_number": None}
-    return {"from_number": wire.digits(given.get("from") or given.get("fromnumber")), "to_number": wire.digits(given.get("to") or given.get("tonumber"))}
+    return {
+        "from_number": wire.digits(given.get("from") or given.get("fromnumber")),
+        "to_number": wire.digits(given.get("to") or given.get("tonumber")),
+    }
 
 
 def _recording(given: Fields, kind: Kind) -> dict[str, Any]:
@@ -226,11 +284,16 @@ def _recording(given: Fields, kind: Kind) -> dict[str, Any]:
         raise Unreadable("RecordingID: is missing")
     url = _url(given)
     extension = url.rpartition(".")[2].lower() if url else ""
-    found: dict[str, Any] = {"recording_id": recording_id, "url": url, "format": extension if extension in {"mp3", "wav"} else None}
+    found: dict[str, Any] = {
+        "recording_id": recording_id,
+        "url": url,
+        "format": extension if extension in {"mp3", "wav"} else None,
+    }
     if kind is Kind.RECORDING_FINALIZED:
         found |= {
             "started_at": wire.instant(given.get("recordingstartms")) or _started(given),
-            "ended_at": wire.instant(given.get("recordingendms")), "duration_s": _duration(given),
+            "ended_at": wire.instant(given.get("recordingendms")),
+            "duration_s": _duration(given),
             "reason": _word(given.get("recordingendreason")),
         }
     return found
@@ -238,10 +301,15 @@ def _recording(given: Fields, kind: Kind) -> dict[str, Any]:
 
 def _room(given: Fields) -> dict[str, Any]:
     name = given.get("conferencename")
-    room = wire.identifier(given.get("conferenceuuid")) or (_digest({"room": name}) if name else None)
+    room = wire.identifier(given.get("conferenceuuid")) or (
+        _digest({"room": name}) if name else None
+    )
     first = given.get("conferencefirstmember", "").lower()
-    return {"room": room, "member": wire.identifier(given.get("conferencememberid")),
-            "first": {"true": True, "false": False}.get(first)}
+    return {
+        "room": room,
+        "member": wire.identifier(given.get("conferencememberid")),
+        "first": {"true": True, "false": False}.get(first),
+    }
 
 
 def _started(given: Fields) -> datetime | None:
@@ -251,7 +319,9 @@ def _started(given: Fields) -> datetime | None:
 def _duration(given: Fields) -> float | None:
     milliseconds = wire.number(given.get("recordingdurationms"))
     if milliseconds is None:
-        told = wire.number(given.get("recordingduration")) or wire.number(given.get("recordingdurationsec"))
+        told = wire.number(given.get("recordingduration")) or wire.number(
+            given.get("recordingdurationsec")
+        )
         milliseconds = told * 1000 if told else None
     return wire.seconds(milliseconds)
 
@@ -290,10 +360,13 @@ def _form(text: str) -> list[tuple[str, str]]:
 
 
 def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
-    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable when it broke off."""
+    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable when
+    it broke off."""
     told = re.search(r'boundary="?([^";,\s]{1,200})', content_type, re.IGNORECASE)
     first = re.match(r"--(\S{1,200})", text)
-    boundary = next((b for b in (told and told[1], first and first[1]) if b and f"--{b}" in text), None)
+    boundary = next(
+        (b for b in (told and told[1], first and first[1]) if b and f"--{b}" in text), None
+    )
     if boundary is None:
         return None
     pieces = re.split(rf"(?:^|\r?\n)--{re.escape(boundary)}(--)?[ \t]*(?=\r?\n|$)", text)
@@ -303,7 +376,7 @@ def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
     if len(bodies) > MAX_FIELDS + 1:
         raise Unreadable(f"more than {MAX_FIELDS} fields")
     found = []
-    for part in bodies[:ends.index("--")]:
+    for part in bodies[: ends.index("--")]:
         head, _, value = part.replace("\r\n", "\n").removeprefix("\n").partition("\n\n")
         name = _PART_NAME.search(head)
         if name:

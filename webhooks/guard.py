@@ -29,10 +29,12 @@ _SAY_AGAIN = timedelta(minutes=1)
 
 
 class Brake:
-    """Holds wrong guesses back: after `free` of them, which come back one a second, each waits `pause_s`.
+    """Holds wrong guesses back: after `free` of them, which come back one a second, each waits
+    `pause_s`.
 
-    Who has the right token or key never comes here, so no guessing delays or locks out anybody else. At most `at_once`
-    threads wait; what comes beyond is answered at once, because a waiting room without end would be a way to stop us.
+    Who has the right token or key never comes here, so no guessing delays or locks out anybody
+    else. At most `at_once` threads wait; what comes beyond is answered at once, because a waiting
+    room without end would be a way to stop us.
     """
 
     def __init__(self, *, free: float = 20, pause_s: float = 0.1, at_once: int = 32) -> None:
@@ -74,14 +76,20 @@ def attach(app: Flask, ledger: Ledger) -> None:
 
 
 def _guarded(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Below Flask, whose own headers take four times as long to set, and so also on answers that it makes by itself."""
+    """Below Flask, whose own headers take four times as long to set, and so also on answers that it
+    makes by itself."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             given = {name.lower() for name, _ in headers}
-            return start_response(status, headers + [pair for pair in HEADERS.items() if pair[0].lower() not in given], exc_info)
+            return start_response(
+                status,
+                headers + [pair for pair in HEADERS.items() if pair[0].lower() not in given],
+                exc_info,
+            )
 
-        # A request line with a host for a path leaves none, which would be answered with a redirect to wherever `Host` says.
+        # A request line with a host for a path leaves none, which would be answered with a redirect
+        # to wherever `Host` says.
         environ["PATH_INFO"] = environ.get("PATH_INFO") or "/"
         return application(environ, start)
 
@@ -89,7 +97,7 @@ def _guarded(application: Callable[..., Iterable[bytes]]) -> Callable[..., Itera
 
 
 def _tell(ledger: Ledger) -> None:
-    with contextlib.suppress(LedgerUnavailable):       # neither a count nor a line is worth an answer
+    with contextlib.suppress(LedgerUnavailable):  # neither a count nor a line is worth an answer
         ledger.count_refusal("key")
         if ledger.my_turn("refusal", "key", every=_SAY_AGAIN):
             log.warning("request refused", reason="key", remedy=REMEDIES["key"])

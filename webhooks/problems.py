@@ -10,19 +10,40 @@ from flask import Response, jsonify, request
 
 from worker.settings import Settings
 
-TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 413: "Content Too Large",
-          416: "Range Not Satisfiable", 422: "Unprocessable Content", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
 
 
 class Problem(Exception):
-    """An RFC 9457 answer. `field` names what is wrong in the request; `more` are further members."""
+    """An RFC 9457 answer. `field` names what is wrong in the request; `more` are further
+    members."""
 
     def __init__(self, status: int, detail: str, *, field: str | None = None, **more: Any) -> None:
         super().__init__(detail)
         self.status, self.detail, self.field, self.more = status, detail, field, more
 
     def response(self) -> Response:
-        body = {"type": "about:blank", "title": TITLES[self.status], "status": self.status, "detail": self.detail, **self.more}
+        body = {
+            "type": "about:blank",
+            "title": TITLES[self.status],
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
         if self.field:
             body["field"] = self.field
         answer = jsonify(body)

@@ -39,7 +39,9 @@ class Receiver:
     def receive(self, auth_id: str, token: str, rest: str) -> Response:
         settings = self.settings()
         account = settings.accounts.get(auth_id)
-        known = hmac.compare_digest(token.encode("utf-8", "replace"), settings.callback_token.encode())
+        known = hmac.compare_digest(
+            token.encode("utf-8", "replace"), settings.callback_token.encode()
+        )
         if account is None or not known:
             return self._refuse(404, "unknown")
         if request.method == "HEAD":
@@ -51,63 +53,109 @@ class Receiver:
         except (ClientDisconnected, RequestTimeout) as error:
             return self._refuse(error.code, "cut", auth_id)
         try:
-            said = callbacks.read(body=body, content_type=request.content_type or "", query=_query())
+            said = callbacks.read(
+                body=body, content_type=request.content_type or "", query=_query()
+            )
             verified = self._verify(settings, account, body, said)
             event = callbacks.parse(said.fields)
             below = rest.lstrip("/")
             bound = below.removeprefix("call/").split("/")[0] if below.startswith("call/") else None
-            if bound is not None and {bound} != ({event.call_uuid} if event else callbacks.calls(said.fields)):
+            if bound is not None and {bound} != (
+                {event.call_uuid} if event else callbacks.calls(said.fields)
+            ):
                 return self._refuse(403, "other_call", auth_id)
         except callbacks.Nothing as error:
             # A browser, or somebody who checks the address: no callback, so none that is refused.
-            return _answer() if request.method == "GET" else self._refuse(400, "unreadable", auth_id, error=str(error))
+            return (
+                _answer()
+                if request.method == "GET"
+                else self._refuse(400, "unreadable", auth_id, error=str(error))
+            )
         except callbacks.Unreadable as error:
             return self._refuse(400, "unreadable", auth_id, error=str(error))
         except signature.SignatureRejected as error:
             return self._refuse(403, error.reason, auth_id)
         if event is not None:
-            # Unsigned it is another event: it must not keep the signed one, which proves something, from being recorded.
-            event = replace(event, id=event.id if verified.signed else f"{event.id}.u", signed=verified.signed,
-                            order=_order(rest) if event.recording_id else None)
+            # Unsigned it is another event: it must not keep the signed one, which proves something,
+            # from being recorded.
+            event = replace(
+                event,
+                id=event.id if verified.signed else f"{event.id}.u",
+                signed=verified.signed,
+                order=_order(rest) if event.recording_id else None,
+            )
         try:
-            status, _ = self.ledger.record(auth_id, event, nonces=verified.nonces, body=body + b"\0" + request.query_string)
+            status, _ = self.ledger.record(
+                auth_id, event, nonces=verified.nonces, body=body + b"\0" + request.query_string
+            )
         except LedgerUnavailable as error:
             if logs.seldom("redis", error):
-                log.warning("redis does not answer; the provider is asked to send again", error=str(error))
+                log.warning(
+                    "redis does not answer; the provider is asked to send again", error=str(error)
+                )
             return Response("try again\n", 503, {"Retry-After": "2"}, mimetype="text/plain")
         if status is Recorded.NONCE_REUSED:
             return self._refuse(403, "nonce", auth_id)
         if event is not None and status is Recorded.NEW:
-            log.info(event.kind.value, account=auth_id, call_uuid=event.call_uuid, recording_id=event.recording_id,
-                     by=event.by, signed=event.signed)
+            log.info(
+                event.kind.value,
+                account=auth_id,
+                call_uuid=event.call_uuid,
+                recording_id=event.recording_id,
+                by=event.by,
+                signed=event.signed,
+            )
         return _answer()
 
     @staticmethod
-    def _verify(settings: Settings, account: Account, body: bytes, said: callbacks.Said) -> signature.Verified:
-        headers = {name: value for name, value in request.headers.items() if name.lower().startswith("x-vobiz-")}
-        if account.trunk_secrets and "X-Vobiz-Signature" in headers and (
-            "X-Vobiz-Event" in headers or (request.content_type or "").startswith("application/json")
+    def _verify(
+        settings: Settings, account: Account, body: bytes, said: callbacks.Said
+    ) -> signature.Verified:
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower().startswith("x-vobiz-")
+        }
+        if (
+            account.trunk_secrets
+            and "X-Vobiz-Signature" in headers
+            and (
+                "X-Vobiz-Event" in headers
+                or (request.content_type or "").startswith("application/json")
+            )
         ):
             return signature.verify_trunk(body=body, headers=headers, secrets=account.trunk_secrets)
         return signature.verify(
-            base_url=signature.base_url(settings.public_url, _raw_path()), headers=headers, tokens=account.tokens,
-            parent_tokens=account.parent_tokens, query=_query(), form=said.form, required=settings.signatures_required)
+            base_url=signature.base_url(settings.public_url, _raw_path()),
+            headers=headers,
+            tokens=account.tokens,
+            parent_tokens=account.parent_tokens,
+            query=_query(),
+            form=said.form,
+            required=settings.signatures_required,
+        )
 
     def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
         try:
             self.ledger.count_refusal(reason)
             told = not self.ledger.my_turn("refusal", reason, every=_SAY_AGAIN)
-        except LedgerUnavailable:       # neither a count nor a line is worth an answer
+        except LedgerUnavailable:  # neither a count nor a line is worth an answer
             told = time.monotonic() - self._said.get(reason, -60) < _SAY_AGAIN.total_seconds()
         if not told:
             self._said[reason] = time.monotonic()
-            log.warning("callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts)
-        return Response(f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain")
+            log.warning(
+                "callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts
+            )
+        return Response(
+            f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain"
+        )
 
 
 def read_body() -> bytes:
-    """The request's body as it was sent. Raises RequestEntityTooLarge above MAX_BODY, ClientDisconnected when it broke off."""
-    # Without a declared length the framework's own limit would cut the body silently: read one byte more and see.
+    """The request's body as it was sent. Raises RequestEntityTooLarge above MAX_BODY,
+    ClientDisconnected when it broke off."""
+    # Without a declared length the framework's own limit would cut the body silently: read one byte
+    # more and see.
     if (request.content_length or 0) > MAX_BODY:
         raise RequestEntityTooLarge
     body: bytes = request.stream.read(MAX_BODY + 1)
@@ -121,7 +169,11 @@ def read_body() -> bytes:
 def _order(rest: str) -> str | None:
     # Recordings that we start have a callback URL of their own, `call/CALL/start/ORDER`.
     parts = rest.split("/")
-    return wire.identifier(parts[3]) if len(parts) == 4 and parts[0] == "call" and parts[2] == "start" else None
+    return (
+        wire.identifier(parts[3])
+        if len(parts) == 4 and parts[0] == "call" and parts[2] == "start"
+        else None
+    )
 
 
 def _answer() -> Response:
@@ -148,6 +200,15 @@ class Rest(BaseConverter):
 def blueprint(receiver: Receiver) -> Blueprint:
     door = Blueprint("receiver", __name__)
     methods = ["GET", "POST"]
-    door.add_url_rule("/vobiz/<auth_id>/<token>/", "door", receiver.receive, methods=methods, defaults={"rest": ""}, strict_slashes=False)
-    door.add_url_rule("/vobiz/<auth_id>/<token>/<rest:rest>", "below", receiver.receive, methods=methods)
+    door.add_url_rule(
+        "/vobiz/<auth_id>/<token>/",
+        "door",
+        receiver.receive,
+        methods=methods,
+        defaults={"rest": ""},
+        strict_slashes=False,
+    )
+    door.add_url_rule(
+        "/vobiz/<auth_id>/<token>/<rest:rest>", "below", receiver.receive, methods=methods
+    )
     return door

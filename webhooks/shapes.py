@@ -1,4 +1,5 @@
-"""What `/v1` answers, as the OpenAPI document shows it. Only the document is made from these; tests hold them against the answers."""
+"""What `/v1` answers, as the OpenAPI document shows it. Only the document is made from these; tests
+hold them against the answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Requests that wait for news of a call. What happens is pushed to them; nobody polls Redis.
 
-One connection of the process listens, whoever waits. It is made anew when it breaks, and then everybody looks once,
-because something may have been said while nobody listened.
+One connection of the process listens, whoever waits. It is made anew when it breaks, and then
+everybody looks once, because something may have been said while nobody listened.
 """
 
 from __future__ import annotations
@@ -39,10 +39,14 @@ class Waiting:
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, name="news", daemon=True).start()
 
-    def until(self, account: str, call_uuid: str, deadline: float, seen: Callable[[Call], T | None]) -> T | None:
-        """The first value that `seen` makes of the call, or None at the deadline (`time.monotonic`).
+    def until(
+        self, account: str, call_uuid: str, deadline: float, seen: Callable[[Call], T | None]
+    ) -> T | None:
+        """The first value that `seen` makes of the call, or None at the deadline
+        (`time.monotonic`).
 
-        `seen` is asked at once and after each event. Raises LedgerUnavailable when Redis does not answer at the deadline.
+        `seen` is asked at once and after each event. Raises LedgerUnavailable when Redis does not
+        answer at the deadline.
         """
         with self._news(account, call_uuid) as news:
             while True:
@@ -53,7 +57,7 @@ class Waiting:
                 except LedgerUnavailable:
                     if left <= 0:
                         raise
-                    news.set()       # the listener may not know yet that the connection is gone
+                    news.set()  # the listener may not know yet that the connection is gone
                     time.sleep(min(left, _STORE_IS_DOWN_S))
                 else:
                     if found is not None or left <= 0:
@@ -73,7 +77,9 @@ class Waiting:
                 mine = self._waiters[key]
                 mine.discard(news)
                 if not mine:
-                    del self._waiters[key]       # the ear goes on hearing of the call until it expires: another may wait by now
+                    del self._waiters[
+                        key
+                    ]  # the ear goes on hearing of the call until it expires: another may wait by now
 
     def _listen(self) -> None:
         while not self._ended.is_set():
@@ -81,7 +87,9 @@ class Waiting:
                 with self._ledger.redis.pubsub() as channel:  # type: ignore[no-untyped-call]
                     channel.subscribe(self._ear)
                     home = self._ledger.home()
-                    while home == self._ledger.home() and not self._ended.is_set():      # a server that vanished closes no connection
+                    while (
+                        home == self._ledger.home() and not self._ended.is_set()
+                    ):  # a server that vanished closes no connection
                         message = channel.get_message(timeout=_LISTEN_S)
                         if message:
                             self._wake(message["data"] if message["type"] == "message" else None)
@@ -92,6 +100,10 @@ class Waiting:
 
     def _wake(self, key: str | None) -> None:
         with self._lock:
-            woken = self._waiters.get(key, set()) if key is not None else {w for waiters in self._waiters.values() for w in waiters}
+            woken = (
+                self._waiters.get(key, set())
+                if key is not None
+                else {w for waiters in self._waiters.values() for w in waiters}
+            )
             for news in woken:
                 news.set()

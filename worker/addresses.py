@@ -1,7 +1,9 @@
-"""To which addresses a media request may go: which hosts are listed, and which of their addresses are fit to dial.
+"""To which addresses a media request may go: which hosts are listed, and which of their addresses
+are fit to dial.
 
-The law: a URL is read strictly or not at all; a host is on a list or gets nothing; its name is resolved once, and
-what was vetted is what is dialled. An address that is not public must have been named exactly by the operator.
+The law: a URL is read strictly or not at all; a host is on a list or gets nothing; its name is
+resolved once, and what was vetted is what is dialled. An address that is not public must have been
+named exactly by the operator.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _UNFIT = [
-    ip_network(net) for net in (
-        "192.0.0.0/24", "192.88.99.0/24",             # protocol assignments, 6to4 relays
-        "168.63.129.16/32",                           # a cloud's host agent and metadata, in a public range
-        "2001::/23", "2002::/16", "3fff::/20",        # Teredo and others, 6to4, documentation
+    ip_network(net)
+    for net in (
+        "192.0.0.0/24",
+        "192.88.99.0/24",  # protocol assignments, 6to4 relays
+        "168.63.129.16/32",  # a cloud's host agent and metadata, in a public range
+        "2001::/23",
+        "2002::/16",
+        "3fff::/20",  # Teredo and others, 6to4, documentation
     )
 ]
 
@@ -46,7 +52,7 @@ class Address:
     """A URL as it was read. `target` is its path and query, exactly as given."""
 
     scheme: str
-    host: str      # lower case; an IPv6 address without brackets
+    host: str  # lower case; an IPv6 address without brackets
     port: int
     target: str
 
@@ -62,10 +68,12 @@ class Address:
 
 
 def read(url: str) -> Address:
-    """The address in an absolute http or https URL. Raises Unfit for whatever two readers could read differently.
+    """The address in an absolute http or https URL. Raises Unfit for whatever two readers could
+    read differently.
 
-    That is: user names, fragments, anything but visible ASCII, backslashes, trailing dots, empty labels, and numbers
-    for hosts in any spelling but the plain dotted one (decimal, octal and hexadecimal forms are dialled by some).
+    That is: user names, fragments, anything but visible ASCII, backslashes, trailing dots, empty
+    labels, and numbers for hosts in any spelling but the plain dotted one (decimal, octal and
+    hexadecimal forms are dialled by some).
     """
     if not all("!" <= c <= "~" for c in url) or "\\" in url or len(url) > 8192:
         raise Unfit("the address holds characters that no address needs, or too many")
@@ -74,13 +82,20 @@ def read(url: str) -> Address:
         raise Unfit("not a plain http or https address")
     scheme, target = parts[1].lower(), parts[3] or "/"
     host, port = _authority(parts[2])
-    return Address(scheme=scheme, host=host, port=port or _PORTS[scheme], target=target if target[0] == "/" else f"/{target}")
+    return Address(
+        scheme=scheme,
+        host=host,
+        port=port or _PORTS[scheme],
+        target=target if target[0] == "/" else f"/{target}",
+    )
 
 
 def _authority(text: str) -> tuple[str, int | None]:
     found = _AUTHORITY.fullmatch(text.lower())
     if not found:
-        raise Unfit("the host part is not a plain host or host:port", host=text.rpartition("@")[2][:255])
+        raise Unfit(
+            "the host part is not a plain host or host:port", host=text.rpartition("@")[2][:255]
+        )
     host, port = found[1], int(found[2]) if found[2] else None
     if port is not None and not 0 < port < 65536:
         raise Unfit("no such port", host=host)
@@ -107,8 +122,8 @@ def _host(host: str) -> str:
 class HostList:
     """Hosts as an operator lists them: `host`, `host:port`, `*.suffix`, `*.suffix:port`.
 
-    Without a port the scheme's own is meant; for `localhost` and loopback addresses any. Raises Unfit for an entry
-    that cannot be read.
+    Without a port the scheme's own is meant; for `localhost` and loopback addresses any. Raises
+    Unfit for an entry that cannot be read.
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
@@ -126,7 +141,9 @@ class HostList:
         if self._names(self._exact, address, address.host):
             return "exact"
         parents = address.host.split(".")[1:] if not _literal(address.host) else []
-        if any(self._names(self._suffixes, address, ".".join(parents[i:])) for i in range(len(parents))):
+        if any(
+            self._names(self._suffixes, address, ".".join(parents[i:])) for i in range(len(parents))
+        ):
             return "pattern"
         return None
 
@@ -153,16 +170,19 @@ def _is_loopback_name(host: str) -> bool:
 
 
 def system_resolver(host: str, port: int) -> list[str]:
-    """The addresses that this machine's resolver gives, best first. Raises OSError. How long it takes, it decides."""
+    """The addresses that this machine's resolver gives, best first. Raises OSError. How long it
+    takes, it decides."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(where[4][0]) for where in found))
 
 
 def vetted(address: Address, listing: Listing, resolve: Resolve) -> list[str]:
-    """The addresses to dial for this host, resolved this once. Raises Unfit, or OSError when there is none.
+    """The addresses to dial for this host, resolved this once. Raises Unfit, or OSError when there
+    is none.
 
-    Plain http is for loopback addresses under names that are listed exactly. A host that is listed by a pattern must
-    have public addresses only: one private one among them spoils all, for that is how a name is bent inwards.
+    Plain http is for loopback addresses under names that are listed exactly. A host that is listed
+    by a pattern must have public addresses only: one private one among them spoils all, for that is
+    how a name is bent inwards.
     """
     found = [address.host] if _literal(address.host) else list(resolve(address.host, address.port))
     if not found:
@@ -177,11 +197,17 @@ def vetted(address: Address, listing: Listing, resolve: Resolve) -> list[str]:
 
 
 def is_public(ip: IPAddress) -> bool:
-    """Whether this is an address of the open Internet, also when it hides inside an IPv6 one (mapped, NAT64)."""
+    """Whether this is an address of the open Internet, also when it hides inside an IPv6 one
+    (mapped, NAT64)."""
     ip = _embedded(ip)
     if isinstance(ip, IPv6Address) and ip not in IPv6Network("2000::/3"):
         return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not any(ip in net for net in _UNFIT)
+    return (
+        ip.is_global
+        and not ip.is_multicast
+        and not ip.is_reserved
+        and not any(ip in net for net in _UNFIT)
+    )
 
 
 def _embedded(ip: IPAddress) -> IPAddress:

@@ -1,7 +1,9 @@
-"""What an answer of the provider's REST API means: a value, or an error named for what to do about it. Pure.
+"""What an answer of the provider's REST API means: a value, or an error named for what to do about
+it. Pure.
 
-Its bodies come in seven spellings and its lists in three (observed or documented; see the fixtures), so everything
-here is tolerant in reading and strict in believing: a 2xx with an `error` is no success, and a gateway's 404 is no 404.
+Its bodies come in seven spellings and its lists in three (observed or documented; see the
+fixtures), so everything here is tolerant in reading and strict in believing: a 2xx with an `error`
+is no success, and a gateway's 404 is no 404.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 from worker import wire
 from worker.errors import Refused, TryAgain, WrongPath
 
-# Bodies of gateways for a route that does not exist. The first was seen at the provider; the others are how Kong and
-# FastAPI say it.
+# Bodies of gateways for a route that does not exist. The first was seen at the provider; the others
+# are how Kong and FastAPI say it.
 _NO_ROUTE = ("not found", "no route matched with those values")
 _APPLICATION_KEYS = ("api_id", "error", "status")
 
@@ -70,9 +72,9 @@ class LiveCall:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     rows: list[Row]
-    length: int                  # rows as sent, readable or not
-    next_offset: int | None      # as the provider tells it
-    last: bool | None            # whether this is the last page; None where the provider does not say
+    length: int  # rows as sent, readable or not
+    next_offset: int | None  # as the provider tells it
+    last: bool | None  # whether this is the last page; None where the provider does not say
 
 
 def is_gone(answer: Answer) -> bool:
@@ -94,7 +96,8 @@ def _from_gateway(body: dict[str, Any]) -> bool:
 def expect_success(answer: Answer, *, now: datetime) -> dict[str, Any]:
     """The JSON object of a 2xx (empty where the body is none).
 
-    Raises Refused (401, 403), WrongPath (a gateway's 404, a redirect) or TryAgain, with the status, for all else.
+    Raises Refused (401, 403), WrongPath (a gateway's 404, a redirect) or TryAgain, with the status,
+    for all else.
     """
     status, body = answer.status, answer.json()
     fields = body if isinstance(body, dict) else {}
@@ -102,9 +105,15 @@ def expect_success(answer: Answer, *, now: datetime) -> dict[str, Any]:
     if status in (401, 403):
         raise Refused(f"the provider answered {status}{said}", status=status)
     if 300 <= status < 400 or (status == 404 and not is_gone(answer)):
-        raise WrongPath(f"not the provider's application but a gateway answered, with {status}{said}: check VOBIZ_API_URL")
+        raise WrongPath(
+            f"not the provider's application but a gateway answered, with {status}{said}: check VOBIZ_API_URL"
+        )
     if not 200 <= status < 300 or fields.get("error"):
-        raise TryAgain(f"the provider answered {status}{said}", after_s=wanted_pause_s(answer, now=now), status=status)
+        raise TryAgain(
+            f"the provider answered {status}{said}",
+            after_s=wanted_pause_s(answer, now=now),
+            status=status,
+        )
     return fields
 
 
@@ -117,15 +126,18 @@ def told(answer: Answer) -> str:
 def _said(fields: dict[str, Any]) -> str:
     error = fields.get("error") or fields.get("message") or ""
     words = error.get("message") or error.get("code") if isinstance(error, dict) else error
-    ticket = fields.get("requestId") or fields.get("api_id")   # what the provider's support asks for
-    return (f": {str(words)[:200]!r}" if words else "") + (f" ({str(ticket)[:64]})" if ticket else "")
+    ticket = fields.get("requestId") or fields.get("api_id")  # what the provider's support asks for
+    return (f": {str(words)[:200]!r}" if words else "") + (
+        f" ({str(ticket)[:64]})" if ticket else ""
+    )
 
 
 def wanted_pause_s(answer: Answer, *, now: datetime) -> float | None:
     """Seconds that the provider asks us to wait, at least 0; None where it does not ask.
 
-    `Retry-After` (seconds or a date), else `error.details.retryAfter` (documented), else `X-RateLimit-Reset` (seconds,
-    or an epoch in seconds or milliseconds; read by the provider's Python SDK).
+    `Retry-After` (seconds or a date), else `error.details.retryAfter` (documented), else
+    `X-RateLimit-Reset` (seconds, or an epoch in seconds or milliseconds; read by the provider's
+    Python SDK).
     """
     header = answer.headers.get("retry-after", "").strip()
     found = _seconds(header)
@@ -164,7 +176,14 @@ def _dig(value: object, *path: str) -> object:
 
 def page(fields: dict[str, Any]) -> Page | None:
     """One page of a list of recordings, or None where there is no list in the answer."""
-    found = next((fields[key] for key in ("objects", "recordings", "data") if isinstance(fields.get(key), list)), None)
+    found = next(
+        (
+            fields[key]
+            for key in ("objects", "recordings", "data")
+            if isinstance(fields.get(key), list)
+        ),
+        None,
+    )
     if found is None:
         return None
     meta = fields.get("meta")
@@ -178,7 +197,8 @@ def page(fields: dict[str, Any]) -> Page | None:
 
 
 def _offset(pointer: object) -> int | None:
-    # `meta.next` is a path without the `/api` of the base (documented example), so only its offset is of use.
+    # `meta.next` is a path without the `/api` of the base (documented example), so only its offset
+    # is of use.
     try:
         text = parse_qs(urlsplit(str(pointer)).query).get("offset", [""])[-1]
     except ValueError:
@@ -187,7 +207,8 @@ def _offset(pointer: object) -> int | None:
 
 
 def read_row(raw: dict[str, Any]) -> Row | None:
-    """The facts of one list entry or flat object under any name they were seen under; None without a usable id."""
+    """The facts of one list entry or flat object under any name they were seen under; None without
+    a usable id."""
     recording_id = wire.identifier(_first(raw, "recording_id", "id"))
     if recording_id is None:
         return None
@@ -211,13 +232,20 @@ def read_row(raw: dict[str, Any]) -> Row | None:
 def live_calls(fields: dict[str, Any]) -> list[str] | None:
     """The ids in a list of live calls, or None where there is no list in the answer."""
     found = fields.get("calls")
-    return list(dict.fromkeys(i for raw in found if (i := wire.identifier(raw)))) if isinstance(found, list) else None
+    return (
+        list(dict.fromkeys(i for raw in found if (i := wire.identifier(raw))))
+        if isinstance(found, list)
+        else None
+    )
 
 
 def read_live_call(raw: dict[str, Any]) -> LiveCall:
     direction = str(raw.get("direction") or "").lower()
-    return LiveCall(from_number=wire.digits(raw.get("from")), to_number=wire.digits(raw.get("to")),
-                    direction=direction if direction in {"inbound", "outbound"} else None)
+    return LiveCall(
+        from_number=wire.digits(raw.get("from")),
+        to_number=wire.digits(raw.get("to")),
+        direction=direction if direction in {"inbound", "outbound"} else None,
+    )
 
 
 def _first(raw: dict[str, Any], *names: str) -> object:
@@ -226,4 +254,3 @@ def _first(raw: dict[str, Any], *names: str) -> object:
 
 def _text(value: object, *, limit: int = 64) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= limit else None
-

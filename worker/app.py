@@ -1,7 +1,9 @@
-"""Puts the worker processes together: the Celery app, and what a worker needs. Reads the environment.
+"""Puts the worker processes together: the Celery app, and what a worker needs. Reads the
+environment.
 
-A worker is a parent, which takes messages, and its children, which do the work. Each follows reloads by itself, busy or
-not: a child that read the rules only when it has work to do might find a file that was broken since.
+A worker is a parent, which takes messages, and its children, which do the work. Each follows
+reloads by itself, busy or not: a child that read the rules only when it has work to do might find a
+file that was broken since.
 """
 
 from __future__ import annotations
@@ -44,67 +46,102 @@ QUEUES = ("stops", "fetches")
 
 
 def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
-    """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the broker."""
+    """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the
+    broker."""
     broker.install()
     url, transport = broker.transport(broker_url, publisher=publisher)
     app = Celery("endtape", broker=url, amqp="worker.broker:Amqp", include=["worker.tasks"])
     app.conf.update(
-        task_ignore_result=True, task_acks_late=False, worker_prefetch_multiplier=1, task_queues=[Queue(q, Exchange(q), routing_key=q) for q in QUEUES],
-        task_create_missing_queues=False, task_serializer="json", accept_content=["json"], enable_utc=True,
-        broker_connection_retry_on_startup=True, broker_connection_max_retries=None, broker_channel_error_retry=True,
-        broker_transport_options=transport, worker_send_task_events=False, worker_eta_task_limit=100,
-        worker_disable_rate_limits=True, worker_max_memory_per_child=400_000, task_default_delivery_mode="transient", broker_heartbeat=broker.HEARTBEAT_S,
-        worker_enable_remote_control=not url.startswith(broker.RABBIT),      # its queue there is locked to one worker of each machine
-        task_publish_retry=False, broker_pool_limit=4, broker_connection_timeout=0.5 if publisher else 4,
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        task_queues=[Queue(q, Exchange(q), routing_key=q) for q in QUEUES],
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        enable_utc=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,
+        broker_transport_options=transport,
+        worker_send_task_events=False,
+        worker_eta_task_limit=100,
+        worker_disable_rate_limits=True,
+        worker_max_memory_per_child=400_000,
+        task_default_delivery_mode="transient",
+        broker_heartbeat=broker.HEARTBEAT_S,
+        worker_enable_remote_control=not url.startswith(
+            broker.RABBIT
+        ),  # its queue there is locked to one worker of each machine
+        task_publish_retry=False,
+        broker_pool_limit=4,
+        broker_connection_timeout=0.5 if publisher else 4,
     )
     return app
 
 
-_last_good: Settings | None = None      # a child that is forked anew inherits it
+_last_good: Settings | None = None  # a child that is forked anew inherits it
 
 
 def settings_or_exit() -> Settings:
-    """The settings, or exit status 2 with everything that is wrong. In a process that had good ones, those."""
+    """The settings, or exit status 2 with everything that is wrong. In a process that had good
+    ones, those."""
     return _read()[0]
 
 
 def _read() -> tuple[Settings, tuple[str, ...]]:
-    """The settings, and why they are the last good ones where they are; exit status 2 where there were none."""
+    """The settings, and why they are the last good ones where they are; exit status 2 where there
+    were none."""
     global _last_good  # noqa: PLW0603 - it has to survive the fork
     try:
         _last_good = Settings.from_env() if _last_good is None else _last_good.again()
-    except Exception as error:      # whatever is wrong with them, the last good ones stay
+    except Exception as error:  # whatever is wrong with them, the last good ones stay
         if _last_good is None:
             if isinstance(error, SettingsError):
                 exit_with(error)
             raise
         if logs.seldom("settings", *problems_of(error)):
-            log.warning("the settings are broken; the last good ones stay", problems=problems_of(error))
+            log.warning(
+                "the settings are broken; the last good ones stay", problems=problems_of(error)
+            )
         return _last_good, problems_of(error)
     return _last_good, ()
 
 
 class Process:
-    """What one process holds, made after the fork, and made anew when the settings were reloaded."""
+    """What one process holds, made after the fork, and made anew when the settings were
+    reloaded."""
 
     def __init__(self, settings: Settings) -> None:
         self.pid = os.getpid()
         self.ledger = Ledger(connect(settings.redis_url))
         self.first_start = self.ledger.prepare()
-        self.generation: int | None = None       # not known: whatever is found counts as a reload
+        self.generation: int | None = None  # not known: whatever is found counts as a reload
         self._problems: tuple[str, ...] = ()
         self.crew = ThreadPoolExecutor(max_workers=128)
         self.worker = self._make(settings)
         self._reading = threading.Lock()
 
     def _make(self, settings: Settings) -> Worker:
-        vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
-                      max_media_bytes=settings.max_media_bytes)
-        return Worker(ledger=self.ledger, vobiz=vobiz, archive=Archive(settings.archive, settings.spool), settings=settings,
-                      crew=self.crew, first_start=self.first_start, ending=draining.let_go)
+        vobiz = Vobiz(
+            api_url=settings.api_url,
+            media_hosts=settings.media_hosts,
+            redirect_hosts=settings.redirect_hosts,
+            max_media_bytes=settings.max_media_bytes,
+        )
+        return Worker(
+            ledger=self.ledger,
+            vobiz=vobiz,
+            archive=Archive(settings.archive, settings.spool),
+            settings=settings,
+            crew=self.crew,
+            first_start=self.first_start,
+            ending=draining.let_go,
+        )
 
     def current(self) -> Worker:
-        """The worker with the settings of the last reload; a broken file keeps the old ones, with an alert."""
+        """The worker with the settings of the last reload; a broken file keeps the old ones, with
+        an alert."""
         with self._reading:
             generation = self.ledger.generation()
             if generation != self.generation:
@@ -114,7 +151,7 @@ class Process:
                     self.worker = self._make(settings)
                     self._problems = ()
                     log.info("settings read", generation=generation)
-                except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
                     self._problems = problems_of(error)
                     self._tell(self._problems)
                 self.worker.generation = self.generation = generation
@@ -123,7 +160,9 @@ class Process:
     def outcome(self) -> Outcome:
         """What came of the last reload."""
         worker = self.current()
-        return Outcome(generation=worker.generation or 0, settings=worker.settings, problems=self._problems)
+        return Outcome(
+            generation=worker.generation or 0, settings=worker.settings, problems=self._problems
+        )
 
     def _tell(self, problems: Sequence[str]) -> None:
         """One of all processes of this machine alerts, once a minute for the same mistakes."""
@@ -156,12 +195,15 @@ def _look_before_starting(**_: Any) -> None:
 
 
 def fit_redis_or_exit(settings: Settings) -> None:
-    """Returns once Redis answers; exit status 2 with every reason when it is not fit for this, or when RabbitMQ refuses us."""
+    """Returns once Redis answers; exit status 2 with every reason when it is not fit for this, or
+    when RabbitMQ refuses us."""
     warn(settings)
     try:
         guards.wait(settings)
         if settings.broker_url.startswith(broker.RABBIT):
-            with contextlib.suppress(OSError):      # Celery goes on trying, and the clock goes on without
+            with contextlib.suppress(
+                OSError
+            ):  # Celery goes on trying, and the clock goes on without
                 refusal = broker.try_rabbit(settings.broker_url)
                 if refusal:
                     raise SettingsError([f"CELERY_BROKER_URL = (secret): {refusal}"])
@@ -182,14 +224,16 @@ def exit_with(error: SettingsError) -> NoReturn:
 @worker_process_init.connect
 def _child(**_: Any) -> None:
     global _follower  # noqa: PLW0603 - one per process
-    settings_or_exit()       # now, while the file is as the parent knew it
+    settings_or_exit()  # now, while the file is as the parent knew it
     _follower = None
 
     def follow() -> None:
         global _follower  # noqa: PLW0603
         while True:
             try:
-                _follower = _follower or Follower(process().ledger, _queue(globals()["celery"]), lambda: process().outcome())
+                _follower = _follower or Follower(
+                    process().ledger, _queue(globals()["celery"]), lambda: process().outcome()
+                )
                 _follower.turn()
             except EndtapeError as error:
                 if logs.seldom("redis", error):
@@ -208,7 +252,8 @@ def _queue(app: Celery) -> str:
 
 @worker_process_shutdown.connect
 def _finish(**_: Any) -> None:
-    # Requests that the provider keeps waiting go on by themselves; their outcome is worth recording.
+    # Requests that the provider keeps waiting go on by themselves; their outcome is worth
+    # recording.
     if _follower is not None:
         with contextlib.suppress(EndtapeError):
             _follower.gone()
@@ -223,7 +268,8 @@ def _end(**_: Any) -> None:
 
 @worker_ready.connect
 def _say_so(sender: Any, **_: Any) -> None:
-    """Tells the clock, every few seconds, how much this worker can do at once; and that it is ending."""
+    """Tells the clock, every few seconds, how much this worker can do at once; and that it is
+    ending."""
     queue = _queue(sender.app)
     slots, name = int(sender.pool.limit or 1), f"{socket.gethostname()}:{os.getpid()}"
 
@@ -231,7 +277,7 @@ def _say_so(sender: Any, **_: Any) -> None:
         ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
         said_at, last = 0.0, Outcome(generation=-1, settings=settings_or_exit())
 
-        def read() -> Outcome:      # for the children that are yet to be forked
+        def read() -> Outcome:  # for the children that are yet to be forked
             nonlocal last
             generation = ledger.generation()
             if generation != last.generation:
@@ -243,7 +289,7 @@ def _say_so(sender: Any, **_: Any) -> None:
         while True:
             try:
                 if draining.since_s():
-                    ledger.gone(f"slots.{queue}", name)     # no more work is meant for this one
+                    ledger.gone(f"slots.{queue}", name)  # no more work is meant for this one
                     follower.gone()
                     return
                 if time.monotonic() - said_at >= BEAT_S:
@@ -257,7 +303,11 @@ def _say_so(sender: Any, **_: Any) -> None:
 
     threading.Thread(target=beat, daemon=True).start()
     if queue == "fetches":
-        trials = Trials(Ledger(connect(settings_or_exit().redis_url, connections=2)), lambda: _last_good or settings_or_exit(), lambda: bool(draining.since_s()))
+        trials = Trials(
+            Ledger(connect(settings_or_exit().redis_url, connections=2)),
+            lambda: _last_good or settings_or_exit(),
+            lambda: bool(draining.since_s()),
+        )
         threading.Thread(target=trials.run, name="trials", daemon=True).start()
 
 

@@ -1,7 +1,8 @@
 """The archive in a directory, and the spool where files are before they belong to it.
 
-The law: under a final name there is a whole file or none, and it is never replaced; the receipt comes after the audio;
-nothing lies outside the root. How a file gets its name is in `durable`. Buckets are not here yet.
+The law: under a final name there is a whole file or none, and it is never replaced; the receipt
+comes after the audio; nothing lies outside the root. How a file gets its name is in `durable`.
+Buckets are not here yet.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from worker.receipts import checks, failed, key, receipt
 
 __all__ = ["Archive", "checks", "failed", "key", "receipt"]
 
-FLOOR_BYTES = 64 * 1024 * 1024     # what is left free for everybody else
-_KEY = re.compile(r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/([A-Za-z0-9_-]{1,128})\.([a-z0-9]{1,8})")
+FLOOR_BYTES = 64 * 1024 * 1024  # what is left free for everybody else
+_KEY = re.compile(
+    r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/([A-Za-z0-9_-]{1,128})\.([a-z0-9]{1,8})"
+)
 _PART = re.compile(r"\.[A-Za-z0-9_-]{1,128}\.[0-9]{1,20}\.(part|notes|new)")
 
 
@@ -73,9 +76,11 @@ class Archive:
 
     @contextlib.contextmanager
     def spooled(self, recording_id: str, fence: int) -> Iterator[Spooled]:
-        """The file for an attempt's download: what a dead attempt left with notes to it, else a new one.
+        """The file for an attempt's download: what a dead attempt left with notes to it, else a new
+        one.
 
-        Where the attempt fails, it stays for the next one if there are notes to it. Raises as `spool_file` does.
+        Where the attempt fails, it stays for the next one if there are notes to it. Raises as
+        `spool_file` does.
         """
         found = self._leftover(recording_id) or self._new(recording_id, fence)
         with durable.full_disk(found.path), found.file:
@@ -90,7 +95,9 @@ class Archive:
     def _new(self, recording_id: str, fence: int) -> Spooled:
         path = self.spool_file(recording_id, fence)
         file = os.fdopen(os.open(path, durable.WRITE), "r+b")
-        with contextlib.suppress(OSError):      # a file system without locks: then nobody goes on with it, either
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks: then nobody goes on with it, either
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return Spooled(path=path, file=file, notes=Notes(path.with_suffix(".notes")))
 
@@ -98,7 +105,11 @@ class Archive:
         """The youngest file of this recording that somebody left; older ones are removed."""
         if wire.identifier(recording_id) != recording_id:
             return None
-        left = [spooled for spooled in map(_taken_over, self._spool.glob(f".{recording_id}.*.notes")) if spooled]
+        left = [
+            spooled
+            for spooled in map(_taken_over, self._spool.glob(f".{recording_id}.*.notes"))
+            if spooled
+        ]
         left.sort(key=lambda spooled: os.fstat(spooled.file.fileno()).st_mtime)
         for spooled in left[:-1]:
             spooled.remove()
@@ -107,14 +118,18 @@ class Archive:
 
     @contextlib.contextmanager
     def writing(self, part: Path) -> Iterator[BinaryIO]:
-        """The part, open for writing and reading. On a full disk it is removed, and Unstored raised."""
+        """The part, open for writing and reading. On a full disk it is removed, and Unstored
+        raised."""
         with durable.full_disk(part), os.fdopen(os.open(part, durable.WRITE), "r+b") as file:
             yield file
 
     def free_bytes(self) -> int:
         """Bytes that the fuller of the two disks has left for us."""
         places = [place for place in (self._root, self._spool) if place.exists()]
-        return min((shutil.disk_usage(place).free for place in places), default=shutil.disk_usage(Path.cwd()).free)
+        return min(
+            (shutil.disk_usage(place).free for place in places),
+            default=shutil.disk_usage(Path.cwd()).free,
+        )
 
     def reserve(self, declared_bytes: int | None) -> None:
         """Raises Unstored when less than FLOOR_BYTES would be left free after so many bytes more.
@@ -128,19 +143,28 @@ class Archive:
                 spooled.file.close()
             left = self.free_bytes() - (declared_bytes or 0)
         if left < FLOOR_BYTES:
-            raise Unstored(f"the disk is full: {left} bytes would be left, the floor is {FLOOR_BYTES}")
+            raise Unstored(
+                f"the disk is full: {left} bytes would be left, the floor is {FLOOR_BYTES}"
+            )
 
     def sweep(self, older_than_s: float) -> int:
-        """Remove files that nobody has written to for so long and nobody holds: those of dead attempts. Returns how many.
+        """Remove files that nobody has written to for so long and nobody holds: those of dead
+        attempts. Returns how many.
 
-        Harmless to repeat; `older_than_s` is how long what was cut off may wait for its next attempt.
+        Harmless to repeat; `older_than_s` is how long what was cut off may wait for its next
+        attempt.
         """
         removed, horizon = 0, time.time() - older_than_s
         with contextlib.suppress(FileNotFoundError), os.scandir(self._spool) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and (
-                        entry.stat(follow_symlinks=False).st_mtime < horizon and not _is_held(Path(entry.path))
+                    if (
+                        _PART.fullmatch(entry.name)
+                        and entry.is_file(follow_symlinks=False)
+                        and (
+                            entry.stat(follow_symlinks=False).st_mtime < horizon
+                            and not _is_held(Path(entry.path))
+                        )
                     ):
                         Path(entry.path).unlink()
                         removed += 1
@@ -149,10 +173,12 @@ class Archive:
     # ── the archive ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def publish(self, part: Path, key: str, sha256: str) -> None:
-        """Put the part under its key, on disk for good when this returns, and remove it from the spool.
+        """Put the part under its key, on disk for good when this returns, and remove it from the
+        spool.
 
-        To repeat it is harmless: identical content under the name is a success. Raises Conflict where other content
-        or a receipt for other content stands (the part stays in the spool), Unstored when the disk is full.
+        To repeat it is harmless: identical content under the name is a success. Raises Conflict
+        where other content or a receipt for other content stands (the part stays in the spool),
+        Unstored when the disk is full.
         """
         name = _name(key)
         with durable.full_disk(part), self._directory(key) as directory:
@@ -161,13 +187,20 @@ class Archive:
         part.unlink(missing_ok=True)
 
     def publish_receipt(self, key: str, receipt: dict[str, Any]) -> None:
-        """Put the receipt beside its audio, in the same manner. Raises FileNotFoundError where there is no audio.
+        """Put the receipt beside its audio, in the same manner. Raises FileNotFoundError where
+        there is no audio.
 
-        A receipt is never replaced: one for the same audio stays as it is, also when its bookkeeping differs.
-        Raises Conflict where one for other audio stands, Unstored when the disk is full.
+        A receipt is never replaced: one for the same audio stays as it is, also when its
+        bookkeeping differs. Raises Conflict where one for other audio stands, Unstored when the
+        disk is full.
         """
         name, sha256 = _name(key), receipt["media"]["sha256"]
-        text = json.dumps(receipt, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = (
+            json.dumps(
+                receipt, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+            ).encode()
+            + b"\n"
+        )
         with self._directory(key, make=False) as directory:
             durable.open_regular(name, directory).close()
             if self._receipt_stands(directory, name, sha256):
@@ -178,7 +211,9 @@ class Archive:
                 with self.writing(part) as file:
                     file.write(text)
                 with durable.full_disk(part):
-                    durable.put(part, directory, _receipt_name(name), hashlib.sha256(text).hexdigest())
+                    durable.put(
+                        part, directory, _receipt_name(name), hashlib.sha256(text).hexdigest()
+                    )
             except Conflict:
                 # Another attempt was quicker, which is fine if it was about the same audio.
                 if not self._receipt_stands(directory, name, sha256):
@@ -191,7 +226,8 @@ class Archive:
         return self._open(key, _name(key))
 
     def read_receipt(self, key: str) -> dict[str, Any]:
-        """The receipt beside this key's audio. Raises FileNotFoundError, ValueError if it is no JSON object."""
+        """The receipt beside this key's audio. Raises FileNotFoundError, ValueError if it is no
+        JSON object."""
         with self._open(key, _receipt_name(_name(key))) as file:
             found = json.load(file)
         if not isinstance(found, dict):
@@ -205,7 +241,9 @@ class Archive:
                 for day in _numbered(month, 2):
                     with contextlib.suppress(ValueError):
                         if any(not inside.name.startswith(".") for inside in day.iterdir()):
-                            return datetime(int(year.name), int(month.name), int(day.name), tzinfo=UTC)
+                            return datetime(
+                                int(year.name), int(month.name), int(day.name), tzinfo=UTC
+                            )
         return None
 
     def _open(self, key: str, name: str) -> BinaryIO:
@@ -214,7 +252,8 @@ class Archive:
 
     @staticmethod
     def _receipt_stands(directory: int, name: str, sha256: str) -> bool:
-        """Whether a receipt for this content stands beside the name. Raises Conflict where another does."""
+        """Whether a receipt for this content stands beside the name. Raises Conflict where another
+        does."""
         try:
             with durable.open_regular(_receipt_name(name), directory) as file:
                 stands = json.load(file)["media"]["sha256"]
@@ -228,7 +267,8 @@ class Archive:
 
     @contextlib.contextmanager
     def _directory(self, key: str, *, make: bool = True) -> Iterator[int]:
-        """The open directory of a key. Each step is opened without following links, so it lies below the root."""
+        """The open directory of a key. Each step is opened without following links, so it lies
+        below the root."""
         if make:
             durable.make(self._root)
         # The root itself may be a link.
@@ -244,7 +284,8 @@ class Archive:
 
 
 def _taken_over(notes: Path) -> Spooled | None:
-    """The file to these notes, ours from now on; None where a living attempt has it, or it is no spool file any more."""
+    """The file to these notes, ours from now on; None where a living attempt has it, or it is no
+    spool file any more."""
     path = notes.with_suffix(".part")
     try:
         file = os.fdopen(os.open(path, durable.WRITE), "r+b")
@@ -275,7 +316,11 @@ def _is_held(path: Path) -> bool:
 
 def _numbered(place: Path, digits: int) -> list[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(step for step in place.iterdir() if re.fullmatch(f"[0-9]{{{digits}}}", step.name) and step.is_dir())
+        return sorted(
+            step
+            for step in place.iterdir()
+            if re.fullmatch(f"[0-9]{{{digits}}}", step.name) and step.is_dir()
+        )
     return []
 
 

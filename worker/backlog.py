@@ -19,7 +19,8 @@ _FAILING = (*_ABANDONED, Kind.FETCH_FAILED.value)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A recording that is abandoned or fails, or work that was set aside: a fetch, or the look at a call.
+    """A recording that is abandoned or fails, or work that was set aside: a fetch, or the look at a
+    call.
 
     `next_at`: the next try, None where none will come without a person.
     """
@@ -32,9 +33,15 @@ class Entry:
     problem: str
 
 
-def find(ledger: Ledger, fault: Fault | None = None, *, failing: bool = False, told: Callable[[int, int], None] = lambda _done, _total: None) -> Iterator[Entry]:
-    """Everything of that fault, of all where it is None: what was set aside, then what is abandoned, newest first; where
-    `failing`, also what is not abandoned yet.
+def find(
+    ledger: Ledger,
+    fault: Fault | None = None,
+    *,
+    failing: bool = False,
+    told: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Iterator[Entry]:
+    """Everything of that fault, of all where it is None: what was set aside, then what is
+    abandoned, newest first; where `failing`, also what is not abandoned yet.
 
     Reads the log of every recording that is remembered; `told` hears how many of how many are done.
     """
@@ -43,13 +50,25 @@ def find(ledger: Ledger, fault: Fault | None = None, *, failing: bool = False, t
         for o, tries in aside.items():
             yield from _aside(ledger, o, tries)
     for call, recording in marked(ledger, _FAILING if failing else _ABANDONED, told):
-        owed = Obligation(duty=Duty.FETCH, account=call.account, call_uuid=call.call_uuid, recording_id=recording.recording_id)
-        if owed not in aside and fault in {None, recording.fault} and (entry := _entry(ledger, recording, owed, failing=failing)):
+        owed = Obligation(
+            duty=Duty.FETCH,
+            account=call.account,
+            call_uuid=call.call_uuid,
+            recording_id=recording.recording_id,
+        )
+        if (
+            owed not in aside
+            and fault in {None, recording.fault}
+            and (entry := _entry(ledger, recording, owed, failing=failing))
+        ):
             yield entry
 
 
-def marked(ledger: Ledger, marks: Sequence[str], told: Callable[[int, int], None]) -> Iterator[tuple[Call, Recording]]:
-    """Every recording that is remembered, newest first, in whose call's log one of these words stands."""
+def marked(
+    ledger: Ledger, marks: Sequence[str], told: Callable[[int, int], None]
+) -> Iterator[tuple[Call, Recording]]:
+    """Every recording that is remembered, newest first, in whose call's log one of these words
+    stands."""
     accounts = ledger.accounts()
     total, done = ledger.remembered(accounts), 0
     sights = ledger.recent(accounts)
@@ -62,34 +81,65 @@ def marked(ledger: Ledger, marks: Sequence[str], told: Callable[[int, int], None
 def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
     """Orders another try, whatever became of it before. To repeat it is harmless."""
     if owed.recording_id:
-        ledger.record(owed.account, Event(id=f"retry.{secrets.token_hex(6)}", kind=Kind.RETRY_ORDERED, call_uuid=owed.call_uuid,
-                                          recording_id=owed.recording_id, reason=reason, by=by))
+        ledger.record(
+            owed.account,
+            Event(
+                id=f"retry.{secrets.token_hex(6)}",
+                kind=Kind.RETRY_ORDERED,
+                call_uuid=owed.call_uuid,
+                recording_id=owed.recording_id,
+                reason=reason,
+                by=by,
+            ),
+        )
     else:
         ledger.forgive(owed.account, owed.call_uuid)
 
 
-def _marked(ledger: Ledger, sights: Sequence[Sight], marks: Sequence[str]) -> Iterator[tuple[Call, Recording]]:
-    """Those of these recordings in whose call's log one of the marks stands, by first sight as they came."""
+def _marked(
+    ledger: Ledger, sights: Sequence[Sight], marks: Sequence[str]
+) -> Iterator[tuple[Call, Recording]]:
+    """Those of these recordings in whose call's log one of the marks stands, by first sight as they
+    came."""
     calls: dict[tuple[str, str], Call] = {}
     where: dict[tuple[str, str], str] = {}
     for account in {account for _, account, _ in sights}:
         mine = ledger.calls_of(account, [i for _, a, i in sights if a == account])
         where |= {(account, i): call_uuid for i, call_uuid in mine.items()}
-        marked = [i for i, text in ledger.texts(account, sorted(set(mine.values()))) if any(mark in text for mark in marks)]
-        calls |= {(account, i): fold(account, i, events) for i, events in ledger.logs(account, marked).items()}
+        marked = [
+            i
+            for i, text in ledger.texts(account, sorted(set(mine.values())))
+            if any(mark in text for mark in marks)
+        ]
+        calls |= {
+            (account, i): fold(account, i, events)
+            for i, events in ledger.logs(account, marked).items()
+        }
     for _, account, recording_id in sights:
         call = calls.get((account, where.get((account, recording_id), "")))
         if call and recording_id in call.recordings:
             yield call, call.recordings[recording_id]
 
 
-def _entry(ledger: Ledger, recording: Recording, owed: Obligation, *, failing: bool) -> Entry | None:
-    if recording.archived or not (recording.abandoned or recording.gave_up or (failing and recording.failures)):
+def _entry(
+    ledger: Ledger, recording: Recording, owed: Obligation, *, failing: bool
+) -> Entry | None:
+    if recording.archived or not (
+        recording.abandoned or recording.gave_up or (failing and recording.failures)
+    ):
         return None
     look = replace(owed, duty=Duty.LOOK, recording_id=None)
     last = recording.gave_up or [*recording.abandoned, *recording.failures][-1]
-    return Entry(owed=owed, started_at=recording.started_at, fault=recording.fault or Fault.PROVIDER, tries=len(recording.failures),
-                 problem=last.reason or "", next_at=None if recording.gave_up else ledger.next_at(owed if recording.finalized_at else look))
+    return Entry(
+        owed=owed,
+        started_at=recording.started_at,
+        fault=recording.fault or Fault.PROVIDER,
+        tries=len(recording.failures),
+        problem=last.reason or "",
+        next_at=None
+        if recording.gave_up
+        else ledger.next_at(owed if recording.finalized_at else look),
+    )
 
 
 def _aside(ledger: Ledger, o: Obligation, tries: int) -> Iterator[Entry]:
@@ -97,6 +147,13 @@ def _aside(ledger: Ledger, o: Obligation, tries: int) -> Iterator[Entry]:
     recording = call.recordings.get(o.recording_id or "")
     if recording is None or not recording.archived:
         what = "the look at its call" if o.duty is Duty.LOOK else "fetching it"
-        yield Entry(owed=o, fault=Fault.OURS, tries=tries, next_at=ledger.next_at(o),
-                    started_at=recording.started_at if recording else min((r.started_at for r in call.recordings.values()), default=None),
-                    problem=f"{what} was begun and never finished; the workers' log says why")
+        yield Entry(
+            owed=o,
+            fault=Fault.OURS,
+            tries=tries,
+            next_at=ledger.next_at(o),
+            started_at=recording.started_at
+            if recording
+            else min((r.started_at for r in call.recordings.values()), default=None),
+            problem=f"{what} was begun and never finished; the workers' log says why",
+        )

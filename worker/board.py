@@ -1,12 +1,13 @@
-"""What the processes tell one another through Redis: who is alive, which limits hold, what was counted, what changed.
+"""What the processes tell one another through Redis: who is alive, which limits hold, what was
+counted, what changed.
 
-    {endtape}:seen                 hash   role and process → when it last did its work, and its slots
-    {endtape}:rate:BUCKET:ACCOUNT  hash   a token bucket;  {endtape}:halted:ACCOUNT: its credentials are refused, since when
-    {endtape}:metrics              hash   counters;  {endtape}:refused:SLOT: refused callbacks of ten minutes, by reason
-    {endtape}:generation           int    grows with each reload;  {endtape}:schema, {endtape}:first_start
-    {endtape}:reload:N             hash   process → its answer to that reload;  {endtape}:settings: those in force, without secrets
-    {endtape}:rules_file           string the name of the rules file that was read last; missing where there never was one
-    {endtape}:degraded             hash   what does not work → since when it is known (ms) and why
+{endtape}:seen                 hash   role and process → when it last did its work, and its slots
+{endtape}:rate:BUCKET:ACCOUNT  hash   a token bucket;  {endtape}:halted:ACCOUNT: its credentials are refused, since when
+{endtape}:metrics              hash   counters;  {endtape}:refused:SLOT: refused callbacks of ten minutes, by reason
+{endtape}:generation           int    grows with each reload;  {endtape}:schema, {endtape}:first_start
+{endtape}:reload:N             hash   process → its answer to that reload;  {endtape}:settings: those in force, without secrets
+{endtape}:rules_file           string the name of the rules file that was read last; missing where there never was one
+{endtape}:degraded             hash   what does not work → since when it is known (ms) and why
 """
 
 from __future__ import annotations
@@ -29,36 +30,62 @@ from worker.errors import LedgerUnavailable, SettingsError
 
 PREFIX = "{endtape}:"
 _SLOT_S = 600
-_DEGRADED_FOR = timedelta(minutes=2)     # more than lies between two trials
+_DEGRADED_FOR = timedelta(minutes=2)  # more than lies between two trials
 
 
 def connect(url: str, *, timeout_s: float = 2.0, connections: int = 32) -> redis.Redis:
-    """A client that gives up in time: the library's own defaults hold a caller for almost a minute."""
+    """A client that gives up in time: the library's own defaults hold a caller for almost a
+    minute."""
     how: dict[str, Any] = {
-        "max_connections": connections, "timeout": 0.3, "socket_timeout": timeout_s, "socket_connect_timeout": min(timeout_s, 1.0),
-        "retry": Retry(NoBackoff(), 1), "health_check_interval": 10, "decode_responses": True, **_undelivered(url, timeout_s)}
+        "max_connections": connections,
+        "timeout": 0.3,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, 1.0),
+        "retry": Retry(NoBackoff(), 1),
+        "health_check_interval": 10,
+        "decode_responses": True,
+        **_undelivered(url, timeout_s),
+    }
     if url.startswith(sentinel.SCHEME):
         return redis.Redis(connection_pool=sentinel.pool(url, timeout_s=timeout_s, **how))
-    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(redis_url.parse(url).for_redis(), **how))
+    return redis.Redis(
+        connection_pool=redis.BlockingConnectionPool.from_url(
+            redis_url.parse(url).for_redis(), **how
+        )
+    )
 
 
 def _undelivered(url: str, timeout_s: float) -> dict[str, Any]:
-    # What a dead link did not take the kernel would go on sending: a command that was given up would be done when the link is back.
-    option: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)      # Linux
+    # What a dead link did not take the kernel would go on sending: a command that was given up
+    # would be done when the link is back.
+    option: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
     if option is None or url.startswith("unix"):
         return {}
     return {"socket_keepalive": True, "socket_keepalive_options": {option: round(timeout_s * 1000)}}
 
 
 class Board:
-    """What every process reads and writes. One per process; safe to share between threads, never across a fork."""
+    """What every process reads and writes. One per process; safe to share between threads, never
+    across a fork."""
 
     def __init__(self, client: redis.Redis, prefix: str = PREFIX) -> None:
         self.redis = client
         self.prefix = prefix
         source = files("worker") / "lua"
-        self._scripts = {name: client.register_script((source / f"{name}.lua").read_text())
-                         for name in ("record", "record_together", "claim_due", "begin", "commit", "renew", "enter_room", "take_tokens", "tidy")}
+        self._scripts = {
+            name: client.register_script((source / f"{name}.lua").read_text())
+            for name in (
+                "record",
+                "record_together",
+                "claim_due",
+                "begin",
+                "commit",
+                "renew",
+                "enter_room",
+                "take_tokens",
+                "tidy",
+            )
+        }
 
     def key(self, *parts: str) -> str:
         return self.prefix + ":".join(parts)
@@ -95,27 +122,43 @@ class Board:
         seconds, micros = self.command("TIME")
         return from_ms(int(seconds) * 1000 + int(micros) / 1000)
 
-    # Limits and credentials ---------------------------------------------------------------------------------------
+    # Limits and credentials
+    # ---------------------------------------------------------------------------------------
 
-    def take(self, bucket: str, account: str, wanted: int, rate: float, *, queue: int = 0) -> tuple[int, timedelta]:
+    def take(
+        self, bucket: str, account: str, wanted: int, rate: float, *, queue: int = 0
+    ) -> tuple[int, timedelta]:
         """Asks for request tokens: how many are granted now, and how long until the next.
 
-        `queue`: so many mean to come back, `1 / rate` seconds apart; the answer is when the first of them should.
+        `queue`: so many mean to come back, `1 / rate` seconds apart; the answer is when the first
+        of them should.
         """
         burst = max(1.0, rate / 4)
-        granted, wait_ms = self._run("take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, queue])
+        granted, wait_ms = self._run(
+            "take_tokens", [self.key("rate", bucket, account)], [wanted, rate, burst, 20000, queue]
+        )
         return int(granted), timedelta(milliseconds=int(wait_ms))
 
     def charge(self, bucket: str, account: str, rate: float) -> None:
-        """Takes a token that was granted elsewhere, if there is one or not: whoever asks next waits the longer."""
-        self._run("take_tokens", [self.key("rate", bucket, account)], [1, rate, max(1.0, rate / 4), 20000, "owe"])
+        """Takes a token that was granted elsewhere, if there is one or not: whoever asks next waits
+        the longer."""
+        self._run(
+            "take_tokens",
+            [self.key("rate", bucket, account)],
+            [1, rate, max(1.0, rate / 4), 20000, "owe"],
+        )
 
     def slow_down(self, bucket: str, account: str, rate: float) -> None:
         """The provider said 429: half the rate, recovering over 20 s."""
-        self._run("take_tokens", [self.key("rate", bucket, account)], [0, rate, max(1.0, rate / 4), 20000, "cut"])
+        self._run(
+            "take_tokens",
+            [self.key("rate", bucket, account)],
+            [0, rate, max(1.0, rate / 4), 20000, "cut"],
+        )
 
     def halt(self, account: str) -> bool:
-        """Our credentials are refused: listings and fetches of the account wait. True when this is news."""
+        """Our credentials are refused: listings and fetches of the account wait. True when this is
+        news."""
         return bool(self.command("SET", self.key("halted", account), to_ms(self.now()), "NX"))
 
     def release(self, account: str) -> bool:
@@ -129,21 +172,37 @@ class Board:
 
     def my_turn(self, deed: str, what: str, *, every: timedelta) -> bool:
         """True for one caller of all processes within each `every`."""
-        return bool(self.command("SET", self.key("turn", deed, what), 1, "NX", "PX", round(every.total_seconds() * 1000)))
+        return bool(
+            self.command(
+                "SET",
+                self.key("turn", deed, what),
+                1,
+                "NX",
+                "PX",
+                round(every.total_seconds() * 1000),
+            )
+        )
 
-    # The processes about themselves -------------------------------------------------------------------------------
+    # The processes about themselves
+    # -------------------------------------------------------------------------------
 
     def prepare(self) -> datetime:
-        """Checks the schema, and returns the instant of our first start ever. Raises SettingsError."""
+        """Checks the schema, and returns the instant of our first start ever. Raises
+        SettingsError."""
         self.command("SET", self.key("schema"), SCHEMA, "NX")
         schema = int(self.command("GET", self.key("schema")))
         if schema > SCHEMA + 1:
-            raise SettingsError([f"REDIS_URL: its data has schema {schema}; this release reads up to {SCHEMA + 1}; upgrade Endtape"])
+            raise SettingsError(
+                [
+                    f"REDIS_URL: its data has schema {schema}; this release reads up to {SCHEMA + 1}; upgrade Endtape"
+                ]
+            )
         self.command("SET", self.key("first_start"), to_ms(self.now()), "NX")
         return from_ms(int(self.command("GET", self.key("first_start"))))
 
     def first_start(self) -> datetime | None:
-        """The instant of our first start as it is remembered; None in a ledger that was erased under us."""
+        """The instant of our first start as it is remembered; None in a ledger that was erased
+        under us."""
         found = self.command("GET", self.key("first_start"))
         return from_ms(int(found)) if found else None
 
@@ -173,9 +232,14 @@ class Board:
         return found
 
     def last_seen(self, role: str) -> dict[str, datetime]:
-        """The processes of a role, and when each said so last; those that ended without a word are there for an hour."""
+        """The processes of a role, and when each said so last; those that ended without a word are
+        there for an hour."""
         found = pairs(self.command("HGETALL", self.key("seen")))
-        return {field.partition("|")[2]: from_ms(int(value.partition("|")[0])) for field, value in found.items() if field.startswith(f"{role}|")}
+        return {
+            field.partition("|")[2]: from_ms(int(value.partition("|")[0]))
+            for field, value in found.items()
+            if field.startswith(f"{role}|")
+        }
 
     def generation(self) -> int:
         return int(self.command("GET", self.key("generation")) or 0)
@@ -190,12 +254,14 @@ class Board:
         return pairs(self.command("HGETALL", self.key("reload", str(generation))))
 
     def had_rules(self, name: str | None) -> str | None:
-        """Remembers the rules file that was read now; or, without one, says which was read before."""
+        """Remembers the rules file that was read now; or, without one, says which was read
+        before."""
         if name:
             self.command("SET", self.key("rules_file"), name)
         return str(name or self.command("GET", self.key("rules_file")) or "") or None
 
-    # What does not work, as the last outcome had it -----------------------------------------------------------------
+    # What does not work, as the last outcome had it
+    # -----------------------------------------------------------------
 
     def degrade(self, what: str, why: str) -> None:
         """Something was tried and did not work. Forgotten when nobody says so again."""
@@ -208,7 +274,10 @@ class Board:
         return bool(self.command("HDEL", self.key("degraded"), *what))
 
     def degraded(self) -> dict[str, str]:
-        found = {what: text.partition("|") for what, text in pairs(self.command("HGETALL", self.key("degraded"))).items()}
+        found = {
+            what: text.partition("|")
+            for what, text in pairs(self.command("HGETALL", self.key("degraded"))).items()
+        }
         since = to_ms(self.now() - _DEGRADED_FOR) if found else 0
         return {what: why for what, (at, _, why) in sorted(found.items()) if int(at) >= since}
 
@@ -231,7 +300,9 @@ class Board:
         """Callbacks turned away in the last hour (up to ten minutes more), by reason."""
         this, found = int(time.time() // _SLOT_S), dict[str, int]()
         for slot in range(this - 3600 // _SLOT_S, this + 1):
-            for reason, count in pairs(self.command("HGETALL", self.key("refused", str(slot)))).items():
+            for reason, count in pairs(
+                self.command("HGETALL", self.key("refused", str(slot)))
+            ).items():
                 found[reason] = found.get(reason, 0) + int(count)
         return found
 

@@ -1,4 +1,5 @@
-"""Sleeps until the earliest obligation, claims what is due and hands it to the queues. Any number may run.
+"""Sleeps until the earliest obligation, claims what is due and hands it to the queues. Any number
+may run.
 
 It keeps nothing: what it claimed and could not hand over comes back when the lease runs out.
 """
@@ -30,13 +31,14 @@ from worker.settings import Settings
 from worker.tasks import message, route
 
 log = structlog.get_logger()
-LEAD = timedelta(milliseconds=100)      # claimed so early, sent on time
-PAUSE_S = 0.005     # between two claims, so that what is due together travels together
+LEAD = timedelta(milliseconds=100)  # claimed so early, sent on time
+PAUSE_S = 0.005  # between two claims, so that what is due together travels together
 BATCH = {Duty.STOP: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
-STOPS_OUTSTANDING = 1200      # so few that each is begun within its lease, also on a slow machine
+STOPS_OUTSTANDING = 1200  # so few that each is begun within its lease, also on a slow machine
 BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
-MOST_WAITING = 2000     # messages in a queue: more than can be outstanding, so what is older points to leases that ran out
+# messages in a queue: more than can be outstanding, so what is older points to leases that ran out
+MOST_WAITING = 2000
 
 
 class Clock:
@@ -56,7 +58,9 @@ class Clock:
                 self._sleep(self.turn())
             except (EndtapeError, redis.RedisError, OSError) as error:
                 if logs.seldom("look", error):
-                    log.warning("the clock could not look", error=f"{type(error).__name__}: {error}")
+                    log.warning(
+                        "the clock could not look", error=f"{type(error).__name__}: {error}"
+                    )
                 self.stopping.wait(0.2)
 
     def turn(self) -> float:
@@ -77,18 +81,28 @@ class Clock:
         for claim in claims:
             if claim.failed >= ALONE_AFTER:
                 if logs.seldom("poison", claim.obligation):
-                    log.error("alert", what="poison", obligation=str(claim.obligation), tries=claim.failed)
+                    log.error(
+                        "alert", what="poison", obligation=str(claim.obligation), tries=claim.failed
+                    )
                 self.ledger.count({"alerts_total|poison": 1})
         self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
 
-    def _send(self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any) -> None:
-        # A message older than its lease is worth nothing any more: RabbitMQ drops it, so that no queue grows while nobody works it off.
+    def _send(
+        self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
+    ) -> None:
+        # A message older than its lease is worth nothing any more: RabbitMQ drops it, so that no
+        # queue grows while nobody works it off.
         try:
-            self.celery.send_task(task, args=args, queue=queue, expiration=kept.total_seconds(), **options)
-        except Exception as error:      # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
+            self.celery.send_task(
+                task, args=args, queue=queue, expiration=kept.total_seconds(), **options
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
             if logs.seldom("broker", error):
-                log.warning("the broker does not take messages; see CELERY_BROKER_URL, or REDIS_URL where that is not set",
-                            error=f"{type(error).__name__}: {error}", task=task)
+                log.warning(
+                    "the broker does not take messages; see CELERY_BROKER_URL, or REDIS_URL where that is not set",
+                    error=f"{type(error).__name__}: {error}",
+                    task=task,
+                )
 
     def _sleep(self, seconds: float) -> None:
         self.stopping.wait(PAUSE_S)
@@ -104,32 +118,46 @@ class Clock:
         fetchers = sum(slots.get("slots.fetches", [])) or 1
         # One slot always stays free for looks: a proof must not wait for somebody's long download.
         # A step of a survey is one request, as short as a look.
-        self._free = {Duty.STOP: STOPS_OUTSTANDING, Duty.LOOK: 2 * fetchers, Duty.FETCH: max(1, fetchers - 1), Duty.SURVEY: 2}
+        self._free = {
+            Duty.STOP: STOPS_OUTSTANDING,
+            Duty.LOOK: 2 * fetchers,
+            Duty.FETCH: max(1, fetchers - 1),
+            Duty.SURVEY: 2,
+        }
         for queue in QUEUES:
             if self.queues:
-                # RabbitMQ drops by itself what is too old. Redis would fill up while nobody works, and whoever comes back begin with that.
+                # RabbitMQ drops by itself what is too old. Redis would fill up while nobody works,
+                # and whoever comes back begin with that.
                 with contextlib.suppress(redis.RedisError):
                     self.queues.ltrim(PREFIX + queue, 0, MOST_WAITING - 1)
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
 def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
-    """What travels together. Whatever was left unfinished may have ended its worker, and all that travelled with it."""
+    """What travels together. Whatever was left unfinished may have ended its worker, and all that
+    travelled with it."""
     largest = BATCH[duty]
-    for size, some in ((largest, [c for c in claims if c.failed == 0]), (max(1, largest // 8), [c for c in claims if c.failed == 1]),
-                       (1, [c for c in claims if c.failed > 1])):
+    for size, some in (
+        (largest, [c for c in claims if c.failed == 0]),
+        (max(1, largest // 8), [c for c in claims if c.failed == 1]),
+        (1, [c for c in claims if c.failed > 1]),
+    ):
         for i in range(0, len(some), size):
-            yield some[i:i + size]
+            yield some[i : i + size]
 
 
 def make_clock(settings: Settings) -> Clock:
     url = settings.broker_url
-    return Clock(Ledger(connect(settings.redis_url, timeout_s=3)), make_celery(url, publisher=True),
-                 None if url.startswith(RABBIT) else connect(url, timeout_s=1, connections=2))
+    return Clock(
+        Ledger(connect(settings.redis_url, timeout_s=3)),
+        make_celery(url, publisher=True),
+        None if url.startswith(RABBIT) else connect(url, timeout_s=1, connections=2),
+    )
 
 
 def follow(ledger: Ledger, settings: Settings, stopping: threading.Event) -> None:
-    """Answers reloads until `stopping` is set. All that a clock uses of the settings only a start can change."""
+    """Answers reloads until `stopping` is set. All that a clock uses of the settings only a start
+    can change."""
     last = Outcome(generation=-1, settings=settings)
 
     def read() -> Outcome:
@@ -139,14 +167,16 @@ def follow(ledger: Ledger, settings: Settings, stopping: threading.Event) -> Non
             try:
                 last = Outcome(generation=generation, settings=last.settings.again())
                 logs.hide(last.settings.secrets())
-            except Exception as error:      # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                last = Outcome(generation=generation, settings=last.settings, problems=problems_of(error))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
+                last = Outcome(
+                    generation=generation, settings=last.settings, problems=problems_of(error)
+                )
         return last
 
     follower = Follower(ledger, "clock", read)
     with contextlib.suppress(EndtapeError):
         while not stopping.wait(FOLLOW_S):
-            with contextlib.suppress(EndtapeError):     # the clock itself says so
+            with contextlib.suppress(EndtapeError):  # the clock itself says so
                 follower.turn()
         follower.gone()
 
@@ -158,7 +188,9 @@ def main() -> None:
     clock = make_clock(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
-    following = threading.Thread(target=follow, args=(clock.ledger, settings, clock.stopping), name="reload", daemon=True)
+    following = threading.Thread(
+        target=follow, args=(clock.ledger, settings, clock.stopping), name="reload", daemon=True
+    )
     following.start()
     clock.run()
     following.join(2)

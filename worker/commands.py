@@ -35,7 +35,7 @@ from worker.triggers import acts
 from worker.views import call_view, recording_view
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_WIDTH = 80      # of tables where no terminal says otherwise
+_WIDTH = 80  # of tables where no terminal says otherwise
 
 
 def careful(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,7 +50,10 @@ def careful(command: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(problem, err=True)
             sys.exit(2)
         except (LedgerUnavailable, redis.RedisError) as error:
-            click.echo(f"Redis does not answer ({error}); is the service running, and REDIS_URL right?", err=True)
+            click.echo(
+                f"Redis does not answer ({error}); is the service running, and REDIS_URL right?",
+                err=True,
+            )
             sys.exit(1)
         except (EndtapeError, requests.RequestException) as error:
             click.echo(str(error), err=True)
@@ -67,21 +70,35 @@ def current_settings(*, without_rules: bool = False) -> Settings:
     except SettingsError as error:
         if "REDIS_URL" in given or "REDIS_URL" in environment(Path.cwd()):
             raise
-        raise SettingsError(["No `endtape run` is at work in this folder, which would say where its Redis is:", *error.problems]) from None
+        raise SettingsError(
+            [
+                "No `endtape run` is at work in this folder, which would say where its Redis is:",
+                *error.problems,
+            ]
+        ) from None
     for warning in settings.warnings:
         click.echo(f"Warning: {warning}", err=True)
     return settings
 
 
 def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
-    """A broken rules file must not take the emergency brake away: without need of the rules it is only told of."""
+    """A broken rules file must not take the emergency brake away: without need of the rules it is
+    only told of."""
     try:
         settings = current_settings()
     except SettingsError as error:
         if rules_needed:
             raise
         settings = current_settings(without_rules=True)
-        click.echo("\n".join(["The rules file is broken; the running processes keep the old rules:", *error.problems]), err=True)
+        click.echo(
+            "\n".join(
+                [
+                    "The rules file is broken; the running processes keep the old rules:",
+                    *error.problems,
+                ]
+            ),
+            err=True,
+        )
     return settings, Ledger(connect(settings.redis_url))
 
 
@@ -116,19 +133,42 @@ def show(uuid: str, as_json: bool) -> None:
     rule, terms = settings.policy.choose(call)
     if terms.mode is Mode.OBSERVE:
         click.echo(f"rule {rule!r} only observes: what is due here is not stopped\n")
-    click.echo(f"call {call_uuid} of {account}\n  {view['direction'] or 'direction unknown'}, from {view['from'] or '?'} to {view['to'] or '?'}\n")
+    click.echo(
+        f"call {call_uuid} of {account}\n  {view['direction'] or 'direction unknown'}, from {view['from'] or '?'} to {view['to'] or '?'}\n"
+    )
     for recording in view["recordings"]:
         stop = recording["stop"]
-        click.echo(f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
-                   + (f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}" if stop["due_at"] else "\n  never due")
-                   + f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}" + ("" if stop["tail_ms"] is None else f"; tail {stop['tail_ms']} ms")
-                   + (f"\n  segment of {recording['segment_of']}" if recording["segment_of"] else ""))
-        click.echo(f"  file {recording['archive_key'] or 'not here yet'}" + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
-                   + (f"\n  fault: {recording['fault']} (docs/operations.md, Abandoned work)" if recording["fault"] else "") + "\n")
+        click.echo(
+            f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
+            + (
+                f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}"
+                if stop["due_at"]
+                else "\n  never due"
+            )
+            + f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}"
+            + ("" if stop["tail_ms"] is None else f"; tail {stop['tail_ms']} ms")
+            + (f"\n  segment of {recording['segment_of']}" if recording["segment_of"] else "")
+        )
+        click.echo(
+            f"  file {recording['archive_key'] or 'not here yet'}"
+            + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
+            + (
+                f"\n  fault: {recording['fault']} (docs/operations.md, Abandoned work)"
+                if recording["fault"]
+                else ""
+            )
+            + "\n"
+        )
     table = table_of("at (UTC)", "event", "recording", "by", "what")
     for event in view["timeline"]:
         what = ": ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
-        table.add_row(event["at"][11:23], event["event"], (event["recording_id"] or "-")[:8], event["by"] or "us", what or "-")
+        table.add_row(
+            event["at"][11:23],
+            event["event"],
+            (event["recording_id"] or "-")[:8],
+            event["by"] or "us",
+            what or "-",
+        )
     print_table(table)
 
 
@@ -136,30 +176,57 @@ def show(uuid: str, as_json: bool) -> None:
 @click.argument("call_uuid")
 @as_json_option
 @click.option("--recording", "recording_id", help="Only this recording.")
-@click.option("--account", help="Whose call it is; needed where nobody told us of it and there are several accounts.")
+@click.option(
+    "--account",
+    help="Whose call it is; needed where nobody told us of it and there are several accounts.",
+)
 @click.option("--reason", default="operator", show_default=True)
-@click.option("--wait", "wait_s", default=10.0, show_default=True, type=click.FloatRange(0, 600), help="Seconds to wait for the proof.")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 600),
+    help="Seconds to wait for the proof.",
+)
 @careful
-def stop(call_uuid: str, as_json: bool, recording_id: str | None, account: str | None, reason: str, wait_s: float) -> None:
+def stop(
+    call_uuid: str,
+    as_json: bool,
+    recording_id: str | None,
+    account: str | None,
+    reason: str,
+    wait_s: float,
+) -> None:
     """Stop a call's recordings, or one, and wait for the proof.
 
-    CALL_UUID stops all of them, also of a call that nobody told us of; a recording's id that one. Exit 0 only when each is proven over.
+    CALL_UUID stops all of them, also of a call that nobody told us of; a recording's id that one.
+    Exit 0 only when each is proven over.
     """
     settings, ledger = open_ledger(rules_needed=False)
     account, a_leg = _whose(settings, ledger, call_uuid, account)
     known = fold(account, a_leg, ledger.events(account, a_leg)).recordings
     if recording_id is None and call_uuid != a_leg and call_uuid in known:
-        recording_id = call_uuid         # named by a recording's id: that one is meant
+        recording_id = call_uuid  # named by a recording's id: that one is meant
     if recording_id is not None and recording_id not in known:
         raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
-    order = Event(id=f"order:{secrets.token_hex(6)}", kind=Kind.STOP_ORDERED, call_uuid=a_leg, recording_id=recording_id, reason=reason, by="cli",
-                  segment_of=known[recording_id].segment_of if recording_id else None)
+    order = Event(
+        id=f"order:{secrets.token_hex(6)}",
+        kind=Kind.STOP_ORDERED,
+        call_uuid=a_leg,
+        recording_id=recording_id,
+        reason=reason,
+        by="cli",
+        segment_of=known[recording_id].segment_of if recording_id else None,
+    )
     ledger.record(account, order)
     screen, deadline = Console(stderr=True), time.monotonic() + wait_s
     with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
         while True:
             call = fold(account, a_leg, ledger.events(account, a_leg))
-            concerned = concerning(call, next(a for a in acts(call, settings.policy) if a.event.id == order.id))
+            concerned = concerning(
+                call, next(a for a in acts(call, settings.policy) if a.event.id == order.id)
+            )
             proven = bool(concerned) and all(r.over_at for r in concerned)
             if proven or _nobody_knows(call, concerned) or time.monotonic() >= deadline:
                 break
@@ -173,17 +240,24 @@ def stop(call_uuid: str, as_json: bool, recording_id: str | None, account: str |
 
 
 def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> tuple[str, str]:
-    """The account and the A-leg that an id means; of a call that nobody told us of, whose it would be. Raises UsageError where that is not clear."""
+    """The account and the A-leg that an id means; of a call that nobody told us of, whose it would
+    be. Raises UsageError where that is not clear."""
     if not wire.identifier(uuid) or wire.identifier(uuid) != uuid:
-        raise click.BadParameter("must be an id of at most 128 letters, digits, `_` and `-`", param_hint="CALL_UUID")
+        raise click.BadParameter(
+            "must be an id of at most 128 letters, digits, `_` and `-`", param_hint="CALL_UUID"
+        )
     try:
         found = _find(settings, ledger, uuid, named)
     except EndtapeError:
         accounts = list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
         if named is not None and named not in accounts:
-            raise click.BadParameter(f"no such account here; there are {', '.join(accounts)}", param_hint="--account") from None
+            raise click.BadParameter(
+                f"no such account here; there are {', '.join(accounts)}", param_hint="--account"
+            ) from None
         if named is None and len(accounts) > 1:
-            raise click.UsageError(f"nobody told us of {uuid}, so say whose it is: --account {' or '.join(accounts)}") from None
+            raise click.UsageError(
+                f"nobody told us of {uuid}, so say whose it is: --account {' or '.join(accounts)}"
+            ) from None
         return named or accounts[0], uuid
     return found[:2]
 
@@ -191,14 +265,23 @@ def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> 
 def _nobody_knows(call: Call, concerned: Sequence[Recording]) -> bool:
     """Whether the provider has no such call either: nothing more comes of the order."""
     unseen = [r for r in concerned if r.recording_id == UNSEEN]
-    return len(unseen) == len(concerned) > 0 and not call.recordings and any(a.kind is Kind.CALL_FOUND_OVER for r in unseen for a in r.attempts)
+    return (
+        len(unseen) == len(concerned) > 0
+        and not call.recordings
+        and any(a.kind is Kind.CALL_FOUND_OVER for r in unseen for a in r.attempts)
+    )
 
 
-def _why_not(settings: Settings, ledger: Ledger, call: Call, concerned: Sequence[Recording], wait_s: float) -> Iterator[str]:
+def _why_not(
+    settings: Settings, ledger: Ledger, call: Call, concerned: Sequence[Recording], wait_s: float
+) -> Iterator[str]:
     """Why there is no proof, as far as anybody can tell."""
     if _nobody_knows(call, concerned):
-        why = ("so it rings, or is over; what is reported within 5 s of the order is stopped" if call.known
-               else "and nobody told us of one, so there was nothing to stop, or the id is another leg's")
+        why = (
+            "so it rings, or is over; what is reported within 5 s of the order is stopped"
+            if call.known
+            else "and nobody told us of one, so there was nothing to stop, or the id is another leg's"
+        )
         yield f"{call.call_uuid}: the provider has no live call of this id (404), {why}"
         return
     for recording in concerned:
@@ -216,12 +299,16 @@ def _why_not(settings: Settings, ledger: Ledger, call: Call, concerned: Sequence
 
 
 def _held_up(settings: Settings, ledger: Ledger, call: Call) -> str:
-    missing = [role for role in ("stops", "clock") if role not in ledger.alive(timedelta(seconds=15))]
+    missing = [
+        role for role in ("stops", "clock") if role not in ledger.alive(timedelta(seconds=15))
+    ]
     if missing:
         return f"no process for {' and '.join(missing)} is running, see `endtape doctor`"
     if call.account not in settings.accounts:
         return f"the account {call.account} is not in the settings"
-    return "it goes out as soon as the provider's rate and its credentials allow, see `endtape doctor`"
+    return (
+        "it goes out as soon as the provider's rate and its credentials allow, see `endtape doctor`"
+    )
 
 
 def _or_dash(value: object) -> str:
@@ -230,72 +317,143 @@ def _or_dash(value: object) -> str:
 
 def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([{"recording_id": v["recording_id"] or None, "stop": v["stop"], "problem": v["problem"]} for v in views], indent=2))
+        click.echo(
+            json.dumps(
+                [
+                    {
+                        "recording_id": v["recording_id"] or None,
+                        "stop": v["stop"],
+                        "problem": v["problem"],
+                    }
+                    for v in views
+                ],
+                indent=2,
+            )
+        )
     elif views:
         table = table_of("recording", "stop", "evidence", "tries", "tail ms")
         for v in views:
             stop = v["stop"]
-            table.add_row(v["recording_id"] or "(none is known)", stop["state"], ", ".join(stop["evidence"]) or "-", str(stop["attempts"]),
-                          _or_dash(stop["tail_ms"]))
+            table.add_row(
+                v["recording_id"] or "(none is known)",
+                stop["state"],
+                ", ".join(stop["evidence"]) or "-",
+                str(stop["attempts"]),
+                _or_dash(stop["tail_ms"]),
+            )
         print_table(table)
         for v in views:
             if v["problem"]:
                 click.echo(f"{v['recording_id'] or 'the call'}: {v['problem']}", err=True)
 
 
-def _find(settings: Settings, ledger: Ledger, uuid: str, only: str | None = None) -> tuple[str, str, list[Event]]:
-    """The account, A-leg and events that a call's or recording's id means, of `only` this account where it is named.
+def _find(
+    settings: Settings, ledger: Ledger, uuid: str, only: str | None = None
+) -> tuple[str, str, list[Event]]:
+    """The account, A-leg and events that a call's or recording's id means, of `only` this account
+    where it is named.
 
     Raises EndtapeError when it is not known.
     """
-    # Those of a broken rules file, and those that left the settings, are known by what they recorded.
+    # Those of a broken rules file, and those that left the settings, are known by what they
+    # recorded.
     for accounts in ([only],) if only else (list(settings.accounts), ledger.accounts()):
         for account in accounts:
-            for call_uuid in dict.fromkeys((uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))):
+            for call_uuid in dict.fromkeys(
+                (uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))
+            ):
                 events = ledger.events(account, call_uuid)
                 if events:
                     return account, call_uuid, events
     raise EndtapeError(f"{uuid}: no such call or recording")
 
 
-def _ask(settings: Settings, path: str, body: dict[str, Any], *, key: str | None = None, wait_s: float = 30) -> tuple[int, dict[str, Any]]:
+def _ask(
+    settings: Settings,
+    path: str,
+    body: dict[str, Any],
+    *,
+    key: str | None = None,
+    wait_s: float = 30,
+) -> tuple[int, dict[str, Any]]:
     """A request to the running service's own API. Raises EndtapeError where it does not answer."""
     base = f"http://{settings.host}:{settings.port}"
-    headers = {"Authorization": f"Bearer {settings.api_keys[0]}", **({"Idempotency-Key": key} if key else {})}
+    headers = {
+        "Authorization": f"Bearer {settings.api_keys[0]}",
+        **({"Idempotency-Key": key} if key else {}),
+    }
     with requests.Session() as http:
         http.trust_env = False
         try:
-            answer = http.post(base + path, json={k: v for k, v in body.items() if v is not None}, headers=headers, timeout=wait_s + 10)
+            answer = http.post(
+                base + path,
+                json={k: v for k, v in body.items() if v is not None},
+                headers=headers,
+                timeout=wait_s + 10,
+            )
             found: dict[str, Any] = answer.json()
         except (requests.RequestException, ValueError) as error:
-            raise EndtapeError(f"{base} does not answer ({type(error).__name__}): is the service running, and PORT right?") from None
+            raise EndtapeError(
+                f"{base} does not answer ({type(error).__name__}): is the service running, and PORT right?"
+            ) from None
     return answer.status_code, found
 
 
 @click.command()
 @click.argument("call_uuid")
 @as_json_option
-@click.option("--kind", help="blind, attended, conference, ai_to_human, or any word that the rules use.")
+@click.option(
+    "--kind", help="blind, attended, conference, ai_to_human, or any word that the rules use."
+)
 @click.option("--to", help="To whom; for the record.")
-@click.option("--wait", "wait_s", default=3.0, show_default=True, type=click.FloatRange(0, 30), help="Seconds to wait for the proof.")
-@click.option("--transfer", "transfer_file", type=click.File("r"), help="A file with the provider's transfer request, which is sent on go.")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=3.0,
+    show_default=True,
+    type=click.FloatRange(0, 30),
+    help="Seconds to wait for the proof.",
+)
+@click.option(
+    "--transfer",
+    "transfer_file",
+    type=click.File("r"),
+    help="A file with the provider's transfer request, which is sent on go.",
+)
 @click.option("--key", help="An Idempotency-Key: asking twice with it is asking once.")
 @careful
-def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wait_s: float, transfer_file: Any, key: str | None) -> None:
+def handoff(
+    call_uuid: str,
+    as_json: bool,
+    kind: str | None,
+    to: str | None,
+    wait_s: float,
+    transfer_file: Any,
+    key: str | None,
+) -> None:
     """Ask before a transfer. Exit 0 means go, 1 hold."""
     settings, _ = open_ledger(rules_needed=False)
     try:
         transfer = json.load(transfer_file) if transfer_file else None
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--transfer") from None
-    status, said = _ask(settings, f"/v1/calls/{quote(call_uuid, safe='')}/handoff", {"kind": kind, "to": to, "wait_s": wait_s, "transfer": transfer}, key=key, wait_s=wait_s)
+    status, said = _ask(
+        settings,
+        f"/v1/calls/{quote(call_uuid, safe='')}/handoff",
+        {"kind": kind, "to": to, "wait_s": wait_s, "transfer": transfer},
+        key=key,
+        wait_s=wait_s,
+    )
     if "verdict" not in said:
         raise EndtapeError(f"{status}: {said.get('detail')}")
     if as_json:
         click.echo(json.dumps(said, indent=2))
     else:
-        click.echo(f"{said['verdict'].upper()}: {said['reason']}\n  rule {said['rule']!r} says {said['action']} on {said['kind']};"
-                   f" evidence: {', '.join(said['evidence']) or 'none'}" + (f"; transfer {said['transfer']}" if "transfer" in said else ""))
+        click.echo(
+            f"{said['verdict'].upper()}: {said['reason']}\n  rule {said['rule']!r} says {said['action']} on {said['kind']};"
+            f" evidence: {', '.join(said['evidence']) or 'none'}"
+            + (f"; transfer {said['transfer']}" if "transfer" in said else "")
+        )
     sys.exit(0 if said["verdict"] == "go" else 1)
 
 
@@ -309,8 +467,16 @@ def handoff(call_uuid: str, as_json: bool, kind: str | None, to: str | None, wai
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
 @click.option("--trigger", help="What would this do? For example transfer.blind.")
 @careful
-def explain_command(as_json: bool, call_uuid: str | None, from_number: str | None, to_number: str | None, direction: str | None, account: str | None,
-                    labels: tuple[str, ...], trigger: str | None) -> None:
+def explain_command(
+    as_json: bool,
+    call_uuid: str | None,
+    from_number: str | None,
+    to_number: str | None,
+    direction: str | None,
+    account: str | None,
+    labels: tuple[str, ...],
+    trigger: str | None,
+) -> None:
     """Show which rule applies to a call, and why."""
     if trigger and not TRIGGER.fullmatch(trigger):
         raise click.BadParameter(f"unknown trigger; known: {TRIGGERS}", param_hint="--trigger")
@@ -322,24 +488,51 @@ def explain_command(as_json: bool, call_uuid: str | None, from_number: str | Non
         call, now = fold(*_find(settings, ledger, call_uuid)), ledger.now()
     else:
         told = dict(label.partition("=")[::2] for label in labels)
-        call, now = Call(account=account or next(iter(settings.accounts)), call_uuid="(none)", from_number=wire.digits(from_number), to_number=wire.digits(to_number),
-                         direction=direction, labels=told), datetime.now(UTC)
+        call, now = (
+            Call(
+                account=account or next(iter(settings.accounts)),
+                call_uuid="(none)",
+                from_number=wire.digits(from_number),
+                to_number=wire.digits(to_number),
+                direction=direction,
+                labels=told,
+            ),
+            datetime.now(UTC),
+        )
     said = explain(call, settings.policy, now, trigger=trigger)
     if as_json:
         click.echo(json.dumps(said, indent=2))
         return
-    click.echo(f"call {call.call_uuid} of {call.account}\n  {call.direction or 'direction unknown'}, from {call.from_number or '?'} to {call.to_number or '?'}"
-               + "".join(f", {k}={v}" for k, v in call.labels.items()) + "\n")
-    for rows, columns in ((said["tried"], ("rule", "fits", "why")), (said["events"], ("at", "event", "trigger", "action"))):
+    click.echo(
+        f"call {call.call_uuid} of {call.account}\n  {call.direction or 'direction unknown'}, from {call.from_number or '?'} to {call.to_number or '?'}"
+        + "".join(f", {k}={v}" for k, v in call.labels.items())
+        + "\n"
+    )
+    for rows, columns in (
+        (said["tried"], ("rule", "fits", "why")),
+        (said["events"], ("at", "event", "trigger", "action")),
+    ):
         table = table_of(*columns)
         for row in rows:
-            table.add_row(*("yes" if row[c] is True else "no" if row[c] is False else str(row[c]) for c in columns))
+            table.add_row(
+                *(
+                    "yes" if row[c] is True else "no" if row[c] is False else str(row[c])
+                    for c in columns
+                )
+            )
         if rows:
             print_table(table)
             click.echo()
     table = table_of("term", f"by rule {said['rule']!r}")
     for key, value in said["terms"].items():
-        table.add_row(key, ", ".join(f"{k} = {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+        table.add_row(
+            key,
+            ", ".join(f"{k} = {v}" for k, v in value.items())
+            if isinstance(value, dict)
+            else str(value),
+        )
     print_table(table)
     if trigger:
-        click.echo(f"{trigger}: {said['trigger']['action']}; asked as a hand-off: {said['trigger']['handoff']}")
+        click.echo(
+            f"{trigger}: {said['trigger']['action']}; asked as a hand-off: {said['trigger']['handoff']}"
+        )

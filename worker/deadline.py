@@ -1,7 +1,9 @@
-"""A deadline for a whole exchange: when it passes, the connection is shut down under whoever is reading from it.
+"""A deadline for a whole exchange: when it passes, the connection is shut down under whoever is
+reading from it.
 
-A timeout of `requests` or of a socket bounds one wait for bytes; a server that sends a byte now and then, in the
-headers or in the body, can hold its reader for ever (seen with requests 2.34: read timeout 1 s, headers 10 s).
+A timeout of `requests` or of a socket bounds one wait for bytes; a server that sends a byte now and
+then, in the headers or in the body, can hold its reader for ever (seen with requests 2.34: read
+timeout 1 s, headers 10 s).
 """
 
 from __future__ import annotations
@@ -42,9 +44,10 @@ class Deadline:
         return time.monotonic() >= self.at
 
     def watch(self, sock: socket.socket) -> None:
-        """Shut `sock` down at the deadline, at once if it has passed. Works below TLS, also in mid-handshake."""
-        # A duplicate of the descriptor is ours to keep: however the original is wrapped, detached or closed, it names
-        # the same connection, and its number cannot come to mean another one.
+        """Shut `sock` down at the deadline, at once if it has passed. Works below TLS, also in
+        mid-handshake."""
+        # A duplicate of the descriptor is ours to keep: however the original is wrapped, detached
+        # or closed, it names the same connection, and its number cannot come to mean another one.
         guard = socket.socket(fileno=os.dup(sock.fileno()))
         with self._lock:
             if self._over:
@@ -64,7 +67,12 @@ class Deadline:
         _current.deadline = self
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         _current.deadline = self._outer
         with self._lock:
             self._over = True
@@ -129,9 +137,13 @@ def _watch_if_asked(sock: socket.socket | None) -> None:
         deadline.watch(sock)
 
 
-# What is closed is forgotten at once. Otherwise the kernel goes on sending what a dead link did not take, and a request that
-# was given up arrives when the link is back (seen 10 s later: a transfer that had been told to be unclear).
-_OPTIONS = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+# What is closed is forgotten at once. Otherwise the kernel goes on sending what a dead link did not
+# take, and a request that was given up arrives when the link is back (seen 10 s later: a transfer
+# that had been told to be unclear).
+_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)),
+]
 
 
 class _Pool(HTTPConnectionPool):
@@ -143,13 +155,22 @@ class _PoolTLS(HTTPSConnectionPool):
 
 
 def pool(url: str, connections: int) -> HTTPConnectionPool:
-    """Connections to the host of `url`, kept alive, that obey the `Deadline` of the thread that uses them.
+    """Connections to the host of `url`, kept alive, that obey the `Deadline` of the thread that
+    uses them.
 
-    Nothing in the environment reaches them: no proxies, `.netrc` or certificate variables. At most `connections` idle
-    ones are kept. Certificates are checked against those shipped with requests.
+    Nothing in the environment reaches them: no proxies, `.netrc` or certificate variables. At most
+    `connections` idle ones are kept. Certificates are checked against those shipped with requests.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":
-        return _PoolTLS(host, parts.port, maxsize=connections, retries=False, socket_options=_OPTIONS, cert_reqs="CERT_REQUIRED", ca_certs=DEFAULT_CA_BUNDLE_PATH)
+        return _PoolTLS(
+            host,
+            parts.port,
+            maxsize=connections,
+            retries=False,
+            socket_options=_OPTIONS,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=DEFAULT_CA_BUNDLE_PATH,
+        )
     return _Pool(host, parts.port, maxsize=connections, retries=False, socket_options=_OPTIONS)

@@ -1,4 +1,5 @@
-"""What `endtape doctor` finds out: the settings in force, each connection tried, and what was turned away lately."""
+"""What `endtape doctor` finds out: the settings in force, each connection tried, and what was
+turned away lately."""
 
 from __future__ import annotations
 
@@ -53,12 +54,16 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         for finding in guards.findings(ledger.redis, unsaved=settings.unsaved):
             yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
     except EndtapeError:
-        pass         # told above: it does not answer
+        pass  # told above: it does not answer
     if settings.broker_url != settings.redis_url:
         yield _tried("broker", lambda: _broker(settings.broker_url))
     yield _tried("processes", lambda: _processes(ledger))
-    vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
-                  max_media_bytes=settings.max_media_bytes)
+    vobiz = Vobiz(
+        api_url=settings.api_url,
+        media_hosts=settings.media_hosts,
+        redirect_hosts=settings.redirect_hosts,
+        max_media_bytes=settings.max_media_bytes,
+    )
     yield _tried("provider's address", lambda: _address(settings.api_url))
     for account in settings.accounts.values():
         yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
@@ -81,7 +86,11 @@ def _tried(name: str, deed: Callable[[], str]) -> Check:
 
 def _settings(settings: Settings, ledger: Ledger) -> str:
     running, here = in_force.shown_by_the_service(ledger), in_force.shown(settings)
-    differ = [f"{name} is {value} in the running service and {here.get(name)} here" for name, value in (running or {}).items() if here.get(name) != value]
+    differ = [
+        f"{name} is {value} in the running service and {here.get(name)} here"
+        for name, value in (running or {}).items()
+        if here.get(name) != value
+    ]
     before = None if settings.config else ledger.had_rules(None)
     if before:
         raise Trouble("\n".join([gone(before), *settings.warnings]))
@@ -112,13 +121,17 @@ def _broker(url: str) -> str:
 def _processes(ledger: Ledger) -> str:
     missing = [role for role in ROLES if role not in ledger.alive(SEEN_WITHIN)]
     if missing:
-        raise Trouble(f"not seen in the last 15 s: {', '.join(missing)}; start the Procfile's lines")
+        raise Trouble(
+            f"not seen in the last 15 s: {', '.join(missing)}; start the Procfile's lines"
+        )
     return "a clock and a worker for each queue were seen in the last 15 s"
 
 
 def _address(api_url: str) -> str:
     if api_url.startswith("http://") and not is_loopback(api_url):
-        raise Trouble(f"VOBIZ_API_URL {api_url}: id and token travel unencrypted; use https", "warning")
+        raise Trouble(
+            f"VOBIZ_API_URL {api_url}: id and token travel unencrypted; use https", "warning"
+        )
     return api_url
 
 
@@ -135,19 +148,33 @@ def _callback(settings: Settings, account: Account) -> str:
     """Sends ourselves a signed callback of a kind that is answered and not followed."""
     path = f"/vobiz/{account.auth_id}/{settings.callback_token}/doctor"
     url, nonce = settings.public_url + path, str(secrets.randbelow(10**20)).zfill(20)
-    signature = base64.b64encode(hmac.new(account.tokens[0].encode(), f"{url}.{nonce}".encode(), hashlib.sha256).digest()).decode()
+    signature = base64.b64encode(
+        hmac.new(account.tokens[0].encode(), f"{url}.{nonce}".encode(), hashlib.sha256).digest()
+    ).decode()
     shown = f"{settings.public_url}/vobiz/{account.auth_id}/…"
     with requests.Session() as http:
         http.trust_env = False
         try:
-            answer = http.post(url, data={"Event": "EndtapeDoctor", "CallUUID": "endtape-doctor"}, timeout=5, allow_redirects=False,
-                               headers={"X-Vobiz-Signature-V3": signature, "X-Vobiz-Signature-V3-Nonce": nonce})
-        except requests.RequestException as error:     # its text holds the URL, and with it the token
-            raise Trouble(f"{shown} cannot be reached ({type(error).__name__}); is `web` running, and the address right?") from None
+            answer = http.post(
+                url,
+                data={"Event": "EndtapeDoctor", "CallUUID": "endtape-doctor"},
+                timeout=5,
+                allow_redirects=False,
+                headers={"X-Vobiz-Signature-V3": signature, "X-Vobiz-Signature-V3-Nonce": nonce},
+            )
+        except requests.RequestException as error:  # its text holds the URL, and with it the token
+            raise Trouble(
+                f"{shown} cannot be reached ({type(error).__name__}); is `web` running, and the address right?"
+            ) from None
     if answer.status_code != 200:
-        raise Trouble(f"{shown} answered {answer.status_code}; is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?")
+        raise Trouble(
+            f"{shown} answered {answer.status_code}; is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?"
+        )
     if is_loopback(settings.public_url) and not is_loopback(settings.api_url):
-        raise Trouble(f"{shown} works here, but nothing can arrive from outside at a loopback address", "warning")
+        raise Trouble(
+            f"{shown} works here, but nothing can arrive from outside at a loopback address",
+            "warning",
+        )
     return f"a signed callback through {shown} was accepted"
 
 
@@ -158,21 +185,32 @@ def _directory(variable: str, place: Path) -> str:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise Trouble(f"{variable} = {str(place)!r}: cannot be written ({error.strerror}); mount it, give this user the right to write there, or name another directory") from None
+        raise Trouble(
+            f"{variable} = {str(place)!r}: cannot be written ({error.strerror}); mount it, give this user the right to write there, or name another directory"
+        ) from None
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
 
 
 def _unfinished(ledger: Ledger) -> str:
     found, aside = ledger.unfinished(), ledger.set_aside()
     if found:
-        lines = [f"{o}: {n} tries" + (", set aside" if o in aside else "") for o, n in found.items()]
-        raise Trouble("begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n" + "\n".join(lines), "warning")
+        lines = [
+            f"{o}: {n} tries" + (", set aside" if o in aside else "") for o, n in found.items()
+        ]
+        raise Trouble(
+            "begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n"
+            + "\n".join(lines),
+            "warning",
+        )
     return "none"
 
 
 def _refusals(ledger: Ledger) -> str:
     found = ledger.refusals()
     if found:
-        lines = [f"{count} × {reason}: {REMEDIES.get(reason, '')}" for reason, count in sorted(found.items())]
+        lines = [
+            f"{count} × {reason}: {REMEDIES.get(reason, '')}"
+            for reason, count in sorted(found.items())
+        ]
         raise Trouble("in the last hour:\n" + "\n".join(lines), "warning")
     return "none in the last hour"

@@ -1,8 +1,8 @@
 """One media download, from the vetted address to the last byte, on connections of its own.
 
-We follow each redirect ourselves, send credentials to listed media hosts only, and dial the very address that we vetted.
-A download may last as long as bytes come. One that was cut goes on where it was cut, if the host can do that and the file
-is still the same; in doubt it begins anew.
+We follow each redirect ourselves, send credentials to listed media hosts only, and dial the very
+address that we vetted. A download may last as long as bytes come. One that was cut goes on where it
+was cut, if the host can do that and the file is still the same; in doubt it begins anew.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from worker.partial import Notes, Partial
 from worker.transport import Head, Patience, Request, Silent, Trouble, perform
 
 MAX_REDIRECTS = 3
-MAX_PIECES = 20         # answers in one try, each from where the last was cut; the next try goes on from there
+MAX_PIECES = (
+    20  # answers in one try, each from where the last was cut; the next try goes on from there
+)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NOT_YET = (404, 409, 425)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
-_ETAG = re.compile(r'"[!#-~\x80-\xff]{0,500}"')      # without W/: a weak ETag does not promise the same bytes
+_ETAG = re.compile(
+    r'"[!#-~\x80-\xff]{0,500}"'
+)  # without W/: a weak ETag does not promise the same bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,12 +49,15 @@ class RedirectRefused(TryAgain):
     """The media host sent us to an address off the lists. `host` is for the alert."""
 
     def __init__(self, host: str, reason: str) -> None:
-        super().__init__(f"redirect to {host or 'an unreadable address'} refused: {reason}; see VOBIZ_REDIRECT_HOSTS")
+        super().__init__(
+            f"redirect to {host or 'an unreadable address'} refused: {reason}; see VOBIZ_REDIRECT_HOSTS"
+        )
         self.host = host
 
 
 class CorruptDownload(CorruptMedia):
-    """CorruptMedia with what did arrive, all of which is in the sink: two identical failures can be told from two different ones."""
+    """CorruptMedia with what did arrive, all of which is in the sink: two identical failures can be
+    told from two different ones."""
 
     def __init__(self, message: str, *, check: str, got: Download) -> None:
         super().__init__(message, check=check)
@@ -69,15 +76,16 @@ class CorruptDownload(CorruptMedia):
 class Ways:
     """Where downloads may go."""
 
-    media: HostList             # hosts that get credentials
-    redirect: HostList          # hosts that a redirect may lead to, without credentials
+    media: HostList  # hosts that get credentials
+    redirect: HostList  # hosts that a redirect may lead to, without credentials
     resolve: Resolve
-    ca_file: str | None         # None: the certificates that `requests` ships
+    ca_file: str | None  # None: the certificates that `requests` ships
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """`alive` is called about once a second and may raise. `announced` is called before the first byte, with the number to come."""
+    """`alive` is called about once a second and may raise. `announced` is called before the first
+    byte, with the number to come."""
 
     max_bytes: int
     patience: Patience
@@ -86,7 +94,12 @@ class Limits:
 
 
 def download(
-    ways: Ways, url: str, credentials: Mapping[str, str], sink: BinaryIO, limits: Limits, notes: Notes | None = None,
+    ways: Ways,
+    url: str,
+    credentials: Mapping[str, str],
+    sink: BinaryIO,
+    limits: Limits,
+    notes: Notes | None = None,
 ) -> Download:
     """Write the body behind `url` to `sink`. The promises are those of `Vobiz.download`."""
     first = _first(ways, url)
@@ -111,11 +124,15 @@ def _first(ways: Ways, url: str) -> Address:
     except Unfit as unfit:
         raise WrongPath(f"media address refused: {unfit}") from None
     if ways.media.listing(address) is None:
-        raise WrongPath(f"media host {address.netloc} is not listed: add it to VOBIZ_MEDIA_HOSTS if it is the provider's")
+        raise WrongPath(
+            f"media host {address.netloc} is not listed: add it to VOBIZ_MEDIA_HOSTS if it is the provider's"
+        )
     return address
 
 
-def _follow(ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece) -> Download | None:
+def _follow(
+    ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece
+) -> Download | None:
     """The download if it is complete now. None if it was cut, and can go on."""
     secret = True
     for hop in range(MAX_REDIRECTS + 1):
@@ -132,12 +149,15 @@ def _next(ways: Ways, here: Address, location: str | None) -> tuple[Address, boo
     if not location:
         raise TryAgain(f"{here.host} redirects to nowhere")
     try:
-        # `urljoin` strips tabs and newlines and would let them pass, so the raw value is checked first.
+        # `urljoin` strips tabs and newlines and would let them pass, so the raw value is checked
+        # first.
         if not all("!" <= c <= "~" for c in location) or "\\" in location:
             raise Unfit("the address holds characters that no address needs")
         address = read(urljoin(here.url, location))
     except (Unfit, ValueError) as problem:
-        raise RedirectRefused(getattr(problem, "host", ""), getattr(problem, "reason", "unreadable")) from None
+        raise RedirectRefused(
+            getattr(problem, "host", ""), getattr(problem, "reason", "unreadable")
+        ) from None
     if ways.media.listing(address):
         return address, True
     if ways.redirect.listing(address):
@@ -145,15 +165,25 @@ def _next(ways: Ways, here: Address, location: str | None) -> tuple[Address, boo
     raise RedirectRefused(address.netloc, "not listed")
 
 
-def _get(ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece, *, hop: int) -> None:
-    own = {"User-Agent": "endtape", "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+def _get(
+    ways: Ways, address: Address, credentials: Mapping[str, str], piece: _Piece, *, hop: int
+) -> None:
+    own = {
+        "User-Agent": "endtape",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
     request = Request(
-        address=address, numbers=_numbers(ways, address, hop=hop), headers=own | piece.range_headers() | dict(credentials),
-        ca_file=ways.ca_file or DEFAULT_CA_BUNDLE_PATH, patience=piece.limits.patience,
+        address=address,
+        numbers=_numbers(ways, address, hop=hop),
+        headers=own | piece.range_headers() | dict(credentials),
+        ca_file=ways.ca_file or DEFAULT_CA_BUNDLE_PATH,
+        patience=piece.limits.patience,
     )
     piece.host = address.host
     try:
-        with contextlib.suppress(_TooMuch):     # `piece.end` finds it out by the size
+        with contextlib.suppress(_TooMuch):  # `piece.end` finds it out by the size
             perform(request, piece)
     except Trouble as trouble:
         piece.broke_off(trouble)
@@ -167,7 +197,9 @@ def _numbers(ways: Ways, address: Address, *, hop: int) -> list[str]:
     except Unfit as unfit:
         if hop:
             raise RedirectRefused(address.netloc, unfit.reason) from None
-        raise WrongPath(f"media host {unfit}: if that is right, name it exactly in VOBIZ_MEDIA_HOSTS") from None
+        raise WrongPath(
+            f"media host {unfit}: if that is right, name it exactly in VOBIZ_MEDIA_HOSTS"
+        ) from None
     except OSError as error:
         raise TryAgain(f"no answer from {address.host}: {type(error).__name__}: {error}") from error
 
@@ -189,7 +221,8 @@ class _TooMuch(Exception):
 
 
 class _Piece:
-    """One answer of the host: the whole file, or the rest of it from where the last piece was cut."""
+    """One answer of the host: the whole file, or the rest of it from where the last piece was
+    cut."""
 
     def __init__(self, partial: Partial, limits: Limits, *, may_go_on: bool = True) -> None:
         self.limits = limits
@@ -214,7 +247,10 @@ class _Piece:
         if self._from and head.status == 416:
             raise _Misfit
         _expect_media(head, self.host, whole=not self._from)
-        self._head, self._chunked = head, any("chunked" in coding.lower() for coding in head.all("transfer-encoding"))
+        self._head, self._chunked = (
+            head,
+            any("chunked" in coding.lower() for coding in head.all("transfer-encoding")),
+        )
         if head.status == 206:
             self._goes_on(head)
         else:
@@ -226,7 +262,9 @@ class _Piece:
         self.limits.announced(total)
         validator = _validator(head) if self._may_go_on else None
         if self._from and validator == self._partial.validator:
-            validator = None        # it was asked to go on with this very file and did not: do not ask again
+            validator = (
+                None  # it was asked to go on with this very file and did not: do not ask again
+            )
         self._partial.begin(total=total, validator=validator)
         self._from = 0
 
@@ -238,7 +276,12 @@ class _Piece:
         first, last = int(content_range[1]), int(content_range[2])
         total = partial.total if content_range[3] == "*" else int(content_range[3])
         length = _declared_bytes(head, chunked=self._chunked)
-        if first != self._from or total is None or not first <= last < total or partial.total not in {None, total}:
+        if (
+            first != self._from
+            or total is None
+            or not first <= last < total
+            or partial.total not in {None, total}
+        ):
             raise _Misfit
         if length not in {None, last - first + 1} or not _is_same(head, str(partial.validator)):
             raise _Misfit
@@ -249,7 +292,10 @@ class _Piece:
     def _check_size(self, total: int | None) -> None:
         if total is not None and total > self.limits.max_bytes:
             self._partial.forget()
-            raise CorruptMedia(f"{total} bytes announced, ENDTAPE_MAX_MEDIA_BYTES allows {self.limits.max_bytes}", check="size")
+            raise CorruptMedia(
+                f"{total} bytes announced, ENDTAPE_MAX_MEDIA_BYTES allows {self.limits.max_bytes}",
+                check="size",
+            )
 
     def on_body(self, block: bytes) -> None:
         self.limits.alive()
@@ -266,28 +312,46 @@ class _Piece:
     def broke_off(self, trouble: Trouble) -> None:
         """Keeps a mere cut for `end`. Raises for any other trouble."""
         if trouble.encoded:
-            raise CorruptMedia(f"{self.host} sent the file encoded although asked not to: {trouble}", check="encoding") from trouble
+            raise CorruptMedia(
+                f"{self.host} sent the file encoded although asked not to: {trouble}",
+                check="encoding",
+            ) from trouble
         if isinstance(trouble, Silent) and self._head:
-            raise TryAgain(f"{self.host} was {trouble}, after {self._partial.bytes} bytes in all") from trouble
+            raise TryAgain(
+                f"{self.host} was {trouble}, after {self._partial.bytes} bytes in all"
+            ) from trouble
         if not self._head and not (trouble.cut and trouble.status == 200):
             raise TryAgain(f"no answer from {self.host}: {trouble}") from trouble
         self._trouble = trouble
 
     def end(self, *, hops: int) -> Download | None:
-        """The download if it is complete. None if the next piece can go on from here. Raises CorruptDownload."""
+        """The download if it is complete. None if the next piece can go on from here. Raises
+        CorruptDownload."""
         partial = self._partial
         partial.settle()
         content_type = self._head.get("content-type") if self._head else None
         got = Download(
-            bytes=partial.bytes, sha256=partial.sha256, declared_bytes=partial.total, hops=hops,
+            bytes=partial.bytes,
+            sha256=partial.sha256,
+            declared_bytes=partial.total,
+            hops=hops,
             content_type=(content_type or "")[:100] or None,
         )
         if got.bytes > self.limits.max_bytes:
             partial.forget()
-            raise CorruptDownload(f"more than the {self.limits.max_bytes} bytes that ENDTAPE_MAX_MEDIA_BYTES allows", check="size", got=got)
+            raise CorruptDownload(
+                f"more than the {self.limits.max_bytes} bytes that ENDTAPE_MAX_MEDIA_BYTES allows",
+                check="size",
+                got=got,
+            )
         ended = self._head is not None and self._trouble is None
-        # Without a length or a last chunk nothing marks the end. Then an answer with bytes counts as whole, an empty one as cut.
-        is_whole = bool(got.bytes or self._chunked) if got.declared_bytes is None else got.bytes == got.declared_bytes
+        # Without a length or a last chunk nothing marks the end. Then an answer with bytes counts
+        # as whole, an empty one as cut.
+        is_whole = (
+            bool(got.bytes or self._chunked)
+            if got.declared_bytes is None
+            else got.bytes == got.declared_bytes
+        )
         if ended and is_whole:
             partial.forget()
             return got
@@ -309,7 +373,10 @@ def _expect_media(head: Head, host: str, *, whole: bool) -> None:
     codings = [head.get("content-encoding") or "identity"]
     codings += [c for c in head.all("transfer-encoding") if c.strip().lower() != "chunked"]
     if any(coding.strip().lower() != "identity" for coding in codings):
-        raise CorruptMedia(f"{host} sent the file encoded ({codings[-1][:40]!r}) although asked not to", check="encoding")
+        raise CorruptMedia(
+            f"{host} sent the file encoded ({codings[-1][:40]!r}) although asked not to",
+            check="encoding",
+        )
 
 
 def _declared_bytes(head: Head, *, chunked: bool) -> int | None:
@@ -323,7 +390,8 @@ def _declared_bytes(head: Head, *, chunked: bool) -> int | None:
 
 
 def _validator(head: Head) -> str | None:
-    """What identifies these very bytes, if the host says that it can go on with them: RFC 9110, sections 8.8 and 13.1.5."""
+    """What identifies these very bytes, if the host says that it can go on with them: RFC 9110,
+    sections 8.8 and 13.1.5."""
     if (head.get("accept-ranges") or "").lower() != "bytes":
         return None
     etag = head.get("etag")

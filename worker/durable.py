@@ -1,7 +1,8 @@
-"""A file under its name: whole or not at all, never replaced, and on disk for good before anybody says so.
+"""A file under its name: whole or not at all, never replaced, and on disk for good before anybody
+says so.
 
-It is written elsewhere, forced to disk, linked to its name (a link fails where the name is taken, unlike a rename), and
-then the directory is forced to disk. So the file system must know hard links.
+It is written elsewhere, forced to disk, linked to its name (a link fails where the name is taken,
+unlike a rename), and then the directory is forced to disk. So the file system must know hard links.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _DEAD_S = 3600.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINK_FROM_THERE = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK     # never wait for the writer of a named pipe
+_READ = (
+    os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+)  # never wait for the writer of a named pipe
 WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -45,7 +48,8 @@ def make(place: Path) -> None:
 
 
 def enter(parent: int, step: str, *, make: bool) -> int:
-    """The open directory `step` in `parent`, made if asked for. Raises Conflict where it is a link or no directory."""
+    """The open directory `step` in `parent`, made if asked for. Raises Conflict where it is a link
+    or no directory."""
     if make:
         with contextlib.suppress(FileExistsError):
             os.mkdir(step, 0o700, dir_fd=parent)
@@ -60,7 +64,8 @@ def enter(parent: int, step: str, *, make: bool) -> int:
 
 
 def open_regular(name: str | Path, directory: int | None = None) -> BufferedReader:
-    """A plain file, for reading. Raises Conflict for links, pipes and the like, FileNotFoundError."""
+    """A plain file, for reading. Raises Conflict for links, pipes and the like,
+    FileNotFoundError."""
     try:
         file = os.fdopen(os.open(name, _READ, dir_fd=directory), "rb")
     except OSError as error:
@@ -74,7 +79,8 @@ def open_regular(name: str | Path, directory: int | None = None) -> BufferedRead
 
 
 def put(part: Path, directory: int, name: str, sha256: str) -> None:
-    """The part's content under the name, on disk for good. Raises Conflict where other content stands.
+    """The part's content under the name, on disk for good. Raises Conflict where other content
+    stands.
 
     To repeat it is harmless. The part stays where it is.
     """
@@ -88,7 +94,9 @@ def put(part: Path, directory: int, name: str, sha256: str) -> None:
             _copy_and_link(source, directory, name, sha256)
 
 
-def _link(part: str | Path, directory: int, name: str, sha256: str, *, source: int | None = None) -> None:
+def _link(
+    part: str | Path, directory: int, name: str, sha256: str, *, source: int | None = None
+) -> None:
     """Give the file its name, unless the name is taken: by the same content is as good."""
     try:
         os.link(part, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
@@ -101,7 +109,8 @@ def _link(part: str | Path, directory: int, name: str, sha256: str, *, source: i
 
 
 def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> None:
-    """The way from another file system: a copy beside the name, under a name of its own, then the link."""
+    """The way from another file system: a copy beside the name, under a name of its own, then the
+    link."""
     _forget_leftovers(directory, name)
     beside = f".{name}.{secrets.token_hex(8)}.part"
     try:
@@ -111,11 +120,15 @@ def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> 
             os.fsync(copy.fileno())
             copy.seek(0)
             if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
-                raise CorruptMedia("the copy in the archive differs from what was downloaded", check="sha256")
+                raise CorruptMedia(
+                    "the copy in the archive differs from what was downloaded", check="sha256"
+                )
             _link(beside, directory, name, sha256, source=directory)
     except OSError as error:
         if error.errno in _NO_LINK_FROM_THERE:
-            raise Unstored(f"cannot make a link in the archive ({error.strerror}): its file system needs hard links, and its directories must be writable") from error
+            raise Unstored(
+                f"cannot make a link in the archive ({error.strerror}): its file system needs hard links, and its directories must be writable"
+            ) from error
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -123,11 +136,15 @@ def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> 
 
 
 def _forget_leftovers(directory: int, name: str) -> None:
-    """Remove copies for this name that were left unfinished an hour ago; what is being written is younger."""
+    """Remove copies for this name that were left unfinished an hour ago; what is being written is
+    younger."""
     for leftover in os.listdir(directory):
         if leftover.startswith(f".{name}.") and leftover.endswith(".part"):
             with contextlib.suppress(FileNotFoundError):
-                if os.stat(leftover, dir_fd=directory, follow_symlinks=False).st_mtime < time.time() - _DEAD_S:
+                if (
+                    os.stat(leftover, dir_fd=directory, follow_symlinks=False).st_mtime
+                    < time.time() - _DEAD_S
+                ):
                     os.unlink(leftover, dir_fd=directory)
 
 

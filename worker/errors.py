@@ -1,20 +1,20 @@
 """What went wrong, named for what to do about it.
 
-    EndtapeError
-    ├── SettingsError      settings or rules are wrong: name the thing, the value, the way out; exit status 2
-    ├── TryAgain           nobody's fault that lasts: try again after `after_s` (None: our own back-off)
-    │   ├── NotReady       the provider does not have it yet
-    │   └── Unstored       our own disk has no room for it, or cannot hold it
-    ├── Refused            401 or 403 of the API: credentials, or one thing that we may not have
-    │   └── MediaRefused   401 or 403 of a media host: concerns that file alone
-    ├── WrongPath          a gateway answered, not the application: our path or host is wrong
-    ├── CallOver           the application says that there is no such live call
-    ├── Rejected           the provider will not do this, however often it is asked (400, 402, 409, 422)
-    ├── Unclear            asked, and nobody knows whether it was done: never repeat it blindly
-    ├── CorruptMedia       bytes arrived that are not the recording, or not all of it
-    ├── Conflict           the archive already holds other content under this name
-    ├── StaleLease         somebody else holds this obligation now: record nothing
-    └── LedgerUnavailable  Redis did not answer in time
+EndtapeError
+├── SettingsError      settings or rules are wrong: name the thing, the value, the way out; exit status 2
+├── TryAgain           nobody's fault that lasts: try again after `after_s` (None: our own back-off)
+│   ├── NotReady       the provider does not have it yet
+│   └── Unstored       our own disk has no room for it, or cannot hold it
+├── Refused            401 or 403 of the API: credentials, or one thing that we may not have
+│   └── MediaRefused   401 or 403 of a media host: concerns that file alone
+├── WrongPath          a gateway answered, not the application: our path or host is wrong
+├── CallOver           the application says that there is no such live call
+├── Rejected           the provider will not do this, however often it is asked (400, 402, 409, 422)
+├── Unclear            asked, and nobody knows whether it was done: never repeat it blindly
+├── CorruptMedia       bytes arrived that are not the recording, or not all of it
+├── Conflict           the archive already holds other content under this name
+├── StaleLease         somebody else holds this obligation now: record nothing
+└── LedgerUnavailable  Redis did not answer in time
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class SettingsError(EndtapeError):
 class TryAgain(EndtapeError):
     """A try that may be repeated as it is. `after_s`: seconds the provider asked for, else None."""
 
-    def __init__(self, message: str, *, after_s: float | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, after_s: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.after_s = after_s
         self.status = status

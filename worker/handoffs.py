@@ -1,8 +1,9 @@
-"""The verdict of a hand-off: go when the rule keeps or the end is proven, else hold until somebody decides. Pure.
+"""The verdict of a hand-off: go when the rule keeps or the end is proven, else hold until somebody
+decides. Pure.
 
-Also here: the recording that nobody told us of. Somebody asks for a stop and no recording is known, or a survey sees a
-call live that nobody announced. Then the whole call is stopped, and watched as if it were one recording without a name.
-Neither a 204 nor a 404 proves that this recording is over.
+Also here: the recording that nobody told us of. Somebody asks for a stop and no recording is known,
+or a survey sees a call live that nobody announced. Then the whole call is stopped, and watched as
+if it were one recording without a name. Neither a 204 nor a 404 proves that this recording is over.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from worker.recording import Asked, Call, Event, Handoff, Kind, Recording, is_no
 from worker.segments import is_to_go_on, unsettled, unsettled_by
 from worker.triggers import Act, act_of, acts, ended_before
 
-UNSEEN = ""      # the id of the recording that nobody told us of
+UNSEEN = ""  # the id of the recording that nobody told us of
 _PROVEN = "every recording is proven over"
-_WEB_IS_GONE = timedelta(seconds=1)      # a web process that has not decided so long after the wait ended is gone: the worker decides
-_UNASKED = timedelta(seconds=5)          # a transfer that waits for no proof may be sent for so long
+_WEB_IS_GONE = timedelta(
+    seconds=1
+)  # a web process that has not decided so long after the wait ended is gone: the worker decides
+_UNASKED = timedelta(seconds=5)  # a transfer that waits for no proof may be sent for so long
 
 
-def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datetime) -> Recording | None:
-    """The recording that may run unknown to us, if the whole call is to be stopped because of it; else None.
+def unseen(
+    call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datetime
+) -> Recording | None:
+    """The recording that may run unknown to us, if the whole call is to be stopped because of it;
+    else None.
 
-    There are three reasons: somebody asks for the end of everything; a trigger comes while nobody knows what a start of
-    ours began; a deadline comes, of such a start or of a call that nobody announced. The last reason whose time has come
-    decides, else the next one.
+    There are three reasons: somebody asks for the end of everything; a trigger comes while nobody
+    knows what a start of ours began; a deadline comes, of such a start or of a call that nobody
+    announced. The last reason whose time has come decides, else the next one.
     """
     ending = [a for a in known if a.ends and a.enforced and (a.is_order or unsettled_by(call, a))]
     reasons = []
@@ -41,44 +47,84 @@ def unseen(call: Call, known: Sequence[Act], terms: Terms, rule: str, now: datet
             reasons.append(asked)
     reasons += deadlines_of_the_unseen(call, terms, rule)
     due = [a for a in reasons if a.due_at <= now]
-    reason = max(due, key=lambda a: a.due_at, default=None) or min(reasons, key=lambda a: a.due_at, default=None)
+    reason = max(due, key=lambda a: a.due_at, default=None) or min(
+        reasons, key=lambda a: a.due_at, default=None
+    )
     return _hidden(call, reason) if reason else None
 
 
 def _asked(call: Call, act: Act, rule: str) -> Asked:
     covers_starts = bool(unsettled_by(call, act))
-    return Asked(due_at=act.at, trigger=act.trigger, action=act.action, rule=rule,
-                 covers_starts=covers_starts, proof=covers_starts or not _about(call, act))
+    return Asked(
+        due_at=act.at,
+        trigger=act.trigger,
+        action=act.action,
+        rule=rule,
+        covers_starts=covers_starts,
+        proof=covers_starts or not _about(call, act),
+    )
 
 
 def deadlines_of_the_unseen(call: Call, terms: Terms, rule: str) -> list[Asked]:
-    """The deadline of a call that nobody announced, from first sight, and that of each start without an answer."""
+    """The deadline of a call that nobody announced, from first sight, and that of each start
+    without an answer."""
     found = []
-    if call.found_live_at and found_live(call) and (deadline := _deadline(terms, call.found_live_at, None)):
-        found.append(Asked(due_at=deadline[0], trigger=deadline[1], action=Action.STOP, rule=rule, proof=True))
+    if (
+        call.found_live_at
+        and found_live(call)
+        and (deadline := _deadline(terms, call.found_live_at, None))
+    ):
+        found.append(
+            Asked(
+                due_at=deadline[0], trigger=deadline[1], action=Action.STOP, rule=rule, proof=True
+            )
+        )
     unanswered = [s for s in unsettled(call) if s.sent and s.outcome]
     deadlines = [_deadline(terms, s.began_at, s.ordered.max_duration_s) for s in unanswered]
-    return found + [Asked(due_at=d[0], trigger=d[1], action=Action.STOP, rule=rule, proof=True, covers_starts=True) for d in deadlines if d]
+    return found + [
+        Asked(
+            due_at=d[0], trigger=d[1], action=Action.STOP, rule=rule, proof=True, covers_starts=True
+        )
+        for d in deadlines
+        if d
+    ]
 
 
-def _deadline(terms: Terms, began_at: datetime, max_duration_s: float | None) -> tuple[datetime, str] | None:
-    """The first instant that bounds it, and what set that: the terms if they are enforced, or what was asked for."""
+def _deadline(
+    terms: Terms, began_at: datetime, max_duration_s: float | None
+) -> tuple[datetime, str] | None:
+    """The first instant that bounds it, and what set that: the terms if they are enforced, or what
+    was asked for."""
     found = policy.deadline(terms, began_at) if terms.mode is Mode.ENFORCE else None
-    asked = (began_at + timedelta(seconds=max_duration_s), "max_duration") if max_duration_s is not None else None
+    asked = (
+        (began_at + timedelta(seconds=max_duration_s), "max_duration")
+        if max_duration_s is not None
+        else None
+    )
     return min((d for d in (found, asked) if d), default=None)
 
 
 def found_live(call: Call) -> bool:
     """Whether something may be recording on a call that nobody announced.
 
-    From first sight until the call is over, an application declares that nothing records, or the recording that ran at
-    first sight is known. A recording that ended before, or began later, is not that one.
+    From first sight until the call is over, an application declares that nothing records, or the
+    recording that ran at first sight is known. A recording that ended before, or began later, is
+    not that one.
     """
     seen_at = call.found_live_at
-    if not seen_at or call.over_at or call.claimed_over_at or (call.declared_at and call.declared_at >= seen_at):
+    if (
+        not seen_at
+        or call.over_at
+        or call.claimed_over_at
+        or (call.declared_at and call.declared_at >= seen_at)
+    ):
         return False
-    return not any(r.ours_at is None and r.started_at <= seen_at + policy.SETTLE and not ended_before(r, seen_at)
-                   for r in call.recordings.values())
+    return not any(
+        r.ours_at is None
+        and r.started_at <= seen_at + policy.SETTLE
+        and not ended_before(r, seen_at)
+        for r in call.recordings.values()
+    )
 
 
 def _hidden(call: Call, asked: Asked) -> Recording:
@@ -88,56 +134,87 @@ def _hidden(call: Call, asked: Asked) -> Recording:
     if declared := _declared(call, asked.due_at):
         evidence["declared"] = declared
     return Recording(
-        recording_id=UNSEEN, known_at=asked.due_at, trunk=call.trunk, evidence=evidence, asked=asked,
-        attempts=tuple(e for e in call.attempts if e.requested_at and e.requested_at >= asked.due_at),
-        unknown_at=next((e.at for e in call.unknowns if e.at and e.at >= asked.due_at), None))
+        recording_id=UNSEEN,
+        known_at=asked.due_at,
+        trunk=call.trunk,
+        evidence=evidence,
+        asked=asked,
+        attempts=tuple(
+            e for e in call.attempts if e.requested_at and e.requested_at >= asked.due_at
+        ),
+        unknown_at=next((e.at for e in call.unknowns if e.at and e.at >= asked.due_at), None),
+    )
 
 
 def _declared(call: Call, asked_at: datetime) -> datetime | None:
-    """When an application declared that nothing is being recorded, if that counts for a question of this instant.
+    """When an application declared that nothing is being recorded, if that counts for a question of
+    this instant.
 
-    It does not count if it came too long before, or if a recording or an order to start one became known after it.
+    It does not count if it came too long before, or if a recording or an order to start one became
+    known after it.
     """
     declared_at = call.declared_at
-    if declared_at is None or declared_at < asked_at - policy.DECLARED_WITHIN or any(at >= declared_at for at in _signs(call)):
+    if (
+        declared_at is None
+        or declared_at < asked_at - policy.DECLARED_WITHIN
+        or any(at >= declared_at for at in _signs(call))
+    ):
         return None
     return declared_at
 
 
 def _signs(call: Call) -> list[datetime]:
     """When a recording, or the order to start one, became known."""
-    return [*(r.known_at for r in call.recordings.values()), *(s.ordered.at for s in call.starts.values() if s.ordered.at)]
+    return [
+        *(r.known_at for r in call.recordings.values()),
+        *(s.ordered.at for s in call.starts.values() if s.ordered.at),
+    ]
 
 
 def _about(call: Call, act: Act) -> list[Recording]:
-    """The recordings that a question is about: those that we knew when it was asked, and those that ran then.
+    """The recordings that a question is about: those that we knew when it was asked, and those that
+    ran then.
 
-    A recording that had ended before the question, and of which we learn only after it, proves nothing.
+    A recording that had ended before the question, and of which we learn only after it, proves
+    nothing.
     """
-    return [r for r in call.recordings.values() if act.covers(r) and (r.known_at <= act.at or not ended_before(r, act.at))]
+    return [
+        r
+        for r in call.recordings.values()
+        if act.covers(r) and (r.known_at <= act.at or not ended_before(r, act.at))
+    ]
 
 
 def concerning(call: Call, act: Act) -> list[Recording]:
     """The recordings whose ends must be proven for this order.
 
-    Those that ran when it came; where none ran, those that were over already. Also the one that nobody told us of, where
-    nothing else is known, or where a start of ours may have begun something.
+    Those that ran when it came; where none ran, those that were over already. Also the one that
+    nobody told us of, where nothing else is known, or where a start of ours may have begun
+    something.
     """
     covered = _about(call, act)
     running = [r for r in covered if not ended_before(r, act.at)]
-    asked = _asked(call, act, act.rule) if act.is_order or (act.names_one and unsettled_by(call, act)) else None
+    asked = (
+        _asked(call, act, act.rule)
+        if act.is_order or (act.names_one and unsettled_by(call, act))
+        else None
+    )
     hidden = [_hidden(call, asked)] if asked and asked.proof else []
     return (running or covered) + hidden
 
 
 def no_live_call(call: Call, act: Act) -> bool:
-    """Whether a stop for this order was answered that there is no such call, and nobody ever spoke of one."""
-    return is_no_call(call, (e for e in call.attempts if e.requested_at and e.requested_at >= act.at))
+    """Whether a stop for this order was answered that there is no such call, and nobody ever spoke
+    of one."""
+    return is_no_call(
+        call, (e for e in call.attempts if e.requested_at and e.requested_at >= act.at)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`go` is None while proof may still arrive. If none arrives in time, `at_the_end` is the answer: the rule's `if_unproven`."""
+    """`go` is None while proof may still arrive. If none arrives in time, `at_the_end` is the
+    answer: the rule's `if_unproven`."""
 
     act: Act
     go: bool | None
@@ -153,18 +230,26 @@ class Verdict:
 
 
 def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None) -> Verdict:
-    """The answer, as far as it is known now. `act`: the hand-off's own act, if the caller has it."""
+    """The answer, as far as it is known now. `act`: the hand-off's own act, if the caller has
+    it."""
     if act is None:
         act = act_of(acts(call, rules), handoff)
     _, terms = rules.choose(call)
     concerned = concerning(call, act)
     proven = bool(concerned) and all(r.over_at for r in concerned) and not _trunk_runs(call)
     if proven and not (act.enforced and act.ends):
-        # Such a question makes no resumption lapse: one that was asked for before it counts as running.
+        # Such a question makes no resumption lapse: one that was asked for before it counts as
+        # running.
         proven = not is_to_go_on(call, acts(call, rules), act.at)
     evidence = {name for r in concerned for name in r.evidence} if proven else set()
-    found = Verdict(act=act, go=None, at_the_end=proven or terms.if_unproven == "go", proven=proven,
-                    evidence=tuple(sorted(evidence)), why=_why(call, terms.mode, concerned))
+    found = Verdict(
+        act=act,
+        go=None,
+        at_the_end=proven or terms.if_unproven == "go",
+        proven=proven,
+        evidence=tuple(sorted(evidence)),
+        why=_why(call, terms.mode, concerned),
+    )
     if proven and (not act.enforced or not act.ends or was_sent(call, act)):
         return replace(found, go=True, why=_PROVEN)
     if not act.ends:
@@ -174,7 +259,11 @@ def verdict(call: Call, rules: Policy, handoff: Handoff, act: Act | None = None)
     if _trunk_runs(call):
         return replace(found, go=False, at_the_end=False, why="a trunk recording cannot be stopped")
     if no_live_call(call, act):
-        return replace(found, go=None if found.at_the_end else False, why="the provider knows no such live call, and nobody ever reported one")
+        return replace(
+            found,
+            go=None if found.at_the_end else False,
+            why="the provider knows no such live call, and nobody ever reported one",
+        )
     return found
 
 
@@ -185,14 +274,16 @@ def _trunk_runs(call: Call) -> bool:
 
 
 def was_sent(call: Call, act: Act) -> bool:
-    """Whether the whole call was stopped since the question, or will not be. Such a stop also ends what nobody told us of."""
+    """Whether the whole call was stopped since the question, or will not be. Such a stop also ends
+    what nobody told us of."""
     if call.over_at or _declared(call, act.at) or _newer(call, act):
         return True
     return any(e.requested_at >= act.at for e in call.attempts if e.requested_at)
 
 
 def _newer(call: Call, act: Act) -> bool:
-    """Whether a recording may run that an act does not cover: a stop of the whole call would end it as well."""
+    """Whether a recording may run that an act does not cover: a stop of the whole call would end it
+    as well."""
     if any(s.began_at > act.at for s in unsettled(call)):
         return True
     return any(not act.covers(r) and not r.over_at for r in call.recordings.values())
@@ -203,25 +294,40 @@ def _why(call: Call, mode: Mode, concerned: list[Recording]) -> str:
         return "the rule only observes, so no stop was sent, and nothing proves that the recording is over"
     if not call.recordings:
         return "no recording is known on this call, so nothing can prove that none runs"
-    unproven = [r.recording_id or "a recording that nobody told us of" for r in concerned if not r.over_at]
+    unproven = [
+        r.recording_id or "a recording that nobody told us of" for r in concerned if not r.over_at
+    ]
     return f"no proof yet for {', '.join(unproven)}"
 
 
 def decided(call: Call, handoff: Handoff, found: Verdict, *, go: bool, by: str) -> Event:
-    """The decision as an event. The first one that is recorded counts: a later one has the same id, so it changes nothing."""
-    return Event(id=f"decided.{handoff.asked.order}", kind=Kind.HANDOFF_DECIDED, call_uuid=call.call_uuid, order=handoff.asked.order,
-                 verdict="go" if go else "hold", proven=found.proven, evidence=found.evidence, rule=found.act.rule,
-                 trigger=found.act.trigger, reason=found.why, by=by)
+    """The decision as an event. The first one that is recorded counts: a later one has the same id,
+    so it changes nothing."""
+    return Event(
+        id=f"decided.{handoff.asked.order}",
+        kind=Kind.HANDOFF_DECIDED,
+        call_uuid=call.call_uuid,
+        order=handoff.asked.order,
+        verdict="go" if go else "hold",
+        proven=found.proven,
+        evidence=found.evidence,
+        rule=found.act.rule,
+        trigger=found.act.trigger,
+        reason=found.why,
+        by=by,
+    )
 
 
 def send_by(handoff: Handoff, found: Verdict) -> datetime:
-    """Until when the provider's transfer may be sent: the end of the asker's wait; at least 5 s where no proof is waited for."""
+    """Until when the provider's transfer may be sent: the end of the asker's wait; at least 5 s
+    where no proof is waited for."""
     assert handoff.asked.at is not None
     return handoff.until if found.act.ends else max(handoff.until, handoff.asked.at + _UNASKED)
 
 
 def may_go(handoff: Handoff, found: Verdict, now: datetime) -> bool:
-    """Whether to send the provider's transfer now: at once if the verdict is go; else just before the wait ends, if the rule goes unproven."""
+    """Whether to send the provider's transfer now: at once if the verdict is go; else just before
+    the wait ends, if the rule goes unproven."""
     if found.go is False or now > send_by(handoff, found):
         return False
     return bool(found.go) or (found.at_the_end and now >= handoff.until - policy.SEND_BEFORE_END)
@@ -233,7 +339,9 @@ def moments(handoff: Handoff, found: Verdict) -> tuple[datetime, ...]:
     return (handoff.until - policy.SEND_BEFORE_END, closed) if handoff.asked.body else (closed,)
 
 
-def left_open(call: Call, waiting: Sequence[tuple[Handoff, Verdict]], now: datetime) -> Iterator[Event]:
+def left_open(
+    call: Call, waiting: Sequence[tuple[Handoff, Verdict]], now: datetime
+) -> Iterator[Event]:
     """The decisions for hand-offs whose web process is gone: it let the time pass."""
     for handoff, found in waiting:
         if now >= send_by(handoff, found) + _WEB_IS_GONE:

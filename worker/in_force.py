@@ -1,4 +1,5 @@
-"""The settings in force: how a process follows a reload, how a person orders one, and the settings as text without secrets."""
+"""The settings in force: how a process follows a reload, how a person orders one, and the settings
+as text without secrets."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from worker.ledger import Ledger
 from worker.settings import Settings
 
 _ROLE = "settings"
-_SAY_S = 2.0                                # so often a process says that it lives
-_ENDED_AFTER = timedelta(seconds=10)        # a process that has said nothing for so long has ended
+_SAY_S = 2.0  # so often a process says that it lives
+_ENDED_AFTER = timedelta(seconds=10)  # a process that has said nothing for so long has ended
 _ASK_AGAIN_S = 0.1
 _ADDRESSES, _SECRETS = {"redis_url", "broker_url"}, {"callback_token", "api_keys", "app_key"}
 _SHOWN_ELSEWHERE = {"accounts", "policy", "warnings", "restart"}
@@ -25,7 +26,8 @@ _SHOWN_ELSEWHERE = {"accounts", "policy", "warnings", "restart"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """The settings in force after a reload. `problems`: why the new ones were refused, and the old ones stay in force."""
+    """The settings in force after a reload. `problems`: why the new ones were refused, and the old
+    ones stay in force."""
 
     generation: int
     settings: Settings
@@ -38,7 +40,8 @@ def problems_of(error: Exception) -> tuple[str, ...]:
 
 
 class Follower:
-    """One process's part in reloads. `read` reads the settings anew if there was a reload since, and returns the last outcome."""
+    """One process's part in reloads. `read` reads the settings anew if there was a reload since,
+    and returns the last outcome."""
 
     def __init__(self, ledger: Ledger, kind: str, read: Callable[[], Outcome]) -> None:
         """`kind`: its line of the Procfile."""
@@ -55,8 +58,12 @@ class Follower:
         outcome = self._read()
         if outcome.generation != self._answered:
             self._ledger.answer(outcome.generation, self.name, json.dumps(_answer(outcome)))
-            self._ledger.command("SET", self._ledger.key("settings"), json.dumps(shown(outcome.settings)))
-            self._ledger.had_rules(outcome.settings.config.name if outcome.settings.config else None)
+            self._ledger.command(
+                "SET", self._ledger.key("settings"), json.dumps(shown(outcome.settings))
+            )
+            self._ledger.had_rules(
+                outcome.settings.config.name if outcome.settings.config else None
+            )
             self._answered = outcome.generation
         if time.monotonic() - self._said_at >= _SAY_S:
             self._ledger.seen(_ROLE, self.name)
@@ -69,11 +76,15 @@ class Follower:
 
 def _answer(outcome: Outcome) -> dict[str, Any]:
     rules = outcome.settings.policy
-    return {"problems": list(outcome.problems), "restart": list(outcome.settings.restart),
-            "rules": len(rules.rules) if rules.from_file else None}
+    return {
+        "problems": list(outcome.problems),
+        "restart": list(outcome.settings.restart),
+        "rules": len(rules.rules) if rules.from_file else None,
+    }
 
 
-# Ordering a reload ------------------------------------------------------------------------------------------------
+# Ordering a reload
+# ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +94,8 @@ class Reload:
     number: int
     took: dict[str, dict[str, Any]]
     refused: dict[str, dict[str, Any]]
-    silent: tuple[str, ...]         # alive, and did not answer
-    ended: tuple[str, ...]          # ended before they answered
+    silent: tuple[str, ...]  # alive, and did not answer
+    ended: tuple[str, ...]  # ended before they answered
 
     @property
     def restart(self) -> list[str]:
@@ -94,7 +105,10 @@ class Reload:
     @property
     def rules(self) -> int | None:
         """How many rules there are now. None: there is no file."""
-        return max((answer["rules"] for answer in self.took.values() if answer["rules"] is not None), default=None)
+        return max(
+            (answer["rules"] for answer in self.took.values() if answer["rules"] is not None),
+            default=None,
+        )
 
     @property
     def done(self) -> bool:
@@ -112,10 +126,13 @@ def order(ledger: Ledger, *, wait_s: float) -> Reload:
             break
         time.sleep(_ASK_AGAIN_S)
     lacking = awaited - answers.keys()
-    return Reload(number=number,
-                  took={name: answer for name, answer in answers.items() if not answer["problems"]},
-                  refused={name: answer for name, answer in answers.items() if answer["problems"]},
-                  silent=tuple(sorted(lacking & living)), ended=tuple(sorted(lacking - living)))
+    return Reload(
+        number=number,
+        took={name: answer for name, answer in answers.items() if not answer["problems"]},
+        refused={name: answer for name, answer in answers.items() if answer["problems"]},
+        silent=tuple(sorted(lacking & living)),
+        ended=tuple(sorted(lacking - living)),
+    )
 
 
 def _living(ledger: Ledger) -> Iterator[str]:
@@ -129,7 +146,8 @@ def by_kind(names: Iterable[str]) -> str:
     return ", ".join(f"{kind} {kinds.count(kind)}" for kind in dict.fromkeys(sorted(kinds)))
 
 
-# The settings as text ---------------------------------------------------------------------------------------------
+# The settings as text
+# ---------------------------------------------------------------------------------------------
 
 
 def shown(settings: Settings) -> dict[str, str]:
@@ -139,7 +157,11 @@ def shown(settings: Settings) -> dict[str, str]:
         if name not in _SHOWN_ELSEWHERE:
             texts[name] = _shown(name, getattr(settings, name))
     rules = settings.policy
-    texts["rules"] = f"{len(rules.rules)} and the defaults" if rules.from_file else "no file: mode observe, nothing is stopped"
+    texts["rules"] = (
+        f"{len(rules.rules)} and the defaults"
+        if rules.from_file
+        else "no file: mode observe, nothing is stopped"
+    )
     return texts
 
 
@@ -152,7 +174,8 @@ def _shown(name: str, value: Any) -> str:
 
 
 def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
-    """The settings of the running service, by the process that read them last. None if none runs, or Redis does not answer."""
+    """The settings of the running service, by the process that read them last. None if none runs,
+    or Redis does not answer."""
     try:
         text = ledger.command("GET", ledger.key("settings"))
         return json.loads(text) if text and any(_living(ledger)) else None

@@ -27,31 +27,59 @@ from worker.settings import Settings
 from worker.views import recording_view, rfc3339
 
 _FAULTS = [f.value for f in Fault]
-_UNPROVEN = {s.value for s in (StopState.DUE, StopState.ACCEPTED, StopState.UNKNOWN, StopState.FAILED)}
-_FINALIZING = timedelta(minutes=2)      # usually it takes seconds
+_UNPROVEN = {
+    s.value for s in (StopState.DUE, StopState.ACCEPTED, StopState.UNKNOWN, StopState.FAILED)
+}
+_FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 
 
 @click.command()
 @as_json_option
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--running", is_flag=True, help="Only what is not proven over yet.")
-@click.option("--unproven", is_flag=True, help="Only what was to be stopped and is not proven over: due, accepted, unknown or failed.")
+@click.option(
+    "--unproven",
+    is_flag=True,
+    help="Only what was to be stopped and is not proven over: due, accepted, unknown or failed.",
+)
 @click.option("--abandoned", is_flag=True, help="Only what does not come home by itself, and why.")
-@click.option("--failing", is_flag=True, help="The same, what fails now and is not abandoned yet, and what has no file minutes after its end.")
-@click.option("--fault", type=click.Choice(_FAULTS), help="With one of these two: only what is the fault of this.")
+@click.option(
+    "--failing",
+    is_flag=True,
+    help="The same, what fails now and is not abandoned yet, and what has no file minutes after its end.",
+)
+@click.option(
+    "--fault",
+    type=click.Choice(_FAULTS),
+    help="With one of these two: only what is the fault of this.",
+)
 @careful
-def ls(as_json: bool, limit: int, running: bool, unproven: bool, abandoned: bool, failing: bool, fault: str | None) -> None:
+def ls(
+    as_json: bool,
+    limit: int,
+    running: bool,
+    unproven: bool,
+    abandoned: bool,
+    failing: bool,
+    fault: str | None,
+) -> None:
     """List recordings, newest first."""
     if fault and not (abandoned or failing):
         raise click.UsageError("--fault goes with --abandoned or --failing")
     if running + unproven + (abandoned or failing) > 1:
-        raise click.UsageError("--running, --unproven and --abandoned or --failing are different lists; name one")
+        raise click.UsageError(
+            "--running, --unproven and --abandoned or --failing are different lists; name one"
+        )
     settings, ledger = open_ledger(rules_needed=False)
     if abandoned or failing:
-        _list_backlog(ledger, Fault(fault) if fault else None, limit, failing=failing, as_json=as_json)
+        _list_backlog(
+            ledger, Fault(fault) if fault else None, limit, failing=failing, as_json=as_json
+        )
         return
     found = _live(settings, ledger) if running or unproven else _newest(settings, ledger)
-    views = list(islice((v for v in found if not unproven or v["stop"]["state"] in _UNPROVEN), limit + 1))
+    views = list(
+        islice((v for v in found if not unproven or v["stop"]["state"] in _UNPROVEN), limit + 1)
+    )
     more, views = len(views) > limit, views[:limit]
     if as_json:
         click.echo(json.dumps(views, indent=2))
@@ -64,8 +92,21 @@ def ls(as_json: bool, limit: int, running: bool, unproven: bool, abandoned: bool
         stop = v["stop"]
         rule = f"{stop['rule']}: {stop['trigger'] or 'nothing due'}"
         # Ids are so long that the rest stands below them.
-        table.add_row(Text("\n  ".join([v["recording_id"] or "(none is known)", v["call_uuid"], rule, *filter(None, [v["problem"]])])),
-                      f"{v['from'] or '?'}\n{v['to'] or '?'}", f"{_short(v['started_at'])}\n{_short(stop['due_at'])}", f"{v['phase']}\n{stop['state']}")
+        table.add_row(
+            Text(
+                "\n  ".join(
+                    [
+                        v["recording_id"] or "(none is known)",
+                        v["call_uuid"],
+                        rule,
+                        *filter(None, [v["problem"]]),
+                    ]
+                )
+            ),
+            f"{v['from'] or '?'}\n{v['to'] or '?'}",
+            f"{_short(v['started_at'])}\n{_short(stop['due_at'])}",
+            f"{v['phase']}\n{stop['state']}",
+        )
     print_table(table)
     if more:
         click.echo("There are more: --limit shows them.")
@@ -76,7 +117,12 @@ def _short(instant: str | None) -> str:
 
 
 def _whole(call: Call, recording: Recording, settings: Settings, ledger: Ledger) -> dict[str, Any]:
-    return {**recording_view(call, recording, settings.policy, ledger.now()), "from": call.from_number, "to": call.to_number, "direction": call.direction}
+    return {
+        **recording_view(call, recording, settings.policy, ledger.now()),
+        "from": call.from_number,
+        "to": call.to_number,
+        "direction": call.direction,
+    }
 
 
 def _newest(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
@@ -89,11 +135,20 @@ def _newest(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 
 def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Recordings that are not proven over, newest first. What nothing is owed to any more is only found by what its log says."""
+    """Recordings that are not proven over, newest first. What nothing is owed to any more is only
+    found by what its log says."""
     asked = [Kind.STOP_ACCEPTED, Kind.STOP_UNKNOWN, Kind.STOP_SET_ASIDE, Kind.STOP_ERRED]
     with _searching() as told:
-        calls = {(c.account, c.call_uuid): c for c in chain(_tracked(ledger), (c for c, _ in backlog.marked(ledger, asked, told)))}
-    found = [(call, recording) for call in calls.values() for recording in call.recordings.values() if not recording.over_at and not recording.archived]
+        calls = {
+            (c.account, c.call_uuid): c
+            for c in chain(_tracked(ledger), (c for c, _ in backlog.marked(ledger, asked, told)))
+        }
+    found = [
+        (call, recording)
+        for call in calls.values()
+        for recording in call.recordings.values()
+        if not recording.over_at and not recording.archived
+    ]
     for call, recording in sorted(found, key=lambda pair: pair[1].known_at, reverse=True):
         yield _whole(call, recording, settings, ledger)
 
@@ -102,7 +157,10 @@ def _tracked(ledger: Ledger) -> Iterator[Call]:
     for account in ledger.accounts():
         calls = iter(sorted(rounds.tracked(ledger, account)))
         while some := list(islice(calls, 500)):
-            yield from (fold(account, call_uuid, events) for call_uuid, events in ledger.logs(account, some).items())
+            yield from (
+                fold(account, call_uuid, events)
+                for call_uuid, events in ledger.logs(account, some).items()
+            )
 
 
 def _finalizing(ledger: Ledger) -> Iterator[Entry]:
@@ -110,16 +168,35 @@ def _finalizing(ledger: Ledger) -> Iterator[Entry]:
     before = ledger.now() - _FINALIZING
     for call in _tracked(ledger):
         for r in call.recordings.values():
-            if r.over_at and r.over_at < before and not (r.finalized_at or r.archived or r.abandoned or r.gave_up or r.failures):
-                owed = Obligation(duty=Duty.FETCH, account=call.account, call_uuid=call.call_uuid, recording_id=r.recording_id)
-                yield Entry(owed=owed, started_at=r.started_at, fault=Fault.PROVIDER, tries=0, next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
-                            problem=f"finalizing: it was over at {r.over_at:%m-%d %H:%M:%S}, and the provider does not list it yet")
+            if (
+                r.over_at
+                and r.over_at < before
+                and not (r.finalized_at or r.archived or r.abandoned or r.gave_up or r.failures)
+            ):
+                owed = Obligation(
+                    duty=Duty.FETCH,
+                    account=call.account,
+                    call_uuid=call.call_uuid,
+                    recording_id=r.recording_id,
+                )
+                yield Entry(
+                    owed=owed,
+                    started_at=r.started_at,
+                    fault=Fault.PROVIDER,
+                    tries=0,
+                    next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
+                    problem=f"finalizing: it was over at {r.over_at:%m-%d %H:%M:%S}, and the provider does not list it yet",
+                )
 
 
-def _list_backlog(ledger: Ledger, fault: Fault | None, limit: int, *, failing: bool, as_json: bool) -> None:
+def _list_backlog(
+    ledger: Ledger, fault: Fault | None, limit: int, *, failing: bool, as_json: bool
+) -> None:
     with _searching() as told:
         late = _finalizing(ledger) if failing and fault in {None, Fault.PROVIDER} else iter(())
-        found = list(islice(chain(backlog.find(ledger, fault, failing=failing, told=told), late), limit + 1))
+        found = list(
+            islice(chain(backlog.find(ledger, fault, failing=failing, told=told), late), limit + 1)
+        )
     more, entries = len(found) > limit, found[:limit]
     if as_json:
         click.echo(json.dumps([_view(e) for e in entries], indent=2))
@@ -130,22 +207,39 @@ def _list_backlog(ledger: Ledger, fault: Fault | None, limit: int, *, failing: b
     table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
     for e in entries:
         # The problem stands under its recording: beside it there is no room.
-        table.add_row(Text(f"{_name(e.owed)}\n  {e.problem}"), f"{e.started_at:%m-%d %H:%M}" if e.started_at else "-", e.fault.value, str(e.tries),
-                      f"{e.next_at:%m-%d %H:%M}" if e.next_at else "never")
+        table.add_row(
+            Text(f"{_name(e.owed)}\n  {e.problem}"),
+            f"{e.started_at:%m-%d %H:%M}" if e.started_at else "-",
+            e.fault.value,
+            str(e.tries),
+            f"{e.next_at:%m-%d %H:%M}" if e.next_at else "never",
+        )
     print_table(table)
     if more:
         click.echo("There are more: --limit shows them.")
 
 
 def _view(e: Entry) -> dict[str, Any]:
-    return {"recording_id": e.owed.recording_id, "account": e.owed.account, "call_uuid": e.owed.call_uuid, "started_at": rfc3339(e.started_at),
-            "fault": e.fault.value, "tries": e.tries, "next_at": rfc3339(e.next_at), "problem": e.problem}
+    return {
+        "recording_id": e.owed.recording_id,
+        "account": e.owed.account,
+        "call_uuid": e.owed.call_uuid,
+        "started_at": rfc3339(e.started_at),
+        "fault": e.fault.value,
+        "tries": e.tries,
+        "next_at": rfc3339(e.next_at),
+        "problem": e.problem,
+    }
 
 
 @click.command()
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @as_json_option
-@click.option("--fault", type=click.Choice([*_FAULTS, "all"]), help="Instead of ids: all that fails or is abandoned by this fault.")
+@click.option(
+    "--fault",
+    type=click.Choice([*_FAULTS, "all"]),
+    help="Instead of ids: all that fails or is abandoned by this fault.",
+)
 @click.option("--reason", default="operator", show_default=True)
 @careful
 def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reason: str) -> None:
@@ -153,7 +247,8 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
 
     Whatever became of them.
 
-    Exit 0 when all were ordered, 1 when some were not or nothing was found. A call's id means its look, where that was set aside.
+    Exit 0 when all were ordered, 1 when some were not or nothing was found. A call's id means its
+    look, where that was set aside.
     """
     if bool(recording_ids) == bool(fault):
         raise click.UsageError("name recordings, or else a --fault")
@@ -162,7 +257,12 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
     ordered: list[Obligation] = []
     with _searching() as told:
         if fault:
-            ordered = [e.owed for e in backlog.find(ledger, None if fault == "all" else Fault(fault), failing=True, told=told)]
+            ordered = [
+                e.owed
+                for e in backlog.find(
+                    ledger, None if fault == "all" else Fault(fault), failing=True, told=told
+                )
+            ]
         for i in dict.fromkeys(recording_ids):
             try:
                 ordered.append(_named(settings, ledger, i))
@@ -171,11 +271,40 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
         for n, owed in enumerate(ordered, 1):
             backlog.retry(ledger, owed, reason=reason, by="cli")
             told(n, len(ordered))
-    waiting = {account: why for account in {o.account for o in ordered} if (why := _waits(settings, ledger, account))}
+    waiting = {
+        account: why
+        for account in {o.account for o in ordered}
+        if (why := _waits(settings, ledger, account))
+    }
     if as_json:
-        click.echo(json.dumps({"ordered": len(ordered), "recordings": [
-            *({"recording_id": o.recording_id, "call_uuid": o.call_uuid, "retry": "ordered", "problem": waiting.get(o.account)} for o in ordered),
-            *({"recording_id": i, "call_uuid": None, "retry": "refused", "problem": why} for i, why in refused.items())]}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    "ordered": len(ordered),
+                    "recordings": [
+                        *(
+                            {
+                                "recording_id": o.recording_id,
+                                "call_uuid": o.call_uuid,
+                                "retry": "ordered",
+                                "problem": waiting.get(o.account),
+                            }
+                            for o in ordered
+                        ),
+                        *(
+                            {
+                                "recording_id": i,
+                                "call_uuid": None,
+                                "retry": "refused",
+                                "problem": why,
+                            }
+                            for i, why in refused.items()
+                        ),
+                    ],
+                },
+                indent=2,
+            )
+        )
     else:
         _tell(ordered, fault)
         for line in [*waiting.values(), *refused.values()]:
@@ -205,28 +334,44 @@ def _waits(settings: Settings, ledger: Ledger, account: str) -> str | None:
 
 
 def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
-    """What a recording's id means, or that of a call whose look was set aside. Raises EndtapeError with the reason where there is nothing to try."""
+    """What a recording's id means, or that of a call whose look was set aside. Raises EndtapeError
+    with the reason where there is nothing to try."""
     for accounts in (list(settings.accounts), ledger.accounts()):
         for account in accounts:
             call_uuid = ledger.call_of(account, name)
-            call = fold(account, call_uuid, ledger.events(account, call_uuid)) if call_uuid else None
+            call = (
+                fold(account, call_uuid, ledger.events(account, call_uuid)) if call_uuid else None
+            )
             recording = call.recordings.get(name) if call else None
             if call and recording and recording.archived:
-                raise EndtapeError(f"{name}: is archived already, as {recording.archived.archive_key}")
+                raise EndtapeError(
+                    f"{name}: is archived already, as {recording.archived.archive_key}"
+                )
             if call and recording:
-                return Obligation(duty=Duty.FETCH, account=account, call_uuid=call.call_uuid, recording_id=name)
+                return Obligation(
+                    duty=Duty.FETCH, account=account, call_uuid=call.call_uuid, recording_id=name
+                )
     for o in ledger.set_aside():
         if o.duty is Duty.LOOK and o.call_uuid == name:
             return o
     if any(ledger.events(account, name) for account in ledger.accounts()):
-        raise EndtapeError(f"{name}: is a call, and its look was not set aside; name one of its recordings (`endtape show {name}`)")
+        raise EndtapeError(
+            f"{name}: is a call, and its look was not set aside; name one of its recordings (`endtape show {name}`)"
+        )
     raise EndtapeError(f"{name}: no such recording")
 
 
 @contextmanager
 def _searching() -> Iterator[Any]:
     screen = Console(stderr=True)
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=screen,
-                  disable=not screen.is_terminal, transient=True) as bar:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=screen,
+        disable=not screen.is_terminal,
+        transient=True,
+    ) as bar:
         task = bar.add_task("recordings ...", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

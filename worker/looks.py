@@ -1,4 +1,5 @@
-"""Asks the provider about a call: its list of recordings, and whether the call is live unless it is known to be over."""
+"""Asks the provider about a call: its list of recordings, and whether the call is live unless it is
+known to be over."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ log = structlog.get_logger()
 
 
 def looks(worker: Worker, claims: Sequence[Claim]) -> None:
-    """One look for each call. Harmless to repeat: it only reads, and what it finds is recorded once."""
+    """One look for each call. Harmless to repeat: it only reads, and what it finds is recorded
+    once."""
     now, loaded = worker.ledger.load(claims)
     for claim, found in zip(claims, loaded, strict=True):
         if found is not None:
@@ -31,9 +33,11 @@ def looks(worker: Worker, claims: Sequence[Claim]) -> None:
                 _look(worker, claim, found, now)
             except LedgerUnavailable:
                 raise
-            except Exception:      # a fault of ours must not hold up the others
+            except Exception:  # a fault of ours must not hold up the others
                 log.exception("a call cannot be looked at", obligation=str(claim.obligation))
-                worker.alert("poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid)
+                worker.alert(
+                    "poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid
+                )
 
 
 def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
@@ -45,11 +49,15 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     account = worker.settings.accounts[o.account]
     call = fold(o.account, o.call_uuid, loaded.events)
     found: list[Event] = []
-    looked = Event(id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now)
+    looked = Event(
+        id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now
+    )
     with Held(worker.ledger, claim):
         try:
             found += _listed(worker, account, call)
-            if call.over_at is None and (not _all_over(call, found) or _may_be_more(worker, call, now)):
+            if call.over_at is None and (
+                not _all_over(call, found) or _may_be_more(worker, call, now)
+            ):
                 spend(worker, account)
                 looked = _with_facts(looked, worker.vobiz.live_call(account, o.call_uuid))
         except Refused as error:
@@ -64,18 +72,33 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
 def _with_facts(looked: Event, live: LiveCall | None) -> Event:
     if live is None:
         return replace(looked, live=False)
-    return replace(looked, live=True, from_number=live.from_number, to_number=live.to_number, direction=live.direction)
+    return replace(
+        looked,
+        live=True,
+        from_number=live.from_number,
+        to_number=live.to_number,
+        direction=live.direction,
+    )
 
 
 def _listed(worker: Worker, account: Account, call: Call) -> list[Event]:
-    rows = worker.vobiz.find_recordings(account, call_uuid=call.call_uuid, before_page=lambda: spend(worker, account))
+    rows = worker.vobiz.find_recordings(
+        account, call_uuid=call.call_uuid, before_page=lambda: spend(worker, account)
+    )
     since = adopts_since(worker)
-    return [listed(call.call_uuid, row) for row in rows if row.recording_id in call.recordings or is_adopted(row, since)]
+    return [
+        listed(call.call_uuid, row)
+        for row in rows
+        if row.recording_id in call.recordings or is_adopted(row, since)
+    ]
 
 
 def adopts_since(worker: Worker) -> datetime:
-    """Recordings that nobody announced are ours if they began at this instant or later: our first start, less `adopt`."""
-    return (worker.ledger.first_start() or worker.first_start) - (worker.settings.policy.adopt or timedelta(0))
+    """Recordings that nobody announced are ours if they began at this instant or later: our first
+    start, less `adopt`."""
+    return (worker.ledger.first_start() or worker.first_start) - (
+        worker.settings.policy.adopt or timedelta(0)
+    )
 
 
 def is_adopted(row: Row, since: datetime) -> bool:
@@ -87,15 +110,27 @@ def listed(call_uuid: str, row: Row) -> Event:
     """The provider's row as an event of that call. The same row always gives the same id."""
     # A row may first show a running recording, and later its end. These are two events.
     over = "end" if row.ended_at or row.duration_s else "row"
-    return Event(id=f"listed.{over}.{row.recording_id}", kind=Kind.RECORDING_LISTED, call_uuid=call_uuid, recording_id=row.recording_id,
-                 url=row.url, started_at=row.started_at, ended_at=row.ended_at, added_at=row.added_at, duration_s=row.duration_s,
-                 format=row.format, from_number=row.from_number, to_number=row.to_number,
-                 trunk=True if row.recording_type == "trunk" else None,
-                 room="conference" if row.recording_type == "conference" else None)
+    return Event(
+        id=f"listed.{over}.{row.recording_id}",
+        kind=Kind.RECORDING_LISTED,
+        call_uuid=call_uuid,
+        recording_id=row.recording_id,
+        url=row.url,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        added_at=row.added_at,
+        duration_s=row.duration_s,
+        format=row.format,
+        from_number=row.from_number,
+        to_number=row.to_number,
+        trunk=True if row.recording_type == "trunk" else None,
+        room="conference" if row.recording_type == "conference" else None,
+    )
 
 
 def _may_be_more(worker: Worker, call: Call, now: datetime) -> bool:
-    """Whether a recording may run that nobody told us of. Then we must know whether the call is live."""
+    """Whether a recording may run that nobody told us of. Then we must know whether the call is
+    live."""
     rules = worker.settings.policy
     rule, terms = rules.choose(call)
     hidden = unseen(call, acts(call, rules), terms, rule, now)
@@ -104,4 +139,6 @@ def _may_be_more(worker: Worker, call: Call, now: datetime) -> bool:
 
 def _all_over(call: Call, listed: Sequence[Event]) -> bool:
     ended = {e.recording_id for e in listed if e.ended_at or e.duration_s}
-    return bool(call.recordings) and all(r.over_at or r.recording_id in ended for r in call.recordings.values())
+    return bool(call.recordings) and all(
+        r.over_at or r.recording_id in ended for r in call.recordings.values()
+    )

@@ -1,7 +1,9 @@
-"""MPEG audio (1, 2 and 2.5, layers I to III) walked frame by frame. Pure; reads in blocks, so memory stays constant.
+"""MPEG audio (1, 2 and 2.5, layers I to III) walked frame by frame. Pure; reads in blocks, so
+memory stays constant.
 
-Only a walk tells the duration for certain: bit rates vary, and headers that announce a length describe what was meant
-to be written, not what is there. Tables: ISO 11172-3 and 13818-3; 2.5 is the common extension of the latter.
+Only a walk tells the duration for certain: bit rates vary, and headers that announce a length
+describe what was meant to be written, not what is there. Tables: ISO 11172-3 and 13818-3; 2.5 is
+the common extension of the latter.
 """
 
 from __future__ import annotations
@@ -14,20 +16,22 @@ from typing import BinaryIO
 from worker import pages, tags
 
 _BLOCK = 1 << 20
-_MARGIN = 1 << 15        # what is read beyond a block, so that a run of frames can be followed
-_SURE = 4                # frames of one stream in a row; in random bytes that is one chance in 10^20
-_LONGEST = 2881          # layer II, 160 kbit/s at 8 kHz, padded
+_MARGIN = 1 << 15  # what is read beyond a block, so that a run of frames can be followed
+_SURE = 4  # frames of one stream in a row; in random bytes that is one chance in 10^20
+_LONGEST = 2881  # layer II, 160 kbit/s at 8 kHz, padded
 _LONGEST_FREE = 6000
-# A file that is made to be slow: after so many gaps, joins, or false beginnings of frames the rest is not looked at.
+# A file that is made to be slow: after so many gaps, joins, or false beginnings of frames the rest
+# is not looked at.
 _MAX_LOSSES = 64
 _MAX_PAUSES = 2000
-_MAX_TRIES = 20_000      # and one for each KiB, four times what random bytes have
+_MAX_TRIES = 20_000  # and one for each KiB, four times what random bytes have
 _MARK = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef])|ID3|APETAGEX|TAG", re.DOTALL)
 _NOTES = (b"Xing", b"Info")
 _WORD = struct.Struct(">I")
-# Sync, version, layer, bit rate, rate, padding, channel mode; not CRC, private, mode extension, copyright and so on.
+# Sync, version, layer, bit rate, rate, padding, channel mode; not CRC, private, mode extension,
+# copyright and so on.
 _MATTERS = 0xFFFEFEC0
-_STREAM = 0xFFFE0C00     # what stays the same from frame to frame: sync, version, layer, sample rate
+_STREAM = 0xFFFE0C00  # what stays the same from frame to frame: sync, version, layer, sample rate
 
 _KBPS_1 = {
     1: (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -48,14 +52,16 @@ class Frame:
     channels: int
     samples: int
     length: int
-    side_info: int    # bytes of layer III's side information
+    side_info: int  # bytes of layer III's side information
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Walk:
-    """What a walk found: `first` is None where there was no audio. `problem` names what was neither frame, tag nor padding.
+    """What a walk found: `first` is None where there was no audio. `problem` names what was neither
+    frame, tag nor padding.
 
-    `lost_s` is how much audio there would be in those bytes; None where they are an error page, or too many to say.
+    `lost_s` is how much audio there would be in those bytes; None where they are an error page, or
+    too many to say.
     """
 
     first: Frame | None = None
@@ -66,10 +72,18 @@ class Walk:
 
 
 def read_header(word: int, free: int = 0) -> Frame | None:
-    """The frame that these 32 bits announce, or None. One of free bit rate tells no length: `free` says it, without padding."""
+    """The frame that these 32 bits announce, or None. One of free bit rate tells no length: `free`
+    says it, without padding."""
     version, layer = word >> 19 & 3, 4 - (word >> 17 & 3)
     bit_rate, rate, padding, mode = word >> 12 & 15, word >> 10 & 3, word >> 9 & 1, word >> 6 & 3
-    if word >> 21 != 0x7FF or version == 1 or layer == 4 or bit_rate == 15 or rate == 3 or not (bit_rate or free):
+    if (
+        word >> 21 != 0x7FF
+        or version == 1
+        or layer == 4
+        or bit_rate == 15
+        or rate == 3
+        or not (bit_rate or free)
+    ):
         return None
     first_version = version == 3
     table = _KBPS_1[layer] if first_version else _KBPS_2_LAYER_1 if layer == 1 else _KBPS_2
@@ -85,18 +99,22 @@ def read_header(word: int, free: int = 0) -> Frame | None:
 def walk(file: BinaryIO, start: int, end: int) -> Walk:
     """Walk every frame between the two offsets, in linear time.
 
-    No problem are tags and padding at both ends and between tags; a partial frame at both ends and before a tag; a
-    stream that goes on with other channels or another rate. A first frame that only holds an encoder's notes (Xing,
-    Info, VBRI) is no audio. After anything else the walk goes on where frames follow, so that the duration is that of
-    all the audio present.
+    No problem are tags and padding at both ends and between tags; a partial frame at both ends and
+    before a tag; a stream that goes on with other channels or another rate. A first frame that only
+    holds an encoder's notes (Xing, Info, VBRI) is no audio. After anything else the walk goes on
+    where frames follow, so that the duration is that of all the audio present.
     """
     steps = _Steps(file, end)
     steps.run(start)
     if steps.first is None:
         return Walk(first=_rump(file, start, end), problem="there is not one whole frame")
     found = steps.found()
-    page = pages.amid(file, start, end)      # it may hide within a frame
-    return replace(found, problem="an error page stands amid the audio", lost_s=None) if page else found
+    page = pages.amid(file, start, end)  # it may hide within a frame
+    return (
+        replace(found, problem="an error page stands amid the audio", lost_s=None)
+        if page
+        else found
+    )
 
 
 def _rump(file: BinaryIO, start: int, end: int) -> Frame | None:
@@ -109,19 +127,22 @@ def _rump(file: BinaryIO, start: int, end: int) -> Frame | None:
 
 def _holds_notes(head: bytes, first: Frame) -> bool:
     at = 4 + first.side_info
-    return first.layer == 3 and (head[at:at + 4] in _NOTES or head[at + 2:at + 6] in _NOTES or head[36:40] == b"VBRI")
+    return first.layer == 3 and (
+        head[at : at + 4] in _NOTES or head[at + 2 : at + 6] in _NOTES or head[36:40] == b"VBRI"
+    )
 
 
 class _Steps:
-    """The walk's own state: what a header of this stream looks like, how many frames, which gaps."""
+    """The walk's own state: what a header of this stream looks like, how many frames, which
+    gaps."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file, self._end = file, end
         self._word, self._channels, self._free = 0, 0, 0
         self._lengths: dict[int, int] = {}
-        self._length = 0                       # of the last frame
+        self._length = 0  # of the last frame
         self.first: Frame | None = None
-        self._rates: dict[tuple[int, int], int] = {}   # frames by (samples, rate)
+        self._rates: dict[tuple[int, int], int] = {}  # frames by (samples, rate)
         self._now = (0, 1)
         self._gaps: list[tuple[int, int]] = []
         self._lost_s, self._page, self._gave_up = 0.0, False, False
@@ -134,8 +155,13 @@ class _Steps:
     def found(self) -> Walk:
         duration_s = sum(count * samples / rate for (samples, rate), count in self._rates.items())
         problem = self._problem()
-        return Walk(first=self.first, frames=self._frames, duration_s=duration_s, problem=problem,
-                    lost_s=self._lost_s if self._gaps and not self._page and not self._gave_up else None)
+        return Walk(
+            first=self.first,
+            frames=self._frames,
+            duration_s=duration_s,
+            problem=problem,
+            lost_s=self._lost_s if self._gaps and not self._page and not self._gave_up else None,
+        )
 
     def _problem(self) -> str | None:
         if not self._gaps:
@@ -177,7 +203,7 @@ class _Steps:
             if pos <= last or frames == before:
                 break
         if at > self._end:
-            frames -= 1      # the last one is not all there
+            frames -= 1  # the last one is not all there
         self._length = length
         if frames:
             self._rates[self._now] = self._rates.get(self._now, 0) + frames
@@ -191,7 +217,8 @@ class _Steps:
         return self._lengths.setdefault(word, frame.length)
 
     def _adopt(self, at: int, free: int) -> int:
-        """Frames of this stream follow from here; returns where its audio begins, which is behind an encoder's notes."""
+        """Frames of this stream follow from here; returns where its audio begins, which is behind
+        an encoder's notes."""
         head = self._read(at, 4 + 64)
         word = int.from_bytes(head[:4], "big")
         frame = read_header(word, free)
@@ -211,7 +238,8 @@ class _Steps:
     # ── what is no frame ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _beyond(self, at: int) -> int:
-        """Over what is no frame, to where frames follow or the walk ends. Says so where audio may be missing."""
+        """Over what is no frame, to where frames follow or the walk ends. Says so where audio may
+        be missing."""
         behind, tagged = self._skip(at)
         if behind >= self._end:
             return self._end
@@ -220,21 +248,31 @@ class _Steps:
         if free is not None and (first or tagged or plain):
             return self._adopt(behind, free)
         found, free = self._search(behind if first or tagged else max(at - self._length + 4, 0))
-        if found < at and self._rates.get(self._now):     # the last frame was cut by the beginning of others
+        if found < at and self._rates.get(
+            self._now
+        ):  # the last frame was cut by the beginning of others
             self._rates[self._now] -= 1
-        harmless, gap_at = self._is_harmless(behind, found, free), at - self._length if found < at else at
+        harmless, gap_at = (
+            self._is_harmless(behind, found, free),
+            at - self._length if found < at else at,
+        )
         begins = found if free is None else self._adopt(found, free)
         if not harmless:
             self._gap(gap_at, found)
         return begins
 
     def _skip(self, at: int) -> tuple[int, bool]:
-        """Over zeros and tags; whether there was a tag. Ends where neither is, at the end of the walk at the latest."""
+        """Over zeros and tags; whether there was a tag. Ends where neither is, at the end of the
+        walk at the latest."""
         tagged = False
         while True:
             behind = self._over(at, b"\0")
             length = tags.length_at(self._read(behind, 128))
-            if not length or not self._tags or (behind + length > self._end and self.first is not None):
+            if (
+                not length
+                or not self._tags
+                or (behind + length > self._end and self.first is not None)
+            ):
                 return behind, tagged
             self._tags -= 1
             at, tagged = min(behind + length, self._end), True
@@ -243,7 +281,8 @@ class _Steps:
         return tags.behind(self._file, at, self._end, byte)
 
     def _is_harmless(self, behind: int, found: int, free: int | None) -> bool:
-        """Whether nothing is missing here: less than a frame at either end or at a join, and padding of any length."""
+        """Whether nothing is missing here: less than a frame at either end or at a join, and
+        padding of any length."""
         at_end = found >= self._end
         head = self.first is None
         if not (head or at_end or free is None or _holds_notes(*self._noted(found, free))):
@@ -269,7 +308,8 @@ class _Steps:
             self._lost_s += (found - at) / self._length * samples / rate
 
     def _search(self, at: int) -> tuple[int, int | None]:
-        """The next offset at which a tag stands (then None) or frames that are surely some, with their free length; or the end."""
+        """The next offset at which a tag stands (then None) or frames that are surely some, with
+        their free length; or the end."""
         while at < self._end and self._tries > 0:
             block = self._read(at, _BLOCK + _MARGIN)
             for match in _MARK.finditer(block, 0, _BLOCK + 3):
@@ -278,7 +318,7 @@ class _Steps:
                 if self._tries <= 0 or pos >= _BLOCK:
                     break
                 if block[pos] != 0xFF:
-                    length = tags.length_at(block[pos:pos + 128])
+                    length = tags.length_at(block[pos : pos + 128])
                     if length and self._is_tag(at + pos, length):
                         return at + pos, None
                     continue
@@ -295,16 +335,22 @@ class _Steps:
         behind = at + length
         padding = self._read(behind, 4096)
         behind += len(padding) - len(padding.lstrip(b"\0"))
-        return behind >= self._end or bool(tags.length_at(self._read(behind, 128))) or self._run_at(behind, enough=2) is not None
+        return (
+            behind >= self._end
+            or bool(tags.length_at(self._read(behind, 128)))
+            or self._run_at(behind, enough=2) is not None
+        )
 
     def _run_at(self, at: int, enough: int) -> int | None:
         block = self._read(at, _MARGIN)
         return self._run(block, 0, at_end=at + len(block) >= self._end, enough=enough)
 
     def _run(self, block: bytes, pos: int, *, at_end: bool, enough: int) -> int | None:
-        """Whether so many whole frames of one stream follow each other here, or half as many up to the end.
+        """Whether so many whole frames of one stream follow each other here, or half as many up to
+        the end.
 
-        Returns the length that a free bit rate has (0 for the others), None where there are no such frames.
+        Returns the length that a free bit rate has (0 for the others), None where there are no such
+        frames.
         """
         if len(block) < pos + 4:
             return None
@@ -312,8 +358,8 @@ class _Steps:
         if word >> 12 & 15 or read_header(word, 1) is None:
             return 0 if self._chain(block, pos, 0, at_end=at_end, enough=enough) else None
         again = pos + 23
-        for _ in range(8):                    # the next header of free bit rate tells how long this frame is
-            again = block.find(block[pos:pos + 2], again + 1, pos + _LONGEST_FREE)
+        for _ in range(8):  # the next header of free bit rate tells how long this frame is
+            again = block.find(block[pos : pos + 2], again + 1, pos + _LONGEST_FREE)
             free = again - pos - (word >> 9 & 1) * (4 if word >> 17 & 3 == 3 else 1)
             if again < 0 or self._chain(block, pos, free, at_end=at_end, enough=_SURE):
                 return free if again >= 0 else None

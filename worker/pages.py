@@ -12,10 +12,16 @@ _HTML = re.compile(rb"<(?:!doctype html|html|head|body)[\s>][\t\r\n -~]{16}", re
 
 
 def kind(head: bytes) -> str | None:
-    """The kind of page that begins with these bytes: "html", "xml" or "json". None where it is no page."""
+    """The kind of page that begins with these bytes: "html", "xml" or "json". None where it is no
+    page."""
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"", "utf-8")):
         if head.startswith(mark):
-            text = head.removeprefix(mark).decode(encoding, "replace").lstrip("\ufeff \t\r\n\f\0").lower()
+            text = (
+                head.removeprefix(mark)
+                .decode(encoding, "replace")
+                .lstrip("\ufeff \t\r\n\f\0")
+                .lower()
+            )
             break
     if text.startswith("<?xml"):
         return "html" if "<html" in text else "xml"

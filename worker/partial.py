@@ -1,7 +1,8 @@
 """A file that is being downloaded, and the notes that a later try needs to go on with it.
 
-Only the notes count. Whoever goes on throws away the bytes beyond them; if the bytes are not as noted, all of them. So it
-does not matter when a process died, or what the disk kept of its last seconds.
+Only the notes count. Whoever goes on throws away the bytes beyond them; if the bytes are not as
+noted, all of them. So it does not matter when a process died, or what the disk kept of its last
+seconds.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ NOTE_EVERY_BYTES = 16 * BLOCK
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noted:
-    """What is noted of a partial file. `source`: its address without the query, which may hold a token."""
+    """What is noted of a partial file. `source`: its address without the query, which may hold a
+    token."""
 
     source: str
-    validator: str          # an ETag, or a date of Last-Modified: goes back in If-Range
-    total: int | None       # bytes that the whole file has
-    have: int               # bytes that are in the partial file
-    sha256: str             # of these bytes
+    validator: str  # an ETag, or a date of Last-Modified: goes back in If-Range
+    total: int | None  # bytes that the whole file has
+    have: int  # bytes that are in the partial file
+    sha256: str  # of these bytes
 
 
 class Notes:
-    """The notes beside a partial file. Only its owner can read them, and they are replaced as a whole."""
+    """The notes beside a partial file. Only its owner can read them, and they are replaced as a
+    whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,7 +58,12 @@ class Notes:
 
     def write(self, noted: Noted) -> None:
         beside = self._path.with_suffix(".new")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w") as file:
+        with os.fdopen(
+            os.open(
+                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            ),
+            "w",
+        ) as file:
             json.dump(asdict(noted), file)
         beside.replace(self._path)
 
@@ -67,14 +75,14 @@ class Notes:
 class Partial:
     """Takes the blocks of one file, and knows the digest of all that is in it.
 
-    A second thread writes and hashes while the first receives: in one thread a download would take twice as long. What
-    the second thread raises, the next `add` or `settle` raises again.
+    A second thread writes and hashes while the first receives: in one thread a download would take
+    twice as long. What the second thread raises, the next `add` or `settle` raises again.
     """
 
     def __init__(self, file: BinaryIO, notes: Notes | None, source: str) -> None:
         self.bytes = 0
         self.total: int | None = None
-        self.validator: str | None = None       # None: a later try cannot go on with it
+        self.validator: str | None = None  # None: a later try cannot go on with it
         self._file, self._notes, self._source = file, notes, source
         self._digest = hashlib.sha256()
         self._blocks: list[bytes] = []
@@ -86,10 +94,17 @@ class Partial:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if error is not None and self.validator:
-                with contextlib.suppress(OSError):      # `error` matters more than a disk that is full by now
+                with contextlib.suppress(
+                    OSError
+                ):  # `error` matters more than a disk that is full by now
                     self.settle()
                     self._note()
         finally:
@@ -101,9 +116,15 @@ class Partial:
         return self._digest.hexdigest()
 
     def recall(self, alive: Callable[[], None]) -> None:
-        """Go on with what an earlier try left of the same source, if its bytes are as noted; else begin. `alive` may raise."""
+        """Go on with what an earlier try left of the same source, if its bytes are as noted; else
+        begin. `alive` may raise."""
         noted = self._notes.read() if self._notes else None
-        if noted and noted.source == self._source and noted.have > 0 and (noted.total is None or noted.have < noted.total):
+        if (
+            noted
+            and noted.source == self._source
+            and noted.have > 0
+            and (noted.total is None or noted.have < noted.total)
+        ):
             self._file.seek(0)
             digest, left = hashlib.sha256(), noted.have
             while left and (block := self._file.read(min(BLOCK, left))):
@@ -119,13 +140,20 @@ class Partial:
         self.begin(total=None, validator=None)
 
     def begin(self, *, total: int | None, validator: str | None) -> None:
-        """Throw away what is in it. `validator`: of the file that comes now, if a later try could go on with it."""
+        """Throw away what is in it. `validator`: of the file that comes now, if a later try could
+        go on with it."""
         self._wait()
         if self._notes:
             self._notes.forget()
         self._file.seek(0)
         self._file.truncate()
-        self.bytes, self._digest, self._blocks, self._waiting, self._noted = 0, hashlib.sha256(), [], 0, 0
+        self.bytes, self._digest, self._blocks, self._waiting, self._noted = (
+            0,
+            hashlib.sha256(),
+            [],
+            0,
+            0,
+        )
         self.total, self.validator = total, validator
 
     def add(self, block: bytes) -> None:
@@ -163,12 +191,23 @@ class Partial:
         joined = b"".join(blocks)
         self._file.write(joined)
         self._digest.update(joined)
-        if upto - self._noted >= NOTE_EVERY_BYTES or time.monotonic() - self._noted_at >= NOTE_EVERY_S:
+        if (
+            upto - self._noted >= NOTE_EVERY_BYTES
+            or time.monotonic() - self._noted_at >= NOTE_EVERY_S
+        ):
             self._note(upto)
 
     def _note(self, upto: int | None = None) -> None:
         have = self.bytes if upto is None else upto
         if self._notes and self.validator and have:
             self._file.flush()
-            self._notes.write(Noted(source=self._source, validator=self.validator, total=self.total, have=have, sha256=self._digest.hexdigest()))
+            self._notes.write(
+                Noted(
+                    source=self._source,
+                    validator=self.validator,
+                    total=self.total,
+                    have=have,
+                    sha256=self._digest.hexdigest(),
+                )
+            )
         self._noted, self._noted_at = have, time.monotonic()

@@ -1,7 +1,7 @@
 """The operator's rules: when a recording must stop, what triggers it, how patiently we retry. Pure.
 
-`docs/rules.md` tells the operator the same. A field of a call that is not known matches nothing, so a rule never acts
-on a guess; when the fact arrives, the rules are asked again.
+`docs/rules.md` tells the operator the same. A field of a call that is not known matches nothing, so
+a rule never acts on a guess; when the fact arrives, the rules are asked again.
 """
 
 from __future__ import annotations
@@ -15,23 +15,37 @@ from zoneinfo import ZoneInfo
 
 from worker.recording import Call
 
-SETTLE = timedelta(seconds=5)          # a trigger also ends what is first reported within this time after it
-ITSELF = timedelta(seconds=2)          # ended this much before our request: it ended by itself
-LOOK_HEAD_START = timedelta(seconds=1)  # a repeated stop waits so long for the look that may make it unnecessary
+SETTLE = timedelta(
+    seconds=5
+)  # a trigger also ends what is first reported within this time after it
+ITSELF = timedelta(seconds=2)  # ended this much before our request: it ended by itself
+LOOK_HEAD_START = timedelta(
+    seconds=1
+)  # a repeated stop waits so long for the look that may make it unnecessary
 UNKNOWN_REPEAT = timedelta(seconds=60)
-THAT_TRANSFER = timedelta(minutes=2)   # after a go, the call's transfer events are the transfer that was asked about
-DECLARED_WITHIN = timedelta(seconds=10)  # "nothing is being recorded" answers a question that is asked so shortly after it
-START_WITHIN = timedelta(seconds=10)   # a start that a caller waits for is not sent later
+THAT_TRANSFER = timedelta(
+    minutes=2
+)  # after a go, the call's transfer events are the transfer that was asked about
+DECLARED_WITHIN = timedelta(
+    seconds=10
+)  # "nothing is being recorded" answers a question that is asked so shortly after it
+START_WITHIN = timedelta(seconds=10)  # a start that a caller waits for is not sent later
 RESUME_WITHIN = timedelta(seconds=60)  # nor one that a rule wants
-START_TRIES = 5                        # of a start that was refused for the moment
-SEND_BEFORE_END = timedelta(milliseconds=250)   # a transfer without proof leaves so long before the asker's wait ends
-CEILING = timedelta(seconds=5)         # the provider's own limit of a recording that we start, after our deadline
-LAPSES_AFTER = timedelta(seconds=60)   # the end of that limit, for a start whose answer is missing
-NO_CEILING = timedelta(hours=4)        # the same where nothing bounds it: a call's default limit (vendor's documentation)
+START_TRIES = 5  # of a start that was refused for the moment
+SEND_BEFORE_END = timedelta(
+    milliseconds=250
+)  # a transfer without proof leaves so long before the asker's wait ends
+CEILING = timedelta(
+    seconds=5
+)  # the provider's own limit of a recording that we start, after our deadline
+LAPSES_AFTER = timedelta(seconds=60)  # the end of that limit, for a start whose answer is missing
+NO_CEILING = timedelta(
+    hours=4
+)  # the same where nothing bounds it: a call's default limit (vendor's documentation)
 IDLE_LOOK = timedelta(hours=1)
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
 FETCH_ALERT = timedelta(hours=24)
-MOST_FAILURES_TOLD = 100              # of one recording's fetches since a person's last retry
+MOST_FAILURES_TOLD = 100  # of one recording's fetches since a person's last retry
 STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
 
 # Only these fall back to `transfer`.
@@ -62,8 +76,8 @@ class DailyTime:
     zone: ZoneInfo
 
     def first_from(self, start: datetime) -> datetime:
-        """The first occurrence at or after `start`, in UTC. A local time that a clock change skips means the first
-        instant after the gap; one that occurs twice means the first.
+        """The first occurrence at or after `start`, in UTC. A local time that a clock change skips
+        means the first instant after the gap; one that occurs twice means the first.
         """
         day = start.astimezone(self.zone).date() - timedelta(days=1)
         while True:
@@ -77,7 +91,8 @@ def _on(local: datetime, zone: ZoneInfo) -> datetime:
     early = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if early.astimezone(zone).replace(tzinfo=None) == local:
         return early
-    # Skipped: the clock change lies between the reading with the new offset and the one with the old.
+    # Skipped: the clock change lies between the reading with the new offset and the one with the
+    # old.
     late = early
     early = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
     offset = early.astimezone(zone).utcoffset()
@@ -100,24 +115,28 @@ class Terms:
     confirm_within: timedelta = timedelta(seconds=10)
     stop_tries: int = 4
     if_unproven: str = "hold"
-    watch: bool = False                # calls seen live that nobody announced get a deadline from first sight
+    watch: bool = False  # calls seen live that nobody announced get a deadline from first sight
     on: dict[str, Action] = field(default_factory=dict)
 
     def action(self, trigger: str, *, asked: bool = False) -> Action:
-        """What a trigger does. The more specific key wins; without a key it keeps, or stops where a hand-off was `asked` for."""
+        """What a trigger does. The more specific key wins; without a key it keeps, or stops where a
+        hand-off was `asked` for."""
         if trigger in _ORDERS:
             return _ORDERS[trigger]
         if trigger in self.on:
             return self.on[trigger]
         otherwise = Action.STOP if asked else Action.KEEP
-        if trigger in _TRANSFERS or (trigger.startswith("transfer.") and trigger != "transfer.failed"):
+        if trigger in _TRANSFERS or (
+            trigger.startswith("transfer.") and trigger != "transfer.failed"
+        ):
             return self.on.get("transfer", otherwise)
         return otherwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """Patterns that a call must fit, all of them. None: any. A pattern may begin or end with `*`."""
+    """Patterns that a call must fit, all of them. None: any. A pattern may begin or end with
+    `*`."""
 
     from_number: str | None = None
     to_number: str | None = None
@@ -129,26 +148,51 @@ class Match:
         return self.misfit(call) is None
 
     def lacks(self, call: Call) -> bool:
-        """Whether a call would perhaps fit if the provider told a number or the direction that nobody told us."""
-        missing: dict[str, Any] = {name: None for name in ("from_number", "to_number", "direction") if getattr(self, name) is not None and getattr(call, name) is None}
+        """Whether a call would perhaps fit if the provider told a number or the direction that
+        nobody told us."""
+        missing: dict[str, Any] = {
+            name: None
+            for name in ("from_number", "to_number", "direction")
+            if getattr(self, name) is not None and getattr(call, name) is None
+        }
         return bool(missing) and replace(self, **missing).fits(call)
 
     def misfit(self, call: Call) -> str | None:
         """The first field that does not fit, in words; None when all do."""
-        pairs = [("from", self.from_number, call.from_number), ("to", self.to_number, call.to_number),
-                 ("direction", self.direction, call.direction), ("account", self.account, call.account),
-                 *((f"labels.{key}", pattern, call.labels.get(key)) for key, pattern in self.labels.items())]
+        pairs = [
+            ("from", self.from_number, call.from_number),
+            ("to", self.to_number, call.to_number),
+            ("direction", self.direction, call.direction),
+            ("account", self.account, call.account),
+            *(
+                (f"labels.{key}", pattern, call.labels.get(key))
+                for key, pattern in self.labels.items()
+            ),
+        ]
         for name, pattern, value in pairs:
             if pattern is not None and not fits(pattern, value):
-                return f"{name} is {value!r}, wanted {pattern!r}" if value is not None else f"{name} is not known, wanted {pattern!r}"
+                return (
+                    f"{name} is {value!r}, wanted {pattern!r}"
+                    if value is not None
+                    else f"{name} is not known, wanted {pattern!r}"
+                )
         return None
 
     def covers(self, other: Match) -> bool:
-        """Whether every call that fits `other` fits this too: then a later rule with `other` is unreachable."""
-        pairs = ((self.from_number, other.from_number), (self.to_number, other.to_number),
-                 (self.direction, other.direction), (self.account, other.account))
-        return (all(mine is None or (theirs is not None and _covers(mine, theirs)) for mine, theirs in pairs)
-                and all(key in other.labels and _covers(mine, other.labels[key]) for key, mine in self.labels.items()))
+        """Whether every call that fits `other` fits this too: then a later rule with `other` is
+        unreachable."""
+        pairs = (
+            (self.from_number, other.from_number),
+            (self.to_number, other.to_number),
+            (self.direction, other.direction),
+            (self.account, other.account),
+        )
+        return all(
+            mine is None or (theirs is not None and _covers(mine, theirs)) for mine, theirs in pairs
+        ) and all(
+            key in other.labels and _covers(mine, other.labels[key])
+            for key, mine in self.labels.items()
+        )
 
 
 def fits(pattern: str, value: str | None) -> bool:
@@ -167,7 +211,9 @@ def fits(pattern: str, value: str | None) -> bool:
 
 def _covers(mine: str, theirs: str) -> bool:
     # A `*` of theirs stands for anything; mine must swallow it with a `*` at the same end.
-    if (theirs.startswith("*") and not mine.startswith("*")) or (theirs.endswith("*") and not mine.endswith("*")):
+    if (theirs.startswith("*") and not mine.startswith("*")) or (
+        theirs.endswith("*") and not mine.endswith("*")
+    ):
         return False
     return fits(mine, theirs.strip("*"))
 
@@ -184,11 +230,14 @@ OBSERVE_ALL = Terms(mode=Mode.OBSERVE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """All rules, in order; the first that matches decides. Without a file everything is only observed."""
+    """All rules, in order; the first that matches decides. Without a file everything is only
+    observed."""
 
     rules: tuple[Rule, ...] = ()
     defaults: Terms = OBSERVE_ALL
-    adopt: timedelta | None = None     # how far back from our first start unannounced recordings are fetched
+    adopt: timedelta | None = (
+        None  # how far back from our first start unannounced recordings are fetched
+    )
     from_file: bool = False
 
     @property
@@ -213,11 +262,12 @@ class Policy:
         return "defaults", self.defaults
 
 
-DEADLINES = {"max_duration", "stop_at"}      # the triggers that are instants of a recording's own
+DEADLINES = {"max_duration", "stop_at"}  # the triggers that are instants of a recording's own
 
 
 def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:
-    """The latest instant that the terms allow, and which of them set it; None when nothing bounds the recording."""
+    """The latest instant that the terms allow, and which of them set it; None when nothing bounds
+    the recording."""
     found = []
     if terms.max_duration is not None:
         found.append((started_at + terms.max_duration, "max_duration"))
@@ -227,16 +277,19 @@ def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:
 
 
 def stop_backoff(errors: int, seed: str) -> timedelta:
-    """How long after the nth error in a row (from 1) a stop is tried again: at most 1 s at first, at most 15 s later."""
+    """How long after the nth error in a row (from 1) a stop is tried again: at most 1 s at first,
+    at most 15 s later."""
     return _jittered(min(0.5 * 2 ** (errors - 1), 12.0), f"{seed}:{errors}")
 
 
 def fetch_backoff(failures: int, seed: str) -> timedelta:
-    """How long after the nth failed fetch (from 1) the next is tried: from 1 s, doubling, to an hour."""
+    """How long after the nth failed fetch (from 1) the next is tried: from 1 s, doubling, to an
+    hour."""
     return _jittered(min(2.0 ** (failures - 1), 3000.0), f"{seed}:{failures}")
 
 
 def _jittered(seconds: float, seed: str) -> timedelta:
-    # ±20 %, from the seed: the plan is computed by several processes and all must find the same instant.
+    # ±20 %, from the seed: the plan is computed by several processes and all must find the same
+    # instant.
     spread = hashlib.sha256(seed.encode()).digest()[0] / 255
     return timedelta(seconds=seconds * (0.8 + 0.4 * spread))

@@ -1,7 +1,8 @@
 """What `stops`, `looks` and `fetch` have in common: load, decide, do, record what happened.
 
-Each step may happen twice: a DELETE stops nothing that runs on, a look only reads, a fetch publishes under a name that
-is never overwritten. Whatever dies in between, the lease runs out and the obligation is due again.
+Each step may happen twice: a DELETE stops nothing that runs on, a look only reads, a fetch
+publishes under a name that is never overwritten. Whatever dies in between, the lease runs out and
+the obligation is due again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from worker.vobiz import Account, Vobiz
 
 log = structlog.get_logger()
 HALTED_RETRY = timedelta(seconds=5)
-NOBODYS = timedelta(seconds=60)     # an account that left the settings: its calls wait for its return
+NOBODYS = timedelta(seconds=60)  # an account that left the settings: its calls wait for its return
 _NET = timedelta(seconds=60)
 
 
@@ -39,13 +40,17 @@ class Worker:
     archive: Archive
     settings: Settings
     crew: ThreadPoolExecutor
-    first_start: datetime               # of the first Endtape process that ever used this ledger
-    generation: int | None = None       # how many reloads its settings have seen; None: it does not follow them
-    ending: Callable[[], bool] = lambda: False      # this process was told to end, and long work should be given back
+    first_start: datetime  # of the first Endtape process that ever used this ledger
+    generation: int | None = (
+        None  # how many reloads its settings have seen; None: it does not follow them
+    )
+    ending: Callable[[], bool] = lambda: (
+        False
+    )  # this process was told to end, and long work should be given back
 
     def alert(self, what: str, **facts: object) -> None:
-        """Something a person should see: a count in `/metrics` each time, a line in the log at most once a minute for
-        the same thing.
+        """Something a person should see: a count in `/metrics` each time, a line in the log at most
+        once a minute for the same thing.
         """
         about = str(facts.get("recording_id") or facts.get("call_uuid") or facts.get("account"))
         if logs.seldom("alert", what, about):
@@ -54,12 +59,12 @@ class Worker:
 
 
 def is_ours(worker: Worker, account: Account, error: Refused, **facts: object) -> bool:
-    """What a 401 or 403 of the API means. False: this one thing is refused, and set aside with an alert. True: our
-    credentials are refused, so the account is halted.
+    """What a 401 or 403 of the API means. False: this one thing is refused, and set aside with an
+    alert. True: our credentials are refused, so the account is halted.
     """
     if worker.vobiz.credentials_work(account):
         if worker.ledger.halted([account.auth_id]):
-            release(worker, account.auth_id)        # they came back between the two requests
+            release(worker, account.auth_id)  # they came back between the two requests
             return True
         worker.alert("set_aside", account=account.auth_id, error=str(error), **facts)
         return False
@@ -69,7 +74,8 @@ def is_ours(worker: Worker, account: Account, error: Refused, **facts: object) -
 
 
 def postponed(worker: Worker, claim: Claim, now: datetime) -> datetime | None:
-    """When a listing or fetch may be tried, if not now: its account is unknown or halted, or the rate is used up."""
+    """When a listing or fetch may be tried, if not now: its account is unknown or halted, or the
+    rate is used up."""
     return not_yet(worker, claim.obligation.account, now)
 
 
@@ -85,7 +91,8 @@ def not_yet(worker: Worker, auth_id: str, now: datetime) -> datetime | None:
 
 
 def spend(worker: Worker, account: Account) -> None:
-    """Waits for another request token of the account, within a piece of work that has one. Raises TryAgain after 20 s."""
+    """Waits for another request token of the account, within a piece of work that has one. Raises
+    TryAgain after 20 s."""
     until = time.monotonic() + 20
     while True:
         granted, wait = worker.ledger.take("api", account.auth_id, 1, worker.settings.api_rate)
@@ -103,7 +110,9 @@ def is_halted(worker: Worker, account: Account) -> bool:
 
 def _works_again(worker: Worker, account: Account) -> bool:
     # With no stop due nobody else would ever find out; one of all processes asks, every 5 s.
-    if not worker.ledger.my_turn("probe", account.auth_id, every=HALTED_RETRY) or not worker.vobiz.credentials_work(account):
+    if not worker.ledger.my_turn(
+        "probe", account.auth_id, every=HALTED_RETRY
+    ) or not worker.vobiz.credentials_work(account):
         return False
     release(worker, account.auth_id)
     return True
@@ -115,12 +124,17 @@ def release(worker: Worker, account: str) -> None:
         log.warning("account released", account=account)
 
 
-def commit_and_plan(worker: Worker, claim: Claim, loaded: Loaded, found: Sequence[Event], now: datetime, call: Call) -> bool:
-    """Records what was found; the call's own obligation then plans what follows. False when the lease was lost."""
+def commit_and_plan(
+    worker: Worker, claim: Claim, loaded: Loaded, found: Sequence[Event], now: datetime, call: Call
+) -> bool:
+    """Records what was found; the call's own obligation then plans what follows. False when the
+    lease was lost."""
     o = claim.obligation
     planner = replace(o, duty=Duty.STOP, recording_id=None)
     # A net, should the plan die with its worker: the plan itself sets this right.
-    commit = Commit(claim=claim, events=found, seen=loaded.size, dues=((o, now + _NET), (planner, "now")))
+    commit = Commit(
+        claim=claim, events=found, seen=loaded.size, dues=((o, now + _NET), (planner, "now"))
+    )
     ids = worker.ledger.commit([commit])[0]
     if ids is None:
         return False
@@ -130,27 +144,53 @@ def commit_and_plan(worker: Worker, claim: Claim, loaded: Loaded, found: Sequenc
 
 def wait_until(worker: Worker, claim: Claim, loaded: Loaded, instant: datetime | None) -> None:
     """Ends a claim without having done anything; None: nothing is owed any more."""
-    worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=((claim.obligation, instant),))])
+    worker.ledger.commit(
+        [Commit(claim=claim, seen=loaded.size, dues=((claim.obligation, instant),))]
+    )
 
 
-def tell(worker: Worker, recorded: Sequence[tuple[Call, Collection[Event]]], more: dict[str, float] | None = None) -> None:
+def tell(
+    worker: Worker,
+    recorded: Sequence[tuple[Call, Collection[Event]]],
+    more: dict[str, float] | None = None,
+) -> None:
     """One line in the log for each event that is new, its alert if it is one, and the counts."""
     counts = dict(more or {})
     for call, events in recorded:
         for event in events:
-            log.info(event.kind.value, account=call.account, call_uuid=call.call_uuid, recording_id=event.recording_id,
-                     reason=event.reason, trigger=event.trigger, rule=event.rule)
-            counts[f"events_total|{event.kind.value}"] = counts.get(f"events_total|{event.kind.value}", 0) + 1
+            log.info(
+                event.kind.value,
+                account=call.account,
+                call_uuid=call.call_uuid,
+                recording_id=event.recording_id,
+                reason=event.reason,
+                trigger=event.trigger,
+                rule=event.rule,
+            )
+            counts[f"events_total|{event.kind.value}"] = (
+                counts.get(f"events_total|{event.kind.value}", 0) + 1
+            )
             if event.kind is Kind.ABANDONED:
-                counts[f"abandoned_total|{event.fault}"] = counts.get(f"abandoned_total|{event.fault}", 0) + 1
-            if event.kind in {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP} or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
-                worker.alert(event.kind.value, account=call.account, call_uuid=call.call_uuid, recording_id=event.recording_id,
-                             reason=event.reason, **({"fault": event.fault.value} if event.fault else {}))
+                counts[f"abandoned_total|{event.fault}"] = (
+                    counts.get(f"abandoned_total|{event.fault}", 0) + 1
+                )
+            if event.kind in {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP} or (
+                event.kind is Kind.MEDIA_ARCHIVED and event.check
+            ):
+                worker.alert(
+                    event.kind.value,
+                    account=call.account,
+                    call_uuid=call.call_uuid,
+                    recording_id=event.recording_id,
+                    reason=event.reason,
+                    **({"fault": event.fault.value} if event.fault else {}),
+                )
     worker.ledger.count(counts)
 
 
 class Held:
-    """Keeps leases while a long piece of work goes on; `alive()` raises StaleLease once one is lost."""
+    """Keeps leases while a long piece of work goes on; `alive()` raises StaleLease once one is
+    lost."""
 
     def __init__(self, ledger: Ledger, *claims: Claim) -> None:
         self._ledger, self._claims = ledger, list(claims)
@@ -169,7 +209,11 @@ class Held:
                     self.end(claim)
                 except LedgerUnavailable as error:
                     # It may come back before the lease runs out; whoever commits finds out.
-                    log.warning("a lease could not be renewed", error=str(error), obligation=str(claim.obligation))
+                    log.warning(
+                        "a lease could not be renewed",
+                        error=str(error),
+                        obligation=str(claim.obligation),
+                    )
 
     def alive(self) -> None:
         if self._lost:
@@ -194,4 +238,6 @@ class Held:
 
 
 def obligation(call: Call, duty: Duty, recording_id: str | None = None) -> Obligation:
-    return Obligation(duty=duty, account=call.account, call_uuid=call.call_uuid, recording_id=recording_id)
+    return Obligation(
+        duty=duty, account=call.account, call_uuid=call.call_uuid, recording_id=recording_id
+    )

@@ -1,7 +1,9 @@
-"""The address of one Redis, `redis://`, `rediss://` or `unix://`, as each of its two clients spells it.
+"""The address of one Redis, `redis://`, `rediss://` or `unix://`, as each of its two clients spells
+it.
 
-redis-py keeps the ledger, kombu carries Celery's queues. They spell the same options differently, and neither reports an
-option that it does not know before it connects. So an address is parsed here, and written anew for each.
+redis-py keeps the ledger, kombu carries Celery's queues. They spell the same options differently,
+and neither reports an option that it does not know before it connects. So an address is parsed
+here, and written anew for each.
 """
 
 from __future__ import annotations
@@ -23,17 +25,19 @@ class Server:
     """A parsed address."""
 
     scheme: str
-    place: str                              # host and port, or the path of the socket
+    place: str  # host and port, or the path of the socket
     db: int
     username: str
     password: str = field(repr=False)
-    tls: dict[str, str] = field(repr=False)     # in redis-py's words
+    tls: dict[str, str] = field(repr=False)  # in redis-py's words
 
     def for_redis(self) -> str:
         query = urlencode(self.tls, quote_via=quote)
         if self.scheme == "unix":
             return f"unix://{self._login()}{quote(self.place)}?db={self.db}"
-        return f"{self.scheme}://{self._login()}{self.place}/{self.db}" + (f"?{query}" if query else "")
+        return f"{self.scheme}://{self._login()}{self.place}/{self.db}" + (
+            f"?{query}" if query else ""
+        )
 
     def for_celery(self) -> str:
         if self.scheme == "unix":
@@ -41,10 +45,15 @@ class Server:
         if self.scheme == "redis":
             return self.for_redis()
         # Without `ssl_cert_reqs` kombu would verify nothing, and redis-py everything.
-        options = {**self.tls, "ssl_cert_reqs": f"CERT_{self.tls.get('ssl_cert_reqs', 'required').upper()}"}
+        options = {
+            **self.tls,
+            "ssl_cert_reqs": f"CERT_{self.tls.get('ssl_cert_reqs', 'required').upper()}",
+        }
         if options["ssl_cert_reqs"] == "CERT_NONE":
             options["ssl_check_hostname"] = "false"
-        return f"rediss://{self._login()}{self.place}/{self.db}?{urlencode(options, quote_via=quote)}"
+        return (
+            f"rediss://{self._login()}{self.place}/{self.db}?{urlencode(options, quote_via=quote)}"
+        )
 
     def _login(self) -> str:
         if not (self.username or self.password):
@@ -57,19 +66,28 @@ def parse(url: str) -> Server:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:      # its text may show a part of the password
+    except ValueError:  # its text may show a part of the password
         raise ValueError("must be a host, and a number as its port") from None
-    pairs = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True)      # here a `+` means itself, not a space
+    pairs = parse_qsl(
+        parts.query.replace("+", "%2B"), keep_blank_values=True
+    )  # here a `+` means itself, not a space
     query = dict(pairs)
     if parts.fragment or len(query) != len(pairs):
         raise ValueError("must have no `#`, and no parameter twice")
     _refuse_unknown(parts.scheme, query)
     number = query.pop("db", "") or (parts.path.removeprefix("/") if parts.scheme != "unix" else "")
     if not (number or "0").isascii() or not (number or "0").isdigit() or len(number) > 4:
-        raise ValueError("must end with the number of a database, like /0, or with nothing after the port")
-    return Server(scheme=parts.scheme, place=_place(url), db=int(number or 0),
-                  username=query.pop("username", "") or unquote(parts.username or ""),
-                  password=query.pop("password", "") or unquote(parts.password or ""), tls=_tls(query))
+        raise ValueError(
+            "must end with the number of a database, like /0, or with nothing after the port"
+        )
+    return Server(
+        scheme=parts.scheme,
+        place=_place(url),
+        db=int(number or 0),
+        username=query.pop("username", "") or unquote(parts.username or ""),
+        password=query.pop("password", "") or unquote(parts.password or ""),
+        tls=_tls(query),
+    )
 
 
 def _refuse_unknown(scheme: str, query: dict[str, str]) -> None:
@@ -78,7 +96,9 @@ def _refuse_unknown(scheme: str, query: dict[str, str]) -> None:
         if name in _TLS and name not in allowed:
             raise ValueError(f"{name} goes with rediss:// only")
         if name not in allowed:
-            raise ValueError(f"{name[:40]!r} is no parameter that is understood; known: {', '.join(allowed)}")
+            raise ValueError(
+                f"{name[:40]!r} is no parameter that is understood; known: {', '.join(allowed)}"
+            )
 
 
 def _place(url: str) -> str:
@@ -98,7 +118,9 @@ def _tls(query: dict[str, str]) -> dict[str, str]:
     if "ssl_cert_reqs" in options:
         required = options["ssl_cert_reqs"].lower().removeprefix("cert_")
         if required not in _REQUIREMENTS:
-            raise ValueError(f"ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}, or CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED")
+            raise ValueError(
+                f"ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}, or CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED"
+            )
         options["ssl_cert_reqs"] = required
     if "ssl_check_hostname" in options:
         checked = options["ssl_check_hostname"].lower()
@@ -107,5 +129,7 @@ def _tls(query: dict[str, str]) -> dict[str, str]:
         options["ssl_check_hostname"] = "true" if checked in _TRUE else "false"
     for name in _FILES:
         if name in options and not os.access(options[name], os.R_OK):
-            raise ValueError(f"{name} names {options[name]!r}, which is no file that this user can read")
+            raise ValueError(
+                f"{name} names {options[name]!r}, which is no file that this user can read"
+            )
     return options

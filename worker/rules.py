@@ -1,6 +1,7 @@
 """Reads `endtape.toml`: text in, `Policy` and accounts out, or every mistake at once. Pure.
 
-The format is described in docs/rules.md. Every error names the file, the key, the value and the way out.
+The format is described in docs/rules.md. Every error names the file, the key, the value and the way
+out.
 """
 
 from __future__ import annotations
@@ -20,9 +21,20 @@ from worker.policy import Action, DailyTime, Match, Mode, Policy, Rule, Terms
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _STOP_AT = re.compile(r"(\d{2}):(\d{2})(?::(\d{2}))? (\S+)")
-TRIGGER = re.compile(r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+")
+TRIGGER = re.compile(
+    r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+"
+)
 TRIGGERS = "transfer, transfer.KIND, transfer.failed, dial.answer, dial.connected, redirect, conference.join, machine, custom.NAME"
-_TERMS = ("mode", "max_duration", "stop_at", "confirm_within", "stop_tries", "if_unproven", "watch", "on")
+_TERMS = (
+    "mode",
+    "max_duration",
+    "stop_at",
+    "confirm_within",
+    "stop_tries",
+    "if_unproven",
+    "watch",
+    "on",
+)
 _MATCH = ("to", "from", "direction", "account", "labels")
 _ACCOUNT = ("auth_id", "token_env", "trunk_secret_env", "parent")
 
@@ -44,10 +56,14 @@ class RulesFile:
 
 
 def read(text: str, name: str) -> RulesFile:
-    """The rules and accounts in `text`; `name` is the file's name for messages. Raises SettingsError with all mistakes."""
+    """The rules and accounts in `text`; `name` is the file's name for messages. Raises
+    SettingsError with all mistakes."""
     try:
         document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:      # tomllib lets a number or a nesting without end through to Python
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # tomllib lets a number or a nesting without end through to Python
         raise SettingsError([f"{name}: not valid TOML: {error}"]) from error
     reader = _Reader(name)
     found = reader.document(document)
@@ -90,13 +106,24 @@ class _Reader:
     def document(self, raw: dict[str, Any]) -> RulesFile:
         known = self.table(raw, "", ("adopt", "defaults", "rules", "accounts"))
         defaults = self.terms(known.get("defaults", {}), "defaults", Terms(), _TERMS)
-        rules = [self.rule(item, key, defaults) for key, item in self.tables(known.get("rules", []), "rules")]
+        rules = [
+            self.rule(item, key, defaults)
+            for key, item in self.tables(known.get("rules", []), "rules")
+        ]
         self.reachable(rules)
-        accounts = [self.account(item, key) for key, item in self.tables(known.get("accounts", []), "accounts")]
+        accounts = [
+            self.account(item, key)
+            for key, item in self.tables(known.get("accounts", []), "accounts")
+        ]
         ids = [a.auth_id for a in accounts if a]
         for twice in sorted({i for i in ids if ids.count(i) > 1}):
             self.wrong("accounts.auth_id", twice, "stands there twice; keep one")
-        policy = Policy(rules=tuple(rules), defaults=defaults, adopt=self.adopt(known.get("adopt", "new")), from_file=True)
+        policy = Policy(
+            rules=tuple(rules),
+            defaults=defaults,
+            adopt=self.adopt(known.get("adopt", "new")),
+            from_file=True,
+        )
         return RulesFile(policy=policy, accounts=tuple(a for a in accounts if a))
 
     def adopt(self, value: Any) -> timedelta | None:
@@ -111,17 +138,30 @@ class _Reader:
         if not isinstance(name, str) or not name.strip():
             self.wrong(f"{key}.name", name, "must be a text that names the rule")
             name = key
-        return Rule(name=name, match=self.match(known.get("match", {}), f"{key}.match"),
-                    terms=self.terms({k: v for k, v in known.items() if k in _TERMS}, key, defaults, _TERMS))
+        return Rule(
+            name=name,
+            match=self.match(known.get("match", {}), f"{key}.match"),
+            terms=self.terms(
+                {k: v for k, v in known.items() if k in _TERMS}, key, defaults, _TERMS
+            ),
+        )
 
     def reachable(self, rules: list[Rule]) -> None:
         for i, rule in enumerate(rules):
             for earlier in rules[:i]:
                 if earlier.name == rule.name:
-                    self.wrong(f"rules[{i}].name", rule.name, "an earlier rule has this name; names must differ")
+                    self.wrong(
+                        f"rules[{i}].name",
+                        rule.name,
+                        "an earlier rule has this name; names must differ",
+                    )
                 if earlier.match.covers(rule.match):
-                    self.wrong(f"rules[{i}]", rule.name, f"can never apply: the earlier rule {earlier.name!r} matches every call"
-                               " that it matches; move it up or narrow the other")
+                    self.wrong(
+                        f"rules[{i}]",
+                        rule.name,
+                        f"can never apply: the earlier rule {earlier.name!r} matches every call"
+                        " that it matches; move it up or narrow the other",
+                    )
                     break
 
     def match(self, raw: Any, key: str) -> Match:
@@ -130,19 +170,32 @@ class _Reader:
         for side in ("from", "to"):
             if side in known:
                 number = self.number(known[side], f"{key}.{side}")
-                found = replace(found, from_number=number) if side == "from" else replace(found, to_number=number)
+                found = (
+                    replace(found, from_number=number)
+                    if side == "from"
+                    else replace(found, to_number=number)
+                )
         if "direction" in known:
-            if known["direction"] not in ["inbound", "outbound"]:      # a list: the value may be one, which no set can hold
-                self.wrong(f"{key}.direction", known["direction"], 'must be "inbound" or "outbound"')
+            if known["direction"] not in [
+                "inbound",
+                "outbound",
+            ]:  # a list: the value may be one, which no set can hold
+                self.wrong(
+                    f"{key}.direction", known["direction"], 'must be "inbound" or "outbound"'
+                )
             found = replace(found, direction=str(known["direction"]))
         if "account" in known:
             found = replace(found, account=self.pattern(known["account"], f"{key}.account"))
         if "labels" in known:
             labels = known["labels"]
             if not isinstance(labels, dict):
-                self.wrong(f"{key}.labels", labels, 'must be a table of texts, like { team = "billing" }')
+                self.wrong(
+                    f"{key}.labels", labels, 'must be a table of texts, like { team = "billing" }'
+                )
                 labels = {}
-            found = replace(found, labels={k: self.pattern(v, f"{key}.labels.{k}") for k, v in labels.items()})
+            found = replace(
+                found, labels={k: self.pattern(v, f"{key}.labels.{k}") for k, v in labels.items()}
+            )
         return found
 
     def pattern(self, value: Any, key: str) -> str:
@@ -153,13 +206,19 @@ class _Reader:
 
     def number(self, value: Any, key: str) -> str:
         # Of a SIP or `tel:` address the user part counts, and the `*` stands at the end of it.
-        user = wire.user_part(value) if isinstance(value, str) and re.search("[:@<]", value) else None
+        user = (
+            wire.user_part(value) if isinstance(value, str) and re.search("[:@<]", value) else None
+        )
         pattern = self.pattern(user or value, key)
         bare = pattern.strip("*")
         found = wire.bare_digits(bare) or ""
         if re.sub(r"[ ()+.-]", "", bare).strip("0123456789") or (not found and "*" not in pattern):
-            self.wrong(key, value, "must be digits of a telephone number, or an address like sip:91804*@host;"
-                                   " `*` may stand at their beginning or end")
+            self.wrong(
+                key,
+                value,
+                "must be digits of a telephone number, or an address like sip:91804*@host;"
+                " `*` may stand at their beginning or end",
+            )
         # What stands after a `*` is no prefix of a number: its zeros count.
         found = found if pattern.startswith("*") else found.removeprefix("00")
         head = "*" if pattern.startswith("*") else ""
@@ -187,7 +246,9 @@ class _Reader:
     def _max_duration(self, value: Any, key: str) -> timedelta | None:
         found = duration(value)
         if found is None and value != "none":
-            self.wrong(key, value, 'must be a duration of at least 1s like "45s", "15m" or "2h", or "none"')
+            self.wrong(
+                key, value, 'must be a duration of at least 1s like "45s", "15m" or "2h", or "none"'
+            )
         return found
 
     def _confirm_within(self, value: Any, key: str) -> timedelta:
@@ -224,9 +285,17 @@ class _Reader:
         try:
             if match is None:
                 raise ValueError
-            return DailyTime(at=time(int(match[1]), int(match[2]), int(match[3] or 0)), zone=ZoneInfo(match[4]))
-        except (ValueError, OSError, KeyError):     # ZoneInfoNotFoundError is a KeyError; a directory name is an OSError
-            self.wrong(key, value, 'must be a time and a zone of the tz database like "18:00 Asia/Kolkata"')
+            return DailyTime(
+                at=time(int(match[1]), int(match[2]), int(match[3] or 0)), zone=ZoneInfo(match[4])
+            )
+        except (
+            ValueError,
+            OSError,
+            KeyError,
+        ):  # ZoneInfoNotFoundError is a KeyError; a directory name is an OSError
+            self.wrong(
+                key, value, 'must be a time and a zone of the tz database like "18:00 Asia/Kolkata"'
+            )
             return None
 
     def _on(self, value: Any, key: str) -> dict[str, Action]:
@@ -234,7 +303,10 @@ class _Reader:
             self.wrong(key, value, 'must be a table like { transfer = "stop" }')
             return {}
         flat = dict(_flat(value))
-        return {trigger: self._action(trigger, action, f"{key}.{trigger}") for trigger, action in flat.items()}
+        return {
+            trigger: self._action(trigger, action, f"{key}.{trigger}")
+            for trigger, action in flat.items()
+        }
 
     def _action(self, trigger: str, action: Any, key: str) -> Action:
         if not TRIGGER.fullmatch(trigger):
@@ -251,18 +323,28 @@ class _Reader:
                 self.wrong(f"{key}.{name}", None, "is required")
                 return None
         for name in ("auth_id", "parent"):
-            if name in known and (not isinstance(known[name], str) or not wire.identifier(known[name])):
+            if name in known and (
+                not isinstance(known[name], str) or not wire.identifier(known[name])
+            ):
                 self.wrong(f"{key}.{name}", known[name], "must be an account id like SA_7QK2XWPD")
                 return None
         for name in ("token_env", "trunk_secret_env"):
-            if name in known and (not isinstance(known[name], str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", known[name])):
-                self.wrong(f"{key}.{name}", "…", "must be the NAME of an environment variable; secrets never stand in this file")
+            if name in known and (
+                not isinstance(known[name], str)
+                or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", known[name])
+            ):
+                self.wrong(
+                    f"{key}.{name}",
+                    "…",
+                    "must be the NAME of an environment variable; secrets never stand in this file",
+                )
                 return None
         return FurtherAccount(**{name: known[name] for name in _ACCOUNT if name in known})
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    # TOML reads an unquoted `dial.connected = "stop"` as a table in a table; people will write it so.
+    # TOML reads an unquoted `dial.connected = "stop"` as a table in a table; people will write it
+    # so.
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")

@@ -1,6 +1,8 @@
-"""`endtape run`: Redis if none is named, the emulator if there is no account, and every process, until Ctrl-C.
+"""`endtape run`: Redis if none is named, the emulator if there is no account, and every process,
+until Ctrl-C.
 
-While it runs, `data/run.env` tells the other commands of this folder where its Redis and its emulator are.
+While it runs, `data/run.env` tells the other commands of this folder where its Redis and its
+emulator are.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from worker.supervise import Supervisor
 DATA = Path("data")
 RUNNING = DATA / "run.env"
 ACCOUNT, TOKEN = "MA_EMULATOR", "emulator-auth-token"
-_OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")       # the secrets that are ours to make
+_OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")  # the secrets that are ours to make
 
 
 def run() -> None:
@@ -43,12 +45,18 @@ def run() -> None:
         signal.signal(number, lambda *_: done.set())
     add_secrets(Path(".env"))
     given = environment(Path.cwd())
-    real = bool(given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN"))     # one alone is a mistake that the settings name
+    real = bool(
+        given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN")
+    )  # one alone is a mistake that the settings name
     _check(given, real=real)
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(_alone())
         env: dict[str, str] = {}
-        server = None if given.get("REDIS_URL") else open_things.enter_context(EmbeddedRedis(DATA / "redis"))
+        server = (
+            None
+            if given.get("REDIS_URL")
+            else open_things.enter_context(EmbeddedRedis(DATA / "redis"))
+        )
         if server:
             env["REDIS_URL"] = server.url
         if not real:
@@ -60,9 +68,23 @@ def run() -> None:
             guards.check(settings)
         except LedgerUnavailable as error:
             click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
-        open_things.enter_context(_told({**env, "PORT": str(settings.port), "HOST": settings.host, "ENDTAPE_PUBLIC_URL": settings.public_url}))
+        open_things.enter_context(
+            _told(
+                {
+                    **env,
+                    "PORT": str(settings.port),
+                    "HOST": settings.host,
+                    "ENDTAPE_PUBLIC_URL": settings.public_url,
+                }
+            )
+        )
         base = f"http://{settings.host}:{settings.port}"
-        with Supervisor(env, DATA / "endtape.log", folder=Path.cwd(), each_turn=server.start_again if server else None) as processes:
+        with Supervisor(
+            env,
+            DATA / "endtape.log",
+            folder=Path.cwd(),
+            each_turn=server.start_again if server else None,
+        ) as processes:
             processes.wait_ready(base, given_up=done.is_set)
             if not done.is_set():
                 _greet(settings, base, real=real)
@@ -81,32 +103,52 @@ def _check(given: Mapping[str, str], *, real: bool) -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-                raise SettingsError([f"HOST = {settings.host!r}: is no address of this machine ({error.strerror}); "
-                                     "use 127.0.0.1, 0.0.0.0 or one of its own"]) from None
-            raise SettingsError([f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"]) from None
+                raise SettingsError(
+                    [
+                        f"HOST = {settings.host!r}: is no address of this machine ({error.strerror}); "
+                        "use 127.0.0.1, 0.0.0.0 or one of its own"
+                    ]
+                ) from None
+            raise SettingsError(
+                [
+                    f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"
+                ]
+            ) from None
 
 
 def overlay() -> dict[str, str]:
-    """The environment of this process, completed by what a running `endtape run` of this folder told."""
+    """The environment of this process, completed by what a running `endtape run` of this folder
+    told."""
     told = {k: v for k, v in dotenv_values(RUNNING).items() if v} if RUNNING.exists() else {}
     own = environment(Path.cwd())
-    return {**{k: v for k, v in os.environ.items() if v}, **{k: v for k, v in told.items() if k not in own}}
+    return {
+        **{k: v for k, v in os.environ.items() if v},
+        **{k: v for k, v in told.items() if k not in own},
+    }
 
 
 def _greet(settings: Settings, base: str, *, real: bool) -> None:
     if real:
         click.echo(f"Running with the account {next(iter(settings.accounts))}.")
     else:
-        click.echo("No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: this runs against the EMULATOR, not the provider.")
+        click.echo(
+            "No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: this runs against the EMULATOR, not the provider."
+        )
     if not settings.policy.from_file:
-        click.echo("No rules file: mode `observe`, nothing is stopped. Write endtape.toml to change that.")
+        click.echo(
+            "No rules file: mode `observe`, nothing is stopped. Write endtape.toml to change that."
+        )
     if real and is_loopback(settings.public_url):
-        click.echo(f"ENDTAPE_PUBLIC_URL is {settings.public_url}: nothing can arrive from the provider.\n"
-                   "  Set it to the https address under which this machine is reached.")
+        click.echo(
+            f"ENDTAPE_PUBLIC_URL is {settings.public_url}: nothing can arrive from the provider.\n"
+            "  Set it to the https address under which this machine is reached."
+        )
     for account in settings.accounts:
         click.echo(f"Callback URL: {settings.public_url}/vobiz/{account}/{settings.callback_token}")
-    click.echo(f"API: {base}/v1 with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
-               f"Log: {DATA / 'endtape.log'}   (Ctrl-C ends)")
+    click.echo(
+        f"API: {base}/v1 with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
+        f"Log: {DATA / 'endtape.log'}   (Ctrl-C ends)"
+    )
 
 
 def is_loopback(url: str) -> bool:
@@ -116,13 +158,23 @@ def is_loopback(url: str) -> bool:
 @contextlib.contextmanager
 def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{given.get('ENDTAPE_CALLBACK_TOKEN')}"
-    process = subprocess.Popen([sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
-                               env={**os.environ, "EMULATOR_CALLBACK_URL": callback}, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
+        env={**os.environ, "EMULATOR_CALLBACK_URL": callback},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout is not None
     try:
         where = json.loads(process.stdout.readline())
         click.echo(f"Emulator's control API: {where['control_url']}  (docs/emulator.md)")
-        yield {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN, "VOBIZ_API_URL": where["api_url"], "VOBIZ_MEDIA_HOSTS": where["media_host"]}
+        yield {
+            "VOBIZ_AUTH_ID": ACCOUNT,
+            "VOBIZ_AUTH_TOKEN": TOKEN,
+            "VOBIZ_API_URL": where["api_url"],
+            "VOBIZ_MEDIA_HOSTS": where["media_host"],
+        }
     finally:
         process.terminate()
         process.wait()
@@ -130,13 +182,18 @@ def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Raises SettingsError while another runs in this folder: both would keep their data in one place."""
+    """Raises SettingsError while another runs in this folder: both would keep their data in one
+    place."""
     DATA.mkdir(exist_ok=True)
     with (DATA / "run.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SettingsError([f"another `endtape run` is at work in this folder ({Path.cwd()}); end it, or run in another"]) from None
+            raise SettingsError(
+                [
+                    f"another `endtape run` is at work in this folder ({Path.cwd()}); end it, or run in another"
+                ]
+            ) from None
         yield
 
 
@@ -151,19 +208,30 @@ def _told(env: Mapping[str, str]) -> Iterator[None]:
 
 
 def add_secrets(place: Path) -> None:
-    """Adds to `.env` every secret of ours that is set nowhere, and says so. Raises SettingsError where that cannot be done."""
+    """Adds to `.env` every secret of ours that is set nowhere, and says so. Raises SettingsError
+    where that cannot be done."""
     if not _missing(place.parent):
         return
     try:
         # Not beside and renamed: the file may be a link, or mounted into a container.
-        with os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600), "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)        # another `endtape run` may be at it
+        with os.fdopen(
+            os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600),
+            "r+b",
+            buffering=0,
+        ) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another `endtape run` may be at it
             added = _added(file, place)
     except OSError as error:
-        raise SettingsError([f"{place} cannot be written ({error.strerror}), so these must be added to it by hand, or to the environment: "
-                             f"{', '.join(_missing(place.parent))}, each with 16 or more random characters of A-Z a-z 0-9"]) from None
+        raise SettingsError(
+            [
+                f"{place} cannot be written ({error.strerror}), so these must be added to it by hand, or to the environment: "
+                f"{', '.join(_missing(place.parent))}, each with 16 or more random characters of A-Z a-z 0-9"
+            ]
+        ) from None
     if added:
-        click.echo(f"Added generated secrets to {place}, which only you can read: {', '.join(added)}")
+        click.echo(
+            f"Added generated secrets to {place}, which only you can read: {', '.join(added)}"
+        )
 
 
 def _added(file: io.FileIO, place: Path) -> list[str]:
@@ -174,7 +242,7 @@ def _added(file: io.FileIO, place: Path) -> list[str]:
     more = b"" if before.endswith(b"\n") or not before else end
     more += b"".join(f"{name}={secrets.token_urlsafe(24)}".encode() + end for name in names)
     if names:
-        os.fchmod(file.fileno(), 0o600)             # before there is anything new to read
+        os.fchmod(file.fileno(), 0o600)  # before there is anything new to read
         file.write(more)
         os.fsync(file.fileno())
     return names

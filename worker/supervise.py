@@ -17,7 +17,7 @@ import requests
 
 from worker.errors import EndtapeError
 
-GRACE_S = 15.0     # what a process may take to finish what it has begun
+GRACE_S = 15.0  # what a process may take to finish what it has begun
 ROOT = Path(__file__).resolve().parent.parent
 # What the Procfile says, which an installed package does not have; test_house.py holds both equal.
 _WORKER = "-m celery -A worker.app worker -Q {queue} --concurrency {slots} --loglevel WARNING --without-gossip --without-mingle"
@@ -35,9 +35,11 @@ def lines() -> dict[str, list[str]]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that is given to nobody else for the next minute."""
-    # Two servers that share a port by chance would not notice: ours is opened with SO_REUSEPORT. A connection that the
-    # listening side closes first leaves the port waiting, so it is not handed out again, and a server may still ask for it.
+    """A port of 127.0.0.1 that nobody listens on, and that is given to nobody else for the next
+    minute."""
+    # Two servers that share a port by chance would not notice: ours is opened with SO_REUSEPORT. A
+    # connection that the listening side closes first leaves the port waiting, so it is not handed
+    # out again, and a server may still ask for it.
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         with socket.create_connection(probe.getsockname()):
@@ -48,12 +50,20 @@ def free_port() -> int:
 class Supervisor:
     """Starts one process for each line, in its own process group; `stop` ends them all."""
 
-    def __init__(self, env: dict[str, str], log: Path, commands: dict[str, list[str]] | None = None, *, folder: Path = ROOT,
-                 each_turn: Callable[[], None] | None = None) -> None:
-        """`folder`: the working directory of the processes, whose `.env` they read. `each_turn` looks after what else must run."""
+    def __init__(
+        self,
+        env: dict[str, str],
+        log: Path,
+        commands: dict[str, list[str]] | None = None,
+        *,
+        folder: Path = ROOT,
+        each_turn: Callable[[], None] | None = None,
+    ) -> None:
+        """`folder`: the working directory of the processes, whose `.env` they read. `each_turn`
+        looks after what else must run."""
         self.env, self.folder = {**os.environ, **env}, folder
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.touch(mode=0o600)        # it names calls, so it is for its owner
+        log.touch(mode=0o600)  # it names calls, so it is for its owner
         self._log = log.open("ab")
         self.commands = commands or lines()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -62,8 +72,15 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _start(self, name: str) -> None:
-        self.processes[name] = subprocess.Popen(self.commands[name], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
-                                                stdout=self._log, stderr=self._log, start_new_session=True)
+        self.processes[name] = subprocess.Popen(
+            self.commands[name],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.5):
@@ -73,8 +90,11 @@ class Supervisor:
                 if process.poll() is not None and not self._stopping.is_set():
                     self._start(name)
 
-    def wait_ready(self, base_url: str, *, within_s: float = 30, given_up: Callable[[], bool] = lambda: False) -> None:
-        """Returns when `/readyz` says so, or when `given_up` does. Raises EndtapeError with what is missing."""
+    def wait_ready(
+        self, base_url: str, *, within_s: float = 30, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Returns when `/readyz` says so, or when `given_up` does. Raises EndtapeError with what is
+        missing."""
         deadline, last = time.monotonic() + within_s, "no answer"
         with requests.Session() as session:
             session.trust_env = False
@@ -92,7 +112,8 @@ class Supervisor:
         raise EndtapeError(f"not ready after {within_s:.0f} s: {last}; see {self._log.name}")
 
     def kill(self, name: str) -> None:
-        """Kills a process and its children at once, as a crash would; the supervisor starts it again."""
+        """Kills a process and its children at once, as a crash would; the supervisor starts it
+        again."""
         os.killpg(self.processes[name].pid, signal.SIGKILL)
 
     def stop(self) -> None:
@@ -108,7 +129,7 @@ class Supervisor:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if self._thread.ident:
-            self._thread.join()      # or it would start a server again that its owner stops next
+            self._thread.join()  # or it would start a server again that its owner stops next
         self._log.close()
 
     def __enter__(self) -> Self:

@@ -1,8 +1,10 @@
-"""Compares the provider's own lists with the ledger, and heals the difference: what nobody told us of, and what we missed.
+"""Compares the provider's own lists with the ledger, and heals the difference: what nobody told us
+of, and what we missed.
 
-A survey is a chain of steps of one request each, so it never holds a slot for long, and it takes no more than SHARE of
-the account's requests. Harmless to repeat: rows become events whose ids are always the same, and a call that the list
-of live calls lacks is only looked at, since a list proves nothing about what is not in it.
+A survey is a chain of steps of one request each, so it never holds a slot for long, and it takes no
+more than SHARE of the account's requests. Harmless to repeat: rows become events whose ids are
+always the same, and a call that the list of live calls lacks is only looked at, since a list proves
+nothing about what is not in it.
 """
 
 from __future__ import annotations
@@ -27,13 +29,17 @@ from worker.rounds import Round, Scope, Stage
 from worker.vobiz import Account, Row, next_offset
 
 log = structlog.get_logger()
-SHARE = 1 / 3                           # of ENDTAPE_API_RATE; the rest is for looks and fetches
+SHARE = 1 / 3  # of ENDTAPE_API_RATE; the rest is for looks and fetches
 SWEEP_EVERY = timedelta(hours=1)
-_LATE_ROWS = timedelta(minutes=15)      # rows come minutes after the end of their recording, and clocks differ
-_A_DAY = timedelta(hours=24)            # no call is longer, so whatever a list is sorted by, its row is not further down
+_LATE_ROWS = timedelta(
+    minutes=15
+)  # rows come minutes after the end of their recording, and clocks differ
+_A_DAY = timedelta(
+    hours=24
+)  # no call is longer, so whatever a list is sorted by, its row is not further down
 _AFTER_FAILURE = timedelta(seconds=5)
 _LONGEST_PAUSE_S = 300.0
-_MOST_ROWS = 1_000_000                  # a list that never ends is not read for ever
+_MOST_ROWS = 1_000_000  # a list that never ends is not read for ever
 _Dues = list[tuple[Obligation, Literal["now"]]]
 
 
@@ -57,7 +63,7 @@ def surveys(worker: Worker, claims: Sequence[Claim]) -> None:
 def _step(worker: Worker, claim: Claim, now: datetime) -> None:
     name, scope = claim.obligation.account, Scope(claim.obligation.call_uuid)
     account = worker.settings.accounts.get(name)
-    if account is None:                 # it left the settings; when it comes back, `keep_due` brings this back
+    if account is None:  # it left the settings; when it comes back, `keep_due` brings this back
         _end(worker, claim, None)
         return
     later = now + HALTED_RETRY if is_halted(worker, account) else _no_token(worker, name, now)
@@ -75,15 +81,20 @@ def _step(worker: Worker, claim: Claim, now: datetime) -> None:
                 raise
             if current.problem is None:
                 log.warning("a survey could not ask", account=name, scope=scope, error=str(error))
-            current, dues, next_at = replace(current, problem=str(error)), [], now + _pause(worker, account, error)
+            current, dues, next_at = (
+                replace(current, problem=str(error)),
+                [],
+                now + _pause(worker, account, error),
+            )
         alive()
         rounds.save(worker.ledger, name, scope, current)
         _end(worker, claim, next_at, dues)
 
 
 def _no_token(worker: Worker, account: str, now: datetime) -> datetime | None:
-    """When to ask for a request again; None: one was granted. It is ours also while a backlog of fetches takes all others,
-    and the fetches make up for it, so that the rate of all together holds.
+    """When to ask for a request again; None: one was granted. It is ours also while a backlog of
+    fetches takes all others, and the fetches make up for it, so that the rate of all together
+    holds.
     """
     granted, wait = worker.ledger.take("survey", account, 1, worker.settings.api_rate * SHARE)
     if granted:
@@ -97,7 +108,7 @@ def _end(worker: Worker, claim: Claim, next_at: datetime | None, dues: _Dues | N
 
 def _next_at(worker: Worker, scope: Scope, current: Round, now: datetime) -> datetime:
     if current.began_at or current.done_began_at is None:
-        return now                      # the next step; when it may ask, the share decides
+        return now  # the next step; when it may ask, the share decides
     every = timedelta(seconds=worker.settings.reconcile_s)
     return current.done_began_at + (every if scope is Scope.NEW else max(every, SWEEP_EVERY))
 
@@ -106,18 +117,24 @@ def _pause(worker: Worker, account: Account, error: EndtapeError) -> timedelta:
     if isinstance(error, Refused):
         is_ours(worker, account, error)
     asked_s = min(error.after_s or 0, _LONGEST_PAUSE_S) if isinstance(error, TryAgain) else 0
-    return max(min(_AFTER_FAILURE, timedelta(seconds=worker.settings.reconcile_s)), timedelta(seconds=asked_s))
+    return max(
+        min(_AFTER_FAILURE, timedelta(seconds=worker.settings.reconcile_s)),
+        timedelta(seconds=asked_s),
+    )
 
 
-def _begin(worker: Worker, account: str, scope: Scope, before: Round | None, now: datetime) -> Round:
+def _begin(
+    worker: Worker, account: str, scope: Scope, before: Round | None, now: datetime
+) -> Round:
     watch_all = before is None and _erased(worker, account) and scope is Scope.NEW
     stage = Stage.CALLS if scope is Scope.NEW else Stage.ROWS
     return replace(before or Round(), began_at=now, stage=stage, watch_all=watch_all)
 
 
 def _erased(worker: Worker, account: str) -> bool:
-    """Whether the ledger lost what it knew of an account that it never surveyed: the archive or a process older than the
-    ledger's first start remembers more. Our first start is then what the oldest of them remembers.
+    """Whether the ledger lost what it knew of an account that it never surveyed: the archive or a
+    process older than the ledger's first start remembers more. Our first start is then what the
+    oldest of them remembers.
     """
     ledger = worker.ledger
     known, day = ledger.first_start(), worker.archive.first_day(account)
@@ -128,13 +145,19 @@ def _erased(worker: Worker, account: str) -> bool:
     if known is None or first < known:
         if rounds.note_erased(ledger):
             worker.alert("ledger_erased", account=account, first_start=str(first))
-        ledger.set_first_start(first)      # last: whoever dies before it is followed by one who finds out again
+        ledger.set_first_start(
+            first
+        )  # last: whoever dies before it is followed by one who finds out again
     return rounds.was_erased(ledger)
 
 
-# Steps ----------------------------------------------------------------------------------------------------------------
+# Steps
+# ----------------------------------------------------------------------------------------------------------------
 
-def _do(worker: Worker, account: Account, scope: Scope, current: Round, now: datetime) -> tuple[Round, _Dues]:
+
+def _do(
+    worker: Worker, account: Account, scope: Scope, current: Round, now: datetime
+) -> tuple[Round, _Dues]:
     dues: _Dues = []
     if current.stage is Stage.CALLS:
         current, dues = _live_calls(worker, account, current, now)
@@ -151,7 +174,9 @@ def _do(worker: Worker, account: Account, scope: Scope, current: Round, now: dat
 def _finish(worker: Worker, account: str, scope: Scope, current: Round) -> Round:
     if current.found.keys() - {"rows"}:
         log.info("survey", account=account, scope=scope, **current.found)
-    return replace(current.ended(), seen_from=adopts_since(worker) if scope is Scope.SWEEP else None)
+    return replace(
+        current.ended(), seen_from=adopts_since(worker) if scope is Scope.SWEEP else None
+    )
 
 
 def _healed(worker: Worker, current: Round, **counts: int) -> Round:
@@ -159,43 +184,67 @@ def _healed(worker: Worker, current: Round, **counts: int) -> Round:
     return current.count(**counts)
 
 
-def _live_calls(worker: Worker, account: Account, current: Round, now: datetime) -> tuple[Round, _Dues]:
-    """Recordings that we hold open although their call is not live get a look; which calls to ask about."""
+def _live_calls(
+    worker: Worker, account: Account, current: Round, now: datetime
+) -> tuple[Round, _Dues]:
+    """Recordings that we hold open although their call is not live get a look; which calls to ask
+    about."""
     live = worker.vobiz.live_calls(account)
-    gone = _calls(worker, account.auth_id, rounds.tracked(worker.ledger, account.auth_id) - set(live))
+    gone = _calls(
+        worker, account.auth_id, rounds.tracked(worker.ledger, account.auth_id) - set(live)
+    )
     # Known for a whole interval: the list may lag a little behind a call that has just begun.
     settled = now - timedelta(seconds=worker.settings.reconcile_s)
-    closed = [call for call in gone.values() if _is_open(call) and any(e.at and e.at <= settled for e in call.events[:1])]
-    dues: _Dues = [(Obligation(duty=Duty.LOOK, account=account.auth_id, call_uuid=call.call_uuid), "now") for call in closed]
+    closed = [
+        call
+        for call in gone.values()
+        if _is_open(call) and any(e.at and e.at <= settled for e in call.events[:1])
+    ]
+    dues: _Dues = [
+        (Obligation(duty=Duty.LOOK, account=account.auth_id, call_uuid=call.call_uuid), "now")
+        for call in closed
+    ]
     if current.watch_all or worker.settings.policy.watches:
         current = _strangers(worker, account.auth_id, current, live)
     return _healed(worker, current, closed=len(closed)), dues
 
 
 def _strangers(worker: Worker, account: str, current: Round, live: Sequence[str]) -> Round:
-    """Which live calls to ask about: those that nobody announced; in a ledger that was erased, all without a recording."""
+    """Which live calls to ask about: those that nobody announced; in a ledger that was erased, all
+    without a recording."""
     generation = worker.ledger.generation()
     unwatched = set(current.unwatched) & set(live) if generation == current.rules else set()
     calls = _calls(worker, account, set(live) - unwatched)
     pending = [i for i in live if i not in calls and i not in unwatched]
     if current.watch_all:
-        pending += [i for i, call in calls.items() if not call.recordings and not call.found_live_at]
+        pending += [
+            i for i, call in calls.items() if not call.recordings and not call.found_live_at
+        ]
     pending = [i for i in pending if worker.ledger.a_leg(account, i) == i]
-    return replace(current, pending=tuple(pending), unwatched=tuple(sorted(unwatched)), rules=generation)
+    return replace(
+        current, pending=tuple(pending), unwatched=tuple(sorted(unwatched)), rules=generation
+    )
 
 
 def _calls(worker: Worker, account: str, call_uuids: set[str]) -> dict[str, Call]:
     """Those of the calls that are known."""
-    return {i: fold(account, i, events) for i, events in worker.ledger.logs(account, call_uuids).items() if events}
+    return {
+        i: fold(account, i, events)
+        for i, events in worker.ledger.logs(account, call_uuids).items()
+        if events
+    }
 
 
 def _is_open(call: Call) -> bool:
-    """Whether a recording of the call still runs as far as we know, or may run. A claim of its end has looks of its own;
-    whether the calls of trunks are among the live ones is not known, and their recordings end with them.
+    """Whether a recording of the call still runs as far as we know, or may run. A claim of its end
+    has looks of its own; whether the calls of trunks are among the live ones is not known, and
+    their recordings end with them.
     """
     if found_live(call):
         return True
-    return call.claimed_over_at is None and any(not (r.over_at or r.archived or r.gave_up or r.trunk) for r in call.recordings.values())
+    return call.claimed_over_at is None and any(
+        not (r.over_at or r.archived or r.gave_up or r.trunk) for r in call.recordings.values()
+    )
 
 
 def _live_call(worker: Worker, account: Account, current: Round) -> Round:
@@ -205,26 +254,52 @@ def _live_call(worker: Worker, account: Account, current: Round) -> Round:
     current = replace(current, pending=tuple(rest))
     if found is None:
         return current
-    call = Call(account=account.auth_id, call_uuid=call_uuid, from_number=found.from_number, to_number=found.to_number, direction=found.direction)
+    call = Call(
+        account=account.auth_id,
+        call_uuid=call_uuid,
+        from_number=found.from_number,
+        to_number=found.to_number,
+        direction=found.direction,
+    )
     _, terms = worker.settings.policy.choose(call)
     if not (terms.watch or current.watch_all):
         return replace(current, unwatched=(*current.unwatched, call_uuid))
     if not current.watch_all and worker.ledger.size(account.auth_id, call_uuid):
-        return current                  # announced meanwhile
-    event = Event(id="found-live", kind=Kind.CALL_FOUND_LIVE, call_uuid=call_uuid, from_number=found.from_number, to_number=found.to_number,
-                  direction=found.direction, reason="the ledger was erased" if current.watch_all else None)
+        return current  # announced meanwhile
+    event = Event(
+        id="found-live",
+        kind=Kind.CALL_FOUND_LIVE,
+        call_uuid=call_uuid,
+        from_number=found.from_number,
+        to_number=found.to_number,
+        direction=found.direction,
+        reason="the ledger was erased" if current.watch_all else None,
+    )
     return _healed(worker, current, watched=int(_is_news(worker, account.auth_id, event)))
 
 
-def _rows(worker: Worker, account: Account, scope: Scope, current: Round, now: datetime) -> tuple[Round, bool]:
+def _rows(
+    worker: Worker, account: Account, scope: Scope, current: Round, now: datetime
+) -> tuple[Round, bool]:
     """One page of recordings; the second value is whether it was the last that this round needs."""
     page = worker.vobiz.recordings_page(account, offset=current.offset)
     since = adopts_since(worker)
     ids = tuple(row.recording_id for row in page.rows)
-    rows = [row for row in {row.recording_id: row for row in page.rows}.values() if row.recording_id not in current.page]
-    current = _healed(worker, current.count(rows=len(rows)), **_heal(worker, account.auth_id, rows, since, now))
+    rows = [
+        row
+        for row in {row.recording_id: row for row in page.rows}.values()
+        if row.recording_id not in current.page
+    ]
+    current = _healed(
+        worker, current.count(rows=len(rows)), **_heal(worker, account.auth_id, rows, since, now)
+    )
     offset = next_offset(page, current.offset)
-    last = offset is None or offset > _MOST_ROWS or (bool(ids) and not rows) or _below(page.rows, _horizon(scope, current, since, now))
+    last = (
+        offset is None
+        or offset > _MOST_ROWS
+        or (bool(ids) and not rows)
+        or _below(page.rows, _horizon(scope, current, since, now))
+    )
     return replace(current, offset=offset or 0, page=ids), last
 
 
@@ -238,37 +313,58 @@ def _horizon(scope: Scope, current: Round, since: datetime, now: datetime) -> da
 
 
 def _below(rows: Sequence[Row], horizon: datetime) -> bool:
-    """Whether a page, and with it all that follow, is older than the horizon. The order of the list is not documented: one
-    that does not go back in time is read to its end.
+    """Whether a page, and with it all that follow, is older than the horizon. The order of the list
+    is not documented: one that does not go back in time is read to its end.
     """
     moments = [moment for row in rows if (moment := _listed_at(row))]
-    return bool(moments) and len(moments) == len(rows) and max(moments) < horizon and moments[0] >= moments[-1]
+    return (
+        bool(moments)
+        and len(moments) == len(rows)
+        and max(moments) < horizon
+        and moments[0] >= moments[-1]
+    )
 
 
 def _listed_at(row: Row) -> datetime | None:
     return max((t for t in (row.added_at, row.ended_at, row.started_at) if t), default=None)
 
 
-# Rows -----------------------------------------------------------------------------------------------------------------
+# Rows
+# -----------------------------------------------------------------------------------------------------------------
 
-def _heal(worker: Worker, account: str, rows: Sequence[Row], since: datetime, now: datetime) -> dict[str, int]:
+
+def _heal(
+    worker: Worker, account: str, rows: Sequence[Row], since: datetime, now: datetime
+) -> dict[str, int]:
     """Records what these rows tell that the ledger does not know; how many of each kind."""
     ledger, counts = worker.ledger, {"listed": 0, "ended": 0, "restored": 0}
     ours = ledger.calls_of(account, [row.recording_id for row in rows])
     # A row without a call is filed under its own id, as the provider itself does for trunks.
-    homes = {row.recording_id: row.call_uuid or ours.get(row.recording_id) or row.recording_id for row in rows}
+    homes = {
+        row.recording_id: row.call_uuid or ours.get(row.recording_id) or row.recording_id
+        for row in rows
+    }
     logs = ledger.logs(account, {*homes.values(), *ours.values()})
     for row in rows:
         event = listed(homes[row.recording_id], row)
-        known = [e for i in {homes[row.recording_id], ours.get(row.recording_id)} if i for e in logs[i] if e.recording_id == row.recording_id]
-        if any(e.id == event.id or e.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP} or is_proven_end(e) for e in known):
+        known = [
+            e
+            for i in {homes[row.recording_id], ours.get(row.recording_id)}
+            if i
+            for e in logs[i]
+            if e.recording_id == row.recording_id
+        ]
+        if any(
+            e.id == event.id or e.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP} or is_proven_end(e)
+            for e in known
+        ):
             continue
         if known:
             counts["ended"] += _is_news(worker, account, event) and is_end(event)
         elif archived := _archived(worker, account, event):
             # What the ledger may have forgotten by now stays forgotten.
             if (_listed_at(row) or now) >= now - worker.settings.history:
-                _is_news(worker, account, archived)    # first, so that nobody fetches it meanwhile
+                _is_news(worker, account, archived)  # first, so that nobody fetches it meanwhile
                 counts["restored"] += _is_news(worker, account, event)
         elif is_adopted(row, since):
             counts["listed"] += _is_news(worker, account, event)
@@ -276,7 +372,8 @@ def _heal(worker: Worker, account: str, rows: Sequence[Row], since: datetime, no
 
 
 def _is_news(worker: Worker, account: str, event: Event) -> bool:
-    """Records an event. False when somebody else, perhaps a survey of the other scope, was quicker."""
+    """Records an event. False when somebody else, perhaps a survey of the other scope, was
+    quicker."""
     return worker.ledger.record(account, event)[0] is Recorded.NEW
 
 
@@ -285,12 +382,29 @@ def _archived(worker: Worker, account: str, event: Event) -> Event | None:
     recording_id = event.recording_id or ""
     try:
         # The receipt's own name has no part of the extension.
-        place = archive.key(account, recording_id, started_at=event.started_at, ended_at=event.ended_at, duration_s=event.duration_s,
-                            added_at=event.added_at, extension="wav")
+        place = archive.key(
+            account,
+            recording_id,
+            started_at=event.started_at,
+            ended_at=event.ended_at,
+            duration_s=event.duration_s,
+            added_at=event.added_at,
+            extension="wav",
+        )
         receipt = worker.archive.read_receipt(place)
         media: dict[str, Any] = receipt["media"]
-        extension = str(media["codec"] if media["container"] == "mp3" else media["container"]).replace("unknown", "bin")
-        return Event(id=f"archived.{recording_id}", kind=Kind.MEDIA_ARCHIVED, call_uuid=event.call_uuid, recording_id=recording_id,
-                     archive_key=f"{place.rpartition('.')[0]}.{extension}", sha256=str(media["sha256"]), bytes=int(media["bytes"]), format=extension)
+        extension = str(
+            media["codec"] if media["container"] == "mp3" else media["container"]
+        ).replace("unknown", "bin")
+        return Event(
+            id=f"archived.{recording_id}",
+            kind=Kind.MEDIA_ARCHIVED,
+            call_uuid=event.call_uuid,
+            recording_id=recording_id,
+            archive_key=f"{place.rpartition('.')[0]}.{extension}",
+            sha256=str(media["sha256"]),
+            bytes=int(media["bytes"]),
+            format=extension,
+        )
     except (EndtapeError, OSError, ValueError, TypeError, KeyError):
-        return None                     # none there, or none that can be read: then fetching it decides
+        return None  # none there, or none that can be read: then fetching it decides

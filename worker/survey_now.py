@@ -1,4 +1,5 @@
-"""Surveys at once, for `endtape reconcile`: does the steps itself beside whoever else does, and waits for their end."""
+"""Surveys at once, for `endtape reconcile`: does the steps itself beside whoever else does, and
+waits for their end."""
 
 from __future__ import annotations
 
@@ -29,15 +30,28 @@ class Report:
     problem: str | None
 
 
-def run(settings: Settings, ledger: Ledger, *, wait_s: float, told: Callable[[int, int, int], None]) -> list[Report]:
-    """Surveys every account in both scopes. `told` hears again and again how many surveys have ended, of how many, and
-    how many rows were read. Harmless to repeat, and beside a running service.
+def run(
+    settings: Settings, ledger: Ledger, *, wait_s: float, told: Callable[[int, int, int], None]
+) -> list[Report]:
+    """Surveys every account in both scopes. `told` hears again and again how many surveys have
+    ended, of how many, and how many rows were read. Harmless to repeat, and beside a running
+    service.
     """
     crew = ThreadPoolExecutor(max_workers=1)
-    vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
-                  max_media_bytes=settings.max_media_bytes)
-    worker = Worker(ledger=ledger, vobiz=vobiz, archive=Archive(settings.archive, settings.spool), settings=settings, crew=crew,
-                    first_start=ledger.prepare())
+    vobiz = Vobiz(
+        api_url=settings.api_url,
+        media_hosts=settings.media_hosts,
+        redirect_hosts=settings.redirect_hosts,
+        max_media_bytes=settings.max_media_bytes,
+    )
+    worker = Worker(
+        ledger=ledger,
+        vobiz=vobiz,
+        archive=Archive(settings.archive, settings.spool),
+        settings=settings,
+        crew=crew,
+        first_start=ledger.prepare(),
+    )
     asked_at, until = ledger.now(), time.monotonic() + wait_s
     surveys = [(account, scope) for account in settings.accounts for scope in Scope]
     tried = False
@@ -45,7 +59,11 @@ def run(settings: Settings, ledger: Ledger, *, wait_s: float, told: Callable[[in
         rounds.keep_due(ledger, settings.accounts)
         state = {(a, s): rounds.load(ledger, a, s) or Round() for a, s in surveys}
         left = [which for which in surveys if not _is_done(state[which], asked_at)]
-        told(len(surveys) - len(left), len(surveys), sum(_found(r, asked_at).get("rows", 0) for r in state.values()))
+        told(
+            len(surveys) - len(left),
+            len(surveys),
+            sum(_found(r, asked_at).get("rows", 0) for r in state.values()),
+        )
         waiting = {account for account, _ in left}
         if not left or time.monotonic() >= until or (tried and waiting <= ledger.halted(waiting)):
             return [_report(ledger, account, state, asked_at) for account in settings.accounts]
@@ -67,10 +85,20 @@ def _found(state: Round, asked_at: datetime) -> dict[str, int]:
     return state.done_found if _is_done(state, asked_at) else state.found
 
 
-def _report(ledger: Ledger, account: str, state: dict[tuple[str, Scope], Round], asked_at: datetime) -> Report:
+def _report(
+    ledger: Ledger, account: str, state: dict[tuple[str, Scope], Round], asked_at: datetime
+) -> Report:
     mine = [state[account, scope] for scope in Scope]
     found = {kind: sum(_found(r, asked_at).get(kind, 0) for r in mine) for kind in KINDS}
     if all(_is_done(r, asked_at) for r in mine):
         return Report(account=account, found=found, problem=None)
-    halted = "the account is halted: the provider refuses its credentials" if ledger.halted([account]) else None
-    return Report(account=account, found=found, problem=halted or next((r.problem for r in mine if r.problem), "it was not done in time"))
+    halted = (
+        "the account is halted: the provider refuses its credentials"
+        if ledger.halted([account])
+        else None
+    )
+    return Report(
+        account=account,
+        found=found,
+        problem=halted or next((r.problem for r in mine if r.problem), "it was not done in time"),
+    )

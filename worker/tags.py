@@ -1,4 +1,5 @@
-"""What stands around audio and is no audio: padding, and ID3, APE and Lyrics3 tags, at both ends and in between. Pure.
+"""What stands around audio and is no audio: padding, and ID3, APE and Lyrics3 tags, at both ends
+and in between. Pure.
 
 A tag is stepped over by the size that it states. Its content is not read.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-_LYRICS_3_AT_MOST = 5100 + 20     # version 1 states no size, but has a limit
+_LYRICS_3_AT_MOST = 5100 + 20  # version 1 states no size, but has a limit
 
 
 def length_at(head: bytes) -> int:
@@ -24,7 +25,8 @@ def length_at(head: bytes) -> int:
 
 
 def _id3_size(size: bytes) -> int:
-    """The size, seven bits in each byte. Some writers use all eight bits: then a byte is above 127."""
+    """The size, seven bits in each byte. Some writers use all eight bits: then a byte is above
+    127."""
     if max(size) > 127:
         return int.from_bytes(size, "big")
     return size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3]
@@ -44,7 +46,8 @@ def behind(file: BinaryIO, at: int, end: int, padding: bytes) -> int:
 
 
 def before(file: BinaryIO, start: int, end: int) -> int:
-    """Where the tags begin that end at `end`, in any order, also with zeros behind them. `end` if there is no tag."""
+    """Where the tags begin that end at `end`, in any order, also with zeros behind them. `end` if
+    there is no tag."""
     for _ in range(16):
         begin = _one_before(file, start, end)
         if begin == end:
@@ -62,7 +65,9 @@ def _one_before(file: BinaryIO, start: int, end: int) -> int:
         return end - (355 if tail[-355:-351] == b"TAG+" else 128)
     if tail[-32:-24] == b"APETAGEX":
         length, _, flags = struct.unpack_from("<III", tail, len(tail) - 20)
-        return _if_there(end - int(length) - (32 if flags & 0x80000000 else 0), start, end, least=32)
+        return _if_there(
+            end - int(length) - (32 if flags & 0x80000000 else 0), start, end, least=32
+        )
     if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
         return _if_there(end - 15 - int(tail[-15:-9]), start, end, least=15)
     if tail[-9:] == b"LYRICSEND" and b"LYRICSBEGIN" in tail:

@@ -1,4 +1,5 @@
-"""Celery's names for the work. A message only says what to look at; the ledger knows whether it is still to be done."""
+"""Celery's names for the work. A message only says what to look at; the ledger knows whether it is
+still to be done."""
 
 from __future__ import annotations
 
@@ -17,7 +18,12 @@ from worker.ledger import Claim
 from worker.recording import Duty, Obligation
 
 log = structlog.get_logger()
-DEEDS = {Duty.STOP: stops.stops, Duty.LOOK: looks.looks, Duty.FETCH: fetch.fetches, Duty.SURVEY: survey.surveys}
+DEEDS = {
+    Duty.STOP: stops.stops,
+    Duty.LOOK: looks.looks,
+    Duty.FETCH: fetch.fetches,
+    Duty.SURVEY: survey.surveys,
+}
 
 
 @shared_task(name="reconcile")
@@ -36,7 +42,7 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
 def beat(queue: str) -> None:
     """Proves by work done that somebody works off this queue; now and then tidies up."""
     try:
-        worker = process().current()          # an idle process hears of a reload here
+        worker = process().current()  # an idle process hears of a reload here
         ledger = worker.ledger
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":

@@ -1,7 +1,7 @@
 """Tries whether archive, spool and credentials work: when `fetches` starts, and every half minute.
 
-Each stored file, and each that could not be stored, counts as a trial too. What fails raises an alert and gets a line in
-`/readyz`; its first success takes the line away.
+Each stored file, and each that could not be stored, counts as a trial too. What fails raises an
+alert and gets a line in `/readyz`; its first success takes the line away.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from worker.settings import Settings
 from worker.vobiz import Vobiz
 
 log = structlog.get_logger()
-_EVERY_S, _SOON_S = 30.0, 5.0       # between trials: while all works, while something does not
-_ANSWER_S = 20.0                    # how long we wait for a mount that hangs
+_EVERY_S, _SOON_S = 30.0, 5.0  # between trials: while all works, while something does not
+_ANSWER_S = 20.0  # how long we wait for a mount that hangs
 _SAY_EVERY = timedelta(minutes=1)
 
 
 def failed(ledger: Ledger, what: str, why: str) -> None:
-    """Something did not work just now. All processes learn it; the alert is raised at most once a minute."""
+    """Something did not work just now. All processes learn it; the alert is raised at most once a
+    minute."""
     ledger.degrade(what, why[:300])
     if ledger.my_turn("degraded", what, every=_SAY_EVERY):
         log.error("alert", what="degraded", about=what, error=why)
@@ -45,9 +46,16 @@ def worked(ledger: Ledger, *what: str) -> None:
 
 
 def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
-    """A file could not be stored. The error's file name tells whether in the spool or in the archive."""
-    place = Path(str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or ""))
-    failed(ledger, on_this_machine("spool" if place.is_relative_to(settings.spool) else "archive"), reason(error))
+    """A file could not be stored. The error's file name tells whether in the spool or in the
+    archive."""
+    place = Path(
+        str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
+    )
+    failed(
+        ledger,
+        on_this_machine("spool" if place.is_relative_to(settings.spool) else "archive"),
+        reason(error),
+    )
 
 
 def stored(ledger: Ledger) -> None:
@@ -78,7 +86,7 @@ class _Trial:
         error: Exception | None = None
         try:
             self._deed()
-        except Exception as raised:     # noqa: BLE001 - whatever it is, nothing is stored
+        except Exception as raised:  # noqa: BLE001 - whatever it is, nothing is stored
             error = raised
         self.error = error
 
@@ -88,9 +96,12 @@ class _Trial:
 
 
 class Trials:
-    """Repeats the trials, in a thread of its own. Calls `settings` each time, so that it sees a reload."""
+    """Repeats the trials, in a thread of its own. Calls `settings` each time, so that it sees a
+    reload."""
 
-    def __init__(self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]
+    ) -> None:
         self._ledger, self._settings, self._ending = ledger, settings, ending
         self._hanging: dict[str, _Trial] = {}
 
@@ -109,17 +120,23 @@ class Trials:
     def turn(self) -> bool:
         """Tries each once. True if all of them work. Raises LedgerUnavailable."""
         settings = self._settings()
-        works = [self._stores("archive", lambda: store(settings.archive, settings.accounts)),
-                 self._stores("spool", lambda: store(settings.spool))]
-        vobiz = Vobiz(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
-                      max_media_bytes=settings.max_media_bytes)
+        works = [
+            self._stores("archive", lambda: store(settings.archive, settings.accounts)),
+            self._stores("spool", lambda: store(settings.spool)),
+        ]
+        vobiz = Vobiz(
+            api_url=settings.api_url,
+            media_hosts=settings.media_hosts,
+            redirect_hosts=settings.redirect_hosts,
+            max_media_bytes=settings.max_media_bytes,
+        )
         works += [self._accepted(vobiz, settings, name) for name in settings.accounts]
         return all(works)
 
     def _stores(self, what: str, deed: Callable[[], None]) -> bool:
         trial = self._hanging.pop(what, None) or _Trial(deed)
         if not trial.ended(_ANSWER_S):
-            self._hanging[what] = trial         # the next turn waits for this one, and begins no other
+            self._hanging[what] = trial  # the next turn waits for this one, and begins no other
             trial.error = TimeoutError(f"does not answer within {_ANSWER_S:.0f} s")
         if trial.error:
             failed(self._ledger, on_this_machine(what), reason(trial.error))
@@ -128,7 +145,8 @@ class Trials:
         return trial.error is None
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
-        # Shared by all processes. (Of a halted account, every process that has work for it asks every 5 s anyway.)
+        # Shared by all processes. (Of a halted account, every process that has work for it asks
+        # every 5 s anyway.)
         if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
             return True
         self._ledger.charge("api", name, settings.api_rate)
@@ -141,13 +159,19 @@ class Trials:
             if self._ledger.release(name):
                 log.warning("account released", account=name)
         elif self._ledger.halt(name):
-            log.error("alert", what="account_halted", account=name, error="id and token were refused when they were tried")
+            log.error(
+                "alert",
+                what="account_halted",
+                account=name,
+                error="id and token were refused when they were tried",
+            )
             self._ledger.count({"alerts_total|account_halted": 1})
         return answer
 
 
 def store(root: Path, accounts: Iterable[str] = ()) -> None:
-    """Writes a little, forces it to disk and removes it: in the root, and where today's recordings of each account go.
+    """Writes a little, forces it to disk and removes it: in the root, and where today's recordings
+    of each account go.
 
     Raises OSError; Unstored if the disk has less left than a fetch must leave.
     """
@@ -155,7 +179,9 @@ def store(root: Path, accounts: Iterable[str] = ()) -> None:
     if shutil.disk_usage(root).free < FLOOR_BYTES:
         raise Unstored(f"the disk is full: less than {FLOOR_BYTES} bytes are left")
     today = time.strftime("%Y/%m/%d", time.gmtime())
-    for place in dict.fromkeys([root, *(_deepest(root, f"{account}/{today}") for account in accounts)]):
+    for place in dict.fromkeys(
+        [root, *(_deepest(root, f"{account}/{today}") for account in accounts)]
+    ):
         probe = place / f".endtape-trial.{secrets.token_hex(4)}.part"
         try:
             with os.fdopen(os.open(probe, durable.CREATE, 0o600), "wb", buffering=0) as file:

@@ -1,8 +1,10 @@
-"""WAV and its relatives: RIFF, RIFX (the other byte order), RF64 and BW64 (sizes of 64 bits), Wave64. Pure.
+"""WAV and its relatives: RIFF, RIFX (the other byte order), RF64 and BW64 (sizes of 64 bits),
+Wave64. Pure.
 
-Many headers are wrong, and players play the files all the same. Writers that cannot seek leave sizes open; others include
-the header in the size, state a wrong block alignment, or leave out padding. So a size counts only where it fits the
-bytes, and the duration of uncompressed audio follows from channels, bits and rate alone, as in players.
+Many headers are wrong, and players play the files all the same. Writers that cannot seek leave
+sizes open; others include the header in the size, state a wrong block alignment, or leave out
+padding. So a size counts only where it fits the bytes, and the duration of uncompressed audio
+follows from channels, bits and rate alone, as in players.
 """
 
 from __future__ import annotations
@@ -14,18 +16,45 @@ from typing import BinaryIO
 
 from worker import mpeg, pages, tags
 
-_OPEN = 0x7FFF0000          # writers that cannot seek leave 0, this or more (sox, Android), or 0xFFFFFFFF (ffmpeg)
+# writers that cannot seek leave 0, this or more (sox, Android), or 0xFFFFFFFF (ffmpeg)
+_OPEN = 0x7FFF0000
 _OPEN_64 = 1 << 62
 _MAX_CHUNKS = 10_000
-_PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = 1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE
+_PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = (
+    1,
+    2,
+    3,
+    6,
+    7,
+    0x11,
+    0x31,
+    0xFFFE,
+)
 _MPEG = (0x50, 0x55)
-_KNOWN = (b"fmt ", b"data", b"LIST", b"fact", b"JUNK", b"junk", b"PAD ", b"bext", b"id3 ", b"ID3 ", b"cue ", b"ds64", b"PEAK", b"iXML", b"smpl")
-_W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")     # the GUID that Wave64 begins with
+_KNOWN = (
+    b"fmt ",
+    b"data",
+    b"LIST",
+    b"fact",
+    b"JUNK",
+    b"junk",
+    b"PAD ",
+    b"bext",
+    b"id3 ",
+    b"ID3 ",
+    b"cue ",
+    b"ds64",
+    b"PEAK",
+    b"iXML",
+    b"smpl",
+)
+_W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")  # the GUID that Wave64 begins with
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wave:
-    """The audio in a file. `lost_s`: how much more the header counts than is there. Whether that ever existed, others must tell."""
+    """The audio in a file. `lost_s`: how much more the header counts than is there. Whether that
+    ever existed, others must tell."""
 
     codec: str | None = None
     channels: int | None = None
@@ -38,13 +67,14 @@ class Wave:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     name: bytes
-    at: int           # of its content
+    at: int  # of its content
     length: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Audio:
-    """Where audio lies. `counted`: its length by the header. `length`: how much of that is there."""
+    """Where audio lies. `counted`: its length by the header. `length`: how much of that is
+    there."""
 
     at: int
     length: int
@@ -65,7 +95,8 @@ class _Form:
 
 def is_here(head: bytes) -> bool:
     return (head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE") or (
-        head[:16] == _W64 and head[24:28] == b"wave")
+        head[:16] == _W64 and head[24:28] == b"wave"
+    )
 
 
 def extension(head: bytes) -> str:
@@ -73,17 +104,25 @@ def extension(head: bytes) -> str:
 
 
 def measure(file: BinaryIO, start: int, size: int) -> Wave:
-    """Walk the chunks from `start` on. What stands behind the audio matters only if it is an error page."""
+    """Walk the chunks from `start` on. What stands behind the audio matters only if it is an error
+    page."""
     file.seek(start)
     head = file.read(28)
     riff = _Wave64(file, start, size) if head[:16] == _W64 else _Riff(file, start, size, head[:4])
     form, audio = riff.read()
     if form is None:
         return Wave(problem="the file has no format chunk")
-    wave = Wave(codec=_codec(form, riff.order), channels=form.channels, sample_rate=form.rate, duration_s=0.0)
+    wave = Wave(
+        codec=_codec(form, riff.order),
+        channels=form.channels,
+        sample_rate=form.rate,
+        duration_s=0.0,
+    )
     if audio is None:
         return _but(wave, "the file has no data chunk")
-    if pages.amid(file, audio.at, audio.at + audio.length) or pages.amid(file, audio.at + audio.length, size):
+    if pages.amid(file, audio.at, audio.at + audio.length) or pages.amid(
+        file, audio.at + audio.length, size
+    ):
         return _but(wave, "an error page stands amid the audio")
     if form.tag in _MPEG and audio.length:
         return _with_mpeg(file, audio, wave)
@@ -95,7 +134,12 @@ def measure(file: BinaryIO, start: int, size: int) -> Wave:
     problem = None if duration_s else "the file holds no audio"
     if missing:
         problem = f"the audio is cut: {audio.length} of {audio.counted} bytes are there"
-    return replace(wave, duration_s=duration_s, problem=problem, lost_s=missing / per_second if missing and duration_s else None)
+    return replace(
+        wave,
+        duration_s=duration_s,
+        problem=problem,
+        lost_s=missing / per_second if missing and duration_s else None,
+    )
 
 
 def _but(wave: Wave, problem: str) -> Wave:
@@ -106,8 +150,14 @@ def _with_mpeg(file: BinaryIO, audio: _Audio, wave: Wave) -> Wave:
     walk = mpeg.walk(file, audio.at, audio.at + audio.length)
     if walk.first is None:
         return _but(wave, "the format chunk says MPEG, and there is none")
-    return Wave(codec=f"mp{walk.first.layer}", channels=walk.first.channels, sample_rate=walk.first.rate,
-                duration_s=walk.duration_s, problem=walk.problem, lost_s=walk.lost_s)
+    return Wave(
+        codec=f"mp{walk.first.layer}",
+        channels=walk.first.channels,
+        sample_rate=walk.first.rate,
+        duration_s=walk.duration_s,
+        problem=walk.problem,
+        lost_s=walk.lost_s,
+    )
 
 
 class _Riff:
@@ -154,9 +204,14 @@ class _Riff:
         return _Chunk(head[:4], at + 8, struct.unpack_from(self.order + "I", head, 4)[0])
 
     def _next(self, chunk: _Chunk) -> int:
-        """Where the next chunk begins: behind the byte that pads an odd length, unless the writer left that out."""
+        """Where the next chunk begins: behind the byte that pads an odd length, unless the writer
+        left that out."""
         end = chunk.at + chunk.length
-        if chunk.length % 2 and self._bytes(end, 4) in _KNOWN and self._bytes(end + 1, 4) not in _KNOWN:
+        if (
+            chunk.length % 2
+            and self._bytes(end, 4) in _KNOWN
+            and self._bytes(end + 1, 4) not in _KNOWN
+        ):
             return end
         return end + chunk.length % 2
 
@@ -166,12 +221,15 @@ class _Riff:
             counted = self._data_64
         if counted == 0 or (counted >= self.open and counted > there):
             counted = 0 if self._is_chunks(chunk.at) else there
-        elif counted in (self._size - self._start, self._size - self._start - 8) and counted > there:
-            counted = there      # the writer included the header in the size
+        elif (
+            counted in (self._size - self._start, self._size - self._start - 8) and counted > there
+        ):
+            counted = there  # the writer included the header in the size
         return _Audio(chunk.at, min(counted, there), counted)
 
     def _is_chunks(self, at: int) -> bool:
-        """Whether chunks lead from here exactly to the end, or to a data chunk. Then this is no audio of an open length."""
+        """Whether chunks lead from here exactly to the end, or to a data chunk. Then this is no
+        audio of an open length."""
         for _ in range(_MAX_CHUNKS):
             chunk = self._chunk(at)
             if chunk is None:
@@ -184,10 +242,13 @@ class _Riff:
         return False
 
     def _form(self, form: bytes) -> _Form | None:
-        """The format. The oldest kind of chunk ends before `bits`; the newest (extensible) names its coding further down."""
+        """The format. The oldest kind of chunk ends before `bits`; the newest (extensible) names
+        its coding further down."""
         if len(form) < 14:
             return None
-        tag, channels, rate, byte_rate, block, bits = struct.unpack_from(self.order + "HHIIHH", form.ljust(16, b"\0"))
+        tag, channels, rate, byte_rate, block, bits = struct.unpack_from(
+            self.order + "HHIIHH", form.ljust(16, b"\0")
+        )
         if tag == _EXTENSIBLE:
             tag = struct.unpack_from(self.order + "H", form, 24)[0] if len(form) >= 26 else _PCM
         return _Form(tag or _PCM, channels, rate, byte_rate, block, bits)
@@ -198,7 +259,8 @@ class _Riff:
 
 
 class _Wave64(_Riff):
-    """Names are GUIDs that begin with RIFF's, sizes have 64 bits and count their own header, chunks begin at multiples of 8."""
+    """Names are GUIDs that begin with RIFF's, sizes have 64 bits and count their own header, chunks
+    begin at multiples of 8."""
 
     header = 40
     open = _OPEN_64
@@ -233,7 +295,8 @@ def _width(form: _Form) -> int:
 
 
 def _bytes_per_second(form: _Form) -> float:
-    """The rate by which players compute a duration. Some codings fix how many samples a block holds; then that decides."""
+    """The rate by which players compute a duration. Some codings fix how many samples a block
+    holds; then that decides."""
     channels, block = form.channels, form.block
     if form.tag in (_PCM, _FLOAT, _ALAW, _MULAW):
         return _width(form) * channels * form.rate
@@ -262,4 +325,6 @@ def _codec(form: _Form, order: str) -> str:
         return "pcm_u8" if width <= 1 else f"pcm_s{8 * width}{ending}"
     if form.tag in _MPEG:
         return "mp2" if form.tag == 0x50 else "mp3"
-    return {_FLOAT: f"pcm_f{form.bits}{ending}", _ALAW: "pcm_alaw", _MULAW: "pcm_mulaw"}.get(form.tag, f"wav_0x{form.tag:04x}")
+    return {_FLOAT: f"pcm_f{form.bits}{ending}", _ALAW: "pcm_alaw", _MULAW: "pcm_mulaw"}.get(
+        form.tag, f"wav_0x{form.tag:04x}"
+    )

@@ -1,8 +1,9 @@
 """How the provider spells numbers, times and telephone numbers; pure, and tolerant by design.
 
-The provider sends every value as a string, durations as `"60040.00000"`, unknown ones as `-1` or an empty string,
-and instants in four spellings: epoch milliseconds, ISO 8601 with `T` and `Z`, `YYYY-MM-DD HH:MM:SS.fffff+05:30`, and
-without any zone (UTC for `SessionStart`, India's for the `StartTime`, `AnswerTime` and `EndTime` of a hang-up).
+The provider sends every value as a string, durations as `"60040.00000"`, unknown ones as `-1` or an
+empty string, and instants in four spellings: epoch milliseconds, ISO 8601 with `T` and `Z`,
+`YYYY-MM-DD HH:MM:SS.fffff+05:30`, and without any zone (UTC for `SessionStart`, India's for the
+`StartTime`, `AnswerTime` and `EndTime` of a hang-up).
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ from urllib.parse import unquote
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
 _SANE_YEARS = range(2000, 2200)
-_LONGEST_S = 30 * 86400        # a call ends after a day at the latest; nothing lasts longer than it is kept
+_LONGEST_S = (
+    30 * 86400
+)  # a call ends after a day at the latest; nothing lasts longer than it is kept
 _DIGITS = frozenset("0123456789")
 _LONGEST_NUMBER = 40
-_RFC3339 = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})"
-                      r"((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))")
+_RFC3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})"
+    r"((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
+)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def number(value: object) -> float | None:
-    """A finite number above 0, or None: the provider's -1, 0, empty, `nan` and words all mean "not known"."""
+    """A finite number above 0, or None: the provider's -1, 0, empty, `nan` and words all mean "not
+    known"."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -41,7 +47,8 @@ def seconds(milliseconds: float | None) -> float | None:
 
 
 def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
-    """Any of the four spellings as aware UTC, or None. `naive` is the zone of a time that names none."""
+    """Any of the four spellings as aware UTC, or None. `naive` is the zone of a time that names
+    none."""
     text = str(value or "").strip()
     milliseconds = number(text)
     try:
@@ -56,7 +63,8 @@ def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
 
 
 def rfc3339(text: str) -> datetime | None:
-    """An instant as our own callers must spell it, with its zone, as aware UTC; None for anything else."""
+    """An instant as our own callers must spell it, with its zone, as aware UTC; None for anything
+    else."""
     found = _RFC3339.fullmatch(text)
     if not found:
         return None
@@ -65,22 +73,23 @@ def rfc3339(text: str) -> datetime | None:
         return instant(f"{day}T{clock}:{seconds}{rest.upper()}")
     before = instant(f"{day}T{clock}:59{rest.upper()}")
     if before is None or (before.hour, before.minute) != (23, 59):
-        return None       # a leap second is put in at the end of a day, in UTC
+        return None  # a leap second is put in at the end of a day, in UTC
     return before.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def digits(value: object) -> str | None:
     """A telephone number as digits, without `+` or a leading `00`; None where there is none.
 
-    Of a SIP or `tel:` address the user part counts, and never a digit of its host. A user whose name has a letter
-    (`sip:agent7@host`, `anonymous`) has no number.
+    Of a SIP or `tel:` address the user part counts, and never a digit of its host. A user whose
+    name has a letter (`sip:agent7@host`, `anonymous`) has no number.
     """
     found = bare_digits(user_part(value))
     return found.removeprefix("00") or None if found else None
 
 
 def bare_digits(text: str) -> str | None:
-    """The digits of a number as it is written, with spaces, brackets, dashes, dots; None where it is no number."""
+    """The digits of a number as it is written, with spaces, brackets, dashes, dots; None where it
+    is no number."""
     if any(c.isalnum() and c not in _DIGITS for c in text):
         return None
     found = "".join(c for c in text if c in _DIGITS)
@@ -88,20 +97,26 @@ def bare_digits(text: str) -> str | None:
 
 
 def user_part(value: object) -> str:
-    """`1001` of `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`; empty where nobody is named."""
+    """`1001` of `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`; empty where nobody is
+    named."""
     text = "" if isinstance(value, bool) else str(value if value is not None else "").strip()
     inside = re.match(r'(?:"(?:[^"\\]|\\.)*"|[^<"])*<([^>]*)', text)
     text = inside[1] if inside else text
     scheme = re.search(r"(?:^|\s)(sips?|tel):(?://)?", text, re.IGNORECASE)
-    address = text[scheme.end():] if scheme else text
+    address = text[scheme.end() :] if scheme else text
     user, at, _ = address.partition("@")
-    if not at and (scheme is None or scheme[1].lower() != "tel") and _is_host(address, bare=scheme is None):
+    if (
+        not at
+        and (scheme is None or scheme[1].lower() != "tel")
+        and _is_host(address, bare=scheme is None)
+    ):
         return ""
     return re.split("[;:@,?]", unquote(user))[0]
 
 
 def _is_host(address: str, *, bare: bool) -> bool:
-    # Without `@` a SIP address has no user, but some senders leave the host out: plain digits are meant as a number.
+    # Without `@` a SIP address has no user, but some senders leave the host out: plain digits are
+    # meant as a number.
     named = re.split("[;?]", address)[0].strip()
     if not bare:
         return not re.fullmatch(r"\+?[0-9]+", named)
@@ -113,7 +128,8 @@ def _is_host(address: str, *, bare: bool) -> bool:
 
 
 def identifier(value: object) -> str | None:
-    """An opaque id of at most 128 safe characters, or None. Ids become keys and file names, so nothing else passes."""
+    """An opaque id of at most 128 safe characters, or None. Ids become keys and file names, so
+    nothing else passes."""
     text = str(value or "").strip()
     return text if _ID.fullmatch(text) else None
 

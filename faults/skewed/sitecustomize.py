@@ -1,7 +1,8 @@
-"""With this folder on the path, a Python process believes that it is FAULTS_SKEW_S seconds later than it is.
+"""With this folder on the path, a Python process believes that it is FAULTS_SKEW_S seconds later
+than it is.
 
-Only the wall clock is wrong, as on a machine without NTP: what measures and sleeps stays right. (libfaketime also
-breaks Python's own sleep.)
+Only the wall clock is wrong, as on a machine without NTP: what measures and sleeps stays right.
+(libfaketime also breaks Python's own sleep.)
 """
 
 from __future__ import annotations

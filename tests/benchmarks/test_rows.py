@@ -1,4 +1,5 @@
-"""Each row of the benchmarks can be played, and its stand-in answers whoever asks. What the figures are, nobody judges here."""
+"""Each row of the benchmarks can be played, and its stand-in answers whoever asks. What the figures
+are, nobody judges here."""
 
 import contextlib
 import subprocess
@@ -19,7 +20,14 @@ from worker.supervise import ROOT, free_port
 @pytest.mark.parametrize("row", list(ROWS))
 def test_each_row_is_played_in_small_and_leaves_the_page_alone(row):
     before = RESULTS.read_bytes()
-    done = subprocess.run([sys.executable, "benchmarks/run.py", row, "--small"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "benchmarks/run.py", row, "--small"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "|met|" in done.stderr
     assert RESULTS.read_bytes() == before

@@ -1,4 +1,5 @@
-"""A receiver of callbacks, and the stand-in with an account, its sub-account and bad days that pass quickly."""
+"""A receiver of callbacks, and the stand-in with an account, its sub-account and bad days that pass
+quickly."""
 
 import json
 import threading
@@ -81,7 +82,9 @@ def inbox():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Box)
     server.daemon_threads = True
     found = Inbox(f"127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     yield found
     server.shutdown()
     server.server_close()
@@ -89,8 +92,13 @@ def inbox():
 
 @pytest.fixture
 def provider(inbox):
-    accounts = [Account("MA_E", "tok", trunk_secret="trunk-secret"), Account("SA_E", "subtok", parent="MA_E")]
-    with Provider(callback_url=inbox.url, accounts=accounts, retry_base_s=0.02, finalise_s=0.01) as found:
+    accounts = [
+        Account("MA_E", "tok", trunk_secret="trunk-secret"),
+        Account("SA_E", "subtok", parent="MA_E"),
+    ]
+    with Provider(
+        callback_url=inbox.url, accounts=accounts, retry_base_s=0.02, finalise_s=0.01
+    ) as found:
         yield found
 
 
@@ -102,7 +110,13 @@ class Rest:
         self.headers, self.http = {"X-Auth-ID": account, "X-Auth-Token": token}, quiet_session()
 
     def ask(self, method, path, **how):
-        return self.http.request(method, f"{self.root}/Account/{self.account}/{path}", headers=self.headers, timeout=5, **how)
+        return self.http.request(
+            method,
+            f"{self.root}/Account/{self.account}/{path}",
+            headers=self.headers,
+            timeout=5,
+            **how,
+        )
 
     def get(self, path, **how):
         return self.ask("GET", path, **how)
@@ -114,7 +128,9 @@ class Rest:
         return self.ask("DELETE", path, **how)
 
     def media(self, recording, **how):
-        return self.http.get(recording.url, headers=self.headers, timeout=5, allow_redirects=False, **how)
+        return self.http.get(
+            recording.url, headers=self.headers, timeout=5, allow_redirects=False, **how
+        )
 
 
 @pytest.fixture
@@ -165,7 +181,12 @@ def sample():
         text = (FIXTURES / name).read_text()
         if name.endswith(".json"):
             return json.loads(text)
-        return dict(parse_qsl(urlsplit(text.strip()).query if name.endswith(".txt") else text, keep_blank_values=True))
+        return dict(
+            parse_qsl(
+                urlsplit(text.strip()).query if name.endswith(".txt") else text,
+                keep_blank_values=True,
+            )
+        )
 
     return read
 
@@ -174,25 +195,36 @@ class Day:
     """What a bad day's test needs."""
 
     def __init__(self, provider, rest, inbox, finished, soon):
-        self.provider, self.rest, self.inbox, self.finished, self.soon = provider, rest, inbox, finished, soon
+        self.provider, self.rest, self.inbox, self.finished, self.soon = (
+            provider,
+            rest,
+            inbox,
+            finished,
+            soon,
+        )
 
     def on(self, name, **params):
         self.provider.faults.switch_on(name, **params)
 
     def stop(self, *, named=False):
-        """A stop of a new call's recording, by its address if `named`: the answer, and the recording."""
+        """A stop of a new call's recording, by its address if `named`: the answer, and the
+        recording."""
         call = self.provider.call()
         recording = self.provider.record(call.call_uuid, announce=False)
-        return self.rest.delete(f"Call/{call.call_uuid}/Record/", json={"URL": recording.url} if named else None), recording
+        return self.rest.delete(
+            f"Call/{call.call_uuid}/Record/", json={"URL": recording.url} if named else None
+        ), recording
 
     def start(self):
-        """A start on a new call: the answer, None without one, and what records on the call then."""
+        """A start on a new call: the answer, None without one, and what records on the call
+        then."""
         call = self.provider.call()
         answer = self.asked(f"Call/{call.call_uuid}/Record/", {})
         return answer, self.provider.book.running(call.call_uuid)
 
     def transfer(self):
-        """A transfer of a new call: the answer, None without one, and the events that arrived of it."""
+        """A transfer of a new call: the answer, None without one, and the events that arrived of
+        it."""
         call = self.provider.call()
         answer = self.asked(f"Call/{call.call_uuid}/", {"aleg_url": self.inbox.url})
         assert self.provider.wait_idle(5)

@@ -1,4 +1,5 @@
-"""Files are real: as long as they say, with a tone in each channel, and with their recording's id inside."""
+"""Files are real: as long as they say, with a tone in each channel, and with their recording's id
+inside."""
 
 import struct
 from array import array
@@ -27,9 +28,16 @@ def test_a_file_has_the_size_that_it_announces(container, duration_ms):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_wav_file_says_how_much_follows_and_each_channel_has_its_own_tone(channels):
     found = content("wav", channels, 2000, MARK)
-    assert struct.unpack("<I", found[40:44])[0] == len(found) - WAV_HEADER_BYTES == 2 * 8000 * 2 * channels
-    sound = array("h", found[WAV_HEADER_BYTES + 16_000 * channels:])
-    pitches = [sum(a < 0 <= b for a, b in pairwise(sound[channel::channels])) for channel in range(channels)]
+    assert (
+        struct.unpack("<I", found[40:44])[0]
+        == len(found) - WAV_HEADER_BYTES
+        == 2 * 8000 * 2 * channels
+    )
+    sound = array("h", found[WAV_HEADER_BYTES + 16_000 * channels :])
+    pitches = [
+        sum(a < 0 <= b for a, b in pairwise(sound[channel::channels]))
+        for channel in range(channels)
+    ]
     assert len(set(pitches)) == channels
     assert all(290 < pitch < 630 for pitch in pitches)
 

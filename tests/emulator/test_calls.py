@@ -6,7 +6,14 @@ import pytest
 def test_a_ringing_call_is_not_live_until_it_is_answered(provider, rest, inbox):
     call = provider.call(direction="outbound", ringing=True, callback_url=inbox.url).call_uuid
     assert rest.get("Call/?status=live").json()["calls"] == []
-    assert [rest.ask(*how).status_code for how in (("GET", f"Call/{call}/?status=live"), ("DELETE", f"Call/{call}/Record/"), ("POST", f"Call/{call}/Record/"))] == [404] * 3
+    assert [
+        rest.ask(*how).status_code
+        for how in (
+            ("GET", f"Call/{call}/?status=live"),
+            ("DELETE", f"Call/{call}/Record/"),
+            ("POST", f"Call/{call}/Record/"),
+        )
+    ] == [404] * 3
     with pytest.raises(KeyError):
         provider.record(call)
     provider.answer(call)
@@ -18,12 +25,23 @@ def test_a_ringing_call_is_not_live_until_it_is_answered(provider, rest, inbox):
         provider.answer(call)
 
 
-@pytest.mark.parametrize(("loser", "events"), [
-    ("", ["DialAnswer", "DialConnected"]), ("before", ["DialHangup", "DialAnswer", "DialConnected"]), ("after", ["DialAnswer", "DialConnected", "DialHangup"])])
-def test_a_leg_that_loses_the_race_ends_before_or_after_the_other_is_connected(provider, inbox, loser, events):
+@pytest.mark.parametrize(
+    ("loser", "events"),
+    [
+        ("", ["DialAnswer", "DialConnected"]),
+        ("before", ["DialHangup", "DialAnswer", "DialConnected"]),
+        ("after", ["DialAnswer", "DialConnected", "DialHangup"]),
+    ],
+)
+def test_a_leg_that_loses_the_race_ends_before_or_after_the_other_is_connected(
+    provider, inbox, loser, events
+):
     call = provider.call(callback_url=inbox.url).call_uuid
     leg = provider.dial(call, "918065550199", loser=loser)
     assert provider.wait_idle(5)
     assert inbox.events() == events
     lost = [a.fields for a in inbox.arrived if a.fields["Event"] == "DialHangup"]
-    assert [(f["DialBLegDuration"], f["DialBLegHangupCauseCode"], f["DialBLegUUID"] == leg) for f in lost] == [("0", "9000", False)] * bool(loser)
+    assert [
+        (f["DialBLegDuration"], f["DialBLegHangupCauseCode"], f["DialBLegUUID"] == leg)
+        for f in lost
+    ] == [("0", "9000", False)] * bool(loser)

@@ -1,4 +1,5 @@
-"""Each bad day does what its name says, strikes where it was limited to, and is gone when it is switched off."""
+"""Each bad day does what its name says, strikes where it was limited to, and is gone when it is
+switched off."""
 
 import time
 
@@ -21,7 +22,9 @@ def bad_day(name):
 
 
 # Those of the media host are in test_faults_media.py.
-@pytest.mark.parametrize("name", [name for name in FAULTS if "media" not in name and name != "lying-container"])
+@pytest.mark.parametrize(
+    "name", [name for name in FAULTS if "media" not in name and name != "lying-container"]
+)
 def test_each_bad_day_does_what_its_name_says(day, name):
     TRIED[name](day)
 
@@ -31,7 +34,11 @@ def _(day):
     recording = day.finished(seconds=100)
     path = f"Recording/{recording.recording_id}/"
     day.on("early-404", seconds=60)
-    assert [day.rest.get(path).status_code, day.rest.media(recording).status_code, day.rest.get("Recording/").json()["objects"]] == [404, 404, []]
+    assert [
+        day.rest.get(path).status_code,
+        day.rest.media(recording).status_code,
+        day.rest.get("Recording/").json()["objects"],
+    ] == [404, 404, []]
     recording.ended_at -= 61
     assert [day.rest.get(path).status_code, day.rest.media(recording).status_code] == [200, 200]
 
@@ -40,7 +47,11 @@ def _(day):
 def _(day):
     day.on("slow-finalise", seconds=0.2)
     _, recording = day.stop()
-    assert (recording.listed_at, day.inbox.arrived, day.rest.media(recording).status_code) == (None, [], 404)
+    assert (recording.listed_at, day.inbox.arrived, day.rest.media(recording).status_code) == (
+        None,
+        [],
+        404,
+    )
     day.inbox.wait(1)
     assert recording.listed_at - recording.ended_at >= 0.2
 
@@ -88,7 +99,11 @@ def _(day):
 def _(day):
     day.on("forged-callbacks", times=1)
     day.told(2)
-    right = [a.headers["X-Vobiz-Signature-V3"] == signing.v3("tok", day.inbox.url, a.headers["X-Vobiz-Signature-V3-Nonce"]) for a in day.inbox.arrived]
+    right = [
+        a.headers["X-Vobiz-Signature-V3"]
+        == signing.v3("tok", day.inbox.url, a.headers["X-Vobiz-Signature-V3-Nonce"])
+        for a in day.inbox.arrived
+    ]
     assert sorted(right) == [False, True]
 
 
@@ -119,14 +134,22 @@ def _(day):
 def _(day):
     day.on("stop-fails-first", times=2, status=500)
     found = [day.stop() for _ in range(3)]
-    assert [(answer.status_code, bool(recording.ended_at)) for answer, recording in found] == [(500, False), (500, False), (204, True)]
+    assert [(answer.status_code, bool(recording.ended_at)) for answer, recording in found] == [
+        (500, False),
+        (500, False),
+        (204, True),
+    ]
 
 
 @bad_day("stop-429")
 def _(day):
     day.on("stop-429", retry_after=7)
     answer, recording = day.stop()
-    assert (answer.status_code, answer.headers["Retry-After"], recording.ended_at) == (429, "7", None)
+    assert (answer.status_code, answer.headers["Retry-After"], recording.ended_at) == (
+        429,
+        "7",
+        None,
+    )
     assert answer.json()["error"]["details"]["retryAfter"] == 7
 
 
@@ -143,14 +166,22 @@ def _(day):
 def _(day):
     day.on("gateway-404")
     answer, recording = day.stop()
-    assert (answer.status_code, answer.json(), recording.ended_at) == (404, {"message": "Not Found"}, None)
+    assert (answer.status_code, answer.json(), recording.ended_at) == (
+        404,
+        {"message": "Not Found"},
+        None,
+    )
 
 
 @bad_day("stop-404")
 def _(day):
     day.on("stop-404", times=1)
     answer, recording = day.stop()
-    assert (answer.status_code, answer.json()["error"], recording.ended_at) == (404, "call not found", None)
+    assert (answer.status_code, answer.json()["error"], recording.ended_at) == (
+        404,
+        "call not found",
+        None,
+    )
     assert day.stop()[1].ended_at
 
 
@@ -158,7 +189,11 @@ def _(day):
 def _(day):
     day.on("stop-unknown-url")
     answer, recording = day.stop(named=True)
-    assert (answer.status_code, answer.json()["error"], recording.ended_at) == (404, "recording not found", None)
+    assert (answer.status_code, answer.json()["error"], recording.ended_at) == (
+        404,
+        "recording not found",
+        None,
+    )
     assert day.stop()[1].ended_at
 
 
@@ -176,15 +211,24 @@ def _(day):
 def _(day):
     probe = day.provider.api_url + "/auth/me"
     day.on("refuse-auth", status=403)
-    assert [day.stop()[0].status_code, requests.get(probe, headers=day.rest.headers, timeout=5).status_code] == [403, 200]
+    assert [
+        day.stop()[0].status_code,
+        requests.get(probe, headers=day.rest.headers, timeout=5).status_code,
+    ] == [403, 200]
     day.on("refuse-auth", me=True)
-    assert [day.stop()[0].status_code, requests.get(probe, headers=day.rest.headers, timeout=5).status_code] == [401, 401]
+    assert [
+        day.stop()[0].status_code,
+        requests.get(probe, headers=day.rest.headers, timeout=5).status_code,
+    ] == [401, 401]
 
 
 @bad_day("api-5xx")
 def _(day):
     day.on("api-5xx", status=502)
-    assert [day.rest.get(p).status_code for p in ("Recording/", "Recording/x/", "Call/?status=live", "Call/x/?status=live", "cdr/x")] == [502] * 5
+    assert [
+        day.rest.get(p).status_code
+        for p in ("Recording/", "Recording/x/", "Call/?status=live", "Call/x/?status=live", "cdr/x")
+    ] == [502] * 5
     assert day.stop()[0].status_code == 204
     day.on("api-5xx", route="list-recordings")
     assert [day.rest.get(p).status_code for p in ("Recording/", "Call/?status=live")] == [503, 200]
@@ -212,7 +256,10 @@ def _(day):
     recording = day.finished(seconds=100)
     day.on("list-lag", seconds=60)
     assert day.rest.get("Recording/").json()["objects"] == []
-    assert [day.rest.get(f"Recording/{recording.recording_id}/").status_code, day.rest.media(recording).status_code] == [200, 200]
+    assert [
+        day.rest.get(f"Recording/{recording.recording_id}/").status_code,
+        day.rest.media(recording).status_code,
+    ] == [200, 200]
     recording.ended_at -= 61
     assert len(day.rest.get("Recording/").json()["objects"]) == 1
 
@@ -222,7 +269,15 @@ def _(day):
     call = day.provider.call().call_uuid
     made = [day.finished(call, seconds=9 - i).recording_id for i in range(4)][::-1]
     day.on("list-rows-move", times=1)
-    pages = [[row["recording_id"] for row in day.rest.get(f"Recording/?call_uuid={call}&limit=2&offset={offset}").json()["objects"]] for offset in (0, 2, 4)]
+    pages = [
+        [
+            row["recording_id"]
+            for row in day.rest.get(f"Recording/?call_uuid={call}&limit=2&offset={offset}").json()[
+                "objects"
+            ]
+        ]
+        for offset in (0, 2, 4)
+    ]
     assert pages == [made[:2], made[1:3], made[3:]]
     newest = day.rest.get(f"Recording/?call_uuid={call}").json()["objects"][0]["recording_id"]
     assert newest not in made
@@ -246,15 +301,20 @@ def _(day):
 def _(day):
     recording = day.finished(seconds=20)
     day.on("wrong-duration", seconds=-8)
-    told = {day.rest.get("Recording/").json()["objects"][0]["recording_duration_ms"],
-            day.rest.get(f"Recording/{recording.recording_id}/").json()["recording_duration_ms"]}
+    told = {
+        day.rest.get("Recording/").json()["objects"][0]["recording_duration_ms"],
+        day.rest.get(f"Recording/{recording.recording_id}/").json()["recording_duration_ms"],
+    }
     assert told == {f"{recording.duration_ms - 8000:.5f}"}
 
 
 @bad_day("start-fails")
 def _(day):
     day.on("start-fails", status=502, times=1)
-    assert [(answer.status_code, len(made)) for answer, made in (day.start(), day.start())] == [(502, 0), (200, 1)]
+    assert [(answer.status_code, len(made)) for answer, made in (day.start(), day.start())] == [
+        (502, 0),
+        (200, 1),
+    ]
 
 
 @bad_day("start-timeout")
@@ -300,21 +360,30 @@ def _(day):
     assert (answer, asked) == (None, ["Transfer"])
 
 
-# What holds for all of them -----------------------------------------------------------------------------------------
+# What holds for all of them
+# -----------------------------------------------------------------------------------------
 
 
 def test_a_bad_day_is_limited_to_one_or_several_calls_and_switched_off(provider, rest):
     one, two, three = (provider.call().call_uuid for _ in range(3))
     for limit, expected in ((one, [503, 204, 204]), ([one, three], [503, 204, 503])):
         provider.faults.switch_on("stop-fails-first", call_uuid=limit)
-        assert [rest.delete(f"Call/{call}/Record/").status_code for call in (one, two, three)] == expected
+        assert [
+            rest.delete(f"Call/{call}/Record/").status_code for call in (one, two, three)
+        ] == expected
     provider.faults.switch_off("stop-fails-first")
     assert rest.delete(f"Call/{one}/Record/").status_code == 204
 
 
-@pytest.mark.parametrize(("name", "params", "problem"), [
-    ("deaf-stop", {"second": 1}, "no parameter second"), ("redirect-media", {}, "needs location"), ("api-5xx", {"status": "503"}, "status cannot be"),
-    ("deaf-stop", {"times": "twice"}, "times cannot be")])
+@pytest.mark.parametrize(
+    ("name", "params", "problem"),
+    [
+        ("deaf-stop", {"second": 1}, "no parameter second"),
+        ("redirect-media", {}, "needs location"),
+        ("api-5xx", {"status": "503"}, "status cannot be"),
+        ("deaf-stop", {"times": "twice"}, "times cannot be"),
+    ],
+)
 def test_a_parameter_that_is_unknown_missing_or_no_number_is_refused(name, params, problem):
     with pytest.raises(ValueError, match=problem):
         Faults().switch_on(name, **params)
@@ -339,6 +408,10 @@ def test_a_held_request_does_not_delay_the_end():
     with Provider(accounts={"MA_E": "tok"}) as provider:
         provider.faults.switch_on("api-timeout", seconds=60)
         with pytest.raises(requests.Timeout):
-            requests.get(f"{provider.api_url}/Account/MA_E/Recording/", headers={"X-Auth-ID": "MA_E", "X-Auth-Token": "tok"}, timeout=0.05)
+            requests.get(
+                f"{provider.api_url}/Account/MA_E/Recording/",
+                headers={"X-Auth-ID": "MA_E", "X-Auth-Token": "tok"},
+                timeout=0.05,
+            )
         began = time.monotonic()
     assert time.monotonic() - began < 1

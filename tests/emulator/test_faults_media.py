@@ -21,7 +21,9 @@ def bad_day(name):
     return keep
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if "media" in name or name == "lying-container"])
+@pytest.mark.parametrize(
+    "name", [name for name in FAULTS if "media" in name or name == "lying-container"]
+)
 def test_each_bad_day_does_what_its_name_says(day, name):
     TRIED[name](day)
 
@@ -46,7 +48,10 @@ def _(day):
     recording = day.finished()
     day.on("redirect-media", location="https://storage.example/x.mp3", status=307)
     answer = day.rest.media(recording)
-    assert (answer.status_code, answer.headers["Location"]) == (307, "https://storage.example/x.mp3")
+    assert (answer.status_code, answer.headers["Location"]) == (
+        307,
+        "https://storage.example/x.mp3",
+    )
 
 
 @bad_day("empty-media")
@@ -62,7 +67,10 @@ def _(day):
     recording = day.finished()
     day.on("html-media")
     answer = day.rest.media(recording)
-    assert (answer.headers["Content-Type"], answer.content[:15]) == ("audio/mpeg", b"<!doctype html>")
+    assert (answer.headers["Content-Type"], answer.content[:15]) == (
+        "audio/mpeg",
+        b"<!doctype html>",
+    )
 
 
 @bad_day("json-media")
@@ -70,7 +78,11 @@ def _(day):
     recording = day.finished()
     day.on("json-media")
     answer = day.rest.media(recording)
-    assert (answer.status_code, answer.headers["Content-Type"], "error" in answer.json()) == (200, "audio/mpeg", True)
+    assert (answer.status_code, answer.headers["Content-Type"], "error" in answer.json()) == (
+        200,
+        "audio/mpeg",
+        True,
+    )
 
 
 @bad_day("lying-container")
@@ -87,7 +99,9 @@ def _(day):
     day.on("short-media", fraction=0.25)
     answer = day.rest.media(recording)
     assert len(answer.content) == int(answer.headers["Content-Length"])
-    assert TinyTag.get(filename="x.wav", file_obj=BytesIO(answer.content)).duration == pytest.approx(5, abs=0.1)
+    assert TinyTag.get(
+        filename="x.wav", file_obj=BytesIO(answer.content)
+    ).duration == pytest.approx(5, abs=0.1)
 
 
 @bad_day("padded-media")
@@ -95,14 +109,19 @@ def _(day):
     recording = day.finished(seconds=1)
     day.on("padded-media", bytes=300)
     answer = day.rest.media(recording)
-    assert (int(answer.headers["Content-Length"]), answer.content[:302]) == (recording.audio().size + 300, bytes(300) + b"\xff\xe3")
+    assert (int(answer.headers["Content-Length"]), answer.content[:302]) == (
+        recording.audio().size + 300,
+        bytes(300) + b"\xff\xe3",
+    )
 
 
 @bad_day("truncated-media")
 def _(day):
     recording = day.finished(seconds=20)
     day.on("truncated-media", fraction=0.3)
-    with pytest.raises(requests.exceptions.ChunkedEncodingError, match=str(int(recording.audio().size * 0.3))):
+    with pytest.raises(
+        requests.exceptions.ChunkedEncodingError, match=str(int(recording.audio().size * 0.3))
+    ):
         day.rest.media(recording)
 
 
@@ -120,7 +139,10 @@ def _(day):
     recording = day.finished()
     day.on("no-length-media")
     answer = day.rest.media(recording)
-    assert (answer.headers["Transfer-Encoding"], "Content-Length" in answer.headers) == ("chunked", False)
+    assert (answer.headers["Transfer-Encoding"], "Content-Length" in answer.headers) == (
+        "chunked",
+        False,
+    )
     assert answer.content == b"".join(recording.audio().stream())
 
 
@@ -133,11 +155,20 @@ def _(day):
         headers = {**day.rest.headers, "Range": f"bytes={begin}-", "If-Range": validator}
         return requests.get(recording.url, headers=headers, timeout=5)
 
-    assert ask(10).status_code == 200                   # a host that knows nothing of ranges
+    assert ask(10).status_code == 200  # a host that knows nothing of ranges
     day.on("ranged-media")
     first, rest = day.rest.media(recording), ask(10)
-    assert (first.status_code, first.headers["ETag"], first.headers["Accept-Ranges"], first.content) == (200, '"v1"', "bytes", whole)
-    assert (rest.status_code, rest.headers["Content-Range"], rest.content) == (206, f"bytes 10-{len(whole) - 1}/{len(whole)}", whole[10:])
+    assert (
+        first.status_code,
+        first.headers["ETag"],
+        first.headers["Accept-Ranges"],
+        first.content,
+    ) == (200, '"v1"', "bytes", whole)
+    assert (rest.status_code, rest.headers["Content-Range"], rest.content) == (
+        206,
+        f"bytes 10-{len(whole) - 1}/{len(whole)}",
+        whole[10:],
+    )
     assert (ask(10, '"v0"').status_code, ask(len(whole)).status_code) == (200, 416)
     day.on("truncated-media", fraction=0.5)
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match=str((len(whole) - 10) // 2)):
@@ -163,7 +194,9 @@ def _(day):
     day.on("gzip-media")
     with requests.get(recording.url, headers=day.rest.headers, stream=True, timeout=5) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
-        assert gzip.decompress(b"".join(answer.raw.stream(decode_content=False))) == b"".join(recording.audio().stream())
+        assert gzip.decompress(b"".join(answer.raw.stream(decode_content=False))) == b"".join(
+            recording.audio().stream()
+        )
 
 
 @bad_day("huge-media")

@@ -1,4 +1,5 @@
-"""What arrives on the wire in odd shapes gets an answer, and the next request is read from where it begins."""
+"""What arrives on the wire in odd shapes gets an answer, and the next request is read from where it
+begins."""
 
 import re
 import socket
@@ -37,15 +38,26 @@ def test_two_requests_on_one_connection_are_two_and_names_of_headers_have_no_cas
 
 def test_an_old_or_closing_client_is_answered_and_let_go(provider):
     assert statuses(talk(provider, f"GET /api/v1/auth/me HTTP/1.0\r\n{AUTH}\r\n")) == [200]
-    assert statuses(talk(provider, f"GET /api/v1/auth/me HTTP/1.1\r\nConnection: close\r\n{AUTH}\r\n")) == [200]
+    assert statuses(
+        talk(provider, f"GET /api/v1/auth/me HTTP/1.1\r\nConnection: close\r\n{AUTH}\r\n")
+    ) == [200]
 
 
-@pytest.mark.parametrize(("text", "status"), [
-    ("POST /api/v1/auth/me HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400),
-    ("POST /api/v1/auth/me HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 400),
-    ("POST /api/v1/auth/me HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
-    ("GET /api/v1/auth/me HTTP/1.1\r\n" + "".join(f"a{i}: b\r\n" for i in range(200)) + "\r\n", 431),
-    ("PATCH /api/v1/auth/me HTTP/1.1\r\n\r\n", 501)])
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("POST /api/v1/auth/me HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400),
+        ("POST /api/v1/auth/me HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 400),
+        ("POST /api/v1/auth/me HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        (
+            "GET /api/v1/auth/me HTTP/1.1\r\n"
+            + "".join(f"a{i}: b\r\n" for i in range(200))
+            + "\r\n",
+            431,
+        ),
+        ("PATCH /api/v1/auth/me HTTP/1.1\r\n\r\n", 501),
+    ],
+)
 def test_what_cannot_be_read_is_refused(provider, text, status):
     assert statuses(talk(provider, text))[:1] == [status]
 

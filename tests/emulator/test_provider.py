@@ -14,7 +14,9 @@ from emulator.provider import Provider
 from emulator.timers import Timers
 
 
-def test_a_stop_answers_204_also_when_nothing_is_recording_and_404_when_the_call_is_over(provider, rest):
+def test_a_stop_answers_204_also_when_nothing_is_recording_and_404_when_the_call_is_over(
+    provider, rest
+):
     call = provider.call()
     path = f"Call/{call.call_uuid}/Record/"
     assert rest.delete(path).status_code == 204
@@ -44,7 +46,11 @@ def test_media_last_as_long_as_the_recording(rest, finished, container, channels
     assert answer.headers["Content-Type"] == {"mp3": "audio/mpeg", "wav": "audio/wav"}[container]
     assert int(answer.headers["Content-Length"]) == len(answer.content) == recording.audio().size
     tag = TinyTag.get(filename=f"x.{container}", file_obj=BytesIO(answer.content))
-    assert (abs(tag.duration - recording.duration_ms / 1000) < 0.2, tag.channels, tag.samplerate) == (True, channels, 8000)
+    assert (
+        abs(tag.duration - recording.duration_ms / 1000) < 0.2,
+        tag.channels,
+        tag.samplerate,
+    ) == (True, channels, 8000)
 
 
 def test_a_recording_ends_at_its_limit_and_says_so(provider, inbox):
@@ -60,7 +66,10 @@ def test_a_hang_up_is_told_before_the_end_of_the_recording_and_signed(provider, 
     provider.hangup(call.call_uuid)
     inbox.wait(3)
     assert inbox.events() == ["Record", "Hangup", "RecordStop"]
-    assert all("X-Vobiz-Signature-V3" in found.headers and found.headers["User-Agent"] == "Vobiz" for found in inbox.arrived)
+    assert all(
+        "X-Vobiz-Signature-V3" in found.headers and found.headers["User-Agent"] == "Vobiz"
+        for found in inbox.arrived
+    )
     assert inbox.arrived[0].fields["RecordingDurationMs"] == "-1"
     with pytest.raises(KeyError):
         provider.hangup(call.call_uuid)
@@ -85,7 +94,10 @@ def test_a_stand_in_without_callbacks_sends_none(inbox):
 
 def test_a_burst_of_stops_finds_each_call_without_looking_at_the_others(provider, rest):
     calls = [provider.call() for _ in range(300)]
-    made = [provider.record(call.call_uuid, announce=False, callback_url="http://127.0.0.1:9/") for call in calls]
+    made = [
+        provider.record(call.call_uuid, announce=False, callback_url="http://127.0.0.1:9/")
+        for call in calls
+    ]
     assert rest.delete(f"Call/{calls[7].call_uuid}/Record/").status_code == 204
     assert [recording for recording in made if recording.ended_at] == [made[7]]
     assert provider.book.running(calls[7].call_uuid) == []
@@ -103,8 +115,18 @@ def test_accounts_are_read_with_their_parents_and_an_unknown_parent_is_refused()
         Provider(accounts=[Account("SA_1", "tok", "MA_9")])
 
 
-@pytest.mark.parametrize("how", [{"container": "ogg"}, {"source": "magic"}, {"source": "trunk"}, {"spelling": "loud"}, {"encoding": "xml"},
-                                 {"callback_method": "GET", "encoding": "json"}, {"callback_method": "GET", "encoding": "multipart"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"container": "ogg"},
+        {"source": "magic"},
+        {"source": "trunk"},
+        {"spelling": "loud"},
+        {"encoding": "xml"},
+        {"callback_method": "GET", "encoding": "json"},
+        {"callback_method": "GET", "encoding": "multipart"},
+    ],
+)
 def test_a_recording_that_cannot_be_is_refused(provider, how):
     call = provider.call()
     with pytest.raises(ValueError, match=r"\w"):
@@ -112,12 +134,16 @@ def test_a_recording_that_cannot_be_is_refused(provider, how):
     assert provider.book.running(call.call_uuid) == []
 
 
-def test_a_client_that_goes_away_leaves_a_line_in_the_journal_and_none_on_the_terminal(provider, finished, soon, capfd):
+def test_a_client_that_goes_away_leaves_a_line_in_the_journal_and_none_on_the_terminal(
+    provider, finished, soon, capfd
+):
     recording = finished(seconds=3000, container="wav")
     parts = urlsplit(recording.url)
     with socket.create_connection((parts.hostname, parts.port)) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: x\r\nX-Auth-ID: MA_E\r\nX-Auth-Token: tok\r\n\r\n".encode())
+        client.sendall(
+            f"GET {parts.path} HTTP/1.1\r\nHost: x\r\nX-Auth-ID: MA_E\r\nX-Auth-Token: tok\r\n\r\n".encode()
+        )
         assert client.recv(100)
     gone = soon(lambda: [entry for entry in provider.journal.since() if entry["kind"] == "gone"])
     assert gone[0]["path"] == parts.path

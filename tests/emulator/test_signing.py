@@ -8,7 +8,14 @@ NONCES = signing.Nonces("48291730561928374650", "70315926483905172846")
 V2 = {"X-Vobiz-Signature-V2", "X-Vobiz-Signature-V2-Nonce"}
 V3 = {"X-Vobiz-Signature-V3", "X-Vobiz-Signature-V3-Nonce"}
 MA = {"X-Vobiz-Signature-MA-V2", "X-Vobiz-Signature-MA-V3"}
-CARRIES = {"v3+v2": V2 | V3, "v2": V2, "v3": V3, "v1": {"X-Vobiz-Signature", "X-Vobiz-Signature-V2-Nonce"}, "ma": V2 | V3 | MA, "none": set()}
+CARRIES = {
+    "v3+v2": V2 | V3,
+    "v2": V2,
+    "v3": V3,
+    "v1": {"X-Vobiz-Signature", "X-Vobiz-Signature-V2-Nonce"},
+    "ma": V2 | V3 | MA,
+    "none": set(),
+}
 
 
 def test_every_documented_vector_is_signed_as_listed(sample):
@@ -21,19 +28,34 @@ def test_every_documented_vector_is_signed_as_listed(sample):
         assert signing.base_url(url) == vector["base_url"]
         found = signing.signature_headers("ma", url, token, parent, nonces)
         names = vectors["header_names"]
-        assert {key: found[names[key]] for key in ("v2", "v3", "ma_v2", "ma_v3")} == {key: vector[key] for key in ("v2", "v3", "ma_v2", "ma_v3")}
+        assert {key: found[names[key]] for key in ("v2", "v3", "ma_v2", "ma_v3")} == {
+            key: vector[key] for key in ("v2", "v3", "ma_v2", "ma_v3")
+        }
     plain = vectors["documented"][0]["callback_url"]
-    assert signing.v1(token, plain, vectors["v2_nonce"]) == vectors["v1_candidates"]["sha1_base_plus_nonce"]
+    assert (
+        signing.v1(token, plain, vectors["v2_nonce"])
+        == vectors["v1_candidates"]["sha1_base_plus_nonce"]
+    )
 
 
 @pytest.mark.parametrize("mode", signing.MODES)
 def test_each_mode_carries_its_headers_and_the_right_tokens(provider, inbox, mode):
     call = provider.call(account="SA_E", signature=mode)
     provider.event(call.call_uuid, "Ring")
-    found = {name: value for name, value in inbox.wait(1)[0].headers.items() if name.startswith("X-Vobiz")}
+    found = {
+        name: value
+        for name, value in inbox.wait(1)[0].headers.items()
+        if name.startswith("X-Vobiz")
+    }
     assert set(found) == CARRIES[mode]
-    nonces = signing.Nonces(found.get("X-Vobiz-Signature-V2-Nonce", ""), found.get("X-Vobiz-Signature-V3-Nonce", ""))
-    assert found == signing.signature_headers(mode, inbox.url, "subtok", "tok", nonces) if mode != "none" else found == {}
+    nonces = signing.Nonces(
+        found.get("X-Vobiz-Signature-V2-Nonce", ""), found.get("X-Vobiz-Signature-V3-Nonce", "")
+    )
+    assert (
+        found == signing.signature_headers(mode, inbox.url, "subtok", "tok", nonces)
+        if mode != "none"
+        else found == {}
+    )
 
 
 def test_a_main_account_signs_v3_and_v2_and_a_sub_account_adds_its_parent(provider, inbox):

@@ -1,4 +1,5 @@
-"""Processes that are told to end: what they have begun is finished or given back, nothing is lost, and they go."""
+"""Processes that are told to end: what they have begun is finished or given back, nothing is lost,
+and they go."""
 
 import hashlib
 import os
@@ -19,7 +20,9 @@ from worker.supervise import Supervisor
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("draining")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
 GOES_WITHIN_S = 15
-RETRY_BASE_S = 1.0      # the provider's own: two `web` share one port here, and one that ends refuses some
+RETRY_BASE_S = (
+    1.0  # the provider's own: two `web` share one port here, and one that ends refuses some
+)
 
 
 def told_to_end(processes, name):
@@ -45,7 +48,12 @@ def test_a_rolling_restart_under_load_needs_nobody_and_no_stop_waits_longer_than
 
     thread, took = threading.Thread(target=load), {}
     with Supervisor(service.env, service.folder / "log2", folder=service.folder) as second:
-        until(lambda: all(re.search(said, (service.folder / "log2").read_text()) for said in ("Started worker-2", "(?s)celery@.*celery@")))
+        until(
+            lambda: all(
+                re.search(said, (service.folder / "log2").read_text())
+                for said in ("Started worker-2", "(?s)celery@.*celery@")
+            )
+        )
         thread.start()
         try:
             for processes in (service.processes, second):
@@ -61,7 +69,9 @@ def test_a_rolling_restart_under_load_needs_nobody_and_no_stop_waits_longer_than
             thread.join()
     views = [service.reach(recording, "archived", 60) for _, recording in made]
     late = [(r := service.provider.recordings[i]).ended_at - r.started_at - 2 for _, i in made]
-    print(f"{len(made)} recordings, longest over by {max(late):.2f} s; seconds to end: { {k: round(v, 2) for k, v in took.items()} }")
+    print(
+        f"{len(made)} recordings, longest over by {max(late):.2f} s; seconds to end: { {k: round(v, 2) for k, v in took.items()} }"
+    )
     assert {v["stop"]["state"] for v in views} == {"confirmed"}
     assert max(late) < LEASES[Duty.STOP].total_seconds() + 2
     for (_, recording), view in zip(made, views, strict=True):
@@ -69,7 +79,9 @@ def test_a_rolling_restart_under_load_needs_nobody_and_no_stop_waits_longer_than
         assert hashlib.sha256(file.read_bytes()).hexdigest() == view["sha256"]
 
 
-def test_a_worker_that_ends_while_the_provider_keeps_a_stop_waiting_records_its_outcome_first(service):
+def test_a_worker_that_ends_while_the_provider_keeps_a_stop_waiting_records_its_outcome_first(
+    service,
+):
     call = service.provider.call(to_number=OTHER).call_uuid
     recording = service.provider.record(call).recording_id
     service.reach(recording, "recording")
@@ -79,11 +91,15 @@ def test_a_worker_that_ends_while_the_provider_keeps_a_stop_waiting_records_its_
     seconds, status = told_to_end(service.processes, "stops")
     ledger = Ledger(connect(service.redis.url))
     assert (status, seconds < GOES_WITHIN_S) == (0, True)
-    assert [e.kind for e in ledger.events(service.env["VOBIZ_AUTH_ID"], call)].count("StopErred") == 1
+    assert [e.kind for e in ledger.events(service.env["VOBIZ_AUTH_ID"], call)].count(
+        "StopErred"
+    ) == 1
     assert service.reach(recording, "archived", 30)["stop"]["state"] == "confirmed"
 
 
-def test_a_trickling_download_is_given_back_when_its_worker_ends_and_brought_home_by_the_next(service):
+def test_a_trickling_download_is_given_back_when_its_worker_ends_and_brought_home_by_the_next(
+    service,
+):
     call, recording = started(service, OTHER, container="wav")
     service.reach(recording, "recording")
     service.provider.faults.switch_on("trickled-media", call_uuid=call, bytes=2_000, pause_s=0.2)
@@ -92,25 +108,39 @@ def test_a_trickling_download_is_given_back_when_its_worker_ends_and_brought_hom
     until(lambda: any(p.stat().st_size for p in (service.folder / "spool").glob(".*.part")))
     seconds, status = told_to_end(service.processes, "fetches")
     assert (status, seconds < GOES_WITHIN_S) == (0, True), (status, seconds)
-    assert list((service.folder / "spool").glob(".*.part")) == []        # it was let go, not killed
+    assert list((service.folder / "spool").glob(".*.part")) == []  # it was let go, not killed
     ledger = Ledger(connect(service.redis.url))
     assert ledger.redis.hlen(ledger.key("unfinished")) == 0
     service.provider.faults.switch_off("trickled-media")
     assert service.reach(recording, "archived", 30)["problem"] is None
-    assert len([e for e in ledger.events(service.env["VOBIZ_AUTH_ID"], call) if e.kind == "FetchFailed"]) == 0
+    assert (
+        len(
+            [
+                e
+                for e in ledger.events(service.env["VOBIZ_AUTH_ID"], call)
+                if e.kind == "FetchFailed"
+            ]
+        )
+        == 0
+    )
 
 
 def test_a_download_whose_host_is_silent_ends_with_its_worker_and_the_lease_brings_it_back(service):
     call, recording = started(service, OTHER, container="wav")
     service.reach(recording, "recording")
     service.provider.faults.switch_on("trickled-media", call_uuid=call, bytes=2_000, pause_s=18)
-    service.provider.recordings[recording].started_at -= 20         # so that its file takes more than one block
+    service.provider.recordings[
+        recording
+    ].started_at -= 20  # so that its file takes more than one block
     service.provider.end(recording, "FinishedOnKey")
     until(lambda: any((service.folder / "spool").glob(".*.part")))
     seconds, _ = told_to_end(service.processes, "fetches")
     service.provider.faults.switch_off("trickled-media")
     assert seconds < GOES_WITHIN_S
-    assert service.reach(recording, "archived", 30 + LEASES[Duty.FETCH].total_seconds())["problem"] is None
+    assert (
+        service.reach(recording, "archived", 30 + LEASES[Duty.FETCH].total_seconds())["problem"]
+        is None
+    )
 
 
 def test_the_web_process_ends_although_senders_keep_their_bodies_back(service):

@@ -10,13 +10,17 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
 
 @pytest.mark.parametrize("case", sorted(CASES.glob("*.bin")), ids=lambda p: p.stem)
 def test_a_request_that_once_made_trouble_makes_none(service, case):
-    assert not [status for status in statuses(answer_to(service.base, case.read_bytes())) if status >= 500 or 300 <= status < 400]
+    assert not [
+        status
+        for status in statuses(answer_to(service.base, case.read_bytes()))
+        if status >= 500 or 300 <= status < 400
+    ]
 
 
 def test_for_eight_seconds_nothing_that_arrives_is_a_fault_of_ours(service):
     counts, failed = run(service.base, seconds=8, seed=7)
     assert failed == []
-    assert counts[200] > 50          # it also says things that are understood
+    assert counts[200] > 50  # it also says things that are understood
     assert counts[400] > 50
     text = (service.folder / "log").read_text(errors="replace")
     assert not [word for word in ("Traceback", "panicked", "fault of ours") if word in text]

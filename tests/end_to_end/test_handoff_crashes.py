@@ -1,4 +1,5 @@
-"""Whatever dies while a hand-off waits: the transfer is sent at most once, and only after the proof."""
+"""Whatever dies while a hand-off waits: the transfer is sent at most once, and only after the
+proof."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +15,26 @@ KEY = "test-api-key-000000001"
 
 def ask(service, call, key, wait_s):
     try:
-        return requests.post(f"{service.base}/v1/calls/{call}/handoff", timeout=60, headers={"Authorization": f"Bearer {KEY}", "Idempotency-Key": key},
-                             json={"kind": "blind", "wait_s": wait_s, "transfer": {"legs": "aleg", "aleg_url": service.callback}})
+        return requests.post(
+            f"{service.base}/v1/calls/{call}/handoff",
+            timeout=60,
+            headers={"Authorization": f"Bearer {KEY}", "Idempotency-Key": key},
+            json={
+                "kind": "blind",
+                "wait_s": wait_s,
+                "transfer": {"legs": "aleg", "aleg_url": service.callback},
+            },
+        )
     except requests.RequestException:
         return None
 
 
 def transfers(service, call):
-    return [e for e in service.provider.journal.since() if e["kind"] == "request" and e["method"] == "POST" and e["path"].endswith(f"/Call/{call}/")]
+    return [
+        e
+        for e in service.provider.journal.since()
+        if e["kind"] == "request" and e["method"] == "POST" and e["path"].endswith(f"/Call/{call}/")
+    ]
 
 
 def waiting(service, *, seconds=1.5):
@@ -34,8 +47,14 @@ def waiting(service, *, seconds=1.5):
 
 
 def settled(service, call, recording, key):
-    """The verdict that a caller who repeats the question gets in the end; checks what the provider saw."""
-    answer = until(lambda: (a := ask(service, call, key, 10)) is not None and a.status_code in {200, 409} and a, 30)
+    """The verdict that a caller who repeats the question gets in the end; checks what the provider
+    saw."""
+    answer = until(
+        lambda: (
+            (a := ask(service, call, key, 10)) is not None and a.status_code in {200, 409} and a
+        ),
+        30,
+    )
     sent = transfers(service, call)
     assert len(sent) <= 1
     if sent:
@@ -87,7 +106,10 @@ def test_workers_killed_again_and_again_around_the_transfer(service):
             future.result()
     for call, recording in calls:
         said, sent = settled(service, call, recording, f"again-{call}")
-        assert said["transfer"] == {0: "not_sent", 1: "sent"}[len(sent)] or said["transfer"] == "unknown"
+        assert (
+            said["transfer"] == {0: "not_sent", 1: "sent"}[len(sent)]
+            or said["transfer"] == "unknown"
+        )
 
 
 def test_redis_restarted_while_a_hand_off_waits(service):

@@ -17,16 +17,25 @@ from tests.wire_level import FORM, connect, exchange, head, statuses
 from webhooks.guard import HEADERS
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-auth-token", "test-callback-token-0001", "test-api-key-000000001"
+ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
+    "MA_TEST0001",
+    "test-auth-token",
+    "test-callback-token-0001",
+    "test-api-key-000000001",
+)
 SECRETS = (TOKEN, CALLBACK_TOKEN, KEY)
 DOOR = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
 BODY = "Event=Ring&CallUUID=hostile"
-NEXT = head("/healthz", "Connection: close", method="GET")      # what a smuggler would like to be answered too
+NEXT = head(
+    "/healthz", "Connection: close", method="GET"
+)  # what a smuggler would like to be answered too
 
 
 def signed(service, *, path=""):
     """The headers of a good signature, as lines."""
-    found = signing.signature_headers("v3+v2", service.callback + path, TOKEN, None, signing.Nonces())
+    found = signing.signature_headers(
+        "v3+v2", service.callback + path, TOKEN, None, signing.Nonces()
+    )
     return [f"{name}: {value}" for name, value in found.items()]
 
 
@@ -36,7 +45,8 @@ def length(n):
 
 CHUNKED = "Transfer-Encoding: chunked"
 WHOLE = f"{len(BODY):x}\r\n{BODY}\r\n0\r\n\r\n"
-# Each comes with a good signature, and is followed by a second request where its framing is in doubt.
+# Each comes with a good signature, and is followed by a second request where its framing is in
+# doubt.
 SHAPES = {
     "chunks and a length": ([CHUNKED, length(5)], WHOLE),
     "a length and chunks": ([length(5), CHUNKED], WHOLE),
@@ -62,19 +72,36 @@ SHAPES = {
     "a chunk size beyond all": ([CHUNKED], f"ffffffffffffffffff\r\n{BODY}\r\n0\r\n\r\n"),
     "chunks that end with bare line feeds": ([CHUNKED], WHOLE.replace("\r\n", "\n")),
     "a chunk longer than it says": ([CHUNKED], f"3\r\n{BODY}\r\n0\r\n\r\n"),
-    "more headers than anybody needs": ([f"X-{i}: 1" for i in range(500)] + [length(len(BODY))], BODY),
+    "more headers than anybody needs": (
+        [f"X-{i}: 1" for i in range(500)] + [length(len(BODY))],
+        BODY,
+    ),
     "a header of 300 KB": (["X-A: " + "a" * 300_000, length(len(BODY))], BODY),
-    "an upgrade to HTTP/2": (["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__", length(len(BODY))], BODY),
+    "an upgrade to HTTP/2": (
+        [
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "HTTP2-Settings: AAMAAABkAAQAAP__",
+            length(len(BODY)),
+        ],
+        BODY,
+    ),
 }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_request_that_two_servers_could_read_differently_is_one_request_at_most(service, shape):
     lines, body = SHAPES[shape]
-    answer = exchange(service.base, head(DOOR, FORM, *signed(service), *lines) + body.encode() + NEXT)
+    answer = exchange(
+        service.base, head(DOOR, FORM, *signed(service), *lines) + body.encode() + NEXT
+    )
     found = statuses(answer)
-    # Where the framing is clear after all, the next request is read as one; else the connection ends with the first answer.
-    assert len(found) <= 1 or (shape == "an upgrade to HTTP/2" and found == [200, 200]), (found, answer)
+    # Where the framing is clear after all, the next request is read as one; else the connection
+    # ends with the first answer.
+    assert len(found) <= 1 or (shape == "an upgrade to HTTP/2" and found == [200, 200]), (
+        found,
+        answer,
+    )
     assert all(status < 500 for status in found)
     assert b"ok\n" not in answer or shape == "an upgrade to HTTP/2"
 
@@ -102,7 +129,10 @@ PATHS = {
 @pytest.mark.parametrize("name", PATHS)
 def test_an_odd_path_is_answered_plainly_and_never_with_a_redirect(service, name):
     path, allowed = PATHS[name]
-    answer = exchange(service.base, head(path, FORM, *signed(service), length(len(BODY)), "Connection: close") + BODY.encode())
+    answer = exchange(
+        service.base,
+        head(path, FORM, *signed(service), length(len(BODY)), "Connection: close") + BODY.encode(),
+    )
     assert set(statuses(answer)) <= allowed, answer
     assert statuses(answer)
     assert b"\r\nlocation:" not in answer.lower()
@@ -111,12 +141,29 @@ def test_an_odd_path_is_answered_plainly_and_never_with_a_redirect(service, name
 
 def test_what_is_below_the_address_is_taken_with_any_number_of_slashes_and_keeps_its_call(service):
     for path, status in (("//dial", 200), ("/a//b/", 200), ("//call/other", 403)):
-        raw = head(DOOR + path, FORM, *signed(service, path=path), length(len(BODY)), "Connection: close") + BODY.encode()
+        raw = (
+            head(
+                DOOR + path,
+                FORM,
+                *signed(service, path=path),
+                length(len(BODY)),
+                "Connection: close",
+            )
+            + BODY.encode()
+        )
         assert statuses(exchange(service.base, raw)) == [status], path
 
 
-@pytest.mark.parametrize("first", [b"", b"GET /healthz HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"],
-                         ids=["silence", "half a request line", "HTTP/2", "TLS"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"GET /healthz HT",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+    ],
+    ids=["silence", "half a request line", "HTTP/2", "TLS"],
+)
 def test_a_connection_that_asks_nothing_is_closed_within_seconds(service, first):
     begun = time.monotonic()
     answer = exchange(service.base, first, timeout_s=9)
@@ -133,9 +180,22 @@ def test_a_body_that_does_not_come_is_given_up_after_seconds_whoever_announced_i
 
 
 def test_a_body_that_broke_off_is_no_callback_and_its_repetition_is_taken(service):
-    lines, body = signed(service), urlencode({"Event": "RecordStop", "CallUUID": "cut-1", "RecordingID": "cut-r1", "RecordingDurationMs": "60040"}).encode()
+    lines, body = (
+        signed(service),
+        urlencode(
+            {
+                "Event": "RecordStop",
+                "CallUUID": "cut-1",
+                "RecordingID": "cut-r1",
+                "RecordingDurationMs": "60040",
+            }
+        ).encode(),
+    )
     raw = head(DOOR, FORM, length(len(body)), "Connection: close", *lines) + body
-    assert statuses(exchange(service.base, raw[:-3], half_close=True)) in ([], [400])      # who has gone away is not always answered
+    assert statuses(exchange(service.base, raw[:-3], half_close=True)) in (
+        [],
+        [400],
+    )  # who has gone away is not always answered
     until(lambda: 'endtape_refused_total{reason="cut"}' in service.get("/metrics").text)
     assert service.get("/v1/calls/cut-1").status_code == 404
     assert statuses(exchange(service.base, raw)) == [200]
@@ -145,18 +205,36 @@ def test_a_body_that_broke_off_is_no_callback_and_its_repetition_is_taken(servic
 
 
 def test_a_body_in_chunks_that_broke_off_is_no_callback_either(service):
-    lines, body = signed(service), urlencode({"Event": "Hangup", "CallUUID": "cut-2", "HangupCause": "NORMAL_CLEARING"}).encode()
-    raw = head(DOOR, FORM, "Transfer-Encoding: chunked", "Connection: close", *lines) + b"%x\r\n%b\r\n" % (len(body), body)
-    before = service.get("/metrics").text.partition('endtape_refused_total{reason="cut"} ')[2].partition("\n")[0] or "0"
+    lines, body = (
+        signed(service),
+        urlencode(
+            {"Event": "Hangup", "CallUUID": "cut-2", "HangupCause": "NORMAL_CLEARING"}
+        ).encode(),
+    )
+    raw = head(
+        DOOR, FORM, "Transfer-Encoding: chunked", "Connection: close", *lines
+    ) + b"%x\r\n%b\r\n" % (len(body), body)
+    before = (
+        service.get("/metrics")
+        .text.partition('endtape_refused_total{reason="cut"} ')[2]
+        .partition("\n")[0]
+        or "0"
+    )
     assert statuses(exchange(service.base, raw, half_close=True)) in ([], [400])
-    until(lambda: f'endtape_refused_total{{reason="cut"}} {float(before) + 1}' in service.get("/metrics").text)
+    until(
+        lambda: (
+            f'endtape_refused_total{{reason="cut"}} {float(before) + 1}'
+            in service.get("/metrics").text
+        )
+    )
     assert service.get("/v1/calls/cut-2").status_code == 404
     assert statuses(exchange(service.base, raw + b"0\r\n\r\n")) == [200]
     assert service.get("/v1/calls/cut-2").status_code == 200
 
 
 def test_a_body_that_does_not_come_frees_its_thread_and_nobody_else_notices(service):
-    """Three ways to be slow; all the while a good sender from the same address, on a connection that it keeps, is served."""
+    """Three ways to be slow; all the while a good sender from the same address, on a connection
+    that it keeps, is served."""
     ends, good, done = {}, [], threading.Event()
 
     def slow(name, lines, pieces):
@@ -182,11 +260,26 @@ def test_a_body_that_does_not_come_frees_its_thread_and_nobody_else_notices(serv
             while not done.wait(0.1):
                 headers = dict(line.split(": ", 1) for line in signed(service))
                 begun = time.monotonic()
-                good.append((session.post(service.callback, data={"Event": "Ring", "CallUUID": "beside"}, headers=headers, timeout=5).status_code,
-                             time.monotonic() - begun))
+                good.append(
+                    (
+                        session.post(
+                            service.callback,
+                            data={"Event": "Ring", "CallUUID": "beside"},
+                            headers=headers,
+                            timeout=5,
+                        ).status_code,
+                        time.monotonic() - begun,
+                    )
+                )
 
-    threads = [threading.Thread(target=slow, args=case) for case in (
-        ("silent", [length(200)], b""), ("a byte at a time", [length(200)], b"x"), ("small chunks", [CHUNKED], b"1\r\nx\r\n"))]
+    threads = [
+        threading.Thread(target=slow, args=case)
+        for case in (
+            ("silent", [length(200)], b""),
+            ("a byte at a time", [length(200)], b"x"),
+            ("small chunks", [CHUNKED], b"1\r\nx\r\n"),
+        )
+    ]
     beside = threading.Thread(target=ring)
     for thread in (*threads, beside):
         thread.start()
@@ -206,19 +299,40 @@ def test_a_body_that_does_not_come_frees_its_thread_and_nobody_else_notices(serv
 def test_a_packed_body_is_not_unpacked_and_ten_thousand_fields_are_refused(service):
     bomb = gzip.compress(bytes(20_000_000))
     assert len(bomb) < 64 * 1024
-    for body, more in ((bomb, ["Content-Encoding: gzip"]), (b"&".join(b"k%d=" % i for i in range(10_000)), []),
-                       (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, ["Content-Type: application/json"])):
+    for body, more in (
+        (bomb, ["Content-Encoding: gzip"]),
+        (b"&".join(b"k%d=" % i for i in range(10_000)), []),
+        (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, ["Content-Type: application/json"]),
+    ):
         begun = time.monotonic()
-        answer = exchange(service.base, head(DOOR, FORM, *signed(service), length(len(body)), *more, "Connection: close") + body)
+        answer = exchange(
+            service.base,
+            head(DOOR, FORM, *signed(service), length(len(body)), *more, "Connection: close")
+            + body,
+        )
         assert statuses(answer) in ([400], [413])
         assert time.monotonic() - begun < 1
 
 
 def test_every_answer_carries_the_headers_that_tell_a_browser_to_do_nothing_with_it(service):
     headers = {"Authorization": f"Bearer {KEY}"}
-    answers = [requests.get(service.base + path, headers=given, timeout=5) for path in ("/", "/v1/recordings", "/healthz", "/readyz", "/metrics", "/nope", "/v1/calls/x")
-               for given in ({}, headers)]
-    answers += [requests.post(service.base + path, timeout=5) for path in ("/v1/recordings", DOOR, "/vobiz/x/y")]
+    answers = [
+        requests.get(service.base + path, headers=given, timeout=5)
+        for path in (
+            "/",
+            "/v1/recordings",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/nope",
+            "/v1/calls/x",
+        )
+        for given in ({}, headers)
+    ]
+    answers += [
+        requests.post(service.base + path, timeout=5)
+        for path in ("/v1/recordings", DOOR, "/vobiz/x/y")
+    ]
     for answer in answers:
         assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, answer.url
         assert "Set-Cookie" not in answer.headers
@@ -230,22 +344,59 @@ def test_no_secret_in_command_lines_logs_receipts_or_errors(service):
     recording = service.provider.record(call.call_uuid).recording_id
     key = service.reach(recording, "archived")["archive_key"]
     service.provider.faults.switch_off("leaked-tokens")
-    forged = {"auth-token": TOKEN, "parent-auth-token": TOKEN, "X-Auth-Token": TOKEN, "Authorization": f"Bearer {KEY}", "Cookie": f"k={KEY}",
-              "X-Forwarded-For": TOKEN, "User-Agent": TOKEN, "X-Vobiz-Signature-V3": TOKEN, "X-Vobiz-Signature-V3-Nonce": KEY, "Referer": service.callback}
-    errors = [requests.request(method, url, headers=forged, data=body, timeout=5) for method, url, body in (
-        ("POST", service.callback, "Event=Ring&CallUUID=c"), ("POST", service.callback + "x", "a=1"), ("POST", service.callback, b"\xff"),
-        ("POST", service.callback, f"Event=Ring&CallUUID={TOKEN}/{KEY}"), ("PUT", service.callback, "a=1"), ("POST", service.callback, "x" * 70_000),
-        ("GET", f"{service.base}/v1/recordings?limit={KEY}", None), ("GET", f"{service.base}/v1/calls/{TOKEN}!", None), ("GET", f"{service.base}/{KEY}", None))]
-    errors.append(requests.get(service.base + "/", headers={"Authorization": f"Bearer {KEY}x"}, timeout=5))
+    forged = {
+        "auth-token": TOKEN,
+        "parent-auth-token": TOKEN,
+        "X-Auth-Token": TOKEN,
+        "Authorization": f"Bearer {KEY}",
+        "Cookie": f"k={KEY}",
+        "X-Forwarded-For": TOKEN,
+        "User-Agent": TOKEN,
+        "X-Vobiz-Signature-V3": TOKEN,
+        "X-Vobiz-Signature-V3-Nonce": KEY,
+        "Referer": service.callback,
+    }
+    errors = [
+        requests.request(method, url, headers=forged, data=body, timeout=5)
+        for method, url, body in (
+            ("POST", service.callback, "Event=Ring&CallUUID=c"),
+            ("POST", service.callback + "x", "a=1"),
+            ("POST", service.callback, b"\xff"),
+            ("POST", service.callback, f"Event=Ring&CallUUID={TOKEN}/{KEY}"),
+            ("PUT", service.callback, "a=1"),
+            ("POST", service.callback, "x" * 70_000),
+            ("GET", f"{service.base}/v1/recordings?limit={KEY}", None),
+            ("GET", f"{service.base}/v1/calls/{TOKEN}!", None),
+            ("GET", f"{service.base}/{KEY}", None),
+        )
+    ]
+    errors.append(
+        requests.get(service.base + "/", headers={"Authorization": f"Bearer {KEY}x"}, timeout=5)
+    )
     assert all(400 <= answer.status_code < 500 for answer in errors)
-    assert not [answer.text for answer in errors for secret in SECRETS if secret in answer.text + str(answer.headers)]
+    assert not [
+        answer.text
+        for answer in errors
+        for secret in SECRETS
+        if secret in answer.text + str(answer.headers)
+    ]
     receipt = (service.archive / key).with_suffix(".json").read_text()
     timeline = json.dumps(service.get(f"/v1/calls/{call.call_uuid}").json())
     metrics = service.get("/metrics").text
-    log = until(lambda: (text := (service.folder / "log").read_text()) and "reason=key" in text and text)
-    lines = command_lines(service.redis.process.pid, *(p.pid for p in service.processes.processes.values()))
+    log = until(
+        lambda: (text := (service.folder / "log").read_text()) and "reason=key" in text and text
+    )
+    lines = command_lines(
+        service.redis.process.pid, *(p.pid for p in service.processes.processes.values())
+    )
     assert len(lines) >= 10
-    for place, text in {"receipt": receipt, "timeline": timeline, "metrics": metrics, "log": log, "argv": "\n".join(lines)}.items():
+    for place, text in {
+        "receipt": receipt,
+        "timeline": timeline,
+        "metrics": metrics,
+        "log": log,
+        "argv": "\n".join(lines),
+    }.items():
         assert not [secret for secret in SECRETS if secret in text], place
 
 

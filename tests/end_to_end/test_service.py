@@ -1,4 +1,5 @@
-"""Every process, Redis and the emulator for real: what the contract promises about one recording's life."""
+"""Every process, Redis and the emulator for real: what the contract promises about one recording's
+life."""
 
 import hashlib
 import json
@@ -50,7 +51,11 @@ def test_a_transfer_stops_the_recording_where_the_rule_says_so(service):
     until_known(service, recording)
     service.provider.event(call, "DialConnected")
     view = service.reach(recording, "archived")
-    assert (view["stop"]["state"], view["stop"]["trigger"], view["format"]) == ("confirmed", "dial.connected", "wav")
+    assert (view["stop"]["state"], view["stop"]["trigger"], view["format"]) == (
+        "confirmed",
+        "dial.connected",
+        "wav",
+    )
 
 
 def test_a_transfer_before_the_start_is_known_still_stops_it(service):
@@ -58,7 +63,9 @@ def test_a_transfer_before_the_start_is_known_still_stops_it(service):
     recording = service.provider.record(call.call_uuid, announce=False)
     service.provider.event(call.call_uuid, "DialConnected")
     service.provider.wait_idle(5)
-    service.provider.send(call, "Record", {"RecordingID": recording.recording_id, "RecordUrl": recording.url})
+    service.provider.send(
+        call, "Record", {"RecordingID": recording.recording_id, "RecordUrl": recording.url}
+    )
     assert service.reach(recording.recording_id, "archived")["stop"]["state"] == "confirmed"
 
 
@@ -110,7 +117,9 @@ def test_a_204_that_stops_nothing_is_never_a_proof(service):
 
 def test_a_lost_end_callback_is_found_by_asking_the_provider_by_call(service):
     call = service.provider.call(to_number=TWO_SECONDS)
-    service.provider.faults.switch_on("lost-callbacks", call_uuid=call.call_uuid, event="RecordStop")
+    service.provider.faults.switch_on(
+        "lost-callbacks", call_uuid=call.call_uuid, event="RecordStop"
+    )
     recording = service.provider.record(call.call_uuid).recording_id
     view = service.reach(recording, "archived")
     assert view["stop"]["evidence"] == ["listed"]
@@ -156,19 +165,37 @@ def test_doubled_callbacks_change_nothing(service):
 
 
 def post(service, body, path="", **headers):
-    return requests.post(service.callback + path, data=body, headers={"Content-Type": "application/x-www-form-urlencoded", **headers}, timeout=5)
+    return requests.post(
+        service.callback + path,
+        data=body,
+        headers={"Content-Type": "application/x-www-form-urlencoded", **headers},
+        timeout=5,
+    )
 
 
 def test_the_receiver_gives_the_documented_answers(service):
     base = service.callback.rsplit("/", 2)[0]
-    assert requests.post(f"{base}/MA_OTHER/test-callback-token-0001", data="a=1", timeout=5).status_code == 404
+    assert (
+        requests.post(
+            f"{base}/MA_OTHER/test-callback-token-0001", data="a=1", timeout=5
+        ).status_code
+        == 404
+    )
     assert requests.post(service.callback + "x", data="a=1", timeout=5).status_code == 404
     assert post(service, "Event=Hangup&CallUUID=c1").status_code == 403
     assert post(service, b"\xff\xfe\x00").status_code == 400
     assert post(service, b"a" * 70_000).status_code == 413
-    assert requests.post(service.callback, data=(b"a" * 1000 for _ in range(200)), timeout=5).status_code == 413
+    assert (
+        requests.post(
+            service.callback, data=(b"a" * 1000 for _ in range(200)), timeout=5
+        ).status_code
+        == 413
+    )
     assert requests.get(service.base + "/", timeout=5).status_code == 401
-    assert requests.get(service.base + "/v1/recordings", timeout=5).headers["Content-Type"] == "application/problem+json"
+    assert (
+        requests.get(service.base + "/v1/recordings", timeout=5).headers["Content-Type"]
+        == "application/problem+json"
+    )
     assert service.get("/healthz").status_code == 200
     assert b"endtape_stop_lateness_seconds" in service.get("/metrics").content
 
@@ -178,7 +205,9 @@ def test_a_fetch_worker_that_is_killed_half_way_loses_nothing(service):
     until_known(service, *(r for _, r in made))
     service.provider.faults.switch_on("trickled-media", bytes=6_000, pause_s=0.1)
     for _, recording in made:
-        service.provider.recordings[recording].started_at -= 20        # 5 s each; what has come is written and noted every 2 s
+        service.provider.recordings[
+            recording
+        ].started_at -= 20  # 5 s each; what has come is written and noted every 2 s
         service.provider.end(recording, "FinishedOnKey")
     until(lambda: any(p.stat().st_size for p in (service.folder / "spool").glob(".*.part")))
     service.processes.kill("fetches")
@@ -203,9 +232,16 @@ def test_while_redis_stands_still_every_callback_is_answered_503_within_a_second
     try:
         took = []
         for i in range(6):
-            headers = signing.signature_headers("v3", service.callback, "test-auth-token", None, signing.Nonces())
+            headers = signing.signature_headers(
+                "v3", service.callback, "test-auth-token", None, signing.Nonces()
+            )
             began = time.monotonic()
-            answer = requests.post(service.callback, data={"Event": "Ring", "CallUUID": f"still-{i}"}, headers=headers, timeout=10)
+            answer = requests.post(
+                service.callback,
+                data={"Event": "Ring", "CallUUID": f"still-{i}"},
+                headers=headers,
+                timeout=10,
+            )
             took.append(time.monotonic() - began)
             assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
     finally:
@@ -214,7 +250,9 @@ def test_while_redis_stands_still_every_callback_is_answered_503_within_a_second
     until(lambda: service.get("/readyz").status_code == 200)
 
 
-def test_a_worker_child_that_dies_while_the_rules_are_broken_goes_on_with_the_last_good_ones(service):
+def test_a_worker_child_that_dies_while_the_rules_are_broken_goes_on_with_the_last_good_ones(
+    service,
+):
     rules = service.folder / "endtape.toml"
     before = rules.read_text()
     rules.write_text(before + "\n[[rules]\nbroken")

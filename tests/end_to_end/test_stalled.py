@@ -25,13 +25,21 @@ def test_five_hundred_stalled_connections_do_not_delay_a_good_callback(service):
             stalled.append(connection)
         took = []
         for i in range(40):
-            headers = signing.signature_headers("v3", service.callback, "test-auth-token", None, signing.Nonces())
+            headers = signing.signature_headers(
+                "v3", service.callback, "test-auth-token", None, signing.Nonces()
+            )
             began = time.monotonic()
-            answer = requests.post(service.callback, data={"Event": "Ring", "CallUUID": f"stalled-{i}"}, headers=headers, timeout=10)
+            answer = requests.post(
+                service.callback,
+                data={"Event": "Ring", "CallUUID": f"stalled-{i}"},
+                headers=headers,
+                timeout=10,
+            )
             took.append(time.monotonic() - began)
             assert answer.status_code == 200
             stalled[2 * i + 1].sendall(b"x")
-        # Other tests share the machine; a server whose threads wait for the stalled ones does not answer at all.
+        # Other tests share the machine; a server whose threads wait for the stalled ones does not
+        # answer at all.
         assert statistics.median(took) < 0.3
         assert max(took) < 2
     finally:

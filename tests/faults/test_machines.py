@@ -1,4 +1,5 @@
-"""Cables and machines of the fault runs; and what only a cut cable shows of a request that was given up."""
+"""Cables and machines of the fault runs; and what only a cut cable shows of a request that was
+given up."""
 
 import os
 import signal
@@ -19,7 +20,12 @@ from worker.embedded import find_server
 from worker.errors import TryAgain, Unclear
 from worker.vobiz import Account, Vobiz
 
-pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.skipif(bool(machines.missing()), reason=machines.missing()), pytest.mark.xdist_group("cable")]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.end_to_end,
+    pytest.mark.skipif(bool(machines.missing()), reason=machines.missing()),
+    pytest.mark.xdist_group("cable"),
+]
 ACCOUNT = Account(auth_id="MA_CABLE0001", tokens=("cable-token",))
 SERVER = """
 import http.server, sys
@@ -43,7 +49,12 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Provider).serve_forever()
 def cable():
     # 198.18.0.0/15 is for trials of networks.
     n = os.getpid() % 4096
-    with Cable(f"et{os.getpid()}", f"198.18.{n // 64}.{n % 64 * 4 + 1}", f"198.18.{n // 64}.{n % 64 * 4 + 2}", seed=1) as made:
+    with Cable(
+        f"et{os.getpid()}",
+        f"198.18.{n // 64}.{n % 64 * 4 + 1}",
+        f"198.18.{n // 64}.{n % 64 * 4 + 2}",
+        seed=1,
+    ) as made:
         yield made
 
 
@@ -51,7 +62,12 @@ def cable():
 def provider(cable, tmp_path):
     """At the other end: what it was asked is read with `asked`."""
     with (tmp_path / "asked").open("w") as out:
-        process = subprocess.Popen(["unshare", "--net", sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=out, text=True)
+        process = subprocess.Popen(
+            ["unshare", "--net", sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            text=True,
+        )
     try:
         until(lambda: "here" in (tmp_path / "asked").read_text(), 10)
         cable.plug_in(process.pid)
@@ -74,23 +90,38 @@ def reached(cable):
 
 
 def ask(cable):
-    return Vobiz(api_url=f"http://{cable.theirs}:8000/api/v1", media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=1000)
+    return Vobiz(
+        api_url=f"http://{cable.theirs}:8000/api/v1",
+        media_hosts=["127.0.0.1"],
+        redirect_hosts=[],
+        max_media_bytes=1000,
+    )
 
 
 def unsent(cable):
     """Bytes that the kernel still means to send to the other end, by connection."""
     their = "".join(f"{int(part):02X}" for part in reversed(cable.theirs.split(".")))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [int(row[4].partition(":")[0], 16) for row in rows if row[2].startswith(their + ":") and int(row[4].partition(":")[0], 16)]
+    return [
+        int(row[4].partition(":")[0], 16)
+        for row in rows
+        if row[2].startswith(their + ":") and int(row[4].partition(":")[0], 16)
+    ]
 
 
-@pytest.mark.parametrize(("deed", "raised"), [
-    (lambda vobiz, call: vobiz.stop_recordings(ACCOUNT, call), TryAgain),
-    (lambda vobiz, call: vobiz.transfer(ACCOUNT, call, {"legs": "aleg"}), Unclear),
-], ids=["stop", "transfer"])
-def test_a_request_that_was_given_up_on_a_dead_link_does_not_leave_when_the_link_returns(cable, provider, deed, raised):
+@pytest.mark.parametrize(
+    ("deed", "raised"),
+    [
+        (lambda vobiz, call: vobiz.stop_recordings(ACCOUNT, call), TryAgain),
+        (lambda vobiz, call: vobiz.transfer(ACCOUNT, call, {"legs": "aleg"}), Unclear),
+    ],
+    ids=["stop", "transfer"],
+)
+def test_a_request_that_was_given_up_on_a_dead_link_does_not_leave_when_the_link_returns(
+    cable, provider, deed, raised
+):
     vobiz = ask(cable)
-    deed(vobiz, "first")        # so that a connection stands, which takes what is written to it
+    deed(vobiz, "first")  # so that a connection stands, which takes what is written to it
     cable.cut()
     with pytest.raises(raised):
         deed(vobiz, "second")
@@ -100,10 +131,28 @@ def test_a_request_that_was_given_up_on_a_dead_link_does_not_leave_when_the_link
     assert [line for line in provider() if "second" in line] == []
 
 
-def test_a_command_that_was_given_up_on_a_dead_link_is_not_done_when_the_link_returns(cable, tmp_path):
+def test_a_command_that_was_given_up_on_a_dead_link_is_not_done_when_the_link_returns(
+    cable, tmp_path
+):
     # Redis begins when its standard input does, which is when the cable is in.
-    words = ["sh", "-c", 'echo here; read go; exec "$@"', "sh", str(find_server()), "--bind", cable.theirs, "--protected-mode", "no", "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen(["unshare", "--net", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    words = [
+        "sh",
+        "-c",
+        'echo here; read go; exec "$@"',
+        "sh",
+        str(find_server()),
+        "--bind",
+        cable.theirs,
+        "--protected-mode",
+        "no",
+        "--save",
+        "",
+        "--dir",
+        str(tmp_path),
+    ]
+    server = subprocess.Popen(
+        ["unshare", "--net", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert server.stdout.readline() == "here\n"
         cable.plug_in(server.pid)
@@ -136,18 +185,23 @@ def test_a_cable_cuts_one_direction_and_delays(cable, provider):
     vobiz = ask(cable)
     cable.cut(there=False)
     heard = len(provider())
-    with pytest.raises(TryAgain):       # the connection is new, so not even its beginning is answered
+    with pytest.raises(TryAgain):  # the connection is new, so not even its beginning is answered
         vobiz.stop_recordings(ACCOUNT, "second")
     assert len(provider()) == heard
     cable.mend()
     cable.weak(delay_s=0.15, loss=0)
     began = time.monotonic()
     vobiz.stop_recordings(ACCOUNT, "third")
-    assert time.monotonic() - began >= 0.6      # there and back, for the connection and for the request
+    assert time.monotonic() - began >= 0.6  # there and back, for the connection and for the request
 
 
-def test_a_machine_takes_everything_with_it_when_it_loses_its_power_and_when_who_started_it_dies(cable, tmp_path):
-    env = {"REDIS_URL": "redis://127.0.0.1:1/0", "TMPDIR": str(tmp_path)}       # nothing starts, and is started again and again
+def test_a_machine_takes_everything_with_it_when_it_loses_its_power_and_when_who_started_it_dies(
+    cable, tmp_path
+):
+    env = {
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "TMPDIR": str(tmp_path),
+    }  # nothing starts, and is started again and again
     mark = f"TMPDIR={tmp_path}".encode()
 
     def alive():
@@ -160,7 +214,7 @@ def test_a_machine_takes_everything_with_it_when_it_loses_its_power_and_when_who
     assert alive() == []
     machine.boot(env, {})
     until(lambda: len(alive()) >= 4, 20)
-    machine.process.stdin.close()       # as if its starter had been killed
+    machine.process.stdin.close()  # as if its starter had been killed
     until(lambda: not alive(), 10)
     machine.power_off()
 

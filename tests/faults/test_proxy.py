@@ -23,7 +23,12 @@ def stage(redis_server):
 
 @contextlib.contextmanager
 def client(proxy, timeout_s=2.0):
-    made = redis.Redis(port=proxy.port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0), decode_responses=True)
+    made = redis.Redis(
+        port=proxy.port,
+        socket_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
     yield made
     made.delete("proxied")
     made.close()
@@ -31,7 +36,9 @@ def client(proxy, timeout_s=2.0):
 
 @pytest.mark.parametrize("cut", range(1, 46, 3))
 def test_commands_are_told_apart_wherever_the_bytes_are_cut(cut):
-    sent = b"*2\r\n$3\r\nget\r\n$4\r\nLPUS\r\nPING\r\n*3\r\n$5\r\nLPUSH\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
+    sent = (
+        b"*2\r\n$3\r\nget\r\n$4\r\nLPUS\r\nPING\r\n*3\r\n$5\r\nLPUSH\r\n$1\r\na\r\n$2\r\n\r\n\r\n"
+    )
     waiting, found = bytearray(), []
     for piece in (sent[:cut], sent[cut:]):
         waiting += piece
@@ -127,7 +134,9 @@ def test_a_connection_ends_after_so_many_bytes(stage):
     with client(stage) as through:
         through.set("proxied", "x" * 400)
         stage.cut_after = 1000
-        with contextlib.suppress(redis.ConnectionError):      # or the client notices, and comes again by itself
+        with contextlib.suppress(
+            redis.ConnectionError
+        ):  # or the client notices, and comes again by itself
             for _ in range(10):
                 through.get("proxied")
         assert stage.done["cut after bytes"] >= 1
@@ -141,9 +150,14 @@ def test_several_upstreams_take_turns_and_one_that_is_down_is_left_out():
             self.request.sendall(str(self.server.server_address[1]).encode())
 
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Named)) for _ in range(2)]
+        servers = [
+            stack.enter_context(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Named))
+            for _ in range(2)
+        ]
         for server in servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            threading.Thread(
+                target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+            ).start()
         proxy = stack.enter_context(Proxy([server.server_address for server in servers]))
 
         def answered():

@@ -1,4 +1,5 @@
-"""What the application does that drives the call, and how it is answered: starts, stops, pauses, hand-offs, transfers."""
+"""What the application does that drives the call, and how it is answered: starts, stops, pauses,
+hand-offs, transfers."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from tests.model.reading import Reading
 from tests.model.truth import Dial, Provider, Rec
 from tests.model.world import A_LEG, s
 
-# The web process waits so much longer where all is proven, and the one stop for all has not left yet.
+# The web process waits so much longer where all is proven, and the one stop for all has not left
+# yet.
 _STOP_LEAVES = s(1)
 
 
@@ -31,7 +33,7 @@ class Application(Reading, Provider):
     def begin(self) -> None:
         super().begin()
         self.asks: dict[str, Ask] = {}
-        self.orders: dict[str, Event] = {}                    # START_ORDERED of each order
+        self.orders: dict[str, Event] = {}  # START_ORDERED of each order
 
     def app(self, kind: Kind, **facts: object) -> Event:
         event = Event(id=f"order.{next(self.count)}", kind=kind, call_uuid=A_LEG, by="api", **facts)
@@ -39,27 +41,44 @@ class Application(Reading, Provider):
         self.record(event)
         return self.log[event.id]
 
-    # Starts -----------------------------------------------------------------------------------------------------------
+    # Starts
+    # -----------------------------------------------------------------------------------------------------------
 
     def app_starts(self) -> None:
         order = f"s{next(self.count)}"
         self.say("APP start", order)
-        self.record(Event(id=f"start.{order}", kind=Kind.START_ORDERED, call_uuid=A_LEG, order=order,
-                          max_duration_s=self.rng.choice([None, 30.0, 600.0]), by="api"))
+        self.record(
+            Event(
+                id=f"start.{order}",
+                kind=Kind.START_ORDERED,
+                call_uuid=A_LEG,
+                order=order,
+                max_duration_s=self.rng.choice([None, 30.0, 600.0]),
+                by="api",
+            )
+        )
         self.after(10, self.app_gives_up, order)
 
     def app_gives_up(self, order: str) -> None:
         start = self.call().starts[order]
         if not start.recording_id and not start.outcome:
-            self.record(Event(id=f"sent.{order}.{len(start.errors)}", kind=Kind.START_FAILED, call_uuid=A_LEG, order=order,
-                              reason="it could not be sent in time"))
+            self.record(
+                Event(
+                    id=f"sent.{order}.{len(start.errors)}",
+                    kind=Kind.START_FAILED,
+                    call_uuid=A_LEG,
+                    order=order,
+                    reason="it could not be sent in time",
+                )
+            )
 
     def stored(self, event: Event) -> None:
         super().stored(event)
         if event.kind is Kind.START_ORDERED:
             self.orders[event.order] = event
 
-    # Hand-offs --------------------------------------------------------------------------------------------------------
+    # Hand-offs
+    # --------------------------------------------------------------------------------------------------------
 
     def app_asks(self, *, again: int = 0) -> None:
         order, wait = f"h{next(self.count)}", self.rng.choice([0.0, 3.0, 3.0, 10.0])
@@ -67,12 +86,25 @@ class Application(Reading, Provider):
         kind = self.rng.choice(["transfer", "transfer.blind"])
         self.say("APP asks", order, kind, wait, body)
         self.asks[order] = Ask(order=order, until=self.now + s(wait), again=again)
-        self.record(Event(id=f"asked.{order}", kind=Kind.HANDOFF_ASKED, call_uuid=A_LEG, order=order, trigger=kind, wait_s=wait,
-                          body=body, by="api"))
+        self.record(
+            Event(
+                id=f"asked.{order}",
+                kind=Kind.HANDOFF_ASKED,
+                call_uuid=A_LEG,
+                order=order,
+                trigger=kind,
+                wait_s=wait,
+                body=body,
+                by="api",
+            )
+        )
         until = self.asks[order].until
         if body is not None:
             call = self.call()
-            until = max(until, send_by(call.handoffs[order], verdict(call, self.rules, call.handoffs[order])))
+            until = max(
+                until,
+                send_by(call.handoffs[order], verdict(call, self.rules, call.handoffs[order])),
+            )
         self.at(until + s(0.001), self.web_at_the_end, order)
 
     def news(self) -> None:
@@ -95,7 +127,12 @@ class Application(Reading, Provider):
         if ask.done:
             return
         found = verdict(call, self.rules, call.handoffs[order])
-        if found.go is None and found.proven and not call.handoffs[order].asked.body and self.now < ask.until + _STOP_LEAVES:
+        if (
+            found.go is None
+            and found.proven
+            and not call.handoffs[order].asked.body
+            and self.now < ask.until + _STOP_LEAVES
+        ):
             self.at(ask.until + _STOP_LEAVES, self.web_at_the_end, order)
         else:
             self.web_decides(ask)
@@ -104,7 +141,15 @@ class Application(Reading, Provider):
         call = self.call()
         handoff = call.handoffs[ask.order]
         found = verdict(call, self.rules, handoff)
-        self.record(decided(call, handoff, found, go=found.at_the_end if found.go is None else found.go, by="api"))
+        self.record(
+            decided(
+                call,
+                handoff,
+                found,
+                go=found.at_the_end if found.go is None else found.go,
+                by="api",
+            )
+        )
 
     def answered(self, ask: Ask, said: Event) -> None:
         ask.done, ask.answer = True, said
@@ -119,7 +164,8 @@ class Application(Reading, Provider):
         if self.live:
             self.app_asks(again=again)
 
-    # The transfer itself ------------------------------------------------------------------------------------------------
+    # The transfer itself
+    # ------------------------------------------------------------------------------------------------
 
     def transfers(self) -> None:
         if not self.live:
@@ -135,27 +181,75 @@ class Application(Reading, Provider):
         """One or two legs ring. One is connected and the other loses the race, or none is."""
         rng = self.rng
         legs = [f"b{next(self.count)}" for _ in range(rng.choice([1, 1, 2]))]
-        dial, rang = Dial(legs=legs, connected=connects), after if after is not None else rng.uniform(1, 30)
+        dial, rang = (
+            Dial(legs=legs, connected=connects),
+            after if after is not None else rng.uniform(1, 30),
+        )
         told = {"CallUUID": A_LEG, "DialALegUUID": A_LEG}
-        if self.dialled and self.dialled[-1].connected:       # one dial after the other: the one before is over
+        if (
+            self.dialled and self.dialled[-1].connected
+        ):  # one dial after the other: the one before is over
             before = self.dialled[-1]
-            self.mail_of_dial(before, {**told, "Event": "DialHangup", "DialAction": "hangup", "DialBLegUUID": before.legs[0], "DialBLegDuration": "12"})
+            self.mail_of_dial(
+                before,
+                {
+                    **told,
+                    "Event": "DialHangup",
+                    "DialAction": "hangup",
+                    "DialBLegUUID": before.legs[0],
+                    "DialBLegDuration": "12",
+                },
+            )
         self.dialled.append(dial)
         self.legs_ring(legs)
         for i, leg in enumerate(legs):
             mine = {**told, "DialBLegUUID": leg}
             if connects and i == 0:
-                self.after(rang, self.mail_of_dial, dial, {**mine, "Event": "DialAnswer", "DialAction": "answer"})
-                self.after(rang + 0.1, self.mail_of_dial, dial, {**mine, "Event": "DialConnected", "DialAction": "connected"})
+                self.after(
+                    rang,
+                    self.mail_of_dial,
+                    dial,
+                    {**mine, "Event": "DialAnswer", "DialAction": "answer"},
+                )
+                self.after(
+                    rang + 0.1,
+                    self.mail_of_dial,
+                    dial,
+                    {**mine, "Event": "DialConnected", "DialAction": "connected"},
+                )
                 continue
             lost = connects and rng.random() < 0.6
-            cause = {"DialBLegHangupCause": "LOSE_RACE", "DialBLegHangupCauseCode": "9000"} if lost else {"DialBLegHangupCause": "NO_ANSWER"}
-            self.after(rang + rng.choice([-0.2, 0, 0.2, 0.5]), self.mail_of_dial, dial,
-                       {**mine, "Event": "DialHangup", "DialAction": "hangup", "DialBLegDuration": "0", **cause})
+            cause = (
+                {"DialBLegHangupCause": "LOSE_RACE", "DialBLegHangupCauseCode": "9000"}
+                if lost
+                else {"DialBLegHangupCause": "NO_ANSWER"}
+            )
+            self.after(
+                rang + rng.choice([-0.2, 0, 0.2, 0.5]),
+                self.mail_of_dial,
+                dial,
+                {
+                    **mine,
+                    "Event": "DialHangup",
+                    "DialAction": "hangup",
+                    "DialBLegDuration": "0",
+                    **cause,
+                },
+            )
         if not connects and rng.random() < 0.6:
             # The whole dial: no leg is named, so a second one that fails looks just like the first.
-            self.after(rang + 0.3, self.mail_of_dial, dial, {**told, "Event": "DialAction", "DialStatus": rng.choice(["busy", "no-answer"]),
-                                                             "DialRingStatus": "true", "DialBLegUUID": ""})
+            self.after(
+                rang + 0.3,
+                self.mail_of_dial,
+                dial,
+                {
+                    **told,
+                    "Event": "DialAction",
+                    "DialStatus": rng.choice(["busy", "no-answer"]),
+                    "DialRingStatus": "true",
+                    "DialBLegUUID": "",
+                },
+            )
         return dial
 
     def mail_of_dial(self, dial: Dial, fields: dict[str, str]) -> None:
@@ -163,17 +257,22 @@ class Application(Reading, Provider):
             self.mail(fields, forwarded=self.signs == 1 and self.rng.random() < 0.1, dial=dial)
 
     def legs_ring(self, legs: Sequence[str]) -> None:
-        """Callbacks that carry a dialled leg's own uuid: with the A-leg's beside it, or a call of their own in our books."""
+        """Callbacks that carry a dialled leg's own uuid: with the A-leg's beside it, or a call of
+        their own in our books."""
         for leg in legs:
             if self.rng.random() < 0.25:
                 fields = {**self.base(leg), "Event": "Ring", "CallStatus": "ringing"}
                 if self.rng.random() < 0.5:
                     fields.pop("ALegUUID", None)
                 self.mail(fields)
-                hang_up = {k: v for k, v in fields.items() if k != "CallStatus"} | {"Event": "Hangup", "HangupCause": "NORMAL_CLEARING"}
+                hang_up = {k: v for k, v in fields.items() if k != "CallStatus"} | {
+                    "Event": "Hangup",
+                    "HangupCause": "NORMAL_CLEARING",
+                }
                 self.after(self.rng.uniform(1, 60), self.mail, hang_up)
 
-    # Pauses -------------------------------------------------------------------------------------------------------------
+    # Pauses
+    # -------------------------------------------------------------------------------------------------------------
 
     def app_resumes(self) -> Event | None:
         """None where the answer is 409: nothing is paused."""
@@ -185,8 +284,11 @@ class Application(Reading, Provider):
 
     def app_pauses_and_resumes(self) -> None:
         running = [r for r in self.recs if r.runs and r.told_at and r.told_at < self.now - s(1)]
-        if any((due := self.due_at(r, self.events(), by_truth=True)) and due <= self.now for r in running):
-            running = []                                      # they are to end anyway, perhaps for good
+        if any(
+            (due := self.due_at(r, self.events(), by_truth=True)) and due <= self.now
+            for r in running
+        ):
+            running = []  # they are to end anyway, perhaps for good
         acts_before = len(self.acts(self.events()))
         pause = self.app(Kind.PAUSE_ORDERED)
 
@@ -205,4 +307,3 @@ class Application(Reading, Provider):
         running: list[Rec] = [r for r in self.recs if r.runs]
         if not running and not any(k[0] == "stop" for k in self.held):
             self.app(Kind.NOTHING_DECLARED)
-

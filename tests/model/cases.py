@@ -1,4 +1,5 @@
-"""The smallest sequences that the model found, each as a claim about the pure core: true where it holds."""
+"""The smallest sequences that the model found, each as a claim about the pure core: true where it
+holds."""
 
 from __future__ import annotations
 
@@ -25,7 +26,12 @@ from tests.model.ours import (
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 SIGNED = {Kind.CALL_SEEN, Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED, Kind.CALL_ENDED}
-ON = {"transfer": Action.STOP, "transfer.failed": Action.RESUME, "custom.card": Action.PAUSE, "custom.done": Action.RESUME}
+ON = {
+    "transfer": Action.STOP,
+    "transfer.failed": Action.RESUME,
+    "custom.card": Action.PAUSE,
+    "custom.done": Action.RESUME,
+}
 HOUR = Policy(defaults=Terms(max_duration=timedelta(hours=1), on=ON))
 
 
@@ -44,7 +50,8 @@ class Log:
         return self.record(at, Event(kind=kind, call_uuid="c", **facts))
 
     def record(self, at: float, event: Event) -> Event:
-        """As the ledger does: what looks the same within a while is a repeat, later only where it may have happened again."""
+        """As the ledger does: what looks the same within a while is a repeat, later only where it
+        may have happened again."""
         like = [e.at for e in self.events if e.id == event.id or e.id.startswith(f"{event.id}.")]
         if like and may_happen_again(event) and t(at) - max(like) >= REPEAT_AFTER:
             event, like = replace(event, id=f"{event.id}.{at:g}"), []
@@ -61,7 +68,9 @@ class Log:
 
     def settle(self, at: float):
         """What the planner concludes, written down; its plan then."""
-        while new := [e for e in self.plan(at).conclusions if all(e.id != o.id for o in self.events)]:
+        while new := [
+            e for e in self.plan(at).conclusions if all(e.id != o.id for o in self.events)
+        ]:
             self.events += [replace(e, at=t(at)) for e in new]
         return self.plan(at)
 
@@ -71,11 +80,29 @@ class Log:
         for send in plan.sends:
             for i in send.recording_ids:
                 judged = lifecycle.judge(self.call(), plan.recordings[i], self.rules, t(at))
-                self.add(at, kind, recording_id=i or None, named=bool(send.url), requested_at=t(at), trigger=judged.trigger, rule=judged.rule, due_at=judged.due_at, **facts)
+                self.add(
+                    at,
+                    kind,
+                    recording_id=i or None,
+                    named=bool(send.url),
+                    requested_at=t(at),
+                    trigger=judged.trigger,
+                    rule=judged.rule,
+                    due_at=judged.due_at,
+                    **facts,
+                )
         return plan.sends
 
     def end(self, at: float, recording: str, began: float, ended: float) -> None:
-        self.add(at, Kind.RECORDING_FINALIZED, recording_id=recording, url=f"u/{recording}", started_at=t(began), ended_at=t(ended), duration_s=ended - began)
+        self.add(
+            at,
+            Kind.RECORDING_FINALIZED,
+            recording_id=recording,
+            url=f"u/{recording}",
+            started_at=t(began),
+            ended_at=t(ended),
+            duration_s=ended - began,
+        )
 
     def ask(self, at: float) -> None:
         self.add(at, Kind.HANDOFF_ASKED, order="h", trigger="transfer.blind", wait_s=3.0)
@@ -86,7 +113,8 @@ class Log:
 
 
 def paused(end: float = 10.1) -> Log:
-    """R1 runs from 0, is paused at 10 and proven over at 10.2; the provider says that it ended at `end`."""
+    """R1 runs from 0, is paused at 10 and proven over at 10.2; the provider says that it ended at
+    `end`."""
     log = Log()
     log.add(0, Kind.CALL_SEEN)
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
@@ -99,8 +127,12 @@ def paused(end: float = 10.1) -> Log:
 def case_1a_a_handoff_while_a_resume_is_under_way_is_not_proven() -> bool:
     log = paused()
     log.add(20, Kind.RESUME_ORDERED)
-    order = log.plan(20).conclusions[0]                      # StartOrdered: in the planner's hand, not yet in the ledger
-    log.add(20.01, Kind.START_SENT, order=order.order)       # this is written down before the request leaves
+    order = log.plan(20).conclusions[
+        0
+    ]  # StartOrdered: in the planner's hand, not yet in the ledger
+    log.add(
+        20.01, Kind.START_SENT, order=order.order
+    )  # this is written down before the request leaves
     log.ask(20.5)
     return not log.proven()
 
@@ -112,7 +144,7 @@ def case_1b_a_stop_while_a_resume_is_under_way_ends_what_it_started() -> bool:
     log.add(20.01, Kind.START_SENT, order=order.order)
     log.add(20.5, Kind.STOP_ORDERED)
     log.add(21, Kind.START_ACCEPTED, order=order.order, recording_id="R2", url="u/R2")
-    log.events.append(replace(order, at=t(21)))              # the commit's own instant
+    log.events.append(replace(order, at=t(21)))  # the commit's own instant
     return any("R2" in s.recording_ids for s in log.settle(21.1).sends)
 
 
@@ -136,12 +168,25 @@ def case_2c_what_is_learned_late_starts_nothing_after_a_final_stop() -> bool:
     log.add(12, Kind.HANDOFF_FAILED)
     log.add(20, Kind.STOP_ORDERED)
     log.stop(20.05)
-    log.add(100, Kind.RECORDING_LISTED, recording_id="R0", url="u/R0", started_at=t(0.5), ended_at=t(20.1), duration_s=19.6)
+    log.add(
+        100,
+        Kind.RECORDING_LISTED,
+        recording_id="R0",
+        url="u/R0",
+        started_at=t(0.5),
+        ended_at=t(20.1),
+        duration_s=19.6,
+    )
     return not log.settle(100).starts
 
 
 def case_2d_pauses_of_the_past_do_not_each_start_a_recording_when_a_rule_arrives() -> bool:
-    log = Log(Policy(defaults=Terms(on={}), rules=(Rule(name="card", match=Match(labels={"team": "card"}), terms=Terms(on=ON)),)))
+    log = Log(
+        Policy(
+            defaults=Terms(on={}),
+            rules=(Rule(name="card", match=Match(labels={"team": "card"}), terms=Terms(on=ON)),),
+        )
+    )
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
     for n in range(3):
         log.add(10 + 20 * n, Kind.CUSTOM_REPORTED, trigger="custom.card")
@@ -152,7 +197,9 @@ def case_2d_pauses_of_the_past_do_not_each_start_a_recording_when_a_rule_arrives
     return len(log.settle(200.3).starts) <= 1
 
 
-def case_3a_a_repeated_stop_of_the_paused_segment_does_not_end_a_resumed_one_whose_start_is_unclear() -> bool:
+def case_3a_a_repeated_stop_of_the_paused_segment_does_not_end_a_resumed_one_whose_start_is_unclear() -> (
+    bool
+):
     log = Log()
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
     log.add(10, Kind.PAUSE_ORDERED)
@@ -184,8 +231,16 @@ def case_5a_an_older_recording_does_not_prove_a_stop_for_all() -> bool:
     log = Log()
     log.add(0, Kind.CALL_SEEN)
     log.ask(60)
-    log.stop(60.05)                                          # no recording is known: the stop for all
-    log.add(61, Kind.RECORDING_LISTED, recording_id="old", url="u/old", started_at=t(5), ended_at=t(10), duration_s=5.0)
+    log.stop(60.05)  # no recording is known: the stop for all
+    log.add(
+        61,
+        Kind.RECORDING_LISTED,
+        recording_id="old",
+        url="u/old",
+        started_at=t(5),
+        ended_at=t(10),
+        duration_s=5.0,
+    )
     return not log.proven()
 
 
@@ -234,12 +289,20 @@ def case_9_a_stop_by_id_during_a_pause_is_final() -> bool:
     return not log.settle(20).starts
 
 
-_BUSY = {"event": "DialAction", "calluuid": "c", "dialstatus": "busy", "dialringstatus": "true", "dialhangupcause": "USER_BUSY",
-         "dialaleguuid": "c", "dialbleguuid": ""}
+_BUSY = {
+    "event": "DialAction",
+    "calluuid": "c",
+    "dialstatus": "busy",
+    "dialringstatus": "true",
+    "dialhangupcause": "USER_BUSY",
+    "dialaleguuid": "c",
+    "dialbleguuid": "",
+}
 
 
 def _transferred_and_failed(again_at: float) -> Log:
-    """A transfer whose dial was busy at 12, and what it ended goes on as R2; then the same once more."""
+    """A transfer whose dial was busy at 12, and what it ended goes on as R2; then the same once
+    more."""
     log = Log()
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
     log.add(10, Kind.CALL_TRANSFERRED)
@@ -308,7 +371,9 @@ def case_14_another_recording_does_not_pass_for_what_an_unclear_start_began() ->
     log.add(10, Kind.START_UNCLEAR, order="s")
     log.ask(60)
     log.stop(60.05)
-    log.end(61, "X", 15, 40)                                 # a short <Record> of the call's own flow, whose `action` goes elsewhere
+    log.end(
+        61, "X", 15, 40
+    )  # a short <Record> of the call's own flow, whose `action` goes elsewhere
     return not log.proven()
 
 
@@ -330,4 +395,8 @@ def case_15_looks_become_rare_where_nothing_is_ever_listed() -> bool:
     return looks < 200
 
 
-CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
+CASES: dict[str, Callable[[], bool]] = {
+    name.removeprefix("case_"): case
+    for name, case in list(globals().items())
+    if name.startswith("case_")
+}

@@ -1,4 +1,5 @@
-"""Further smallest sequences: legs of one dial, 404s that come early or are wrong, a provider with other manners."""
+"""Further smallest sequences: legs of one dial, 404s that come early or are wrong, a provider with
+other manners."""
 
 from __future__ import annotations
 
@@ -22,21 +23,41 @@ def _dialled(*told: tuple[float, str, dict]) -> Log:
     return log
 
 
-_LOST, _NAMELESS = {"dialblegduration": "0", "dialbleghangupcausecode": "9000"}, {"dialblegduration": "0"}
+_LOST, _NAMELESS = (
+    {"dialblegduration": "0", "dialbleghangupcausecode": "9000"},
+    {"dialblegduration": "0"},
+)
 
 
 def case_16a_a_leg_that_lost_the_race_resumes_nothing_told_after() -> bool:
-    return all(not _dialled((15, "DialConnected", {"dialbleguuid": "b2"}), (15.4, "DialHangup", {"dialbleguuid": "b1", **how})).settle(18).starts
-               for how in (_LOST, _NAMELESS))
+    return all(
+        not _dialled(
+            (15, "DialConnected", {"dialbleguuid": "b2"}),
+            (15.4, "DialHangup", {"dialbleguuid": "b1", **how}),
+        )
+        .settle(18)
+        .starts
+        for how in (_LOST, _NAMELESS)
+    )
 
 
 def case_16b_a_leg_that_lost_the_race_resumes_nothing_told_before() -> bool:
-    return all(not _dialled((15, "DialHangup", {"dialbleguuid": "b1", **how}), (15.4, "DialConnected", {"dialbleguuid": "b2"})).settle(18).starts
-               for how in (_LOST, _NAMELESS))
+    return all(
+        not _dialled(
+            (15, "DialHangup", {"dialbleguuid": "b1", **how}),
+            (15.4, "DialConnected", {"dialbleguuid": "b2"}),
+        )
+        .settle(18)
+        .starts
+        for how in (_LOST, _NAMELESS)
+    )
 
 
 def case_16c_a_dial_failed_when_all_its_legs_did() -> bool:
-    log = _dialled((15, "DialHangup", {"dialbleguuid": "b1", **_NAMELESS}), (15.4, "DialHangup", {"dialbleguuid": "b2", **_NAMELESS}))
+    log = _dialled(
+        (15, "DialHangup", {"dialbleguuid": "b1", **_NAMELESS}),
+        (15.4, "DialHangup", {"dialbleguuid": "b2", **_NAMELESS}),
+    )
     return bool(log.settle(18).starts)
 
 
@@ -65,7 +86,11 @@ def case_18_a_404_to_a_stop_that_names_a_recording_proves_nothing_and_makes_us_l
     log.add(10, Kind.STOP_ORDERED, recording_id="a")
     log.stop(10.05, Kind.CALL_FOUND_OVER)
     look_at = log.plan(10.1).look_at
-    return all(not r.over_at for r in log.call().recordings.values()) and look_at is not None and look_at <= t(10.2)
+    return (
+        all(not r.over_at for r in log.call().recordings.values())
+        and look_at is not None
+        and look_at <= t(10.2)
+    )
 
 
 def case_19_where_a_name_does_not_help_the_whole_call_is_stopped_once_nothing_else_runs() -> bool:
@@ -88,7 +113,11 @@ def case_20_a_stop_for_a_call_that_nobody_reported_is_not_repeated_and_raises_no
     log.add(0, Kind.STOP_ORDERED)
     sent = len(log.stop(0.05, Kind.CALL_FOUND_OVER))
     later = [log.settle(at) for at in (1, 12, 60, 4000)]
-    return sent == 1 and not any(plan.sends for plan in later) and not any(e.kind is Kind.STOP_UNKNOWN for e in log.events)
+    return (
+        sent == 1
+        and not any(plan.sends for plan in later)
+        and not any(e.kind is Kind.STOP_UNKNOWN for e in log.events)
+    )
 
 
 def case_21_a_stop_by_id_ends_what_a_resume_that_was_under_way_started() -> bool:
@@ -107,14 +136,22 @@ def case_22_a_recording_that_began_after_a_404_takes_it_back() -> bool:
     log.ask(5)
     log.stop(5.05, Kind.CALL_FOUND_OVER)
     over = log.call().over_at is not None
-    log.add(40, Kind.RECORDING_LISTED, recording_id="R1", url="u/R1", started_at=t(15), ended_at=t(30), duration_s=15.0)
+    log.add(
+        40,
+        Kind.RECORDING_LISTED,
+        recording_id="R1",
+        url="u/R1",
+        started_at=t(15),
+        ended_at=t(30),
+        duration_s=15.0,
+    )
     return over and log.call().over_at is None
 
 
 def case_23_a_resumption_that_is_still_owed_counts_as_running() -> bool:
     log = paused()
     log.rules = Policy(defaults=Terms(mode=Mode.OBSERVE, on=ON))
-    log.add(20, Kind.RESUME_ORDERED)                         # nobody has planned it yet
+    log.add(20, Kind.RESUME_ORDERED)  # nobody has planned it yet
     log.ask(21)
     return not log.proven()
 
@@ -128,11 +165,13 @@ def case_25_a_row_of_a_recording_that_began_after_a_404_takes_it_back_though_it_
     log.add(50, Kind.STOP_ORDERED)
     for at in (50.05, 61, 72, 83):
         log.stop(at)
-    log.settle(95)                                           # unknown by now, and the call lives
+    log.settle(95)  # unknown by now, and the call lives
     return log.call().over_at is None and bool(log.settle(145).sends)
 
 
-def case_26_what_a_start_without_an_answer_began_stays_ours_when_an_application_announces_it() -> bool:
+def case_26_what_a_start_without_an_answer_began_stays_ours_when_an_application_announces_it() -> (
+    bool
+):
     log = Log()
     log.add(0, Kind.START_ORDERED, order="s")
     log.add(0, Kind.START_SENT, order="s")
@@ -155,7 +194,7 @@ def case_27_a_segment_of_a_segment_belongs_to_the_first_of_them() -> bool:
 
 def case_28_what_was_to_go_on_before_a_proven_go_stays_ended_though_the_rules_change() -> bool:
     log = paused()
-    log.add(20, Kind.RESUME_ORDERED)                         # the planner stands still
+    log.add(20, Kind.RESUME_ORDERED)  # the planner stands still
     log.ask(22)
     log.add(22.1, Kind.HANDOFF_DECIDED, order="h", verdict="go", proven=True, by="api")
     log.rules = Policy(defaults=Terms(mode=Mode.OBSERVE, on=ON))
@@ -179,8 +218,14 @@ def case_30_a_404_does_not_end_what_began_just_after_it_by_a_clock_that_is_off()
     log.add(0, Kind.CALL_SEEN)
     log.ask(6.9)
     log.stop(6.95, Kind.CALL_FOUND_OVER)
-    log.add(37, Kind.RECORDING_LISTED, recording_id="R1", url="u/R1", started_at=t(5.5))       # it began at 8.5
+    log.add(
+        37, Kind.RECORDING_LISTED, recording_id="R1", url="u/R1", started_at=t(5.5)
+    )  # it began at 8.5
     return log.call().recordings["R1"].over_at is None
 
 
-CASES: dict[str, Callable[[], bool]] = {name.removeprefix("case_"): case for name, case in list(globals().items()) if name.startswith("case_")}
+CASES: dict[str, Callable[[], bool]] = {
+    name.removeprefix("case_"): case
+    for name, case in list(globals().items())
+    if name.startswith("case_")
+}

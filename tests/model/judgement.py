@@ -1,6 +1,7 @@
 """What must hold, judged by what is true at the provider and by our own reading of the rules.
 
-Classes of violations, the worst letter first. `run.py --mute` leaves classes out; those in CONTRACTS_WILL never count.
+Classes of violations, the worst letter first. `run.py --mute` leaves classes out; those in
+CONTRACTS_WILL never count.
 
     A:over      a recording counts as proven over (over_at, confirmed, already_over) while it runs
     A:told      go, proven, while a recording runs that had begun before the question and that Endtape was told of
@@ -35,7 +36,17 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.model.application import Ask
-from tests.model.ours import Event, Kind, Mode, StopState, is_end, lifecycle, policy, unsettled, views
+from tests.model.ours import (
+    Event,
+    Kind,
+    Mode,
+    StopState,
+    is_end,
+    lifecycle,
+    policy,
+    unsettled,
+    views,
+)
 from tests.model.reading import PAUSE, RESUME, STOP
 from tests.model.truth import Rec
 from tests.model.workers import Work, Workers
@@ -44,20 +55,28 @@ from tests.model.world import A_LEG, Violation, s, since_start
 # What the contract accepts, each with the sentence that says so.
 CONTRACTS_WILL = {
     "A:late": "4, Proof: a question is proven by what it is about; one stop for all is sent before the answer all the same (it ends what "
-              "nobody told us of), needing no proof",
+    "nobody told us of), needing no proof",
     "A:untold": "4, Proof: where all that were known when it was asked are proven over and no start is unclear, a hand-off is go, proven",
     "A:unheard": "4, Proof: of a trunk's or a conference's recording, where nobody ever said that it is one",
     "A:lie": "4, Proof: a 404 for the call under a reported uuid is call_over; it speaks of what had begun by then, and stands until a "
-             "signed sign of life takes it back",
+    "signed sign of life takes it back",
     "B:lie": "the same sentence: what a 404 has proven over does not stand in the way of a call-wide stop",
     "B:untold": "5, What a stop ends: a call-wide stop is used when the recordings it is about are all that run, as far as anybody told",
     "B:all": "a provider whose DELETE with a URL ends all of a call: nobody can end one alone there",
     "B:beside": "5, What a stop ends: a deadline whose recording cannot be named, or is unproven after stop_tries, goes call-wide where "
-                "only unclear starts run beside it, and the timeline says so",
+    "only unclear starts run beside it, and the timeline says so",
 }
 _PROVEN = {StopState.CONFIRMED, StopState.ALREADY_OVER}
-_SIGNS = {Kind.CALL_SEEN, Kind.RECORDING_STARTED, Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED, Kind.DIAL_ANSWERED,
-          Kind.DIAL_CONNECTED, Kind.CONFERENCE_ENTERED, Kind.MACHINE_DETECTED}
+_SIGNS = {
+    Kind.CALL_SEEN,
+    Kind.RECORDING_STARTED,
+    Kind.CALL_TRANSFERRED,
+    Kind.CALL_REDIRECTED,
+    Kind.DIAL_ANSWERED,
+    Kind.DIAL_CONNECTED,
+    Kind.CONFERENCE_ENTERED,
+    Kind.MACHINE_DETECTED,
+}
 
 
 class Judgement(Workers):
@@ -65,7 +84,8 @@ class Judgement(Workers):
         super().begin()
         self.over: set[str] = set()
 
-    # Whether the provider misled everybody --------------------------------------------------------------------------------
+    # Whether the provider misled everybody
+    # --------------------------------------------------------------------------------
 
     def deceived(self, since) -> bool:
         """Whether a wrong 404 for the call, given after that instant, has not been taken back."""
@@ -75,11 +95,17 @@ class Judgement(Workers):
         return not any(at > lie + s(4) for at in self.signs_of_life())
 
     def signs_of_life(self) -> list:
-        """When we were told that the call lives. What is told late of a recording that is over says nothing."""
+        """When we were told that the call lives. What is told late of a recording that is over says
+        nothing."""
         over = {e.recording_id for e in self.log.values() if is_end(e)}
-        return [e.at for e in self.log.values() if _is_sign(e) and not (e.kind is Kind.RECORDING_STARTED and e.recording_id in over)]
+        return [
+            e.at
+            for e in self.log.values()
+            if _is_sign(e) and not (e.kind is Kind.RECORDING_STARTED and e.recording_id in over)
+        ]
 
-    # Stops ----------------------------------------------------------------------------------------------------------------
+    # Stops
+    # ----------------------------------------------------------------------------------------------------------------
 
     def judge_plan(self, plan) -> None:
         roots = Counter(x.ordered.segment_of for x in plan.starts if x.ordered.segment_of)
@@ -89,16 +115,28 @@ class Judgement(Workers):
     def judge_delete(self, send, work: Work) -> None:
         """For an id that was never a call each order sends once, and an error is tried again."""
         if self.nobody:
-            asked = [e for e in self.log.values() if e.kind in {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.HANDOFF_ASKED}]
+            asked = [
+                e
+                for e in self.log.values()
+                if e.kind in {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.HANDOFF_ASKED}
+            ]
             erred = [e for e in self.log.values() if e.kind is Kind.STOP_ERRED]
             if self.deletes > len(asked) + len(erred) + self.died:
-                self.violation("C:nobody", f"{self.deletes} DELETEs for {len(asked)} orders", "repeated")
+                self.violation(
+                    "C:nobody", f"{self.deletes} DELETEs for {len(asked)} orders", "repeated"
+                )
 
     def may_be_ended(self, rec: Rec, work: Work) -> bool:
         known = work.snapshot + [e for e in work.found if e.at <= self.now]
         due = self.due_at(rec, known, by_truth=True)
-        decided_before = [e for e in self.log.values() if e.recording_id == rec.rid and e.requested_at and e.due_at]   # the rules may have changed since
-        planned_before = self.reloaded_at is not None and work.began <= self.reloaded_at       # by the rules of then
+        decided_before = [
+            e
+            for e in self.log.values()
+            if e.recording_id == rec.rid and e.requested_at and e.due_at
+        ]  # the rules may have changed since
+        planned_before = (
+            self.reloaded_at is not None and work.began <= self.reloaded_at
+        )  # by the rules of then
         return bool(decided_before) or planned_before or (due is not None and due <= self.now)
 
     def judge_end(self, rec: Rec, send, work: Work) -> None:
@@ -115,7 +153,11 @@ class Judgement(Workers):
             kind = "B:beside" if self._goes_beside(send, work) else "B:ordered"
         else:
             kind = "B:untold"
-        self.violation(kind, f"{self.told(rec)} ended by a DELETE {'call-wide' if send.url is None else 'by URL'} for {send.recording_ids}", rec.rid)
+        self.violation(
+            kind,
+            f"{self.told(rec)} ended by a DELETE {'call-wide' if send.url is None else 'by URL'} for {send.recording_ids}",
+            rec.rid,
+        )
 
     def _goes_beside(self, send, work: Work) -> bool:
         """Whether a deadline went call-wide because its recording could not be ended by name."""
@@ -124,14 +166,15 @@ class Judgement(Workers):
         tries = self.terms(work.snapshot).stop_tries
         for i in send.recording_ids:
             if not i:
-                continue                                      # what nobody told us of has no name
+                continue  # what nobody told us of has no name
             rec = next((r for r in self.recs if r.rid == i), None)
             told_url = any(e.recording_id == i and e.url for e in work.snapshot)
             if rec is None or (told_url and len(rec.deleted) <= tries):
                 return False
         return True
 
-    # Starts ---------------------------------------------------------------------------------------------------------------
+    # Starts
+    # ---------------------------------------------------------------------------------------------------------------
 
     def judge_start(self, start) -> None:
         """A start leaves now."""
@@ -143,23 +186,52 @@ class Judgement(Workers):
             self.violation("S:stale", f"a resume of {since_start(o.due_at)} is sent now", o.order)
         later = [a for a in acts if a.ends_all and a.at > o.due_at]
         if later and not any(a.action is RESUME and a.at > later[-1].at for a in acts):
-            self.violation("S:after", f"resumed at {since_start(o.due_at)} by {o.trigger}, ended for all at {since_start(later[-1].at)} by {later[-1].trigger}", o.order)
+            self.violation(
+                "S:after",
+                f"resumed at {since_start(o.due_at)} by {o.trigger}, ended for all at {since_start(later[-1].at)} by {later[-1].trigger}",
+                o.order,
+            )
         for ask in self.asks.values():
             asked = self.log[f"asked.{ask.order}"]
-            if ask.proven_at and asked.at > o.due_at and ask.proven_at > o.due_at and self.now - ask.proven_at < s(120):
-                self.violation("A:newborn", f"resumed at {since_start(o.due_at)}, {ask.order} asked at {since_start(asked.at)} and told go, proven", o.order)
+            if (
+                ask.proven_at
+                and asked.at > o.due_at
+                and ask.proven_at > o.due_at
+                and self.now - ask.proven_at < s(120)
+            ):
+                self.violation(
+                    "A:newborn",
+                    f"resumed at {since_start(o.due_at)}, {ask.order} asked at {since_start(asked.at)} and told go, proven",
+                    o.order,
+                )
         self._judge_race(o)
 
     def _judge_race(self, o: Event) -> None:
         if o.trigger != "transfer.failed":
             return
-        ended = [e for e in self.log.values() if e.kind is Kind.DIAL_ENDED and e.at == o.due_at and e.id in self.dial_of]
+        ended = [
+            e
+            for e in self.log.values()
+            if e.kind is Kind.DIAL_ENDED and e.at == o.due_at and e.id in self.dial_of
+        ]
         for event in ended:
             dial = self.dial_of[event.id]
-            if dial.connected and dial.told_at and dial.told_at < self.now - s(0.2) and not any(e.kind is Kind.HANDOFF_FAILED and e.at == o.due_at for e in self.log.values()):
-                self.violation("S:race", f"resumed by a leg's end at {since_start(event.at)}, the dial was connected, told {since_start(dial.told_at)}", o.order)
+            if (
+                dial.connected
+                and dial.told_at
+                and dial.told_at < self.now - s(0.2)
+                and not any(
+                    e.kind is Kind.HANDOFF_FAILED and e.at == o.due_at for e in self.log.values()
+                )
+            ):
+                self.violation(
+                    "S:race",
+                    f"resumed by a leg's end at {since_start(event.at)}, the dial was connected, told {since_start(dial.told_at)}",
+                    o.order,
+                )
 
-    # Answers --------------------------------------------------------------------------------------------------------------
+    # Answers
+    # --------------------------------------------------------------------------------------------------------------
 
     def judge_answer(self, ask: Ask, said: Event) -> None:
         if said.verdict == "go" and said.proven:
@@ -167,21 +239,50 @@ class Judgement(Workers):
         if self.nobody and not any(r.told_at for r in self.recs):
             terms = self.terms(self.events())
             asked = self.log[f"asked.{ask.order}"]
-            ends = terms.mode is Mode.ENFORCE and terms.action(asked.trigger, asked=True) in (STOP, PAUSE)
-            if said.proven and ends and not any(e.kind is Kind.NOTHING_DECLARED for e in self.log.values()):
-                self.violation("A:unproven", f"{ask.order}: proven by {said.evidence} on a call that nobody knows", ask.order)
+            ends = terms.mode is Mode.ENFORCE and terms.action(asked.trigger, asked=True) in (
+                STOP,
+                PAUSE,
+            )
+            if (
+                said.proven
+                and ends
+                and not any(e.kind is Kind.NOTHING_DECLARED for e in self.log.values())
+            ):
+                self.violation(
+                    "A:unproven",
+                    f"{ask.order}: proven by {said.evidence} on a call that nobody knows",
+                    ask.order,
+                )
             late = s(4 + (20 if self.fails else 0) + (12 if self.dies else 0))
-            if ends and said.verdict == "hold" and said.at > max(asked.at, self.healthy_since()) + late:
-                self.violation("C:nobody", f"{ask.order} was held only after {(said.at - asked.at).total_seconds()} s", "late")
+            if (
+                ends
+                and said.verdict == "hold"
+                and said.at > max(asked.at, self.healthy_since()) + late
+            ):
+                self.violation(
+                    "C:nobody",
+                    f"{ask.order} was held only after {(said.at - asked.at).total_seconds()} s",
+                    "late",
+                )
 
     def judge_proven(self, ask: Ask, said: Event) -> None:
         asked = self.log[f"asked.{ask.order}"]
         for rec in self.recs:
             begun = rec.ordered_at if rec.order else rec.begun
-            if not rec.runs or begun is None or begun > asked.at or rec.kind == "room" or rec.leg != A_LEG:
+            if (
+                not rec.runs
+                or begun is None
+                or begun > asked.at
+                or rec.kind == "room"
+                or rec.leg != A_LEG
+            ):
                 continue
             kind = self._unproven(rec, asked, said)
-            self.violation(kind, f"{self.told(rec)} runs, asked {since_start(asked.at)}, evidence {said.evidence}", ask.order)
+            self.violation(
+                kind,
+                f"{self.told(rec)} runs, asked {since_start(asked.at)}, evidence {said.evidence}",
+                ask.order,
+            )
         ask.proven_at = self.now
 
     def _unproven(self, rec: Rec, asked: Event, said: Event) -> str:
@@ -196,7 +297,8 @@ class Judgement(Workers):
             return "A:ordered"
         return "A:late" if any(w >= asked.at for w in self.wide) else "A:untold"
 
-    # Every moment -----------------------------------------------------------------------------------------------------------
+    # Every moment
+    # -----------------------------------------------------------------------------------------------------------
 
     def healthy_since(self):
         """Since when our workers stand with the rules of now, and no wrong 404 holds them off."""
@@ -232,21 +334,39 @@ class Judgement(Workers):
         about = f"{call.call_uuid} {rid}"
         if recording.over_at:
             if set(recording.evidence) != {"call_over"} or call.hung_up_at:
-                self.over.add(about)           # a 404 alone may be taken back
+                self.over.add(about)  # a 404 alone may be taken back
         elif about in self.over:
             self.violation("A:back", about, about)
         if rec and rec.runs and (recording.over_at or stop.state in _PROVEN):
             lie = set(recording.evidence) == {"call_over"} and self.deceived(rec.begun)
             heard = any(e.room for e in call.events if e.recording_id == rid)
-            kind = "A:lie" if lie else "A:over" if rec.kind != "room" else "A:room" if heard else "A:unheard"
-            self.violation(kind, f"{self.told(rec)} runs and counts as {stop.state} by {recording.evidence}", rid)
+            kind = (
+                "A:lie"
+                if lie
+                else "A:over"
+                if rec.kind != "room"
+                else "A:room"
+                if heard
+                else "A:unheard"
+            )
+            self.violation(
+                kind,
+                f"{self.told(rec)} runs and counts as {stop.state} by {recording.evidence}",
+                rid,
+            )
 
     def waits(self):
         """How long anything may take in this life."""
         return s(8 + (20 if self.fails else 0) + (12 if self.dies else 0))
 
     def judge_due(self, rec: Rec) -> None:
-        if not rec.runs or not self.lives() or rec.kind or rec.leg != A_LEG or self.deceived(rec.begun):
+        if (
+            not rec.runs
+            or not self.lives()
+            or rec.kind
+            or rec.leg != A_LEG
+            or self.deceived(rec.begun)
+        ):
             return
         events = self.events()
         if rec.told_at is None:
@@ -254,110 +374,217 @@ class Judgement(Workers):
             return
         named_at = min((e.at for e in events if e.recording_id == rec.rid and e.url), default=None)
         due = self.due_at(rec, events, by_truth=False)
-        if due is None or named_at is None:                   # nothing to name it by
+        if due is None or named_at is None:  # nothing to name it by
             return
         since = max(due, rec.told_at, named_at, self.healthy_since())
         sent = [d for d in rec.deleted if d >= due - s(90)]
         if not sent and self.now > since + self.waits():
-            self.violation("C:never", f"{self.told(rec)} due {since_start(due)} and no DELETE", rec.rid)
+            self.violation(
+                "C:never", f"{self.told(rec)} due {since_start(due)} and no DELETE", rec.rid
+            )
         elif sent and self.now > max(sent[-1], self.healthy_since()) + s(90) + self.waits():
-            self.violation("C:stalls", f"{self.told(rec)} due {since_start(due)}, last DELETE {since_start(sent[-1])}", rec.rid)
+            self.violation(
+                "C:stalls",
+                f"{self.told(rec)} due {since_start(due)}, last DELETE {since_start(sent[-1])}",
+                rec.rid,
+            )
         self._judge_named(rec, due)
         self._judge_asked(rec, events, named_at)
 
     def _judge_named(self, rec: Rec, due) -> None:
-        """Where a name does not help, the whole call is stopped, if nothing else runs that must not be ended."""
+        """Where a name does not help, the whole call is stopped, if nothing else runs that must not
+        be ended."""
         if self.by_url not in ("does nothing", "is answered 404") or rec.named < 3:
             return
         wide = [d for d in self.wide if d >= due - s(1)]
         call = self.call()
-        alone = all(r is rec or not r.runs for r in self.recs) and not unsettled(call) \
+        alone = (
+            all(r is rec or not r.runs for r in self.recs)
+            and not unsettled(call)
             and all(r.over_at for i, r in call.recordings.items() if i != rec.rid)
+        )
         self.alone_since[rec.rid] = self.alone_since.get(rec.rid, self.now) if alone else self.now
-        if alone and not wide and self.now > max(self.alone_since[rec.rid], self.healthy_since()) + s(90) + self.waits():
+        if (
+            alone
+            and not wide
+            and self.now
+            > max(self.alone_since[rec.rid], self.healthy_since()) + s(90) + self.waits()
+        ):
             self.violation("C:named", f"{self.told(rec)} was named {rec.named} times", rec.rid)
 
     def _judge_asked(self, rec: Rec, events: list[Event], named_at) -> None:
         """A person's stop, and a hand-off, always send at once, whatever was tried before."""
-        asked = [a for a in self.acts(events) if a.ends and a.event.kind in {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.HANDOFF_ASKED}
-                 and self.is_about(a, rec) and (rec.ordered_at or rec.told_at) <= a.at and rec.told_at <= a.at]
+        asked = [
+            a
+            for a in self.acts(events)
+            if a.ends
+            and a.event.kind in {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.HANDOFF_ASKED}
+            and self.is_about(a, rec)
+            and (rec.ordered_at or rec.told_at) <= a.at
+            and rec.told_at <= a.at
+        ]
         if not asked:
             return
         at = max(a.at for a in asked)
-        if not any(d >= at for d in rec.deleted) and self.now > max(at, named_at, self.healthy_since()) + self.waits():
-            self.violation("C:asked", f"{self.told(rec)} was to end at {since_start(at)}, last DELETE {[since_start(d) for d in rec.deleted[-1:]]}", rec.rid)
+        if (
+            not any(d >= at for d in rec.deleted)
+            and self.now > max(at, named_at, self.healthy_since()) + self.waits()
+        ):
+            self.violation(
+                "C:asked",
+                f"{self.told(rec)} was to end at {since_start(at)}, last DELETE {[since_start(d) for d in rec.deleted[-1:]]}",
+                rec.rid,
+            )
 
     def _judge_ordered(self, rec: Rec, events: list[Event]) -> None:
         if not rec.order or f"started.{rec.order}" not in self.log:
             return
         if any(not r.over_at for r in self.call().recordings.values()):
-            return                                            # it has no name, and what else runs must not be ended: unknown, with an alert
+            return  # it has no name, and what else runs must not be ended: unknown, with an alert
         acts = [a for a in self.acts(events) if a.ends_all and a.at >= rec.ordered_at]
         if not acts or any(d >= acts[0].at for d in self.wide):
             return
-        if self.now > max(acts[0].at, self.log[f"started.{rec.order}"].at, self.healthy_since()) + self.waits():
-            self.violation("C:ordered", f"{rec.rid} was ordered, {acts[0].trigger} came at {since_start(acts[0].at)}, and nothing was sent", rec.rid)
+        if (
+            self.now
+            > max(acts[0].at, self.log[f"started.{rec.order}"].at, self.healthy_since())
+            + self.waits()
+        ):
+            self.violation(
+                "C:ordered",
+                f"{rec.rid} was ordered, {acts[0].trigger} came at {since_start(acts[0].at)}, and nothing was sent",
+                rec.rid,
+            )
 
     def judge_watch(self, call) -> None:
-        """A call found live is stopped at its deadline from first sight, if something runs of which nobody told."""
+        """A call found live is stopped at its deadline from first sight, if something runs of which
+        nobody told."""
         seen = call.found_live_at
-        if not seen or not self.lives() or self.generation or self.deceived(seen) \
-                or not any(r.runs and r.told_at is None and not r.kind and r.begun < seen for r in self.recs):
+        if (
+            not seen
+            or not self.lives()
+            or self.generation
+            or self.deceived(seen)
+            or not any(
+                r.runs and r.told_at is None and not r.kind and r.begun < seen for r in self.recs
+            )
+        ):
             return
-        if any(r.ours_at is None and r.started_at <= seen + s(5) and (r.ended_at or r.over_at or seen) >= seen for r in call.recordings.values()):
-            return                                            # a recording that ran at first sight is known: the call is announced
+        if any(
+            r.ours_at is None
+            and r.started_at <= seen + s(5)
+            and (r.ended_at or r.over_at or seen) >= seen
+            for r in call.recordings.values()
+        ):
+            return  # a recording that ran at first sight is known: the call is announced
         terms = self.terms(self.events())
         if terms.max_duration is None or terms.mode is Mode.OBSERVE or not terms.watch:
             return
         due = seen + terms.max_duration
-        if any(not r.over_at and not r.trunk and r.known_at <= self.now for r in call.recordings.values()) or unsettled(call):
-            # It cannot be named, and what else runs must not be ended: unknown, with an alert, until it runs alone.
+        if any(
+            not r.over_at and not r.trunk and r.known_at <= self.now
+            for r in call.recordings.values()
+        ) or unsettled(call):
+            # It cannot be named, and what else runs must not be ended: unknown, with an alert,
+            # until it runs alone.
             self.alone_since["watch"] = self.now + s(60)
         due = max(due, self.alone_since.get("watch", due))
-        if self.now > max(due, self.healthy_since()) + s(4) + self.waits() and not any(d >= seen + terms.max_duration - s(1) for d in self.wide):
-            self.violation("C:watch", f"found live at {since_start(seen)}, due {since_start(due)}, and nothing was sent", "watch")
+        if self.now > max(due, self.healthy_since()) + s(4) + self.waits() and not any(
+            d >= seen + terms.max_duration - s(1) for d in self.wide
+        ):
+            self.violation(
+                "C:watch",
+                f"found live at {since_start(seen)}, due {since_start(due)}, and nothing was sent",
+                "watch",
+            )
 
     def undisturbed(self, since) -> bool:
-        return self.lives() and not (self.dies or self.start_fails or self.fails or self.lied_at) \
+        return (
+            self.lives()
+            and not (self.dies or self.start_fails or self.fails or self.lied_at)
             and not any(a <= self.now and b >= since - s(1) for a, b in self.down)
+        )
 
     def judge_resume(self, resume: Event | None, paused: list[Rec]) -> None:
         """Ten seconds after a resume that should have worked."""
         names = [r.rid for r in paused]
         if resume is None:
             if self.undisturbed(self.now - s(30)):
-                self.violation("C:resume", f"resumed 10 s ago after a pause that ended {names}: 409, nothing is paused", "409")
+                self.violation(
+                    "C:resume",
+                    f"resumed 10 s ago after a pause that ended {names}: 409, nothing is paused",
+                    "409",
+                )
             return
-        if not self.undisturbed(resume.at) or any(a.at > resume.at for a in self.acts(self.events())):
+        if not self.undisturbed(resume.at) or any(
+            a.at > resume.at for a in self.acts(self.events())
+        ):
             return
-        if not any(e.kind is Kind.START_ORDERED and e.segment_of and e.due_at == resume.at for e in self.log.values()):
-            self.violation("C:resume", f"resumed at {since_start(resume.at)} after a pause that ended {names}, and nothing started", resume.id)
+        if not any(
+            e.kind is Kind.START_ORDERED and e.segment_of and e.due_at == resume.at
+            for e in self.log.values()
+        ):
+            self.violation(
+                "C:resume",
+                f"resumed at {since_start(resume.at)} after a pause that ended {names}, and nothing started",
+                resume.id,
+            )
 
     def judge_redial(self, failed: Event) -> None:
         """Ten seconds after a dial failed: what the transfer before it ended goes on."""
         acts = self.acts(self.events())
         mine = next((a for a in acts if a.event.id == failed.id), None)
-        if mine is None or mine.action is not RESUME or not mine.enforced or not self.undisturbed(failed.at):
+        if (
+            mine is None
+            or mine.action is not RESUME
+            or not mine.enforced
+            or not self.undisturbed(failed.at)
+        ):
             return
         before = [a for a in acts if a.at < failed.at and (a.ends or a.action is RESUME)]
-        if any(a.at > failed.at for a in acts) or not before or not before[-1].ends or any(a.action is PAUSE or a.recording_id for a in acts) \
-                or not before[-1].trigger.startswith("transfer") or self.generation:
+        if (
+            any(a.at > failed.at for a in acts)
+            or not before
+            or not before[-1].ends
+            or any(a.action is PAUSE or a.recording_id for a in acts)
+            or not before[-1].trigger.startswith("transfer")
+            or self.generation
+        ):
             return
         since = before[-1].at
-        ended = [r for r in self.recs if r.how == "stop" and r.told_at and r.told_at < since and since <= r.ended < failed.at and r.leg == A_LEG and not r.kind]
+        ended = [
+            r
+            for r in self.recs
+            if r.how == "stop"
+            and r.told_at
+            and r.told_at < since
+            and since <= r.ended < failed.at
+            and r.leg == A_LEG
+            and not r.kind
+        ]
         if not ended or any(r.begun >= since or r.runs for r in self.recs):
             return
-        if not any(e.kind is Kind.START_ORDERED and e.due_at == failed.at for e in self.log.values()):
-            self.violation("C:resume", f"a dial failed at {since_start(failed.at)} after a transfer that ended {[r.rid for r in ended]}, and nothing started", failed.id)
+        if not any(
+            e.kind is Kind.START_ORDERED and e.due_at == failed.at for e in self.log.values()
+        ):
+            self.violation(
+                "C:resume",
+                f"a dial failed at {since_start(failed.at)} after a transfer that ended {[r.rid for r in ended]}, and nothing started",
+                failed.id,
+            )
 
-    # The end ----------------------------------------------------------------------------------------------------------------
+    # The end
+    # ----------------------------------------------------------------------------------------------------------------
 
     def judge_life(self) -> None:
         call = self.call()
         for rec in self.recs:
             known = call.recordings.get(rec.rid)
             if rec.told_at and rec.lists_at and (known is None or not known.archived):
-                self.violation("D:lost", f"{rec.rid}: {known and (known.evidence, known.gave_up and known.gave_up.reason)}", rec.rid)
+                self.violation(
+                    "D:lost",
+                    f"{rec.rid}: {known and (known.evidence, known.gave_up and known.gave_up.reason)}",
+                    rec.rid,
+                )
         if any(not h.decided for h in call.handoffs.values()):
             self.violation("C:never", "a question was never answered", "ask")
         for book in self.books.values():
@@ -372,7 +599,11 @@ class Judgement(Workers):
 
 def _is_sign(event: Event) -> bool:
     """Whether it says that the call lives."""
-    return (event.signed and event.kind in _SIGNS) or event.kind is Kind.START_ACCEPTED or (event.kind is Kind.LOOKED and bool(event.live))
+    return (
+        (event.signed and event.kind in _SIGNS)
+        or event.kind is Kind.START_ACCEPTED
+        or (event.kind is Kind.LOOKED and bool(event.live))
+    )
 
 
 def _with(book, events: list[Event]):

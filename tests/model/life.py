@@ -1,4 +1,5 @@
-"""One life: a call from its first ring to the last thing that is owed about it, as a seed has it."""
+"""One life: a call from its first ring to the last thing that is owed about it, as a seed has
+it."""
 
 from __future__ import annotations
 
@@ -14,8 +15,30 @@ from tests.model.reading import policies
 from tests.model.truth import Dial
 from tests.model.world import A_LEG, T0, Violation, s
 
-_DEEDS = ["start", "ask", "ask", "stop", "stop one", "pause", "pause", "resume", "failed", "card", "done", "xml", "labels", "announce",
-          "transfer", "dial", "declare", "reload", "redirect", "room", "leg", "redial"]
+_DEEDS = [
+    "start",
+    "ask",
+    "ask",
+    "stop",
+    "stop one",
+    "pause",
+    "pause",
+    "resume",
+    "failed",
+    "card",
+    "done",
+    "xml",
+    "labels",
+    "announce",
+    "transfer",
+    "dial",
+    "declare",
+    "reload",
+    "redirect",
+    "room",
+    "leg",
+    "redial",
+]
 _BURST = ["pause", "resume", "ask", "stop", "card", "done", "failed"]
 
 
@@ -28,10 +51,11 @@ class Life(Judgement):
         noon = (T0 + s(self.rng.choice([40, 120, 300]))).astimezone(ZoneInfo("Europe/Berlin"))
         self.rules, self.later_rules = policies(self.rng, noon)
         if self.rules.watches and self.rng.random() < 0.6:
-            self.silent_until = T0 + s(70)           # nobody announces anything before the first survey
+            self.silent_until = T0 + s(70)  # nobody announces anything before the first survey
         self.trunk = self.rng.random() < 0.04
 
-    # The script -------------------------------------------------------------------------------------------------------------
+    # The script
+    # -------------------------------------------------------------------------------------------------------------
 
     def script(self) -> None:
         rng = self.rng
@@ -43,18 +67,20 @@ class Life(Judgement):
             self.at(T0, self.rings)
             self.at(self.answered_at, self.picks_up)
         else:
-            self.mail({**self.base(), "Event": "StartApp"} | ({"TrunkID": "t1"} if self.trunk else {}))
+            self.mail(
+                {**self.base(), "Event": "StartApp"} | ({"TrunkID": "t1"} if self.trunk else {})
+            )
         self.after(rng.uniform(5, 60), self.survey, 60)
         self.at(T0 + s(length), self.hang_up)
         if rng.random() < 0.8:
             self.at(self.answered_at + s(0.5), self.records)
         if self.trunk:
             self.at(self.answered_at + s(0.1), self.trunk_records)
-        if rng.random() < 0.35:                      # a short one early, as a voice menu makes it
+        if rng.random() < 0.35:  # a short one early, as a voice menu makes it
             self.at(self.answered_at + s(1), self.records, rng.uniform(2, 10), rng.random() < 0.5)
         for _ in range(rng.randrange(1, 7)):
             self.at(T0 + s(rng.uniform(3, length - 1)), self.act, rng.choice(_DEEDS))
-        if rng.random() < 0.15:                      # a burst: everything within moments
+        if rng.random() < 0.15:  # a burst: everything within moments
             at = rng.uniform(5, length - 1)
             for what in rng.sample(_BURST, 4):
                 self.at(T0 + s(at), self.act, what)
@@ -65,7 +91,16 @@ class Life(Judgement):
         rng = self.rng
         self.live, self.hung_up_at = False, T0
         for _ in range(rng.randrange(1, 4)):
-            self.at(T0 + s(rng.uniform(0, 60)), rng.choice([self.app_asks, lambda: self.app(Kind.STOP_ORDERED), lambda: self.app(Kind.PAUSE_ORDERED)]))
+            self.at(
+                T0 + s(rng.uniform(0, 60)),
+                rng.choice(
+                    [
+                        self.app_asks,
+                        lambda: self.app(Kind.STOP_ORDERED),
+                        lambda: self.app(Kind.PAUSE_ORDERED),
+                    ]
+                ),
+            )
 
     def records(self, length: float | None = None, told: bool = True) -> None:
         if self.live:
@@ -78,10 +113,19 @@ class Life(Judgement):
         """A conference's recording, which the vendor's documentation knows and advises against."""
         rec = self.begins(xml=True, told=False)
         rec.kind = "room"
-        self.mail({**self.base(), "ConferenceName": "room-1", "ConferenceUUID": "ab3d", "RecordingID": rec.rid, "RecordUrl": rec.address})
+        self.mail(
+            {
+                **self.base(),
+                "ConferenceName": "room-1",
+                "ConferenceUUID": "ab3d",
+                "RecordingID": rec.rid,
+                "RecordUrl": rec.address,
+            }
+        )
 
     def leg_records(self) -> None:
-        """A recording of a dialled leg, whose callbacks carry that leg's uuid, with the A-leg's beside it or alone."""
+        """A recording of a dialled leg, whose callbacks carry that leg's uuid, with the A-leg's
+        beside it or alone."""
         self.begins(xml=True, length=self.rng.choice([None, 15]), leg=f"b{next(self.count)}")
 
     def base(self, leg: str = A_LEG) -> dict[str, str]:
@@ -114,9 +158,14 @@ class Life(Judgement):
         elif what == "announce":
             if running:
                 rec = rng.choice(running)
-                self.app(Kind.RECORDING_ANNOUNCED, recording_id=rec.rid, url=rec.url, started_at=rec.begun + s(rng.uniform(-0.2, 0.2)))
+                self.app(
+                    Kind.RECORDING_ANNOUNCED,
+                    recording_id=rec.rid,
+                    url=rec.url,
+                    started_at=rec.begun + s(rng.uniform(-0.2, 0.2)),
+                )
         elif what in ("xml", "room", "leg") and not self.lives():
-            return                                       # nothing records while it rings
+            return  # nothing records while it rings
         elif what == "redial":
             self.redials()
             if rng.random() < 0.7:
@@ -125,25 +174,43 @@ class Life(Judgement):
             if rng.random() < 0.3:
                 self.room_records()
             else:
-                self.mail({**self.base(), "Event": "ConferenceEnter", "ConferenceName": "room-2", "ConferenceUUID": "ab3e",
-                           "ConferenceMemberID": "7", "ConferenceFirstMember": rng.choice(["true", "false", "false"])})
+                self.mail(
+                    {
+                        **self.base(),
+                        "Event": "ConferenceEnter",
+                        "ConferenceName": "room-2",
+                        "ConferenceUUID": "ab3e",
+                        "ConferenceMemberID": "7",
+                        "ConferenceFirstMember": rng.choice(["true", "false", "false"]),
+                    }
+                )
         else:
             self.simple_deeds()[what]()
 
     def simple_deeds(self) -> dict:
         return {
-            "start": self.app_starts, "ask": self.app_asks, "stop": lambda: self.app(Kind.STOP_ORDERED),
-            "pause": self.app_pauses_and_resumes, "resume": self.app_resumes, "failed": lambda: self.app(Kind.HANDOFF_FAILED),
+            "start": self.app_starts,
+            "ask": self.app_asks,
+            "stop": lambda: self.app(Kind.STOP_ORDERED),
+            "pause": self.app_pauses_and_resumes,
+            "resume": self.app_resumes,
+            "failed": lambda: self.app(Kind.HANDOFF_FAILED),
             "card": lambda: self.app(Kind.CUSTOM_REPORTED, trigger="custom.card"),
             "done": lambda: self.app(Kind.CUSTOM_REPORTED, trigger="custom.done"),
-            "xml": lambda: self.records(self.rng.choice([None, 15])), "leg": self.leg_records,
+            "xml": lambda: self.records(self.rng.choice([None, 15])),
+            "leg": self.leg_records,
             "labels": lambda: self.app(Kind.CALL_ANNOUNCED, labels={"team": "card"}),
-            "transfer": lambda: self.mail({**self.base(), "Event": "Transfer"}, forwarded=self.rng.random() < 0.5),
+            "transfer": lambda: self.mail(
+                {**self.base(), "Event": "Transfer"}, forwarded=self.rng.random() < 0.5
+            ),
             "redirect": lambda: self.mail({**self.base(), "Event": "Redirect"}, forwarded=True),
-            "dial": self.transfers, "declare": self.declares, "reload": self.reload,
+            "dial": self.transfers,
+            "declare": self.declares,
+            "reload": self.reload,
         }
 
-    # Living it --------------------------------------------------------------------------------------------------------------
+    # Living it
+    # --------------------------------------------------------------------------------------------------------------
 
     def dies_at_work(self, work) -> None:
         self.died += len(work.plan.sends)
@@ -156,7 +223,10 @@ class Life(Judgement):
             self.goes_on()
         except Violation as found:
             kinds = Counter(e.kind.value for e in self.log.values())
-            self.violation(str(found), f"{len(self.log)} events, {kinds.most_common(3)}, steps {self.steps.most_common(1)}")
+            self.violation(
+                str(found),
+                f"{len(self.log)} events, {kinds.most_common(3)}, steps {self.steps.most_common(1)}",
+            )
         except Exception:
             self.violation("F:error", traceback.format_exc(limit=-4))
         else:
@@ -177,6 +247,8 @@ class Life(Judgement):
                 continue
             self.now = max(self.now, work[0])
             if self.now > limit:
-                self.violation("E:log", f"still at work after 45 days: {work[1]}, {len(self.log)} events")
+                self.violation(
+                    "E:log", f"still at work after 45 days: {work[1]}, {len(self.log)} events"
+                )
                 return
             self.work(work[1])

@@ -1,4 +1,5 @@
-"""All that the model takes from the code it judges. Where a module of ours moves, this file changes and no other."""
+"""All that the model takes from the code it judges. Where a module of ours moves, this file changes
+and no other."""
 
 from webhooks import callbacks
 from worker import lifecycle, policy, views
@@ -16,8 +17,42 @@ from worker.stops import HORIZON, MOST_ERRORS_TOLD
 from worker.triggers import acts
 
 __all__ = [
-    "HORIZON", "LEAD", "MOST_ERRORS_TOLD", "REPEAT_AFTER", "UNSEEN", "Action", "DailyTime", "Event", "Fault", "Kind", "Match",
-    "Mode", "Policy", "Rule", "StopState", "Terms", "acts", "callbacks", "ceiling_s", "decided", "decode", "encode", "fold",
-    "found_live", "is_end", "is_lost", "is_paused", "lifecycle", "may_happen_again", "policy", "rarely", "says_nothing_new",
-    "send_by", "to_ms", "unseen", "unsettled", "verdict", "views",
+    "HORIZON",
+    "LEAD",
+    "MOST_ERRORS_TOLD",
+    "REPEAT_AFTER",
+    "UNSEEN",
+    "Action",
+    "DailyTime",
+    "Event",
+    "Fault",
+    "Kind",
+    "Match",
+    "Mode",
+    "Policy",
+    "Rule",
+    "StopState",
+    "Terms",
+    "acts",
+    "callbacks",
+    "ceiling_s",
+    "decided",
+    "decode",
+    "encode",
+    "fold",
+    "found_live",
+    "is_end",
+    "is_lost",
+    "is_paused",
+    "lifecycle",
+    "may_happen_again",
+    "policy",
+    "rarely",
+    "says_nothing_new",
+    "send_by",
+    "to_ms",
+    "unseen",
+    "unsettled",
+    "verdict",
+    "views",
 ]

@@ -1,7 +1,8 @@
-"""The contract's rules (section 5), read anew: what each event asks for, and when a recording has to end.
+"""The contract's rules (section 5), read anew: what each event asks for, and when a recording has
+to end.
 
-It never asks the planner. It knows more than the planner does: whether a dial was truly connected, and when a recording
-truly began.
+It never asks the planner. It knows more than the planner does: whether a dial was truly connected,
+and when a recording truly began.
 """
 
 from __future__ import annotations
@@ -17,11 +18,24 @@ from tests.model.world import A_LEG, ACCOUNT, TELLS, World, s
 
 STOP, PAUSE, RESUME, KEEP = Action.STOP, Action.PAUSE, Action.RESUME, Action.KEEP
 _TRIGGERS = {
-    Kind.CALL_TRANSFERRED: "transfer", Kind.CALL_REDIRECTED: "redirect", Kind.DIAL_ANSWERED: "dial.answer",
-    Kind.DIAL_CONNECTED: "dial.connected", Kind.CONFERENCE_JOINED: "conference.join", Kind.STOP_ORDERED: "api",
-    Kind.PAUSE_ORDERED: "pause", Kind.RESUME_ORDERED: "resume", Kind.HANDOFF_FAILED: "transfer.failed"}
+    Kind.CALL_TRANSFERRED: "transfer",
+    Kind.CALL_REDIRECTED: "redirect",
+    Kind.DIAL_ANSWERED: "dial.answer",
+    Kind.DIAL_CONNECTED: "dial.connected",
+    Kind.CONFERENCE_JOINED: "conference.join",
+    Kind.STOP_ORDERED: "api",
+    Kind.PAUSE_ORDERED: "pause",
+    Kind.RESUME_ORDERED: "resume",
+    Kind.HANDOFF_FAILED: "transfer.failed",
+}
 _ORDERS = {Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED}
-_THE_TRANSFER = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED, Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED, Kind.CONFERENCE_JOINED}
+_THE_TRANSFER = {
+    Kind.CALL_TRANSFERRED,
+    Kind.CALL_REDIRECTED,
+    Kind.DIAL_ANSWERED,
+    Kind.DIAL_CONNECTED,
+    Kind.CONFERENCE_JOINED,
+}
 _SETTLE = s(5)
 
 
@@ -32,14 +46,28 @@ def policies(rng: random.Random, local_noon: datetime) -> list[Policy]:
     endless = Terms(max_duration=None, on=on)
     at_noon = DailyTime(at=time(local_noon.hour, local_noon.minute), zone=ZoneInfo("Europe/Berlin"))
     kinds = [
-        Policy(defaults=short), Policy(defaults=endless), Policy(defaults=replace(short, if_unproven="go")),
+        Policy(defaults=short),
+        Policy(defaults=endless),
+        Policy(defaults=replace(short, if_unproven="go")),
         Policy(defaults=replace(endless, on={**on, "dial.connected": KEEP, "redirect": STOP})),
-        Policy(defaults=replace(endless, on={}), rules=(Rule(name="card", match=Match(labels={"team": "card"}), terms=short),)),
-        Policy(defaults=replace(short, max_duration=s(600)), rules=(
-            Rule(name="in", match=Match(to_number="91*"), terms=replace(endless, on={**on, "dial.answer": STOP})),)),
+        Policy(
+            defaults=replace(endless, on={}),
+            rules=(Rule(name="card", match=Match(labels={"team": "card"}), terms=short),),
+        ),
+        Policy(
+            defaults=replace(short, max_duration=s(600)),
+            rules=(
+                Rule(
+                    name="in",
+                    match=Match(to_number="91*"),
+                    terms=replace(endless, on={**on, "dial.answer": STOP}),
+                ),
+            ),
+        ),
         Policy(defaults=replace(endless, stop_at=(at_noon,))),
         Policy(defaults=replace(short, mode=Mode.OBSERVE)),
-        Policy(defaults=replace(short, watch=True)), Policy(defaults=replace(short, watch=True)),
+        Policy(defaults=replace(short, watch=True)),
+        Policy(defaults=replace(short, watch=True)),
     ]
     return [rng.choice(kinds), rng.choice(kinds)]
 
@@ -50,7 +78,9 @@ def own_action(terms: Terms, trigger: str, *, asked: bool) -> Action:
         return {"api": STOP, "pause": PAUSE, "resume": RESUME}[trigger]
     if trigger in terms.on:
         return terms.on[trigger]
-    falls_back = trigger in ("dial.connected", "conference.join") or (trigger.startswith("transfer.") and trigger != "transfer.failed")
+    falls_back = trigger in ("dial.connected", "conference.join") or (
+        trigger.startswith("transfer.") and trigger != "transfer.failed"
+    )
     if falls_back and "transfer" in terms.on:
         return terms.on["transfer"]
     return STOP if asked else KEEP
@@ -75,20 +105,28 @@ class Act:
 
 
 class Reading(World):
-    """What the rules say about the events of a life. `rules`, `orders`, `dials` and `skew` are the life's."""
+    """What the rules say about the events of a life. `rules`, `orders`, `dials` and `skew` are the
+    life's."""
 
     def terms(self, events: list[Event]) -> Terms:
         whole = len(events) == len(self.log)
         return self.rules.choose(self.call() if whole else fold(ACCOUNT, A_LEG, events))[1]
 
     def failed_dial(self, event: Event) -> bool:
-        """Whether a dial failed, by what truly became of it: a leg that lost a race proves nothing."""
+        """Whether a dial failed, by what truly became of it: a leg that lost a race proves
+        nothing."""
         if event.kind is not Kind.DIAL_ENDED or event.connected is not False:
             return False
         dial = self.dial_of.get(event.id)
-        if not event.whole and any(d is not dial and d.told_at and d.told_at <= event.at and not (d.end_told_at and d.end_told_at <= event.at)
-                                   for d in self.dialled):
-            return False                   # as far as anybody was told, another leg is connected: this one may have lost to it
+        if not event.whole and any(
+            d is not dial
+            and d.told_at
+            and d.told_at <= event.at
+            and not (d.end_told_at and d.end_told_at <= event.at)
+            for d in self.dialled
+        ):
+            # as far as anybody was told, another leg is connected: this one may have lost to it
+            return False
         return dial is None or not dial.connected
 
     def acts(self, events: list[Event]) -> list[Act]:
@@ -105,11 +143,21 @@ class Reading(World):
                 trigger = "transfer.failed"
             elif e.kind is Kind.MACHINE_DETECTED and e.machine:
                 trigger = "machine"
-            if trigger is None or (e.kind in _THE_TRANSFER and any(a <= e.at < b for a, b in spans)):
+            if trigger is None or (
+                e.kind in _THE_TRANSFER and any(a <= e.at < b for a, b in spans)
+            ):
                 continue
             action = own_action(terms, trigger, asked=e.kind is Kind.HANDOFF_ASKED)
-            found.append(Act(at=e.at, action=action, trigger=trigger, enforced=e.kind in _ORDERS or terms.mode is Mode.ENFORCE,
-                             recording_id=e.recording_id, event=e))
+            found.append(
+                Act(
+                    at=e.at,
+                    action=action,
+                    trigger=trigger,
+                    enforced=e.kind in _ORDERS or terms.mode is Mode.ENFORCE,
+                    recording_id=e.recording_id,
+                    event=e,
+                )
+            )
         return found
 
     def root_of(self, rid: str | None) -> str | None:
@@ -119,21 +167,30 @@ class Reading(World):
         return (order.segment_of if order else None) or rid
 
     def is_about(self, act: Act, rec: Rec) -> bool:
-        """A stop by id is final for its logical recording: it ends also what a resume that was under way started."""
+        """A stop by id is final for its logical recording: it ends also what a resume that was
+        under way started."""
         if act.recording_id in (None, rec.rid):
             return True
-        under_way = rec.ordered_at is not None and rec.ordered_at <= act.at and (rec.told_at is None or act.at < rec.told_at)
+        under_way = (
+            rec.ordered_at is not None
+            and rec.ordered_at <= act.at
+            and (rec.told_at is None or act.at < rec.told_at)
+        )
         return under_way and self.root_of(act.recording_id) == self.root_of(rec.rid)
 
     def due_at(self, rec: Rec, events: list[Event], *, by_truth: bool) -> datetime | None:
-        """When it had to end, by what was told. `by_truth`: a trigger ends what had truly begun; else what seems to have."""
+        """When it had to end, by what was told. `by_truth`: a trigger ends what had truly begun;
+        else what seems to have."""
         terms = self.terms(events)
-        mine = sorted((e for e in events if e.recording_id == rec.rid and e.kind in TELLS), key=lambda e: e.at)
+        mine = sorted(
+            (e for e in events if e.recording_id == rec.rid and e.kind in TELLS), key=lambda e: e.at
+        )
         told_at = mine[0].at if mine else None
         figures = [e.started_at for e in mine if e.started_at]
         figure = figures[-1] if figures else told_at
         if len(set(figures)) > 1 or (figures and self.skew):
-            # Whose figure counts, and whether one that lies in the future does, the contract does not say: any may hold.
+            # Whose figure counts, and whether one that lies in the future does, the contract does
+            # not say: any may hold.
             figure = min(*figures, told_at) if by_truth else max(*figures, told_at)
         found = []
         for act in self.acts(events):
@@ -144,8 +201,11 @@ class Reading(World):
                 if told_at is None and not covered:
                     continue
             else:
-                covered = (by_truth and rec.begun <= act.at) or (figure is not None and figure <= act.at) \
+                covered = (
+                    (by_truth and rec.begun <= act.at)
+                    or (figure is not None and figure <= act.at)
                     or (told_at is not None and told_at <= act.at + _SETTLE)
+                )
             if covered:
                 found.append(act.at)
         if figure is not None:

@@ -1,8 +1,8 @@
 """Plays lives of the model and tells what was violated.
 
-    python -m tests.model.run --seeds 2000                    exit 1 on any violation that counts
-    python -m tests.model.run --only 17 --trace               one life, with everything that happened
-    python -m tests.model.run --seeds 2000 --mute C:stalls --fuzz 3000
+python -m tests.model.run --seeds 2000                    exit 1 on any violation that counts
+python -m tests.model.run --only 17 --trace               one life, with everything that happened
+python -m tests.model.run --seeds 2000 --mute C:stalls --fuzz 3000
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tests.model.odd_logs import think_through
 
 @dataclass
 class Outcome:
-    """What came of some lives. `classes`: of each class of violation, the seed and what happened."""
+    """What came of some lives. `classes`: of each class of violation, the seed and what
+    happened."""
 
     classes: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     lives: int = 0
@@ -31,7 +32,11 @@ class Outcome:
     proven: int = 0
 
     def counted(self, muted: Collection[str] = ()) -> dict[str, list[tuple[int, str]]]:
-        return {kind: found for kind, found in self.classes.items() if kind not in muted and kind not in CONTRACTS_WILL}
+        return {
+            kind: found
+            for kind, found in self.classes.items()
+            if kind not in muted and kind not in CONTRACTS_WILL
+        }
 
 
 def play(seeds: Iterable[int], *, trace: bool = False) -> Outcome:
@@ -50,7 +55,9 @@ def play(seeds: Iterable[int], *, trace: bool = False) -> Outcome:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.model.run", description="Plays lives of the model.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.model.run", description="Plays lives of the model."
+    )
     parser.add_argument("--seeds", type=int, default=500, help="how many lives")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", type=int, help="this seed alone")
@@ -60,16 +67,27 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=3, help="examples of each class")
     given = parser.parse_args()
     muted = set(filter(None, given.mute.split(",")))
-    outcome = play([given.only] if given.only is not None else range(given.first, given.first + given.seeds), trace=given.trace)
+    outcome = play(
+        [given.only] if given.only is not None else range(given.first, given.first + given.seeds),
+        trace=given.trace,
+    )
     for seed in range(given.first, given.first + given.fuzz):
         if wrong := think_through(seed):
             outcome.classes["F:fuzz"].append((seed, wrong))
-    print(f"{outcome.lives} lives, {given.fuzz} odd logs; {outcome.events} events, {outcome.recordings} recordings, "
-          f"{outcome.deletes} DELETEs, {outcome.asks} hand-offs of which {outcome.proven} were told go, proven")
+    print(
+        f"{outcome.lives} lives, {given.fuzz} odd logs; {outcome.events} events, {outcome.recordings} recordings, "
+        f"{outcome.deletes} DELETEs, {outcome.asks} hand-offs of which {outcome.proven} were told go, proven"
+    )
     for kind, found in sorted(outcome.classes.items()):
-        note = " (muted)" if kind in muted else " (the contract's will)" if kind in CONTRACTS_WILL else ""
+        note = (
+            " (muted)"
+            if kind in muted
+            else " (the contract's will)"
+            if kind in CONTRACTS_WILL
+            else ""
+        )
         print(f"{kind}{note}: {len(found)} in {len({seed for seed, _ in found})} lives")
-        for seed, what in found[:given.show]:
+        for seed, what in found[: given.show]:
             print(f"    seed {seed}: {what}")
     return 1 if outcome.counted(muted) else 0
 

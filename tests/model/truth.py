@@ -1,7 +1,9 @@
-"""What is true at the provider, whatever anybody was told: which recordings run, which legs ring, what it answers.
+"""What is true at the provider, whatever anybody was told: which recordings run, which legs ring,
+what it answers.
 
-Its manners differ from life to life, because its documentation leaves them open: what a DELETE with a URL does, what it
-answers while the call rings, whether a 404 can be trusted, how late and how often callbacks come.
+Its manners differ from life to life, because its documentation leaves them open: what a DELETE with
+a URL does, what it answers while the call rings, whether a 404 can be trusted, how late and how
+often callbacks come.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ from tests.model.world import A_LEG, ACCOUNT, TELLS, World, s, since_start
 @dataclass
 class Rec:
     rid: str
-    url: str | None              # as callbacks tell it; None where none does
+    url: str | None  # as callbacks tell it; None where none does
     begun: datetime
     xml: bool
-    kind: str = ""               # trunk, room: no DELETE for the call ends it
-    leg: str = A_LEG             # whose uuid its callbacks carry
-    order: str | None = None     # ours: the order that started it
-    ordered_at: datetime | None = None   # when that counts as begun: at its trigger
+    kind: str = ""  # trunk, room: no DELETE for the call ends it
+    leg: str = A_LEG  # whose uuid its callbacks carry
+    order: str | None = None  # ours: the order that started it
+    ordered_at: datetime | None = None  # when that counts as begun: at its trigger
     ended: datetime | None = None
-    row: tuple[datetime, datetime] | None = None     # begin and end as the provider writes them down
+    row: tuple[datetime, datetime] | None = None  # begin and end as the provider writes them down
     how: str = ""
-    lists_at: datetime | None = None     # from when on the list shows it; None: there is no file
+    lists_at: datetime | None = None  # from when on the list shows it; None: there is no file
     told_at: datetime | None = None
-    deleted: list[datetime] = field(default_factory=list)     # DELETEs that were sent for it
-    named: int = 0               # how many of them named it
+    deleted: list[datetime] = field(default_factory=list)  # DELETEs that were sent for it
+    named: int = 0  # how many of them named it
 
     @property
     def runs(self) -> bool:
@@ -43,7 +45,8 @@ class Rec:
 
 @dataclass
 class Dial:
-    """One dial of the call, and whether any of its legs was connected. `told_at`, `end_told_at`: when callbacks said so."""
+    """One dial of the call, and whether any of its legs was connected. `told_at`, `end_told_at`:
+    when callbacks said so."""
 
     legs: list[str]
     connected: bool
@@ -56,7 +59,7 @@ class Provider(World):
         """The character of this life's provider."""
         rng = self.rng
         self.recs: list[Rec] = []
-        self.dial_of: dict[str, Dial] = {}                    # by the id of the event that told of its end
+        self.dial_of: dict[str, Dial] = {}  # by the id of the event that told of its end
         self.dialled: list[Dial] = []
         self.live, self.hung_up_at = True, None
         self.skew = s(rng.choice([0, 0, 0, 0.2, -0.2, 3, -3]))
@@ -64,32 +67,62 @@ class Provider(World):
         self.start_loss = rng.choice([0, 0, 0, 0.3])
         self.double = rng.choice([0, 0.3])
         self.slow = rng.choice([0, 0, 0.2])
-        self.signs = rng.choice([1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0.5])    # the share of its callbacks that it signs
+        self.signs = rng.choice(
+            [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0.5]
+        )  # the share of its callbacks that it signs
         self.deaf_until = self.now + s(rng.choice([0, 0, 0, 0, 60, 200]))
         self.fails = rng.choice([0, 0, 0.1, 0.4])
         self.start_fails = rng.choice([0, 0, 0.4])
         self.lag = rng.choice([1, 30, 120])
-        self.tail = rng.choice([0, 0, 0, 0, 2, 8])            # what is accepted takes so long to end
+        self.tail = rng.choice([0, 0, 0, 0, 2, 8])  # what is accepted takes so long to end
         self.shows_running = rng.random() < 0.2
         self.tells_url = rng.random() < 0.85
-        self.by_url = rng.choice(["ends it", "ends it", "ends it", "ends it", "ends all", "does nothing", "is answered 404"])
-        self.answered_at = self.now + s(rng.choice([0, 0, 0, 0, 0, 8, 25]))      # it rings until then: every request is a 404
-        self.lies = rng.choice([0, 0, 0, 0, 0, 0.1, 0.4])     # how often it answers 404 for a call or recording that lives
-        self.lied_at: list[datetime] = []                     # such answers, and those that came while it rang
+        self.by_url = rng.choice(
+            [
+                "ends it",
+                "ends it",
+                "ends it",
+                "ends it",
+                "ends all",
+                "does nothing",
+                "is answered 404",
+            ]
+        )
+        self.answered_at = self.now + s(
+            rng.choice([0, 0, 0, 0, 0, 8, 25])
+        )  # it rings until then: every request is a 404
+        self.lies = rng.choice(
+            [0, 0, 0, 0, 0, 0.1, 0.4]
+        )  # how often it answers 404 for a call or recording that lives
+        self.lied_at: list[datetime] = []  # such answers, and those that came while it rang
         self.signs_trunk = True
 
     def lives(self) -> bool:
         """Whether the API knows the call as live."""
         return self.live and self.now >= self.answered_at
 
-    # Callbacks --------------------------------------------------------------------------------------------------------
+    # Callbacks
+    # --------------------------------------------------------------------------------------------------------
 
     def base(self, leg: str = A_LEG) -> dict[str, str]:
-        return {"CallUUID": leg, "From": "918065550101", "To": "919820055512", "Direction": "outbound",
-                "CallStatus": "in-progress", "ALegUUID": A_LEG}
+        return {
+            "CallUUID": leg,
+            "From": "918065550101",
+            "To": "919820055512",
+            "Direction": "outbound",
+            "CallStatus": "in-progress",
+            "ALegUUID": A_LEG,
+        }
 
-    def mail(self, fields: dict[str, str], *, order: str | None = None, loss: float | None = None, forwarded: bool = False,
-             dial: Dial | None = None) -> None:
+    def mail(
+        self,
+        fields: dict[str, str],
+        *,
+        order: str | None = None,
+        loss: float | None = None,
+        forwarded: bool = False,
+        dial: Dial | None = None,
+    ) -> None:
         rng = self.rng
         if self.silent_until and self.now < self.silent_until:
             return
@@ -100,17 +133,38 @@ class Provider(World):
             signed = rng.random() < self.signs and not forwarded
             self.after(delay, self.deliver, fields, order, signed, forwarded, dial)
 
-    def deliver(self, fields: dict[str, str], order: str | None, signed: bool, forwarded: bool, dial: Dial | None) -> None:
-        said = callbacks.read(body=urlencode(fields).encode(), content_type="application/x-www-form-urlencoded", query="")
+    def deliver(
+        self,
+        fields: dict[str, str],
+        order: str | None,
+        signed: bool,
+        forwarded: bool,
+        dial: Dial | None,
+    ) -> None:
+        said = callbacks.read(
+            body=urlencode(fields).encode(),
+            content_type="application/x-www-form-urlencoded",
+            query="",
+        )
         event = callbacks.parse(said.fields)
         if event is None:
             return
         mark = "" if signed else ".f" if forwarded else ".u"
-        event = replace(event, id=event.id + mark, signed=signed, order=order if event.recording_id else None)
+        event = replace(
+            event, id=event.id + mark, signed=signed, order=order if event.recording_id else None
+        )
         new = self.record(event)
         if new and new.kind is Kind.CONFERENCE_ENTERED and new.first is False:
             # Somebody was in the room already, so two calls are joined.
-            self.record(Event(id=f"join:{new.id}", kind=Kind.CONFERENCE_JOINED, call_uuid=new.call_uuid, signed=new.signed, reason=new.room))
+            self.record(
+                Event(
+                    id=f"join:{new.id}",
+                    kind=Kind.CONFERENCE_JOINED,
+                    call_uuid=new.call_uuid,
+                    signed=new.signed,
+                    reason=new.room,
+                )
+            )
         if new and dial:
             self.told_of_dial(new, dial)
 
@@ -122,18 +176,46 @@ class Provider(World):
         else:
             dial.told_at = dial.told_at or event.at
 
-    # Recordings -------------------------------------------------------------------------------------------------------
+    # Recordings
+    # -------------------------------------------------------------------------------------------------------
 
-    def begins(self, *, xml: bool, order: str | None = None, length: float | None = None, told: bool = True, leg: str = A_LEG) -> Rec:
+    def begins(
+        self,
+        *,
+        xml: bool,
+        order: str | None = None,
+        length: float | None = None,
+        told: bool = True,
+        leg: str = A_LEG,
+    ) -> Rec:
         rid = f"r{len(self.recs)}-{self.rng.randrange(10**6):06d}"
         o = self.orders[order] if order else None
-        rec = Rec(rid=rid, url=None, begun=self.now, xml=xml, leg=leg, order=order, ordered_at=(o.due_at or o.at) if o else None)
+        rec = Rec(
+            rid=rid,
+            url=None,
+            begun=self.now,
+            xml=xml,
+            leg=leg,
+            order=order,
+            ordered_at=(o.due_at or o.at) if o else None,
+        )
         rec.url = rec.address if self.tells_url else None
         self.recs.append(rec)
-        self.say("PROVIDER begins", rid, "xml" if xml else "rest", f"on {leg}" if leg != A_LEG else "")
+        self.say(
+            "PROVIDER begins", rid, "xml" if xml else "rest", f"on {leg}" if leg != A_LEG else ""
+        )
         if xml and told:
-            unknown = dict.fromkeys(("RecordingDuration", "RecordingDurationMs", "RecordingStartMs", "RecordingEndMs"), "-1")
-            fields = {**self.base(leg), "Event": "Record", "RecordingID": rid, **unknown, **({"RecordUrl": rec.url} if rec.url else {})}
+            unknown = dict.fromkeys(
+                ("RecordingDuration", "RecordingDurationMs", "RecordingStartMs", "RecordingEndMs"),
+                "-1",
+            )
+            fields = {
+                **self.base(leg),
+                "Event": "Record",
+                "RecordingID": rid,
+                **unknown,
+                **({"RecordUrl": rec.url} if rec.url else {}),
+            }
             self.mail(fields, loss=max(self.loss, self.start_loss))
         if length is not None:
             self.after(length, self.ends, rec, "itself")
@@ -148,48 +230,106 @@ class Provider(World):
         rec.lists_at = None if rng.random() < 0.03 else self.now + s(rng.uniform(0, self.lag))
         if rec.lists_at is None:
             return
-        begun, ended = rec.begun + self.skew, rec.ended + self.skew - s(rng.choice([0, 0, 0.05, 0.3]))
+        begun, ended = (
+            rec.begun + self.skew,
+            rec.ended + self.skew - s(rng.choice([0, 0, 0.05, 0.3])),
+        )
         rec.row = (begun, max(begun + s(0.1), ended))
         self._tell_end(rec, how)
 
     def _tell_end(self, rec: Rec, how: str) -> None:
         begun, ended = rec.row
-        facts = {"duration_ms": f"{(ended - begun).total_seconds() * 1000:.5f}", "start_ms": str(to_ms(begun)), "end_ms": str(to_ms(ended))}
+        facts = {
+            "duration_ms": f"{(ended - begun).total_seconds() * 1000:.5f}",
+            "start_ms": str(to_ms(begun)),
+            "end_ms": str(to_ms(ended)),
+        }
         snake = {f"recording_{name}": value for name, value in facts.items()}
         if rec.kind == "trunk":
-            self.mail({"event": "recording.completed", "call_uuid": A_LEG, "recording_id": rec.rid, "recording_url": rec.address, "TrunkID": "t1", **snake})
+            self.mail(
+                {
+                    "event": "recording.completed",
+                    "call_uuid": A_LEG,
+                    "recording_id": rec.rid,
+                    "recording_url": rec.address,
+                    "TrunkID": "t1",
+                    **snake,
+                }
+            )
         elif rec.xml:
             leg = {"CallUUID": "b-leg-1"} if rec.leg == A_LEG and self.rng.random() < 0.05 else {}
-            self.mail({**self.base(rec.leg), **leg, "Event": "RecordStop", "RecordingID": rec.rid, "RecordUrl": rec.address,
-                       "RecordingDurationMs": facts["duration_ms"], "RecordingStartMs": facts["start_ms"], "RecordingEndMs": facts["end_ms"],
-                       "RecordingEndReason": "HungUp" if how == "hangup" else "maxLength"})
+            self.mail(
+                {
+                    **self.base(rec.leg),
+                    **leg,
+                    "Event": "RecordStop",
+                    "RecordingID": rec.rid,
+                    "RecordUrl": rec.address,
+                    "RecordingDurationMs": facts["duration_ms"],
+                    "RecordingStartMs": facts["start_ms"],
+                    "RecordingEndMs": facts["end_ms"],
+                    "RecordingEndReason": "HungUp" if how == "hangup" else "maxLength",
+                }
+            )
         else:
-            self.mail({"api_id": "7e1a", "record_url": rec.address, "call_uuid": A_LEG, "recording_id": rec.rid,
-                       "recording_duration": "1", **snake}, order=rec.order)
+            self.mail(
+                {
+                    "api_id": "7e1a",
+                    "record_url": rec.address,
+                    "call_uuid": A_LEG,
+                    "recording_id": rec.rid,
+                    "recording_duration": "1",
+                    **snake,
+                },
+                order=rec.order,
+            )
 
     def rows(self, leg: str = A_LEG) -> list[Event]:
         """What its list shows of a call now."""
         found = []
         for rec in self.recs:
             if leg != A_LEG:
-                continue                                      # it files all under the A-leg
-            event = Event(id="", kind=Kind.RECORDING_LISTED, call_uuid=A_LEG, recording_id=rec.rid, url=rec.address, format="mp3",
-                          room="conference" if rec.kind == "room" else None, trunk=True if rec.kind == "trunk" else None)
+                continue  # it files all under the A-leg
+            event = Event(
+                id="",
+                kind=Kind.RECORDING_LISTED,
+                call_uuid=A_LEG,
+                recording_id=rec.rid,
+                url=rec.address,
+                format="mp3",
+                room="conference" if rec.kind == "room" else None,
+                trunk=True if rec.kind == "trunk" else None,
+            )
             if rec.lists_at and rec.lists_at <= self.now:
                 begun, ended = rec.row
-                found.append(replace(event, id=f"listed.end.{rec.rid}", started_at=begun, ended_at=ended,
-                                     duration_s=(ended - begun).total_seconds(), added_at=ended))
+                found.append(
+                    replace(
+                        event,
+                        id=f"listed.end.{rec.rid}",
+                        started_at=begun,
+                        ended_at=ended,
+                        duration_s=(ended - begun).total_seconds(),
+                        added_at=ended,
+                    )
+                )
             elif rec.runs and self.shows_running:
-                found.append(replace(event, id=f"listed.row.{rec.rid}", started_at=rec.begun + self.skew))
+                found.append(
+                    replace(event, id=f"listed.row.{rec.rid}", started_at=rec.begun + self.skew)
+                )
         return found
 
     def stored(self, event: Event) -> None:
         if event.recording_id and event.kind in TELLS:
             for rec in self.recs:
-                if rec.rid == event.recording_id and rec.told_at is None and event.call_uuid == A_LEG:
+                if (
+                    rec.rid == event.recording_id
+                    and rec.told_at is None
+                    and event.call_uuid == A_LEG
+                ):
                     rec.told_at = event.at
 
-    # The call ---------------------------------------------------------------------------------------------------------
+    # The call
+    # ---------------------------------------------------------------------------------------------------------
 
     def rings(self) -> None:
         self.mail({**self.base(), "Event": "Ring", "CallStatus": "ringing"})
@@ -207,23 +347,37 @@ class Provider(World):
         self.say("PROVIDER hang-up")
         for rec in self.recs:
             if rec.kind == "room":
-                self.after(30, self.ends, rec, "itself")     # the others stay in the room
+                self.after(30, self.ends, rec, "itself")  # the others stay in the room
             else:
                 self.ends(rec, "hangup")
-        self.mail({**self.base(), "Event": "Hangup", "CallStatus": "completed", "HangupCause": "NORMAL_CLEARING"})
+        self.mail(
+            {
+                **self.base(),
+                "Event": "Hangup",
+                "CallStatus": "completed",
+                "HangupCause": "NORMAL_CLEARING",
+            }
+        )
 
-    # What it answers --------------------------------------------------------------------------------------------------
+    # What it answers
+    # --------------------------------------------------------------------------------------------------
 
     def lied(self, what: str) -> None:
         self.lied_at.append(self.now)
         self.say("PROVIDER", what)
 
     def answers_delete(self, leg: str, url: str | None) -> tuple[Kind, float, int | None, bool]:
-        """What a DELETE is answered, after how long, with which status, and whether it takes effect."""
+        """What a DELETE is answered, after how long, with which status, and whether it takes
+        effect."""
         rng = self.rng
         quick = rng.uniform(0.01, 0.2)
         if leg != A_LEG:
-            return (Kind.STOP_ACCEPTED if self.lives() else Kind.CALL_FOUND_OVER), quick, None, self.lives()
+            return (
+                (Kind.STOP_ACCEPTED if self.lives() else Kind.CALL_FOUND_OVER),
+                quick,
+                None,
+                self.lives(),
+            )
         if not self.lives():
             if self.live:
                 self.lied("rings, and answers 404")
@@ -231,9 +385,23 @@ class Provider(World):
         if url is not None and self.by_url == "is answered 404":
             return Kind.CALL_FOUND_OVER, quick, None, False
         if rng.random() < self.fails:
-            return (Kind.STOP_ERRED, *rng.choice([(3.0, None, True), (3.0, None, False), (0.05, 500, False), (0.05, 429, False)]))
-        if url is not None and not any(r.runs and r.address == url for r in self.recs) and rng.random() < 0.5:
-            return Kind.CALL_FOUND_OVER, quick, None, False   # that recording is over, the call is not
+            return (
+                Kind.STOP_ERRED,
+                *rng.choice(
+                    [(3.0, None, True), (3.0, None, False), (0.05, 500, False), (0.05, 429, False)]
+                ),
+            )
+        if (
+            url is not None
+            and not any(r.runs and r.address == url for r in self.recs)
+            and rng.random() < 0.5
+        ):
+            return (
+                Kind.CALL_FOUND_OVER,
+                quick,
+                None,
+                False,
+            )  # that recording is over, the call is not
         if rng.random() < self.lies:
             if url is None:
                 self.lied("answers 404 for a call that lives")
@@ -244,7 +412,14 @@ class Provider(World):
         """What a DELETE ends that takes effect now."""
         if self.now < self.deaf_until:
             return []
-        return [r for r in self.recs if r.runs and not r.kind and r.leg == leg and (url is None or self.by_url == "ends all" or r.address == url)]
+        return [
+            r
+            for r in self.recs
+            if r.runs
+            and not r.kind
+            and r.leg == leg
+            and (url is None or self.by_url == "ends all" or r.address == url)
+        ]
 
     def is_seen_live(self) -> bool:
         """What it answers to a look at the live call."""
@@ -258,7 +433,8 @@ class Provider(World):
         return True
 
     def deceived_at(self, begun: datetime) -> datetime | None:
-        """The last 404 for the call that came although it lived, and after a recording of it had begun."""
+        """The last 404 for the call that came although it lived, and after a recording of it had
+        begun."""
         lies = [at for at in self.lied_at if at >= begun]
         return lies[-1] if lies else None
 

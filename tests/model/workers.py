@@ -1,6 +1,8 @@
-"""Our own workers in simulated time: what `worker/stops.py`, `orders.py`, `looks.py`, `fetch.py` and `survey.py` do, step by step.
+"""Our own workers in simulated time: what `worker/stops.py`, `orders.py`, `looks.py`, `fetch.py`
+and `survey.py` do, step by step.
 
-They call the real planner and write down what comes of it, and they die or stand still at any moment.
+They call the real planner and write down what comes of it, and they die or stand still at any
+moment.
 """
 
 from __future__ import annotations
@@ -64,13 +66,13 @@ class Workers(Application):
     def begin(self) -> None:
         super().begin()
         rng = self.rng
-        self.wide: list[datetime] = []                        # DELETEs for the whole call
+        self.wide: list[datetime] = []  # DELETEs for the whole call
         self.sent_starts: dict[str, datetime] = {}
         self.deletes = 0
         self.generation = 0
         self.reloaded_at: datetime | None = None
         self.dies = rng.choice([0, 0, 0.05])
-        self.down: list[tuple[datetime, datetime]] = []       # the planner stands still
+        self.down: list[tuple[datetime, datetime]] = []  # the planner stands still
         if rng.random() < 0.25:
             at = self.now + s(rng.uniform(5, 100))
             self.down.append((at, at + s(rng.uniform(2, 60))))
@@ -86,13 +88,24 @@ class Workers(Application):
 
     def next_work(self) -> tuple[datetime, Key] | None:
         """What is due next; it is claimed a little early."""
-        ready = [(self.not_down(max(at - LEAD, self.now)), key) for key, at in self.dues.items() if key not in self.held]
+        ready = [
+            (self.not_down(max(at - LEAD, self.now)), key)
+            for key, at in self.dues.items()
+            if key not in self.held
+        ]
         return min(ready, default=None)
 
     def work(self, key: Key) -> None:
         self.fence += 1
         book = self.books[key[1]]
-        work = Work(key=key, fence=self.fence, began=self.ms(), size=book.size, snapshot=list(book.events.values()), generation=self.generation)
+        work = Work(
+            key=key,
+            fence=self.fence,
+            began=self.ms(),
+            size=book.size,
+            snapshot=list(book.events.values()),
+            generation=self.generation,
+        )
         second = int(self.now.timestamp())
         self.steps[second] += 1
         if self.steps[second] > 60:
@@ -105,7 +118,8 @@ class Workers(Application):
         self.dues.pop(key, None)
         {"stop": self.stop, "look": self.look, "fetch": self.fetch}[key[0]](work)
 
-    # Planning, and what is sent -----------------------------------------------------------------------------------------
+    # Planning, and what is sent
+    # -----------------------------------------------------------------------------------------
 
     def seen(self, work: Work):
         """The call as this piece of work knows it."""
@@ -116,8 +130,14 @@ class Workers(Application):
     def think(self, work: Work, horizon: timedelta) -> None:
         for _ in range(50):
             work.call = self.seen(work)
-            work.plan = lifecycle.plan(work.call, self.rules, self.ms(), horizon=horizon, generation=self.generation)
-            new = [replace(e, at=self.ms()) for e in work.plan.conclusions if all(e.id != other.id for other in work.found)]
+            work.plan = lifecycle.plan(
+                work.call, self.rules, self.ms(), horizon=horizon, generation=self.generation
+            )
+            new = [
+                replace(e, at=self.ms())
+                for e in work.plan.conclusions
+                if all(e.id != other.id for other in work.found)
+            ]
             if not new:
                 return
             work.found.extend(new)
@@ -127,12 +147,19 @@ class Workers(Application):
         self.think(work, HORIZON)
         plan = work.plan
         requests = [*plan.sends, *plan.starts, *plan.transfers]
-        self.say("plan", [(x.recording_ids, x.url and "url") for x in plan.sends], "starts", [x.ordered.order for x in plan.starts],
-                 [c.kind.value for c in work.found])
+        self.say(
+            "plan",
+            [(x.recording_ids, x.url and "url") for x in plan.sends],
+            "starts",
+            [x.ordered.order for x in plan.starts],
+            [c.kind.value for c in work.found],
+        )
         self.judge_plan(plan)
         work.left = len(requests)
         for send in plan.sends:
-            self.at(max(send.at, self.now) + s(self.rng.uniform(0.001, 0.03)), self.send, work, send)
+            self.at(
+                max(send.at, self.now) + s(self.rng.uniform(0.001, 0.03)), self.send, work, send
+            )
         for start in plan.starts:
             self.after(self.rng.uniform(0.001, 0.03), self.start, work, start)
         for handoff in plan.transfers:
@@ -147,7 +174,8 @@ class Workers(Application):
             self.commit(work)
 
     def answer_once(self, work: Work, came: list[Event]) -> None:
-        """Of what may go out once; nothing came where anything was reported since the plan was made."""
+        """Of what may go out once; nothing came where anything was reported since the plan was
+        made."""
         if not came:
             work.retry_at = self.now
         self.answer(work, came)
@@ -185,7 +213,9 @@ class Workers(Application):
             else:
                 self.ends(rec, "stop")
 
-    def stopped(self, work: Work, send, kind: Kind, requested: datetime, status: int | None) -> None:
+    def stopped(
+        self, work: Work, send, kind: Kind, requested: datetime, status: int | None
+    ) -> None:
         events = []
         for i in send.recording_ids:
             recording = work.plan.recordings[i]
@@ -193,19 +223,37 @@ class Workers(Application):
                 work.retry_at = self.now + s(15)
                 continue
             judged = lifecycle.judge(work.call, recording, self.rules, requested)
-            events.append(Event(
-                id=f"stop.{work.fence}.{i}", kind=kind, call_uuid=work.call_uuid, recording_id=i or None, named=bool(send.url),
-                requested_at=requested, status=status, trigger=judged.trigger, rule=judged.rule, due_at=judged.due_at,
-                action=judged.action if judged.action != Action.STOP else None, reason=f"{status}" if status else send.note))
+            events.append(
+                Event(
+                    id=f"stop.{work.fence}.{i}",
+                    kind=kind,
+                    call_uuid=work.call_uuid,
+                    recording_id=i or None,
+                    named=bool(send.url),
+                    requested_at=requested,
+                    status=status,
+                    trigger=judged.trigger,
+                    rule=judged.rule,
+                    due_at=judged.due_at,
+                    action=judged.action if judged.action != Action.STOP else None,
+                    reason=f"{status}" if status else send.note,
+                )
+            )
         self.answer(work, events)
 
-    # What goes out once -------------------------------------------------------------------------------------------------
+    # What goes out once
+    # -------------------------------------------------------------------------------------------------
 
     def start(self, work: Work, start) -> None:
         o, rng = start.ordered, self.rng
         limit = ceiling_s(work.call, start, self.rules, self.ms())
-        sent = Event(id=f"sent.{o.order}.{len(start.errors)}", kind=Kind.START_SENT, call_uuid=work.call_uuid, order=o.order,
-                     max_duration_s=float(limit))
+        sent = Event(
+            id=f"sent.{o.order}.{len(start.errors)}",
+            kind=Kind.START_SENT,
+            call_uuid=work.call_uuid,
+            order=o.order,
+            max_duration_s=float(limit),
+        )
         if not self.record_together(work.call_uuid, [o, sent], seen=work.size):
             self.answer_once(work, [])
             return
@@ -219,7 +267,14 @@ class Workers(Application):
         if not self.lives() or work.call_uuid != A_LEG:
             kind, facts = Kind.START_FAILED, {"status": 404}
         elif rng.random() < self.start_fails:
-            kind, wait = rng.choice([(Kind.START_UNCLEAR, 5.0), (Kind.START_UNCLEAR, 5.0), (Kind.START_ERRED, 0.05), (Kind.START_FAILED, 0.05)])
+            kind, wait = rng.choice(
+                [
+                    (Kind.START_UNCLEAR, 5.0),
+                    (Kind.START_UNCLEAR, 5.0),
+                    (Kind.START_ERRED, 0.05),
+                    (Kind.START_FAILED, 0.05),
+                ]
+            )
             if kind is Kind.START_UNCLEAR and rng.random() < 0.8:
                 self.begins(xml=False, order=o.order, length=limit)
         else:
@@ -229,26 +284,41 @@ class Workers(Application):
 
     def started(self, work: Work, start, kind: Kind, facts: dict) -> None:
         order = start.ordered.order
-        name = f"erred.{order}.{len(start.errors)}" if kind is Kind.START_ERRED else f"started.{order}"
+        name = (
+            f"erred.{order}.{len(start.errors)}" if kind is Kind.START_ERRED else f"started.{order}"
+        )
         if self.rng.random() < self.dies:
             self.say("a worker dies after a start")
             self.dies_at_work(work)
             return
         self.record(Event(id=name, kind=kind, call_uuid=work.call_uuid, order=order, **facts))
-        self.answer_once(work, [self.book(work).events[f"sent.{order}.{len(start.errors)}"], self.book(work).events[name]])
+        self.answer_once(
+            work,
+            [
+                self.book(work).events[f"sent.{order}.{len(start.errors)}"],
+                self.book(work).events[name],
+            ],
+        )
 
     def transfer(self, work: Work, handoff) -> None:
         found = verdict(work.call, self.rules, handoff)
         go = decided(work.call, handoff, found, go=True, by="us")
-        if self.ms() > send_by(handoff, found) or not self.record_together(work.call_uuid, [go], seen=work.size):
+        if self.ms() > send_by(handoff, found) or not self.record_together(
+            work.call_uuid, [go], seen=work.size
+        ):
             self.answer_once(work, [])
             return
-        event = Event(id=f"transfer.{handoff.asked.order}", kind=Kind.TRANSFER_SENT if self.lives() else Kind.TRANSFER_FAILED,
-                      call_uuid=work.call_uuid, order=handoff.asked.order)
+        event = Event(
+            id=f"transfer.{handoff.asked.order}",
+            kind=Kind.TRANSFER_SENT if self.lives() else Kind.TRANSFER_FAILED,
+            call_uuid=work.call_uuid,
+            order=handoff.asked.order,
+        )
         self.record(event)
         self.answer_once(work, [self.book(work).events[go.id], self.book(work).events[event.id]])
 
-    # Ending a piece of work -----------------------------------------------------------------------------------------------
+    # Ending a piece of work
+    # -----------------------------------------------------------------------------------------------
 
     def dies_at_work(self, work: Work) -> None:
         work.dead, work.left = True, -99
@@ -265,7 +335,11 @@ class Workers(Application):
         if work.plan.sends or work.plan.starts or work.plan.transfers:
             self.think(work, timedelta(0))
         plan = work.plan
-        left = [] if work.retry_at else [*(x.at for x in plan.sends), *(self.now for _ in (*plan.starts, *plan.transfers))]
+        left = (
+            []
+            if work.retry_at
+            else [*(x.at for x in plan.sends), *(self.now for _ in (*plan.starts, *plan.transfers))]
+        )
         stop_at = min((t for t in (plan.stop_at, work.retry_at, *left) if t), default=None)
         newer = self.book(work).size != work.size or work.generation != self.generation
         fresh = self._write(work, work.found)
@@ -301,25 +375,38 @@ class Workers(Application):
         self.judge_moment()
         self.news()
 
-    # Looks ------------------------------------------------------------------------------------------------------------------
+    # Looks
+    # ------------------------------------------------------------------------------------------------------------------
 
     def look(self, work: Work) -> None:
         self.after(self.rng.uniform(0.05, 0.5), self.looked, work)
 
     def looked(self, work: Work) -> None:
         call, found = self.seen(work), []
-        looked = Event(id=f"look.{work.fence}", kind=Kind.LOOKED, call_uuid=work.call_uuid, requested_at=work.began)
+        looked = Event(
+            id=f"look.{work.fence}",
+            kind=Kind.LOOKED,
+            call_uuid=work.call_uuid,
+            requested_at=work.began,
+        )
         if self.rng.random() < self.fails / 2:
             looked = replace(looked, reason="500")
         else:
             found = self.rows(work.call_uuid)
             ended = {e.recording_id for e in found if is_end(e)}
-            all_over = bool(call.recordings) and all(r.over_at or r.recording_id in ended for r in call.recordings.values())
+            all_over = bool(call.recordings) and all(
+                r.over_at or r.recording_id in ended for r in call.recordings.values()
+            )
             if call.over_at is None and not (all_over and not self._may_be_more(call, work.began)):
                 live = self.is_seen_live() if work.call_uuid == A_LEG else self.lives()
                 looked = replace(looked, live=live)
                 if live:
-                    looked = replace(looked, from_number="918065550101", to_number="919820055512", direction="outbound")
+                    looked = replace(
+                        looked,
+                        from_number="918065550101",
+                        to_number="919820055512",
+                        direction="outbound",
+                    )
         self.commit_and_plan(work, [*found, looked])
 
     def _may_be_more(self, call, now: datetime) -> bool:
@@ -327,7 +414,8 @@ class Workers(Application):
         hidden = unseen(call, acts(call, self.rules), terms, rule, now)
         return bool(unsettled(call)) or (hidden is not None and hidden.over_at is None)
 
-    # Fetching ---------------------------------------------------------------------------------------------------------------
+    # Fetching
+    # ---------------------------------------------------------------------------------------------------------------
 
     def fetch(self, work: Work) -> None:
         self.after(self.rng.uniform(0.05, 2), self.fetched, work)
@@ -341,40 +429,93 @@ class Workers(Application):
         rec = next((r for r in self.recs if r.rid == rid), None)
         is_here = rec is not None and rec.lists_at is not None and rec.lists_at <= self.now
         # A callback named it under a call that it does not belong to.
-        elsewhere = work.call_uuid != A_LEG and is_here and any(e.recording_id == rid for e in self.log.values())
+        elsewhere = (
+            work.call_uuid != A_LEG
+            and is_here
+            and any(e.recording_id == rid for e in self.log.values())
+        )
         if not is_here or elsewhere:
-            failure = Event(id=f"fetch.{work.fence}", kind=Kind.FETCH_FAILED, call_uuid=work.call_uuid, recording_id=rid, reason="404",
-                            fault=Fault.MEDIA if elsewhere else Fault.PROVIDER, generation=self.generation)
+            failure = Event(
+                id=f"fetch.{work.fence}",
+                kind=Kind.FETCH_FAILED,
+                call_uuid=work.call_uuid,
+                recording_id=rid,
+                reason="404",
+                fault=Fault.MEDIA if elsewhere else Fault.PROVIDER,
+                generation=self.generation,
+            )
             if says_nothing_new(recording, failure) and not is_lost(call, recording, self.now):
                 self.held.discard(work.key)
                 self.dues[work.key] = rarely(failure, self.now)
             else:
                 self.commit_and_plan(work, [failure])
             return
-        listed = replace(next(e for e in self.rows() if e.recording_id == rid), call_uuid=work.call_uuid)
+        listed = replace(
+            next(e for e in self.rows() if e.recording_id == rid), call_uuid=work.call_uuid
+        )
         stop = lifecycle.judge(call, recording, self.rules, self.now)
-        self.commit_and_plan(work, [listed, Event(
-            id=f"archived.{rid}", kind=Kind.MEDIA_ARCHIVED, call_uuid=work.call_uuid, recording_id=rid, archive_key=rid, rule=stop.rule,
-            due_at=stop.due_at, trigger=stop.trigger if stop.due_at else None, enforced=stop.state is not StopState.NONE)])
+        self.commit_and_plan(
+            work,
+            [
+                listed,
+                Event(
+                    id=f"archived.{rid}",
+                    kind=Kind.MEDIA_ARCHIVED,
+                    call_uuid=work.call_uuid,
+                    recording_id=rid,
+                    archive_key=rid,
+                    rule=stop.rule,
+                    due_at=stop.due_at,
+                    trigger=stop.trigger if stop.due_at else None,
+                    enforced=stop.state is not StopState.NONE,
+                ),
+            ],
+        )
 
-    # Surveys ----------------------------------------------------------------------------------------------------------------
+    # Surveys
+    # ----------------------------------------------------------------------------------------------------------------
 
     def survey(self, every: float) -> None:
         for event in self.rows():
             known = [e for e in self.log.values() if e.recording_id == event.recording_id]
-            if not any(e.id == event.id or e.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP}
-                       or (is_end(e) and (e.signed or e.kind is Kind.RECORDING_LISTED)) for e in known):
+            if not any(
+                e.id == event.id
+                or e.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP}
+                or (is_end(e) and (e.signed or e.kind is Kind.RECORDING_LISTED))
+                for e in known
+            ):
                 self.record(event)
         if self.lives() and not self.log and self.rules.watches:
-            self.record(Event(id="found-live", kind=Kind.CALL_FOUND_LIVE, call_uuid=A_LEG, from_number="918065550101",
-                              to_number="919820055512", direction="outbound"))
-        if not self.lives() and self.log and min(e.at for e in self.log.values()) <= self.now - s(60):
+            self.record(
+                Event(
+                    id="found-live",
+                    kind=Kind.CALL_FOUND_LIVE,
+                    call_uuid=A_LEG,
+                    from_number="918065550101",
+                    to_number="919820055512",
+                    direction="outbound",
+                )
+            )
+        if (
+            not self.lives()
+            and self.log
+            and min(e.at for e in self.log.values()) <= self.now - s(60)
+        ):
             call = self.call()
-            if found_live(call) or (call.claimed_over_at is None and any(
-                    not (r.over_at or r.archived or r.gave_up or r.trunk) for r in call.recordings.values())):
+            if found_live(call) or (
+                call.claimed_over_at is None
+                and any(
+                    not (r.over_at or r.archived or r.gave_up or r.trunk)
+                    for r in call.recordings.values()
+                )
+            ):
                 self.hasten(("look", A_LEG, ""))
         if self.live or self.now < self.hung_up_at + timedelta(hours=6):
-            self.after(every, self.survey, every if self.live or self.now < self.hung_up_at + s(900) else 3600)
+            self.after(
+                every,
+                self.survey,
+                every if self.live or self.now < self.hung_up_at + s(900) else 3600,
+            )
 
     def reload(self) -> None:
         self.say("RELOAD")

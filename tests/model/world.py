@@ -1,6 +1,7 @@
 """Simulated time, what each call's log holds, and what is owed: the ledger, without Redis.
 
-`record`, `record_together` and the commit of a piece of work do what the scripts in `worker/lua` do, each in one step.
+`record`, `record_together` and the commit of a piece of work do what the scripts in `worker/lua`
+do, each in one step.
 """
 
 from __future__ import annotations
@@ -13,12 +14,27 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tests.model.ours import REPEAT_AFTER, Event, Kind, decode, encode, fold, may_happen_again, to_ms
+from tests.model.ours import (
+    REPEAT_AFTER,
+    Event,
+    Kind,
+    decode,
+    encode,
+    fold,
+    may_happen_again,
+    to_ms,
+)
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 ACCOUNT, A_LEG = "MA_7QK2XWPD", "5b0c7c9e-2f5d-4a7f-9d5c-6f1e2b3a4c01"
-TELLS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED, Kind.RECORDING_LISTED, Kind.RECORDING_ANNOUNCED, Kind.START_ACCEPTED}
-Key = tuple[str, str, str]           # duty, call, recording
+TELLS = {
+    Kind.RECORDING_STARTED,
+    Kind.RECORDING_FINALIZED,
+    Kind.RECORDING_LISTED,
+    Kind.RECORDING_ANNOUNCED,
+    Kind.START_ACCEPTED,
+}
+Key = tuple[str, str, str]  # duty, call, recording
 
 
 def s(seconds: float) -> timedelta:
@@ -80,7 +96,8 @@ class World:
     def call(self):
         return self.books[A_LEG].call()
 
-    # Time -------------------------------------------------------------------------------------------------------------
+    # Time
+    # -------------------------------------------------------------------------------------------------------------
 
     def say(self, *words: object) -> None:
         if self.trace:
@@ -102,7 +119,8 @@ class World:
         """Redis's clock, in whole milliseconds."""
         return T0 + s(round((self.now - T0).total_seconds(), 3))
 
-    # The ledger -------------------------------------------------------------------------------------------------------
+    # The ledger
+    # -------------------------------------------------------------------------------------------------------
 
     def store(self, event: Event) -> Event:
         """One line more, as a reader decodes it."""
@@ -110,8 +128,16 @@ class World:
         line = f"{event.id} {to_ms(self.ms())} {encode(event, ACCOUNT)}"
         back = decode(line, ACCOUNT, event.call_uuid)[0]
         book.events[event.id] = back
-        self.say("  log", "" if event.call_uuid == A_LEG else f"of {event.call_uuid}:", back.kind.value, back.recording_id or "",
-                 back.order or "", back.trigger or "", back.reason or "", "" if back.signed else "(unsigned)")
+        self.say(
+            "  log",
+            "" if event.call_uuid == A_LEG else f"of {event.call_uuid}:",
+            back.kind.value,
+            back.recording_id or "",
+            back.order or "",
+            back.trigger or "",
+            back.reason or "",
+            "" if back.signed else "(unsigned)",
+        )
         self.stored(back)
         return back
 

@@ -13,14 +13,19 @@ import pytest
 
 from tests.waiting import until
 
-pytestmark = pytest.mark.end_to_end        # as their readers run them, against the whole service
+pytestmark = pytest.mark.end_to_end  # as their readers run them, against the whole service
 
 RECIPES = Path(__file__).resolve().parent.parent.parent / "docs" / "recipes"
 ACCOUNT = "MA_TEST0001"
 APP_KEY, KEY = "test-app-key-000000001", "test-api-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "transfer.failed" = "resume" }\n'
-RUN = {"flask-call-control": ["python"], "ai-agent-tool": ["json", "python"], "pci-pause": ["toml", "python", "python"], "forward-events": ["python"],
-       "curl": ["bash", "bash", "bash"]}
+RUN = {
+    "flask-call-control": ["python"],
+    "ai-agent-tool": ["json", "python"],
+    "pci-pause": ["toml", "python", "python"],
+    "forward-events": ["python"],
+    "curl": ["bash", "bash", "bash"],
+}
 
 
 def blocks(recipe, language):
@@ -28,7 +33,9 @@ def blocks(recipe, language):
 
 
 def every_block(recipe):
-    return re.findall(r"^```(\w*)\n(.*?)^```$", (RECIPES / f"{recipe}.md").read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        r"^```(\w*)\n(.*?)^```$", (RECIPES / f"{recipe}.md").read_text(), re.MULTILINE | re.DOTALL
+    )
 
 
 def python_of(recipe):
@@ -42,7 +49,11 @@ def python_of(recipe):
 def house(local, monkeypatch):
     def make(rules=RULES):
         found = local(rules=rules, ENDTAPE_APP_KEY=APP_KEY)
-        for name, value in {"RECORDER_URL": found.base, "RECORDER_KEY": APP_KEY, "APP_URL": found.provider.api_url}.items():
+        for name, value in {
+            "RECORDER_URL": found.base,
+            "RECORDER_KEY": APP_KEY,
+            "APP_URL": found.provider.api_url,
+        }.items():
             monkeypatch.setenv(name, value)
         return found
 
@@ -70,11 +81,20 @@ def test_the_flask_application_dials_on_go_and_talks_on_hold(house):
     with python_of("flask-call-control").app.test_client() as provider:
         found.provider.faults.switch_on("deaf-stop")
         held = provider.post("/transfer", data={"CallUUID": call, "Event": "StartApp"})
-        assert (held.mimetype, "<Speak>" in held.text, "<Dial>" in held.text) == ("application/xml", True, False)
+        assert (held.mimetype, "<Speak>" in held.text, "<Dial>" in held.text) == (
+            "application/xml",
+            True,
+            False,
+        )
         assert re.search("<Redirect>(.*)</Redirect>", held.text)[1].endswith("/transfer")
         assert recording.ended_at is None
         found.provider.faults.clear()
-        asked_again = until(lambda: "<Dial>" in (text := provider.post("/transfer", data={"CallUUID": call}).text) and text)
+        asked_again = until(
+            lambda: (
+                "<Dial>" in (text := provider.post("/transfer", data={"CallUUID": call}).text)
+                and text
+            )
+        )
     assert "<Number>918065550199</Number>" in asked_again
     assert recording.ended_at
 
@@ -85,7 +105,12 @@ def test_a_dial_that_nobody_answers_lets_the_recording_go_on(house):
     with python_of("flask-call-control").app.test_client() as provider:
         assert "<Dial>" in provider.post("/transfer", data={"CallUUID": call}).text
     found.provider.dial(call, "918065550199", cause="USER_BUSY")
-    until(lambda: [r.segment_of for r in found.call(call).recordings.values()] == [None, first.recording_id])
+    until(
+        lambda: (
+            [r.segment_of for r in found.call(call).recordings.values()]
+            == [None, first.recording_id]
+        )
+    )
 
 
 def test_the_flask_application_holds_when_nobody_answers(house, monkeypatch):
@@ -96,14 +121,20 @@ def test_the_flask_application_holds_when_nobody_answers(house, monkeypatch):
 
 
 def transfers_sent(house, call):
-    return [json.loads(r["body"]) for r in house.requests("POST", f"Call/{call}/") if "Record" not in r["path"]]
+    return [
+        json.loads(r["body"])
+        for r in house.requests("POST", f"Call/{call}/")
+        if "Record" not in r["path"]
+    ]
 
 
 def test_the_agents_tool_transfers_once_and_says_what_happened(house):
     found = house()
     call, recording = recorded(found)
     transfer_call = python_of("ai-agent-tool").transfer_call
-    assert [transfer_call(call, "billing", "tool-1") for _ in range(2)] == [{"result": "transferring"}] * 2
+    assert [transfer_call(call, "billing", "tool-1") for _ in range(2)] == [
+        {"result": "transferring"}
+    ] * 2
     assert recording.ended_at
     (sent,) = transfers_sent(found, call)
     assert sent["aleg_url"].endswith("/teams/billing")
@@ -111,12 +142,21 @@ def test_the_agents_tool_transfers_once_and_says_what_happened(house):
     assert (schema["name"], list(schema["parameters"]["properties"])) == ("transfer_call", ["to"])
 
 
-@pytest.mark.parametrize(("bad_day", "result", "records_again"), [
-    ("transfer-fails", "failed", True), ("transfer-lost-answer", "perhaps transferring, do not try again", False)])
-def test_the_agents_tool_tells_a_failed_transfer_from_one_of_which_nobody_knows(house, bad_day, result, records_again):
+@pytest.mark.parametrize(
+    ("bad_day", "result", "records_again"),
+    [
+        ("transfer-fails", "failed", True),
+        ("transfer-lost-answer", "perhaps transferring, do not try again", False),
+    ],
+)
+def test_the_agents_tool_tells_a_failed_transfer_from_one_of_which_nobody_knows(
+    house, bad_day, result, records_again
+):
     found = house()
     call, first = recorded(found)
-    found.provider.faults.switch_on(bad_day, **({"status": 409} if bad_day == "transfer-fails" else {}))
+    found.provider.faults.switch_on(
+        bad_day, **({"status": 409} if bad_day == "transfer-fails" else {})
+    )
     assert python_of("ai-agent-tool").transfer_call(call, "support", "tool-1")["result"] == result
     assert len(transfers_sent(found, call)) == 1
     running = [r for r in found.provider.recordings.values() if not r.ended_at]
@@ -128,7 +168,11 @@ def test_the_agents_tool_is_told_to_hold(house):
     call, _ = recorded(found)
     found.provider.faults.switch_on("deaf-stop")
     said = python_of("ai-agent-tool").transfer_call(call, "support", "tool-1")
-    assert (said["result"], bool(said["because"]), transfers_sent(found, call)) == ("hold", True, [])
+    assert (said["result"], bool(said["because"]), transfers_sent(found, call)) == (
+        "hold",
+        True,
+        [],
+    )
 
 
 def test_card_entries_pause_and_resume_by_rules_and_in_so_many_words(house):
@@ -142,8 +186,13 @@ def test_card_entries_pause_and_resume_by_rules_and_in_so_many_words(house):
     assert recipe.pause(call) is True
     (third,) = recipe.resume(call)
     told = found.get(f"/v1/calls/{call}").json()
-    assert {r["recording_id"]: r["segment_of"] for r in told["recordings"]}[third] == first.recording_id
-    assert [(g["trigger"], g["resumed_by"]) for g in told["gaps"]] == [("custom.card", "custom.card-done"), ("pause", "resume")]
+    assert {r["recording_id"]: r["segment_of"] for r in told["recordings"]}[
+        third
+    ] == first.recording_id
+    assert [(g["trigger"], g["resumed_by"]) for g in told["gaps"]] == [
+        ("custom.card", "custom.card-done"),
+        ("pause", "resume"),
+    ]
 
 
 def test_a_pause_without_proof_says_so(house):
@@ -159,7 +208,11 @@ def test_forwarded_requests_trigger_what_the_rules_say(house, how):
     call, recording = recorded(found)
     transfer = {"Event": "Transfer", "CallUUID": call, "To": "918065550101"}
     with python_of("forward-events").app.test_client() as provider:
-        answer = provider.get("/answer", query_string=transfer) if how == "query" else provider.post("/answer", **{"data" if how == "form" else "json": transfer})
+        answer = (
+            provider.get("/answer", query_string=transfer)
+            if how == "query"
+            else provider.post("/answer", **{"data" if how == "form" else "json": transfer})
+        )
     assert (answer.status_code, answer.mimetype) == (200, "application/xml")
     assert found.stop_reaches(recording.recording_id, "confirmed")["stop"]["trigger"] == "transfer"
 
@@ -172,8 +225,21 @@ def test_the_curl_commands_do_what_they_say(house, tmp_path):
     other = found.provider.call(**silent).call_uuid
     unseen = found.provider.record(other, **silent)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks("curl", "bash"))], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-        env={"PATH": os.environ["PATH"], "RECORDER_URL": found.base, "RECORDER_KEY": KEY, "CALL": call, "OTHER_CALL": other, "OTHER_URL": unseen.url})
+        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks("curl", "bash"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "RECORDER_URL": found.base,
+            "RECORDER_KEY": KEY,
+            "CALL": call,
+            "OTHER_CALL": other,
+            "OTHER_URL": unseen.url,
+        },
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"verdict":"go"' in done.stdout
     assert unseen.ended_at

@@ -14,8 +14,16 @@ class Application:
         self.house, self.key = house, key
 
     def ask(self, method, path, body=None, *, key=None, **headers):
-        return requests.request(method, f"{self.house.base}/v1{path}", json=body, timeout=30,
-                                headers={"Authorization": f"Bearer {key or self.key}", **{k.replace("_", "-"): v for k, v in headers.items()}})
+        return requests.request(
+            method,
+            f"{self.house.base}/v1{path}",
+            json=body,
+            timeout=30,
+            headers={
+                "Authorization": f"Bearer {key or self.key}",
+                **{k.replace("_", "-"): v for k, v in headers.items()},
+            },
+        )
 
     def post(self, path, body=None, **how):
         return self.ask("POST", path, body, **how)

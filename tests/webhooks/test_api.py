@@ -1,4 +1,5 @@
-"""The application's door: every route but the hand-offs, over HTTP, with the emulator as the provider."""
+"""The application's door: every route but the hand-offs, over HTTP, with the emulator as the
+provider."""
 
 import itertools
 import json
@@ -41,7 +42,10 @@ def new_call():
 
 
 def problem(answer, status, field=None):
-    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), answer.text
+    assert (answer.status_code, answer.headers["Content-Type"]) == (
+        status,
+        "application/problem+json",
+    ), answer.text
     assert answer.json()["status"] == status
     assert answer.json().get("field") == field, answer.text
     return answer.json()
@@ -51,15 +55,25 @@ def starts_sent(app, call_uuid):
     return [json.loads(r["body"]) for r in app.house.requests("POST", f"{call_uuid}/Record/")]
 
 
-# Starting -------------------------------------------------------------------------------------------------------------
+# Starting
+# -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_start_is_answered_with_the_recording_its_place_and_a_ceiling_just_above_our_deadline(app):
+def test_a_start_is_answered_with_the_recording_its_place_and_a_ceiling_just_above_our_deadline(
+    app,
+):
     call = app.house.provider.call().call_uuid
-    answer = app.post(f"/calls/{call}/recordings", {"max_duration": "20s", "format": "wav", "channels": 2, "labels": {"team": "billing"}})
+    answer = app.post(
+        f"/calls/{call}/recordings",
+        {"max_duration": "20s", "format": "wav", "channels": 2, "labels": {"team": "billing"}},
+    )
     assert answer.status_code == 201, answer.text
     said = answer.json()
-    assert (said["phase"], said["labels"], said["stop"]["state"]) == ("recording", {"team": "billing"}, "none")
+    assert (said["phase"], said["labels"], said["stop"]["state"]) == (
+        "recording",
+        {"team": "billing"},
+        "none",
+    )
     place = answer.headers["Location"]
     assert place.endswith(f"/v1/recordings/{said['recording_id']}")
     assert app.get(place.partition("/v1")[2]).json()["recording_id"] == said["recording_id"]
@@ -68,16 +82,30 @@ def test_a_start_is_answered_with_the_recording_its_place_and_a_ceiling_just_abo
     assert (sent["file_format"], sent["record_channel_type"]) == ("wav", "stereo")
     assert f"/call/{call}/start/" in sent["callback_url"]
     app.house.provider.hangup(call)
-    assert app.house.reach(said["recording_id"], "archived")["stop"]["evidence"][:2] == ["call_over", "callback"]
+    assert app.house.reach(said["recording_id"], "archived")["stop"]["evidence"][:2] == [
+        "call_over",
+        "callback",
+    ]
 
 
-@pytest.mark.parametrize(("rules", "asked", "least", "most"), [
-    ('[defaults]\nmax_duration = "10s"\n', "1h", 10, 16), ('[defaults]\nmax_duration = "none"\n', None, 14400, 14400),
-    ('[defaults]\nmax_duration = "30h"\n', None, 28800, 28800), ("", "45s", 45, 51)])
+@pytest.mark.parametrize(
+    ("rules", "asked", "least", "most"),
+    [
+        ('[defaults]\nmax_duration = "10s"\n', "1h", 10, 16),
+        ('[defaults]\nmax_duration = "none"\n', None, 14400, 14400),
+        ('[defaults]\nmax_duration = "30h"\n', None, 28800, 28800),
+        ("", "45s", 45, 51),
+    ],
+)
 def test_the_ceiling_follows_whatever_ends_the_recording_first(local, rules, asked, least, most):
     app = Application(local(rules=rules))
     call = app.house.provider.call().call_uuid
-    assert app.post(f"/calls/{call}/recordings", {"max_duration": asked} if asked else None).status_code == 201
+    assert (
+        app.post(
+            f"/calls/{call}/recordings", {"max_duration": asked} if asked else None
+        ).status_code
+        == 201
+    )
     assert least <= starts_sent(app, call)[0]["time_limit"] <= most
 
 
@@ -85,19 +113,38 @@ def test_what_was_started_for_a_time_ends_then_even_where_rules_only_observe(loc
     app = Application(local())
     call = app.house.provider.call().call_uuid
     said = app.post(f"/calls/{call}/recordings", {"max_duration": "1s"}).json()
-    assert app.house.stop_reaches(said["recording_id"], "confirmed")["stop"]["trigger"] == "max_duration"
+    assert (
+        app.house.stop_reaches(said["recording_id"], "confirmed")["stop"]["trigger"]
+        == "max_duration"
+    )
 
 
 def test_one_idempotency_key_starts_one_recording_and_does_not_go_with_another_body(app):
     call = app.house.provider.call().call_uuid
     with ThreadPoolExecutor(6) as crowd:
-        answers = list(crowd.map(lambda _: app.post(f"/calls/{call}/recordings", {"format": "mp3"}, Idempotency_Key="k1"), range(6)))
+        answers = list(
+            crowd.map(
+                lambda _: app.post(
+                    f"/calls/{call}/recordings", {"format": "mp3"}, Idempotency_Key="k1"
+                ),
+                range(6),
+            )
+        )
     assert {a.status_code for a in answers} == {201}
     assert len({a.json()["recording_id"] for a in answers}) == 1
     assert len(starts_sent(app, call)) == 1
-    problem(app.post(f"/calls/{call}/recordings", {"format": "wav"}, Idempotency_Key="k1"), 422, "Idempotency-Key")
-    assert app.post(f"/calls/{call}/recordings", {"format": "mp3"}, Idempotency_Key="k2").status_code == 201
-    problem(app.post(f"/calls/{call}/recordings", {}, Idempotency_Key="k" * 256), 400, "Idempotency-Key")
+    problem(
+        app.post(f"/calls/{call}/recordings", {"format": "wav"}, Idempotency_Key="k1"),
+        422,
+        "Idempotency-Key",
+    )
+    assert (
+        app.post(f"/calls/{call}/recordings", {"format": "mp3"}, Idempotency_Key="k2").status_code
+        == 201
+    )
+    problem(
+        app.post(f"/calls/{call}/recordings", {}, Idempotency_Key="k" * 256), 400, "Idempotency-Key"
+    )
 
 
 def test_nothing_starts_on_a_call_that_is_over_or_that_the_provider_does_not_know(app):
@@ -118,18 +165,25 @@ def test_a_start_that_the_provider_refuses_says_so(app):
 
 
 def test_a_start_that_was_certainly_not_taken_is_tried_again(app):
-    app.house.provider.faults.switch_on("api-429", route="start-recording", times=1, retry_after=0.2)
+    app.house.provider.faults.switch_on(
+        "api-429", route="start-recording", times=1, retry_after=0.2
+    )
     call = app.house.provider.call().call_uuid
     assert app.post(f"/calls/{call}/recordings").status_code == 201
     assert len(starts_sent(app, call)) == 2
 
 
-@pytest.mark.parametrize(("bad_day", "how"), [("start-fails", {"status": 503}), ("start-timeout", {"seconds": 0.1})])
+@pytest.mark.parametrize(
+    ("bad_day", "how"), [("start-fails", {"status": 503}), ("start-timeout", {"seconds": 0.1})]
+)
 def test_a_start_of_which_nobody_knows_is_never_sent_again(app, bad_day, how):
     app.house.provider.faults.switch_on(bad_day, **how)
     call = app.house.provider.call().call_uuid
     for _ in range(2):
-        assert problem(app.post(f"/calls/{call}/recordings", Idempotency_Key="once"), 504)["start"] == "unknown"
+        assert (
+            problem(app.post(f"/calls/{call}/recordings", Idempotency_Key="once"), 504)["start"]
+            == "unknown"
+        )
     assert len(starts_sent(app, call)) == 1
     assert [s["state"] for s in app.get(f"/calls/{call}").json()["starts"]] == ["unknown"]
 
@@ -140,7 +194,10 @@ def test_a_start_whose_answer_was_lost_is_found_in_the_providers_list(app, bad_d
     app.house.provider.faults.switch_on("list-running")
     call = app.house.provider.call().call_uuid
     answer = app.post(f"/calls/{call}/recordings", {"max_duration": "30s"})
-    assert (answer.status_code, answer.json()["recording_id"]) == (201, *app.house.provider.recordings), answer.text
+    assert (answer.status_code, answer.json()["recording_id"]) == (
+        201,
+        *app.house.provider.recordings,
+    ), answer.text
     assert len(starts_sent(app, call)) == 1
 
 
@@ -155,9 +212,19 @@ def test_a_start_whose_answer_was_lost_is_told_by_its_callback_and_to_whoever_as
     assert (answer.status_code, answer.json()["recording_id"]) == (201, made)
 
 
-@pytest.mark.parametrize(("body", "field"), [
-    ({"max_duration": "0s"}, "max_duration"), ({"max_duration": 5}, "max_duration"), ({"max_duration": "15m\n"}, "max_duration"), ({"format": "ogg"}, "format"),
-    ({"channels": 3}, "channels"), ({"labels": {"team": 1}}, "labels[...]"), ({"max_length": "5m"}, "max_length"), ({"account": "MA_OTHER"}, "account")])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"max_duration": "0s"}, "max_duration"),
+        ({"max_duration": 5}, "max_duration"),
+        ({"max_duration": "15m\n"}, "max_duration"),
+        ({"format": "ogg"}, "format"),
+        ({"channels": 3}, "channels"),
+        ({"labels": {"team": 1}}, "labels[...]"),
+        ({"max_length": "5m"}, "max_length"),
+        ({"account": "MA_OTHER"}, "account"),
+    ],
+)
 def test_a_start_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting_app, body, field):
     call = lasting_app.house.provider.call().call_uuid
     problem(lasting_app.post(f"/calls/{call}/recordings", body), 400, field)
@@ -166,7 +233,12 @@ def test_a_start_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting
 
 @pytest.mark.parametrize("body", ["{", "[]", '"x"', "{} x", '{"reason": "\\ud800"}', "\xff"])
 def test_a_body_that_is_no_json_object_is_refused(lasting_app, body):
-    answer = requests.post(f"{lasting_app.house.base}/v1/calls/c1/stop", data=body.encode("latin-1"), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    answer = requests.post(
+        f"{lasting_app.house.base}/v1/calls/c1/stop",
+        data=body.encode("latin-1"),
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=5,
+    )
     problem(answer, 400)
 
 
@@ -174,38 +246,71 @@ def test_a_body_above_64_kib_is_refused(lasting_app):
     problem(lasting_app.post("/calls/c1/stop", {"reason": "x" * 66000}), 413)
 
 
-# Making calls known -----------------------------------------------------------------------------------------------------
+# Making calls known
+# -----------------------------------------------------------------------------------------------------
 
 
-def test_a_call_can_be_made_known_with_its_facts_and_recordings_and_is_then_stopped_and_brought_home(app):
+def test_a_call_can_be_made_known_with_its_facts_and_recordings_and_is_then_stopped_and_brought_home(
+    app,
+):
     provider = app.house.provider
-    call = provider.call(callback_url=provider.api_url).call_uuid      # its callbacks go elsewhere
+    call = provider.call(callback_url=provider.api_url).call_uuid  # its callbacks go elsewhere
     one, two = (provider.record(call, callback_url=provider.api_url) for _ in range(2))
     started = "2026-09-14T06:30:00Z"
-    answer = app.put(f"/calls/{call}", {
-        "from": "+91 98200 55512", "to": "00918065550101", "direction": "inbound", "labels": {"team": "billing"}, "started_at": started,
-        "recordings": [{"recording_id": one.recording_id, "url": one.url}, {"url": two.url}]})
+    answer = app.put(
+        f"/calls/{call}",
+        {
+            "from": "+91 98200 55512",
+            "to": "00918065550101",
+            "direction": "inbound",
+            "labels": {"team": "billing"},
+            "started_at": started,
+            "recordings": [{"recording_id": one.recording_id, "url": one.url}, {"url": two.url}],
+        },
+    )
     assert answer.status_code == 200, answer.text
     said = answer.json()
-    assert (said["from"], said["to"], said["direction"], said["labels"]) == ("919820055512", "918065550101", "inbound", {"team": "billing"})
+    assert (said["from"], said["to"], said["direction"], said["labels"]) == (
+        "919820055512",
+        "918065550101",
+        "inbound",
+        {"team": "billing"},
+    )
     assert said["started_at"] == "2026-09-14T06:30:00.000Z"
     assert {r["recording_id"] for r in said["recordings"]} == {one.recording_id, two.recording_id}
     stopped = app.post(f"/calls/{call}/stop", {"wait_s": 10}).json()
     assert stopped["stop"]["state"] == "confirmed"
-    assert [app.house.reach(r.recording_id, "archived")["stop"]["evidence"] for r in (one, two)] == [["listed"]] * 2
+    assert [
+        app.house.reach(r.recording_id, "archived")["stop"]["evidence"] for r in (one, two)
+    ] == [["listed"]] * 2
 
 
 def test_telling_the_same_again_adds_nothing_and_later_words_add_to_earlier_ones(app):
-    told = {"from": "1", "labels": {"team": "billing"}, "recordings": [{"recording_id": "r1", "started_at": "2026-09-14T06:30:00Z"}]}
+    told = {
+        "from": "1",
+        "labels": {"team": "billing"},
+        "recordings": [{"recording_id": "r1", "started_at": "2026-09-14T06:30:00Z"}],
+    }
     for _ in range(3):
         assert app.put("/calls/c1", told).status_code == 200
-    assert [k for k in app.house.kinds("c1") if k.endswith("Announced")] == [Kind.CALL_ANNOUNCED, Kind.RECORDING_ANNOUNCED]
+    assert [k for k in app.house.kinds("c1") if k.endswith("Announced")] == [
+        Kind.CALL_ANNOUNCED,
+        Kind.RECORDING_ANNOUNCED,
+    ]
     more = app.put("/calls/c1", {"to": "2", "labels": {"queue": "7"}}).json()
-    assert (more["from"], more["to"], more["labels"]) == ("1", "2", {"team": "billing", "queue": "7"})
+    assert (more["from"], more["to"], more["labels"]) == (
+        "1",
+        "2",
+        {"team": "billing", "queue": "7"},
+    )
 
 
 def test_labels_that_come_late_choose_the_rules_anew(local):
-    app = Application(local(rules=f'{RULES}[[rules]]\nname = "short"\nmatch = {{ labels = {{ team = "billing" }} }}\nmax_duration = "1s"\n'))
+    app = Application(
+        local(
+            rules=f'{RULES}[[rules]]\nname = "short"\nmatch = {{ labels = {{ team = "billing" }} }}\nmax_duration = "1s"\n'
+        )
+    )
     call, recording = recorded(app)
     app.put(f"/calls/{call}", {"labels": {"team": "billing"}})
     stop = app.house.stop_reaches(recording.recording_id, "confirmed", within_s=5)["stop"]
@@ -219,19 +324,39 @@ def test_a_declaration_that_nothing_records_is_a_proof(app):
     assert app.house.requests("DELETE", call) == []
 
 
-@pytest.mark.parametrize(("body", "field"), [
-    ({"recordings": [{"recording_id": "r1"}, {"url": "ftp://x"}]}, "recordings[1].url"), ({"recordings": [{}]}, "recordings[0]"),
-    ({"recordings": [{"recording_id": "r1\n"}]}, "recordings[0].recording_id"), ({"recordings": [{"url": "http://x/y.mp3\n"}]}, "recordings[0].url"),
-    ({"recordings": [{"recording_id": "r1", "started_at": "yesterday, at ten"}]}, "recordings[0].started_at"),
-    ({"recordings": [{"recording_id": "r1", "size": 1}]}, "recordings[0].size"), ({"from": "nobody"}, "from"), ({"direction": "up"}, "direction"),
-    ({"started_at": "yesterday, at ten"}, "started_at"), ({"labels": {"": "x"}}, "labels"), ({"url": "x"}, "url")])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"recordings": [{"recording_id": "r1"}, {"url": "ftp://x"}]}, "recordings[1].url"),
+        ({"recordings": [{}]}, "recordings[0]"),
+        ({"recordings": [{"recording_id": "r1\n"}]}, "recordings[0].recording_id"),
+        ({"recordings": [{"url": "http://x/y.mp3\n"}]}, "recordings[0].url"),
+        (
+            {"recordings": [{"recording_id": "r1", "started_at": "yesterday, at ten"}]},
+            "recordings[0].started_at",
+        ),
+        ({"recordings": [{"recording_id": "r1", "size": 1}]}, "recordings[0].size"),
+        ({"from": "nobody"}, "from"),
+        ({"direction": "up"}, "direction"),
+        ({"started_at": "yesterday, at ten"}, "started_at"),
+        ({"labels": {"": "x"}}, "labels"),
+        ({"url": "x"}, "url"),
+    ],
+)
 def test_what_is_told_wrongly_is_refused_by_name_and_none_of_it_is_kept(lasting_app, body, field):
     call = new_call()
-    problem(lasting_app.put(f"/calls/{call}", {"labels": {"kept": "no"}, **body} if "labels" not in body else body), 400, field)
+    problem(
+        lasting_app.put(
+            f"/calls/{call}", {"labels": {"kept": "no"}, **body} if "labels" not in body else body
+        ),
+        400,
+        field,
+    )
     assert lasting_app.get(f"/calls/{call}").status_code == 404
 
 
-# Stopping -----------------------------------------------------------------------------------------------------------------
+# Stopping
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by", ["recording_id", "url"])
@@ -239,10 +364,14 @@ def test_one_of_two_recordings_is_stopped_by_its_id_or_its_address(app, by):
     call, one = recorded(app)
     two = app.house.provider.record(call)
     until(lambda: app.house.recording(two.recording_id)["phase"] == "recording")
-    answer = app.post(f"/calls/{call}/stop", {by: getattr(one, by), "reason": "card entry", "wait_s": 10})
+    answer = app.post(
+        f"/calls/{call}/stop", {by: getattr(one, by), "reason": "card entry", "wait_s": 10}
+    )
     assert answer.status_code == 200
     said = answer.json()
-    assert [(r["recording_id"], r["stop"]["state"], r["stop"]["trigger"]) for r in said["recordings"]] == [(one.recording_id, "confirmed", "api")]
+    assert [
+        (r["recording_id"], r["stop"]["state"], r["stop"]["trigger"]) for r in said["recordings"]
+    ] == [(one.recording_id, "confirmed", "api")]
     assert said["stop"]["state"] == "confirmed"
     assert (bool(one.ended_at), two.ended_at) == (True, None)
 
@@ -252,7 +381,10 @@ def test_all_recordings_of_a_call_are_stopped_at_once(app):
     two = app.house.provider.record(call)
     until(lambda: app.house.recording(two.recording_id)["phase"] == "recording")
     said = app.post(f"/calls/{call}/stop", {"wait_s": 10}).json()
-    assert {r["recording_id"]: r["stop"]["state"] for r in said["recordings"]} == {one.recording_id: "confirmed", two.recording_id: "confirmed"}
+    assert {r["recording_id"]: r["stop"]["state"] for r in said["recordings"]} == {
+        one.recording_id: "confirmed",
+        two.recording_id: "confirmed",
+    }
     assert len(app.house.requests("DELETE", call)) == 1
 
 
@@ -267,44 +399,76 @@ def test_a_stop_whose_proof_does_not_come_is_answered_as_far_as_it_is(app):
     call, _ = recorded(app)
     app.house.provider.faults.switch_on("deaf-stop")
     answer = app.post(f"/calls/{call}/stop", {"wait_s": 0.5})
-    assert (answer.status_code, answer.json()["stop"]["state"], answer.json()["stop"]["evidence"]) == (200, "accepted", [])
+    assert (
+        answer.status_code,
+        answer.json()["stop"]["state"],
+        answer.json()["stop"]["evidence"],
+    ) == (200, "accepted", [])
 
 
 def test_a_stop_on_a_call_that_nobody_told_us_of_is_sent_and_proves_nothing(app):
     silent = app.house.provider.call(callback_url=app.house.provider.api_url).call_uuid
     hidden = app.house.provider.record(silent, callback_url=app.house.provider.api_url)
     answer = app.post(f"/calls/{silent}/stop", {"wait_s": 0.4})
-    assert (answer.status_code, answer.json()["recordings"], answer.json()["stop"]["evidence"]) == (200, [], [])
+    assert (answer.status_code, answer.json()["recordings"], answer.json()["stop"]["evidence"]) == (
+        200,
+        [],
+        [],
+    )
     assert until(lambda: hidden.ended_at)
 
 
 def test_a_stop_is_repeated_by_its_key_without_effect(app):
     call, _ = recorded(app)
     for _ in range(2):
-        assert app.post(f"/calls/{call}/stop", {"wait_s": 10}, Idempotency_Key="s1").status_code == 200
+        assert (
+            app.post(f"/calls/{call}/stop", {"wait_s": 10}, Idempotency_Key="s1").status_code == 200
+        )
     assert app.house.kinds(call).count(Kind.STOP_ORDERED) == 1
-    problem(app.post(f"/calls/{call}/stop", {"reason": "another"}, Idempotency_Key="s1"), 422, "Idempotency-Key")
+    problem(
+        app.post(f"/calls/{call}/stop", {"reason": "another"}, Idempotency_Key="s1"),
+        422,
+        "Idempotency-Key",
+    )
 
 
 def test_a_stop_of_what_is_not_known_on_the_call_or_cannot_be_named_is_refused(app):
     call, first = recorded(app)
-    app.put(f"/calls/{call}", {"recordings": [{"recording_id": "other", "url": "https://media.vobiz.ai/other.mp3"}]})
+    app.put(
+        f"/calls/{call}",
+        {"recordings": [{"recording_id": "other", "url": "https://media.vobiz.ai/other.mp3"}]},
+    )
     problem(app.post(f"/calls/{call}/stop", {"recording_id": "nobody"}), 404, "recording_id")
-    problem(app.post(f"/calls/{call}/stop", {"recording_id": first.recording_id, "url": "https://media.vobiz.ai/other.mp3"}), 400, "url")
+    problem(
+        app.post(
+            f"/calls/{call}/stop",
+            {"recording_id": first.recording_id, "url": "https://media.vobiz.ai/other.mp3"},
+        ),
+        400,
+        "url",
+    )
     problem(app.post(f"/calls/{call}/stop", {"url": "https://media.vobiz.ai/"}), 400, "url")
     problem(app.post(f"/calls/{call}/stop", {"wait_s": 31}), 400, "wait_s")
     problem(app.post("/calls/a%20b/stop"), 400, "call_uuid")
     assert app.house.requests("DELETE", call) == []
 
 
-# Pausing ------------------------------------------------------------------------------------------------------------------
+# Pausing
+# ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_pause_ends_the_recording_and_a_resume_goes_on_with_a_linked_segment_and_a_declared_gap(app):
+def test_a_pause_ends_the_recording_and_a_resume_goes_on_with_a_linked_segment_and_a_declared_gap(
+    app,
+):
     call, first = recorded(app, container="wav", channels=2)
-    assert app.post(f"/calls/{call}/pause", {"reason": "card", "wait_s": 10}).json()["stop"]["state"] == "confirmed"
+    assert (
+        app.post(f"/calls/{call}/pause", {"reason": "card", "wait_s": 10}).json()["stop"]["state"]
+        == "confirmed"
+    )
     open_gap = app.get(f"/calls/{call}").json()["gaps"]
-    assert [(g["recording_id"], g["to"], g["trigger"], g["reason"]) for g in open_gap] == [(first.recording_id, None, "pause", "card")]
+    assert [(g["recording_id"], g["to"], g["trigger"], g["reason"]) for g in open_gap] == [
+        (first.recording_id, None, "pause", "card")
+    ]
     answer = app.post(f"/calls/{call}/resume", {"reason": "done"})
     assert answer.status_code == 201, answer.text
     (second,) = answer.json()["recordings"]
@@ -327,27 +491,47 @@ def test_a_resume_whose_start_nobody_knows_about_is_504_and_is_repeated_by_its_k
     call, _ = recorded(app)
     app.post(f"/calls/{call}/pause", {"wait_s": 10})
     app.house.provider.faults.switch_on("start-lost-answer", times=1)
-    assert problem(app.post(f"/calls/{call}/resume", Idempotency_Key="r1"), 504)["start"] == "unknown"
+    assert (
+        problem(app.post(f"/calls/{call}/resume", Idempotency_Key="r1"), 504)["start"] == "unknown"
+    )
     problem(app.post(f"/calls/{call}/resume", Idempotency_Key="r1"), 504)
     assert len(starts_sent(app, call)) == 1
 
 
-# Events -------------------------------------------------------------------------------------------------------------------
+# Events
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_provider_request_is_forwarded_as_it_came_and_triggers_what_the_rules_say(app):
     call, recording = recorded(app)
     body = {"Event": "Transfer", "CallUUID": call, "From": "919820055512", "To": "918065550101"}
-    answers = [requests.post(f"{app.house.base}/v1/events", timeout=5, headers={"Authorization": f"Bearer {KEY}"}, **how)
-               for how in ({"data": body}, {"data": body}, {"json": {"response": json.dumps(body)}})]
+    answers = [
+        requests.post(
+            f"{app.house.base}/v1/events",
+            timeout=5,
+            headers={"Authorization": f"Bearer {KEY}"},
+            **how,
+        )
+        for how in ({"data": body}, {"data": body}, {"json": {"response": json.dumps(body)}})
+    ]
     assert [(a.status_code, a.json()["recorded"], a.json()["event"]) for a in answers] == [
-        (200, "new", "CallTransferred"), (200, "repeat", "CallTransferred"), (200, "repeat", "CallTransferred")]
-    assert app.house.stop_reaches(recording.recording_id, "confirmed")["stop"]["trigger"] == "transfer"
+        (200, "new", "CallTransferred"),
+        (200, "repeat", "CallTransferred"),
+        (200, "repeat", "CallTransferred"),
+    ]
+    assert (
+        app.house.stop_reaches(recording.recording_id, "confirmed")["stop"]["trigger"] == "transfer"
+    )
 
 
 def test_a_forwarded_end_is_a_claim_and_no_proof(app):
     call, recording = recorded(app)
-    ended = {"Event": "RecordStop", "CallUUID": call, "RecordingID": recording.recording_id, "RecordingDuration": "5"}
+    ended = {
+        "Event": "RecordStop",
+        "CallUUID": call,
+        "RecordingID": recording.recording_id,
+        "RecordingDuration": "5",
+    }
     assert app.post("/events", ended).json()["recorded"] == "new"
     assert app.post("/events", {"Event": "Hangup", "CallUUID": call}).json()["recorded"] == "new"
     assert app.house.recording(recording.recording_id)["stop"]["evidence"] == []
@@ -355,9 +539,18 @@ def test_a_forwarded_end_is_a_claim_and_no_proof(app):
 
 def test_custom_events_pause_and_resume_by_the_rules(app):
     call, first = recorded(app)
-    answer = app.post("/events", {"event": "custom.card", "call_uuid": call, "reason": "number read out"})
-    assert answer.json() == {"event": "custom.card", "call_uuid": call, "account": ACCOUNT, "recorded": "new"}
-    assert app.house.stop_reaches(first.recording_id, "confirmed")["stop"]["trigger"] == "custom.card"
+    answer = app.post(
+        "/events", {"event": "custom.card", "call_uuid": call, "reason": "number read out"}
+    )
+    assert answer.json() == {
+        "event": "custom.card",
+        "call_uuid": call,
+        "account": ACCOUNT,
+        "recorded": "new",
+    }
+    assert (
+        app.house.stop_reaches(first.recording_id, "confirmed")["stop"]["trigger"] == "custom.card"
+    )
     app.post("/events", {"event": "custom.done", "call_uuid": call}, Idempotency_Key="e1")
     until(lambda: len(app.get(f"/calls/{call}").json()["recordings"]) == 2)
     app.post("/events", {"event": "custom.done", "call_uuid": call}, Idempotency_Key="e1")
@@ -365,33 +558,53 @@ def test_custom_events_pause_and_resume_by_the_rules(app):
 
 
 def test_a_reason_that_is_half_a_character_can_still_be_printed(app):
-    answer = requests.post(f"{app.house.base}/v1/events", data='{"event": "custom.x", "call_uuid": "c1", "reason": "a\\ud800b"}', headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    answer = requests.post(
+        f"{app.house.base}/v1/events",
+        data='{"event": "custom.x", "call_uuid": "c1", "reason": "a\\ud800b"}',
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=5,
+    )
     assert answer.status_code == 200
     assert app.get("/calls/c1").json()["timeline"][0]["reason"] == "a?b"
 
 
 def test_what_nobody_follows_is_ignored_and_answered_200(app):
-    for body in ({"Event": "PlayedSound", "CallUUID": "c1"}, {"transcription": "hello", "recording_id": "r"}):
+    for body in (
+        {"Event": "PlayedSound", "CallUUID": "c1"},
+        {"transcription": "hello", "recording_id": "r"},
+    ):
         answer = app.post("/events", body)
         assert (answer.status_code, answer.json()["recorded"]) == (200, "ignored")
     assert app.get("/calls/c1").status_code == 404
 
 
-@pytest.mark.parametrize(("body", "field"), [
-    ({"event": "custom.", "call_uuid": "c1"}, "event"), ({"event": "custom.a b", "call_uuid": "c1"}, "event"), ({"event": "custom.card"}, "call_uuid"),
-    ({"event": "custom.card", "call_uuid": "a b"}, "call_uuid"), ({"Event": "Transfer"}, "call_uuid"), ({"Event": "Transfer", "CallUUID": "a b"}, "call_uuid"),
-    ({"event": "custom.card", "call_uuid": "c1", "account": "MA_OTHER"}, "account"), ({}, None)])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"event": "custom.", "call_uuid": "c1"}, "event"),
+        ({"event": "custom.a b", "call_uuid": "c1"}, "event"),
+        ({"event": "custom.card"}, "call_uuid"),
+        ({"event": "custom.card", "call_uuid": "a b"}, "call_uuid"),
+        ({"Event": "Transfer"}, "call_uuid"),
+        ({"Event": "Transfer", "CallUUID": "a b"}, "call_uuid"),
+        ({"event": "custom.card", "call_uuid": "c1", "account": "MA_OTHER"}, "account"),
+        ({}, None),
+    ],
+)
 def test_an_event_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting_app, body, field):
     problem(lasting_app.post("/events", body), 400, field)
 
 
-# Reading back -------------------------------------------------------------------------------------------------------------
+# Reading back
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_call_is_found_by_its_other_leg_and_an_unknown_one_is_404(app):
     call, _ = recorded(app)
     app.house.provider.dial(call, "918065550199")
-    b_leg = until(lambda: next((e.b_leg for e in app.house.ledger.events(ACCOUNT, call) if e.b_leg), None))
+    b_leg = until(
+        lambda: next((e.b_leg for e in app.house.ledger.events(ACCOUNT, call) if e.b_leg), None)
+    )
     assert app.get(f"/calls/{b_leg}").json()["call_uuid"] == call
     problem(app.get("/calls/nobody"), 404)
     problem(app.get("/calls/a%20b"), 404)
@@ -405,7 +618,11 @@ def test_pages_are_newest_first_and_new_recordings_do_not_shift_them(app):
     app.put("/calls/c9", {"recordings": [{"recording_id": "r9"}]})
     second = app.get(f"/recordings?limit=2&cursor={first['cursor']}").json()
     third = app.get(f"/recordings?limit=2&cursor={second['cursor']}").json()
-    assert [[r["recording_id"] for r in page["recordings"]] for page in (first, second, third)] == [["r4", "r3"], ["r2", "r1"], ["r0"]]
+    assert [[r["recording_id"] for r in page["recordings"]] for page in (first, second, third)] == [
+        ["r4", "r3"],
+        ["r2", "r1"],
+        ["r0"],
+    ]
     assert third["cursor"] is None
 
 
@@ -429,7 +646,10 @@ def test_a_page_takes_only_so_long(app, monkeypatch):
         time.sleep(0.002)
     first = app.get("/recordings?call_uuid=c0").json()
     assert (first["recordings"], first["cursor"] is None) == ([], False)
-    assert [r["recording_id"] for r in app.get(f"/recordings?call_uuid=c0&cursor={first['cursor']}").json()["recordings"]] == ["r0"]
+    assert [
+        r["recording_id"]
+        for r in app.get(f"/recordings?call_uuid=c0&cursor={first['cursor']}").json()["recordings"]
+    ] == ["r0"]
 
 
 def test_the_list_is_filtered_by_phase_call_account_and_time(app):
@@ -443,14 +663,29 @@ def test_the_list_is_filtered_by_phase_call_account_and_time(app):
     assert listed("phase=archived") == []
     app.house.provider.hangup(call)
     app.house.reach(recording.recording_id, "archived")
-    assert (listed("phase=archived"), listed("phase=recording")) == ([recording.recording_id], ["r1"])
+    assert (listed("phase=archived"), listed("phase=recording")) == (
+        [recording.recording_id],
+        ["r1"],
+    )
     assert len(listed(f"account={ACCOUNT}&since=2026-01-01T00:00:00Z")) == 2
     assert listed("until=2026-01-01T00:00:00Z") == []
 
 
-@pytest.mark.parametrize(("query", "field"), [
-    ("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("phase=done", "phase"), ("account=MA_OTHER", "account"), ("since=yesterday", "since"),
-    ("until=soon", "until"), ("cursor=x", "cursor"), ("cursor=%00", "cursor"), ("cursor=%C3%A9", "cursor")])
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("phase=done", "phase"),
+        ("account=MA_OTHER", "account"),
+        ("since=yesterday", "since"),
+        ("until=soon", "until"),
+        ("cursor=x", "cursor"),
+        ("cursor=%00", "cursor"),
+        ("cursor=%C3%A9", "cursor"),
+    ],
+)
 def test_a_query_that_cannot_be_read_is_refused_by_the_name_of_its_field(lasting_app, query, field):
     problem(lasting_app.get(f"/recordings?{query}"), 400, field)
 
@@ -463,11 +698,22 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     said = app.house.reach(recording.recording_id, "archived")
     path = f"/recordings/{recording.recording_id}/audio"
     whole = app.get(path)
-    assert (whole.status_code, len(whole.content), whole.headers["Content-Type"]) == (200, said["bytes"], "audio/mpeg")
+    assert (whole.status_code, len(whole.content), whole.headers["Content-Type"]) == (
+        200,
+        said["bytes"],
+        "audio/mpeg",
+    )
     part = app.get(path, Range="bytes=10-19")
-    assert (part.status_code, part.content, part.headers["Content-Range"]) == (206, whole.content[10:20], f"bytes 10-19/{said['bytes']}")
+    assert (part.status_code, part.content, part.headers["Content-Range"]) == (
+        206,
+        whole.content[10:20],
+        f"bytes 10-19/{said['bytes']}",
+    )
     beyond = app.get(path, Range=f"bytes={said['bytes']}-")
-    assert (problem(beyond, 416)["title"], beyond.headers["Content-Range"]) == ("Range Not Satisfiable", f"bytes */{said['bytes']}")
+    assert (problem(beyond, 416)["title"], beyond.headers["Content-Range"]) == (
+        "Range Not Satisfiable",
+        f"bytes */{said['bytes']}",
+    )
     assert app.get(path, If_None_Match=whole.headers["ETag"]).status_code == 304
     receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
     assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])
@@ -494,7 +740,9 @@ def test_who_reads_audio_slowly_costs_no_callback_anything(app):
             took.append(time.monotonic() - began)
         assert statistics.median(took) < 1
         assert heads == [b"HTTP/1.1 200"] * serving.STREAMS + [b"HTTP/1.1 503"] * 10
-    assert until(lambda: app.get(path.removeprefix("/v1"), Range="bytes=100-1999999").status_code == 206)
+    assert until(
+        lambda: app.get(path.removeprefix("/v1"), Range="bytes=100-1999999").status_code == 206
+    )
 
 
 def test_a_recording_is_tried_again_on_request_but_not_once_it_is_archived(app):
@@ -503,14 +751,17 @@ def test_a_recording_is_tried_again_on_request_but_not_once_it_is_archived(app):
     app.house.provider.hangup(call)
     until(lambda: app.house.recording(recording.recording_id)["problem"])
     app.house.provider.faults.clear()
-    answer = app.post(f"/recordings/{recording.recording_id}/retry", {"reason": "the provider mended it"})
+    answer = app.post(
+        f"/recordings/{recording.recording_id}/retry", {"reason": "the provider mended it"}
+    )
     assert (answer.status_code, answer.json()["recording_id"]) == (202, recording.recording_id)
     app.house.reach(recording.recording_id, "archived", within_s=5)
     problem(app.post(f"/recordings/{recording.recording_id}/retry"), 409)
     problem(app.post("/recordings/nobody/retry"), 404)
 
 
-# Keys ---------------------------------------------------------------------------------------------------------------------
+# Keys
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_both_keys_are_good_while_one_is_rotated_and_no_other(local):
@@ -520,25 +771,47 @@ def test_both_keys_are_good_while_one_is_rotated_and_no_other(local):
     problem(refused, 401)
     assert refused.headers["WWW-Authenticate"] == "Bearer"
     for header in ("", "Basic dGVzdA==", f"Token {KEY}", "Bearer", "Bearer \xe9"):
-        assert requests.get(f"{app.house.base}/v1/recordings", headers={"Authorization": header}, timeout=5).status_code == 401
+        assert (
+            requests.get(
+                f"{app.house.base}/v1/recordings", headers={"Authorization": header}, timeout=5
+            ).status_code
+            == 401
+        )
 
 
 def test_the_application_key_drives_calls_and_sees_no_recordings(app):
     call, recording = recorded(app)
-    for answer in (app.post(f"/calls/{call}/recordings", key=APP_KEY), app.get(f"/calls/{call}", key=APP_KEY), app.put(f"/calls/{call}", {}, key=APP_KEY),
-                   app.post("/events", {"event": "custom.note", "call_uuid": call}, key=APP_KEY), app.post(f"/calls/{call}/stop", key=APP_KEY)):
+    for answer in (
+        app.post(f"/calls/{call}/recordings", key=APP_KEY),
+        app.get(f"/calls/{call}", key=APP_KEY),
+        app.put(f"/calls/{call}", {}, key=APP_KEY),
+        app.post("/events", {"event": "custom.note", "call_uuid": call}, key=APP_KEY),
+        app.post(f"/calls/{call}/stop", key=APP_KEY),
+    ):
         assert answer.status_code in {200, 201, 202}, answer.text
-    for path in ("/recordings", f"/recordings/{recording.recording_id}", f"/recordings/{recording.recording_id}/audio", f"/recordings/{recording.recording_id}/receipt"):
+    for path in (
+        "/recordings",
+        f"/recordings/{recording.recording_id}",
+        f"/recordings/{recording.recording_id}/audio",
+        f"/recordings/{recording.recording_id}/receipt",
+    ):
         problem(app.get(path, key=APP_KEY), 403)
     problem(app.post(f"/recordings/{recording.recording_id}/retry", key=APP_KEY), 403)
 
 
-# More than one account ----------------------------------------------------------------------------------------------------
+# More than one account
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_with_several_accounts_one_is_named_unless_one_alone_knows_the_call(local, monkeypatch):
     rules = f'{RULES}[[accounts]]\nauth_id = "SA_2"\ntoken_env = "SECOND_TOKEN"\n'
-    app = Application(local(rules=rules, provider_accounts={ACCOUNT: "test-auth-token", "SA_2": "second"}, SECOND_TOKEN="second"))
+    app = Application(
+        local(
+            rules=rules,
+            provider_accounts={ACCOUNT: "test-auth-token", "SA_2": "second"},
+            SECOND_TOKEN="second",
+        )
+    )
     assert "SA_2" in problem(app.put("/calls/c1", {"from": "1"}), 400, "account")["detail"]
     assert app.put("/calls/c1", {"from": "1", "account": "SA_2"}).json()["account"] == "SA_2"
     assert app.put("/calls/c1", {"to": "2"}).json()["account"] == "SA_2"
@@ -547,20 +820,63 @@ def test_with_several_accounts_one_is_named_unless_one_alone_knows_the_call(loca
     problem(app.get("/calls/c1?account=SA_3"), 400, "account")
 
 
-NO_INSTANTS = ["2026-09-14T02:30:00", "2026-09-14", "2026-09-14 02:30:00", "20260914T023000Z", "2026-W38-1T02:30:00Z", "1789367412900", "1789367412.9", "2026-09-14T02:30Z", "2026-09-14T02:30:00+0530",
-               "2026-09-14T02:30:00+05", "2026-09-14T02:30:00 05:30", "2026-09-14T02:30:00 IST", "2026-09-14T25:00:00Z", "2026-02-30T00:00:00Z", "2026-09-14T02:30:61Z", "2026-09-14T02:30:60Z",
-               "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-09-14T02:30:00+24:00", "2026-09-14T02:30:00+05:60", "2026-09-14T02:30:00.Z", "2026-09-14T02:30:00ZZ",
-               "+2026-09-14T02:30:00Z", "2026-09-14T02:30:00Z\n", " 2026-09-14T02:30:00Z", "\uff12026-09-14T02:30:00Z", "yesterday, or so"]
-INSTANTS = {"2026-09-14T02:30:00Z": "02:30:00", "2026-09-14t02:30:00z": "02:30:00", "2026-09-14 02:30:00Z": "02:30:00", "2026-09-14T08:00:00+05:30": "02:30:00", "2026-09-13T21:30:00-05:00": "02:30:00",
-            "2026-09-14T02:30:00-00:00": "02:30:00", "2026-09-14T02:30:00.123456789Z": "02:30:00.123", "2026-09-14T02:30:00.5z": "02:30:00.500", "2026-09-13T23:59:60Z": "00:00:00",
-            "2026-09-14T05:29:60+05:30": "00:00:00"}
+NO_INSTANTS = [
+    "2026-09-14T02:30:00",
+    "2026-09-14",
+    "2026-09-14 02:30:00",
+    "20260914T023000Z",
+    "2026-W38-1T02:30:00Z",
+    "1789367412900",
+    "1789367412.9",
+    "2026-09-14T02:30Z",
+    "2026-09-14T02:30:00+0530",
+    "2026-09-14T02:30:00+05",
+    "2026-09-14T02:30:00 05:30",
+    "2026-09-14T02:30:00 IST",
+    "2026-09-14T25:00:00Z",
+    "2026-02-30T00:00:00Z",
+    "2026-09-14T02:30:61Z",
+    "2026-09-14T02:30:60Z",
+    "0001-01-01T00:00:00Z",
+    "1970-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "2026-09-14T02:30:00+24:00",
+    "2026-09-14T02:30:00+05:60",
+    "2026-09-14T02:30:00.Z",
+    "2026-09-14T02:30:00ZZ",
+    "+2026-09-14T02:30:00Z",
+    "2026-09-14T02:30:00Z\n",
+    " 2026-09-14T02:30:00Z",
+    "\uff12026-09-14T02:30:00Z",
+    "yesterday, or so",
+]
+INSTANTS = {
+    "2026-09-14T02:30:00Z": "02:30:00",
+    "2026-09-14t02:30:00z": "02:30:00",
+    "2026-09-14 02:30:00Z": "02:30:00",
+    "2026-09-14T08:00:00+05:30": "02:30:00",
+    "2026-09-13T21:30:00-05:00": "02:30:00",
+    "2026-09-14T02:30:00-00:00": "02:30:00",
+    "2026-09-14T02:30:00.123456789Z": "02:30:00.123",
+    "2026-09-14T02:30:00.5z": "02:30:00.500",
+    "2026-09-13T23:59:60Z": "00:00:00",
+    "2026-09-14T05:29:60+05:30": "00:00:00",
+}
 
 
 @pytest.mark.parametrize("text", [*NO_INSTANTS, 1789367412900, True], ids=ascii)
-def test_an_instant_without_its_zone_or_of_another_spelling_is_refused_by_the_name_of_its_field(lasting_app, text):
+def test_an_instant_without_its_zone_or_of_another_spelling_is_refused_by_the_name_of_its_field(
+    lasting_app, text
+):
     call = new_call()
     problem(lasting_app.put(f"/calls/{call}", {"started_at": text}), 400, "started_at")
-    problem(lasting_app.put(f"/calls/{call}", {"recordings": [{"recording_id": "r1", "started_at": text}]}), 400, "recordings[0].started_at")
+    problem(
+        lasting_app.put(
+            f"/calls/{call}", {"recordings": [{"recording_id": "r1", "started_at": text}]}
+        ),
+        400,
+        "recordings[0].started_at",
+    )
     assert lasting_app.house.kinds(call) == []
 
 
@@ -574,16 +890,35 @@ def test_so_is_one_in_a_query(lasting_app, name, text):
 def test_an_instant_is_read_in_every_spelling_that_rfc_3339_allows(lasting_app, text):
     call = new_call()
     assert lasting_app.put(f"/calls/{call}", {"started_at": text}).status_code == 200
-    assert lasting_app.house.call(call).started_at.isoformat(timespec="milliseconds").partition("T")[2].startswith(INSTANTS[text])
-    assert lasting_app.get(f"/recordings?{urlencode({'since': text, 'until': text})}").status_code == 200
+    assert (
+        lasting_app.house.call(call)
+        .started_at.isoformat(timespec="milliseconds")
+        .partition("T")[2]
+        .startswith(INSTANTS[text])
+    )
+    assert (
+        lasting_app.get(f"/recordings?{urlencode({'since': text, 'until': text})}").status_code
+        == 200
+    )
 
 
 def test_a_plus_that_a_query_turned_into_a_space_is_explained(lasting_app):
-    assert "%2B" in problem(lasting_app.get("/recordings?since=2026-09-14T02:30:00+05:30"), 400, "since")["detail"]
+    assert (
+        "%2B"
+        in problem(lasting_app.get("/recordings?since=2026-09-14T02:30:00+05:30"), 400, "since")[
+            "detail"
+        ]
+    )
 
 
-@pytest.mark.parametrize(("text", "digits"), [("sip:+918041234567@203.0.113.7:5060", "918041234567"), ("<sip:1001@10.0.0.5:5060;transport=udp>", "1001"),
-                                              ("tel:+918041234567;phone-context=+91", "918041234567")])
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("sip:+918041234567@203.0.113.7:5060", "918041234567"),
+        ("<sip:1001@10.0.0.5:5060;transport=udp>", "1001"),
+        ("tel:+918041234567;phone-context=+91", "918041234567"),
+    ],
+)
 def test_numbers_may_be_told_as_addresses(lasting_app, text, digits):
     call = new_call()
     told = lasting_app.put(f"/calls/{call}", {"from": text, "to": text}).json()
@@ -598,22 +933,58 @@ def test_an_address_without_a_number_is_refused_by_name(lasting_app, text):
 
 def test_a_mark_before_a_body_is_skipped(lasting_app):
     call = new_call()
-    answer = requests.put(f"{lasting_app.house.base}/v1/calls/{call}", data=b"\xef\xbb\xbf" + json.dumps({"to": "918065550101"}).encode(), headers={"Authorization": f"Bearer {KEY}"}, timeout=5)
+    answer = requests.put(
+        f"{lasting_app.house.base}/v1/calls/{call}",
+        data=b"\xef\xbb\xbf" + json.dumps({"to": "918065550101"}).encode(),
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=5,
+    )
     assert answer.json()["to"] == "918065550101"
 
 
 @pytest.mark.parametrize("operators", ["", "event=recording-done&tenant=7&"])
 def test_the_query_of_a_get_that_the_application_got_may_be_forwarded(app, operators):
-    facts = operators + urlencode({"api_id": "a", "call_uuid": "c1", "recording_id": "r1", "record_url": "https://media.vobiz.ai/r1.mp3", "recording_duration_ms": "5000"})
+    facts = operators + urlencode(
+        {
+            "api_id": "a",
+            "call_uuid": "c1",
+            "recording_id": "r1",
+            "record_url": "https://media.vobiz.ai/r1.mp3",
+            "recording_duration_ms": "5000",
+        }
+    )
     headers = {"Authorization": f"Bearer {KEY}"}
-    in_query = requests.post(f"{app.house.base}/v1/events?{facts}", headers=headers, timeout=5).json()
-    in_body = requests.post(f"{app.house.base}/v1/events", data=facts, headers={**headers, "Content-Type": "application/x-www-form-urlencoded"}, timeout=5).json()
-    assert (in_query["event"], in_query["recorded"], in_body["recorded"]) == ("RecordingFinalized", "new", "repeat")
-    (event,) = [e for e in app.house.ledger.events(ACCOUNT, "c1") if e.kind is Kind.RECORDING_FINALIZED]
+    in_query = requests.post(
+        f"{app.house.base}/v1/events?{facts}", headers=headers, timeout=5
+    ).json()
+    in_body = requests.post(
+        f"{app.house.base}/v1/events",
+        data=facts,
+        headers={**headers, "Content-Type": "application/x-www-form-urlencoded"},
+        timeout=5,
+    ).json()
+    assert (in_query["event"], in_query["recorded"], in_body["recorded"]) == (
+        "RecordingFinalized",
+        "new",
+        "repeat",
+    )
+    (event,) = [
+        e for e in app.house.ledger.events(ACCOUNT, "c1") if e.kind is Kind.RECORDING_FINALIZED
+    ]
     assert (event.recording_id, event.duration_s) == ("r1", 5)
 
 
 def test_a_forwarded_form_that_says_its_event_twice_is_the_providers(app):
-    facts = "event=mine&" + urlencode({"Event": "Transfer", "CallUUID": "c1"}) + f"&account={ACCOUNT}"
-    answer = requests.post(f"{app.house.base}/v1/events", data=facts, headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/x-www-form-urlencoded"}, timeout=5)
+    facts = (
+        "event=mine&" + urlencode({"Event": "Transfer", "CallUUID": "c1"}) + f"&account={ACCOUNT}"
+    )
+    answer = requests.post(
+        f"{app.house.base}/v1/events",
+        data=facts,
+        headers={
+            "Authorization": f"Bearer {KEY}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        },
+        timeout=5,
+    )
     assert answer.json()["event"] == "CallTransferred"

@@ -12,11 +12,22 @@ from tests.processes import those
 from tests.waiting import until
 from worker.supervise import ROOT, free_port
 
-ENV = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "REDIS_URL": "redis://127.0.0.1:1", "ENDTAPE_CALLBACK_TOKEN": "a" * 16, "ENDTAPE_API_KEY": "b" * 16}
+ENV = {
+    "VOBIZ_AUTH_ID": "MA_1",
+    "VOBIZ_AUTH_TOKEN": "t",
+    "REDIS_URL": "redis://127.0.0.1:1",
+    "ENDTAPE_CALLBACK_TOKEN": "a" * 16,
+    "ENDTAPE_API_KEY": "b" * 16,
+}
 
 
 def members(group):
-    return those(lambda place: os.getpgid(int(place.name)) == group and (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z")
+    return those(
+        lambda place: (
+            os.getpgid(int(place.name)) == group
+            and (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    )
 
 
 @pytest.mark.end_to_end
@@ -24,8 +35,15 @@ def members(group):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_children_whose_parent_was_killed_alone_end_too(tmp_path):
     log = (tmp_path / "log").open("wb")
-    web = subprocess.Popen([sys.executable, "-m", "webhooks.app"], cwd=tmp_path, env={**os.environ, **ENV, "PORT": str(free_port()), "PYTHONPATH": str(ROOT)},
-                           stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    web = subprocess.Popen(
+        [sys.executable, "-m", "webhooks.app"],
+        cwd=tmp_path,
+        env={**os.environ, **ENV, "PORT": str(free_port()), "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
     try:
         until(lambda: (tmp_path / "log").read_text().count("Started worker") == 2, 30)
         web.kill()

@@ -1,4 +1,5 @@
-"""Guessing at tokens and keys is slow for who guesses and for nobody else; answers tell a browser to keep out."""
+"""Guessing at tokens and keys is slow for who guesses and for nobody else; answers tell a browser
+to keep out."""
 
 import statistics
 import threading
@@ -62,19 +63,30 @@ def test_guessing_a_callback_token_is_slowed_down_and_the_provider_never_waits(l
     threads = [threading.Thread(target=keep_guessing) for _ in range(6)]
     for thread in threads:
         thread.start()
-    good = [took(lambda i=i: house.post({**RING, "CallUUID": f"c{i}"}).raise_for_status()) for i in range(30)]
+    good = [
+        took(lambda i=i: house.post({**RING, "CallUUID": f"c{i}"}).raise_for_status())
+        for i in range(30)
+    ]
     stop.set()
     for thread in threads:
         thread.join()
-    assert statistics.median(good) < 0.09     # a pause is 0.1 s
+    assert statistics.median(good) < 0.09  # a pause is 0.1 s
     assert house.ledger.refusals()["unknown"] > 40
 
 
 def test_guessing_a_key_is_slowed_down_counted_and_told_and_the_application_never_waits(local):
     house = local()
-    assert took(lambda: [house.get("/v1/recordings", key=f"wrong-key-{i:012}") for i in range(35)]) >= 15 * 0.1 - 0.3
+    assert (
+        took(lambda: [house.get("/v1/recordings", key=f"wrong-key-{i:012}") for i in range(35)])
+        >= 15 * 0.1 - 0.3
+    )
     assert house.ledger.refusals()["key"] == 35
-    assert statistics.median(took(lambda: house.get("/v1/recordings").raise_for_status()) for _ in range(20)) < 0.09
+    assert (
+        statistics.median(
+            took(lambda: house.get("/v1/recordings").raise_for_status()) for _ in range(20)
+        )
+        < 0.09
+    )
     assert house.get("/v1/recordings", key="k" * 30).json()["title"] == "Unauthorized"
 
 
@@ -91,7 +103,11 @@ def test_an_unknown_account_and_an_unknown_token_take_equally_long(local, warm):
         for _ in range(min(warm, 25)):
             guess(house, session)
         for _ in range(6):
-            for name, how in (("account", {"account": "MA_OTHER", "token": CALLBACK_TOKEN}), ("token", {}), ("both", {"account": "MA_OTHER"})):
+            for name, how in (
+                ("account", {"account": "MA_OTHER", "token": CALLBACK_TOKEN}),
+                ("token", {}),
+                ("both", {"account": "MA_OTHER"}),
+            ):
                 times[name].append(took(lambda how=how: guess(house, session, **how)))
     middle = [statistics.median(t) for t in times.values()]
     assert max(middle) - min(middle) < 0.05
@@ -99,8 +115,17 @@ def test_an_unknown_account_and_an_unknown_token_take_equally_long(local, warm):
 
 def test_every_answer_of_every_kind_carries_the_headers(local):
     house = local()
-    answers = [house.get("/"), house.get("/nope"), house.get("/v1/recordings?limit=x"), house.get("/metrics"), house.post(RING), house.post(RING, signed=False),
-               requests.options(house.base + "/v1/recordings", timeout=5), requests.put(house.callback, timeout=5), requests.head(house.base + "/healthz", timeout=5)]
+    answers = [
+        house.get("/"),
+        house.get("/nope"),
+        house.get("/v1/recordings?limit=x"),
+        house.get("/metrics"),
+        house.post(RING),
+        house.post(RING, signed=False),
+        requests.options(house.base + "/v1/recordings", timeout=5),
+        requests.put(house.callback, timeout=5),
+        requests.head(house.base + "/healthz", timeout=5),
+    ]
     for answer in answers:
         assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, answer.url
 

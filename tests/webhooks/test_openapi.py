@@ -12,7 +12,13 @@ from webhooks.api import ROUTES
 KEY, APP_KEY = "test-api-key-000000001", "test-app-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 WAITING = {r.name for r in ROUTES if r.body and "wait_s" in r.body.__struct_fields__}
-CONFORMING = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance", "response_schema_conformance"]
+CONFORMING = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+]
 
 
 @pytest.fixture
@@ -29,7 +35,8 @@ def house(local):
 
 @pytest.fixture
 def document(house):
-    import schemathesis  # here, since it takes half a second of each process that collects the tests
+    # here, since it takes half a second of each process that collects the tests
+    import schemathesis
 
     return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
 
@@ -38,7 +45,9 @@ def test_the_document_is_valid_and_describes_every_route_and_every_shape_it_name
     document.validate()
     raw = document.raw_schema
     assert raw["openapi"] == "3.1.0"
-    assert {(m.upper(), p) for p, methods in raw["paths"].items() for m in methods} == {(r.method, re.sub(r"<(\w+)>", r"{\1}", r.path)) for r in ROUTES}
+    assert {(m.upper(), p) for p, methods in raw["paths"].items() for m in methods} == {
+        (r.method, re.sub(r"<(\w+)>", r"{\1}", r.path)) for r in ROUTES
+    }
     named = set(re.findall(r"#/components/schemas/(\w+)", str(raw)))
     assert named <= raw["components"]["schemas"].keys()
     operations = [o for methods in raw["paths"].values() for o in methods.values()]
@@ -50,17 +59,27 @@ def would_wait(wait_s):
 
 
 def ask(house, operation, mode):
-    """Sends a few generated requests of one operation, some of them about what is there, and none that waits long. Gives the statuses."""
+    """Sends a few generated requests of one operation, some of them about what is there, and none
+    that waits long. Gives the statuses."""
     from schemathesis import GenerationMode
     from schemathesis.checks import CHECKS
     from schemathesis.core import NotSet
     from schemathesis.core.parameters import ParameterLocation
 
-    there = {"call_uuid": st.sampled_from([house.live, house.gone]), "recording_id": st.just(house.archived)}
+    there = {
+        "call_uuid": st.sampled_from([house.live, house.gone]),
+        "recording_id": st.just(house.archived),
+    }
     waits, seen = operation.definition.raw["operationId"] in WAITING, set()
 
     @hypothesis.given(data=st.data())
-    @hypothesis.settings(max_examples=min(hypothesis.settings.default.max_examples // 10, 40), deadline=None, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.settings(
+        max_examples=min(hypothesis.settings.default.max_examples // 10, 40),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
     def one(data):
         case = data.draw(operation.as_strategy(generation_mode=GenerationMode(mode)))
         if mode == "positive":
@@ -68,15 +87,26 @@ def ask(house, operation, mode):
                 case.path_parameters[name] = data.draw(there[name] | st.just(given))
             for part in (case.query, case.body):
                 if isinstance(part, dict):
-                    part.pop("account", None)        # which is hardly ever guessed
+                    part.pop("account", None)  # which is hardly ever guessed
         if waits and isinstance(case.body, NotSet):
             case.body, case.media_type = {}, "application/json"
         if waits and isinstance(case.body, dict) and would_wait(case.body.get("wait_s", 30)):
             case.body["wait_s"] = 0
-        # What is wrong with a query or a header may go unseen: unknown ones are skipped, and the key is always sent.
-        unfit = ParameterLocation.BODY in case.meta.components and case.meta.components[ParameterLocation.BODY].mode.is_negative
-        checks = [CHECKS.get_one(name) for name in [*CONFORMING, *(["negative_data_rejection"] if unfit else [])]]
-        seen.add(case.call_and_validate(checks=checks, headers={"Authorization": f"Bearer {KEY}"}).status_code)
+        # What is wrong with a query or a header may go unseen: unknown ones are skipped, and the
+        # key is always sent.
+        unfit = (
+            ParameterLocation.BODY in case.meta.components
+            and case.meta.components[ParameterLocation.BODY].mode.is_negative
+        )
+        checks = [
+            CHECKS.get_one(name)
+            for name in [*CONFORMING, *(["negative_data_rejection"] if unfit else [])]
+        ]
+        seen.add(
+            case.call_and_validate(
+                checks=checks, headers={"Authorization": f"Bearer {KEY}"}
+            ).status_code
+        )
 
     one()
     return seen
@@ -88,9 +118,13 @@ def test_every_answer_is_one_that_the_document_promises(house, document, mode):
     from schemathesis.checks import load_all_checks
 
     load_all_checks()
-    seen = {found.ok().label: ask(house, found.ok(), mode) for found in document.get_all_operations()}
+    seen = {
+        found.ok().label: ask(house, found.ok(), mode) for found in document.get_all_operations()
+    }
     if mode == "positive":
-        assert sum(min(found) < 300 for found in seen.values()) > len(seen) / 2, f"hardly anything but refusals: {seen}"
+        assert sum(min(found) < 300 for found in seen.values()) > len(seen) / 2, (
+            f"hardly anything but refusals: {seen}"
+        )
 
 
 def test_every_route_refuses_without_its_key_and_the_lesser_key_where_it_is_not_enough(house):
@@ -98,9 +132,20 @@ def test_every_route_refuses_without_its_key_and_the_lesser_key_where_it_is_not_
     with house.app.test_client() as client:
         for route in ROUTES:
             path = re.sub(r"<\w+>", "x", route.path)
-            for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}, {"Authorization": KEY}):
+            for header in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": f"Basic {KEY}"},
+                {"Authorization": KEY},
+            ):
                 answer = client.open(path, method=route.method, headers=header, data="{")
-                assert (answer.status_code, answer.mimetype, answer.headers["WWW-Authenticate"]) == (401, "application/problem+json", "Bearer"), route.name
-            lesser = client.open(path, method=route.method, headers={"Authorization": f"Bearer {APP_KEY}"}, data="{")
+                assert (
+                    answer.status_code,
+                    answer.mimetype,
+                    answer.headers["WWW-Authenticate"],
+                ) == (401, "application/problem+json", "Bearer"), route.name
+            lesser = client.open(
+                path, method=route.method, headers={"Authorization": f"Bearer {APP_KEY}"}, data="{"
+            )
             assert (lesser.status_code == 403) is not route.app_key, route.name
         assert client.get("/v1/openapi.json").status_code == 200

@@ -1,4 +1,5 @@
-"""The server in front of the application, for real: slow bodies, large ones, odd paths, long answers, and its end."""
+"""The server in front of the application, for real: slow bodies, large ones, odd paths, long
+answers, and its end."""
 
 import os
 import signal
@@ -57,7 +58,12 @@ if __name__ == "__main__":
 def server(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("told"), free_port()
     (folder / "told.py").write_text(CHILD)
-    process = subprocess.Popen([sys.executable, "told.py", str(port)], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "told.py", str(port)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
     base = f"http://127.0.0.1:{port}"
 
     def answers():
@@ -65,6 +71,7 @@ def server(tmp_path_factory):
             return requests.get(base, timeout=1).ok
         except requests.RequestException:
             return False
+
     until(answers)
     yield base
     os.killpg(process.pid, signal.SIGTERM)
@@ -79,24 +86,47 @@ def half(base):
 
 
 def test_the_application_is_told_what_was_asked(server):
-    told = requests.post(f"{server}/a%2Fb/c%20%25d%C3%A9?x=1&y=%2B", data=b"a=1", headers={"Content-Type": "text/odd"}, timeout=5).json()
-    assert told == {"path": "/a/b/c %dé", "body": "a=1", "length": 3, "args": {"x": "1", "y": "+"}, "many": None,
-                    "trusted": None, "peer": "127.0.0.1", "kind": "text/odd", "raw": "/a%2Fb/c%20%25d%C3%A9"}
-    assert requests.post(server, data=iter([b"in ", b"pieces"]), timeout=5).json()["body"] == "in pieces"
+    told = requests.post(
+        f"{server}/a%2Fb/c%20%25d%C3%A9?x=1&y=%2B",
+        data=b"a=1",
+        headers={"Content-Type": "text/odd"},
+        timeout=5,
+    ).json()
+    assert told == {
+        "path": "/a/b/c %dé",
+        "body": "a=1",
+        "length": 3,
+        "args": {"x": "1", "y": "+"},
+        "many": None,
+        "trusted": None,
+        "peer": "127.0.0.1",
+        "kind": "text/odd",
+        "raw": "/a%2Fb/c%20%25d%C3%A9",
+    }
+    assert (
+        requests.post(server, data=iter([b"in ", b"pieces"]), timeout=5).json()["body"]
+        == "in pieces"
+    )
     assert requests.head(server, timeout=5).headers["Content-Length"] != "0"
 
 
-def test_a_header_that_is_sent_twice_is_joined_and_one_that_could_pass_for_another_is_dropped(server):
+def test_a_header_that_is_sent_twice_is_joined_and_one_that_could_pass_for_another_is_dropped(
+    server,
+):
     host, port = server.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Many: 1\r\nX-Many: 2\r\nX_Trusted: yes\r\nConnection: close\r\n\r\n")
+        sock.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nX-Many: 1\r\nX-Many: 2\r\nX_Trusted: yes\r\nConnection: close\r\n\r\n"
+        )
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
     assert b'"many":"1,2"' in answer
     assert b'"trusted":null' in answer
 
 
 def test_a_long_answer_comes_whole_in_pieces(server):
-    assert requests.get(f"{server}/long", timeout=20).content == b"".join(b"%07d\n" % i for i in range(20_000))
+    assert requests.get(f"{server}/long", timeout=20).content == b"".join(
+        b"%07d\n" % i for i in range(20_000)
+    )
 
 
 def test_a_reader_that_goes_away_in_the_middle_harms_nobody(server):
@@ -118,7 +148,20 @@ def streams(server):
     return requests.get(f"{server}/streams", timeout=5).json()
 
 
-@pytest.mark.parametrize("path", ["/agent%40example.com", "/team%2F7", "/x%2By", "/caf%c3%a9", "/caf%C3%A9", "/a//b/../c/", "/%7e", "/a+b", "/a;b=1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/agent%40example.com",
+        "/team%2F7",
+        "/x%2By",
+        "/caf%c3%a9",
+        "/caf%C3%A9",
+        "/a//b/../c/",
+        "/%7e",
+        "/a+b",
+        "/a;b=1",
+    ],
+)
 def test_the_path_is_told_as_it_was_sent(server, path):
     with ask(server, path) as sock:
         assert f'"raw":"{path}"'.encode() in sock.recv(4096)
@@ -133,7 +176,9 @@ def test_slow_readers_cost_nobody_else_a_thread_and_take_no_more_than_they_read(
             began = time.monotonic()
             assert requests.get(server, timeout=5).ok
             assert time.monotonic() - began < 1
-        assert streams(server)["pulled"] - before < 8 * 200       # of 10,000 each: what sockets hold, and a piece or two
+        assert (
+            streams(server)["pulled"] - before < 8 * 200
+        )  # of 10,000 each: what sockets hold, and a piece or two
     finally:
         for sock in slow:
             sock.close()
@@ -144,7 +189,11 @@ def test_so_many_long_answers_are_read_at_once_and_one_more_is_asked_to_come_aga
     slow = [ask(server, "/v1/endless") for _ in range(8)]
     until(lambda: streams(server)["open"] == 8)
     answer = requests.get(f"{server}/v1/endless", timeout=5)
-    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["status"]) == (503, "5", 503)
+    assert (answer.status_code, answer.headers["Retry-After"], answer.json()["status"]) == (
+        503,
+        "5",
+        503,
+    )
     slow.pop().close()
     until(lambda: streams(server)["open"] == 7)
     with requests.get(f"{server}/v1/endless", timeout=5, stream=True) as answer:
@@ -190,7 +239,10 @@ def test_a_slow_but_steady_body_arrives(server):
 
 def test_requests_are_answered_side_by_side(server):
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(requests.get(server, timeout=5).ok)) for _ in range(40)]
+    threads = [
+        threading.Thread(target=lambda: answers.append(requests.get(server, timeout=5).ok))
+        for _ in range(40)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,5 @@
-"""Whose fault it is that a recording does not come home, how often each kind is tried, and that a person's retry always runs."""
+"""Whose fault it is that a recording does not come home, how often each kind is tried, and that a
+person's retry always runs."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,20 @@ from worker.recording import Duty, Event, Fault, Kind, Obligation, Phase
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
-ENDED = Event(id="end", kind=Kind.RECORDING_FINALIZED, call_uuid="c", at=T0, signed=True, recording_id="r", ended_at=T0, duration_s=5.0)
+ENDED = Event(
+    id="end",
+    kind=Kind.RECORDING_FINALIZED,
+    call_uuid="c",
+    at=T0,
+    signed=True,
+    recording_id="r",
+    ended_at=T0,
+    duration_s=5.0,
+)
 
 
-# The rules, without a ledger -------------------------------------------------------------------------------------------------
+# The rules, without a ledger
+# -------------------------------------------------------------------------------------------------
 
 
 def at(**since):
@@ -27,12 +38,27 @@ def at(**since):
 
 
 def failed(instant, fault, n=0, **facts):
-    return Event(id=f"fetch.{instant.timestamp()}.{n}", kind=Kind.FETCH_FAILED, call_uuid="c", at=instant, recording_id="r", reason=f"{fault} {n}",
-                 fault=fault, **facts)
+    return Event(
+        id=f"fetch.{instant.timestamp()}.{n}",
+        kind=Kind.FETCH_FAILED,
+        call_uuid="c",
+        at=instant,
+        recording_id="r",
+        reason=f"{fault} {n}",
+        fault=fault,
+        **facts,
+    )
 
 
 def event(kind, instant, **facts):
-    return Event(id=f"{kind}.{instant.timestamp()}", kind=kind, call_uuid="c", at=instant, recording_id="r", **facts)
+    return Event(
+        id=f"{kind}.{instant.timestamp()}",
+        kind=kind,
+        call_uuid="c",
+        at=instant,
+        recording_id="r",
+        **facts,
+    )
 
 
 def live(events, now, generation=0):
@@ -47,21 +73,38 @@ def live(events, now, generation=0):
 
 
 def phase_of(recording):
-    return lifecycle.phase(recording, lifecycle.judge(fold("MA_1", "c", [ENDED]), recording, Policy(), T0))
+    return lifecycle.phase(
+        recording, lifecycle.judge(fold("MA_1", "c", [ENDED]), recording, Policy(), T0)
+    )
 
 
-@pytest.mark.parametrize(("fault", "usual", "every"), [
-    (Fault.PROVIDER, timedelta(hours=24), timedelta(hours=6)), (Fault.STORAGE, timedelta(hours=1), timedelta(minutes=15)),
-    (Fault.MEDIA, timedelta(hours=24), timedelta(hours=24)), (Fault.SETTINGS, timedelta(hours=1), timedelta(hours=1)),
-    (None, timedelta(hours=24), timedelta(hours=6))])
-def test_each_fault_is_tried_at_the_usual_pace_for_a_time_then_abandoned_and_tried_rarely(fault, usual, every):
-    early, late = [failed(T0, fault), failed(T0 + usual - timedelta(seconds=1), fault)], [failed(T0, fault), failed(T0 + usual, fault)]
+@pytest.mark.parametrize(
+    ("fault", "usual", "every"),
+    [
+        (Fault.PROVIDER, timedelta(hours=24), timedelta(hours=6)),
+        (Fault.STORAGE, timedelta(hours=1), timedelta(minutes=15)),
+        (Fault.MEDIA, timedelta(hours=24), timedelta(hours=24)),
+        (Fault.SETTINGS, timedelta(hours=1), timedelta(hours=1)),
+        (None, timedelta(hours=24), timedelta(hours=6)),
+    ],
+)
+def test_each_fault_is_tried_at_the_usual_pace_for_a_time_then_abandoned_and_tried_rarely(
+    fault, usual, every
+):
+    early, late = (
+        [failed(T0, fault), failed(T0 + usual - timedelta(seconds=1), fault)],
+        [failed(T0, fault), failed(T0 + usual, fault)],
+    )
     plan, recording = live([ENDED, *early], early[-1].at)
     assert (recording.abandoned, phase_of(recording)) == ((), Phase.FETCHING)
     assert plan.fetch_at["r"] - early[-1].at <= min(every, timedelta(hours=1))
     plan, recording = live([ENDED, *late], late[-1].at)
     told = fault or Fault.PROVIDER
-    assert ([e.fault for e in recording.abandoned], recording.fault, phase_of(recording)) == ([told], told, Phase.ABANDONED)
+    assert ([e.fault for e in recording.abandoned], recording.fault, phase_of(recording)) == (
+        [told],
+        told,
+        Phase.ABANDONED,
+    )
     assert plan.fetch_at["r"] == late[-1].at + every
 
 
@@ -83,15 +126,27 @@ def test_two_kinds_of_trouble_in_turn_do_not_hide_one_another_and_each_is_told_o
 
 
 def test_a_new_kind_of_trouble_begins_its_own_usual_pace():
-    tries = [failed(at(hours=h), Fault.PROVIDER) for h in range(20)] + [failed(at(hours=20), Fault.SETTINGS)]
+    tries = [failed(at(hours=h), Fault.PROVIDER) for h in range(20)] + [
+        failed(at(hours=20), Fault.SETTINGS)
+    ]
     plan, recording = live([ENDED, *tries], at(hours=20))
     assert (recording.abandoned, plan.fetch_at["r"] < at(hours=20, seconds=2)) == ((), True)
 
 
 def test_success_archives_what_was_abandoned_and_no_fault_is_left():
-    told = [failed(T0, Fault.STORAGE), failed(at(hours=2), Fault.STORAGE), event(Kind.ABANDONED, at(hours=2), fault=Fault.STORAGE)]
-    plan, recording = live([ENDED, *told, event(Kind.MEDIA_ARCHIVED, at(hours=3), archive_key="k")], at(hours=3))
-    assert (phase_of(recording), recording.fault, plan.fetch_at["r"]) == (Phase.ARCHIVED, None, None)
+    told = [
+        failed(T0, Fault.STORAGE),
+        failed(at(hours=2), Fault.STORAGE),
+        event(Kind.ABANDONED, at(hours=2), fault=Fault.STORAGE),
+    ]
+    plan, recording = live(
+        [ENDED, *told, event(Kind.MEDIA_ARCHIVED, at(hours=3), archive_key="k")], at(hours=3)
+    )
+    assert (phase_of(recording), recording.fault, plan.fetch_at["r"]) == (
+        Phase.ARCHIVED,
+        None,
+        None,
+    )
 
 
 def test_a_retry_clears_it_begins_the_usual_pace_anew_and_a_second_run_is_told_again():
@@ -99,7 +154,11 @@ def test_a_retry_clears_it_begins_the_usual_pace_anew_and_a_second_run_is_told_a
     _, recording = live([ENDED, *first], at(hours=24))
     events = [ENDED, *first, *recording.abandoned, event(Kind.RETRY_ORDERED, at(hours=25))]
     plan, recording = live(events, at(hours=25))
-    assert (plan.fetch_at["r"], recording.fault, phase_of(recording)) == (at(hours=25), None, Phase.FETCHING)
+    assert (plan.fetch_at["r"], recording.fault, phase_of(recording)) == (
+        at(hours=25),
+        None,
+        Phase.FETCHING,
+    )
     events.append(failed(at(hours=25, seconds=1), Fault.PROVIDER))
     assert live(events, at(hours=25, seconds=1))[0].fetch_at["r"] < at(hours=25, seconds=3)
     events.append(failed(at(hours=50), Fault.PROVIDER))
@@ -112,7 +171,9 @@ def test_a_retry_after_thirty_days_gets_the_whole_usual_pace_before_it_is_given_
     assert (recording.gave_up.fault, phase_of(recording)) == (Fault.SETTINGS, Phase.ABANDONED)
     events += [recording.gave_up, event(Kind.RETRY_ORDERED, at(days=31))]
     assert live(events, at(days=31))[0].fetch_at["r"] == at(days=31)
-    assert live(events, at(days=31, hours=5))[1].gave_up is None              # nobody could try yet: its account was halted, say
+    assert (
+        live(events, at(days=31, hours=5))[1].gave_up is None
+    )  # nobody could try yet: its account was halted, say
     events.append(failed(at(days=31, seconds=1), Fault.PROVIDER))
     plan, recording = live(events, at(days=31, seconds=1))
     assert (recording.gave_up, plan.fetch_at["r"] < at(days=31, seconds=3)) == (None, True)
@@ -122,16 +183,39 @@ def test_a_retry_after_thirty_days_gets_the_whole_usual_pace_before_it_is_given_
 
 
 def test_what_the_provider_never_lists_is_abandoned_after_a_day_of_answered_looks_and_no_longer_once_it_is_listed():
-    began = Event(id="start", kind=Kind.RECORDING_STARTED, call_uuid="c", at=T0, signed=True, recording_id="r")
+    began = Event(
+        id="start", kind=Kind.RECORDING_STARTED, call_uuid="c", at=T0, signed=True, recording_id="r"
+    )
     over = Event(id="hangup", kind=Kind.CALL_ENDED, call_uuid="c", at=T0, signed=True)
-    unanswered, answered = (Event(id=f"look.{r}", kind=Kind.LOOKED, call_uuid="c", at=at(hours=25), reason=r) for r in ("503", None))
+    unanswered, answered = (
+        Event(id=f"look.{r}", kind=Kind.LOOKED, call_uuid="c", at=at(hours=25), reason=r)
+        for r in ("503", None)
+    )
     assert live([began, over, unanswered], at(hours=25))[1].abandoned == ()
     plan, recording = live([began, over, answered], at(hours=25))
-    assert (recording.fault, phase_of(recording), plan.look_at is not None) == (Fault.PROVIDER, Phase.ABANDONED, True)
-    listed = Event(id="row", kind=Kind.RECORDING_LISTED, call_uuid="c", at=at(hours=26), recording_id="r", ended_at=T0, duration_s=5.0)
+    assert (recording.fault, phase_of(recording), plan.look_at is not None) == (
+        Fault.PROVIDER,
+        Phase.ABANDONED,
+        True,
+    )
+    listed = Event(
+        id="row",
+        kind=Kind.RECORDING_LISTED,
+        call_uuid="c",
+        at=at(hours=26),
+        recording_id="r",
+        ended_at=T0,
+        duration_s=5.0,
+    )
     plan, recording = live([began, over, answered, *recording.abandoned, listed], at(hours=26))
-    assert (phase_of(recording), recording.fault, plan.fetch_at["r"]) == (Phase.FETCHING, None, at(hours=26))
-    assert live([began, replace(over, signed=False), answered], at(hours=25))[1].abandoned == ()       # it may still run
+    assert (phase_of(recording), recording.fault, plan.fetch_at["r"]) == (
+        Phase.FETCHING,
+        None,
+        at(hours=26),
+    )
+    assert (
+        live([began, replace(over, signed=False), answered], at(hours=25))[1].abandoned == ()
+    )  # it may still run
 
 
 @pytest.mark.parametrize("fault", Fault)
@@ -149,17 +233,28 @@ def test_days_of_trouble_do_not_fill_redis_and_the_tries_go_on():
     assert not abandoned.says_nothing_new(recording, failed(at(days=2), Fault.MEDIA))
     assert abandoned.rarely(failed(at(days=2), Fault.STORAGE), at(days=2)) == at(days=2, minutes=15)
     # Two kinds of trouble in turn: each is told, and then neither again.
-    both = fold("MA_1", "c", [ENDED, *many, failed(at(days=2), Fault.MEDIA, MOST_FAILURES_TOLD)]).recordings["r"]
+    both = fold(
+        "MA_1", "c", [ENDED, *many, failed(at(days=2), Fault.MEDIA, MOST_FAILURES_TOLD)]
+    ).recordings["r"]
     assert abandoned.says_nothing_new(both, failed(at(days=3), Fault.STORAGE))
     assert abandoned.says_nothing_new(both, failed(at(days=3), Fault.MEDIA))
 
 
 def test_an_event_of_the_release_before_has_no_fault_and_one_of_the_next_may_have_another():
-    assert decode("fetch.1 1000 " + encode(failed(T0, Fault.MEDIA, generation=0), "MA_1"), "MA_1", "c")[0].fault is Fault.MEDIA
-    assert decode('fetch.1 1000 {"k":"FetchFailed","r":"r","fa":"weather"}', "MA_1", "c")[0].fault is None
+    assert (
+        decode(
+            "fetch.1 1000 " + encode(failed(T0, Fault.MEDIA, generation=0), "MA_1"), "MA_1", "c"
+        )[0].fault
+        is Fault.MEDIA
+    )
+    assert (
+        decode('fetch.1 1000 {"k":"FetchFailed","r":"r","fa":"weather"}', "MA_1", "c")[0].fault
+        is None
+    )
 
 
-# Against the provider's stand-in and a real Redis --------------------------------------------------------------------------------
+# Against the provider's stand-in and a real Redis
+# --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,27 +268,60 @@ def broken(*_):
 
 
 FAILURES = [
-    *[(Fault.PROVIDER, name, how) for name, how in (
-        ("media-5xx", {}), ("media-5xx", {"status": 404}), ("media-5xx", {"status": 429}), ("media-timeout", {"seconds": 0.3}), ("early-404", {"seconds": 60}),
-        ("api-5xx", {}), ("api-429", {}))],
-    *[(Fault.MEDIA, name, {}) for name in ("html-media", "json-media", "empty-media", "truncated-media", "gzip-media", "short-media")],
-    *[(Fault.SETTINGS, name, how) for name, how in (
-        ("media-5xx", {"status": 401}), ("media-5xx", {"status": 403}), ("redirect-media", {"location": "https://files.example.net/x.mp3"}))],
+    *[
+        (Fault.PROVIDER, name, how)
+        for name, how in (
+            ("media-5xx", {}),
+            ("media-5xx", {"status": 404}),
+            ("media-5xx", {"status": 429}),
+            ("media-timeout", {"seconds": 0.3}),
+            ("early-404", {"seconds": 60}),
+            ("api-5xx", {}),
+            ("api-429", {}),
+        )
+    ],
+    *[
+        (Fault.MEDIA, name, {})
+        for name in (
+            "html-media",
+            "json-media",
+            "empty-media",
+            "truncated-media",
+            "gzip-media",
+            "short-media",
+        )
+    ],
+    *[
+        (Fault.SETTINGS, name, how)
+        for name, how in (
+            ("media-5xx", {"status": 401}),
+            ("media-5xx", {"status": 403}),
+            ("redirect-media", {"location": "https://files.example.net/x.mp3"}),
+        )
+    ],
 ]
 
 
-@pytest.mark.parametrize(("fault", "name", "how"), FAILURES, ids=[f"{f}-{n}-{'.'.join(map(str, h.values()))[:3]}" for f, n, h in FAILURES])
+@pytest.mark.parametrize(
+    ("fault", "name", "how"),
+    FAILURES,
+    ids=[f"{f}-{n}-{'.'.join(map(str, h.values()))[:3]}" for f, n, h in FAILURES],
+)
 def test_whose_fault_it_is_by_what_the_provider_does(local, fault, name, how):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=30)
-    house.provider.faults.switch_on(name, **({} if name.startswith("api") else {"call_uuid": call}), **how)
+    house.provider.faults.switch_on(
+        name, **({} if name.startswith("api") else {"call_uuid": call}), **how
+    )
     (failure, *_) = until(lambda: failures(house, call))
     assert failure.fault is fault, failure.reason
     assert house.recording(recording.recording_id)["fault"] == fault
     house.provider.faults.clear()
 
 
-@pytest.mark.parametrize("name", ["archive is a file", "spool is a file", "other content", "no room"])
+@pytest.mark.parametrize(
+    "name", ["archive is a file", "spool is a file", "other content", "no room"]
+)
 def test_what_our_own_disks_do_is_the_fault_of_storage(local, name, monkeypatch):
     house = local(rules=HOUR)
     if name == "no room":
@@ -210,19 +338,36 @@ def test_what_our_own_disks_do_is_the_fault_of_storage(local, name, monkeypatch)
     assert house.recording(recording.recording_id)["fault"] == "storage"
 
 
-@pytest.mark.parametrize("settings", [{"media_hosts": ("media.example.net",)}, {"api_url": "/nowhere"}, {"max_media_bytes": 1000}, {"accounts": {}},
-                                      {"max_media_bytes": 1000, "announced": False}], ids=".".join)
-def test_what_somebody_can_set_right_is_the_fault_of_settings_and_a_reload_tries_it_at_once(local, settings, quick):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"media_hosts": ("media.example.net",)},
+        {"api_url": "/nowhere"},
+        {"max_media_bytes": 1000},
+        {"accounts": {}},
+        {"max_media_bytes": 1000, "announced": False},
+    ],
+    ids=".".join,
+)
+def test_what_somebody_can_set_right_is_the_fault_of_settings_and_a_reload_tries_it_at_once(
+    local, settings, quick
+):
     wrong = {k: v for k, v in settings.items() if k != "announced"}
     house = local(rules=HOUR)
     good = {name: getattr(house.worker.settings, name) for name in wrong}
     if "api_url" in wrong:
         wrong["api_url"] = good["api_url"] + wrong["api_url"]
     right = house.worker
-    house.worker = replace(house.worker, settings=replace(house.worker.settings, **wrong), vobiz=vobiz_of(house, wrong))
-    call, recording = ended(house, seconds=3, fault=None if settings.get("announced", True) else "no-length-media")
+    house.worker = replace(
+        house.worker, settings=replace(house.worker.settings, **wrong), vobiz=vobiz_of(house, wrong)
+    )
+    call, recording = ended(
+        house, seconds=3, fault=None if settings.get("announced", True) else "no-length-media"
+    )
     until(lambda: len(failures(house, call)) >= 3)
-    assert {f.fault for f in failures(house, call)} == {Fault.SETTINGS}, failures(house, call)[0].reason
+    assert {f.fault for f in failures(house, call)} == {Fault.SETTINGS}, failures(house, call)[
+        0
+    ].reason
     made_older(house.ledger, call, Kind.FETCH_FAILED, timedelta(hours=2))
     until(lambda: Kind.ABANDONED in house.kinds(call))
     until(lambda: waits(house, call, recording))
@@ -233,12 +378,18 @@ def test_what_somebody_can_set_right_is_the_fault_of_settings_and_a_reload_tries
 
 def vobiz_of(house, wrong):
     settings = replace(house.worker.settings, **wrong)
-    return type(house.worker.vobiz)(api_url=settings.api_url, media_hosts=settings.media_hosts, redirect_hosts=settings.redirect_hosts,
-                                    max_media_bytes=settings.max_media_bytes)
+    return type(house.worker.vobiz)(
+        api_url=settings.api_url,
+        media_hosts=settings.media_hosts,
+        redirect_hosts=settings.redirect_hosts,
+        max_media_bytes=settings.max_media_bytes,
+    )
 
 
 def due_in_s(house, call, recording):
-    o = Obligation(duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id)
+    o = Obligation(
+        duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id
+    )
     found = house.ledger.next_at(o)
     return None if found is None else (found - house.ledger.now()).total_seconds()
 
@@ -258,13 +409,28 @@ def abandon(house, **how):
     return call, recording
 
 
-def test_an_exception_nobody_expected_is_ours_told_tried_six_times_then_abandoned_and_a_reload_wakes_it(local, quick, monkeypatch):
+def test_an_exception_nobody_expected_is_ours_told_tried_six_times_then_abandoned_and_a_reload_wakes_it(
+    local, quick, monkeypatch
+):
     house, examine = local(rules=HOUR), media.examine
     monkeypatch.setattr(media, "examine", broken)
     call, recording = ended(house)
     view = house.reach(recording.recording_id, "abandoned")
-    assert (view["fault"], "ZeroDivisionError: a fault of ours" in view["problem"], len(failures(house, call))) == ("ours", True, 6)
-    until(lambda: (house.alerts().get("poison"), house.alerts().get("Abandoned"), house.ledger.unfinished()) == (6, 1, {}))
+    assert (
+        view["fault"],
+        "ZeroDivisionError: a fault of ours" in view["problem"],
+        len(failures(house, call)),
+    ) == ("ours", True, 6)
+    until(
+        lambda: (
+            (
+                house.alerts().get("poison"),
+                house.alerts().get("Abandoned"),
+                house.ledger.unfinished(),
+            )
+            == (6, 1, {})
+        )
+    )
     assert b'endtape_abandoned_total{fault="ours"} 1.0' in house.get("/metrics").content
     until(lambda: waits(house, call, recording))
     monkeypatch.setattr(media, "examine", examine)
@@ -280,7 +446,12 @@ def test_a_reload_does_not_wake_what_is_the_fault_of_the_provider(local, quick):
     house.reload()
     recording_2 = house.provider.record(other)
     house.reach(recording_2.recording_id, "recording")
-    until(lambda: house.ledger.redis.zscore(house.ledger.key("due", Duty.STOP), f"stop|{ACCOUNT}|{call}") is None)      # it was planned
+    until(
+        lambda: (
+            house.ledger.redis.zscore(house.ledger.key("due", Duty.STOP), f"stop|{ACCOUNT}|{call}")
+            is None
+        )
+    )  # it was planned
     assert waits(house, call, recording)
     assert len(failures(house, call)) == tries
 
@@ -292,13 +463,27 @@ def test_a_reload_while_a_call_is_planned_is_not_missed(ledger):
         (claim,) = ledger.claim(lead=timedelta(0), batch=10, free=dict.fromkeys(Duty, 10)).claims
         ledger.reload()
         later = ledger.now() + timedelta(hours=1)
-        assert ledger.commit([Commit(claim=claim, seen=ledger.size(ACCOUNT, "c"), dues=((o, later),), generation=planned_with)]) != [None]
-        assert (ledger.redis.zscore(ledger.key("due", o.duty), str(o)) <= to_ms(ledger.now())) is soon
+        assert ledger.commit(
+            [
+                Commit(
+                    claim=claim,
+                    seen=ledger.size(ACCOUNT, "c"),
+                    dues=((o, later),),
+                    generation=planned_with,
+                )
+            ]
+        ) != [None]
+        assert (
+            ledger.redis.zscore(ledger.key("due", o.duty), str(o)) <= to_ms(ledger.now())
+        ) is soon
 
 
 def test_rules_that_are_reloaded_while_a_call_is_planned_hold_for_it(local, monkeypatch):
     house, plan = local(rules=HOUR), lifecycle.plan
-    rules = replace(house.worker.settings.policy, defaults=replace(house.worker.settings.policy.defaults, max_duration=timedelta(seconds=1)))
+    rules = replace(
+        house.worker.settings.policy,
+        defaults=replace(house.worker.settings.policy.defaults, max_duration=timedelta(seconds=1)),
+    )
     reloaded = []
 
     def slow(call, *args, **how):
@@ -306,8 +491,11 @@ def test_rules_that_are_reloaded_while_a_call_is_planned_hold_for_it(local, monk
         if call.recordings and not reloaded:
             reloaded.append(house.reload(policy=rules))
         return found
+
     monkeypatch.setattr(lifecycle, "plan", slow)
-    monkeypatch.setattr(house.ledger, "make_all_due", lambda: None)       # as if no clock were quick enough to see what it does
+    monkeypatch.setattr(
+        house.ledger, "make_all_due", lambda: None
+    )  # as if no clock were quick enough to see what it does
     recording = house.provider.record(house.provider.call().call_uuid)
     house.reach(recording.recording_id, "archived")
 
@@ -316,7 +504,9 @@ def test_a_retry_runs_at_once_while_the_next_try_is_hours_off(local, quick):
     house = local(rules=HOUR)
     call, recording = abandon(house, fault="html-media")
     until(lambda: house.alerts().get("Abandoned", 0) == 1)
-    assert [e.owed.recording_id for e in backlog.find(house.ledger, Fault.MEDIA)] == [recording.recording_id]
+    assert [e.owed.recording_id for e in backlog.find(house.ledger, Fault.MEDIA)] == [
+        recording.recording_id
+    ]
     assert list(backlog.find(house.ledger, Fault.PROVIDER)) == []
     house.provider.faults.clear()
     for entry in backlog.find(house.ledger):
@@ -345,7 +535,14 @@ def test_a_retry_of_a_halted_account_begins_when_its_credentials_are_accepted(lo
     assert until(lambda: failures(house, call))[0].fault is Fault.SETTINGS
     until(lambda: house.ledger.halted([ACCOUNT]))
     assert "halted" in listing._waits(house.settings, house.ledger, ACCOUNT)
-    backlog.retry(house.ledger, Obligation(duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id), reason="x", by="cli")
+    backlog.retry(
+        house.ledger,
+        Obligation(
+            duty=Duty.FETCH, account=ACCOUNT, call_uuid=call, recording_id=recording.recording_id
+        ),
+        reason="x",
+        by="cli",
+    )
     house.provider.faults.clear()
     house.reach(recording.recording_id, "archived")
     assert listing._waits(house.settings, house.ledger, ACCOUNT) is None
@@ -357,6 +554,13 @@ def test_recordings_are_listed_by_phase_and_by_fault_through_the_api(local, quic
     _, bad = abandon(house, fault="media-5xx")
     _, good = ended(house)
     house.reach(good.recording_id, "archived")
-    for query, found in (("phase=abandoned", [bad]), ("fault=provider", [bad]), ("phase=abandoned&fault=media", []), ("fault=ours", [])):
-        assert [r["recording_id"] for r in house.get(f"/v1/recordings?{query}").json()["recordings"]] == [r.recording_id for r in found], query
+    for query, found in (
+        ("phase=abandoned", [bad]),
+        ("fault=provider", [bad]),
+        ("phase=abandoned&fault=media", []),
+        ("fault=ours", []),
+    ):
+        assert [
+            r["recording_id"] for r in house.get(f"/v1/recordings?{query}").json()["recordings"]
+        ] == [r.recording_id for r in found], query
     assert house.get("/v1/recordings?fault=weather").status_code == 400

@@ -1,4 +1,5 @@
-"""Hostile addresses are refused before anything is dialled; the lists mean what the contract says."""
+"""Hostile addresses are refused before anything is dialled; the lists mean what the contract
+says."""
 
 import io
 from ipaddress import ip_address
@@ -93,14 +94,50 @@ https://media.vobiz.ai/x\x00
 https://media.vobiz.ai/x\x7f
 """
 CORPUS = HOSTILE.strip("\n").split("\n")
-CORPUS += ["https://media.vobiz.ai/x\r\nX-Auth-Token: t", "https://media.vobiz.ai/x\ty", "https://media.vobiz.ai/\n", ""]
+CORPUS += [
+    "https://media.vobiz.ai/x\r\nX-Auth-Token: t",
+    "https://media.vobiz.ai/x\ty",
+    "https://media.vobiz.ai/\n",
+    "",
+]
 
 PRIVATE = [
-    "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.31.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1",
-    "100.100.100.200", "168.63.129.16", "192.0.0.192", "198.18.0.1", "192.0.2.1", "203.0.113.9", "224.0.0.1", "240.0.0.1",
-    "255.255.255.255", "::", "::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::7f00:1", "64:ff9b::a00:1",
-    "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "fe80::1", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1",
-    "2001::1", "2002:a00:1::", "3fff::1", "100::1", "4000::1",
+    "127.0.0.1",
+    "127.8.8.8",
+    "0.0.0.0",
+    "10.1.2.3",
+    "172.31.0.1",
+    "192.168.0.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "198.18.0.1",
+    "192.0.2.1",
+    "203.0.113.9",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "::7f00:1",
+    "64:ff9b::a00:1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::1",
+    "fe80::1",
+    "fec0::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "ff02::1",
+    "2001:db8::1",
+    "2001::1",
+    "2002:a00:1::",
+    "3fff::1",
+    "100::1",
+    "4000::1",
 ]
 
 
@@ -122,8 +159,11 @@ def test_the_whole_corpus_makes_no_connection(monkeypatch, answer):
     dialled = []
     monkeypatch.setattr(transport.socket, "socket", lambda *kind: dialled.append(kind))
     client = Vobiz(
-        api_url="https://api.vobiz.ai/api/v1", media_hosts=["vobiz.ai", "*.vobiz.ai"], redirect_hosts=[],
-        max_media_bytes=1, resolve=lambda _host, _port: [answer],
+        api_url="https://api.vobiz.ai/api/v1",
+        media_hosts=["vobiz.ai", "*.vobiz.ai"],
+        redirect_hosts=[],
+        max_media_bytes=1,
+        resolve=lambda _host, _port: [answer],
     )
     account = Account(auth_id="MA_1", tokens=("t",))
     for url in CORPUS:
@@ -137,7 +177,9 @@ def test_a_private_address_is_not_public(number):
     assert not is_public(ip_address(number))
 
 
-@pytest.mark.parametrize("number", ["8.8.8.8", "15.206.6.156", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "number", ["8.8.8.8", "15.206.6.156", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
 def test_an_internet_address_is_public(number):
     assert is_public(ip_address(number))
 
@@ -150,11 +192,17 @@ def test_a_pattern_does_not_list_a_private_address(number):
 
 def test_one_private_address_among_public_ones_spoils_all():
     with pytest.raises(Unfit, match=r"10\.0\.0\.5"):
-        vetted(read("https://media.vobiz.ai/x"), "pattern", lambda _host, _port: ["8.8.8.8", "10.0.0.5"])
+        vetted(
+            read("https://media.vobiz.ai/x"),
+            "pattern",
+            lambda _host, _port: ["8.8.8.8", "10.0.0.5"],
+        )
 
 
 def test_a_host_that_is_named_exactly_may_be_private():
-    assert vetted(read("https://store.internal/x"), "exact", lambda _host, _port: ["10.0.0.5"]) == ["10.0.0.5"]
+    assert vetted(read("https://store.internal/x"), "exact", lambda _host, _port: ["10.0.0.5"]) == [
+        "10.0.0.5"
+    ]
 
 
 def test_plain_http_is_for_exactly_listed_loopback_only():
@@ -175,26 +223,29 @@ def test_a_name_without_addresses_is_an_error_of_the_network():
         vetted(read("https://media.vobiz.ai/x"), "pattern", lambda _host, _port: [])
 
 
-@pytest.mark.parametrize(("entry", "url", "listing"), [
-    ("vobiz.ai", "https://vobiz.ai/x", "exact"),
-    ("vobiz.ai", "https://VOBIZ.AI:443/x", "exact"),
-    ("vobiz.ai", "https://vobiz.ai:8443/x", None),
-    ("vobiz.ai:8443", "https://vobiz.ai:8443/x", "exact"),
-    ("vobiz.ai:8443", "https://vobiz.ai/x", None),
-    ("vobiz.ai", "https://media.vobiz.ai/x", None),
-    ("*.vobiz.ai", "https://vobiz.ai/x", None),
-    ("*.vobiz.ai", "https://media.vobiz.ai/x", "pattern"),
-    ("*.vobiz.ai", "https://a.b.media.vobiz.ai/x", "pattern"),
-    ("*.vobiz.ai:8443", "https://media.vobiz.ai:8443/x", "pattern"),
-    ("*.vobiz.ai:8443", "https://media.vobiz.ai/x", None),
-    ("127.0.0.1", "http://127.0.0.1:40001/x", "exact"),
-    ("127.0.0.1:40002", "http://127.0.0.1:40001/x", None),
-    ("localhost", "http://localhost:40001/x", "exact"),
-    ("[::1]:80", "http://[::1]/x", "exact"),
-    ("::1", "http://[0:0::1]:8080/x", "exact"),
-    ("10.0.0.5", "https://10.0.0.5/x", "exact"),
-    ("*.0.0.5", "https://10.0.0.5/x", None),
-])
+@pytest.mark.parametrize(
+    ("entry", "url", "listing"),
+    [
+        ("vobiz.ai", "https://vobiz.ai/x", "exact"),
+        ("vobiz.ai", "https://VOBIZ.AI:443/x", "exact"),
+        ("vobiz.ai", "https://vobiz.ai:8443/x", None),
+        ("vobiz.ai:8443", "https://vobiz.ai:8443/x", "exact"),
+        ("vobiz.ai:8443", "https://vobiz.ai/x", None),
+        ("vobiz.ai", "https://media.vobiz.ai/x", None),
+        ("*.vobiz.ai", "https://vobiz.ai/x", None),
+        ("*.vobiz.ai", "https://media.vobiz.ai/x", "pattern"),
+        ("*.vobiz.ai", "https://a.b.media.vobiz.ai/x", "pattern"),
+        ("*.vobiz.ai:8443", "https://media.vobiz.ai:8443/x", "pattern"),
+        ("*.vobiz.ai:8443", "https://media.vobiz.ai/x", None),
+        ("127.0.0.1", "http://127.0.0.1:40001/x", "exact"),
+        ("127.0.0.1:40002", "http://127.0.0.1:40001/x", None),
+        ("localhost", "http://localhost:40001/x", "exact"),
+        ("[::1]:80", "http://[::1]/x", "exact"),
+        ("::1", "http://[0:0::1]:8080/x", "exact"),
+        ("10.0.0.5", "https://10.0.0.5/x", "exact"),
+        ("*.0.0.5", "https://10.0.0.5/x", None),
+    ],
+)
 def test_what_an_entry_lists(entry, url, listing):
     if entry == "*.0.0.5":
         with pytest.raises(Unfit):
@@ -203,7 +254,20 @@ def test_what_an_entry_lists(entry, url, listing):
         assert HostList([entry]).listing(read(url)) == listing
 
 
-@pytest.mark.parametrize("entry", ["", "*", "*.", "https://vobiz.ai", "vobiz.ai/x", "a b", "*.127.0.0.1", "vobiz.ai:x", "me@vobiz.ai"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "*",
+        "*.",
+        "https://vobiz.ai",
+        "vobiz.ai/x",
+        "a b",
+        "*.127.0.0.1",
+        "vobiz.ai:x",
+        "me@vobiz.ai",
+    ],
+)
 def test_an_entry_that_cannot_be_read_is_an_error(entry):
     with pytest.raises(Unfit):
         HostList([entry])

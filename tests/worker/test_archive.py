@@ -1,4 +1,5 @@
-"""Files in the archive: whole or absent, never replaced, never outside, whatever dies and whatever is full."""
+"""Files in the archive: whole or absent, never replaced, never outside, whatever dies and whatever
+is full."""
 
 import errno
 import hashlib
@@ -38,7 +39,9 @@ def spooled(archive, fence, content=AUDIO):
 
 
 def files_below(directory):
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()
+    )
 
 
 def test_a_file_and_its_receipt_come_under_their_names(archive, place):
@@ -97,7 +100,11 @@ def test_audio_of_another_kind_does_not_join_a_receipt_for_other_content(archive
     archive.publish(spooled(archive, 1), KEY, SHA)
     archive.publish_receipt(KEY, RECEIPT)
     with pytest.raises(Conflict):
-        archive.publish(spooled(archive, 2, b"RIFF"), KEY.replace("mp3", "wav"), hashlib.sha256(b"RIFF").hexdigest())
+        archive.publish(
+            spooled(archive, 2, b"RIFF"),
+            KEY.replace("mp3", "wav"),
+            hashlib.sha256(b"RIFF").hexdigest(),
+        )
     assert not (place[0] / KEY.replace("mp3", "wav")).exists()
 
 
@@ -134,23 +141,48 @@ def test_many_at_once_leave_one_whole_file(archive, place):
 # ── nothing outside ────────────────────────────────────────────────────────────────────────────────────────────────
 
 TRAVERSALS = [
-    "../x.mp3", "/etc/passwd", "MA_1/../../x/09/14/r.mp3", "MA_1/2026/09/14/../r.mp3", "MA_1/2026/09/14/r/../../x.mp3", "", ".", "..",
-    "MA_1/2026/09/14/.r.mp3", "MA_1/2026/09/14/r.mp3\n", "MA_1/2026/09/14/r\0.mp3", "MA_1//2026/09/14/r.mp3", "MA_1/2026/09/14/r.json",
-    "MA_1\\2026\\09\\14\\r.mp3", "C:/2026/09/14/r.mp3", "MA_1/2026/09/14/r.mp3/x", "MA_1/2026/09/14/é.mp3", f"MA_1/2026/09/14/{'r' * 129}.mp3",
-    "MA_1/2026/9/14/r.mp3", "~/2026/09/14/r.mp3", "MA_1/2026/09/14/r", "MA_1/2026/09/14/r.MP3", "MA_1/２０２６/09/14/r.mp3",
+    "../x.mp3",
+    "/etc/passwd",
+    "MA_1/../../x/09/14/r.mp3",
+    "MA_1/2026/09/14/../r.mp3",
+    "MA_1/2026/09/14/r/../../x.mp3",
+    "",
+    ".",
+    "..",
+    "MA_1/2026/09/14/.r.mp3",
+    "MA_1/2026/09/14/r.mp3\n",
+    "MA_1/2026/09/14/r\0.mp3",
+    "MA_1//2026/09/14/r.mp3",
+    "MA_1/2026/09/14/r.json",
+    "MA_1\\2026\\09\\14\\r.mp3",
+    "C:/2026/09/14/r.mp3",
+    "MA_1/2026/09/14/r.mp3/x",
+    "MA_1/2026/09/14/é.mp3",
+    f"MA_1/2026/09/14/{'r' * 129}.mp3",
+    "MA_1/2026/9/14/r.mp3",
+    "~/2026/09/14/r.mp3",
+    "MA_1/2026/09/14/r",
+    "MA_1/2026/09/14/r.MP3",
+    "MA_1/２０２６/09/14/r.mp3",
 ]
 
 
 @pytest.mark.parametrize("key", TRAVERSALS)
 def test_a_key_that_is_none_writes_and_reads_nothing(archive, place, tmp_path, key):
     part = spooled(archive, 1)
-    for attempt in (lambda: archive.publish(part, key, SHA), lambda: archive.publish_receipt(key, RECEIPT), lambda: archive.open_file(key)):
+    for attempt in (
+        lambda: archive.publish(part, key, SHA),
+        lambda: archive.publish_receipt(key, RECEIPT),
+        lambda: archive.open_file(key),
+    ):
         with pytest.raises(ValueError, match="not a key"):
             attempt()
     assert files_below(tmp_path) == ["spool/.rec-1.1.part"]
 
 
-@pytest.mark.parametrize("recording_id", ["..", "../x", "/x", "a/b", "", "a\0b", "a.b", "é", "x" * 129, "x\n"])
+@pytest.mark.parametrize(
+    "recording_id", ["..", "../x", "/x", "a/b", "", "a\0b", "a.b", "é", "x" * 129, "x\n"]
+)
 def test_an_id_that_is_none_makes_no_file(archive, tmp_path, recording_id):
     with pytest.raises(ValueError, match="recording id"):
         archive.spool_file(recording_id, 1)

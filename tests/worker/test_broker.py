@@ -27,18 +27,22 @@ def test_a_worker_that_holds_messages_outlives_the_end_of_redis(server):
     taken = celery.connection_for_read()
     message = celery.amqp.queues["stops"].bind(taken.default_channel).get(no_ack=False)
     assert message is not None
-    taken.transport.client = None       # as it is by the time Celery closes a connection that it lost
+    taken.transport.client = None  # as it is by the time Celery closes a connection that it lost
     server.kill()
     taken.close()
 
 
-def test_a_queue_that_nobody_works_off_does_not_grow_without_end_and_the_newest_stays(server, monkeypatch):
+def test_a_queue_that_nobody_works_off_does_not_grow_without_end_and_the_newest_stays(
+    server, monkeypatch
+):
     monkeypatch.setattr(clock, "MOST_WAITING", 5)
     ledger, celery = Ledger(connect(server.url)), make_celery(server.url, publisher=True)
     hand = clock.Clock(ledger, celery, connect(server.url))
     for n in range(20):
         celery.send_task("reconcile", args=[str(n)], queue="stops")
     hand._say_so()
-    names = [ledger.redis.lindex(PREFIX + "stops", n) for n in range(ledger.redis.llen(PREFIX + "stops"))]
-    assert len(names) == 6      # and the beat
+    names = [
+        ledger.redis.lindex(PREFIX + "stops", n) for n in range(ledger.redis.llen(PREFIX + "stops"))
+    ]
+    assert len(names) == 6  # and the beat
     assert base64.b64decode(json.loads(names[1])["body"]).decode().startswith('[["19"]')

@@ -1,4 +1,5 @@
-"""Downloads over real sockets: what is complete, what is cut, what is bounded, and where credentials go."""
+"""Downloads over real sockets: what is complete, what is cut, what is bounded, and where
+credentials go."""
 
 import errno
 import functools
@@ -16,7 +17,12 @@ from worker.transport import Patience
 from worker.vobiz import Account, CorruptDownload, RedirectRefused, Vobiz
 
 BODY = bytes(range(256)) * 40
-ACCOUNT = Account(auth_id="MA_1", tokens=("secret-new", "secret-old"), parent="MA_0", parent_tokens=("secret-parent",))
+ACCOUNT = Account(
+    auth_id="MA_1",
+    tokens=("secret-new", "secret-old"),
+    parent="MA_0",
+    parent_tokens=("secret-parent",),
+)
 
 
 class Server:
@@ -73,7 +79,10 @@ def serve():
 
 def reply(body=BODY, status="200 OK", headers="", length=None):
     length = len(body) if length is None else length
-    return f"HTTP/1.1 {status}\r\nContent-Type: audio/mpeg\r\nContent-Length: {length}\r\n{headers}\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: audio/mpeg\r\nContent-Length: {length}\r\n{headers}\r\n".encode()
+        + body
+    )
 
 
 def redirect(to, status="302 Found"):
@@ -81,7 +90,13 @@ def redirect(to, status="302 Found"):
 
 
 def vobiz(*, media=("127.0.0.1",), redirects=(), max_bytes=1 << 20, **more):
-    return Vobiz(api_url="http://127.0.0.1:1/api/v1", media_hosts=media, redirect_hosts=redirects, max_media_bytes=max_bytes, **more)
+    return Vobiz(
+        api_url="http://127.0.0.1:1/api/v1",
+        media_hosts=media,
+        redirect_hosts=redirects,
+        max_media_bytes=max_bytes,
+        **more,
+    )
 
 
 def fetch(client, url, *, alive=lambda: None, **more):
@@ -92,7 +107,12 @@ def fetch(client, url, *, alive=lambda: None, **more):
 def test_a_whole_file_arrives_with_its_digest_and_its_length(serve):
     server = serve(reply())
     beats, announced = [], []
-    got, body = fetch(vobiz(), f"{server.url}/v1/x.mp3?a=%2F", alive=lambda: beats.append(1), announced=announced.append)
+    got, body = fetch(
+        vobiz(),
+        f"{server.url}/v1/x.mp3?a=%2F",
+        alive=lambda: beats.append(1),
+        announced=announced.append,
+    )
     assert body == BODY
     assert (got.bytes, got.declared_bytes, got.hops) == (len(BODY), len(BODY), 0)
     assert (got.sha256, got.content_type) == (hashlib.sha256(BODY).hexdigest(), "audio/mpeg")
@@ -125,19 +145,27 @@ def test_a_body_cut_short_of_its_length_is_reported_with_what_came(serve, kept):
 
 @pytest.mark.parametrize("kept", [*CUTS.values(), len(BODY)])
 def test_a_chunked_body_without_its_last_chunk_is_cut(serve, kept):
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in [BODY[:kept][i:i + 999] for i in range(0, kept, 999)])
+    chunks = b"".join(
+        b"%x\r\n%b\r\n" % (len(part), part)
+        for part in [BODY[:kept][i : i + 999] for i in range(0, kept, 999)]
+    )
     with pytest.raises(CorruptDownload) as caught:
         fetch(vobiz(), serve(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks).url)
     assert (caught.value.check, caught.value.bytes) == ("length", kept)
 
 
 def test_a_chunked_body_with_its_last_chunk_is_whole_and_announces_no_length(serve):
-    raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    raw = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+        % (len(BODY), BODY)
+    )
     got, body = fetch(vobiz(), serve(raw).url)
     assert (body, got.declared_bytes) == (BODY, None)
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\n"])
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\n"]
+)
 def test_no_bytes_and_no_length_are_a_cut_perhaps_in_the_headers(serve, head):
     with pytest.raises(CorruptDownload) as caught:
         fetch(vobiz(), serve(head).url)
@@ -160,7 +188,15 @@ def test_a_reset_in_mid_body_counts_as_a_cut(serve):
         fetch(vobiz(), serve(reset).url)
 
 
-@pytest.mark.parametrize("headers", ["Content-Length: 5, 6", "Content-Length: -1", "Content-Length: 1_0", "Content-Length: 5\r\nContent-Length: 6"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Length: 5, 6",
+        "Content-Length: -1",
+        "Content-Length: 1_0",
+        "Content-Length: 5\r\nContent-Length: 6",
+    ],
+)
 def test_a_length_that_cannot_be_read_is_no_length(serve, headers):
     with pytest.raises(TryAgain, match=r"(?i)length"):
         fetch(vobiz(), serve(f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n12345".encode()).url)
@@ -168,18 +204,29 @@ def test_a_length_that_cannot_be_read_is_no_length(serve, headers):
 
 def test_too_long_a_file_is_refused_before_it_is_read(serve):
     with pytest.raises(CorruptMedia) as caught:
-        fetch(vobiz(max_bytes=100), serve(reply()).url, announced=lambda _: pytest.fail("announced"))
+        fetch(
+            vobiz(max_bytes=100), serve(reply()).url, announced=lambda _: pytest.fail("announced")
+        )
     assert caught.value.check == "size"
 
 
 def test_no_more_than_the_limit_and_one_byte_is_written(serve):
     sink = io.BytesIO()
     with pytest.raises(CorruptDownload) as caught:
-        vobiz(max_bytes=100).download(ACCOUNT, serve(b"HTTP/1.1 200 OK\r\n\r\n" + BODY).url, sink, alive=lambda: None)
+        vobiz(max_bytes=100).download(
+            ACCOUNT, serve(b"HTTP/1.1 200 OK\r\n\r\n" + BODY).url, sink, alive=lambda: None
+        )
     assert (caught.value.check, len(sink.getvalue())) == ("size", 101)
 
 
-@pytest.mark.parametrize("headers", ["Content-Encoding: gzip\r\n", "Content-Encoding: br\r\n", "Transfer-Encoding: gzip, chunked\r\n"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Encoding: gzip\r\n",
+        "Content-Encoding: br\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+    ],
+)
 def test_a_packed_body_is_refused_unread(serve, headers):
     sink, bomb = io.BytesIO(), gzip.compress(bytes(10 << 20))
     with pytest.raises(CorruptMedia) as caught:
@@ -187,10 +234,23 @@ def test_a_packed_body_is_refused_unread(serve, headers):
     assert (caught.value.check, sink.getvalue()) == ("encoding", b"")
 
 
-@pytest.mark.parametrize(("status", "error"), [
-    (404, NotReady), (409, NotReady), (425, NotReady), (401, MediaRefused), (403, MediaRefused), (429, TryAgain), (500, TryAgain),
-    (503, TryAgain), (204, TryAgain), (206, TryAgain), (304, TryAgain), (410, TryAgain),
-])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, NotReady),
+        (409, NotReady),
+        (425, NotReady),
+        (401, MediaRefused),
+        (403, MediaRefused),
+        (429, TryAgain),
+        (500, TryAgain),
+        (503, TryAgain),
+        (204, TryAgain),
+        (206, TryAgain),
+        (304, TryAgain),
+        (410, TryAgain),
+    ],
+)
 def test_what_a_status_means(serve, status, error):
     with pytest.raises(error) as caught:
         fetch(vobiz(), serve(reply(b"", f"{status} X")).url)
@@ -199,7 +259,12 @@ def test_what_a_status_means(serve, status, error):
 
 
 def test_silence_garbage_and_closed_doors_are_tried_again(serve):
-    for raw in (b"", b"HTTP/1.1 ", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"):
+    for raw in (
+        b"",
+        b"HTTP/1.1 ",
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    ):
         with pytest.raises(TryAgain):
             fetch(vobiz(), serve(raw).url)
     with pytest.raises(TryAgain, match="refused"):
@@ -208,6 +273,7 @@ def test_silence_garbage_and_closed_doors_are_tried_again(serve):
 
 def test_headers_without_end_are_given_up(serve):
     for line in (b"X: y\r\n", b"X: " + b"y" * 30_000 + b"\r\n"):
+
         def pour(connection, _request, line=line):
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             while True:
@@ -236,8 +302,16 @@ def test_what_alive_and_the_sink_raise_passes_through(serve):
     assert caught.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"],
-                         ids=["silent", "headers trickle", "body trickles", "endless body trickles"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Long: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["silent", "headers trickle", "body trickles", "endless body trickles"],
+)
 def test_a_trickle_is_silence_and_ends_the_try(serve, first):
     ended = threading.Event()
 
@@ -276,7 +350,9 @@ def test_a_disk_that_is_slow_is_not_taken_for_a_silent_host(serve):
 
     body, sink = bytes(4 << 20), Slow()
     patience = Patience(within_s=0.5, least_bytes=8 << 20)
-    vobiz(max_bytes=1 << 30).download(ACCOUNT, serve(reply(body)).url, sink, alive=lambda: None, patience=patience)
+    vobiz(max_bytes=1 << 30).download(
+        ACCOUNT, serve(reply(body)).url, sink, alive=lambda: None, patience=patience
+    )
     assert sink.getvalue() == body
 
 
@@ -309,8 +385,20 @@ def test_any_other_host_is_named_and_gets_no_connection(serve):
     assert other.requests == []
 
 
-@pytest.mark.parametrize("to", ["http://169.254.169.254/x", "https://evil.example/", "//evil.example/", "file:///etc/passwd",
-                                "https://a@vobiz.ai/", "x\thttps://evil.example/", "https://vobiz.ai\\.evil.example/", "/x#y", "https://[::1"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "http://169.254.169.254/x",
+        "https://evil.example/",
+        "//evil.example/",
+        "file:///etc/passwd",
+        "https://a@vobiz.ai/",
+        "x\thttps://evil.example/",
+        "https://vobiz.ai\\.evil.example/",
+        "/x#y",
+        "https://[::1",
+    ],
+)
 def test_a_hostile_redirect_is_refused(serve, to):
     with pytest.raises(RedirectRefused):
         fetch(vobiz(resolve=lambda *_: pytest.fail("resolved")), serve(redirect(to)).url)

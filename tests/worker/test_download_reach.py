@@ -1,4 +1,5 @@
-"""Which address a download dials and under which name, and that nothing in the environment has a say in it."""
+"""Which address a download dials and under which name, and that nothing in the environment has a
+say in it."""
 
 import io
 import os
@@ -41,10 +42,14 @@ def serve():
 
     def start(tls=None, at="127.0.0.1", port=0):
         server = (ThreadingHTTPServer if ":" not in at else Server6)((at, port), Media)
-        server.handle_error = lambda *_: None        # we reset connections, which it would tell with a traceback
+        server.handle_error = lambda *_: (
+            None
+        )  # we reset connections, which it would tell with a traceback
         server.hosts = []
         if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            server.socket = tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         return server
@@ -57,15 +62,34 @@ def serve():
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    """A certificate for media.example.test that vouches for itself: its file, and a TLS context that shows it."""
+    """A certificate for media.example.test that vouches for itself: its file, and a TLS context
+    that shows it."""
     if not shutil.which("openssl"):
         pytest.skip("needs the openssl program")
     place = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=media.example.test", "-addext", "subjectAltName=DNS:media.example.test",
-         "-keyout", place / "key.pem", "-out", place / "cert.pem"],
-        check=True, capture_output=True,
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=media.example.test",
+            "-addext",
+            "subjectAltName=DNS:media.example.test",
+            "-keyout",
+            place / "key.pem",
+            "-out",
+            place / "cert.pem",
+        ],
+        check=True,
+        capture_output=True,
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(place / "cert.pem", place / "key.pem")
@@ -74,7 +98,13 @@ def authority(tmp_path_factory):
 
 def fetch(url, *, media, **more):
     sink = io.BytesIO()
-    client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=media, redirect_hosts=[], max_media_bytes=100, **more)
+    client = Vobiz(
+        api_url="http://127.0.0.1:1",
+        media_hosts=media,
+        redirect_hosts=[],
+        max_media_bytes=100,
+        **more,
+    )
     client.download(ACCOUNT, url, sink, alive=lambda: None)
     return sink.getvalue()
 
@@ -83,7 +113,9 @@ def test_a_resolver_that_changes_its_mind_is_asked_once(serve):
     server = serve()
     answers = [["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1"]]
     netloc = f"media.test:{server.server_port}"
-    assert fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: answers.pop(0)) == b"audio"
+    assert (
+        fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: answers.pop(0)) == b"audio"
+    )
     assert len(answers) == 2
     assert server.hosts == [netloc]
 
@@ -91,7 +123,10 @@ def test_a_resolver_that_changes_its_mind_is_asked_once(serve):
 def test_the_next_address_is_dialled_when_one_does_not_answer(serve):
     server = serve()
     netloc = f"media.test:{server.server_port}"
-    assert fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.9", "127.0.0.1"]) == b"audio"
+    assert (
+        fetch(f"http://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.9", "127.0.0.1"])
+        == b"audio"
+    )
 
 
 def test_tls_is_spoken_with_the_name_and_dialled_by_the_number(serve, authority):
@@ -100,17 +135,29 @@ def test_tls_is_spoken_with_the_name_and_dialled_by_the_number(serve, authority)
     context.sni_callback = lambda _sock, name, _context: names.append(name)
     server = serve(context)
     netloc = f"media.example.test:{server.server_port}"
-    assert fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"], ca_file=ca_file) == b"audio"
+    assert (
+        fetch(
+            f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"], ca_file=ca_file
+        )
+        == b"audio"
+    )
     assert (names, server.hosts) == (["media.example.test"], [netloc])
 
 
-@pytest.mark.parametrize(("name", "trusted"), [("other.example.test", True), ("media.example.test", False)])
+@pytest.mark.parametrize(
+    ("name", "trusted"), [("other.example.test", True), ("media.example.test", False)]
+)
 def test_a_certificate_of_another_name_or_of_nobody_is_refused(serve, authority, name, trusted):
     ca_file, context = authority
     server = serve(context)
     netloc = f"{name}:{server.server_port}"
     with pytest.raises(TryAgain, match=r"(?i)certificate"):
-        fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"], ca_file=ca_file if trusted else None)
+        fetch(
+            f"https://{netloc}/x",
+            media=[netloc],
+            resolve=lambda *_: ["127.0.0.1"],
+            ca_file=ca_file if trusted else None,
+        )
     assert server.hosts == []
 
 
@@ -147,7 +194,9 @@ def test_proxies_netrc_and_certificate_variables_have_no_effect(serve, monkeypat
     assert (len(server.hosts), trap.hosts) == (2, [])
 
 
-def test_a_certificate_file_of_the_environment_vouches_for_nobody(serve, authority, monkeypatch, tmp_path):
+def test_a_certificate_file_of_the_environment_vouches_for_nobody(
+    serve, authority, monkeypatch, tmp_path
+):
     ca_file, context = authority
     for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, ca_file)
@@ -163,7 +212,13 @@ def test_each_connection_is_resolved_and_vetted_again(serve):
     second.server_close()
     second = serve(at="127.0.0.2", port=first.server_port)
     answers = [["127.0.0.1"], ["127.0.0.2"], ["10.0.0.1"]]
-    client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[netloc], redirect_hosts=[], max_media_bytes=100, resolve=lambda *_: answers.pop(0))
+    client = Vobiz(
+        api_url="http://127.0.0.1:1",
+        media_hosts=[netloc],
+        redirect_hosts=[],
+        max_media_bytes=100,
+        resolve=lambda *_: answers.pop(0),
+    )
     for _ in range(2):
         client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), alive=lambda: None)
     assert (len(first.hosts), len(second.hosts)) == (1, 1)
@@ -176,11 +231,20 @@ def test_an_address_in_numbers_of_either_kind_is_dialled(serve):
         pytest.skip("needs IPv6")
     server = serve(at="::1")
     assert fetch(f"http://[::1]:{server.server_port}/x", media=["::1"]) == b"audio"
-    assert fetch(f"http://media.test:{server.server_port}/x", media=[f"media.test:{server.server_port}"], resolve=lambda *_: ["::1"]) == b"audio"
+    assert (
+        fetch(
+            f"http://media.test:{server.server_port}/x",
+            media=[f"media.test:{server.server_port}"],
+            resolve=lambda *_: ["::1"],
+        )
+        == b"audio"
+    )
     assert server.hosts == [f"[::1]:{server.server_port}", f"media.test:{server.server_port}"]
 
 
-def test_nothing_but_a_vetted_address_is_dialled_whatever_libcurl_makes_of_a_name(serve, monkeypatch):
+def test_nothing_but_a_vetted_address_is_dialled_whatever_libcurl_makes_of_a_name(
+    serve, monkeypatch
+):
     server, careful = serve(), transport.prepare
 
     def misled(easy, request, run):
@@ -202,7 +266,12 @@ def test_a_process_that_was_forked_makes_its_own_handle(serve):
     child = os.fork()
     if not child:
         try:
-            os._exit(0 if fetch(f"http://{netloc}/x", media=[netloc]) == b"audio" and transport._handle() is not inherited else 1)
+            os._exit(
+                0
+                if fetch(f"http://{netloc}/x", media=[netloc]) == b"audio"
+                and transport._handle() is not inherited
+                else 1
+            )
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0

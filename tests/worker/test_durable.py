@@ -1,4 +1,5 @@
-"""How a file gets its name: across file systems, without hard links, and when death comes at any step."""
+"""How a file gets its name: across file systems, without hard links, and when death comes at any
+step."""
 
 import errno
 import hashlib
@@ -38,7 +39,9 @@ def spooled(archive, fence, content=AUDIO):
 
 
 def files_below(directory):
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()
+    )
 
 
 def no_link_across(monkeypatch, *, at_all=False):
@@ -56,14 +59,23 @@ def test_from_another_file_system_it_is_copied_first(archive, place, monkeypatch
     no_link_across(monkeypatch)
     day = (place[0] / KEY).parent
     day.mkdir(parents=True)
-    for name, age_s in ((".rec-1.mp3.dead.part", 7200), (".rec-1.mp3.busy.part", 5), (".rec-2.mp3.dead.part", 7200)):
+    for name, age_s in (
+        (".rec-1.mp3.dead.part", 7200),
+        (".rec-1.mp3.busy.part", 5),
+        (".rec-2.mp3.dead.part", 7200),
+    ):
         (day / name).write_bytes(b"x")
         os.utime(day / name, (time.time() - age_s,) * 2)
     archive.publish(spooled(archive, 1), KEY, SHA)
     archive.publish(spooled(archive, 2), KEY, SHA)
     archive.publish_receipt(KEY, RECEIPT)
     assert (place[0] / KEY).read_bytes() == AUDIO
-    assert sorted(path.name for path in day.iterdir()) == [".rec-1.mp3.busy.part", ".rec-2.mp3.dead.part", "rec-1.json", "rec-1.mp3"]
+    assert sorted(path.name for path in day.iterdir()) == [
+        ".rec-1.mp3.busy.part",
+        ".rec-2.mp3.dead.part",
+        "rec-1.json",
+        "rec-1.mp3",
+    ]
     with pytest.raises(Conflict):
         archive.publish(spooled(archive, 3, b"other"), KEY, hashlib.sha256(b"other").hexdigest())
     with pytest.raises(CorruptMedia):
@@ -111,9 +123,25 @@ def test_death_at_any_step_leaves_all_or_nothing_and_a_repeat_completes_it(tmp_p
         place = tmp_path / str(number)
         archive = Archive(place / "archive", place / "spool")
         spooled(archive, 1)
-        return archive, place / "archive", subprocess.Popen(
-            [sys.executable, "-c", DYING, place / "archive", place / "spool", SHA, KEY, str(point), str(across)],
-            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        return (
+            archive,
+            place / "archive",
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    DYING,
+                    place / "archive",
+                    place / "spool",
+                    SHA,
+                    KEY,
+                    str(point),
+                    str(across),
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[2],
+            ),
         )
 
     *_, whole = attempt("whole", 0)

@@ -28,7 +28,9 @@ def test_a_server_on_the_path_comes_before_the_one_that_a_wheel_ships(tmp_path, 
     assert find_server() == place
 
 
-def test_with_none_on_the_path_it_is_the_one_that_a_wheel_ships_and_without_that_the_way_out_is_told(tmp_path, monkeypatch):
+def test_with_none_on_the_path_it_is_the_one_that_a_wheel_ships_and_without_that_the_way_out_is_told(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     if shipped_server():
         assert find_server() == shipped_server()
@@ -43,7 +45,7 @@ def test_a_folder_whose_name_is_too_long_for_a_socket_has_it_elsewhere(tmp_path,
     letters = length - len(f"{tmp_path}//redis.sock")
     with EmbeddedRedis(tmp_path / (letter * letters)) as server:
         assert server.answers()
-        assert len(os.fsencode(server.socket)) <= 100       # 107 on Linux, 103 on macOS
+        assert len(os.fsencode(server.socket)) <= 100  # 107 on Linux, 103 on macOS
         assert (server.socket.parent == server.folder) is (length == 100 and letter == "d")
     if server.socket.parent != server.folder:
         shutil.rmtree(server.socket.parent)

@@ -1,4 +1,5 @@
-"""Bringing a recording home over real HTTP: what is tried again, what is refused, what is archived after all."""
+"""Bringing a recording home over real HTTP: what is tried again, what is refused, what is archived
+after all."""
 
 import json
 import time
@@ -26,11 +27,20 @@ def test_a_failed_fetch_is_tried_again_after_a_second_then_half_as_often_each_ti
         assert 0.8 * seconds <= min(waits) < max(waits) <= 1.2 * seconds, times
 
 
-def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(local):
+def test_facts_are_read_again_by_id_before_anything_is_downloaded_and_no_url_of_a_callback_is_requested(
+    local,
+):
     house = local(rules=HOUR)
     call, recording = ended(house)
-    house.post({"Event": "RecordStop", "CallUUID": call, "RecordingID": recording.recording_id, "RecordingDurationMs": "9000",
-                "RecordUrl": f"http://{house.provider.media_host}/v1/Account/{ACCOUNT}/Recording/other.mp3"})
+    house.post(
+        {
+            "Event": "RecordStop",
+            "CallUUID": call,
+            "RecordingID": recording.recording_id,
+            "RecordingDurationMs": "9000",
+            "RecordUrl": f"http://{house.provider.media_host}/v1/Account/{ACCOUNT}/Recording/other.mp3",
+        }
+    )
     house.reach(recording.recording_id, "archived")
     assert house.requests("GET", f"Recording/{recording.recording_id}/")
     assert not [e for e in house.provider.journal.since() if "other.mp3" in str(e.get("path"))]
@@ -42,11 +52,40 @@ def test_the_archive_holds_audio_and_receipt_readable_by_the_owner_only(local):
     view = house.reach(recording.recording_id, "archived")
     audio = house.folder / "archive" / view["archive_key"]
     receipt = json.loads(audio.with_suffix(".json").read_text())
-    assert view["archive_key"] == f"{ACCOUNT}/{view['started_at'][:10].replace('-', '/')}/{recording.recording_id}.wav"
+    assert (
+        view["archive_key"]
+        == f"{ACCOUNT}/{view['started_at'][:10].replace('-', '/')}/{recording.recording_id}.wav"
+    )
     assert (audio.stat().st_mode & 0o777, len(audio.read_bytes())) == (0o600, view["bytes"])
-    assert set(receipt) == {"schema", "recording_id", "account", "call_uuid", "from", "to", "direction", "labels", "started_at", "ended_at",
-                            "provider", "media", "checks", "stop", "fetch", "gaps", "events", "signature"}
-    assert set(receipt["media"]) == {"container", "codec", "channels", "sample_rate", "duration_ms", "bytes", "sha256"}
+    assert set(receipt) == {
+        "schema",
+        "recording_id",
+        "account",
+        "call_uuid",
+        "from",
+        "to",
+        "direction",
+        "labels",
+        "started_at",
+        "ended_at",
+        "provider",
+        "media",
+        "checks",
+        "stop",
+        "fetch",
+        "gaps",
+        "events",
+        "signature",
+    }
+    assert set(receipt["media"]) == {
+        "container",
+        "codec",
+        "channels",
+        "sample_rate",
+        "duration_ms",
+        "bytes",
+        "sha256",
+    }
     assert receipt["fetch"]["attempts"] == 1
     assert list((house.folder / "spool").iterdir()) == []
 
@@ -71,7 +110,9 @@ def test_what_fails_a_check_is_downloaded_again(local, fault):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_by_the_media_host_concerns_that_recording_alone(local, status):
     house = local(rules=HOUR)
-    house.provider.faults.switch_on("refuse-auth", me=True)               # even while the API cannot vouch for us
+    house.provider.faults.switch_on(
+        "refuse-auth", me=True
+    )  # even while the API cannot vouch for us
     _, recording = ended(house, fault="media-5xx", status=status, times=1)
     until(lambda: house.alerts().get("media_refused"))
     assert not house.ledger.halted([ACCOUNT])
@@ -80,7 +121,9 @@ def test_a_refusal_by_the_media_host_concerns_that_recording_alone(local, status
 
 def test_a_redirect_to_another_host_is_a_failed_try_with_an_alert_that_names_the_host(local):
     house = local(rules=HOUR)
-    call, recording = ended(house, fault="redirect-media", times=1, location="https://files.example.net/x.mp3")
+    call, recording = ended(
+        house, fault="redirect-media", times=1, location="https://files.example.net/x.mp3"
+    )
     house.reach(recording.recording_id, "archived")
     until(lambda: house.alerts().get("redirect_refused", 0) == 1)
     assert "files.example.net" in failures(house, call)[0].reason
@@ -90,12 +133,17 @@ def test_a_file_above_the_limit_is_refused_before_it_is_downloaded(local):
     house = local(rules=HOUR, ENDTAPE_MAX_MEDIA_BYTES="1000")
     call, recording = ended(house, container="wav", seconds=2)
     (failure, *_) = until(lambda: failures(house, call))
-    assert (failure.check, "ENDTAPE_MAX_MEDIA_BYTES allows 1000" in failure.reason) == ("size", True)
+    assert (failure.check, "ENDTAPE_MAX_MEDIA_BYTES allows 1000" in failure.reason) == (
+        "size",
+        True,
+    )
     assert house.recording(recording.recording_id)["phase"] == "fetching"
 
 
 @pytest.mark.parametrize("size", [0, 3 * 1024**3])
-def test_media_of_no_bytes_and_of_three_gigabytes_are_refused_tried_again_and_hold_up_nobody(local, size):
+def test_media_of_no_bytes_and_of_three_gigabytes_are_refused_tried_again_and_hold_up_nobody(
+    local, size
+):
     house = local(rules=HOUR)
     fault = {"fault": "huge-media", "bytes": size} if size else {"fault": "empty-media"}
     odd, bad = ended(house, seconds=3, **fault)
@@ -111,14 +159,22 @@ def test_media_of_no_bytes_and_of_three_gigabytes_are_refused_tried_again_and_ho
 def test_other_bad_media_are_tried_again(local, fault):
     house = local(rules=HOUR)
     params = {"seconds": 0.3} if fault == "media-timeout" else {}
-    call, recording = ended(house, days_ago=0, fault=fault, times=1, **({"seconds": 30} if fault == "short-media" else {}))
+    call, recording = ended(
+        house,
+        days_ago=0,
+        fault=fault,
+        times=1,
+        **({"seconds": 30} if fault == "short-media" else {}),
+    )
     if params:
         house.provider.faults.switch_on(fault, call_uuid=call, times=1, **params)
     view = house.reach(recording.recording_id, "archived")
     assert (view["problem"], len(failures(house, call))) == (None, 1)
 
 
-@pytest.mark.parametrize("fault", ["no-length-media", "trickled-media", "list-rows-move", "list-running"])
+@pytest.mark.parametrize(
+    "fault", ["no-length-media", "trickled-media", "list-rows-move", "list-running"]
+)
 def test_what_is_only_odd_is_archived_at_once(local, fault):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=1, fault=fault)
@@ -130,24 +186,40 @@ def test_an_mp3_behind_zeros_comes_home_at_the_first_try_as_what_it_is(local):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=9, fault="padded-media", bytes=1024)
     view = house.reach(recording.recording_id, "archived")
-    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    receipt = json.loads(
+        (house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text()
+    )
     assert (view["archive_key"][-4:], view["problem"], failures(house, call)) == (".mp3", None, [])
-    assert (receipt["media"]["container"], receipt["media"]["codec"], receipt["media"]["sample_rate"]) == ("mp3", "mp3", 8000)
+    assert (
+        receipt["media"]["container"],
+        receipt["media"]["codec"],
+        receipt["media"]["sample_rate"],
+    ) == ("mp3", "mp3", 8000)
     assert receipt["media"]["duration_ms"] == pytest.approx(9000, abs=200)
     assert receipt["media"]["bytes"] == recording.audio().size + 1024
-    assert (set(receipt["checks"].values()), receipt["fetch"]["attempts"], house.alerts().get("MediaArchived")) == ({"passed"}, 1, None)
+    assert (
+        set(receipt["checks"].values()),
+        receipt["fetch"]["attempts"],
+        house.alerts().get("MediaArchived"),
+    ) == ({"passed"}, 1, None)
 
 
 def sent(house, recording):
     """Bytes of this recording that the media host has sent, and in how many answers."""
-    entries = [e for e in house.provider.journal.since() if recording.recording_id in str(e.get("path"))]
-    return sum(e["bytes"] for e in entries if e["kind"] == "media.sent"), len([e for e in entries if e["kind"] == "media"])
+    entries = [
+        e for e in house.provider.journal.since() if recording.recording_id in str(e.get("path"))
+    ]
+    return sum(e["bytes"] for e in entries if e["kind"] == "media.sent"), len(
+        [e for e in entries if e["kind"] == "media"]
+    )
 
 
 def test_a_file_that_takes_longer_than_a_lease_comes_home_at_the_first_try(local, monkeypatch):
     monkeypatch.setitem(LEASES, Duty.FETCH, timedelta(seconds=1.5))
     house = local(rules=HOUR)
-    call, recording = ended(house, seconds=1, container="wav", fault="trickled-media", bytes=1600, pause_s=0.2)
+    call, recording = ended(
+        house, seconds=1, container="wav", fault="trickled-media", bytes=1600, pause_s=0.2
+    )
     assert recording.audio().size / 1600 * 0.2 > 1.2 * LEASES[Duty.FETCH].total_seconds()
     house.reach(recording.recording_id, "archived")
     assert until(lambda: sent(house, recording)[0]) == recording.audio().size
@@ -161,21 +233,35 @@ def test_a_file_that_is_cut_goes_on_within_the_same_try_where_the_host_can_do_th
     view = house.reach(recording.recording_id, "archived")
     until(lambda: sent(house, recording) == (recording.audio().size, 3))
     assert failures(house, call) == []
-    assert (house.folder / "archive" / view["archive_key"]).read_bytes() == b"".join(recording.audio().stream())
+    assert (house.folder / "archive" / view["archive_key"]).read_bytes() == b"".join(
+        recording.audio().stream()
+    )
 
 
-@pytest.mark.parametrize(("odd", "answers"), [({"changing": True}, 2), ({"changing": True, "blind": True}, 3), ({"shifted": 7}, 3), ({"ignored": True}, 2)])
+@pytest.mark.parametrize(
+    ("odd", "answers"),
+    [
+        ({"changing": True}, 2),
+        ({"changing": True, "blind": True}, 3),
+        ({"shifted": 7}, 3),
+        ({"ignored": True}, 2),
+    ],
+)
 def test_a_file_that_is_cut_and_cannot_go_on_is_begun_anew_and_archived_whole(local, odd, answers):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=20, fault="ranged-media", **odd)
     house.provider.faults.switch_on("truncated-media", call_uuid=call, times=1)
     view = house.reach(recording.recording_id, "archived")
     assert (failures(house, call), sent(house, recording)[1]) == ([], answers)
-    assert (house.folder / "archive" / view["archive_key"]).read_bytes() == b"".join(recording.audio().stream())
+    assert (house.folder / "archive" / view["archive_key"]).read_bytes() == b"".join(
+        recording.audio().stream()
+    )
     assert list((house.folder / "spool").iterdir()) == []
 
 
-def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_failed_check_and_an_alert(local):
+def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_failed_check_and_an_alert(
+    local,
+):
     house = local(rules=HOUR)
     call, recording = ended(house, seconds=10, container="wav", fault="wrong-duration")
     house.provider.faults.switch_on("wrong-duration", call_uuid=call, seconds=100)
@@ -183,7 +269,9 @@ def test_identical_bytes_three_times_over_ten_minutes_are_archived_with_the_fail
     made_older(house.ledger, call, Kind.FETCH_FAILED, timedelta(minutes=11))
     view = house.reach(recording.recording_id, "archived")
     assert "duration" in view["problem"]
-    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    receipt = json.loads(
+        (house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text()
+    )
     assert "s of audio are there" in receipt["checks"]["duration"]
     until(lambda: house.alerts().get("MediaArchived", 0) == 1)
 
@@ -231,17 +319,30 @@ def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says
     old.started_at -= 3600
     house.provider.end(old.recording_id, "FinishedOnKey")
     until(lambda: old.listed_at)
-    house.ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call.call_uuid, signed=True))
-    until(lambda: house.ledger.outstanding() == 0)       # the planner would take back what it does not know of
+    house.ledger.record(
+        ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call.call_uuid, signed=True)
+    )
+    until(
+        lambda: house.ledger.outstanding() == 0
+    )  # the planner would take back what it does not know of
     look = Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call.call_uuid)
-    house.ledger.redis.zadd(house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())})
+    house.ledger.redis.zadd(
+        house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())}
+    )
     until(lambda: Kind.LOOKED in house.kinds(call.call_uuid))
     assert house.recording(old.recording_id)["phase"] is None
     until(lambda: house.ledger.outstanding() == 0)
     settings = house.worker.settings
-    house.worker.settings = replace(settings, policy=replace(settings.policy, adopt=timedelta(days=30)))
-    house.ledger.redis.zadd(house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())})
-    assert house.reach(old.recording_id, "archived")["started_at"] < house.worker.first_start.isoformat()
+    house.worker.settings = replace(
+        settings, policy=replace(settings.policy, adopt=timedelta(days=30))
+    )
+    house.ledger.redis.zadd(
+        house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())}
+    )
+    assert (
+        house.reach(old.recording_id, "archived")["started_at"]
+        < house.worker.first_start.isoformat()
+    )
 
 
 def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its_own(local):
@@ -250,10 +351,19 @@ def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its
     recording = house.provider.record(call.call_uuid)
     house.reach(recording.recording_id, "recording")
     other = house.provider.call().call_uuid
-    house.post({"Event": "RecordStop", "CallUUID": other, "RecordingID": recording.recording_id, "RecordingDurationMs": "1000"})
+    house.post(
+        {
+            "Event": "RecordStop",
+            "CallUUID": other,
+            "RecordingID": recording.recording_id,
+            "RecordingDurationMs": "1000",
+        }
+    )
     house.provider.hangup(call.call_uuid)
     view = house.reach(recording.recording_id, "archived")
-    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    receipt = json.loads(
+        (house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text()
+    )
     assert (view["call_uuid"], receipt["call_uuid"]) == (call.call_uuid, call.call_uuid)
     until(lambda: house.alerts().get("wrong_owner"))
     until(lambda: any(f.fault is Fault.MEDIA for f in failures(house, other)))
@@ -278,16 +388,24 @@ def test_a_reload_does_not_rewrite_what_became_of_an_archived_recording(local):
     call = house.provider.call().call_uuid
     recording = house.provider.record(call)
     due_at = house.reach(recording.recording_id, "recording")["stop"]["due_at"]
-    until(lambda: rfc3339(house.ledger.now()) > due_at)         # which is only observed
+    until(lambda: rfc3339(house.ledger.now()) > due_at)  # which is only observed
     house.provider.hangup(call)
     before = house.reach(recording.recording_id, "archived")["stop"]
     assert (before["state"], before["trigger"]) == ("none", "max_duration")
-    for rules in ('[defaults]\nmax_duration = "1s"\n', '[defaults]\nmode = "observe"\nmax_duration = "none"\n'):
+    for rules in (
+        '[defaults]\nmax_duration = "1s"\n',
+        '[defaults]\nmode = "observe"\nmax_duration = "none"\n',
+    ):
         house.rules.write_text(rules)
         policy, known = Settings.from_env(house.env, folder=house.folder).policy, house.call(call)
-        assert recording_view(known, known.recordings[recording.recording_id], policy, house.ledger.now())["stop"] == before
+        assert (
+            recording_view(
+                known, known.recordings[recording.recording_id], policy, house.ledger.now()
+            )["stop"]
+            == before
+        )
     (receipt,) = (house.folder / "archive").rglob(f"{recording.recording_id}.json")
     kept = json.loads(receipt.read_text())["stop"]
-    exact = {"due_at": None, "tail_ms": None}                  # Redis keeps whole milliseconds
+    exact = {"due_at": None, "tail_ms": None}  # Redis keeps whole milliseconds
     assert {**kept, **exact} == {**before, **exact}
     assert abs(kept["tail_ms"] - before["tail_ms"]) <= 1

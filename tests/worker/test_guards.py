@@ -19,16 +19,29 @@ from worker.settings import Settings
 from worker.supervise import ROOT, free_port, lines
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-ENV = {"VOBIZ_AUTH_ID": "MA_TEST0001", "VOBIZ_AUTH_TOKEN": "test-auth-token", "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
-       "ENDTAPE_API_KEY": "test-api-key-000000001", "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1", "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1"}
+ENV = {
+    "VOBIZ_AUTH_ID": "MA_TEST0001",
+    "VOBIZ_AUTH_TOKEN": "test-auth-token",
+    "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
+    "ENDTAPE_API_KEY": "test-api-key-000000001",
+    "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
+    "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1",
+}
 pytestmark = pytest.mark.redis
 
 
 @contextlib.contextmanager
 def serving(folder, port, *more, **config):
-    words = [word for name, value in {**GOOD, **config}.items() for word in (f"--{name.replace('_', '-')}", value)]
-    process = subprocess.Popen([find_server(), "--port", str(port), "--dir", folder, "--save", "", *words, *more],
-                               stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    words = [
+        word
+        for name, value in {**GOOD, **config}.items()
+        for word in (f"--{name.replace('_', '-')}", value)
+    ]
+    process = subprocess.Popen(
+        [find_server(), "--port", str(port), "--dir", folder, "--save", "", *words, *more],
+        stdout=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
     url = f"redis://127.0.0.1:{port}"
     try:
         yield url
@@ -41,10 +54,12 @@ def serving(folder, port, *more, **config):
 def server(tmp_path):
     """Starts a server with these settings, and gives its address when it answers."""
     with contextlib.ExitStack() as open_things:
+
         def start(*more, port=None, **config):
             url = open_things.enter_context(serving(tmp_path, port or free_port(), *more, **config))
             until(lambda: answers(url))
             return url
+
         yield start
 
 
@@ -94,7 +109,9 @@ def test_a_cluster_is_refused_even_of_one_node_and_for_the_queues_alone(server):
     url = server(cluster_enabled="yes")
     assert "Redis Cluster" in refusals(url)
     other = server()
-    assert "CELERY_BROKER_URL = (secret): the server is part of a Redis Cluster" in refusals(other, CELERY_BROKER_URL=url)
+    assert "CELERY_BROKER_URL = (secret): the server is part of a Redis Cluster" in refusals(
+        other, CELERY_BROKER_URL=url
+    )
 
 
 def test_without_an_append_only_file_it_is_refused_unless_the_operator_allows_it(server):
@@ -114,15 +131,37 @@ def test_a_server_that_does_not_tell_its_settings_is_warned_about_and_not_refuse
     assert wrong(url) == {"appendfsync": State.WARNING}
     guards.check(settings(url))
     mute = server("--rename-command", "INFO", "", port=free_port())
-    assert wrong(mute) == {"version": State.WARNING, "eviction": State.WARNING, "append-only file": State.WARNING}
+    assert wrong(mute) == {
+        "version": State.WARNING,
+        "eviction": State.WARNING,
+        "append-only file": State.WARNING,
+    }
 
 
-@pytest.mark.parametrize(("off_s", "state"), [(0.0, None), (0.5, State.WARNING), (-0.5, State.WARNING), (2.5, State.FAILED), (-3600, State.FAILED)])
+@pytest.mark.parametrize(
+    ("off_s", "state"),
+    [
+        (0.0, None),
+        (0.5, State.WARNING),
+        (-0.5, State.WARNING),
+        (2.5, State.FAILED),
+        (-3600, State.FAILED),
+    ],
+)
 def test_a_clock_that_is_off_is_refused_above_two_seconds(server, off_s, state):
     assert wrong(server(), now=lambda: time.time() + off_s) == ({"clock": state} if state else {})
 
 
-@pytest.mark.parametrize(("version", "state"), [("6.0.16", State.FAILED), ("5.0.7", State.FAILED), ("6.2.0", State.FINE), ("7.2.4", State.FINE), ("10.0", State.FINE)])
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("6.0.16", State.FAILED),
+        ("5.0.7", State.FAILED),
+        ("6.2.0", State.FINE),
+        ("7.2.4", State.FINE),
+        ("10.0", State.FINE),
+    ],
+)
 def test_the_oldest_server_is_6_2(version, state):
     assert guards._version({"redis_version": version}).state is state
 
@@ -151,7 +190,12 @@ def test_a_server_that_never_does_what_we_need_is_refused_and_not_waited_for(ser
 
 
 def test_all_that_is_wrong_is_told_at_once(server):
-    assert refusals(server(appendonly="no", maxmemory_policy="allkeys-lfu")).count("REDIS_URL = (secret): ") == 2
+    assert (
+        refusals(server(appendonly="no", maxmemory_policy="allkeys-lfu")).count(
+            "REDIS_URL = (secret): "
+        )
+        == 2
+    )
 
 
 def test_a_server_that_does_not_answer_is_waited_for(server):
@@ -164,16 +208,32 @@ def test_a_server_that_does_not_answer_is_waited_for(server):
         if next(turns) == 1:
             server(port=port)
         return False
+
     guards.wait(settings(f"redis://127.0.0.1:{port}"), given_up=starts_meanwhile)
     assert next(turns) >= 2
 
 
 @pytest.mark.parametrize("name", list(lines()))
-def test_every_process_refuses_an_unfit_server_within_five_seconds_and_waits_for_one_that_is_down(server, tmp_path, name):
+def test_every_process_refuses_an_unfit_server_within_five_seconds_and_waits_for_one_that_is_down(
+    server, tmp_path, name
+):
     port = free_port()
-    env = {**os.environ, **ENV, "REDIS_URL": f"redis://127.0.0.1:{port}", "CELERY_BROKER_URL": "", "PORT": str(free_port())}
+    env = {
+        **os.environ,
+        **ENV,
+        "REDIS_URL": f"redis://127.0.0.1:{port}",
+        "CELERY_BROKER_URL": "",
+        "PORT": str(free_port()),
+    }
     with (tmp_path / "out").open("wb") as out:
-        process = subprocess.Popen(lines()[name], cwd=tmp_path, env={**env, "PYTHONPATH": str(ROOT)}, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            lines()[name],
+            cwd=tmp_path,
+            env={**env, "PYTHONPATH": str(ROOT)},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
         told = (tmp_path / "out").read_text
         try:
             until(lambda: "waiting for redis" in told())
@@ -194,17 +254,29 @@ def test_the_settings_say_whether_a_file_is_needed():
 
 
 @pytest.mark.end_to_end
-def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_process_with_the_way_out(server, tmp_path):
+def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_process_with_the_way_out(
+    server, tmp_path
+):
     url = server()
     rules, given = tmp_path / "endtape.toml", {**ENV, "REDIS_URL": url}
-    guards.check(Settings.from_env(given, folder=tmp_path))     # there never was one
+    guards.check(Settings.from_env(given, folder=tmp_path))  # there never was one
     rules.write_text('[defaults]\nmax_duration = "5m"\n')
     guards.check(Settings.from_env(given, folder=tmp_path))
     rules.unlink()
     env = {**os.environ, **given, "PORT": str(free_port())}
-    started = {name: subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for name, command in lines().items()}
+    started = {
+        name: subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, command in lines().items()
+    }
     for name, process in started.items():
         told = process.communicate(timeout=60)[1]
         assert (process.returncode, "endtape.toml is gone" in told) == (2, True), name
-    rules.write_text('[defaults]\nmode = "observe"\n')          # said in so many words
+    rules.write_text('[defaults]\nmode = "observe"\n')  # said in so many words
     guards.check(Settings.from_env(given, folder=tmp_path))

@@ -1,4 +1,5 @@
-"""The pure lifecycle: tables of cases, and the law that order, repetition and crashes change nothing."""
+"""The pure lifecycle: tables of cases, and the law that order, repetition and crashes change
+nothing."""
 
 import time
 from dataclasses import replace
@@ -24,8 +25,15 @@ def at(seconds):
 
 
 def event(kind, seconds, recording=None, **facts):
-    return Event(id=f"{kind.value}.{recording}.{facts.get('reason', '')}.{facts.get('requested_at', '')}", kind=kind, call_uuid="c",
-                 at=at(seconds), signed=facts.pop("signed", True), recording_id=recording, **facts)
+    return Event(
+        id=f"{kind.value}.{recording}.{facts.get('reason', '')}.{facts.get('requested_at', '')}",
+        kind=kind,
+        call_uuid="c",
+        at=at(seconds),
+        signed=facts.pop("signed", True),
+        recording_id=recording,
+        **facts,
+    )
 
 
 def started(seconds, recording="r", **facts):
@@ -33,11 +41,27 @@ def started(seconds, recording="r", **facts):
 
 
 def ended(seconds, recording="r", end=None, **facts):
-    return event(Kind.RECORDING_FINALIZED, seconds, recording, ended_at=at(seconds if end is None else end), duration_s=5.0, **facts)
+    return event(
+        Kind.RECORDING_FINALIZED,
+        seconds,
+        recording,
+        ended_at=at(seconds if end is None else end),
+        duration_s=5.0,
+        **facts,
+    )
 
 
 def accepted(seconds, recording="r", trigger="max_duration", due=60, **facts):
-    return event(Kind.STOP_ACCEPTED, seconds, recording, requested_at=at(seconds), due_at=at(due), trigger=trigger, rule="defaults", **facts)
+    return event(
+        Kind.STOP_ACCEPTED,
+        seconds,
+        recording,
+        requested_at=at(seconds),
+        due_at=at(due),
+        trigger=trigger,
+        rule="defaults",
+        **facts,
+    )
 
 
 def looked(seconds):
@@ -59,7 +83,9 @@ def test_a_running_recording_waits_for_its_deadline():
 
 
 def test_at_the_deadline_the_stop_is_call_wide_when_nothing_else_runs():
-    assert plan([started(0)], 60).sends == (lifecycle.Send(at=at(60), recording_ids=("r",), url=None),)
+    assert plan([started(0)], 60).sends == (
+        lifecycle.Send(at=at(60), recording_ids=("r",), url=None),
+    )
 
 
 def test_a_stop_names_the_recording_by_its_url_while_another_runs():
@@ -81,8 +107,13 @@ def test_after_two_stops_by_url_without_proof_the_call_wide_stop_is_used():
     assert plan(events, 80).sends[0].url is None
 
 
-@pytest.mark.parametrize(("known", "begun", "covered"), [(0, None, True), (14, None, True), (16, None, False), (40, 5, True), (40, 12, False)])
-def test_a_trigger_ends_what_began_before_it_and_what_is_reported_within_five_seconds(known, begun, covered):
+@pytest.mark.parametrize(
+    ("known", "begun", "covered"),
+    [(0, None, True), (14, None, True), (16, None, False), (40, 5, True), (40, 12, False)],
+)
+def test_a_trigger_ends_what_began_before_it_and_what_is_reported_within_five_seconds(
+    known, begun, covered
+):
     facts = {"started_at": at(begun)} if begun is not None else {}
     events = [started(known, **facts), event(Kind.DIAL_CONNECTED, 10)]
     assert (judge(events, 41).due_at == at(10)) is covered
@@ -115,13 +146,18 @@ def test_after_all_tries_it_is_unknown_and_repeated_every_minute_until_a_proof_c
 
 
 def test_errors_are_tried_again_soon_and_not_counted():
-    events = [started(0), event(Kind.STOP_ERRED, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration")]
+    events = [
+        started(0),
+        event(Kind.STOP_ERRED, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration"),
+    ]
     assert at(60) < plan(events, 60).stop_at <= at(61)
     assert judge(events, 61).state is StopState.DUE
 
 
 def test_ended_two_seconds_before_the_request_is_already_over():
-    assert judge([started(0), accepted(60), ended(61, end=57.9)], 62).state is StopState.ALREADY_OVER
+    assert (
+        judge([started(0), accepted(60), ended(61, end=57.9)], 62).state is StopState.ALREADY_OVER
+    )
     assert judge([started(0), accepted(60), ended(61, end=58.1)], 62).state is StopState.CONFIRMED
 
 
@@ -141,7 +177,9 @@ def test_an_unsigned_end_proves_nothing_and_makes_us_look():
 
 
 def test_a_404_proves_the_end_only_for_a_call_that_the_provider_reported():
-    gone = event(Kind.CALL_FOUND_OVER, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration")
+    gone = event(
+        Kind.CALL_FOUND_OVER, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration"
+    )
     assert judge([started(0), gone], 61).evidence == ("call_over",)
     assert judge([started(0, signed=False), gone], 61).evidence == ()
 
@@ -158,14 +196,26 @@ def test_observe_sends_nothing_but_obeys_an_order():
 
 
 def test_a_refused_stop_is_failed_and_nothing_more_is_sent():
-    events = [started(0), event(Kind.STOP_SET_ASIDE, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration")]
+    events = [
+        started(0),
+        event(
+            Kind.STOP_SET_ASIDE, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration"
+        ),
+    ]
     assert judge(events, 61).state is StopState.FAILED
     assert plan(events, 600).sends == ()
     assert plan(events, 61).look_at is not None
 
 
-STORY = [started(0), event(Kind.CALL_SEEN, 0, from_number="91", to_number="92"), event(Kind.DIAL_CONNECTED, 3), accepted(3, trigger="dial.connected", due=3),
-         event(Kind.CALL_ENDED, 8), ended(9, end=8), event(Kind.MEDIA_ARCHIVED, 12, "r", archive_key="k")]
+STORY = [
+    started(0),
+    event(Kind.CALL_SEEN, 0, from_number="91", to_number="92"),
+    event(Kind.DIAL_CONNECTED, 3),
+    accepted(3, trigger="dial.connected", due=3),
+    event(Kind.CALL_ENDED, 8),
+    ended(9, end=8),
+    event(Kind.MEDIA_ARCHIVED, 12, "r", archive_key="k"),
+]
 
 
 @given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=6))
@@ -175,7 +225,10 @@ def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(orde
     same = fold("MA_1", "c", STORY)
     assert call == same
     stop = lifecycle.judge(call, call.recordings["r"], STOPS, at(20))
-    assert (lifecycle.phase(call.recordings["r"], stop), stop.state) == (Phase.ARCHIVED, StopState.CONFIRMED)
+    assert (lifecycle.phase(call.recordings["r"], stop), stop.state) == (
+        Phase.ARCHIVED,
+        StopState.CONFIRMED,
+    )
 
 
 @given(st.sets(st.sampled_from(range(len(STORY)))), st.integers(0, 4000))
@@ -183,7 +236,12 @@ def test_whatever_is_lost_an_open_recording_never_loses_its_duty(kept, seconds):
     call = fold("MA_1", "c", [STORY[i] for i in sorted(kept)])
     found = lifecycle.plan(call, STOPS, at(seconds))
     for recording in call.recordings.values():
-        owed = [found.stop_at, found.look_at, found.fetch_at[recording.recording_id], *[s.at for s in found.sends]]
+        owed = [
+            found.stop_at,
+            found.look_at,
+            found.fetch_at[recording.recording_id],
+            *[s.at for s in found.sends],
+        ]
         assert recording.archived or any(owed)
 
 
@@ -192,17 +250,29 @@ def test_a_look_without_an_answer_uses_up_nothing_and_is_repeated_soon():
     events = [started(0), event(Kind.CALL_ENDED, 60), *failed]
     assert at(80) < plan(events, 80).look_at <= at(141)
     answered = replace(looked(100), id="look.100", reason=None)
-    assert plan([*events, answered], 100).look_at <= at(100)      # the second of the series is overdue by now
+    assert plan([*events, answered], 100).look_at <= at(
+        100
+    )  # the second of the series is overdue by now
 
 
-# A call that nobody announced and a survey saw live ------------------------------------------------------------------
+# A call that nobody announced and a survey saw live
+# ------------------------------------------------------------------
 
 SEEN = event(Kind.CALL_FOUND_LIVE, 0, signed=False)
 BLIND = lifecycle.Send(at=at(60), recording_ids=("",), url=None)
 
 
 def blind(kind, seconds, **facts):
-    return event(kind, seconds, requested_at=at(seconds), due_at=at(60), trigger="max_duration", rule="defaults", signed=False, **facts)
+    return event(
+        kind,
+        seconds,
+        requested_at=at(seconds),
+        due_at=at(60),
+        trigger="max_duration",
+        rule="defaults",
+        signed=False,
+        **facts,
+    )
 
 
 def test_a_call_found_live_is_stopped_as_a_whole_at_its_deadline_from_first_sight():
@@ -210,10 +280,19 @@ def test_a_call_found_live_is_stopped_as_a_whole_at_its_deadline_from_first_sigh
     assert plan([SEEN], 60).sends == (BLIND,)
 
 
-@pytest.mark.parametrize("then", [
-    [started(30)], [event(Kind.CALL_ENDED, 30)], [event(Kind.CALL_ENDED, 30, signed=False)], [event(Kind.CALL_FOUND_OVER, 30, signed=False)],
-    [event(Kind.NOTHING_DECLARED, 30, signed=False)]])
-def test_once_its_recording_is_known_or_the_call_is_over_or_nothing_runs_there_is_no_blind_stop(then):
+@pytest.mark.parametrize(
+    "then",
+    [
+        [started(30)],
+        [event(Kind.CALL_ENDED, 30)],
+        [event(Kind.CALL_ENDED, 30, signed=False)],
+        [event(Kind.CALL_FOUND_OVER, 30, signed=False)],
+        [event(Kind.NOTHING_DECLARED, 30, signed=False)],
+    ],
+)
+def test_once_its_recording_is_known_or_the_call_is_over_or_nothing_runs_there_is_no_blind_stop(
+    then,
+):
     assert BLIND not in plan([SEEN, *then], 60).sends
     assert plan([SEEN, *then], 600).conclusions == ()
 
@@ -235,16 +314,36 @@ def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_sent_no_more():
 
 
 def test_a_stop_that_somebody_orders_does_not_wait_for_the_deadline_of_first_sight():
-    assert plan([SEEN, event(Kind.STOP_ORDERED, 5, signed=False)], 5).sends == (replace(BLIND, at=at(5)),)
+    assert plan([SEEN, event(Kind.STOP_ORDERED, 5, signed=False)], 5).sends == (
+        replace(BLIND, at=at(5)),
+    )
 
 
 def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
     def took(number):
         events = [event(Kind.CALL_SEEN, 0), started(0)]
         for i in range(number):
-            events += [event(Kind.HANDOFF_ASKED, 10 + 3 * i, order=f"h{i}", trigger="transfer.blind", wait_s=3.0, reason=f"{i}", signed=False),
-                       accepted(10.1 + 3 * i, trigger="transfer.blind", due=10 + 3 * i),
-                       event(Kind.HANDOFF_DECIDED, 11 + 3 * i, order=f"h{i}", verdict="go" if i % 2 else "hold", by="api", reason=f"{i}", signed=False)]
+            events += [
+                event(
+                    Kind.HANDOFF_ASKED,
+                    10 + 3 * i,
+                    order=f"h{i}",
+                    trigger="transfer.blind",
+                    wait_s=3.0,
+                    reason=f"{i}",
+                    signed=False,
+                ),
+                accepted(10.1 + 3 * i, trigger="transfer.blind", due=10 + 3 * i),
+                event(
+                    Kind.HANDOFF_DECIDED,
+                    11 + 3 * i,
+                    order=f"h{i}",
+                    verdict="go" if i % 2 else "hold",
+                    by="api",
+                    reason=f"{i}",
+                    signed=False,
+                ),
+            ]
         call = fold("MA_1", "c", events)
         assert len(call.handoffs) == number
         began = time.process_time()
@@ -255,15 +354,36 @@ def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
     assert many < 24 * few, "eight times as many took the square of that, 64 times as long"
 
 
-@pytest.mark.parametrize(("events", "moment"), [
-    ([event(Kind.CALL_FOUND_LIVE, 0, signed=False), event(Kind.START_ORDERED, 50, order="s", signed=False),
-      event(Kind.START_ACCEPTED, 51, "ours", order="s", url=URL.format("ours"), signed=False)], 60),       # due, and nothing to name it by
-    ([event(Kind.HANDOFF_ASKED, 0, order="h", trigger="transfer", wait_s=3.0, signed=False)], 4),          # nobody decided it
-], ids=["a stop that cannot be sent", "a question that is left open"])
-def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_the_moment_is_there(events, moment):
+@pytest.mark.parametrize(
+    ("events", "moment"),
+    [
+        (
+            [
+                event(Kind.CALL_FOUND_LIVE, 0, signed=False),
+                event(Kind.START_ORDERED, 50, order="s", signed=False),
+                event(
+                    Kind.START_ACCEPTED, 51, "ours", order="s", url=URL.format("ours"), signed=False
+                ),
+            ],
+            60,
+        ),  # due, and nothing to name it by
+        (
+            [event(Kind.HANDOFF_ASKED, 0, order="h", trigger="transfer", wait_s=3.0, signed=False)],
+            4,
+        ),  # nobody decided it
+    ],
+    ids=["a stop that cannot be sent", "a question that is left open"],
+)
+def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_the_moment_is_there(
+    events, moment
+):
     early, lead = at(moment - 0.09), timedelta(milliseconds=120)
     rules = Policy(defaults=Terms(max_duration=timedelta(seconds=60), watch=True))
-    events = [*events, event(Kind.STOP_ACCEPTED, 0.1, None, requested_at=at(0.1), signed=False)] if moment == 4 else events
+    events = (
+        [*events, event(Kind.STOP_ACCEPTED, 0.1, None, requested_at=at(0.1), signed=False)]
+        if moment == 4
+        else events
+    )
     found = lifecycle.plan(fold("MA_1", "c", events), rules, early, horizon=lead)
     assert found.sends == ()
     assert found.stop_at - lead >= at(moment - 0.02)
@@ -271,9 +391,20 @@ def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_t
 
 def test_the_provider_is_asked_for_missing_numbers_a_few_times_and_not_for_ever():
     rules = Policy(rules=(Rule(name="in", match=Match(to_number="91*"), terms=Terms()),))
-    events = [event(Kind.STOP_ORDERED, 0, signed=False), event(Kind.CALL_FOUND_OVER, 0.2, requested_at=at(0.1), named=False, signed=False)]
+    events = [
+        event(Kind.STOP_ORDERED, 0, signed=False),
+        event(Kind.CALL_FOUND_OVER, 0.2, requested_at=at(0.1), named=False, signed=False),
+    ]
     looks = 0
     while (look_at := plan(events, 0.3, rules).look_at) and looks < 20:
         looks += 1
-        events.append(Event(id=f"look.{looks}", kind=Kind.LOOKED, call_uuid="c", at=look_at + timedelta(seconds=0.1), live=False))
+        events.append(
+            Event(
+                id=f"look.{looks}",
+                kind=Kind.LOOKED,
+                call_uuid="c",
+                at=look_at + timedelta(seconds=0.1),
+                live=False,
+            )
+        )
     assert looks <= 4

@@ -1,4 +1,5 @@
-"""What `endtape ls` lists: each state is in one of its lists, and a page fits a terminal of 80 columns."""
+"""What `endtape ls` lists: each state is in one of its lists, and a page fits a terminal of 80
+columns."""
 
 import json
 from datetime import timedelta
@@ -33,14 +34,36 @@ def test_a_page_shows_call_numbers_rule_and_due_time_within_80_columns_and_json_
     call = house.provider.call(from_number="919820055512", to_number="918065550101").call_uuid
     recording = house.provider.record(call).recording_id
     house.reach(recording, "recording")
-    house.post(f"Event=StartApp&CallUUID={call}&From=919820055512&To=918065550101&Direction=inbound")
+    house.post(
+        f"Event=StartApp&CallUUID={call}&From=919820055512&To=918065550101&Direction=inbound"
+    )
     until(lambda: house.call(call).to_number)
     text = run()
     due = house.recording(recording)["stop"]["due_at"]
     assert max(map(len, text.splitlines())) <= 80, text
-    assert [word for word in (recording, call, "919820055512", "918065550101", "defaults: max_duration", due[5:16].replace("T", " "), "recording", "none") if word not in text] == [], text
+    assert [
+        word
+        for word in (
+            recording,
+            call,
+            "919820055512",
+            "918065550101",
+            "defaults: max_duration",
+            due[5:16].replace("T", " "),
+            "recording",
+            "none",
+        )
+        if word not in text
+    ] == [], text
     (told,) = json.loads(run("--json"))
-    assert (told["from"], told["to"], told["direction"], told["call_uuid"], told["stop"]["rule"], told["stop"]["due_at"]) == ("919820055512", "918065550101", "inbound", call, "defaults", due)
+    assert (
+        told["from"],
+        told["to"],
+        told["direction"],
+        told["call_uuid"],
+        told["stop"]["rule"],
+        told["stop"]["due_at"],
+    ) == ("919820055512", "918065550101", "inbound", call, "defaults", due)
     assert run("--running", "--json") == run("--json")
     assert json.loads(run("--unproven", "--json")) == []
     assert (run("--unproven"), run("--failing"), run("--abandoned")) == ("None.\n",) * 3
@@ -50,14 +73,22 @@ def test_a_stop_that_is_unknown_is_in_the_list_of_the_unproven_with_its_reason(l
     house, run = ls
     call = house.provider.call(to_number="918040000001").call_uuid
     house.provider.faults.switch_on("deaf-stop", call_uuid=call)
-    house.post(f"Event=StartApp&CallUUID={call}&From=919820055512&To=918040000001&Direction=inbound")
+    house.post(
+        f"Event=StartApp&CallUUID={call}&From=919820055512&To=918040000001&Direction=inbound"
+    )
     recording = house.provider.record(call).recording_id
     house.stop_reaches(recording, "unknown")
     (told,) = json.loads(run("--unproven", "--json"))
     assert (told["recording_id"], told["stop"]["state"]) == (recording, "unknown")
     text = run("--unproven")
-    assert ("no proof that the recording ended" in text, "payments line of the second floor:" in text, max(map(len, text.splitlines())) <= 80) == (True, True, True), text
-    house.ledger.redis.zremrangebyrank(house.ledger.key("due", "LOOK"), 0, -1)      # even if nobody looked any more
+    assert (
+        "no proof that the recording ended" in text,
+        "payments line of the second floor:" in text,
+        max(map(len, text.splitlines())) <= 80,
+    ) == (True, True, True), text
+    house.ledger.redis.zremrangebyrank(
+        house.ledger.key("due", "LOOK"), 0, -1
+    )  # even if nobody looked any more
     assert [v["recording_id"] for v in json.loads(run("--unproven", "--json"))] == [recording]
     house.provider.hangup(call)
     house.reach(recording, "archived")
@@ -73,20 +104,44 @@ def test_what_has_been_finalizing_for_minutes_fails_and_what_has_just_begun_to_d
     house.provider.hangup(call)
     house.reach(recording, "finalizing")
     assert json.loads(run("--failing", "--json")) == []
-    until(lambda: house.ledger.next_at(Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call)))      # the call is planned: nobody writes meanwhile
+    until(
+        lambda: house.ledger.next_at(Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call))
+    )  # the call is planned: nobody writes meanwhile
     made_older(house.ledger, call, Kind.CALL_ENDED, timedelta(minutes=3))
     (told,) = json.loads(run("--failing", "--json"))
-    assert (told["recording_id"], told["fault"], told["tries"], "finalizing" in told["problem"]) == (recording, "provider", 0, True)
+    assert (
+        told["recording_id"],
+        told["fault"],
+        told["tries"],
+        "finalizing" in told["problem"],
+    ) == (recording, "provider", 0, True)
     assert told["next_at"] is not None
     assert max(map(len, run("--failing").splitlines())) <= 80
     assert json.loads(run("--failing", "--fault", "provider", "--json")) == [told]
-    assert json.loads(run("--failing", "--fault", "media", "--json")) == json.loads(run("--abandoned", "--json")) == []
+    assert (
+        json.loads(run("--failing", "--fault", "media", "--json"))
+        == json.loads(run("--abandoned", "--json"))
+        == []
+    )
 
 
 def test_lists_that_exclude_one_another_are_wrong_use(ls):
-    for options in (["--running", "--unproven"], ["--unproven", "--failing"], ["--running", "--fault", "media"]):
+    for options in (
+        ["--running", "--unproven"],
+        ["--unproven", "--failing"],
+        ["--running", "--fault", "media"],
+    ):
         assert CliRunner().invoke(listing.ls, options).exit_code == 2
     house, run = ls
     for n in range(2):
-        house.ledger.record(ACCOUNT, Event(id=f"e{n}", kind=Kind.RECORDING_STARTED, call_uuid=f"c{n}", recording_id=f"r{n}", signed=True))
+        house.ledger.record(
+            ACCOUNT,
+            Event(
+                id=f"e{n}",
+                kind=Kind.RECORDING_STARTED,
+                call_uuid=f"c{n}",
+                recording_id=f"r{n}",
+                signed=True,
+            ),
+        )
     assert "There are more" in run("--running", "--limit", "1")

@@ -33,7 +33,9 @@ log.info("forged", error="first\\nsecond level=info\\x1b[31m red\\r")
 @pytest.fixture(scope="module", params=["text", "json"])
 def printed(request):
     program = FAULT.format(form=request.param, secret=SECRET, path=PATH)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
     return request.param, done.stderr
 
 
@@ -93,18 +95,41 @@ print(went_on)
 """
 
 
-@pytest.mark.parametrize("harm", ["sys.stderr.close()", "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)", "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)", "sys.stderr = None"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "sys.stderr.close()",
+        "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)",
+        "r, w = os.pipe(); os.dup2(w, 2); os.close(w); os.close(r)",
+        "sys.stderr = None",
+    ],
+)
 def test_a_line_that_cannot_be_written_ends_nobody(harm):
     if "/dev/full" in harm and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    done = subprocess.run([sys.executable, "-c", GONE.format(harm=harm)], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", GONE.format(harm=harm)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert done.stdout == "[True]\n"
 
 
 def test_the_same_is_said_once_a_minute_and_another_reason_at_once():
     about = object()
-    assert [logs.seldom("x", about), logs.seldom("x", about), logs.seldom("y", about), logs.seldom("y", about)] == [True, False, True, False]
+    assert [
+        logs.seldom("x", about),
+        logs.seldom("x", about),
+        logs.seldom("y", about),
+        logs.seldom("y", about),
+    ] == [True, False, True, False]
     assert logs.seldom("x", about, every_s=0)
-    assert [logs.seldom(about, OSError(f"no way: {place}")) for place in "abc"] == [True, False, False]
+    assert [logs.seldom(about, OSError(f"no way: {place}")) for place in "abc"] == [
+        True,
+        False,
+        False,
+    ]
     assert logs.seldom(about, OSError("another way: a"))
     assert logs.seldom(about, ValueError("no way: a"))

@@ -1,4 +1,5 @@
-"""Work that is begun and never finished: handed out alone, then set aside; nothing else waits for it."""
+"""Work that is begun and never finished: handed out alone, then set aside; nothing else waits for
+it."""
 
 import re
 from datetime import timedelta
@@ -32,8 +33,14 @@ def track(ledger, call, duty=Duty.STOP):
         patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
         (claim,) = claimed(ledger)
     size = ledger.size(ACCOUNT, call)
-    o = Obligation(duty=duty, account=ACCOUNT, call_uuid=call, recording_id="r" if duty is Duty.FETCH else None)
-    dues = ((claim.obligation, None), (o, ledger.now())) if duty is not Duty.STOP else ((o, ledger.now()),)
+    o = Obligation(
+        duty=duty, account=ACCOUNT, call_uuid=call, recording_id="r" if duty is Duty.FETCH else None
+    )
+    dues = (
+        ((claim.obligation, None), (o, ledger.now()))
+        if duty is not Duty.STOP
+        else ((o, ledger.now()),)
+    )
     ledger.commit([Commit(claim=claim, seen=size, dues=dues)])
     return o
 
@@ -50,7 +57,12 @@ def begin(ledger, *, die=True):
         claims = until(lambda: claimed(ledger), 5)
     _, loaded = ledger.load(claims)
     if not die:
-        ledger.commit([Commit(claim=c, seen=found.size, dues=((c.obligation, ledger.now()),)) for c, found in zip(claims, loaded, strict=True)])
+        ledger.commit(
+            [
+                Commit(claim=c, seen=found.size, dues=((c.obligation, ledger.now()),))
+                for c, found in zip(claims, loaded, strict=True)
+            ]
+        )
     return claims
 
 
@@ -66,7 +78,9 @@ def test_what_is_finished_is_not_counted(ledger, short_leases):
     assert ledger.redis.hlen(ledger.key("unfinished")) == 0
 
 
-def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_forgets_them(ledger, short_leases):
+def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_forgets_them(
+    ledger, short_leases
+):
     track(ledger, "c")
     assert [begin(ledger)[0].failed for _ in range(4)] == [0, 1, 2, 3]
     assert begin(ledger, die=False)[0].failed == 4
@@ -77,26 +91,32 @@ def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_
 def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, short_leases):
     track(ledger, "c")
     for _ in range(6):
-        (claim,) = until(lambda: claimed(ledger), 5)        # the message was lost, or waits in a long queue
+        (claim,) = until(
+            lambda: claimed(ledger), 5
+        )  # the message was lost, or waits in a long queue
         assert claim.failed <= 1
     assert ledger.unfinished() == {}
 
 
 @pytest.mark.parametrize("duty", [Duty.STOP, Duty.SURVEY])
-def test_a_stop_or_a_survey_is_never_given_up_and_comes_back_within_a_minute(ledger, short_leases, duty):
+def test_a_stop_or_a_survey_is_never_given_up_and_comes_back_within_a_minute(
+    ledger, short_leases, duty
+):
     o = track(ledger, "c", duty)
     waits = []
     for _ in range(ALONE_AFTER + 3):
         begin(ledger)
         waits.append(due_in(ledger, o))
-    assert waits[ALONE_AFTER] < waits[-1] < 1           # longer and longer
+    assert waits[ALONE_AFTER] < waits[-1] < 1  # longer and longer
     ledger.redis.hset(ledger.key("unfinished"), str(o), 1_000_000)
     begin(ledger)
     assert 5 < due_in(ledger, o) <= 60
 
 
 @pytest.mark.parametrize("duty", [Duty.LOOK, Duty.FETCH])
-def test_a_look_or_a_fetch_is_set_aside_after_six_tries_and_tried_again_hours_later(ledger, short_leases, duty):
+def test_a_look_or_a_fetch_is_set_aside_after_six_tries_and_tried_again_hours_later(
+    ledger, short_leases, duty
+):
     o = track(ledger, "c", duty)
     for _ in range(ASIDE_AFTER):
         begin(ledger)
@@ -123,10 +143,12 @@ def test_a_reload_gives_it_another_try(ledger, short_leases):
     assert o in ledger.unfinished()
     ledger.reload()
     assert ledger.unfinished() == {}
-    assert due_in(ledger, o) <= 0.001         # dues are whole milliseconds
+    assert due_in(ledger, o) <= 0.001  # dues are whole milliseconds
 
 
-def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held(ledger, short_leases):
+def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held(
+    ledger, short_leases
+):
     o = track(ledger, "c", Duty.FETCH)
     for _ in range(ASIDE_AFTER):
         begin(ledger)
@@ -140,8 +162,14 @@ def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held
 
 def test_what_failed_travels_in_small_batches_and_then_alone():
     def batches(*failed):
-        claims = [books.Claim(obligation=Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=f"c{i}"), fence=str(i), failed=n)
-                  for i, n in enumerate(failed)]
+        claims = [
+            books.Claim(
+                obligation=Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=f"c{i}"),
+                fence=str(i),
+                failed=n,
+            )
+            for i, n in enumerate(failed)
+        ]
         return [[c.failed for c in b] for b in clock.batches(Duty.STOP, claims)]
 
     assert batches(*[0] * 60) == [[0] * 50, [0] * 10]
@@ -164,7 +192,9 @@ def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch)
     assert ledger.commit([Commit(claim=held, seen=1000)])[0] is not None
 
 
-def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_others_go_on(local, leases_long_enough_to_work, monkeypatch):
+def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_others_go_on(
+    local, leases_long_enough_to_work, monkeypatch
+):
     house, plan = local(rules='[defaults]\nmax_duration = "1s"\n'), lifecycle.plan
     bad = house.provider.call(to_number="1").call_uuid
 
@@ -172,6 +202,7 @@ def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_othe
         if call.call_uuid == bad:
             raise ZeroDivisionError("a fault of ours")
         return plan(call, *args, **how)
+
     monkeypatch.setattr(lifecycle, "plan", fails)
     house.provider.record(bad)
     good = house.provider.record(house.provider.call(to_number="2").call_uuid).recording_id
@@ -196,12 +227,15 @@ def fetches_that_die(monkeypatch):
         if claim.obligation.recording_id in dying:
             raise SystemError("as if the process were gone")
         return fetch_it(worker, claim, *rest)
+
     monkeypatch.setattr(fetch, "_fetch", dies)
     return dying
 
 
 @pytest.mark.end_to_end
-def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_others_come_home(local, leases_long_enough_to_work, fetches_that_die):
+def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_others_come_home(
+    local, leases_long_enough_to_work, fetches_that_die
+):
     house = local()
     call = house.provider.call(to_number="1").call_uuid
     bad, good = (house.provider.record(call).recording_id for _ in range(2))
@@ -215,7 +249,12 @@ def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_
     assert o.recording_id == bad
     until(lambda: due_in(house.ledger, o) > 3600)
     (entry,) = backlog.find(house.ledger)
-    assert (entry.owed, entry.fault, entry.tries >= ASIDE_AFTER, entry.next_at > house.ledger.now()) == (o, Fault.OURS, True, True)
+    assert (
+        entry.owed,
+        entry.fault,
+        entry.tries >= ASIDE_AFTER,
+        entry.next_at > house.ledger.now(),
+    ) == (o, Fault.OURS, True, True)
     assert list(backlog.find(house.ledger, Fault.PROVIDER)) == []
 
     fetches_that_die.clear()
@@ -231,7 +270,12 @@ def test_a_retry_makes_a_look_that_was_set_aside_due_and_forgets_the_tries(ledge
     until(lambda: ledger.set_aside() == {o: ASIDE_AFTER + 1})
     (entry,) = backlog.find(ledger)
     assert (entry.owed, entry.fault, entry.started_at) == (o, Fault.OURS, None)
-    until(lambda: ledger.redis.zscore(ledger.key("leases", o.duty), str(o)) < ledger.now().timestamp() * 1000)
+    until(
+        lambda: (
+            ledger.redis.zscore(ledger.key("leases", o.duty), str(o))
+            < ledger.now().timestamp() * 1000
+        )
+    )
     backlog.retry(ledger, o, reason="mended", by="cli")
     assert due_in(ledger, o) < 1
     assert ledger.unfinished() == {}

@@ -13,7 +13,11 @@ from worker.clock import Clock
 from worker.ledger import Ledger, connect
 from worker.settings import Settings
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(bool(rabbit.missing()), reason=rabbit.missing()), pytest.mark.xdist_group("rabbit")]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.skipif(bool(rabbit.missing()), reason=rabbit.missing()),
+    pytest.mark.xdist_group("rabbit"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,13 @@ def waiting(celery):
 def test_nothing_that_is_meant_for_redis_reaches_it():
     for publisher in (True, False):
         _, options = broker.transport("amqp://h", publisher=publisher)
-        assert set(options) <= {"max_retries", "interval_start", "interval_step", "interval_max", "answer_within_s"}
+        assert set(options) <= {
+            "max_retries",
+            "interval_start",
+            "interval_step",
+            "interval_max",
+            "answer_within_s",
+        }
 
 
 def test_a_wrong_password_and_a_wrong_virtual_host_are_told_apart(node):
@@ -65,14 +75,36 @@ def test_what_nobody_works_off_in_time_is_dropped(node):
 
 
 def test_a_process_that_rabbitmq_refuses_says_so_and_ends(node, redis_server, capfd):
-    env = {"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "ENDTAPE_CALLBACK_TOKEN": "a" * 16, "ENDTAPE_API_KEY": "b" * 16, "REDIS_URL": redis_server.url}
+    env = {
+        "VOBIZ_AUTH_ID": "MA_1",
+        "VOBIZ_AUTH_TOKEN": "t",
+        "ENDTAPE_CALLBACK_TOKEN": "a" * 16,
+        "ENDTAPE_API_KEY": "b" * 16,
+        "REDIS_URL": redis_server.url,
+    }
     fit_redis_or_exit(Settings.from_env({**env, "CELERY_BROKER_URL": node.url}))
-    fit_redis_or_exit(Settings.from_env({**env, "CELERY_BROKER_URL": "amqp://127.0.0.1:1"}))       # Celery waits for it
+    fit_redis_or_exit(
+        Settings.from_env({**env, "CELERY_BROKER_URL": "amqp://127.0.0.1:1"})
+    )  # Celery waits for it
     with pytest.raises(SystemExit) as ended:
-        fit_redis_or_exit(Settings.from_env({**env, "CELERY_BROKER_URL": node.url.replace("guest:guest", "guest:wrong-word")}))
+        fit_redis_or_exit(
+            Settings.from_env(
+                {**env, "CELERY_BROKER_URL": node.url.replace("guest:guest", "guest:wrong-word")}
+            )
+        )
     said = capfd.readouterr().err
-    assert (ended.value.code, "CELERY_BROKER_URL = (secret): RabbitMQ refuses name and password" in said, "wrong-word" in said) == (2, True, False)
-    found = {c.name: c for c in doctor.checks(Settings.from_env({**env, "CELERY_BROKER_URL": node.url}), Ledger(connect(redis_server.url)))}
+    assert (
+        ended.value.code,
+        "CELERY_BROKER_URL = (secret): RabbitMQ refuses name and password" in said,
+        "wrong-word" in said,
+    ) == (2, True, False)
+    found = {
+        c.name: c
+        for c in doctor.checks(
+            Settings.from_env({**env, "CELERY_BROKER_URL": node.url}),
+            Ledger(connect(redis_server.url)),
+        )
+    }
     assert (found["broker"].state, "RabbitMQ accepts" in found["broker"].detail) == ("fine", True)
 
 
@@ -87,7 +119,7 @@ def test_a_broker_that_stands_still_holds_nobody_up(node):
             with pytest.raises(OSError):
                 connection.default_channel.queue_declare("stops", passive=True)
             took.append(time.monotonic() - began)
-            assert not connection.connected         # what broke off is not used again
+            assert not connection.connected  # what broke off is not used again
     assert max(took) < 1.5
     until(lambda: all(tried(celery)[1] for celery in (used, fresh)), 5)
 

@@ -1,4 +1,5 @@
-"""A download that was cut off goes on where it was cut, if the host says that it can; in doubt it begins anew."""
+"""A download that was cut off goes on where it was cut, if the host says that it can; in doubt it
+begins anew."""
 
 import contextlib
 import hashlib
@@ -28,7 +29,8 @@ OLD, NOW = "Mon, 14 Sep 2026 02:30:00 GMT", "Mon, 14 Sep 2026 02:31:00 GMT"
 
 
 class Host:
-    """A media host that knows ranges. Each answer is cut after the next of `cuts`; `odd` bends the next answers to a Range."""
+    """A media host that knows ranges. Each answer is cut after the next of `cuts`; `odd` bends the
+    next answers to a Range."""
 
     def __init__(self, **settings):
         self.body, self.etag, self.more, self.cuts, self.odd = BODY, '"v1"', {}, [], []
@@ -59,7 +61,11 @@ class Host:
                 self._answer(connection, sent)
 
     def _answer(self, connection, sent):
-        start, status, headers = 0, "200 OK", {"Accept-Ranges": "bytes"} | ({"ETag": self.etag} if self.etag else {}) | self.more
+        start, status, headers = (
+            0,
+            "200 OK",
+            {"Accept-Ranges": "bytes"} | ({"ETag": self.etag} if self.etag else {}) | self.more,
+        )
         found = re.fullmatch(r"bytes=(\d+)-", sent.get("Range", ""))
         if found and sent["If-Range"] in {self.etag, self.more.get("Last-Modified")}:
             start, status = int(found[1]), "206 Partial Content"
@@ -67,12 +73,28 @@ class Host:
         if found and self.odd:
             status, start, headers = self.odd.pop(0)(status, start, headers)
         body = self.body[start:]
-        headers |= {"Transfer-Encoding": "chunked"} if self.chunked else {"Content-Length": len(body)} if "Content-Length" not in headers else {}
-        head = f"HTTP/1.1 {status}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items() if value is not None) + "\r\n"
+        headers |= (
+            {"Transfer-Encoding": "chunked"}
+            if self.chunked
+            else {"Content-Length": len(body)}
+            if "Content-Length" not in headers
+            else {}
+        )
+        head = (
+            f"HTTP/1.1 {status}\r\n"
+            + "".join(
+                f"{name}: {value}\r\n" for name, value in headers.items() if value is not None
+            )
+            + "\r\n"
+        )
         cut = self.cuts.pop(0) if self.cuts else None
         part = body[:cut]
         self.given += len(part)
-        raw = b"%x\r\n%b\r\n" % (len(part), part) + (b"" if cut is not None else b"0\r\n\r\n") if self.chunked else part
+        raw = (
+            b"%x\r\n%b\r\n" % (len(part), part) + (b"" if cut is not None else b"0\r\n\r\n")
+            if self.chunked
+            else part
+        )
         connection.sendall(head.encode() + raw)
         if self.silent and cut is not None:
             until(lambda: self._gone(connection))
@@ -103,7 +125,12 @@ def serve():
 
 
 def download(host, sink, **more):
-    client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[host.netloc], redirect_hosts=[], max_media_bytes=more.pop("max_bytes", 1 << 20))
+    client = Vobiz(
+        api_url="http://127.0.0.1:1",
+        media_hosts=[host.netloc],
+        redirect_hosts=[],
+        max_media_bytes=more.pop("max_bytes", 1 << 20),
+    )
     url = more.pop("url", host.url)
     return client.download(ACCOUNT, url, sink, **{"alive": lambda: None, **more})
 
@@ -113,7 +140,11 @@ def whole(host, **more):
     sink = io.BytesIO()
     got = download(host, sink, **more)
     assert sink.getvalue() == host.body
-    assert (got.bytes, got.sha256, got.declared_bytes) == (len(host.body), hashlib.sha256(host.body).hexdigest(), len(host.body))
+    assert (got.bytes, got.sha256, got.declared_bytes) == (
+        len(host.body),
+        hashlib.sha256(host.body).hexdigest(),
+        len(host.body),
+    )
     return got
 
 
@@ -124,7 +155,12 @@ def test_what_was_cut_goes_on_where_it_was_cut_and_the_digest_is_that_of_the_who
     announced = []
     host = serve(cuts=[100_000, 1, 150_000])
     whole(host, announced=announced.append)
-    assert host.asked == [(None, None), ("bytes=100000-", '"v1"'), ("bytes=100001-", '"v1"'), ("bytes=250001-", '"v1"')]
+    assert host.asked == [
+        (None, None),
+        ("bytes=100000-", '"v1"'),
+        ("bytes=100001-", '"v1"'),
+        ("bytes=250001-", '"v1"'),
+    ]
     assert (host.given, announced) == (len(BODY), [300_000, 200_000, 199_999, 49_999])
 
 
@@ -141,11 +177,15 @@ def test_a_date_that_is_older_than_its_second_is_as_good_as_an_etag(serve):
 
 
 WEAK = {
-    "no ranges": {"more": {"Accept-Ranges": None}}, "ranges refused": {"more": {"Accept-Ranges": "none"}},
-    "weak tag": {"etag": 'W/"v1"'}, "no tag": {"etag": None}, "tag without quotes": {"etag": "v1"},
+    "no ranges": {"more": {"Accept-Ranges": None}},
+    "ranges refused": {"more": {"Accept-Ranges": "none"}},
+    "weak tag": {"etag": 'W/"v1"'},
+    "no tag": {"etag": None},
+    "tag without quotes": {"etag": "v1"},
     "weak tag beside a date": {"etag": 'W/"v1"', "more": {"Last-Modified": OLD, "Date": NOW}},
     "young date": {"etag": None, "more": {"Last-Modified": OLD, "Date": OLD}},
-    "no clock": {"etag": None, "more": {"Last-Modified": OLD}}, "no date": {"etag": None, "more": {"Last-Modified": "yesterday", "Date": NOW}},
+    "no clock": {"etag": None, "more": {"Last-Modified": OLD}},
+    "no date": {"etag": None, "more": {"Last-Modified": "yesterday", "Date": NOW}},
 }
 
 
@@ -165,12 +205,20 @@ def other(status=None, start=None, **headers):
 
 
 MISFITS = {
-    "begins later": other(Content_Range="bytes 100001-299999/300000"), "begins earlier": other(Content_Range="bytes 0-299999/300000"),
-    "longer file": other(Content_Range="bytes 100000-300000/300001"), "shorter file": other(Content_Range="bytes 100000-199999/200000"),
-    "past the end": other(Content_Range="bytes 100000-300000/300000"), "no range told": other(Content_Range=None),
-    "other unit": other(Content_Range="blocks 100000-299999/300000"), "backwards": other(Content_Range="bytes 100000-5/300000"),
-    "other length": other(Content_Range="bytes 100000-299998/300000"), "not satisfiable": other("416 X", 300_000, Content_Range="bytes */300000"),
-    "other tag": other(ETag='"v2"'), "tag gone weak": other(ETag='W/"v1"'), "no tag": other(ETag=None), "many parts": other(Content_Range=None, Content_Type="multipart/byteranges; boundary=x"),
+    "begins later": other(Content_Range="bytes 100001-299999/300000"),
+    "begins earlier": other(Content_Range="bytes 0-299999/300000"),
+    "longer file": other(Content_Range="bytes 100000-300000/300001"),
+    "shorter file": other(Content_Range="bytes 100000-199999/200000"),
+    "past the end": other(Content_Range="bytes 100000-300000/300000"),
+    "no range told": other(Content_Range=None),
+    "other unit": other(Content_Range="blocks 100000-299999/300000"),
+    "backwards": other(Content_Range="bytes 100000-5/300000"),
+    "other length": other(Content_Range="bytes 100000-299998/300000"),
+    "not satisfiable": other("416 X", 300_000, Content_Range="bytes */300000"),
+    "other tag": other(ETag='"v2"'),
+    "tag gone weak": other(ETag='W/"v1"'),
+    "no tag": other(ETag=None),
+    "many parts": other(Content_Range=None, Content_Type="multipart/byteranges; boundary=x"),
 }
 
 
@@ -182,7 +230,12 @@ def test_a_piece_that_does_not_fit_begins_anew(serve, misfit):
 
 
 def test_another_date_begins_anew(serve):
-    host = serve(etag=None, more={"Last-Modified": OLD, "Date": NOW}, cuts=[100_000], odd=[other(Last_Modified=NOW)])
+    host = serve(
+        etag=None,
+        more={"Last-Modified": OLD, "Date": NOW},
+        cuts=[100_000],
+        odd=[other(Last_Modified=NOW)],
+    )
     whole(host)
     assert host.asked == [(None, None), ("bytes=100000-", OLD), (None, None)]
 
@@ -213,7 +266,10 @@ def test_a_file_that_changed_begins_anew_and_can_be_continued_itself(serve):
 
 
 def test_a_shorter_piece_than_asked_for_is_only_a_step(serve):
-    host = serve(cuts=[100_000, 50_000], odd=[other(Content_Range="bytes 100000-149999/300000", Content_Length=50_000)])
+    host = serve(
+        cuts=[100_000, 50_000],
+        odd=[other(Content_Range="bytes 100000-149999/300000", Content_Length=50_000)],
+    )
     whole(host)
     assert host.asked[2] == ("bytes=150000-", '"v1"')
 
@@ -222,7 +278,10 @@ def test_a_piece_that_brings_nothing_ends_the_try_as_a_cut(serve):
     host, sink = serve(cuts=[100_000, 0]), io.BytesIO()
     with pytest.raises(CorruptDownload) as caught:
         download(host, sink)
-    assert (caught.value.bytes, caught.value.sha256) == (100_000, hashlib.sha256(BODY[:100_000]).hexdigest())
+    assert (caught.value.bytes, caught.value.sha256) == (
+        100_000,
+        hashlib.sha256(BODY[:100_000]).hexdigest(),
+    )
     assert sink.getvalue() == BODY[:100_000]
 
 
@@ -238,7 +297,7 @@ def test_the_limit_holds_for_all_pieces_together(serve):
     with pytest.raises(CorruptMedia) as caught:
         download(serve(cuts=[100_000]), io.BytesIO(), max_bytes=200_000)
     assert caught.value.check == "size"
-    with pytest.raises(CorruptMedia) as caught:         # the length is told by the second piece only
+    with pytest.raises(CorruptMedia) as caught:  # the length is told by the second piece only
         download(serve(chunked=True, cuts=[100_000]), sink, max_bytes=200_000)
     assert (caught.value.check, len(sink.getvalue())) == ("size", 100_000)
 
@@ -300,12 +359,17 @@ def spoil(path, change):
 
 
 LEFT = {
-    "other bytes": ("part", lambda data: data[:5000] + b"?" + data[5001:]), "zeroes at the end": ("part", lambda data: data[:-4096] + bytes(4096)),
-    "bytes are gone": ("part", lambda data: data[:-1]), "the file is empty": ("part", lambda _: b""),
-    "notes cut off": ("notes", lambda data: data[:-20]), "notes of nothing": ("notes", lambda _: b"null"), "no notes": ("notes", lambda _: b""),
+    "other bytes": ("part", lambda data: data[:5000] + b"?" + data[5001:]),
+    "zeroes at the end": ("part", lambda data: data[:-4096] + bytes(4096)),
+    "bytes are gone": ("part", lambda data: data[:-1]),
+    "the file is empty": ("part", lambda _: b""),
+    "notes cut off": ("notes", lambda data: data[:-20]),
+    "notes of nothing": ("notes", lambda _: b"null"),
+    "no notes": ("notes", lambda _: b""),
     "other source": ("notes", lambda data: data.replace(b"/v1/r.mp3", b"/v1/s.mp3")),
     "other digest": ("notes", lambda data: data.replace(b'"sha256": "', b'"sha256": "0')),
-    "other words": ("notes", lambda data: data.replace(b'"have": 1', b'"have": "1"')), "negative": ("notes", lambda data: data.replace(b'"have": 1', b'"have": -1')),
+    "other words": ("notes", lambda data: data.replace(b'"have": 1', b'"have": "1"')),
+    "negative": ("notes", lambda data: data.replace(b'"have": 1', b'"have": -1')),
     "whole already": ("notes", lambda data: data.replace(b'"total": 300000', b'"total": 100000')),
 }
 
@@ -351,7 +415,7 @@ def test_an_answer_that_says_not_now_leaves_what_there_is(serve, archive):
     with pytest.raises(TryAgain):
         attempt(archive, host, 3)
     assert attempt(archive, host, 4)[1] == BODY
-    assert host.given == 300_000 + 2 * 200_000        # with two bodies of error pages
+    assert host.given == 300_000 + 2 * 200_000  # with two bodies of error pages
 
 
 def test_a_living_attempts_file_is_left_to_it(serve, archive):
@@ -377,7 +441,9 @@ def test_only_the_youngest_of_several_is_continued_and_the_rest_goes(serve, arch
     host = serve()
     stopped_at(archive, host, 1, 100_000)
     for name in ("part", "notes"):
-        (archive._spool / f".rec-1.7.{name}").write_bytes((archive._spool / f".rec-1.1.{name}").read_bytes())
+        (archive._spool / f".rec-1.7.{name}").write_bytes(
+            (archive._spool / f".rec-1.1.{name}").read_bytes()
+        )
     os.utime(archive._spool / ".rec-1.1.part", (1, 1))
     attempt(archive, host, 8)
     assert spool(archive) == []
@@ -416,7 +482,7 @@ def test_a_worker_that_is_killed_leaves_what_the_next_one_goes_on_with(serve, ar
         head = f"HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nETag: {host.etag}\r\nContent-Length: {len(BODY)}\r\n\r\n"
         connection.sendall(head.encode())
         for at in range(0, 200_000, 2000):
-            connection.sendall(BODY[at:at + 2000])
+            connection.sendall(BODY[at : at + 2000])
             time.sleep(0.1)
         slow.set()
 

@@ -1,4 +1,5 @@
-"""Pause, resume, failed transfers and starts, as tables: which event interrupts what, and what takes it back."""
+"""Pause, resume, failed transfers and starts, as tables: which event interrupts what, and what
+takes it back."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,13 @@ from worker.triggers import acts
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 URL = "https://media.vobiz.ai/v1/Account/MA_1/Recording/{}.mp3"
-ON = {"transfer": Action.STOP, "transfer.failed": Action.RESUME, "custom.card": Action.PAUSE, "custom.done": Action.RESUME, "machine": Action.STOP}
+ON = {
+    "transfer": Action.STOP,
+    "transfer.failed": Action.RESUME,
+    "custom.card": Action.PAUSE,
+    "custom.done": Action.RESUME,
+    "machine": Action.STOP,
+}
 RULES = Policy(defaults=Terms(max_duration=None, on=ON))
 
 
@@ -28,11 +35,19 @@ def event(kind, seconds, **facts):
 
 
 def begins(seconds, recording="r", **facts):
-    return event(Kind.RECORDING_STARTED, seconds, recording_id=recording, url=URL.format(recording), **facts)
+    return event(
+        Kind.RECORDING_STARTED, seconds, recording_id=recording, url=URL.format(recording), **facts
+    )
 
 
 def ends(seconds, recording="r"):
-    return event(Kind.RECORDING_FINALIZED, seconds, recording_id=recording, ended_at=at(seconds), duration_s=5.0)
+    return event(
+        Kind.RECORDING_FINALIZED,
+        seconds,
+        recording_id=recording,
+        ended_at=at(seconds),
+        duration_s=5.0,
+    )
 
 
 def custom(name, seconds):
@@ -48,47 +63,157 @@ def starts(events, seconds=100, rules=RULES):
 PAUSE, RESUME, FAILED = Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.HANDOFF_FAILED
 
 
-@pytest.mark.parametrize(("what", "events", "owed"), [
-    ("a pause alone resumes nothing", [event(PAUSE, 10), ends(11)], []),
-    ("a pause and a resume", [event(PAUSE, 10), ends(11), event(RESUME, 60)], [("r", "resume")]),
-    ("by custom events", [custom("card", 10), ends(11), custom("done", 60)], [("r", "custom.done")]),
-    ("a resume of what runs", [event(RESUME, 60)], []),
-    ("a transfer that failed", [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(FAILED, 60)], [("r", "transfer.failed")]),
-    ("a transfer that failed during a pause", [custom("card", 10), ends(11), event(Kind.CALL_TRANSFERRED, 20), event(FAILED, 60)], []),
-    ("and is resumed by its own event", [custom("card", 10), ends(11), event(Kind.CALL_TRANSFERRED, 20), event(FAILED, 30), custom("done", 60)], [("r", "custom.done")]),
-    ("a pause after a transfer, which fails", [event(Kind.CALL_TRANSFERRED, 10), ends(11), custom("card", 20), event(FAILED, 60)], []),
-    ("a stop is final", [event(PAUSE, 10), ends(11), event(Kind.STOP_ORDERED, 20, signed=False), event(RESUME, 60)], []),
-    ("so is one by a rule", [event(Kind.MACHINE_DETECTED, 10, machine=True), ends(11), event(RESUME, 60)], []),
-    ("nothing that ended before", [ends(5), event(PAUSE, 10), event(RESUME, 60)], []),
-    ("not when somebody started anew", [event(PAUSE, 10), ends(11), begins(20, "other"), event(RESUME, 60)], []),
-    ("not on a call that is over", [event(PAUSE, 10), ends(11), event(RESUME, 60), event(Kind.CALL_ENDED, 61)], []),
-    ("a dial that the provider calls busy", [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(Kind.DIAL_ENDED, 60, connected=False)], [("r", "transfer.failed")]),
-    ("a dial that was connected", [event(Kind.DIAL_CONNECTED, 10, b_leg="b"), ends(11), event(Kind.DIAL_ENDED, 60, b_leg="b", connected=False)], []),
-    ("a dial of which nobody says anything", [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(Kind.DIAL_ENDED, 60)], []),
-    ("failing twice is failing once", [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(FAILED, 60), event(FAILED, 61)], [("r", "transfer.failed")]),
-])
+@pytest.mark.parametrize(
+    ("what", "events", "owed"),
+    [
+        ("a pause alone resumes nothing", [event(PAUSE, 10), ends(11)], []),
+        (
+            "a pause and a resume",
+            [event(PAUSE, 10), ends(11), event(RESUME, 60)],
+            [("r", "resume")],
+        ),
+        (
+            "by custom events",
+            [custom("card", 10), ends(11), custom("done", 60)],
+            [("r", "custom.done")],
+        ),
+        ("a resume of what runs", [event(RESUME, 60)], []),
+        (
+            "a transfer that failed",
+            [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(FAILED, 60)],
+            [("r", "transfer.failed")],
+        ),
+        (
+            "a transfer that failed during a pause",
+            [custom("card", 10), ends(11), event(Kind.CALL_TRANSFERRED, 20), event(FAILED, 60)],
+            [],
+        ),
+        (
+            "and is resumed by its own event",
+            [
+                custom("card", 10),
+                ends(11),
+                event(Kind.CALL_TRANSFERRED, 20),
+                event(FAILED, 30),
+                custom("done", 60),
+            ],
+            [("r", "custom.done")],
+        ),
+        (
+            "a pause after a transfer, which fails",
+            [event(Kind.CALL_TRANSFERRED, 10), ends(11), custom("card", 20), event(FAILED, 60)],
+            [],
+        ),
+        (
+            "a stop is final",
+            [
+                event(PAUSE, 10),
+                ends(11),
+                event(Kind.STOP_ORDERED, 20, signed=False),
+                event(RESUME, 60),
+            ],
+            [],
+        ),
+        (
+            "so is one by a rule",
+            [event(Kind.MACHINE_DETECTED, 10, machine=True), ends(11), event(RESUME, 60)],
+            [],
+        ),
+        ("nothing that ended before", [ends(5), event(PAUSE, 10), event(RESUME, 60)], []),
+        (
+            "not when somebody started anew",
+            [event(PAUSE, 10), ends(11), begins(20, "other"), event(RESUME, 60)],
+            [],
+        ),
+        (
+            "not on a call that is over",
+            [event(PAUSE, 10), ends(11), event(RESUME, 60), event(Kind.CALL_ENDED, 61)],
+            [],
+        ),
+        (
+            "a dial that the provider calls busy",
+            [
+                event(Kind.CALL_TRANSFERRED, 10),
+                ends(11),
+                event(Kind.DIAL_ENDED, 60, connected=False),
+            ],
+            [("r", "transfer.failed")],
+        ),
+        (
+            "a dial that was connected",
+            [
+                event(Kind.DIAL_CONNECTED, 10, b_leg="b"),
+                ends(11),
+                event(Kind.DIAL_ENDED, 60, b_leg="b", connected=False),
+            ],
+            [],
+        ),
+        (
+            "a dial of which nobody says anything",
+            [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(Kind.DIAL_ENDED, 60)],
+            [],
+        ),
+        (
+            "failing twice is failing once",
+            [event(Kind.CALL_TRANSFERRED, 10), ends(11), event(FAILED, 60), event(FAILED, 61)],
+            [("r", "transfer.failed")],
+        ),
+    ],
+)
 def test_what_is_resumed(what, events, owed):
     assert starts([begins(0), *events]) == owed, what
 
 
 def resumed(order_at=60, started_at=61):
     """A pause and its resume, with the second segment running."""
-    events = [begins(0, format="wav"), event(PAUSE, 10, reason="card"), ends(11), event(RESUME, order_at)]
-    order, = (e for e in lifecycle.plan(fold("MA_1", "c", events), RULES, at(order_at)).conclusions if e.kind is Kind.START_ORDERED)
+    events = [
+        begins(0, format="wav"),
+        event(PAUSE, 10, reason="card"),
+        ends(11),
+        event(RESUME, order_at),
+    ]
+    (order,) = (
+        e
+        for e in lifecycle.plan(fold("MA_1", "c", events), RULES, at(order_at)).conclusions
+        if e.kind is Kind.START_ORDERED
+    )
     sent = event(Kind.START_SENT, started_at, order=order.order, id="sent", signed=False)
-    accepted = event(Kind.START_ACCEPTED, started_at, order=order.order, recording_id="r2", url=URL.format("r2"), id="started", signed=False)
+    accepted = event(
+        Kind.START_ACCEPTED,
+        started_at,
+        order=order.order,
+        recording_id="r2",
+        url=URL.format("r2"),
+        id="started",
+        signed=False,
+    )
     return [*events, order, sent, accepted]
 
 
 def test_a_segment_has_the_parameters_of_the_first_and_knows_it():
     call = fold("MA_1", "c", resumed())
-    assert (call.recordings["r2"].segment_of, call.recordings["r2"].format, call.recordings["r2"].root) == ("r", "wav", "r")
+    assert (
+        call.recordings["r2"].segment_of,
+        call.recordings["r2"].format,
+        call.recordings["r2"].root,
+    ) == ("r", "wav", "r")
     assert starts(resumed()) == []
 
 
 def test_a_late_or_repeated_stop_of_the_first_segment_never_ends_the_second():
-    events = [e for e in resumed() if e.kind is not Kind.RECORDING_FINALIZED]       # the end of the first is not proven
-    tried = event(Kind.STOP_ACCEPTED, 10.1, recording_id="r", requested_at=at(10), due_at=at(10), trigger="pause", rule="defaults", signed=False)
+    events = [
+        e for e in resumed() if e.kind is not Kind.RECORDING_FINALIZED
+    ]  # the end of the first is not proven
+    tried = event(
+        Kind.STOP_ACCEPTED,
+        10.1,
+        recording_id="r",
+        requested_at=at(10),
+        due_at=at(10),
+        trigger="pause",
+        rule="defaults",
+        signed=False,
+    )
     sends = lifecycle.plan(fold("MA_1", "c", [*events, tried]), RULES, at(70)).sends
     assert [(s.recording_ids, s.url) for s in sends] == [(("r",), URL.format("r"))]
 
@@ -102,10 +227,19 @@ def test_a_transfer_after_the_resume_ends_the_second_segment_and_a_second_resume
 
 def test_gaps_say_when_and_why_nothing_was_recorded():
     call = fold("MA_1", "c", resumed())
-    gap, = gaps(call, "r", acts(call, RULES))
-    assert (gap.began_at, gap.ended_at, gap.trigger, gap.reason, gap.resumed_by) == (at(11), at(61), "pause", "card", "resume")
+    (gap,) = gaps(call, "r", acts(call, RULES))
+    assert (gap.began_at, gap.ended_at, gap.trigger, gap.reason, gap.resumed_by) == (
+        at(11),
+        at(61),
+        "pause",
+        "card",
+        "resume",
+    )
     call = fold("MA_1", "c", [*resumed(), event(PAUSE, 80), ends(82, "r2")])
-    assert [(g.began_at, g.ended_at is None) for g in gaps(call, "r", acts(call, RULES))] == [(at(11), False), (at(82), True)]
+    assert [(g.began_at, g.ended_at is None) for g in gaps(call, "r", acts(call, RULES))] == [
+        (at(11), False),
+        (at(82), True),
+    ]
 
 
 def test_a_recording_that_simply_ended_has_no_gap():
@@ -114,19 +248,24 @@ def test_a_recording_that_simply_ended_has_no_gap():
 
 
 def test_a_stop_that_is_due_goes_before_a_start():
-    plan = lifecycle.plan(fold("MA_1", "c", [begins(0), event(PAUSE, 10), event(RESUME, 10.1)]), RULES, at(10.2))
+    plan = lifecycle.plan(
+        fold("MA_1", "c", [begins(0), event(PAUSE, 10), event(RESUME, 10.1)]), RULES, at(10.2)
+    )
     assert plan.sends
     assert plan.starts == ()
 
 
-# Starts -------------------------------------------------------------------------------------------------------------
+# Starts
+# -------------------------------------------------------------------------------------------------------------
 
 ORDER = event(Kind.START_ORDERED, 0, order="s1", id="start.s1", signed=False)
 SENT = event(Kind.START_SENT, 1, order="s1", id="sent.s1.0", signed=False)
 
 
 def test_a_start_is_sent_once_and_one_whose_sender_died_is_unclear():
-    assert [s.ordered.order for s in lifecycle.plan(fold("MA_1", "c", [ORDER]), RULES, at(1)).starts] == ["s1"]
+    assert [
+        s.ordered.order for s in lifecycle.plan(fold("MA_1", "c", [ORDER]), RULES, at(1)).starts
+    ] == ["s1"]
     plan = lifecycle.plan(fold("MA_1", "c", [ORDER, SENT]), RULES, at(2))
     assert plan.starts == ()
     assert [e.kind for e in plan.conclusions] == [Kind.START_UNCLEAR]
@@ -153,27 +292,61 @@ def test_an_unclear_start_is_looked_for_and_its_callback_or_its_row_settles_it()
     assert unsettled.starts["s1"].unclear
     assert lifecycle.plan(unsettled, RULES, at(5)).look_at == at(5)
     by_callback = event(Kind.RECORDING_FINALIZED, 50, recording_id="r", order="s1", duration_s=4.0)
-    by_row = event(Kind.RECORDING_LISTED, 50, recording_id="r", started_at=at(2), ended_at=at(40), duration_s=38.0, signed=False)
+    by_row = event(
+        Kind.RECORDING_LISTED,
+        50,
+        recording_id="r",
+        started_at=at(2),
+        ended_at=at(40),
+        duration_s=38.0,
+        signed=False,
+    )
     stopped = event(Kind.STOP_ACCEPTED, 40, requested_at=at(39.9), signed=False)
     for proof in ([by_callback], [by_row, event(Kind.CALL_ENDED, 41)], [by_row, stopped]):
         call = fold("MA_1", "c", [ORDER, SENT, UNCLEAR, *proof])
         assert (call.starts["s1"].recording_id, call.starts["s1"].unclear) == ("r", False)
-    assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, by_row]).starts["s1"].unclear, "it ended by itself, as ours would not"
-    of_another = event(Kind.RECORDING_LISTED, 50, recording_id="r", started_at=at(-60), ended_at=at(40), duration_s=38.0, signed=False)
+    assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, by_row]).starts["s1"].unclear, (
+        "it ended by itself, as ours would not"
+    )
+    of_another = event(
+        Kind.RECORDING_LISTED,
+        50,
+        recording_id="r",
+        started_at=at(-60),
+        ended_at=at(40),
+        duration_s=38.0,
+        signed=False,
+    )
     assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, of_another]).starts["s1"].unclear
 
 
 def test_a_hand_off_after_an_unclear_start_stops_the_whole_call_and_is_not_proven_by_the_known_recordings():
-    asked = event(Kind.HANDOFF_ASKED, 20, order="h1", trigger="transfer.blind", wait_s=3, id="asked.h1", signed=False)
+    asked = event(
+        Kind.HANDOFF_ASKED,
+        20,
+        order="h1",
+        trigger="transfer.blind",
+        wait_s=3,
+        id="asked.h1",
+        signed=False,
+    )
     call = fold("MA_1", "c", [begins(0), ORDER, SENT, UNCLEAR, asked])
     plan = lifecycle.plan(call, RULES, at(20))
     assert [(set(s.recording_ids), s.url) for s in plan.sends] == [({"r", ""}, None)]
 
 
-@pytest.mark.parametrize(("terms", "asked_s", "seconds"), [
-    (Terms(max_duration=timedelta(seconds=60)), None, 65), (Terms(max_duration=timedelta(hours=1)), 30, 35), (Terms(max_duration=timedelta(seconds=10)), 30, 15),
-    (Terms(max_duration=None), None, 14400), (Terms(mode=Mode.OBSERVE, max_duration=timedelta(seconds=60)), None, 14400),
-    (Terms(mode=Mode.OBSERVE), 60, 65), (Terms(max_duration=timedelta(days=3)), None, 28800)])
+@pytest.mark.parametrize(
+    ("terms", "asked_s", "seconds"),
+    [
+        (Terms(max_duration=timedelta(seconds=60)), None, 65),
+        (Terms(max_duration=timedelta(hours=1)), 30, 35),
+        (Terms(max_duration=timedelta(seconds=10)), 30, 15),
+        (Terms(max_duration=None), None, 14400),
+        (Terms(mode=Mode.OBSERVE, max_duration=timedelta(seconds=60)), None, 14400),
+        (Terms(mode=Mode.OBSERVE), 60, 65),
+        (Terms(max_duration=timedelta(days=3)), None, 28800),
+    ],
+)
 def test_the_carriers_own_limit_is_just_above_our_deadline(terms, asked_s, seconds):
     order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=asked_s, signed=False)
     call = fold("MA_1", "c", [order])
@@ -182,7 +355,9 @@ def test_the_carriers_own_limit_is_just_above_our_deadline(terms, asked_s, secon
 
 def test_a_duration_asked_for_holds_even_where_rules_only_observe():
     order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=30, id="start.s1", signed=False)
-    accepted = event(Kind.START_ACCEPTED, 1, order="s1", recording_id="r", id="started.s1", signed=False)
+    accepted = event(
+        Kind.START_ACCEPTED, 1, order="s1", recording_id="r", id="started.s1", signed=False
+    )
     call = fold("MA_1", "c", [order, SENT, accepted])
     stop = lifecycle.judge(call, call.recordings["r"], Policy(), at(2))
     assert (stop.trigger, stop.due_at) == ("max_duration", at(31))
@@ -190,8 +365,12 @@ def test_a_duration_asked_for_holds_even_where_rules_only_observe():
 
 
 def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_call_where_nothing_else_runs():
-    order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=10.0, id="start.s1", signed=False)
-    sent = event(Kind.START_SENT, 0.1, order="s1", id="sent.s1.0", max_duration_s=15.0, signed=False)
+    order = event(
+        Kind.START_ORDERED, 0, order="s1", max_duration_s=10.0, id="start.s1", signed=False
+    )
+    sent = event(
+        Kind.START_SENT, 0.1, order="s1", id="sent.s1.0", max_duration_s=15.0, signed=False
+    )
     plan = lifecycle.plan(fold("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(6))
     assert (plan.sends, plan.stop_at) == ((), at(10))
     (send,) = lifecycle.plan(fold("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(10)).sends
@@ -202,10 +381,39 @@ def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_cal
 
 
 def test_a_stop_that_names_a_later_segment_also_ends_the_one_whose_start_is_under_way():
-    second = Event(id="started.s1", kind=Kind.START_ACCEPTED, call_uuid="c", at=at(20), order="s1", recording_id="b", url="u/b")
-    third = Event(id="started.s2", kind=Kind.START_ACCEPTED, call_uuid="c", at=at(41), order="s2", recording_id="c3", url="u/c3")
-    orders = [event(Kind.START_ORDERED, s, order=o, segment_of="r", due_at=at(s), id=f"start.{o}", signed=False) for o, s in (("s1", 19), ("s2", 39))]
-    stop = event(Kind.STOP_ORDERED, 40, recording_id="b", segment_of="r", id="order.1", signed=False)
+    second = Event(
+        id="started.s1",
+        kind=Kind.START_ACCEPTED,
+        call_uuid="c",
+        at=at(20),
+        order="s1",
+        recording_id="b",
+        url="u/b",
+    )
+    third = Event(
+        id="started.s2",
+        kind=Kind.START_ACCEPTED,
+        call_uuid="c",
+        at=at(41),
+        order="s2",
+        recording_id="c3",
+        url="u/c3",
+    )
+    orders = [
+        event(
+            Kind.START_ORDERED,
+            s,
+            order=o,
+            segment_of="r",
+            due_at=at(s),
+            id=f"start.{o}",
+            signed=False,
+        )
+        for o, s in (("s1", 19), ("s2", 39))
+    ]
+    stop = event(
+        Kind.STOP_ORDERED, 40, recording_id="b", segment_of="r", id="order.1", signed=False
+    )
     call = fold("MA_1", "c", [begins(0), *orders, second, third, stop])
     (act,) = (a for a in acts(call, RULES) if a.event.id == "order.1")
     assert act.covers(call.recordings["c3"])

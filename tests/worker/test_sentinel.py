@@ -20,9 +20,15 @@ from worker.ledger import Ledger, connect
 from worker.recording import Event, Kind
 from worker.settings import Settings
 
-PASSWORD = "p@ss:word/1,2;3"        # every character that means something in an address
-ENV = {"VOBIZ_AUTH_ID": "MA_TEST0001", "VOBIZ_AUTH_TOKEN": "test-auth-token", "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
-       "ENDTAPE_API_KEY": "test-api-key-000000001", "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1", "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1"}
+PASSWORD = "p@ss:word/1,2;3"  # every character that means something in an address
+ENV = {
+    "VOBIZ_AUTH_ID": "MA_TEST0001",
+    "VOBIZ_AUTH_TOKEN": "test-auth-token",
+    "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
+    "ENDTAPE_API_KEY": "test-api-key-000000001",
+    "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
+    "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1",
+}
 pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("sentinel")]
 SIX_SERVERS = pytest.mark.end_to_end
 
@@ -56,19 +62,51 @@ def writes(client):
         return False
 
 
-@pytest.mark.parametrize(("url", "places", "name", "db", "login"), [
-    ("sentinel://a:1,b:2,c:3/m", (("a", 1), ("b", 2), ("c", 3)), "m", 0, (None, None)),
-    ("sentinel://a/m", (("a", 26379),), "m", 0, (None, None)),
-    ("sentinel://a,b/m/5", (("a", 26379), ("b", 26379)), "m", 5, (None, None)),
-    ("sentinel://:p%40ss%2C@a,b/m", (("a", 26379), ("b", 26379)), "m", 0, (None, "p@ss,")),
-    ("sentinel://user:word@[::1]:7,[::2]/m", (("::1", 7), ("::2", 26379)), "m", 0, ("user", "word"))])
+@pytest.mark.parametrize(
+    ("url", "places", "name", "db", "login"),
+    [
+        ("sentinel://a:1,b:2,c:3/m", (("a", 1), ("b", 2), ("c", 3)), "m", 0, (None, None)),
+        ("sentinel://a/m", (("a", 26379),), "m", 0, (None, None)),
+        ("sentinel://a,b/m/5", (("a", 26379), ("b", 26379)), "m", 5, (None, None)),
+        ("sentinel://:p%40ss%2C@a,b/m", (("a", 26379), ("b", 26379)), "m", 0, (None, "p@ss,")),
+        (
+            "sentinel://user:word@[::1]:7,[::2]/m",
+            (("::1", 7), ("::2", 26379)),
+            "m",
+            0,
+            ("user", "word"),
+        ),
+    ],
+)
 def test_an_address_says_whom_to_ask_for_what(url, places, name, db, login):
     found = sentinel.parse(url)
-    assert (found.sentinels, found.name, found.db, (found.username, found.password)) == (places, name, db, login)
+    assert (found.sentinels, found.name, found.db, (found.username, found.password)) == (
+        places,
+        name,
+        db,
+        login,
+    )
 
 
-@pytest.mark.parametrize("url", ["sentinel://a:1,b:2", "sentinel://a:1,b:2/", "sentinel:///m", "sentinel://a,,b/m", "sentinel://a:x/m", "sentinel://a:70000/m", "sentinel://a/m/x",
-                                 "sentinel://a:/m", "sentinel://a/m?master=x", "sentinel://a/m#x", "sentinel://a/m/1/2", "sentinel://:hunter2@/m", "sentinel://:x@a:hunter2/m", "sentinel://a/m?hunter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sentinel://a:1,b:2",
+        "sentinel://a:1,b:2/",
+        "sentinel:///m",
+        "sentinel://a,,b/m",
+        "sentinel://a:x/m",
+        "sentinel://a:70000/m",
+        "sentinel://a/m/x",
+        "sentinel://a:/m",
+        "sentinel://a/m?master=x",
+        "sentinel://a/m#x",
+        "sentinel://a/m/1/2",
+        "sentinel://:hunter2@/m",
+        "sentinel://:x@a:hunter2/m",
+        "sentinel://a/m?hunter2",
+    ],
+)
 @pytest.mark.parametrize("name", ["REDIS_URL", "CELERY_BROKER_URL"])
 def test_an_address_that_cannot_be_read_is_refused_with_the_form_and_not_shown(url, name, tmp_path):
     with pytest.raises(SettingsError) as caught:
@@ -84,7 +122,9 @@ def test_a_plus_in_a_password_is_a_plus():
 
 
 def test_both_passwords_of_an_address_are_secrets():
-    found = settings("sentinel://:one%40word@a,b/m?sentinel_username=u&sentinel_password=other%40word").secrets()
+    found = settings(
+        "sentinel://:one%40word@a,b/m?sentinel_username=u&sentinel_password=other%40word"
+    ).secrets()
     assert {"one%40word", "one@word", "other%40word", "other@word"} <= found
 
 
@@ -110,7 +150,7 @@ def test_a_primary_that_has_lost_its_replicas_is_left_at_once(watched):
                 client.set("probe", 1)
             assert [c for c in client.connection_pool._connections if c._sock] == []
             with pytest.raises(LedgerUnavailable):
-                Ledger(client).count({"one": 1, "two": 1, "three": 1})      # a pipeline
+                Ledger(client).count({"one": 1, "two": 1, "three": 1})  # a pipeline
         finally:
             primary.config_set("min-replicas-to-write", 1)
     assert writes(client)
@@ -149,9 +189,15 @@ def test_the_queues_go_the_same_way(watched):
 @SIX_SERVERS
 def test_the_primary_is_looked_at_and_named(watched):
     guards.check(settings(watched.url))
-    guards.check(settings(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/endtape/1")))
+    guards.check(
+        settings(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/endtape/1"))
+    )
     found = next(iter(doctor.checks(settings(watched.url), Ledger(connect(watched.url)))))
-    assert (found.name, found.state, found.detail) == ("sentinels", "fine", f"the primary is 127.0.0.1:{watched.whole()}")
+    assert (found.name, found.state, found.detail) == (
+        "sentinels",
+        "fine",
+        f"the primary is 127.0.0.1:{watched.whole()}",
+    )
     with watched.client(watched.whole()) as primary:
         primary.config_set("maxmemory-policy", "allkeys-lru")
         try:
@@ -166,10 +212,14 @@ def test_what_only_a_person_can_put_right_is_refused_with_the_way_out(watched):
     assert "refuses name and password" in refusal(watched.url.replace("p%40ss", "wrong"))
     assert f"write {sentinel.FORM}" in refusal(f"redis://127.0.0.1:{watched.sentinels[0]}")
     alone = refusal(watched.url, CELERY_BROKER_URL=f"redis://127.0.0.1:{watched.sentinels[0]}")
-    assert alone.startswith(f"CELERY_BROKER_URL = (secret): this is a Sentinel, not the server that it watches; write {sentinel.FORM}")
+    assert alone.startswith(
+        f"CELERY_BROKER_URL = (secret): this is a Sentinel, not the server that it watches; write {sentinel.FORM}"
+    )
     open_server = f"sentinel://127.0.0.1:{watched.ports[0]}/endtape"
     assert "127.0.0.1" in refusal(open_server)
-    assert "CELERY_BROKER_URL = (secret): " in refusal(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/other"))
+    assert "CELERY_BROKER_URL = (secret): " in refusal(
+        watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/other")
+    )
 
 
 @SIX_SERVERS
@@ -195,7 +245,7 @@ def test_too_few_sentinels_are_waited_for(watched):
     try:
         with pytest.raises(LedgerUnavailable, match="1 of 3 Sentinels answer"):
             guards.check(settings(watched.url))
-        assert writes(connect(watched.url))         # a process at work goes on
+        assert writes(connect(watched.url))  # a process at work goes on
     finally:
         for port in watched.sentinels[:2]:
             watched.start_server(port, "--sentinel")
@@ -206,10 +256,17 @@ def test_too_few_sentinels_are_waited_for(watched):
 @SIX_SERVERS
 @pytest.mark.parametrize("manner", ["killed", "frozen", "demoted"])
 def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner, request):
-    ledger, celery = Ledger(connect(watched.url, timeout_s=0.5)), make_celery(watched.url, publisher=True)
+    ledger, celery = (
+        Ledger(connect(watched.url, timeout_s=0.5)),
+        make_celery(watched.url, publisher=True),
+    )
     ended = threading.Event()
     request.addfinalizer(ended.set)
-    old, waiting, reader = watched.whole(), Waiting(ledger, ended), connect(watched.url, timeout_s=0.5)
+    old, waiting, reader = (
+        watched.whole(),
+        Waiting(ledger, ended),
+        connect(watched.url, timeout_s=0.5),
+    )
     assert reads_from(reader) == old
     celery.send_task("beat", args=["stops"], queue="stops")
     waiting.until("MA_1", f"before-{manner}", time.monotonic(), lambda _: None)
@@ -220,17 +277,25 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
         nonlocal slowest, again_at
         if manner == "demoted" and time.monotonic() > again_at and watched.primary() == old:
             again_at = time.monotonic() + 5
-            with contextlib.suppress(redis.ResponseError):       # it is under way
-                watched.demote(old)         # Sentinels drop a demotion that did not work out, and do not try again by themselves
+            with contextlib.suppress(redis.ResponseError):  # it is under way
+                watched.demote(
+                    old
+                )  # Sentinels drop a demotion that did not work out, and do not try again by themselves
         began = time.monotonic()
         try:
-            return ledger.record("MA_1", event(f"first-{manner}")) and watched.primary() not in {None, old}
+            return ledger.record("MA_1", event(f"first-{manner}")) and watched.primary() not in {
+                None,
+                old,
+            }
         except LedgerUnavailable:
             return False
         finally:
             slowest = max(slowest, time.monotonic() - began)
+
     until(taken, 40)
-    until(lambda: reads_from(reader) not in {None, old}, 4)     # long before Sentinel tells the old one that it was replaced
+    until(
+        lambda: reads_from(reader) not in {None, old}, 4
+    )  # long before Sentinel tells the old one that it was replaced
     assert slowest < 2
     assert f"port:{old}" not in str(ledger.redis.connection_pool.master_address)
     assert ledger.redis.info("server")["tcp_port"] != old
@@ -239,7 +304,7 @@ def test_ledger_news_and_queues_follow_a_fail_over_by_themselves(watched, manner
     later = threading.Timer(0.5, lambda: ledger.record("MA_1", event(call_uuid)))
     later.start()
     assert waiting.until("MA_1", call_uuid, began + 15, lambda call: call.recordings or None)
-    assert time.monotonic() - began < 10       # it was told, and did not find out at the end
+    assert time.monotonic() - began < 10  # it was told, and did not find out at the end
     if manner == "killed":
         watched.start_server(old)
     elif manner == "frozen":
@@ -262,4 +327,10 @@ def sent(celery):
 
 
 def event(call_uuid):
-    return Event(id=f"x:{call_uuid}", kind=Kind.RECORDING_STARTED, call_uuid=call_uuid, recording_id=f"r-{call_uuid}", signed=True)
+    return Event(
+        id=f"x:{call_uuid}",
+        kind=Kind.RECORDING_STARTED,
+        call_uuid=call_uuid,
+        recording_id=f"r-{call_uuid}",
+        signed=True,
+    )

@@ -1,4 +1,5 @@
-"""What `endtape run` does to `.env`: it adds the secrets of ours that are set nowhere, and touches nothing else."""
+"""What `endtape run` does to `.env`: it adds the secrets of ours that are set nowhere, and touches
+nothing else."""
 
 import os
 import re
@@ -21,11 +22,26 @@ def place(tmp_path, monkeypatch):
     return tmp_path / ".env"
 
 
-@pytest.mark.parametrize("before", [
-    None, b"", ACCOUNT.encode(), ACCOUNT.encode() + b"\n", ACCOUNT.replace("\n", "\r\n").encode() + b"\r\n", b"# ENDTAPE_API_KEY=commented-out-0000\n" + ACCOUNT.encode(),
-    ACCOUNT.encode() + b"\nENDTAPE_API_KEY=\nENDTAPE_CALLBACK_TOKEN=''\n", b"\xef\xbb\xbf" + ACCOUNT.encode(), b"export VOBIZ_AUTH_ID=MA_1\nVOBIZ_AUTH_TOKEN='a b'  # new",
-    b'NOTE="two\nlines"', b'OPEN="no end', "NAME=\u091c\u092f".encode()])
-def test_missing_secrets_are_added_behind_what_stands_there_readable_by_the_owner_only(place, capsys, before):
+@pytest.mark.parametrize(
+    "before",
+    [
+        None,
+        b"",
+        ACCOUNT.encode(),
+        ACCOUNT.encode() + b"\n",
+        ACCOUNT.replace("\n", "\r\n").encode() + b"\r\n",
+        b"# ENDTAPE_API_KEY=commented-out-0000\n" + ACCOUNT.encode(),
+        ACCOUNT.encode() + b"\nENDTAPE_API_KEY=\nENDTAPE_CALLBACK_TOKEN=''\n",
+        b"\xef\xbb\xbf" + ACCOUNT.encode(),
+        b"export VOBIZ_AUTH_ID=MA_1\nVOBIZ_AUTH_TOKEN='a b'  # new",
+        b'NOTE="two\nlines"',
+        b'OPEN="no end',
+        "NAME=\u091c\u092f".encode(),
+    ],
+)
+def test_missing_secrets_are_added_behind_what_stands_there_readable_by_the_owner_only(
+    place, capsys, before
+):
     if before is not None:
         place.write_bytes(before)
         place.chmod(0o644)
@@ -42,7 +58,7 @@ def test_missing_secrets_are_added_behind_what_stands_there_readable_by_the_owne
     said = capsys.readouterr().out
     assert all(name in said for name in OURS)
     assert not [told[name] for name in OURS if told[name] in said]
-    add_secrets(place)       # nothing is missing any more
+    add_secrets(place)  # nothing is missing any more
     assert (place.read_bytes(), capsys.readouterr().out) == (after, "")
 
 
@@ -50,27 +66,55 @@ def test_what_is_set_anywhere_is_left_alone(place, monkeypatch, capsys):
     place.write_text("ENDTAPE_API_KEY=short\n")
     place.chmod(0o640)
     monkeypatch.setenv("ENDTAPE_CALLBACK_TOKEN", "c" * 16)
-    add_secrets(place)       # a wrong one is named by the settings
-    assert (place.read_text(), place.stat().st_mode & 0o777, capsys.readouterr().out) == ("ENDTAPE_API_KEY=short\n", 0o640, "")
-    monkeypatch.setenv("ENDTAPE_CALLBACK_TOKEN", "")       # empty means not set
+    add_secrets(place)  # a wrong one is named by the settings
+    assert (place.read_text(), place.stat().st_mode & 0o777, capsys.readouterr().out) == (
+        "ENDTAPE_API_KEY=short\n",
+        0o640,
+        "",
+    )
+    monkeypatch.setenv("ENDTAPE_CALLBACK_TOKEN", "")  # empty means not set
     add_secrets(place)
-    assert re.fullmatch(r"ENDTAPE_API_KEY=short\nENDTAPE_CALLBACK_TOKEN=\S{32}\n", place.read_text())
-    assert len(Settings.from_env({"VOBIZ_AUTH_ID": "MA_1", "VOBIZ_AUTH_TOKEN": "t", "REDIS_URL": "redis://h", "ENDTAPE_API_KEY": "k" * 16}).callback_token) == 32
+    assert re.fullmatch(
+        r"ENDTAPE_API_KEY=short\nENDTAPE_CALLBACK_TOKEN=\S{32}\n", place.read_text()
+    )
+    assert (
+        len(
+            Settings.from_env(
+                {
+                    "VOBIZ_AUTH_ID": "MA_1",
+                    "VOBIZ_AUTH_TOKEN": "t",
+                    "REDIS_URL": "redis://h",
+                    "ENDTAPE_API_KEY": "k" * 16,
+                }
+            ).callback_token
+        )
+        == 32
+    )
 
 
 def test_a_link_stays_one_and_what_it_names_gets_the_secrets(place):
     secret = place.parent / "secrets"
     secret.mkdir()
-    place.symlink_to("secrets/endtape")        # leads nowhere yet
+    place.symlink_to("secrets/endtape")  # leads nowhere yet
     add_secrets(place)
     assert (place.is_symlink(), (secret / "endtape").stat().st_mode & 0o777) == (True, 0o600)
     assert set(OURS) <= environment(place.parent, {}).keys()
 
 
-@pytest.mark.parametrize("made", [lambda p: p.mkdir(), lambda p: p.symlink_to("no/such/folder/env"), lambda p: p.write_bytes(b"A=\xff"), lambda p: p.symlink_to("/dev/null")])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda p: p.mkdir(),
+        lambda p: p.symlink_to("no/such/folder/env"),
+        lambda p: p.write_bytes(b"A=\xff"),
+        lambda p: p.symlink_to("/dev/null"),
+    ],
+)
 def test_where_nothing_can_be_added_it_is_said_what_is_to_be_written_by_hand(place, made):
     made(place)
-    with pytest.raises(SettingsError, match=r"\.env cannot be (written .*ENDTAPE_API_KEY|read .*UTF-8)"):
+    with pytest.raises(
+        SettingsError, match=r"\.env cannot be (written .*ENDTAPE_API_KEY|read .*UTF-8)"
+    ):
         add_secrets(place)
 
 
@@ -78,12 +122,16 @@ def test_where_nothing_can_be_added_it_is_said_what_is_to_be_written_by_hand(pla
 def test_a_file_that_may_not_be_written_is_left_as_it_is(place):
     place.write_text(ACCOUNT)
     place.chmod(0o400)
-    with pytest.raises(SettingsError, match=r"Permission denied.*ENDTAPE_CALLBACK_TOKEN, ENDTAPE_API_KEY"):
+    with pytest.raises(
+        SettingsError, match=r"Permission denied.*ENDTAPE_CALLBACK_TOKEN, ENDTAPE_API_KEY"
+    ):
         add_secrets(place)
     assert place.read_text() == ACCOUNT
 
 
-def test_what_a_run_told_fills_up_what_is_set_nowhere_else_also_where_it_is_empty(place, monkeypatch):
+def test_what_a_run_told_fills_up_what_is_set_nowhere_else_also_where_it_is_empty(
+    place, monkeypatch
+):
     (place.parent / "data").mkdir()
     (place.parent / "data" / "run.env").write_text("REDIS_URL=unix:///run\nPORT=9000\nHOST=h\n")
     place.write_text("HOST=own\n")

@@ -1,4 +1,5 @@
-"""Surveys over real HTTP and real Redis: what nobody told us of, what we missed, and what it costs to look."""
+"""Surveys over real HTTP and real Redis: what nobody told us of, what we missed, and what it costs
+to look."""
 
 import json
 import random
@@ -32,11 +33,25 @@ def house_of(local, rules=HOUR, *, every="1", survey=True, **how):
 def unannounced(house, *, ago_s=0.0, seconds=1.0, account=ACCOUNT, call_uuid=None):
     """A finished recording that no callback told of, as if it had ended so long ago."""
     now = time.time() - ago_s
-    call = house.provider.calls.get(call_uuid) or house.provider.call(call_uuid=call_uuid, account=account)
+    call = house.provider.calls.get(call_uuid) or house.provider.call(
+        call_uuid=call_uuid, account=account
+    )
     rid = new_id()
-    made = Recording(recording_id=rid, call_uuid=call.call_uuid, account=account, container="mp3", channels=1, source="rest",
-                     url=f"http://{house.provider.media_host}/v1/Account/{account}/Recording/{rid}.mp3", callback_url="",
-                     started_at=now - seconds, max_length_s=60, ended_at=now, end_reason="maxLength", listed_at=now)
+    made = Recording(
+        recording_id=rid,
+        call_uuid=call.call_uuid,
+        account=account,
+        container="mp3",
+        channels=1,
+        source="rest",
+        url=f"http://{house.provider.media_host}/v1/Account/{account}/Recording/{rid}.mp3",
+        callback_url="",
+        started_at=now - seconds,
+        max_length_s=60,
+        ended_at=now,
+        end_reason="maxLength",
+        listed_at=now,
+    )
     house.provider.book.add_recording(made)
     call.ended_at = call.ended_at or now
     house.provider.book.end_call(call)
@@ -50,19 +65,34 @@ def state(house, scope=Scope.NEW, account=ACCOUNT):
 def surveyed(house, scope=Scope.NEW, account=ACCOUNT, within_s=15):
     """Waits for the end of a survey that begins from now on."""
     asked_at = house.ledger.now()
-    return until(lambda: (s := state(house, scope, account)).done_began_at and s.done_began_at >= asked_at and s, within_s)
+    return until(
+        lambda: (
+            (s := state(house, scope, account)).done_began_at and s.done_began_at >= asked_at and s
+        ),
+        within_s,
+    )
 
 
 def healed(house):
-    return {k.partition("|")[2]: int(v) for k, v in house.ledger.counters().items() if k.startswith("healed_total|")}
+    return {
+        k.partition("|")[2]: int(v)
+        for k, v in house.ledger.counters().items()
+        if k.startswith("healed_total|")
+    }
 
 
 def listings(house):
-    return [e for e in house.requests("GET", "/Recording/") if e["path"].split("?")[0].endswith("/Recording/")]
+    return [
+        e
+        for e in house.requests("GET", "/Recording/")
+        if e["path"].split("?")[0].endswith("/Recording/")
+    ]
 
 
 def live_lists(house):
-    return [e for e in house.requests("GET", "/Call/") if e["path"].split("?")[0].endswith("/Call/")]
+    return [
+        e for e in house.requests("GET", "/Call/") if e["path"].split("?")[0].endswith("/Call/")
+    ]
 
 
 def phases(house, recordings):
@@ -87,7 +117,9 @@ def test_with_every_callback_lost_all_that_the_list_shows_is_archived(local):
 
 
 @pytest.mark.end_to_end
-def test_lost_callbacks_30_percent_dropped_30_percent_doubled_all_shuffled_100_percent_archived_within_3_reconcile_intervals(local):
+def test_lost_callbacks_30_percent_dropped_30_percent_doubled_all_shuffled_100_percent_archived_within_3_reconcile_intervals(
+    local,
+):
     interval = 3
     house = house_of(local, every=str(interval))
     faults = house.provider.faults
@@ -104,10 +136,19 @@ def test_lost_callbacks_30_percent_dropped_30_percent_doubled_all_shuffled_100_p
         house.provider.hangup(recording.call_uuid)
     ended = time.monotonic()
     until(lambda: phases(house, made) == {"archived"}, 3 * interval)
-    print(f"all archived {time.monotonic() - ended:.1f} s after the last end; healed {healed(house)}")
+    print(
+        f"all archived {time.monotonic() - ended:.1f} s after the last end; healed {healed(house)}"
+    )
     archived = list((house.folder / "archive").rglob("*.json"))
     assert {p.stem for p in archived} == {r.recording_id for r in made}
-    assert sum(not p.name.startswith(".") for p in (house.folder / "archive").rglob("*.*") if p.is_file()) == 200
+    assert (
+        sum(
+            not p.name.startswith(".")
+            for p in (house.folder / "archive").rglob("*.*")
+            if p.is_file()
+        )
+        == 200
+    )
 
 
 def test_a_recording_whose_start_was_told_and_nothing_else_is_closed_within_two_intervals(local):
@@ -116,7 +157,9 @@ def test_a_recording_whose_start_was_told_and_nothing_else_is_closed_within_two_
     recording = house.provider.record(call.call_uuid)
     house.reach(recording.recording_id, "recording")
     house.provider.faults.switch_on("lost-callbacks")
-    house.provider.faults.switch_on("list-lag", seconds=3600)        # so that only the list of live calls can tell
+    house.provider.faults.switch_on(
+        "list-lag", seconds=3600
+    )  # so that only the list of live calls can tell
     house.provider.hangup(call.call_uuid)
     until(lambda: house.call(call.call_uuid).over_at, 5)
     assert house.recording(recording.recording_id)["stop"]["evidence"] == ["call_over"]
@@ -128,7 +171,7 @@ def test_that_a_call_is_missing_in_the_live_list_proves_nothing(local):
     call = house.provider.call()
     recording = house.provider.record(call.call_uuid)
     house.reach(recording.recording_id, "recording")
-    house.provider.book.end_call(call)             # the list forgets it, the call itself is live
+    house.provider.book.end_call(call)  # the list forgets it, the call itself is live
     until(lambda: Kind.LOOKED in house.kinds(call.call_uuid))
     surveyed(house)
     assert house.recording(recording.recording_id)["phase"] == "recording"
@@ -150,9 +193,18 @@ def test_a_trunks_call_is_not_missed_in_the_live_list(local):
     house = house_of(local, signatures="optional")
     call = house.provider.call(trunk=True)
     house.provider.record(call.call_uuid, source="trunk")
-    house.ledger.record(ACCOUNT, Event(id="row", kind=Kind.RECORDING_LISTED, call_uuid=call.call_uuid, recording_id=call.call_uuid, trunk=True))
+    house.ledger.record(
+        ACCOUNT,
+        Event(
+            id="row",
+            kind=Kind.RECORDING_LISTED,
+            call_uuid=call.call_uuid,
+            recording_id=call.call_uuid,
+            trunk=True,
+        ),
+    )
     house.provider.book.end_call(call)
-    for _ in range(3):                             # by the third it has been known for an interval
+    for _ in range(3):  # by the third it has been known for an interval
         surveyed(house)
     assert "closed" not in healed(house)
 
@@ -177,7 +229,9 @@ def test_a_row_without_a_call_is_filed_under_its_own_id(local, monkeypatch):
     house.survey = True
     view = house.reach(recording.recording_id, "archived")
     assert view["call_uuid"] == recording.recording_id
-    receipt = json.loads((house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text())
+    receipt = json.loads(
+        (house.folder / "archive" / view["archive_key"]).with_suffix(".json").read_text()
+    )
     assert receipt["call_uuid"] == recording.recording_id
 
 
@@ -188,17 +242,26 @@ def test_a_row_without_a_call_is_filed_under_its_own_id(local, monkeypatch):
 def test_more_than_three_pages_are_read_to_the_last_row_and_each_recording_is_recorded_once(local):
     house = house_of(local, every="60", survey=False)
     call = new_id()
-    made = [unannounced(house, ago_s=-i / 1000, call_uuid=call if i < 5 else None) for i in range(330)]
+    made = [
+        unannounced(house, ago_s=-i / 1000, call_uuid=call if i < 5 else None) for i in range(330)
+    ]
     house.provider.faults.switch_on("list-rows-move", rows=2)
     house.survey = True
-    until(lambda: sum(house.ledger.call_of(ACCOUNT, r.recording_id) is not None for r in made) == 330, 20)
+    until(
+        lambda: sum(house.ledger.call_of(ACCOUNT, r.recording_id) is not None for r in made) == 330,
+        20,
+    )
     done = until(lambda: (s := state(house)).done_began_at and s)
     assert done.done_found["rows"] >= 330
     for recording in made[:10]:
-        listed = [e for e in house.ledger.events(ACCOUNT, recording.call_uuid) if e.recording_id == recording.recording_id and e.kind is Kind.RECORDING_LISTED]
+        listed = [
+            e
+            for e in house.ledger.events(ACCOUNT, recording.call_uuid)
+            if e.recording_id == recording.recording_id and e.kind is Kind.RECORDING_LISTED
+        ]
         assert len(listed) == 1
     offsets = [e["path"].partition("offset=")[2] for e in listings(house)]
-    assert "95" in offsets                         # with overlap
+    assert "95" in offsets  # with overlap
 
 
 def test_what_is_known_costs_no_write_and_only_the_first_page_is_read_again(local):
@@ -206,9 +269,12 @@ def test_what_is_known_costs_no_write_and_only_the_first_page_is_read_again(loca
     made = [unannounced(house, ago_s=-i / 1000) for i in range(30)]
     house.survey = True
     until(lambda: phases(house, made) == {"archived"}, 20)
-    old = [unannounced(house, ago_s=3600 + i) for i in range(300)]       # from before our first start
+    old = [unannounced(house, ago_s=3600 + i) for i in range(300)]  # from before our first start
     surveyed(house)
-    before, events = len(listings(house)), {r.call_uuid: house.ledger.size(ACCOUNT, r.call_uuid) for r in made}
+    before, events = (
+        len(listings(house)),
+        {r.call_uuid: house.ledger.size(ACCOUNT, r.call_uuid) for r in made},
+    )
     for _ in range(3):
         assert surveyed(house).done_found["rows"] <= 100 + 95
     assert {call: house.ledger.size(ACCOUNT, call) for call in events} == events
@@ -241,7 +307,11 @@ class _Mirrored:
     @property
     def started_at(self):
         self._asked += 1
-        return self._offset - self._recording.started_at if self._asked == 1 else self._recording.started_at
+        return (
+            self._offset - self._recording.started_at
+            if self._asked == 1
+            else self._recording.started_at
+        )
 
     def __getattr__(self, name):
         return getattr(self._recording, name)
@@ -250,7 +320,9 @@ class _Mirrored:
 # Bad days of the API ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("fault", "params"), [("api-429", {"retry_after": 1, "times": 3}), ("api-5xx", {"times": 3})])
+@pytest.mark.parametrize(
+    ("fault", "params"), [("api-429", {"retry_after": 1, "times": 3}), ("api-5xx", {"times": 3})]
+)
 def test_errors_of_the_list_are_tried_again_where_the_survey_stood(local, fault, params):
     house = house_of(local, survey=False)
     recording = unannounced(house)
@@ -263,8 +335,13 @@ def test_errors_of_the_list_are_tried_again_where_the_survey_stood(local, fault,
 
 def test_a_halted_account_is_not_surveyed_and_another_is(local):
     rules = HOUR + f'[[accounts]]\nauth_id = "{OTHER}"\ntoken_env = "OTHER_TOKEN"\n'
-    house = house_of(local, rules, OTHER_TOKEN="other-auth-token", survey=False,
-                     provider_accounts={ACCOUNT: "not what we think", OTHER: "other-auth-token"})
+    house = house_of(
+        local,
+        rules,
+        OTHER_TOKEN="other-auth-token",
+        survey=False,
+        provider_accounts={ACCOUNT: "not what we think", OTHER: "other-auth-token"},
+    )
     recording = unannounced(house, account=OTHER)
     house.survey = True
     house.reach(recording.recording_id, "archived")
@@ -280,13 +357,20 @@ def test_a_halted_account_is_not_surveyed_and_another_is(local):
 def test_a_survey_gets_its_share_of_the_requests_and_no_more_whatever_fetches_want(local):
     house = house_of(local, ENDTAPE_API_RATE="12", every="60", survey=False)
     [unannounced(house, ago_s=i / 100) for i in range(700)]
-    house.provider.faults.switch_on("api-5xx", route="get-recording")     # so that fetches never have enough
+    house.provider.faults.switch_on(
+        "api-5xx", route="get-recording"
+    )  # so that fetches never have enough
     house.survey = True
     until(lambda: state(house).done_began_at and state(house, Scope.SWEEP).done_began_at, 20)
     surveys = sorted(e["at"] for e in [*listings(house), *live_lists(house)])
-    lasted, everything = surveys[-1] - surveys[0], [e for e in house.requests("GET") if surveys[0] <= e["at"] <= surveys[-1]]
+    lasted, everything = (
+        surveys[-1] - surveys[0],
+        [e for e in house.requests("GET") if surveys[0] <= e["at"] <= surveys[-1]],
+    )
     all_rest = len([e for e in everything if "/api/v1/" in e["path"]])
-    print(f"in {lasted:.1f} s: {len(surveys) / lasted:.2f} of {all_rest / lasted:.2f} requests a second; the share is 4 of 12")
+    print(
+        f"in {lasted:.1f} s: {len(surveys) / lasted:.2f} of {all_rest / lasted:.2f} requests a second; the share is 4 of 12"
+    )
     assert len(surveys) == 17
     assert 2.5 * lasted <= len(surveys) <= 4 * lasted + 2
     assert all_rest <= 12 * lasted + 4
@@ -299,17 +383,21 @@ def test_two_clocks_make_one_survey(local):
     house = house_of(local, every="60")
     for _ in range(5):
         rounds.keep_due(house.ledger, [ACCOUNT])
-    surveyed_once = until(lambda: state(house).done_began_at and state(house, Scope.SWEEP).done_began_at)
+    surveyed_once = until(
+        lambda: state(house).done_began_at and state(house, Scope.SWEEP).done_began_at
+    )
     time.sleep(0.3)
     assert state(house, Scope.SWEEP).done_began_at == surveyed_once
     assert len(live_lists(house)) == 1
-    assert len(listings(house)) == 2                # one for each scope
+    assert len(listings(house)) == 2  # one for each scope
 
 
 def test_a_survey_whose_worker_died_is_gone_on_with(local, ledger):
     rounds.keep_due(ledger, [ACCOUNT])
-    dead = ledger.claim(lead=timedelta(milliseconds=5), batch=10, free={Duty.SURVEY: 10})     # a due is a whole millisecond
-    assert len(dead.claims) == 2                    # and nothing more is heard of them
+    dead = ledger.claim(
+        lead=timedelta(milliseconds=5), batch=10, free={Duty.SURVEY: 10}
+    )  # a due is a whole millisecond
+    assert len(dead.claims) == 2  # and nothing more is heard of them
     house = house_of(local)
     recording = unannounced(house)
     house.reach(recording.recording_id, "archived", 12)
@@ -319,7 +407,12 @@ def test_an_account_that_left_the_settings_is_surveyed_no_more(local):
     house = house_of(local)
     rounds.keep_due(house.ledger, ["MA_GONE"])
     surveyed(house)
-    assert house.ledger.redis.zscore(house.ledger.key("due", Duty.SURVEY), str(rounds.obligation("MA_GONE", Scope.NEW))) is None
+    assert (
+        house.ledger.redis.zscore(
+            house.ledger.key("due", Duty.SURVEY), str(rounds.obligation("MA_GONE", Scope.NEW))
+        )
+        is None
+    )
 
 
 def test_a_call_that_cannot_be_read_holds_up_no_survey(local):
@@ -357,8 +450,10 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
     old, older = unannounced(house, ago_s=86400), unannounced(house, ago_s=5 * 86400)
     until(lambda: state(house, Scope.SWEEP).done_began_at)
     assert phases(house, [old, older]) == {None}
-    house.worker.settings = replace(house.worker.settings, policy=replace(house.worker.settings.policy, adopt=timedelta(days=2)))
-    house.ledger.hasten(rounds.obligation(ACCOUNT, Scope.SWEEP))          # else within the hour
+    house.worker.settings = replace(
+        house.worker.settings, policy=replace(house.worker.settings.policy, adopt=timedelta(days=2))
+    )
+    house.ledger.hasten(rounds.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
     house.reach(old.recording_id, "archived")
     surveyed(house)
     assert phases(house, [older]) == {None}
@@ -385,14 +480,14 @@ def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local
     view = house.reach(known.recording_id, "archived")
     assert (house.folder / "archive" / view["archive_key"]).stat().st_size == view["bytes"]
     house.reach(missed.recording_id, "archived")
-    assert len(house.requests("GET", f"{known.recording_id}.mp3")) == media     # not fetched again
+    assert len(house.requests("GET", f"{known.recording_id}.mp3")) == media  # not fetched again
     assert abs(house.ledger.first_start() - first) < timedelta(seconds=1)
-    until(lambda: house.call(running.call_uuid).found_live_at)                  # though no rule watches
+    until(lambda: house.call(running.call_uuid).found_live_at)  # though no rule watches
     until(lambda: house.alerts().get("ledger_erased", 0) == 1)
     later = house.provider.call().call_uuid
     surveyed(house)
     surveyed(house)
-    assert house.kinds(later) == []                                            # once only
+    assert house.kinds(later) == []  # once only
 
 
 def test_a_restart_beside_an_empty_ledger_takes_the_oldest_archived_day_for_the_first_start(local):
@@ -431,14 +526,21 @@ def test_a_live_call_that_nobody_announced_is_taken_up_where_a_rule_watches_and_
     surveyed(house)
     call = house.call(watched)
     assert house.kinds(watched) == [Kind.CALL_FOUND_LIVE]
-    assert (call.to_number, call.from_number, call.direction) == ("918050000001", "919820055512", "inbound")
+    assert (call.to_number, call.from_number, call.direction) == (
+        "918050000001",
+        "919820055512",
+        "inbound",
+    )
     assert house.kinds(other) == []
-    assert len(house.requests("GET", other)) == 1       # asked once, remembered while it lives
+    assert len(house.requests("GET", other)) == 1  # asked once, remembered while it lives
     assert healed(house) == {"watched": 1}
 
 
 def test_a_watched_call_is_stopped_so_long_after_first_sight_and_its_recording_is_archived(local):
-    house = house_of(local, WATCH.replace("[[rules]]", 'confirm_within = "1s"\n[[rules]]') + 'max_duration = "2s"\n')
+    house = house_of(
+        local,
+        WATCH.replace("[[rules]]", 'confirm_within = "1s"\n[[rules]]') + 'max_duration = "2s"\n',
+    )
     house.provider.faults.switch_on("lost-callbacks")
     call = house.provider.call(to_number="918050000001").call_uuid
     recording = house.provider.record(call)
@@ -452,7 +554,10 @@ def test_a_watched_call_is_stopped_so_long_after_first_sight_and_its_recording_i
 
 
 def test_a_watched_call_that_ends_before_its_deadline_is_forgotten_without_an_alert(local):
-    house = house_of(local, WATCH.replace("[[rules]]", 'confirm_within = "1s"\n[[rules]]') + 'max_duration = "4s"\n')
+    house = house_of(
+        local,
+        WATCH.replace("[[rules]]", 'confirm_within = "1s"\n[[rules]]') + 'max_duration = "4s"\n',
+    )
     house.provider.faults.switch_on("lost-callbacks")
     call = house.provider.call(to_number="918050000001").call_uuid
     until(lambda: house.call(call).found_live_at)
@@ -489,7 +594,9 @@ def test_reconcile_surveys_at_once_without_a_running_service_and_tells_what_it_f
     house = house_of(local, survey=False)
     made = [unannounced(house) for _ in range(3)]
     heard = []
-    (report,) = survey_now.run(house.settings, house.ledger, wait_s=10, told=lambda *progress: heard.append(progress))
+    (report,) = survey_now.run(
+        house.settings, house.ledger, wait_s=10, told=lambda *progress: heard.append(progress)
+    )
     assert (report.account, report.problem, report.found["listed"]) == (ACCOUNT, None, 3)
     assert heard[-1][:2] == (2, 2)
     until(lambda: phases(house, made) == {"archived"})

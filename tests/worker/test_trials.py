@@ -1,4 +1,5 @@
-"""What does not work is told at once, from the last outcome, and goes by itself when it works again."""
+"""What does not work is told at once, from the last outcome, and goes by itself when it works
+again."""
 
 import os
 import stat
@@ -18,7 +19,9 @@ ACCOUNT = "MA_TEST0001"
 
 def ready(house):
     answer = house.get("/readyz")
-    return answer.status_code, [line for line in answer.text.splitlines() if line.startswith("degraded: ")]
+    return answer.status_code, [
+        line for line in answer.text.splitlines() if line.startswith("degraded: ")
+    ]
 
 
 @pytest.fixture
@@ -31,7 +34,9 @@ def house(local):
 
 def trial(house, **how):
     found = Trials(house.ledger, lambda: replace(house.settings, **how), lambda: False)
-    house.ledger.redis.delete(house.ledger.key("turn", "trial", ACCOUNT))      # as if time had passed since the last
+    house.ledger.redis.delete(
+        house.ledger.key("turn", "trial", ACCOUNT)
+    )  # as if time had passed since the last
     return found.turn()
 
 
@@ -66,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_an_alert_and_a_line_that_goes_when_it
     assert ready(house) == (200, [f"degraded: {what}: Not a directory"])
     assert house.alerts() == {"degraded": 1}
     assert not trial(house)
-    assert house.alerts() == {"degraded": 1}        # once a minute, by all processes together
+    assert house.alerts() == {"degraded": 1}  # once a minute, by all processes together
     out_of_the_way(place)
     assert trial(house)
     assert ready(house) == (200, [])
@@ -83,7 +88,10 @@ def test_the_folder_that_todays_recordings_go_to_is_tried_as_well(house):
 def test_a_full_disk_is_told_as_such(house, monkeypatch):
     monkeypatch.setattr(trials, "FLOOR_BYTES", 2**60)
     assert not trial(house)
-    assert ready(house)[1] == [f"degraded: archive: the disk is full: less than {2**60} bytes are left", f"degraded: spool: the disk is full: less than {2**60} bytes are left"]
+    assert ready(house)[1] == [
+        f"degraded: archive: the disk is full: less than {2**60} bytes are left",
+        f"degraded: spool: the disk is full: less than {2**60} bytes are left",
+    ]
 
 
 @pytest.mark.parametrize("what", ["archive", "spool"])
@@ -98,10 +106,15 @@ def test_a_recording_that_cannot_be_stored_tells_and_one_that_is_stored_takes_it
     assert ready(house) == (200, [])
 
 
-def test_credentials_that_are_refused_and_a_provider_that_is_silent_are_told_until_that_is_over(house):
+def test_credentials_that_are_refused_and_a_provider_that_is_silent_are_told_until_that_is_over(
+    house,
+):
     house.provider.faults.switch_on("refuse-auth", me=True)
     assert not trial(house)
-    assert ready(house) == (200, ["degraded: credentials: the provider refuses those of 1 of 1 accounts"])
+    assert ready(house) == (
+        200,
+        ["degraded: credentials: the provider refuses those of 1 of 1 accounts"],
+    )
     assert house.alerts() == {"account_halted": 1}
     house.provider.faults.clear()
     assert trial(house)
@@ -112,15 +125,22 @@ def test_credentials_that_are_refused_and_a_provider_that_is_silent_are_told_unt
     assert ready(house) == (200, [])
 
 
-def test_a_place_that_does_not_answer_is_told_and_not_tried_by_one_thread_after_the_other(house, monkeypatch):
+def test_a_place_that_does_not_answer_is_told_and_not_tried_by_one_thread_after_the_other(
+    house, monkeypatch
+):
     pipe = house.folder / "hangs"
     os.mkfifo(pipe)
     monkeypatch.setattr(trials, "_ANSWER_S", 0.1)
-    monkeypatch.setattr(trials, "store", lambda *_: pipe.open("rb").close())       # until somebody writes
+    monkeypatch.setattr(
+        trials, "store", lambda *_: pipe.open("rb").close()
+    )  # until somebody writes
     found = Trials(house.ledger, lambda: house.settings, lambda: False)
     assert not found.turn()
     assert not found.turn()
-    assert ready(house)[1] == ["degraded: archive: does not answer within 0 s", "degraded: spool: does not answer within 0 s"]
+    assert ready(house)[1] == [
+        "degraded: archive: does not answer within 0 s",
+        "degraded: spool: does not answer within 0 s",
+    ]
     assert len(found._hanging) == 2
     monkeypatch.setattr(trials, "store", lambda *_: None)
     while not all(hanging.ended(0.01) for hanging in found._hanging.values()):
@@ -130,7 +150,11 @@ def test_a_place_that_does_not_answer_is_told_and_not_tried_by_one_thread_after_
 
 
 def test_a_line_that_nobody_repeats_is_forgotten(house):
-    house.ledger.redis.hset(house.ledger.key("degraded"), "archive@gone", f"{round(house.ledger.now().timestamp() * 1000) - 121_000}|its machine is off")
+    house.ledger.redis.hset(
+        house.ledger.key("degraded"),
+        "archive@gone",
+        f"{round(house.ledger.now().timestamp() * 1000) - 121_000}|its machine is off",
+    )
     assert ready(house) == (200, [])
 
 
@@ -138,4 +162,7 @@ def test_what_is_missing_comes_first_and_is_503_whatever_is_degraded_besides(hou
     house.ledger.gone("clock", "test")
     trials.failed(house.ledger, "archive@here", "it is off")
     answer = house.get("/readyz")
-    assert (answer.status_code, answer.text) == (503, "missing: clock\ndegraded: archive: it is off\n")
+    assert (answer.status_code, answer.text) == (
+        503,
+        "missing: clock\ndegraded: archive: it is off\n",
+    )

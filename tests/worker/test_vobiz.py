@@ -25,11 +25,15 @@ GATEWAY = {"status": 404, "body": (FIXTURES / "error_404_gateway.json").read_byt
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1      # headers and body in one packet, else each answer waits 40 ms for an acknowledgement
+    wbufsize = (
+        -1
+    )  # headers and body in one packet, else each answer waits 40 ms for an acknowledgement
 
     def do_GET(self):
         length = int(self.headers.get("Content-Length") or 0)
-        self.server.seen.append((self.command, self.path, dict(self.headers), self.rfile.read(length)))
+        self.server.seen.append(
+            (self.command, self.path, dict(self.headers), self.rfile.read(length))
+        )
         answer = {"status": 200, "body": b"{}", "headers": {}} | self.server.answer(self)
         self.send_response(answer["status"])
         for name, value in answer["headers"].items():
@@ -47,7 +51,9 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def api():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None        # we reset connections, which it would tell with a traceback
+    server.handle_error = lambda *_: (
+        None
+    )  # we reset connections, which it would tell with a traceback
     server.seen, server.answer = [], lambda _request: {}
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
@@ -61,7 +67,12 @@ def vobiz(api):
 
 
 def client(port):
-    return Vobiz(api_url=f"http://127.0.0.1:{port}/api/v1/", media_hosts=[], redirect_hosts=[], max_media_bytes=1)
+    return Vobiz(
+        api_url=f"http://127.0.0.1:{port}/api/v1/",
+        media_hosts=[],
+        redirect_hosts=[],
+        max_media_bytes=1,
+    )
 
 
 def always(**answer):
@@ -84,17 +95,26 @@ def test_a_stop_for_one_names_its_url_in_a_body(api, vobiz):
     assert json.loads(api.seen[0][3]) == {"URL": "https://media.vobiz.ai/x.mp3"}
 
 
-@pytest.mark.parametrize(("answer", "error"), [
-    (OURS, CallOver),
-    ({"status": 404, "body": b"{}"}, CallOver),
-    (GATEWAY, WrongPath),
-    ({"status": 404, "body": b"<html>404</html>"}, WrongPath),
-    ({"status": 302, "body": b"", "headers": {"Location": "https://evil.example/"}}, WrongPath),
-    ({"status": 401, "body": (FIXTURES / "error_401_flat.json").read_bytes()}, Refused),
-    ({"status": 403}, Refused),
-    ({"status": 200, "body": (FIXTURES / "error_200_conference_failed.json").read_bytes()}, TryAgain),
-    *[({"status": status}, TryAgain) for status in (400, 402, 408, 409, 422, 429, 500, 502, 503, 504)],
-])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (OURS, CallOver),
+        ({"status": 404, "body": b"{}"}, CallOver),
+        (GATEWAY, WrongPath),
+        ({"status": 404, "body": b"<html>404</html>"}, WrongPath),
+        ({"status": 302, "body": b"", "headers": {"Location": "https://evil.example/"}}, WrongPath),
+        ({"status": 401, "body": (FIXTURES / "error_401_flat.json").read_bytes()}, Refused),
+        ({"status": 403}, Refused),
+        (
+            {"status": 200, "body": (FIXTURES / "error_200_conference_failed.json").read_bytes()},
+            TryAgain,
+        ),
+        *[
+            ({"status": status}, TryAgain)
+            for status in (400, 402, 408, 409, 422, 429, 500, 502, 503, 504)
+        ],
+    ],
+)
 def test_what_an_answer_to_a_stop_means(api, vobiz, answer, error):
     api.answer = always(**answer)
     with pytest.raises(error) as caught:
@@ -120,7 +140,9 @@ def test_closed_doors_and_broken_answers_are_tried_again():
             client(listener.getsockname()[1]).stop_recordings(ONE, CALL)
 
 
-@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"])
+@pytest.mark.parametrize(
+    "first", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"]
+)
 def test_an_answer_that_trickles_does_not_hold_a_stop_for_ever(first):
     def trickle(listener):
         connection, _ = listener.accept()
@@ -143,11 +165,16 @@ def test_an_answer_that_trickles_does_not_hold_a_stop_for_ever(first):
 
 def test_connections_are_kept_and_cookies_are_not(api, vobiz):
     ports = []
-    api.answer = lambda request: ports.append(request.client_address[1]) or {"headers": {"Set-Cookie": "a=b; Path=/"}}
+    api.answer = lambda request: (
+        ports.append(request.client_address[1]) or {"headers": {"Set-Cookie": "a=b; Path=/"}}
+    )
     for _ in range(3):
         vobiz.stop_recordings(ONE, CALL)
     assert len(set(ports)) == 1
-    assert all("Cookie" not in headers and headers["Accept-Encoding"] == "identity" for _, _, headers, _ in api.seen)
+    assert all(
+        "Cookie" not in headers and headers["Accept-Encoding"] == "identity"
+        for _, _, headers, _ in api.seen
+    )
 
 
 def test_a_forked_process_makes_its_own_connections(api, vobiz):
@@ -189,10 +216,17 @@ def test_it_is_refused_only_when_all_tokens_are(api, vobiz):
     assert len(api.seen) == 2
 
 
-@pytest.mark.parametrize(("answer", "works"), [
-    (accepting("old"), True), (accepting(), False), (always(status=403), False), (always(status=500), None),
-    (always(status=429), None), (always(**GATEWAY), None),
-])
+@pytest.mark.parametrize(
+    ("answer", "works"),
+    [
+        (accepting("old"), True),
+        (accepting(), False),
+        (always(status=403), False),
+        (always(status=500), None),
+        (always(status=429), None),
+        (always(**GATEWAY), None),
+    ],
+)
 def test_whether_credentials_work(api, vobiz, answer, works):
     api.answer = answer
     assert vobiz.credentials_work(TWO) is works
@@ -200,7 +234,9 @@ def test_whether_credentials_work(api, vobiz, answer, works):
 
 
 def test_secrets_do_not_show():
-    account = Account(auth_id="MA_1", tokens=("s3cret",), parent_tokens=("s3cret",), trunk_secrets=("s3cret",))
+    account = Account(
+        auth_id="MA_1", tokens=("s3cret",), parent_tokens=("s3cret",), trunk_secrets=("s3cret",)
+    )
     assert "s3cret" not in repr(account)
     with pytest.raises(ValueError, match="no token"):
         Account(auth_id="MA_1", tokens=())
@@ -216,10 +252,18 @@ def fixture(name):
 def test_a_row_is_read_with_all_its_facts(api, vobiz):
     api.answer = fixture("recording_get_flat.json")
     row = vobiz.get_recording(ONE, "0f4c1d9a-6b7e-4c31-8f2d-9a5b3c7e1d02")
-    assert (row.call_uuid, row.duration_s, row.format, row.recording_type) == (CALL, 311.48, "mp3", "call")
+    assert (row.call_uuid, row.duration_s, row.format, row.recording_type) == (
+        CALL,
+        311.48,
+        "mp3",
+        "call",
+    )
     assert (row.from_number, row.to_number) == ("918065550101", "919820055512")
     assert [moment.isoformat()[:19] for moment in (row.started_at, row.ended_at, row.added_at)] == [
-        "2026-09-14T06:30:12", "2026-09-14T06:35:24", "2026-09-14T06:35:27"]
+        "2026-09-14T06:30:12",
+        "2026-09-14T06:35:24",
+        "2026-09-14T06:35:27",
+    ]
     assert row.url.startswith("https://media.vobiz.ai/v1/Account/MA_7QK2XWPD/")
 
 
@@ -232,12 +276,18 @@ def test_an_early_404_for_a_recording_is_not_ready(api, vobiz):
         vobiz.get_recording(ONE, "r-1")
 
 
-@pytest.mark.parametrize(("name", "found"), [
-    ("recordings_list_empty.json", []),
-    ("recordings_list_openapi_example.json", []),      # it does not say whose call that was
-    ("recordings_list_objects.json", ["0f4c1d9a-6b7e-4c31-8f2d-9a5b3c7e1d02", CALL, "d2a97c44-1e5f-4b80-a3c6-74f0b8e9d503"]),
-    ("recordings_list_legacy_recordings.json", ["REC_k29d81mqp0"]),
-])
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("recordings_list_empty.json", []),
+        ("recordings_list_openapi_example.json", []),  # it does not say whose call that was
+        (
+            "recordings_list_objects.json",
+            ["0f4c1d9a-6b7e-4c31-8f2d-9a5b3c7e1d02", CALL, "d2a97c44-1e5f-4b80-a3c6-74f0b8e9d503"],
+        ),
+        ("recordings_list_legacy_recordings.json", ["REC_k29d81mqp0"]),
+    ],
+)
 def test_lists_of_every_shape_are_read(api, vobiz, name, found):
     api.answer = fixture(name)
     rows = vobiz.find_recordings(ONE, call_uuid=CALL)
@@ -245,7 +295,9 @@ def test_lists_of_every_shape_are_read(api, vobiz, name, found):
     assert "legacy" not in name or (rows[0].duration_s, rows[0].format) == (312, "mp3")
 
 
-@pytest.mark.parametrize("body", [b"{}", b"not json", b'{"error": "failed"}', b"[]", b'{"objects": {}}'])
+@pytest.mark.parametrize(
+    "body", [b"{}", b"not json", b'{"error": "failed"}', b"[]", b'{"objects": {}}']
+)
 def test_an_answer_without_a_list_is_no_empty_list(api, vobiz, body):
     api.answer = always(body=body)
     with pytest.raises(TryAgain):
@@ -261,8 +313,15 @@ def pages(total, *, cap=100, meta=True, grow=0, obey=True):
         served.append(query)
         offset = int(query["offset"][0]) if obey else 0
         count = total + grow * (len(served) - 1)
-        rows = [{"recording_id": f"r{i}", "call_uuid": CALL if i % 2 else "other"} for i in range(count)[::-1][offset:offset + cap]]
-        following = f"/v1/Account/MA_1/Recording/?limit={cap}&offset={offset + cap}" if offset + cap < count else None
+        rows = [
+            {"recording_id": f"r{i}", "call_uuid": CALL if i % 2 else "other"}
+            for i in range(count)[::-1][offset : offset + cap]
+        ]
+        following = (
+            f"/v1/Account/MA_1/Recording/?limit={cap}&offset={offset + cap}"
+            if offset + cap < count
+            else None
+        )
         fields = {"objects": rows} | ({"meta": {"next": following}} if meta else {})
         return {"body": json.dumps(fields).encode()}
 
@@ -270,7 +329,9 @@ def pages(total, *, cap=100, meta=True, grow=0, obey=True):
 
 
 @pytest.mark.parametrize("meta", [True, False])
-@pytest.mark.parametrize(("total", "grow"), [(0, 0), (1, 0), (100, 0), (101, 0), (350, 0), (350, 4)])
+@pytest.mark.parametrize(
+    ("total", "grow"), [(0, 0), (1, 0), (100, 0), (101, 0), (350, 0), (350, 4)]
+)
 def test_all_pages_are_read_and_rows_of_other_calls_dropped(api, vobiz, total, grow, meta):
     api.answer, served = pages(total, grow=grow, meta=meta)
     rows = vobiz.find_recordings(ONE, call_uuid=CALL)
@@ -290,17 +351,26 @@ def test_a_server_with_smaller_pages_or_deaf_ears_comes_to_an_end(api, vobiz):
     assert len(served) == 20
 
 
-def test_a_page_of_all_recordings_asks_for_no_call_and_the_next_begins_a_little_before_its_end(api, vobiz):
+def test_a_page_of_all_recordings_asks_for_no_call_and_the_next_begins_a_little_before_its_end(
+    api, vobiz
+):
     api.answer, served = pages(250)
     page = vobiz.recordings_page(ONE, offset=0)
-    assert (len(page.rows), next_offset(page, 0), served[0]) == (100, 95, {"limit": ["100"], "offset": ["0"]})
+    assert (len(page.rows), next_offset(page, 0), served[0]) == (
+        100,
+        95,
+        {"limit": ["100"], "offset": ["0"]},
+    )
     page = vobiz.recordings_page(ONE, offset=195)
     assert (len(page.rows), next_offset(page, 195)) == (55, None)
 
 
 def test_the_live_calls_are_read_and_what_is_no_list_is_no_empty_list(api, vobiz):
     api.answer = fixture("live_calls_list.json")
-    assert vobiz.live_calls(ONE) == json.loads((FIXTURES / "live_calls_list.json").read_text())["calls"]
+    assert (
+        vobiz.live_calls(ONE)
+        == json.loads((FIXTURES / "live_calls_list.json").read_text())["calls"]
+    )
     assert api.seen[0][1] == "/api/v1/Account/MA_1/Call/?status=live"
     for body in (b"{}", b"[]", b'{"calls": null}', b"x"):
         api.answer = always(body=body)
@@ -312,8 +382,15 @@ def test_the_live_calls_are_read_and_what_is_no_list_is_no_empty_list(api, vobiz
 
 def test_a_live_call_tells_its_numbers(api, vobiz):
     api.answer = fixture("live_call_get.json")
-    found, told = vobiz.live_call(ONE, CALL), json.loads((FIXTURES / "live_call_get.json").read_text())
-    assert (found.from_number, found.to_number, found.direction) == (told["from"].lstrip("+"), told["to"].lstrip("+"), told["direction"])
+    found, told = (
+        vobiz.live_call(ONE, CALL),
+        json.loads((FIXTURES / "live_call_get.json").read_text()),
+    )
+    assert (found.from_number, found.to_number, found.direction) == (
+        told["from"].lstrip("+"),
+        told["to"].lstrip("+"),
+        told["direction"],
+    )
     api.answer = always(**OURS)
     assert vobiz.live_call(ONE, CALL) is None
 
