@@ -1,5 +1,6 @@
 """Row 2: how fast stops leave that are all due at one instant, beside one Celery task with an eta
-for each."""
+for each.
+"""
 
 from __future__ import annotations
 

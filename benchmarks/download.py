@@ -21,10 +21,11 @@ from statistics import median
 
 from benchmarks.stage import ACCOUNT, TOKEN, Report, Row, Stage, listens, spread, until
 from emulator.audio import tone, wav_header
-from worker import archive, media
-from worker.archive import Archive
-from worker.supervise import free_port
-from worker.vobiz import Account, Vobiz
+from worker.archive import directory, media
+from worker.archive.directory import Archive
+from worker.processes.supervisor import free_port
+from worker.vobiz.account import Account
+from worker.vobiz.client import Vobiz
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,9 @@ def fetch(url: str, folder: Path) -> float:
             announced=files.reserve,
             notes=part.notes,
         )
-        checks = archive.checks(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
+        checks = directory.checks(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
         took = time.perf_counter() - began
-    if archive.failed(checks):
+    if directory.failed(checks):
         raise RuntimeError(f"the file is not as it was sent: {checks}")
     return took
 

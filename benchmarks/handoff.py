@@ -1,5 +1,6 @@
 """What a hand-off costs: its delay beside a bare stop that waits for its callback, and what waiting
-ones cost others."""
+ones cost others.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from benchmarks.stage import (
     spread,
     until,
 )
-from worker.supervise import ROOT
+from worker.processes.supervisor import ROOT
 
 PER_S = 20
 

@@ -1,5 +1,6 @@
 """Row 1: how late stops leave when 50 are due a second, through every real process, beside Celery's
-eta."""
+eta.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Row 4: what it costs to look for what is due when 100,000 calls are tracked, beside the same look
-among 100."""
+among 100.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from datetime import timedelta
 from statistics import median
 
 from benchmarks.stage import ACCOUNT, Report, Row, Stage, announcement, spread
-from worker.ledger import Ledger
-from worker.recording import Duty, Obligation
+from worker.calls.obligations import Duty, Obligation
+from worker.ledger.calls import Ledger
 
 FEW, DUE = 100, 50
 
@@ -24,7 +25,7 @@ class Size:
 
 
 FULL, SMALL = Size(), Size(many=1000, sweeps=10)
-FREE = {Duty.STOP: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
+FREE = {Duty.PLAN: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
 METHOD = (
     f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {FULL.many:,}, in one Redis under two prefixes; "
     f"{FULL.sweeps} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
@@ -39,9 +40,9 @@ def fill(ledger: Ledger, count: int) -> list[str]:
     pipe = ledger.redis.pipeline(transaction=False)
     for number in range(count):
         call_uuid = str(uuid.uuid4())
-        made.append(str(Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=call_uuid)))
+        made.append(str(Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=call_uuid)))
         pipe.set(ledger.call_key(ACCOUNT, call_uuid), announcement(call_uuid)[:300])
-        pipe.zadd(ledger.key("due", "stop"), {made[-1]: later + number})
+        pipe.zadd(ledger.key("due", "plan"), {made[-1]: later + number})
         if number % 5000 == 4999:
             pipe.execute()
     pipe.execute()
@@ -51,8 +52,8 @@ def fill(ledger: Ledger, count: int) -> list[str]:
 def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
     """Makes these due and nobody's, and times one claim of them."""
     now = round(time.time() * 1000)
-    ledger.redis.delete(ledger.key("leases", Duty.STOP))
-    ledger.redis.zadd(ledger.key("due", "stop"), dict.fromkeys(due, now - 1000))
+    ledger.redis.delete(ledger.key("leases", Duty.PLAN))
+    ledger.redis.zadd(ledger.key("due", "plan"), dict.fromkeys(due, now - 1000))
     begin = time.perf_counter()
     claimed = ledger.claim(lead=timedelta(milliseconds=100), batch=200, free=FREE)
     took = (time.perf_counter() - begin) * 1000

@@ -1,5 +1,6 @@
 """Row 3: what a waiting stop costs, in Redis and in the workers, beside a Celery task that waits
-for its eta."""
+for its eta.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def used(stage: Stage) -> int:
 
 def resident(pids: list[int]) -> int:
     """Bytes of resident memory of processes and all that they started; pages shared with a parent
-    count once for each."""
+    count once for each.
+    """
     found, waiting = 0, list(pids)
     while waiting:
         folder = Path(f"/proc/{waiting.pop()}")

@@ -1,5 +1,6 @@
 """Row 5: callbacks a second, verified and on disk, and how soon they are answered; the peer
-verifies and delays a task."""
+verifies and delays a task.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, Report, Row, Stage, spread
-from worker.supervise import ROOT
+from worker.processes.supervisor import ROOT
 
 CONNECTIONS, RATE = 32, 200
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.load import send
 from benchmarks.stage import ACCOUNT, CALLBACK_TOKEN, Stage, end, listens, spread, until
-from worker.supervise import ROOT
+from worker.processes.supervisor import ROOT
 
 RUNS, SECONDS, CONNECTIONS, STALLED, RATE = 5, 2.0, 32, 500, 50
 GTHREAD = [

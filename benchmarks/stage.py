@@ -28,10 +28,10 @@ from urllib.parse import parse_qsl, urlencode
 from celery import Celery
 
 from emulator.signing import new_nonce
-from webhooks import callbacks
-from worker.embedded import EmbeddedRedis
-from worker.ledger import Ledger, connect
-from worker.supervise import ROOT, Supervisor, free_port, lines
+from worker.ledger.calls import Ledger, connect
+from worker.processes.embedded_redis import EmbeddedRedis
+from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
+from worker.vobiz import callbacks
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
     "MA_BENCH0001",
@@ -159,7 +159,8 @@ class Stage:
         self, api_url: str, pools: Iterable[tuple[str, int]], **more: str
     ) -> list[subprocess.Popen[bytes]]:
         """Starts one plain Celery worker for each (kind of pool, size); returns when all are
-        ready."""
+        ready.
+        """
         celery, started = str(Path(sys.executable).parent / "celery"), []
         for number, (pool, size) in enumerate(pools):
             started.append(
@@ -287,9 +288,9 @@ def planned(ledger: Ledger, count: int) -> bool:
     """Whether so many stops wait, all of them planned and none of them held by a worker."""
     now = ledger.now().timestamp() * 1000
     return (
-        int(ledger.command("ZCOUNT", ledger.key("due", "stop"), f"({now}", "+inf")) >= count
-        and not ledger.command("ZCARD", ledger.key("leases", "stop"))
-        and not ledger.command("ZCOUNT", ledger.key("due", "stop"), "-inf", now)
+        int(ledger.command("ZCOUNT", ledger.key("due", "plan"), f"({now}", "+inf")) >= count
+        and not ledger.command("ZCARD", ledger.key("leases", "plan"))
+        and not ledger.command("ZCOUNT", ledger.key("due", "plan"), "-inf", now)
     )
 
 

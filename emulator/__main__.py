@@ -1,5 +1,6 @@
 """`python -m emulator`: runs the stand-in provider until it is told to end; prints its addresses as
-one line of JSON."""
+one line of JSON.
+"""
 
 from __future__ import annotations
 

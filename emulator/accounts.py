@@ -1,5 +1,6 @@
 """The provider's accounts: who may ask, who their parent is, and how their callbacks are signed;
-pure."""
+pure.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Account:
     """One account. Without a `signature` mode a sub-account's callbacks carry its parent's
-    signatures too."""
+    signatures too.
+    """
 
     auth_id: str
     token: str = field(repr=False)

@@ -33,7 +33,8 @@ CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 @dataclass(frozen=True, slots=True)
 class Audio:
     """One file: its container, what it lasts, and the id it carries. `bytes_wanted` overrides the
-    length."""
+    length.
+    """
 
     container: str
     channels: int
@@ -130,7 +131,8 @@ def _marked(second: bytes, mark: str, channels: int) -> bytes:
 
 def mp3_frame(mark: str, channels: int) -> bytes:
     """A silent frame: MPEG-2.5, Layer III, no checksum, 64 kbit/s, 8 kHz, side information all
-    zero."""
+    zero.
+    """
     head = bytes([0xFF, 0xE3, 0x88, 0x00 if channels == 2 else 0xC0])
     side = bytes(17 if channels == 2 else 9)
     # With part2_3_length zero all that follows is ancillary data, which decoders skip.

@@ -62,7 +62,8 @@ def ring(call: Call) -> Fields:
 
 def start_app(call: Call) -> Fields:
     """An inbound call is still ringing when it asks what to do, an outbound one has been
-    answered."""
+    answered.
+    """
     if call.direction == "inbound":
         return {
             **numbers(call),
@@ -155,7 +156,8 @@ def dial_hangup(call: Call, leg: Dial, cause: str, seconds: float) -> Fields:
 
 def dial_action(call: Call, leg: Dial, cause: str, *, redirect: bool) -> Fields:
     """The result of a dial: under the name of a redirect, with the common fields, or as DialAction,
-    with few."""
+    with few.
+    """
     status = CAUSES[cause][2]
     result = {
         "DialStatus": status,
@@ -230,7 +232,8 @@ def machine(call: Call) -> Fields:
 
 def named(call: Call, name: str, room: Room) -> Fields:
     """Any voice event by its name, as if it happened now; it changes nothing. An unknown one has
-    the common fields."""
+    the common fields.
+    """
     leg = call.dial or Dial(new_id(), call.to_number)
     spelled = {
         "Ring": lambda: ring(call),

@@ -1,5 +1,6 @@
 """The control API under `/_control`: everything a test can do to the stand-in, as JSON
-(docs/emulator.md)."""
+(docs/emulator.md).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def serve(provider: Provider, exchange: Exchange) -> None:
     """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw
-    callback without an answer."""
+    callback without an answer.
+    """
     given = exchange.given()
     parts = exchange.url_path.removeprefix("/_control/").strip("/").split("/")
     try:
@@ -61,7 +63,8 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
     """The fields as the deed takes them, but for those that the address names. Raises ValueError
-    with all that is wrong, each by the name that was sent."""
+    with all that is wrong, each by the name that was sent.
+    """
     known = {
         name: p
         for name, p in inspect.signature(deed).parameters.items()

@@ -241,7 +241,8 @@ class Sender:
 
     def exchange(self, message: Message, timeout: float) -> tuple[int, bytes]:
         """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException,
-        ValueError."""
+        ValueError.
+        """
         parts = urlsplit(message.url)
         where = (parts.scheme, parts.netloc)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -19,7 +19,8 @@ LIMITS = ("times", "probability", *FACTS)
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What the bad day does, and its parameters with their defaults; None stands for one that must
-    be given."""
+    be given.
+    """
 
     says: str
     params: dict[str, Any] = field(default_factory=dict)
@@ -156,7 +157,8 @@ class Faults:
 
     def switch_on(self, name: str, **params: Any) -> None:
         """From now on, instead of how it was on before. Raises KeyError for an unknown name,
-        ValueError for a parameter."""
+        ValueError for a parameter.
+        """
         check(name, params)
         with self._lock:
             # With its name, so that what `hit` returns is never an empty, hence untrue, dict.
@@ -209,7 +211,8 @@ class Faults:
 
 def check(name: str, params: dict[str, Any]) -> None:
     """Raises KeyError for a name and ValueError for a parameter that is not documented, or is
-    missing."""
+    missing.
+    """
     fault = FAULTS[name]
     if unknown := params.keys() - fault.params.keys() - set(LIMITS):
         raise ValueError(

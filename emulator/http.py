@@ -1,5 +1,6 @@
 """One HTTP exchange at one of the provider's doors: what was asked, the answers, the journal's line
-about it."""
+about it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Server(ThreadingHTTPServer):
 
     def shutdown(self) -> None:
         """Ends `serve_forever` at once: a connection wakes it, so that it need not come to its next
-        poll."""
+        poll.
+        """
         ending = threading.Thread(target=super().shutdown, daemon=True)
         ending.start()
         with contextlib.suppress(OSError):

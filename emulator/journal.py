@@ -10,7 +10,8 @@ from typing import Any
 
 class Journal:
     """Entries are numbered from 1 without gaps, in the order in which they were answered or
-    sent."""
+    sent.
+    """
 
     def __init__(self, size: int = 200_000) -> None:
         self._entries: deque[dict[str, Any]] = deque(maxlen=size)

@@ -1,5 +1,6 @@
 """The provider's media host: a recording's file for its owner's credentials, and the many ways to
-get it wrong."""
+get it wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ _PAGES = {
 @dataclass(frozen=True, slots=True)
 class File:
     """What is sent: blocks, the length that is announced (None: chunks), the share of it that
-    arrives, the hurry."""
+    arrives, the hurry.
+    """
 
     blocks: Iterable[bytes]
     size: int
@@ -48,7 +50,8 @@ class File:
 @dataclass(frozen=True, slots=True)
 class Piece:
     """What the host says about ranges, and which bytes it sends: all of them where `begin` is
-    None."""
+    None.
+    """
 
     headers: dict[str, str]
     begin: int | None = None

@@ -1,5 +1,6 @@
 """The provider: its REST API and its media host on two ports of the loopback interface, and what
-they know."""
+they know.
+"""
 
 from __future__ import annotations
 
@@ -199,7 +200,8 @@ class Provider(Switchboard):
         signature: str = "none",
     ) -> tuple[int, str]:
         """Sends any request, once, and returns its answer's status and text. Raises OSError if none
-        comes."""
+        comes.
+        """
         owner = self.accounts[account or next(iter(self.accounts))]
         check_mode(signature)
         signed = self._sender.signed(owner, signature, url, Nonces())

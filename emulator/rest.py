@@ -1,5 +1,6 @@
 """The provider's REST API. Paths are spelled in PascalCase with a slash at the end; whoever spells
-otherwise gets a 401."""
+otherwise gets a 401.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """REST about calls and conferences: make, look at, transfer, hang up; what remains of a call that
-is over."""
+is over.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def live_calls(provider: Provider, exchange: Exchange, account: str, _: str) -> 
 
 def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
     """Without a status this is not about live calls at all: it finds the CDR of a call that is
-    over."""
+    over.
+    """
     call = provider.book.calls.get(call_uuid)
     status = exchange.query.get("status")
     if call is None or call.account != account:

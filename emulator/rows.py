@@ -1,5 +1,6 @@
 """What is said of a recording and of a call that is over: callbacks of recordings, rows of the
-list, CDRs; pure."""
+list, CDRs; pure.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ def _plus(number: str) -> str:
 
 def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool = True) -> Fields:
     """The row of the recordings list: numbers as strings with five decimals. One that still runs
-    has no end."""
+    has no end.
+    """
     trunk = recording.source == "trunk"
     ms = max(0.0, recording.duration_ms + off_s * 1000) if recording.ended_at or so_far else 0.0
     added = recording.listed_at or recording.started_at
@@ -252,7 +254,8 @@ def trunk_initiated(call: Call) -> Fields:
 
 def trunk_hangup(call: Call) -> Fields:
     """Its Duration includes the ringing; the account is named differently than at the beginning, as
-    documented."""
+    documented.
+    """
     data, ended = cdr(call)["data"], call.ended_at or call.answered_at
     return {
         **_trunk(call, "Hangup", ended, CAUSES[call.cause][2]),

@@ -1,5 +1,6 @@
 """A scenario file: calls, what happens on them, and bad days, each at its time. Read whole before
-anything is played."""
+anything is played.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ class Nonces:
 
 def base_url(url: str) -> str:
     """Scheme, authority and path as configured. `urlparse`, as in the vendor's Python sample, also
-    cuts `;params`."""
+    cuts `;params`.
+    """
     parts = urlparse(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
@@ -48,7 +49,8 @@ def _hmac64(token: str, message: str, digest: str = "sha256") -> str:
 
 def v1(token: str, url: str, nonce: str) -> str:
     """The legacy signature. Documented as HMAC-SHA1 without saying of what; base and nonce are the
-    likeliest."""
+    likeliest.
+    """
     return _hmac64(token, base_url(url) + nonce, "sha1")
 
 

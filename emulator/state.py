@@ -1,5 +1,6 @@
 """Calls, recordings and rooms as the provider keeps them, and the book that finds them without
-searching."""
+searching.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """How a callback travels: by POST or GET, as a form, multipart, JSON, or JSON within a form's
-    field `response`."""
+    field `response`.
+    """
 
     method: str = "POST"
     encoding: str = "form"
@@ -113,7 +115,8 @@ class Room:
 
 class Book:
     """All calls and recordings. Its parts are single dict operations, so that readers need no
-    lock."""
+    lock.
+    """
 
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
@@ -187,7 +190,8 @@ class Book:
 
     def leave(self, call: Call) -> tuple[Room, str, bool]:
         """The room, the member's id there, and whether it was the last. Raises KeyError for a call
-        in no room."""
+        in no room.
+        """
         if call.room is None:
             raise KeyError(f"call {call.call_uuid} is in no room")
         room = self.rooms[call.account, call.room]
@@ -200,5 +204,6 @@ class Book:
 
 def new_id() -> str:
     """Never seeded: an id that came again in the next run would look like an old call to a receiver
-    that remembers."""
+    that remembers.
+    """
     return str(uuid.uuid4())

@@ -35,7 +35,8 @@ _TRUNK = Delivery(encoding="json")
 
 class Switchboard:
     """The verbs of the stand-in. Each raises KeyError for what is not known or no longer live,
-    ValueError for bad values."""
+    ValueError for bad values.
+    """
 
     def __init__(
         self,
@@ -120,7 +121,8 @@ class Switchboard:
 
     def announce(self, call_uuid: str) -> None:
         """What an application hears of a call's beginning: Ring, if it is outbound, and
-        StartApp."""
+        StartApp.
+        """
         call = self.book.live(call_uuid)
         if call.direction == "outbound":
             self._tell(call, callbacks.ring(call))
@@ -186,7 +188,8 @@ class Switchboard:
 
     def event(self, call_uuid: str, name: str, **fields: str) -> None:
         """Sends any voice event with the fields it has now, and `fields` as they are. Nothing else
-        happens."""
+        happens.
+        """
         call = self.book.calls[call_uuid]
         room_name = fields.get("ConferenceName") or call.room or "room"
         room = self.book.rooms.get((call.account, room_name)) or Room(room_name, new_id())
@@ -233,7 +236,8 @@ class Switchboard:
         self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", redirect: bool = True
     ) -> None:
         """The second leg ends: DialHangup, and the dial's action as `Redirect` or, without, as
-        `DialAction`."""
+        `DialAction`.
+        """
         call = self.book.live(call_uuid)
         self._leg_ends(call, cause)
         self._dial_action(call, cause, redirect=redirect)
@@ -263,7 +267,8 @@ class Switchboard:
 
     def leave_room(self, call_uuid: str, *, recording_id: str | None = None) -> None:
         """The call leaves its conference; with a recording, the conference's action names that
-        too."""
+        too.
+        """
         call = self.book.calls[call_uuid]
         with self._once:
             room, member, last = self.book.leave(call)
@@ -286,7 +291,8 @@ class Switchboard:
         self, call_uuid: str, *, cause: str = "NORMAL_CLEARING", source: str = "Caller"
     ) -> None:
         """The call ends: it leaves its room and its dial, `Hangup`, then the end of each recording,
-        as documented."""
+        as documented.
+        """
         if cause not in callbacks.CAUSES:
             raise ValueError(f"cause {cause!r} is none of {', '.join(callbacks.CAUSES)}")
         with self._once:
@@ -306,7 +312,8 @@ class Switchboard:
 
     def stop(self, call_uuid: str, url: str | None) -> None:
         """What a stop request does to a live call. An address that fits nothing stops nothing, nor
-        is a trunk's recording."""
+        is a trunk's recording.
+        """
         for recording in self.book.running(call_uuid):
             if url in {None, recording.url} and recording.source != "trunk":
                 self.end(recording.recording_id, "StoppedByAPI")
@@ -354,7 +361,8 @@ class Switchboard:
 
     def insert_row(self, like: Recording) -> Recording:
         """One more finished recording of the same call, newer than all others, of which no callback
-        tells."""
+        tells.
+        """
         now, rid = time.time(), new_id()
         made = Recording(
             recording_id=rid,
@@ -382,7 +390,8 @@ class Switchboard:
         self, call: Call, event: str, fields: Mapping[str, Any], *, url: str | None = None
     ) -> None:
         """Sends one callback from another thread, with retries; without an `event` it has these
-        fields and no others."""
+        fields and no others.
+        """
         self._tell(
             call,
             {**callbacks.common(call), "Event": event, **fields} if event else dict(fields),

@@ -1,5 +1,6 @@
 """What the provider does later or aside: one thread that watches the time, a crew of threads, a
-count of open work."""
+count of open work.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Timers:
 
 class Crew:
     """Daemon threads, started as they are needed, up to a number; unlike an executor it never
-    delays the exit."""
+    delays the exit.
+    """
 
     def __init__(self, size: int, trouble: Trouble) -> None:
         self._size = size

@@ -1,5 +1,6 @@
 """Every bad day of the emulator, each rare enough that what it spoils comes right in the end
-(`refuse-auth` by itself)."""
+(`refuse-auth` by itself).
+"""
 
 from __future__ import annotations
 

@@ -39,11 +39,13 @@ class Way:
 
 class Cable:
     """Use as a context: our end is up, with its address, when entered. The other end is wherever it
-    was plugged in last."""
+    was plugged in last.
+    """
 
     def __init__(self, name: str, ours: str, theirs: str, *, seed: int) -> None:
         """`name`: of the device, at most 14 bytes; `ours` and `theirs`: addresses of one /30
-        network."""
+        network.
+        """
         self.name, self.ours, self.theirs = name, ours, theirs
         self.there, self.back = Way(), Way()  # to the machine, and from it
         self._chance, self._lock, self._closing = (
@@ -154,7 +156,8 @@ class Cable:
 
 def ip(*words: str, inside: int | None = None) -> None:
     """The command `ip`, in the network namespace of the process `inside`. Raises RuntimeError with
-    what it says."""
+    what it says.
+    """
     enter = ["nsenter", f"--net=/proc/{inside}/ns/net"] if inside else []
     done = subprocess.run([*enter, "ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:

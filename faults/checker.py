@@ -32,7 +32,8 @@ Span = tuple[float, float]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owed:
     """What the load meant to become of one recording. Without both it is to run until its call
-    ends."""
+    ends.
+    """
 
     after_s: float | None = None  # the rules end it so long after it was reported
     trigger: str | None = None  # the callback that makes its stop due
@@ -246,7 +247,8 @@ def _repeats(
     sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, allowed: Allowed
 ) -> int:
     """Stops that were needless: all that they named had been asked to end before, or had ended and
-    we had been told."""
+    we had been told.
+    """
     count, asked = 0, set[str]()
     for entry in sorted(sent, key=lambda e: e["at"]):
         url = json.loads(entry["body"]).get("URL") if entry["body"] else None

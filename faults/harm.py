@@ -1,5 +1,6 @@
 """What is done to the service while calls come. Each is bounded in time, and says in `run.did` what
-it did."""
+it did.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from faults.performance import Run
 from faults.proxy import Act, Rule
 from faults.stage import Stage
 from faults.watched import WatchedRedis
-from worker.recording import Duty
+from worker.calls.obligations import Duty
 
 
 def nothing(run: Run, stage: Stage) -> None:
@@ -25,7 +26,8 @@ def nothing(run: Run, stage: Stage) -> None:
 
 def kills(run: Run, stage: Stage) -> None:
     """SIGKILL at random moments of the load, whatever else is down just then: processes, children,
-    parents alone, and Redis."""
+    parents alone, and Redis.
+    """
     _kill(run, stage, spare_last=False)
 
 
@@ -49,7 +51,8 @@ def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
 
 def kills_and_sweeps(run: Run, stage: Stage) -> None:
     """The same, and ten times all connections to Redis are cut at once. The media host can go on
-    with what was cut off."""
+    with what was cut off.
+    """
     stage.control.fault("ranged-media")
     pause_s = run.size.recordings / run.size.rate / 11
 
@@ -66,7 +69,8 @@ def kills_and_sweeps(run: Run, stage: Stage) -> None:
 
 def faulty(run: Run, stage: Stage) -> None:
     """A fifth of all requests to the provider fails, one way or another, while processes are
-    killed."""
+    killed.
+    """
     for name, params in (("stop-fails-first", {"status": 503}), ("api-5xx", {}), ("media-5xx", {})):
         stage.control.fault(name, probability=0.2, **params)
     kills_of_twins(run, stage)
@@ -74,7 +78,8 @@ def faulty(run: Run, stage: Stage) -> None:
 
 def bad_days(run: Run, stage: Stage) -> None:
     """Every bad day of the emulator at once, each of them rarely; in the middle our credentials are
-    refused for 3 s."""
+    refused for 3 s.
+    """
     for name, params in ALL.items():
         stage.control.fault(name, **params)
     half = run.size.recordings / run.size.rate / 2
@@ -98,7 +103,8 @@ def publishes_cut(run: Run, stage: Stage) -> None:
 
 def wire(run: Run, stage: Stage) -> None:
     """The way to Redis: scripts cut before and after, answers dropped, a freeze, a trickle, ten
-    sweeps, short-lived connections."""
+    sweeps, short-lived connections.
+    """
     part = run.size.recordings / run.size.rate / 6
     for rules in (
         (Rule(command="EVALSHA", act=Act.CUT_REPLY, probability=0.05),),
@@ -163,7 +169,8 @@ def erased(run: Run, stage: Stage) -> None:
 
 def still(run: Run, stage: Stage) -> None:
     """One of each process that holds leases stands still for three of them, in the middle of its
-    work, and wakes up."""
+    work, and wakes up.
+    """
     # So that downloads and stops are under way, and each of them holds some.
     stage.control.fault("trickled-media", bytes=8000, pause_s=0.2)
     time.sleep(5)
@@ -178,7 +185,8 @@ def still(run: Run, stage: Stage) -> None:
 
 def rolling(run: Run, stage: Stage) -> None:
     """SIGTERM for one process after the other, as a careful operator does it: the next when its
-    twin is at work."""
+    twin is at work.
+    """
     names = sorted(stage.fleet.processes, key=lambda name: name.partition(".")[::-1])
     end, done = time.monotonic() + run.size.recordings / run.size.rate, 0
     while done < run.size.kills and time.monotonic() < end:
@@ -218,7 +226,8 @@ def _filled(ballast: Path) -> Iterator[None]:
 
 def soak(run: Run, stage: Stage) -> None:
     """Nothing but time: how the memory of our processes grows, and whether anything that is due is
-    left lying."""
+    left lying.
+    """
     samples, end, oldest_s = [], time.monotonic() + run.size.recordings / run.size.rate, 0.0
     while time.monotonic() < end:
         samples.append((time.monotonic(), *_own_mib(stage)))
@@ -259,7 +268,8 @@ MANNERS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM, "frozen": signal.S
 
 def fail_overs(run: Run, stage: Stage) -> None:
     """The primary is killed, demoted, ended and frozen, whichever server it is just then; it comes
-    back as a replica."""
+    back as a replica.
+    """
     assert isinstance(stage.redis, WatchedRedis)
     took = []
     for what in ("killed", "demoted", "frozen", "ended", "killed"):

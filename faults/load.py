@@ -1,5 +1,6 @@
 """Calls that come at a steady rate, each with a recording and what the rules owe it; the mix and
-the moments are seeded."""
+the moments are seeded.
+"""
 
 from __future__ import annotations
 

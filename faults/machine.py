@@ -21,7 +21,7 @@ from pathlib import Path
 
 from faults.cable import Cable
 from faults.proxy import Proxy
-from worker.supervise import ROOT, Supervisor
+from worker.processes.supervisor import ROOT, Supervisor
 
 WEB_PORT = 8000
 _UNSHARE = ["unshare", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -38,7 +38,8 @@ class Machine:
 
     def boot(self, env: Mapping[str, str], relays: Mapping[int, int]) -> None:
         """Starts it. `relays`: ports of its own loopback interface, and the ports at our end of the
-        cable that they lead to."""
+        cable that they lead to.
+        """
         # In a session of its own, so that a Ctrl-C is ours to deal with.
         self.process = subprocess.Popen(
             [*_UNSHARE, sys.executable, "-m", "faults.machine"],

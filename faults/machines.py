@@ -1,5 +1,6 @@
 """Two machines against one Redis, and what happens between them: links that are cut, half cut, or
-bad, and a machine without power."""
+bad, and a machine without power.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from faults.machine import WEB_PORT, Machine
 from faults.performance import Run
 from faults.proxy import Proxy
 from faults.stage import Stage
-from worker.supervise import free_port, lines
+from worker.processes.supervisor import free_port, lines
 
 CUT_S, WEAK_S, DARK_S, BACK_S = 15.0, 6.0, 10.0, 30.0
 DELAY_S, LOSS = 0.2, 0.2
@@ -38,7 +39,8 @@ def missing() -> str:
 
 class Machines(Stage):
     """Each machine has its own network, host name and process numbers, and one of each process.
-    Redis, provider and door are outside."""
+    Redis, provider and door are outside.
+    """
 
     def _webs(self) -> list[tuple[str, int]]:
         # A pid belongs to one run at a time, and so do the devices and networks that are named
@@ -141,7 +143,8 @@ class Machines(Stage):
 
 def apart(run: Run, stage: Stage) -> None:
     """A link is down, then down in one direction, then bad; then a machine loses its power. The
-    other machine carries on each time."""
+    other machine carries on each time.
+    """
     assert isinstance(stage, Machines)
     machines = list(stage.machines.values())
     run.notes.append(f"{len(lines())} processes on each of {len(machines)} machines")

@@ -12,7 +12,7 @@ from pathlib import Path
 from faults.checker import Allowed, Findings, Told, judge, over
 from faults.load import Load, Played, play
 from faults.stage import ACCOUNT, Plan, Stage
-from worker.supervise import ROOT
+from worker.processes.supervisor import ROOT
 
 LEASE_S, GRACE_S = 5.0, 2.0
 
@@ -31,7 +31,8 @@ class Size:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bars:
     """What must hold besides: nothing unstopped, stopped wrongly or early, nothing lost, nothing
-    wrong under a final name."""
+    wrong under a final name.
+    """
 
     late_s: float | None = LEASE_S + GRACE_S
     p99_s: float | None = None
@@ -79,7 +80,8 @@ Harm = Callable[[Run, Stage], None]
 
 def perform(run: Run, harm: Harm) -> Outcome:
     """The load and the harm side by side, then quiet, then the verdict. All that was started is
-    ended, whatever happens."""
+    ended, whatever happens.
+    """
     load = run.load or Load(recordings=run.size.recordings, rate=run.size.rate)
     with run.stage(run.plan) as stage:
         played: list[Played] = []
@@ -186,7 +188,8 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
 
 def _keep(stage: Stage, run: Run) -> Path:
     """What a person needs who asks why: our logs, the provider's journal, and when Redis was not
-    there."""
+    there.
+    """
     place = Path("data") / "faults" / f"{run.seed}-{int(time.time())}"
     kept = ROOT / place
     kept.mkdir(parents=True)

@@ -31,7 +31,8 @@ class Act(StrEnum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
     """What befalls a command of Redis, by its name in capitals. A reply that says "nothing" is
-    never touched."""
+    never touched.
+    """
 
     command: str
     act: Act
@@ -40,7 +41,8 @@ class Rule:
 
 class Proxy:
     """Listens on a free port of the loopback interface until it is closed. Several upstreams take
-    turns; one that is down is left out."""
+    turns; one that is down is left out.
+    """
 
     def __init__(
         self,
@@ -51,7 +53,8 @@ class Proxy:
         at: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         """`reads_commands`: what passes is Redis's protocol, so that rules can be set. `at`: where
-        it listens."""
+        it listens.
+        """
         self.upstreams, self.reads_commands = list(upstreams), reads_commands
         self.rules: tuple[Rule, ...] = ()
         self.done: Counter[str] = Counter()  # how often each act and sweep happened
@@ -223,7 +226,8 @@ class Link:
 
 def commands(waiting: bytearray) -> Iterator[tuple[str, bytes]]:
     """Takes whole commands off the front: name in capitals, and its bytes. What is not whole yet
-    stays."""
+    stays.
+    """
     while (found := _first(waiting)) is not None:
         name, size = found
         raw = bytes(waiting[:size])

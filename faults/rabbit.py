@@ -1,5 +1,6 @@
 """A RabbitMQ node of our own in one folder: its own ports, cookie, data and name server, on
-loopback only."""
+loopback only.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.broker import try_rabbit
-from worker.supervise import free_port
+from worker.processes.broker import try_rabbit
+from worker.processes.supervisor import free_port
 
 SERVER = Path(
     "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -31,7 +32,8 @@ def missing() -> str:
 
 class Rabbit:
     """Stops when it is closed, with all that it started. Messages do not outlive `kill`, queues
-    do."""
+    do.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)

@@ -1,5 +1,6 @@
 """The runs, by name, with their sizes and what must hold in each besides that nothing is lost,
-wrong, early or unstopped."""
+wrong, early or unstopped.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +14,15 @@ from faults.checker import Allowed
 from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
 from faults.stage import RECONCILE_S, SHORT_S, Plan
-from worker.ledger import LEASES
-from worker.recording import Duty
-from worker.supervise import ROOT
+from worker.calls.obligations import Duty
+from worker.ledger.calls import LEASES
+from worker.processes.supervisor import ROOT
 
 
 class NotHere(Exception):
     """The machine, or the state of the project, does not allow the run; the text says what is
-    missing."""
+    missing.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +175,7 @@ SCENARIOS = {
         needs=("proxy",),
         # One message in a thousand is lost three times in a row, and each time a stop waits for its
         # lease.
-        bars=Bars(late_s=3 * LEASES[Duty.STOP].total_seconds() + GRACE_S),
+        bars=Bars(late_s=3 * LEASES[Duty.PLAN].total_seconds() + GRACE_S),
     ),
     "t6": Scenario(
         says="50 % of pushes cut",

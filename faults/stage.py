@@ -30,10 +30,10 @@ import requests
 from faults.proxy import Proxy
 from faults.rabbit import Rabbit
 from faults.watched import WatchedRedis
-from worker.embedded import EmbeddedRedis
 from worker.errors import LedgerUnavailable
-from worker.ledger import Ledger, connect
-from worker.supervise import ROOT, Supervisor, free_port, lines
+from worker.ledger.calls import Ledger, connect
+from worker.processes.embedded_redis import EmbeddedRedis
+from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
     "MA_FAULTS001",
@@ -82,7 +82,8 @@ class Plan:
 
 class Fleet(Supervisor):
     """Remembers every process group that it ever started: what a kill leaves over belongs to one of
-    them."""
+    them.
+    """
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -348,7 +349,8 @@ class Stage:
     @contextlib.contextmanager
     def fail_over(self, what: str) -> Iterator[int]:
         """The port of a primary, to be taken away. Returns when another takes writes; until then
-        Redis was down."""
+        Redis was down.
+        """
         assert isinstance(self.redis, WatchedRedis)
         old, began = self.redis.whole(), time.time()
         yield old

@@ -1,5 +1,6 @@
 """A Redis that three Sentinels watch: a primary and two replicas, all on loopback, in one
-folder."""
+folder.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from urllib.parse import quote
 
 import redis
 
-from worker import sentinel
-from worker.embedded import find_server
 from worker.errors import EndtapeError
-from worker.supervise import free_port
+from worker.ledger import sentinel
+from worker.processes.embedded_redis import find_server
+from worker.processes.supervisor import free_port
 
 DOWN_AFTER_S = 2.0
 _NAME, _EACH = "endtape", 3
@@ -40,11 +41,13 @@ sentinel failover-timeout {_NAME} 3000
 
 class WatchedRedis:
     """`start` returns when the Sentinels know one another and both replicas follow. Stops when it
-    is closed."""
+    is closed.
+    """
 
     def __init__(self, folder: Path, *, password: str = "", hurried: bool = False) -> None:
         """`hurried`: while all that is waited for is order, the Sentinels look around more often
-        than they usually do."""
+        than they usually do.
+        """
         self.folder, self.password, self._hurried = folder.resolve(), password, hurried
         self.socket = (
             self.folder / "none"
@@ -80,7 +83,8 @@ class WatchedRedis:
 
     def start_server(self, port: int, *more: str) -> None:
         """A server, or a Sentinel; one that was killed comes back as what the Sentinels make of
-        it."""
+        it.
+        """
         self.processes[port] = subprocess.Popen(
             [str(find_server()), str(self.folder / str(port) / "redis.conf"), *more],
             stdin=subprocess.DEVNULL,
@@ -106,7 +110,8 @@ class WatchedRedis:
 
     def whole(self, *, within_s: float = 40) -> int:
         """The primary's port, once all three Sentinels know two replicas that follow it. Raises
-        TimeoutError."""
+        TimeoutError.
+        """
         limit = time.monotonic() + within_s
         self._hurry(_SOON_MS)
         try:
@@ -154,7 +159,8 @@ class WatchedRedis:
 
     def end(self, port: int, number: int = signal.SIGKILL) -> None:
         """Ends a server or a Sentinel; with SIGTERM it waits for its replicas first, with SIGSTOP
-        it only stands still."""
+        it only stands still.
+        """
         self.processes[port].send_signal(number)
         if number != signal.SIGSTOP:
             self.processes[port].wait(15)

@@ -1,6 +1,6 @@
 """Recordings that end on bad days, and failures that seem older than they are."""
 
-from worker.recording import Kind
+from worker.calls.events import Kind
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\n'

@@ -28,19 +28,20 @@ from emulator import signing
 from emulator.provider import Provider
 from tests.waiting import until
 from webhooks.app import create_app
-from webhooks.serving import SERVER, Serving
-from worker import policy, rounds
-from worker.archive import Archive
-from worker.clock import LEAD
-from worker.embedded import EmbeddedRedis, find_server, shipped_server
-from worker.fold import fold
-from worker.ledger import Ledger, connect
-from worker.reconcile import Worker
-from worker.recording import Duty
+from webhooks.server import SERVER, Serving
+from worker.archive.directory import Archive
+from worker.calls import timing
+from worker.calls.obligations import Duty
+from worker.calls.replay import replay
+from worker.duties.worker import Worker
+from worker.ledger import survey_state
+from worker.ledger.calls import Ledger, connect
+from worker.processes.clock import LEAD
+from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
+from worker.processes.supervisor import ROOT, Supervisor, free_port
+from worker.processes.tasks import DEEDS
 from worker.settings import Settings
-from worker.supervise import ROOT, Supervisor, free_port
-from worker.tasks import DEEDS
-from worker.vobiz import Vobiz
+from worker.vobiz.client import Vobiz
 
 # Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which
 # `make check` plays, looks four times as far.
@@ -113,9 +114,13 @@ def pytest_report_header(config):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Tests wait most of the time, so there are more of them at once than cores; a file alone is
-    not worth the processes."""
-    return 0 if all(".py" in named for named in config.args) else min(6 * (os.cpu_count() or 1), 16)
+    """Tests wait most of the time, so there are more of them at once than cores; fewer where some
+    start every process. A file alone is not worth the processes.
+    """
+    if all(".py" in named for named in config.args):
+        return 0
+    each = 6 if config.option.markexpr == "not end_to_end" else 3
+    return min(each * (os.cpu_count() or 1), 12)
 
 
 def pytest_collection_modifyitems(items):
@@ -260,14 +265,14 @@ class Local:
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
     def _turn(self):
-        free = {Duty.STOP: 1000, Duty.LOOK: 4, Duty.FETCH: 4, Duty.SURVEY: 2}
+        free = {Duty.PLAN: 1000, Duty.LOOK: 4, Duty.FETCH: 4, Duty.SURVEY: 2}
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it
             if wait_s:
                 self.ledger.redis.blpop([self.ledger.key("wake")], timeout=wait_s)
                 self.ledger.redis.delete(self.ledger.key("wake"))
             if self.survey:
-                rounds.keep_due(self.ledger, self.worker.settings.accounts)
+                survey_state.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
             # Not longer, since tests also make things due behind the ledger's back.
             wait_s = max(
@@ -313,7 +318,7 @@ class Local:
         return requests.get(self.base + path, headers={"Authorization": f"Bearer {key}"}, timeout=5)
 
     def call(self, call_uuid, account=ACCOUNT):
-        return fold(account, call_uuid, self.ledger.events(account, call_uuid))
+        return replay(account, call_uuid, self.ledger.events(account, call_uuid))
 
     def kinds(self, call_uuid, account=ACCOUNT):
         return [e.kind for e in self.ledger.events(account, call_uuid)]
@@ -394,10 +399,8 @@ def lasting(redis_server, tmp_path_factory):
 @pytest.fixture
 def fetched_again_soon(monkeypatch):
     """What cannot be fetched is tried again five times as soon as in truth."""
-    in_truth = policy.fetch_backoff
-    monkeypatch.setattr(
-        policy, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5
-    )
+    in_truth = timing.fetch_backoff
+    monkeypatch.setattr(timing, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5)
 
 
 @dataclass

@@ -8,15 +8,17 @@ import msgspec
 import pytest
 
 from emulator.faults import FAULTS
-from webhooks import shapes
-from webhooks.api import ROUTES
+from webhooks.api import response_shapes
+from webhooks.api.request_bodies import AnnouncedRecording
+from webhooks.api.routes import ROUTES
 from webhooks.app import create_app
-from webhooks.bodies import AnnouncedRecording
-from worker import rules, settings
-from worker.cli import main
+from worker import settings
+from worker.calls import rules_file
+from worker.calls.call import Phase, StopState
+from worker.calls.events import TRIGGERS, Kind
+from worker.calls.rules import Terms
+from worker.command.main import main
 from worker.errors import REMEDIES
-from worker.policy import Terms
-from worker.recording import TRIGGERS, Kind, Phase, StopState
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RULES, GLOSSARY, EMULATOR, API = (
@@ -88,7 +90,7 @@ def test_every_field_that_callers_may_send_stands_in_the_document_of_the_api():
     sent = {field.encode_name for body in bodies_of for field in msgspec.structs.fields(body)}
     answered = {
         field.encode_name
-        for shape in (shapes.Handoff, shapes.EventRecorded)
+        for shape in (response_shapes.Handoff, response_shapes.EventRecorded)
         for field in msgspec.structs.fields(shape)
     }
     assert not [name for name in sent | answered if not re.search(rf"[`, ]{name}[`,]", API)]
@@ -135,7 +137,7 @@ def test_the_rules_that_the_documents_show_can_be_read():
     ]
     assert len(shown) >= 2
     for block in shown:
-        rules.read(block, "endtape.toml")
+        rules_file.read(block, "endtape.toml")
 
 
 @pytest.mark.parametrize("word", [*Kind, *Phase, *StopState, *REMEDIES])
@@ -189,7 +191,7 @@ def test_every_alert_is_explained():
 
 def test_every_metric_to_watch_is_served():
     page = (ROOT / "docs" / "operations.md").read_text()
-    served = (ROOT / "webhooks" / "metrics.py").read_text()
+    served = (ROOT / "webhooks" / "api" / "metrics.py").read_text()
     names = set(re.findall(r"`endtape_(\w+)`", page))
     assert len(names) >= 6
     for name in names:

@@ -16,13 +16,16 @@ from flask import Flask, Response
 from granian import Granian
 from werkzeug.exceptions import HTTPException
 
-from webhooks import api, guard, problems, receiver
-from webhooks.serving import SERVER, Serving
-from webhooks.waiting import Waiting
-from worker import guards, logs
+from webhooks import headers
+from webhooks.api import problems, routes
+from webhooks.door import receiver
+from webhooks.server import SERVER, Serving
+from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.in_force import Follower, Outcome, problems_of
-from worker.ledger import Ledger, connect
+from worker.ledger import fitness
+from worker.ledger.calls import Ledger, connect
+from worker.ledger.news import Waiting
 from worker.settings import Settings
 
 log = structlog.get_logger()
@@ -78,7 +81,8 @@ def create_app(
     ended: threading.Event | None = None,
 ) -> Flask:
     """The application. Reads the environment when it is not given settings; follows nothing any
-    more once it has `ended`."""
+    more once it has `ended`.
+    """
     ended = ended or threading.Event()
     settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
     logs.set_up(settings.log, settings.secrets())
@@ -89,9 +93,9 @@ def create_app(
         False  # no path is answered with a redirect, which no sender of callbacks follows
     )
     app.url_map.converters["rest"] = receiver.Rest
-    guard.attach(app, ledger)
+    headers.attach(app, ledger)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
-    app.register_blueprint(api.blueprint(api.Api(ledger, current), Waiting(ledger, ended)))
+    app.register_blueprint(routes.blueprint(routes.Api(ledger, current), Waiting(ledger, ended)))
 
     @app.errorhandler(problems.Problem)
     def _problem(error: problems.Problem) -> Response:
@@ -147,7 +151,7 @@ def main() -> None:
     except SettingsError as error:
         _exit_with(error.problems)
     logs.set_up(settings.log, settings.secrets())
-    if settings.policy.from_file:
+    if settings.rules.from_file:
         os.environ[_HAD_RULES] = "1"
     for warning in settings.warnings:
         log.warning("settings", detail=warning)
@@ -158,7 +162,7 @@ def main() -> None:
         # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them
         # again.
         try:
-            guards.wait(settings, given_up=ended.is_set)
+            fitness.wait(settings, given_up=ended.is_set)
         except SettingsError as error:
             unfit.extend(error.problems)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
 """The settings in force: how a process follows a reload, how a person orders one, and the settings
-as text without secrets."""
+as text without secrets.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from worker.errors import EndtapeError
-from worker.ledger import Ledger
+from worker.ledger.calls import Ledger
 from worker.settings import Settings
 
 _ROLE = "settings"
@@ -21,13 +22,14 @@ _SAY_S = 2.0  # so often a process says that it lives
 _ENDED_AFTER = timedelta(seconds=10)  # a process that has said nothing for so long has ended
 _ASK_AGAIN_S = 0.1
 _ADDRESSES, _SECRETS = {"redis_url", "broker_url"}, {"callback_token", "api_keys", "app_key"}
-_SHOWN_ELSEWHERE = {"accounts", "policy", "warnings", "restart"}
+_SHOWN_ELSEWHERE = {"accounts", "rules", "warnings", "restart"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """The settings in force after a reload. `problems`: why the new ones were refused, and the old
-    ones stay in force."""
+    ones stay in force.
+    """
 
     generation: int
     settings: Settings
@@ -41,7 +43,8 @@ def problems_of(error: Exception) -> tuple[str, ...]:
 
 class Follower:
     """One process's part in reloads. `read` reads the settings anew if there was a reload since,
-    and returns the last outcome."""
+    and returns the last outcome.
+    """
 
     def __init__(self, ledger: Ledger, kind: str, read: Callable[[], Outcome]) -> None:
         """`kind`: its line of the Procfile."""
@@ -75,7 +78,7 @@ class Follower:
 
 
 def _answer(outcome: Outcome) -> dict[str, Any]:
-    rules = outcome.settings.policy
+    rules = outcome.settings.rules
     return {
         "problems": list(outcome.problems),
         "restart": list(outcome.settings.restart),
@@ -156,7 +159,7 @@ def shown(settings: Settings) -> dict[str, str]:
     for name in sorted(settings.__slots__):
         if name not in _SHOWN_ELSEWHERE:
             texts[name] = _shown(name, getattr(settings, name))
-    rules = settings.policy
+    rules = settings.rules
     texts["rules"] = (
         f"{len(rules.rules)} and the defaults"
         if rules.from_file
@@ -175,7 +178,8 @@ def _shown(name: str, value: Any) -> str:
 
 def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
     """The settings of the running service, by the process that read them last. None if none runs,
-    or Redis does not answer."""
+    or Redis does not answer.
+    """
     try:
         text = ledger.command("GET", ledger.key("settings"))
         return json.loads(text) if text and any(_living(ledger)) else None

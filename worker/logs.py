@@ -37,7 +37,8 @@ _said: dict[tuple[str, ...], float] = {}
 
 def hide(secrets: Iterable[str]) -> None:
     """From now on these never appear in a log of this process. What is shorter than eight
-    characters is left out."""
+    characters is left out.
+    """
     _known.update(secret for secret in secrets if len(secret) >= _SHORTEST)
 
 
@@ -50,7 +51,8 @@ def clean(text: str) -> str:
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Hides values of telling names, secrets and path tokens; a value that is text stays on its
-    line."""
+    line.
+    """
     for name, value in event.items():
         event[name] = HIDDEN if _SECRET.search(name) else _cleaned(value, lines=name == "exception")
     return event

@@ -1,5 +1,6 @@
 """All settings, from the environment, `.env` and the rules file. Everything that is wrong is
-reported at once."""
+reported at once.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +20,14 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from worker import redis_url, rules, sentinel, wire
-from worker.addresses import HostList, Unfit
+from worker import wire
+from worker.calls import rules_file
+from worker.calls.rules import Rules
+from worker.calls.rules_file import RulesFile
 from worker.errors import SettingsError
-from worker.policy import Policy
-from worker.vobiz import Account
+from worker.ledger import redis_url, sentinel_url
+from worker.vobiz.account import Account
+from worker.vobiz.addresses import HostList, Unfit
 
 KNOWN = {
     "VOBIZ_AUTH_ID",
@@ -98,7 +102,7 @@ class Settings:
     archive: Path
     spool: Path
     config: Path | None
-    policy: Policy
+    rules: Rules
     reconcile_s: float
     api_rate: float
     stop_rate: float
@@ -152,8 +156,9 @@ class Settings:
 
     def again(self) -> Settings:
         """The settings as they stand now; what only a start can change stays, and is named in
-        `restart`. Raises SettingsError."""
-        found = Settings.from_env(had_rules=self.policy.from_file)
+        `restart`. Raises SettingsError.
+        """
+        found = Settings.from_env(had_rules=self.rules.from_file)
         stay = {name: getattr(self, name) for name in AT_START}
         if found.public_url == _base(found.host, found.port):
             stay["public_url"] = _base(
@@ -177,7 +182,8 @@ def environment(folder: Path, environ: Mapping[str, str] | None = None) -> dict[
 
 def dotenv(place: Path) -> dict[str, str]:
     """What the file says, nothing where there is none. Raises SettingsError where it cannot be
-    read."""
+    read.
+    """
     try:
         # Editors of Windows begin a file with a mark of three bytes, which would belong to the
         # first name.
@@ -194,7 +200,8 @@ def dotenv(place: Path) -> dict[str, str]:
 
 def unread(place: Path) -> list[str]:
     """A line for each line of the file that sets nothing and is no comment. What stands there may
-    be a secret."""
+    be a secret.
+    """
     if not place.is_file():  # a pipe can be read only once
         return []
     lines = parse_stream(io.StringIO(place.read_text(encoding="utf-8-sig")))
@@ -261,7 +268,8 @@ class _Reader:
         self, name: str, fix: str, *, secret: bool = False, missing: str | None = None
     ) -> None:
         """`fix` says what is accepted; `missing` what to do where nothing was given, if that is
-        something else."""
+        something else.
+        """
         if name not in self.env:
             self.problems.append(f"{name} is missing: {missing or fix}")
             return
@@ -301,7 +309,7 @@ class _Reader:
             archive=self.archive(),
             spool=self.path("ENDTAPE_SPOOL", "data/spool"),
             config=config,
-            policy=found.policy,
+            rules=found.rules,
             reconcile_s=self.number("ENDTAPE_RECONCILE_S", 60, 1),
             api_rate=self.number("ENDTAPE_API_RATE", 5, 0.1),
             stop_rate=self.number("ENDTAPE_STOP_RATE", 50, 0.1),
@@ -320,27 +328,28 @@ class _Reader:
     # The rules file and accounts
     # ----------------------------------------------------------------------------------
 
-    def rules_file(self) -> tuple[Path | None, rules.RulesFile]:
+    def rules_file(self) -> tuple[Path | None, RulesFile]:
         named = self.env.get("ENDTAPE_CONFIG")
         place = self.folder / (named or "endtape.toml")
         if self.without_rules or (not named and not self.had_rules and not place.exists()):
-            return None, rules.RulesFile(policy=Policy())
+            return None, RulesFile(rules=Rules())
         if self.had_rules and not _comes_back(place):
             self.problems.append(gone(place.name))
             self.rules_broken = True
-            return place, rules.RulesFile(policy=Policy())
+            return place, RulesFile(rules=Rules())
         try:
-            return place, rules.read(place.read_text(encoding="utf-8"), place.name)
+            return place, rules_file.read(place.read_text(encoding="utf-8"), place.name)
         except (OSError, UnicodeDecodeError) as error:
             self.wrong("ENDTAPE_CONFIG", f"cannot be read: {error}")
         except SettingsError as error:
             self.problems += error.problems
         self.rules_broken = True
-        return place, rules.RulesFile(policy=Policy())
+        return place, RulesFile(rules=Rules())
 
-    def without_effect(self, found: rules.RulesFile) -> list[str]:
+    def without_effect(self, found: RulesFile) -> list[str]:
         """A line for each line of `.env` that sets nothing, and each name that looks like a setting
-        and is none. Where the rules are left out nobody knows which secrets they name."""
+        and is none. Where the rules are left out nobody knows which secrets they name.
+        """
         ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         strange = sorted(
             name
@@ -356,10 +365,10 @@ class _Reader:
         ]
 
     @staticmethod
-    def named_secrets(found: rules.RulesFile) -> set[str]:
+    def named_secrets(found: RulesFile) -> set[str]:
         return {name for a in found.accounts for name in (a.token_env, a.trunk_secret_env) if name}
 
-    def accounts(self, found: rules.RulesFile) -> dict[str, Account]:
+    def accounts(self, found: RulesFile) -> dict[str, Account]:
         main_id = self.env.get("VOBIZ_AUTH_ID", "")
         if not wire.identifier(main_id):
             self.wrong("VOBIZ_AUTH_ID", "must be the id of the main account, like MA_7QK2XWPD")
@@ -450,7 +459,7 @@ class _Reader:
 
     def history(self) -> timedelta:
         value = self.env.get("ENDTAPE_HISTORY") or "30d"
-        found = rules.duration(value)
+        found = rules_file.duration(value)
         if found is None:
             self.wrong("ENDTAPE_HISTORY", 'must be a duration like "30d"')
         return found or timedelta(days=30)
@@ -478,11 +487,11 @@ class _Reader:
     def servers(self, name: str, schemes: tuple[str, ...]) -> str:
         """The address of a store or a broker; of RabbitMQ several, with semicolons between."""
         value = self.env.get(name) or ""
-        if value.startswith(sentinel.SCHEME):
+        if value.startswith(sentinel_url.SCHEME):
             try:
-                sentinel.parse(value)
+                sentinel_url.parse(value)
             except ValueError:  # its text may show a part of the password
-                self.wrong(name, f"must be {sentinel.FORM}", secret=True)
+                self.wrong(name, f"must be {sentinel_url.FORM}", secret=True)
             return value
         several = value.startswith(tuple(f"{s}://" for s in _RABBIT))
         if value.startswith(redis_url.SCHEMES):

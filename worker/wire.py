@@ -30,7 +30,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 def number(value: object) -> float | None:
     """A finite number above 0, or None: the provider's -1, 0, empty, `nan` and words all mean "not
-    known"."""
+    known".
+    """
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -48,7 +49,8 @@ def seconds(milliseconds: float | None) -> float | None:
 
 def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
     """Any of the four spellings as aware UTC, or None. `naive` is the zone of a time that names
-    none."""
+    none.
+    """
     text = str(value or "").strip()
     milliseconds = number(text)
     try:
@@ -64,7 +66,8 @@ def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
 
 def rfc3339(text: str) -> datetime | None:
     """An instant as our own callers must spell it, with its zone, as aware UTC; None for anything
-    else."""
+    else.
+    """
     found = _RFC3339.fullmatch(text)
     if not found:
         return None
@@ -89,7 +92,8 @@ def digits(value: object) -> str | None:
 
 def bare_digits(text: str) -> str | None:
     """The digits of a number as it is written, with spaces, brackets, dashes, dots; None where it
-    is no number."""
+    is no number.
+    """
     if any(c.isalnum() and c not in _DIGITS for c in text):
         return None
     found = "".join(c for c in text if c in _DIGITS)
@@ -98,7 +102,8 @@ def bare_digits(text: str) -> str | None:
 
 def user_part(value: object) -> str:
     """`1001` of `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`; empty where nobody is
-    named."""
+    named.
+    """
     text = "" if isinstance(value, bool) else str(value if value is not None else "").strip()
     inside = re.match(r'(?:"(?:[^"\\]|\\.)*"|[^<"])*<([^>]*)', text)
     text = inside[1] if inside else text
@@ -129,7 +134,8 @@ def _is_host(address: str, *, bare: bool) -> bool:
 
 def identifier(value: object) -> str | None:
     """An opaque id of at most 128 safe characters, or None. Ids become keys and file names, so
-    nothing else passes."""
+    nothing else passes.
+    """
     text = str(value or "").strip()
     return text if _ID.fullmatch(text) else None
 

@@ -11,7 +11,7 @@ import requests
 from benchmarks.run import RESULTS, ROWS
 from benchmarks.stage import listens
 from tests.waiting import until
-from worker.supervise import ROOT, free_port
+from worker.processes.supervisor import ROOT, free_port
 
 
 @pytest.mark.redis

@@ -18,9 +18,9 @@ import requests
 from tests.bad_days import made_older
 from tests.processes import command_lines
 from tests.waiting import until
-from worker.ledger import Ledger, connect
-from worker.recording import Event, Kind
-from worker.supervise import free_port
+from worker.calls.events import Event, Kind
+from worker.ledger.calls import Ledger, connect
+from worker.processes.supervisor import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.xdist_group("commands")]
 ENDTAPE = Path(sys.executable).parent / "endtape"
@@ -86,7 +86,7 @@ def test_wrong_settings_end_every_process_with_status_2_and_all_reasons(service)
     found = service.command("ls", PORT="x", ENDTAPE_API_KEY="short")
     assert found.returncode == 2
     assert [line.split(" ")[0] for line in found.stderr.splitlines()] == ["PORT", "ENDTAPE_API_KEY"]
-    for line in (["-m", "webhooks.app"], ["-m", "worker.clock"]):
+    for line in (["-m", "webhooks.app"], ["-m", "worker.processes.clock"]):
         ended = subprocess.run(
             [sys.executable, *line],
             cwd=service.folder,

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.waiting import until
-from worker.ledger import LEASES, Ledger, connect
-from worker.recording import Duty
-from worker.supervise import Supervisor
+from worker.calls.obligations import Duty
+from worker.ledger.calls import LEASES, Ledger, connect
+from worker.processes.supervisor import Supervisor
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("draining")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
@@ -73,7 +73,7 @@ def test_a_rolling_restart_under_load_needs_nobody_and_no_stop_waits_longer_than
         f"{len(made)} recordings, longest over by {max(late):.2f} s; seconds to end: { {k: round(v, 2) for k, v in took.items()} }"
     )
     assert {v["stop"]["state"] for v in views} == {"confirmed"}
-    assert max(late) < LEASES[Duty.STOP].total_seconds() + 2
+    assert max(late) < LEASES[Duty.PLAN].total_seconds() + 2
     for (_, recording), view in zip(made, views, strict=True):
         (file,) = service.archive.rglob(f"{recording}.wav")
         assert hashlib.sha256(file.read_bytes()).hexdigest() == view["sha256"]

@@ -14,7 +14,7 @@ from emulator import signing
 from tests.processes import command_lines
 from tests.waiting import until
 from tests.wire_level import FORM, connect, exchange, head, statuses
-from webhooks.guard import HEADERS
+from webhooks.headers import HEADERS
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from worker.ledger import Ledger, connect
-from worker.supervise import Supervisor, lines
+from worker.ledger.calls import Ledger, connect
+from worker.processes.supervisor import Supervisor, lines
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("poison")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
@@ -51,7 +51,7 @@ def lethal(service):
     (folder / "lethal.py").write_text(LETHAL)
     (folder / "lethal.txt").write_text("")
     workers = {
-        name: [word.replace("worker.app", "lethal") for word in lines()[name]]
+        name: [word.replace("worker.processes.celery_app", "lethal") for word in lines()[name]]
         for name in ("stops", "fetches")
     }
     own = service.processes

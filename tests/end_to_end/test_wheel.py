@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from worker.supervise import ROOT, free_port
+from worker.processes.supervisor import ROOT, free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.xdist_group("wheel")]
 PACKAGES = ("worker", "webhooks", "emulator")

@@ -15,10 +15,11 @@ from faults import machines
 from faults.cable import Cable, ip
 from faults.machine import Machine
 from tests.waiting import until
-from worker.board import connect
-from worker.embedded import find_server
 from worker.errors import TryAgain, Unclear
-from worker.vobiz import Account, Vobiz
+from worker.ledger.board import connect
+from worker.processes.embedded_redis import find_server
+from worker.vobiz.account import Account
+from worker.vobiz.client import Vobiz
 
 pytestmark = [
     pytest.mark.redis,

@@ -14,13 +14,13 @@ from tests.model.ours import (
     Kind,
     Match,
     Mode,
-    Policy,
     Rule,
+    Rules,
     Terms,
     callbacks,
-    fold,
-    lifecycle,
     may_happen_again,
+    planner,
+    replay,
     verdict,
 )
 
@@ -32,7 +32,7 @@ ON = {
     "custom.card": Action.PAUSE,
     "custom.done": Action.RESUME,
 }
-HOUR = Policy(defaults=Terms(max_duration=timedelta(hours=1), on=ON))
+HOUR = Rules(defaults=Terms(max_duration=timedelta(hours=1), on=ON))
 
 
 def t(seconds: float) -> datetime:
@@ -40,7 +40,7 @@ def t(seconds: float) -> datetime:
 
 
 class Log:
-    def __init__(self, rules: Policy = HOUR) -> None:
+    def __init__(self, rules: Rules = HOUR) -> None:
         self.events: list[Event] = []
         self.rules = rules
 
@@ -61,10 +61,10 @@ class Log:
         return event
 
     def call(self):
-        return fold("MA_1", "c", self.events)
+        return replay("MA_1", "c", self.events)
 
     def plan(self, at: float):
-        return lifecycle.plan(self.call(), self.rules, t(at))
+        return planner.plan(self.call(), self.rules, t(at))
 
     def settle(self, at: float):
         """What the planner concludes, written down; its plan then."""
@@ -79,7 +79,7 @@ class Log:
         plan = self.settle(at)
         for send in plan.sends:
             for i in send.recording_ids:
-                judged = lifecycle.judge(self.call(), plan.recordings[i], self.rules, t(at))
+                judged = planner.judge(self.call(), plan.recordings[i], self.rules, t(at))
                 self.add(
                     at,
                     kind,
@@ -182,7 +182,7 @@ def case_2c_what_is_learned_late_starts_nothing_after_a_final_stop() -> bool:
 
 def case_2d_pauses_of_the_past_do_not_each_start_a_recording_when_a_rule_arrives() -> bool:
     log = Log(
-        Policy(
+        Rules(
             defaults=Terms(on={}),
             rules=(Rule(name="card", match=Match(labels={"team": "card"}), terms=Terms(on=ON)),),
         )
@@ -213,7 +213,7 @@ def case_3a_a_repeated_stop_of_the_paused_segment_does_not_end_a_resumed_one_who
 
 
 def case_3b_a_deadline_does_not_end_what_another_start_may_have_begun() -> bool:
-    log = Log(Policy(defaults=Terms(max_duration=timedelta(seconds=60))))
+    log = Log(Rules(defaults=Terms(max_duration=timedelta(seconds=60))))
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
     log.add(30, Kind.START_ORDERED, order="s", max_duration_s=600.0)
     log.add(30, Kind.START_SENT, order="s")
@@ -263,7 +263,7 @@ def case_6_a_trunk_call_is_held_though_another_recording_of_it_is_proven() -> bo
 
 
 def case_7_a_failed_start_does_not_take_the_deadline_from_a_watched_call() -> bool:
-    log = Log(Policy(defaults=Terms(max_duration=timedelta(seconds=60), watch=True)))
+    log = Log(Rules(defaults=Terms(max_duration=timedelta(seconds=60), watch=True)))
     log.add(0, Kind.CALL_FOUND_LIVE)
     log.add(10, Kind.START_ORDERED, order="s")
     log.add(10, Kind.START_SENT, order="s")
@@ -334,7 +334,7 @@ def case_11_a_pause_is_remembered_though_the_rules_change_meanwhile() -> bool:
     log.add(10, Kind.CUSTOM_REPORTED, trigger="custom.card")
     log.stop(10.05)
     log.end(10.2, "R1", 0, 10.1)
-    log.rules = Policy(defaults=Terms(mode=Mode.OBSERVE, on=ON))
+    log.rules = Rules(defaults=Terms(mode=Mode.OBSERVE, on=ON))
     log.add(20, Kind.RESUME_ORDERED)
     return bool(log.settle(20).starts)
 
@@ -378,7 +378,7 @@ def case_14_another_recording_does_not_pass_for_what_an_unclear_start_began() ->
 
 
 def case_15_looks_become_rare_where_nothing_is_ever_listed() -> bool:
-    log = Log(Policy(defaults=Terms(max_duration=timedelta(seconds=60))))
+    log = Log(Rules(defaults=Terms(max_duration=timedelta(seconds=60))))
     log.add(0, Kind.RECORDING_ANNOUNCED, recording_id="R", url="u/R")
     at, looks = 0.0, 0
     while at < 86400 and looks < 1000:

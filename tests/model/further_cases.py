@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.model.cases import ON, Log, paused, t
-from tests.model.ours import Kind, Mode, Policy, Terms, callbacks
+from tests.model.ours import Kind, Mode, Rules, Terms, callbacks
 
 
 def _dialled(*told: tuple[float, str, dict]) -> Log:
@@ -150,7 +150,7 @@ def case_22_a_recording_that_began_after_a_404_takes_it_back() -> bool:
 
 def case_23_a_resumption_that_is_still_owed_counts_as_running() -> bool:
     log = paused()
-    log.rules = Policy(defaults=Terms(mode=Mode.OBSERVE, on=ON))
+    log.rules = Rules(defaults=Terms(mode=Mode.OBSERVE, on=ON))
     log.add(20, Kind.RESUME_ORDERED)  # nobody has planned it yet
     log.ask(21)
     return not log.proven()
@@ -197,7 +197,7 @@ def case_28_what_was_to_go_on_before_a_proven_go_stays_ended_though_the_rules_ch
     log.add(20, Kind.RESUME_ORDERED)  # the planner stands still
     log.ask(22)
     log.add(22.1, Kind.HANDOFF_DECIDED, order="h", verdict="go", proven=True, by="api")
-    log.rules = Policy(defaults=Terms(mode=Mode.OBSERVE, on=ON))
+    log.rules = Rules(defaults=Terms(mode=Mode.OBSERVE, on=ON))
     return not log.settle(40).starts
 
 

@@ -42,8 +42,8 @@ from tests.model.ours import (
     Mode,
     StopState,
     is_end,
-    lifecycle,
-    policy,
+    planner,
+    timing,
     unsettled,
     views,
 )
@@ -182,7 +182,7 @@ class Judgement(Workers):
         if not o.segment_of:
             return
         acts = self.acts(self.events())
-        if self.now - o.due_at > policy.RESUME_WITHIN + s(1) and not start.errors:
+        if self.now - o.due_at > timing.RESUME_WITHIN + s(1) and not start.errors:
             self.violation("S:stale", f"a resume of {since_start(o.due_at)} is sent now", o.order)
         later = [a for a in acts if a.ends_all and a.at > o.due_at]
         if later and not any(a.action is RESUME and a.at > later[-1].at for a in acts):
@@ -328,9 +328,9 @@ class Judgement(Workers):
 
     def _judge_recording(self, call, rid: str, recording) -> None:
         rec = next((r for r in self.recs if r.rid == rid), None)
-        stop = lifecycle.judge(call, recording, self.rules, self.now)
-        lifecycle.phase(recording, stop)
-        lifecycle.problem(recording, stop)
+        stop = planner.judge(call, recording, self.rules, self.now)
+        planner.phase(recording, stop)
+        planner.problem(recording, stop)
         about = f"{call.call_uuid} {rid}"
         if recording.over_at:
             if set(recording.evidence) != {"call_over"} or call.hung_up_at:

@@ -13,12 +13,12 @@ from tests.model.ours import (
     Event,
     Fault,
     Kind,
-    Policy,
+    Rules,
     callbacks,
     decode,
     encode,
-    fold,
-    lifecycle,
+    planner,
+    replay,
     to_ms,
     verdict,
     views,
@@ -269,7 +269,7 @@ def think_through(seed: int) -> str | None:
         return traceback.format_exc(limit=-4)
 
 
-def _plan(rng: random.Random, log: list[Event], rules: Policy, now: datetime) -> str | None:
+def _plan(rng: random.Random, log: list[Event], rules: Rules, now: datetime) -> str | None:
     for _ in range(3):
         now += s(rng.choice([0, 1, 60, 86400 * 35]))
         if not _comes_to_rest(log, rules, now):
@@ -277,13 +277,13 @@ def _plan(rng: random.Random, log: list[Event], rules: Policy, now: datetime) ->
         _look(log, rules, now)
     shuffled = list(log)
     rng.shuffle(shuffled)
-    same = fold(ACCOUNT, A_LEG, shuffled) == fold(ACCOUNT, A_LEG, log)
+    same = replay(ACCOUNT, A_LEG, shuffled) == replay(ACCOUNT, A_LEG, log)
     return None if same else "the order of the events makes a difference"
 
 
-def _comes_to_rest(log: list[Event], rules: Policy, now: datetime) -> bool:
+def _comes_to_rest(log: list[Event], rules: Rules, now: datetime) -> bool:
     for _ in range(30):
-        plan = lifecycle.plan(fold(ACCOUNT, A_LEG, log), rules, now)
+        plan = planner.plan(replay(ACCOUNT, A_LEG, log), rules, now)
         new = [e for e in plan.conclusions if all(e.id != o.id for o in log)]
         if not new:
             return True
@@ -291,12 +291,12 @@ def _comes_to_rest(log: list[Event], rules: Policy, now: datetime) -> bool:
     return False
 
 
-def _look(log: Sequence[Event], rules: Policy, now: datetime) -> None:
-    call = fold(ACCOUNT, A_LEG, log)
+def _look(log: Sequence[Event], rules: Rules, now: datetime) -> None:
+    call = replay(ACCOUNT, A_LEG, log)
     for recording in call.recordings.values():
-        stop = lifecycle.judge(call, recording, rules, now)
-        lifecycle.phase(recording, stop)
-        lifecycle.problem(recording, stop)
+        stop = planner.judge(call, recording, rules, now)
+        planner.phase(recording, stop)
+        planner.problem(recording, stop)
     for handoff in call.handoffs.values():
         verdict(call, rules, handoff)
     views.call_view(call, rules, now)

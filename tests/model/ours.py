@@ -1,20 +1,21 @@
 """All that the model takes from the code it judges. Where a module of ours moves, this file changes
 and no other."""
 
-from webhooks import callbacks
-from worker import lifecycle, policy, views
-from worker.abandoned import is_lost, rarely, says_nothing_new
-from worker.clock import LEAD
-from worker.codec import decode, encode, to_ms
-from worker.fold import fold, is_end
-from worker.handoffs import UNSEEN, decided, found_live, send_by, unseen, verdict
-from worker.ledger import REPEAT_AFTER, may_happen_again
-from worker.orders import ceiling_s
-from worker.policy import Action, DailyTime, Match, Mode, Policy, Rule, Terms
-from worker.recording import Event, Fault, Kind, StopState
-from worker.segments import is_paused, unsettled
-from worker.stops import HORIZON, MOST_ERRORS_TOLD
-from worker.triggers import acts
+from worker.calls import planner, timing, views
+from worker.calls.call import StopState
+from worker.calls.events import Event, Fault, Kind
+from worker.calls.fetch_times import is_lost, rarely, says_nothing_new
+from worker.calls.handoffs import UNSEEN, decided, found_live, send_by, unseen, verdict
+from worker.calls.replay import is_end, replay
+from worker.calls.rules import Action, DailyTime, Match, Mode, Rule, Rules, Terms
+from worker.calls.segments import is_paused, unsettled
+from worker.calls.triggers import acts
+from worker.duties.plan_calls import HORIZON, MOST_ERRORS_TOLD
+from worker.duties.send_once import ceiling_s
+from worker.ledger.calls import REPEAT_AFTER, may_happen_again
+from worker.ledger.codec import decode, encode, to_ms
+from worker.processes.clock import LEAD
+from worker.vobiz import callbacks
 
 __all__ = [
     "HORIZON",
@@ -29,8 +30,8 @@ __all__ = [
     "Kind",
     "Match",
     "Mode",
-    "Policy",
     "Rule",
+    "Rules",
     "StopState",
     "Terms",
     "acts",
@@ -39,17 +40,17 @@ __all__ = [
     "decided",
     "decode",
     "encode",
-    "fold",
     "found_live",
     "is_end",
     "is_lost",
     "is_paused",
-    "lifecycle",
     "may_happen_again",
-    "policy",
+    "planner",
     "rarely",
+    "replay",
     "says_nothing_new",
     "send_by",
+    "timing",
     "to_ms",
     "unseen",
     "unsettled",

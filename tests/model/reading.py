@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
-from tests.model.ours import Action, DailyTime, Event, Kind, Match, Mode, Policy, Rule, Terms, fold
+from tests.model.ours import Action, DailyTime, Event, Kind, Match, Mode, Rule, Rules, Terms, replay
 from tests.model.truth import Rec
 from tests.model.world import A_LEG, ACCOUNT, TELLS, World, s
 
@@ -39,22 +39,22 @@ _THE_TRANSFER = {
 _SETTLE = s(5)
 
 
-def policies(rng: random.Random, local_noon: datetime) -> list[Policy]:
+def policies(rng: random.Random, local_noon: datetime) -> list[Rules]:
     """The rules of a life, and those that a reload brings."""
     on = {"transfer": STOP, "transfer.failed": RESUME, "custom.card": PAUSE, "custom.done": RESUME}
     short = Terms(max_duration=s(rng.choice([20, 60, 300])), on=on)
     endless = Terms(max_duration=None, on=on)
     at_noon = DailyTime(at=time(local_noon.hour, local_noon.minute), zone=ZoneInfo("Europe/Berlin"))
     kinds = [
-        Policy(defaults=short),
-        Policy(defaults=endless),
-        Policy(defaults=replace(short, if_unproven="go")),
-        Policy(defaults=replace(endless, on={**on, "dial.connected": KEEP, "redirect": STOP})),
-        Policy(
+        Rules(defaults=short),
+        Rules(defaults=endless),
+        Rules(defaults=replace(short, if_unproven="go")),
+        Rules(defaults=replace(endless, on={**on, "dial.connected": KEEP, "redirect": STOP})),
+        Rules(
             defaults=replace(endless, on={}),
             rules=(Rule(name="card", match=Match(labels={"team": "card"}), terms=short),),
         ),
-        Policy(
+        Rules(
             defaults=replace(short, max_duration=s(600)),
             rules=(
                 Rule(
@@ -64,10 +64,10 @@ def policies(rng: random.Random, local_noon: datetime) -> list[Policy]:
                 ),
             ),
         ),
-        Policy(defaults=replace(endless, stop_at=(at_noon,))),
-        Policy(defaults=replace(short, mode=Mode.OBSERVE)),
-        Policy(defaults=replace(short, watch=True)),
-        Policy(defaults=replace(short, watch=True)),
+        Rules(defaults=replace(endless, stop_at=(at_noon,))),
+        Rules(defaults=replace(short, mode=Mode.OBSERVE)),
+        Rules(defaults=replace(short, watch=True)),
+        Rules(defaults=replace(short, watch=True)),
     ]
     return [rng.choice(kinds), rng.choice(kinds)]
 
@@ -110,7 +110,7 @@ class Reading(World):
 
     def terms(self, events: list[Event]) -> Terms:
         whole = len(events) == len(self.log)
-        return self.rules.choose(self.call() if whole else fold(ACCOUNT, A_LEG, events))[1]
+        return self.rules.choose(self.call() if whole else replay(ACCOUNT, A_LEG, events))[1]
 
     def failed_dial(self, event: Event) -> bool:
         """Whether a dial failed, by what truly became of it: a leg that lost a race proves

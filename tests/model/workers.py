@@ -23,12 +23,12 @@ from tests.model.ours import (
     acts,
     ceiling_s,
     decided,
-    fold,
     found_live,
     is_end,
     is_lost,
-    lifecycle,
+    planner,
     rarely,
+    replay,
     says_nothing_new,
     send_by,
     unseen,
@@ -125,12 +125,12 @@ class Workers(Application):
         """The call as this piece of work knows it."""
         if not work.found and self.book(work).size == work.size:
             return self.book(work).call()
-        return fold(ACCOUNT, work.call_uuid, [*work.snapshot, *work.found])
+        return replay(ACCOUNT, work.call_uuid, [*work.snapshot, *work.found])
 
     def think(self, work: Work, horizon: timedelta) -> None:
         for _ in range(50):
             work.call = self.seen(work)
-            work.plan = lifecycle.plan(
+            work.plan = planner.plan(
                 work.call, self.rules, self.ms(), horizon=horizon, generation=self.generation
             )
             new = [
@@ -219,10 +219,10 @@ class Workers(Application):
         events = []
         for i in send.recording_ids:
             recording = work.plan.recordings[i]
-            if kind is Kind.STOP_ERRED and lifecycle.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
+            if kind is Kind.STOP_ERRED and planner.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
                 work.retry_at = self.now + s(15)
                 continue
-            judged = lifecycle.judge(work.call, recording, self.rules, requested)
+            judged = planner.judge(work.call, recording, self.rules, requested)
             events.append(
                 Event(
                     id=f"stop.{work.fence}.{i}",
@@ -453,7 +453,7 @@ class Workers(Application):
         listed = replace(
             next(e for e in self.rows() if e.recording_id == rid), call_uuid=work.call_uuid
         )
-        stop = lifecycle.judge(call, recording, self.rules, self.now)
+        stop = planner.judge(call, recording, self.rules, self.now)
         self.commit_and_plan(
             work,
             [

@@ -20,8 +20,8 @@ from tests.model.ours import (
     Kind,
     decode,
     encode,
-    fold,
     may_happen_again,
+    replay,
     to_ms,
 )
 
@@ -64,7 +64,7 @@ class Book:
     def call(self):
         """What its events add up to; a log of the same size is the same log."""
         if self._folded[0] != self.size:
-            self._folded = (self.size, fold(ACCOUNT, self.call_uuid, self.events.values()))
+            self._folded = (self.size, replay(ACCOUNT, self.call_uuid, self.events.values()))
         return self._folded[1]
 
     def lines_like(self, event_id: str) -> list[Event]:

@@ -22,8 +22,8 @@ from urllib.parse import quote_plus
 
 from emulator import signing
 from tests.wire_level import connect, statuses
-from worker.embedded import EmbeddedRedis
-from worker.supervise import Supervisor, free_port, lines
+from worker.processes.embedded_redis import EmbeddedRedis
+from worker.processes.supervisor import Supervisor, free_port, lines
 
 CASES = Path(__file__).parent / "cases"
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"

@@ -16,8 +16,9 @@ import requests
 from tests.waiting import until
 from tests.webhooks.application import KEY, Application, recorded
 from tests.wire_level import connect, head
-from webhooks import api, serving
-from worker.recording import Kind
+from webhooks import server
+from webhooks.api import routes
+from worker.calls.events import Kind
 
 ACCOUNT, APP_KEY = "MA_TEST0001", "test-app-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "custom.card" = "pause", "custom.done" = "resume" }\n'
@@ -627,7 +628,7 @@ def test_pages_are_newest_first_and_new_recordings_do_not_shift_them(app):
 
 
 def test_a_page_that_found_nothing_yet_says_where_to_go_on(app, monkeypatch):
-    monkeypatch.setattr(api, "_LOOKED_AT", 2)
+    monkeypatch.setattr(routes, "_LOOKED_AT", 2)
     for number in range(5):
         app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
         time.sleep(0.002)
@@ -640,7 +641,7 @@ def test_a_page_that_found_nothing_yet_says_where_to_go_on(app, monkeypatch):
 
 
 def test_a_page_takes_only_so_long(app, monkeypatch):
-    monkeypatch.setattr(api, "_LOOKED_FOR_S", 0.0)
+    monkeypatch.setattr(routes, "_LOOKED_FOR_S", 0.0)
     for number in range(2):
         app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
         time.sleep(0.002)
@@ -729,7 +730,7 @@ def test_who_reads_audio_slowly_costs_no_callback_anything(app):
     path = f"/v1/recordings/{recording.recording_id}/audio"
     with ExitStack() as readers:
         heads = []
-        for _ in range(serving.STREAMS + 10):
+        for _ in range(server.STREAMS + 10):
             sock = readers.enter_context(connect(app.house.base))
             sock.sendall(head(path, f"Authorization: Bearer {KEY}", method="GET"))
             heads.append(sock.recv(12))
@@ -739,7 +740,7 @@ def test_who_reads_audio_slowly_costs_no_callback_anything(app):
             assert app.house.post({"Event": "Ring", "CallUUID": f"ring{n}"}).status_code == 200
             took.append(time.monotonic() - began)
         assert statistics.median(took) < 1
-        assert heads == [b"HTTP/1.1 200"] * serving.STREAMS + [b"HTTP/1.1 503"] * 10
+        assert heads == [b"HTTP/1.1 200"] * server.STREAMS + [b"HTTP/1.1 503"] * 10
     assert until(
         lambda: app.get(path.removeprefix("/v1"), Range="bytes=100-1999999").status_code == 206
     )

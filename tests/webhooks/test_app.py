@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import those
 from tests.waiting import until
-from worker.supervise import ROOT, free_port
+from worker.processes.supervisor import ROOT, free_port
 
 ENV = {
     "VOBIZ_AUTH_ID": "MA_1",

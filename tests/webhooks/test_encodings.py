@@ -10,8 +10,8 @@ import pytest
 
 from emulator import signing
 from tests.waiting import until
-from webhooks import callbacks
-from worker.recording import Kind
+from worker.calls.events import Kind
+from worker.vobiz import callbacks
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
     "MA_TEST0001",

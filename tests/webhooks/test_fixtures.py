@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks import callbacks, signature
 from worker import wire
-from worker.recording import Event, Kind
+from worker.calls.events import Event, Kind
+from worker.vobiz import callbacks, signature
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CALL, FIRST, SECOND = (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.waiting import until
-from webhooks.api import ROUTES
+from webhooks.api.routes import ROUTES
 
 KEY, APP_KEY = "test-api-key-000000001", "test-app-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.webhooks.fuzz_receiver import KINDS, NAMES, WORDS
-from webhooks import callbacks, signature
-from worker.codec import decode, encode
-from worker.recording import Event
+from worker.calls.events import Event
+from worker.ledger.codec import decode, encode
+from worker.vobiz import callbacks, signature
 
 words = st.one_of(st.sampled_from(WORDS), st.text(max_size=30))
 values = st.recursive(

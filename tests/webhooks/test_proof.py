@@ -8,7 +8,7 @@ import pytest
 
 from tests.waiting import until
 from tests.webhooks.application import Application, recorded
-from worker.recording import Kind
+from worker.calls.events import Kind
 
 RULES = """
 adopt = "30d"

@@ -12,7 +12,7 @@ import requests
 
 from emulator import signing
 from webhooks.app import create_app
-from worker.recording import Kind
+from worker.calls.events import Kind
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
     "MA_TEST0001",

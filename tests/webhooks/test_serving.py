@@ -13,14 +13,14 @@ import pytest
 import requests
 
 from tests.waiting import until
-from worker.supervise import ROOT, free_port
+from worker.processes.supervisor import ROOT, free_port
 
 # An application that tells what it was given, served as `web` serves ours.
 CHILD = """
 import sys
 from flask import Flask, Response, jsonify, request
 from granian import Granian
-from webhooks.serving import SERVER, Serving
+from webhooks.server import SERVER, Serving
 
 def make():
     app, pulled, open_now = Flask("told"), [], []

@@ -8,12 +8,18 @@ import pytest
 
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
-from worker import abandoned, backlog, lifecycle, listing, media, policy
-from worker.codec import decode, encode, to_ms
-from worker.fold import fold
-from worker.ledger import Commit
-from worker.policy import MOST_FAILURES_TOLD, Policy
-from worker.recording import Duty, Event, Fault, Kind, Obligation, Phase
+from worker.archive import media
+from worker.calls import fetch_times, planner
+from worker.calls.call import Phase
+from worker.calls.events import Event, Fault, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.calls.replay import replay
+from worker.calls.rules import Rules
+from worker.calls.timing import MOST_FAILURES_TOLD
+from worker.command import retry
+from worker.ledger import backlog
+from worker.ledger.calls import Commit
+from worker.ledger.codec import decode, encode, to_ms
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -65,16 +71,16 @@ def live(events, now, generation=0):
     """The plan, and the recording with what was concluded."""
     found = list(events)
     while True:
-        plan = lifecycle.plan(fold("MA_1", "c", found), Policy(), now, generation=generation)
+        plan = planner.plan(replay("MA_1", "c", found), Rules(), now, generation=generation)
         if not plan.conclusions:
-            return plan, fold("MA_1", "c", found).recordings["r"]
+            return plan, replay("MA_1", "c", found).recordings["r"]
         assert not {e.id for e in plan.conclusions} & {e.id for e in found}, "concluded twice"
         found += [replace(e, at=now) for e in plan.conclusions]
 
 
 def phase_of(recording):
-    return lifecycle.phase(
-        recording, lifecycle.judge(fold("MA_1", "c", [ENDED]), recording, Policy(), T0)
+    return planner.phase(
+        recording, planner.judge(replay("MA_1", "c", [ENDED]), recording, Rules(), T0)
     )
 
 
@@ -228,16 +234,18 @@ def test_a_reload_after_the_last_failure_makes_settings_and_ours_due_and_nothing
 
 def test_days_of_trouble_do_not_fill_redis_and_the_tries_go_on():
     many = [failed(at(minutes=15 * n), Fault.STORAGE, n) for n in range(MOST_FAILURES_TOLD)]
-    recording = fold("MA_1", "c", [ENDED, *many]).recordings["r"]
-    assert abandoned.says_nothing_new(recording, failed(at(days=2), Fault.STORAGE))
-    assert not abandoned.says_nothing_new(recording, failed(at(days=2), Fault.MEDIA))
-    assert abandoned.rarely(failed(at(days=2), Fault.STORAGE), at(days=2)) == at(days=2, minutes=15)
+    recording = replay("MA_1", "c", [ENDED, *many]).recordings["r"]
+    assert fetch_times.says_nothing_new(recording, failed(at(days=2), Fault.STORAGE))
+    assert not fetch_times.says_nothing_new(recording, failed(at(days=2), Fault.MEDIA))
+    assert fetch_times.rarely(failed(at(days=2), Fault.STORAGE), at(days=2)) == at(
+        days=2, minutes=15
+    )
     # Two kinds of trouble in turn: each is told, and then neither again.
-    both = fold(
+    both = replay(
         "MA_1", "c", [ENDED, *many, failed(at(days=2), Fault.MEDIA, MOST_FAILURES_TOLD)]
     ).recordings["r"]
-    assert abandoned.says_nothing_new(both, failed(at(days=3), Fault.STORAGE))
-    assert abandoned.says_nothing_new(both, failed(at(days=3), Fault.MEDIA))
+    assert fetch_times.says_nothing_new(both, failed(at(days=3), Fault.STORAGE))
+    assert fetch_times.says_nothing_new(both, failed(at(days=3), Fault.MEDIA))
 
 
 def test_an_event_of_the_release_before_has_no_fault_and_one_of_the_next_may_have_another():
@@ -260,7 +268,7 @@ def test_an_event_of_the_release_before_has_no_fault_and_one_of_the_next_may_hav
 @pytest.fixture
 def quick(monkeypatch):
     """The usual pace, only faster."""
-    monkeypatch.setattr(policy, "fetch_backoff", lambda *_: timedelta(milliseconds=100))
+    monkeypatch.setattr(timing, "fetch_backoff", lambda *_: timedelta(milliseconds=100))
 
 
 def broken(*_):
@@ -448,7 +456,7 @@ def test_a_reload_does_not_wake_what_is_the_fault_of_the_provider(local, quick):
     house.reach(recording_2.recording_id, "recording")
     until(
         lambda: (
-            house.ledger.redis.zscore(house.ledger.key("due", Duty.STOP), f"stop|{ACCOUNT}|{call}")
+            house.ledger.redis.zscore(house.ledger.key("due", Duty.PLAN), f"plan|{ACCOUNT}|{call}")
             is None
         )
     )  # it was planned
@@ -457,7 +465,7 @@ def test_a_reload_does_not_wake_what_is_the_fault_of_the_provider(local, quick):
 
 
 def test_a_reload_while_a_call_is_planned_is_not_missed(ledger):
-    o = Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid="c")
+    o = Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid="c")
     for planned_with, soon in ((0, True), (2, False)):
         ledger.record(ACCOUNT, Event(id=f"seen.{planned_with}", kind=Kind.CALL_SEEN, call_uuid="c"))
         (claim,) = ledger.claim(lead=timedelta(0), batch=10, free=dict.fromkeys(Duty, 10)).claims
@@ -479,20 +487,20 @@ def test_a_reload_while_a_call_is_planned_is_not_missed(ledger):
 
 
 def test_rules_that_are_reloaded_while_a_call_is_planned_hold_for_it(local, monkeypatch):
-    house, plan = local(rules=HOUR), lifecycle.plan
+    house, plan = local(rules=HOUR), planner.plan
     rules = replace(
-        house.worker.settings.policy,
-        defaults=replace(house.worker.settings.policy.defaults, max_duration=timedelta(seconds=1)),
+        house.worker.settings.rules,
+        defaults=replace(house.worker.settings.rules.defaults, max_duration=timedelta(seconds=1)),
     )
     reloaded = []
 
     def slow(call, *args, **how):
         found = plan(call, *args, **how)
         if call.recordings and not reloaded:
-            reloaded.append(house.reload(policy=rules))
+            reloaded.append(house.reload(rules=rules))
         return found
 
-    monkeypatch.setattr(lifecycle, "plan", slow)
+    monkeypatch.setattr(planner, "plan", slow)
     monkeypatch.setattr(
         house.ledger, "make_all_due", lambda: None
     )  # as if no clock were quick enough to see what it does
@@ -534,7 +542,7 @@ def test_a_retry_of_a_halted_account_begins_when_its_credentials_are_accepted(lo
     call, recording = ended(house)
     assert until(lambda: failures(house, call))[0].fault is Fault.SETTINGS
     until(lambda: house.ledger.halted([ACCOUNT]))
-    assert "halted" in listing._waits(house.settings, house.ledger, ACCOUNT)
+    assert "halted" in retry._waits(house.settings, house.ledger, ACCOUNT)
     backlog.retry(
         house.ledger,
         Obligation(
@@ -545,8 +553,8 @@ def test_a_retry_of_a_halted_account_begins_when_its_credentials_are_accepted(lo
     )
     house.provider.faults.clear()
     house.reach(recording.recording_id, "archived")
-    assert listing._waits(house.settings, house.ledger, ACCOUNT) is None
-    assert "left the settings" in listing._waits(house.settings, house.ledger, "MA_OTHER")
+    assert retry._waits(house.settings, house.ledger, ACCOUNT) is None
+    assert "left the settings" in retry._waits(house.settings, house.ledger, "MA_OTHER")
 
 
 def test_recordings_are_listed_by_phase_and_by_fault_through_the_api(local, quick):

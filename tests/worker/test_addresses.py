@@ -6,10 +6,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from worker import transport
-from worker.addresses import HostList, Unfit, is_public, read, vetted
 from worker.errors import WrongPath
-from worker.vobiz import Account, Vobiz
+from worker.vobiz import transport
+from worker.vobiz.account import Account
+from worker.vobiz.addresses import HostList, Unfit, is_public, read, vetted
+from worker.vobiz.client import Vobiz
 
 DEFAULT = HostList(["vobiz.ai", "*.vobiz.ai"])
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import answers
-from worker.answers import Answer, Row
 from worker.errors import EndtapeError, Refused, TryAgain, WrongPath
+from worker.vobiz import answers
+from worker.vobiz.answers import Answer, Row
 
 NOW = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 ENVELOPE = (Path(__file__).parent.parent / "fixtures" / "error_429_envelope.json").read_bytes()

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from worker import clock
-from worker.app import make_celery
-from worker.broker import PREFIX
-from worker.embedded import EmbeddedRedis
-from worker.ledger import Ledger, connect
+from worker.ledger.calls import Ledger, connect
+from worker.processes import clock
+from worker.processes.broker import PREFIX
+from worker.processes.celery_app import make_celery
+from worker.processes.embedded_redis import EmbeddedRedis
 
 pytestmark = pytest.mark.redis
 

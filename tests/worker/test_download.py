@@ -13,8 +13,9 @@ import time
 import pytest
 
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
-from worker.transport import Patience
-from worker.vobiz import Account, CorruptDownload, RedirectRefused, Vobiz
+from worker.vobiz.account import Account
+from worker.vobiz.client import CorruptDownload, RedirectRefused, Vobiz
+from worker.vobiz.transport import Patience
 
 BODY = bytes(range(256)) * 40
 ACCOUNT = Account(

@@ -13,9 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pycurl
 import pytest
 
-from worker import transport
 from worker.errors import TryAgain, WrongPath
-from worker.vobiz import Account, Vobiz
+from worker.vobiz import transport
+from worker.vobiz.account import Account
+from worker.vobiz.client import Vobiz
 
 ACCOUNT = Account(auth_id="MA_1", tokens=("secret",))
 

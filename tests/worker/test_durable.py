@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.archive import Archive
+from worker.archive.directory import Archive
 from worker.errors import Conflict, CorruptMedia, TryAgain
 
 KEY = "MA_1/2026/09/14/rec-1.mp3"

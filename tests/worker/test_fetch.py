@@ -10,15 +10,16 @@ import pytest
 
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
-from worker import policy
-from worker.codec import to_ms
-from worker.ledger import LEASES
-from worker.recording import Duty, Event, Fault, Kind, Obligation
+from worker.calls import timing
+from worker.calls.events import Event, Fault, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.calls.views import recording_view, rfc3339
+from worker.ledger.calls import LEASES
+from worker.ledger.codec import to_ms
 from worker.settings import Settings
-from worker.views import recording_view, rfc3339
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
-AGAIN_IN_TRUTH = policy.fetch_backoff
+AGAIN_IN_TRUTH = timing.fetch_backoff
 
 
 def test_a_failed_fetch_is_tried_again_after_a_second_then_half_as_often_each_time_and_hourly_in_the_end():
@@ -334,7 +335,7 @@ def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says
     until(lambda: house.ledger.outstanding() == 0)
     settings = house.worker.settings
     house.worker.settings = replace(
-        settings, policy=replace(settings.policy, adopt=timedelta(days=30))
+        settings, rules=replace(settings.rules, adopt=timedelta(days=30))
     )
     house.ledger.redis.zadd(
         house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())}
@@ -392,15 +393,15 @@ def test_a_reload_does_not_rewrite_what_became_of_an_archived_recording(local):
     house.provider.hangup(call)
     before = house.reach(recording.recording_id, "archived")["stop"]
     assert (before["state"], before["trigger"]) == ("none", "max_duration")
-    for rules in (
+    for text in (
         '[defaults]\nmax_duration = "1s"\n',
         '[defaults]\nmode = "observe"\nmax_duration = "none"\n',
     ):
-        house.rules.write_text(rules)
-        policy, known = Settings.from_env(house.env, folder=house.folder).policy, house.call(call)
+        house.rules.write_text(text)
+        rules, known = Settings.from_env(house.env, folder=house.folder).rules, house.call(call)
         assert (
             recording_view(
-                known, known.recordings[recording.recording_id], policy, house.ledger.now()
+                known, known.recordings[recording.recording_id], rules, house.ledger.now()
             )["stop"]
             == before
         )

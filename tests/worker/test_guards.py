@@ -10,13 +10,13 @@ import pytest
 import redis
 
 from tests.waiting import until
-from worker import guards
-from worker.embedded import find_server
 from worker.errors import LedgerUnavailable, SettingsError
-from worker.guards import State
-from worker.ledger import Ledger, connect
+from worker.ledger import fitness
+from worker.ledger.calls import Ledger, connect
+from worker.ledger.fitness import State
+from worker.processes.embedded_redis import find_server
+from worker.processes.supervisor import ROOT, free_port, lines
 from worker.settings import Settings
-from worker.supervise import ROOT, free_port, lines
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 ENV = {
@@ -77,7 +77,7 @@ def settings(url, **env):
 
 
 def states(url, **how):
-    return {f.name: f.state for f in guards.findings(connect(url), **how)}
+    return {f.name: f.state for f in fitness.findings(connect(url), **how)}
 
 
 def wrong(url, **how):
@@ -86,14 +86,14 @@ def wrong(url, **how):
 
 def refusals(url, **env):
     with pytest.raises(SettingsError) as caught:
-        guards.check(settings(url, **env))
+        fitness.check(settings(url, **env))
     return "\n".join(caught.value.problems)
 
 
 def test_a_server_as_it_should_be_passes(server):
     url = server()
     assert wrong(url) == {}
-    guards.check(settings(url))
+    fitness.check(settings(url))
     assert Ledger(connect(url)).prepare()
 
 
@@ -117,7 +117,7 @@ def test_a_cluster_is_refused_even_of_one_node_and_for_the_queues_alone(server):
 def test_without_an_append_only_file_it_is_refused_unless_the_operator_allows_it(server):
     url = server(appendonly="no")
     assert "ENDTAPE_APPENDONLY=optional" in refusals(url)
-    guards.check(settings(url, ENDTAPE_APPENDONLY="optional"))
+    fitness.check(settings(url, ENDTAPE_APPENDONLY="optional"))
     assert wrong(url, unsaved=True) == {"append-only file": State.WARNING}
 
 
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_synced_with_every_write_is_warned_about(server, fsyn
 def test_a_server_that_does_not_tell_its_settings_is_warned_about_and_not_refused(server):
     url = server("--rename-command", "CONFIG", "")
     assert wrong(url) == {"appendfsync": State.WARNING}
-    guards.check(settings(url))
+    fitness.check(settings(url))
     mute = server("--rename-command", "INFO", "", port=free_port())
     assert wrong(mute) == {
         "version": State.WARNING,
@@ -163,14 +163,14 @@ def test_a_clock_that_is_off_is_refused_above_two_seconds(server, off_s, state):
     ],
 )
 def test_the_oldest_server_is_6_2(version, state):
-    assert guards._version({"redis_version": version}).state is state
+    assert fitness._version({"redis_version": version}).state is state
 
 
 def test_a_wrong_password_is_refused_and_never_shown(server):
     url = server("--requirepass", "right-password")
     found = refusals(url.replace("//", "//:wrong-password@"))
     assert ("refuses name and password" in found, "wrong-password" in found) == (True, False)
-    guards.check(settings(url.replace("//", "//:right-password@")))
+    fitness.check(settings(url.replace("//", "//:right-password@")))
 
 
 def test_a_wrong_password_for_the_queues_is_blamed_on_their_own_setting(server):
@@ -201,7 +201,7 @@ def test_all_that_is_wrong_is_told_at_once(server):
 def test_a_server_that_does_not_answer_is_waited_for(server):
     port = free_port()
     with pytest.raises(LedgerUnavailable):
-        guards.check(settings(f"redis://127.0.0.1:{port}"))
+        fitness.check(settings(f"redis://127.0.0.1:{port}"))
     turns = iter(range(10))
 
     def starts_meanwhile():
@@ -209,7 +209,7 @@ def test_a_server_that_does_not_answer_is_waited_for(server):
             server(port=port)
         return False
 
-    guards.wait(settings(f"redis://127.0.0.1:{port}"), given_up=starts_meanwhile)
+    fitness.wait(settings(f"redis://127.0.0.1:{port}"), given_up=starts_meanwhile)
     assert next(turns) >= 2
 
 
@@ -259,9 +259,9 @@ def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_proce
 ):
     url = server()
     rules, given = tmp_path / "endtape.toml", {**ENV, "REDIS_URL": url}
-    guards.check(Settings.from_env(given, folder=tmp_path))  # there never was one
+    fitness.check(Settings.from_env(given, folder=tmp_path))  # there never was one
     rules.write_text('[defaults]\nmax_duration = "5m"\n')
-    guards.check(Settings.from_env(given, folder=tmp_path))
+    fitness.check(Settings.from_env(given, folder=tmp_path))
     rules.unlink()
     env = {**os.environ, **given, "PORT": str(free_port())}
     started = {
@@ -279,4 +279,4 @@ def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_proce
         told = process.communicate(timeout=60)[1]
         assert (process.returncode, "endtape.toml is gone" in told) == (2, True), name
     rules.write_text('[defaults]\nmode = "observe"\n')  # said in so many words
-    guards.check(Settings.from_env(given, folder=tmp_path))
+    fitness.check(Settings.from_env(given, folder=tmp_path))

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import lifecycle
-from worker.fold import fold
-from worker.policy import Action, Match, Mode, Policy, Rule, Terms
-from worker.recording import Event, Kind, Phase, StopState
-from worker.views import call_view
+from worker.calls import planner
+from worker.calls.call import Phase, StopState
+from worker.calls.events import Event, Kind
+from worker.calls.replay import replay
+from worker.calls.rules import Action, Match, Mode, Rule, Rules, Terms
+from worker.calls.views import call_view
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
-STOPS = Policy(defaults=Terms(max_duration=timedelta(seconds=60), on={"transfer": Action.STOP}))
+STOPS = Rules(defaults=Terms(max_duration=timedelta(seconds=60), on={"transfer": Action.STOP}))
 URL = "https://media.vobiz.ai/v1/Account/MA_1/Recording/{}.mp3"
 
 
@@ -69,12 +70,12 @@ def looked(seconds):
 
 
 def plan(events, seconds, rules=STOPS):
-    return lifecycle.plan(fold("MA_1", "c", events), rules, at(seconds))
+    return planner.plan(replay("MA_1", "c", events), rules, at(seconds))
 
 
 def judge(events, seconds, recording="r", rules=STOPS):
-    call = fold("MA_1", "c", events)
-    return lifecycle.judge(call, call.recordings[recording], rules, at(seconds))
+    call = replay("MA_1", "c", events)
+    return planner.judge(call, call.recordings[recording], rules, at(seconds))
 
 
 def test_a_running_recording_waits_for_its_deadline():
@@ -84,7 +85,7 @@ def test_a_running_recording_waits_for_its_deadline():
 
 def test_at_the_deadline_the_stop_is_call_wide_when_nothing_else_runs():
     assert plan([started(0)], 60).sends == (
-        lifecycle.Send(at=at(60), recording_ids=("r",), url=None),
+        planner.Send(at=at(60), recording_ids=("r",), url=None),
     )
 
 
@@ -185,12 +186,12 @@ def test_a_404_proves_the_end_only_for_a_call_that_the_provider_reported():
 
 
 def test_event_record_is_never_an_end():
-    call = fold("MA_1", "c", [replace(started(0), ended_at=at(5), duration_s=5.0)])
+    call = replay("MA_1", "c", [replace(started(0), ended_at=at(5), duration_s=5.0)])
     assert call.recordings["r"].over_at is None
 
 
 def test_observe_sends_nothing_but_obeys_an_order():
-    rules = Policy(defaults=Terms(mode=Mode.OBSERVE, max_duration=timedelta(seconds=1)))
+    rules = Rules(defaults=Terms(mode=Mode.OBSERVE, max_duration=timedelta(seconds=1)))
     assert plan([started(0)], 10, rules).sends == ()
     assert plan([started(0), event(Kind.STOP_ORDERED, 9)], 10, rules).sends
 
@@ -221,11 +222,11 @@ STORY = [
 @given(st.permutations(STORY), st.lists(st.sampled_from(STORY), max_size=6))
 def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(order, again):
     unique = list({e.id: e for e in [*order, *again]}.values())
-    call = fold("MA_1", "c", unique)
-    same = fold("MA_1", "c", STORY)
+    call = replay("MA_1", "c", unique)
+    same = replay("MA_1", "c", STORY)
     assert call == same
-    stop = lifecycle.judge(call, call.recordings["r"], STOPS, at(20))
-    assert (lifecycle.phase(call.recordings["r"], stop), stop.state) == (
+    stop = planner.judge(call, call.recordings["r"], STOPS, at(20))
+    assert (planner.phase(call.recordings["r"], stop), stop.state) == (
         Phase.ARCHIVED,
         StopState.CONFIRMED,
     )
@@ -233,8 +234,8 @@ def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(orde
 
 @given(st.sets(st.sampled_from(range(len(STORY)))), st.integers(0, 4000))
 def test_whatever_is_lost_an_open_recording_never_loses_its_duty(kept, seconds):
-    call = fold("MA_1", "c", [STORY[i] for i in sorted(kept)])
-    found = lifecycle.plan(call, STOPS, at(seconds))
+    call = replay("MA_1", "c", [STORY[i] for i in sorted(kept)])
+    found = planner.plan(call, STOPS, at(seconds))
     for recording in call.recordings.values():
         owed = [
             found.stop_at,
@@ -259,7 +260,7 @@ def test_a_look_without_an_answer_uses_up_nothing_and_is_repeated_soon():
 # ------------------------------------------------------------------
 
 SEEN = event(Kind.CALL_FOUND_LIVE, 0, signed=False)
-BLIND = lifecycle.Send(at=at(60), recording_ids=("",), url=None)
+BLIND = planner.Send(at=at(60), recording_ids=("",), url=None)
 
 
 def blind(kind, seconds, **facts):
@@ -299,7 +300,7 @@ def test_once_its_recording_is_known_or_the_call_is_over_or_nothing_runs_there_i
 
 def test_where_rules_only_observe_or_nothing_bounds_it_a_call_found_live_is_not_stopped():
     for terms in (Terms(mode=Mode.OBSERVE), Terms(max_duration=None)):
-        assert plan([SEEN], 86400, Policy(defaults=terms)).sends == ()
+        assert plan([SEEN], 86400, Rules(defaults=terms)).sends == ()
 
 
 def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_sent_no_more():
@@ -344,7 +345,7 @@ def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
                     signed=False,
                 ),
             ]
-        call = fold("MA_1", "c", events)
+        call = replay("MA_1", "c", events)
         assert len(call.handoffs) == number
         began = time.process_time()
         assert len(call_view(call, STOPS, at(20_000))["handoffs"]) == number
@@ -378,19 +379,19 @@ def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_t
     events, moment
 ):
     early, lead = at(moment - 0.09), timedelta(milliseconds=120)
-    rules = Policy(defaults=Terms(max_duration=timedelta(seconds=60), watch=True))
+    rules = Rules(defaults=Terms(max_duration=timedelta(seconds=60), watch=True))
     events = (
         [*events, event(Kind.STOP_ACCEPTED, 0.1, None, requested_at=at(0.1), signed=False)]
         if moment == 4
         else events
     )
-    found = lifecycle.plan(fold("MA_1", "c", events), rules, early, horizon=lead)
+    found = planner.plan(replay("MA_1", "c", events), rules, early, horizon=lead)
     assert found.sends == ()
     assert found.stop_at - lead >= at(moment - 0.02)
 
 
 def test_the_provider_is_asked_for_missing_numbers_a_few_times_and_not_for_ever():
-    rules = Policy(rules=(Rule(name="in", match=Match(to_number="91*"), terms=Terms()),))
+    rules = Rules(rules=(Rule(name="in", match=Match(to_number="91*"), terms=Terms()),))
     events = [
         event(Kind.STOP_ORDERED, 0, signed=False),
         event(Kind.CALL_FOUND_OVER, 0.2, requested_at=at(0.1), named=False, signed=False),

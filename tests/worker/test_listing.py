@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 from tests.bad_days import ACCOUNT, made_older
 from tests.waiting import until
-from worker import listing
-from worker.recording import Duty, Event, Kind, Obligation
+from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.command import ls as command
 
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\nstop_tries = 1\n[[rules]]\nname = "payments line of the second floor"\nmatch = { to = "91804*" }\nmax_duration = "1s"\n'
 
@@ -19,10 +20,10 @@ RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\nstop_tries = 1\
 def ls(local, monkeypatch):
     """A house, and `endtape ls` in it."""
     house = local(rules=RULES)
-    monkeypatch.setattr(listing, "open_ledger", lambda **_: (house.settings, house.ledger))
+    monkeypatch.setattr(command, "open_ledger", lambda **_: (house.settings, house.ledger))
 
     def run(*options):
-        found = CliRunner().invoke(listing.ls, options)
+        found = CliRunner().invoke(command.ls, options)
         assert found.exit_code == 0, found.output
         return found.stdout
 
@@ -131,7 +132,7 @@ def test_lists_that_exclude_one_another_are_wrong_use(ls):
         ["--unproven", "--failing"],
         ["--running", "--fault", "media"],
     ):
-        assert CliRunner().invoke(listing.ls, options).exit_code == 2
+        assert CliRunner().invoke(command.ls, options).exit_code == 2
     house, run = ls
     for n in range(2):
         house.ledger.record(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinytag import TinyTag
 
-from worker import media, mpeg
+from worker.archive import media, mpeg
 
 MPEG1, MPEG2, MPEG25 = 3, 2, 0
 MONO, STEREO = 3, 0

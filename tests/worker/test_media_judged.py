@@ -27,9 +27,9 @@ from tests.worker.test_media import (
     id3v2,
     riff,
 )
-from worker import media
-from worker.archive import checks, failed
-from worker.vobiz import Download
+from worker.archive import media
+from worker.archive.directory import checks, failed
+from worker.vobiz.client import Download
 
 NOISE = random.Random(11).randbytes(160_000)  # 10 s of 8 kHz, 16 bits, mono
 WAV = riff(form(), (b"data", NOISE, None))

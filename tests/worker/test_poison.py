@@ -7,10 +7,15 @@ from datetime import timedelta
 import pytest
 
 from tests.waiting import until
-from worker import backlog, clock, doctor, fetch, lifecycle
-from worker import ledger as books
-from worker.ledger import ALONE_AFTER, ASIDE_AFTER, Commit
-from worker.recording import Duty, Event, Fault, Kind, Obligation
+from worker.calls import planner
+from worker.calls.events import Event, Fault, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.command import doctor
+from worker.duties import fetch
+from worker.ledger import backlog
+from worker.ledger import calls as books
+from worker.ledger.calls import ALONE_AFTER, ASIDE_AFTER, Commit
+from worker.processes import clock
 
 ACCOUNT = "MA_TEST0001"
 FREE = dict.fromkeys(Duty, 100)
@@ -26,7 +31,7 @@ def leases_long_enough_to_work(monkeypatch):
     monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(seconds=1)))
 
 
-def track(ledger, call, duty=Duty.STOP):
+def track(ledger, call, duty=Duty.PLAN):
     """A call with one obligation of this duty, due now."""
     ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call))
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +43,7 @@ def track(ledger, call, duty=Duty.STOP):
     )
     dues = (
         ((claim.obligation, None), (o, ledger.now()))
-        if duty is not Duty.STOP
+        if duty is not Duty.PLAN
         else ((o, ledger.now()),)
     )
     ledger.commit([Commit(claim=claim, seen=size, dues=dues)])
@@ -98,7 +103,7 @@ def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, sho
     assert ledger.unfinished() == {}
 
 
-@pytest.mark.parametrize("duty", [Duty.STOP, Duty.SURVEY])
+@pytest.mark.parametrize("duty", [Duty.PLAN, Duty.SURVEY])
 def test_a_stop_or_a_survey_is_never_given_up_and_comes_back_within_a_minute(
     ledger, short_leases, duty
 ):
@@ -164,13 +169,13 @@ def test_what_failed_travels_in_small_batches_and_then_alone():
     def batches(*failed):
         claims = [
             books.Claim(
-                obligation=Obligation(duty=Duty.STOP, account=ACCOUNT, call_uuid=f"c{i}"),
+                obligation=Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=f"c{i}"),
                 fence=str(i),
                 failed=n,
             )
             for i, n in enumerate(failed)
         ]
-        return [[c.failed for c in b] for b in clock.batches(Duty.STOP, claims)]
+        return [[c.failed for c in b] for b in clock.batches(Duty.PLAN, claims)]
 
     assert batches(*[0] * 60) == [[0] * 50, [0] * 10]
     assert batches(*[0] * 5, *[1] * 9) == [[0] * 5, [1] * 6, [1] * 3]
@@ -188,14 +193,14 @@ def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch)
     ledger.tidy()
     assert ledger.redis.hkeys(ledger.key("fences")) == [str(live)]
     assert ledger.redis.hlen(ledger.key("unfinished")) == 0
-    assert ledger.redis.zcard(ledger.key("leases", Duty.STOP)) == 1
+    assert ledger.redis.zcard(ledger.key("leases", Duty.PLAN)) == 1
     assert ledger.commit([Commit(claim=held, seen=1000)])[0] is not None
 
 
 def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_others_go_on(
     local, leases_long_enough_to_work, monkeypatch
 ):
-    house, plan = local(rules='[defaults]\nmax_duration = "1s"\n'), lifecycle.plan
+    house, plan = local(rules='[defaults]\nmax_duration = "1s"\n'), planner.plan
     bad = house.provider.call(to_number="1").call_uuid
 
     def fails(call, *args, **how):
@@ -203,17 +208,17 @@ def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_othe
             raise ZeroDivisionError("a fault of ours")
         return plan(call, *args, **how)
 
-    monkeypatch.setattr(lifecycle, "plan", fails)
+    monkeypatch.setattr(planner, "plan", fails)
     house.provider.record(bad)
     good = house.provider.record(house.provider.call(to_number="2").call_uuid).recording_id
     assert house.reach(good, "archived", 30)["stop"]["state"] == "confirmed"
     until(lambda: any(n > ALONE_AFTER for n in house.ledger.unfinished().values()))
-    assert [str(o) for o in house.ledger.unfinished()] == [f"stop|{ACCOUNT}|{bad}"]
+    assert [str(o) for o in house.ledger.unfinished()] == [f"plan|{ACCOUNT}|{bad}"]
     until(lambda: house.alerts().get("poison", 0) >= 3)
     told = {c.name: c for c in doctor.checks(house.settings, house.ledger)}["unfinished work"]
     assert (told.state, bad in told.detail) == ("warning", True)
     assert re.search(rb"endtape_unfinished 1\.0", house.get("/metrics").content)
-    monkeypatch.setattr(lifecycle, "plan", plan)
+    monkeypatch.setattr(planner, "plan", plan)
     house.reload()
     until(lambda: house.ledger.unfinished() == {})
 

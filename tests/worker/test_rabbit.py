@@ -7,10 +7,11 @@ import pytest
 
 from faults import rabbit
 from tests.waiting import until
-from worker import broker, doctor
-from worker.app import fit_redis_or_exit, make_celery
-from worker.clock import Clock
-from worker.ledger import Ledger, connect
+from worker.command import doctor
+from worker.ledger.calls import Ledger, connect
+from worker.processes import broker
+from worker.processes.celery_app import fit_redis_or_exit, make_celery
+from worker.processes.clock import Clock
 from worker.settings import Settings
 
 pytestmark = [

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from worker.archive import checks, failed, key, receipt
-from worker.media import Media
-from worker.vobiz import Download
+from worker.archive.directory import checks, failed, key, receipt
+from worker.archive.media import Media
+from worker.vobiz.client import Download
 
 START = datetime(2026, 9, 14, 23, 30, 12, 900_000, UTC)
 INDIA = timezone(timedelta(hours=5, minutes=30))

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from worker import guards, redis_url
-from worker.app import make_celery
 from worker.errors import SettingsError
-from worker.ledger import Ledger, connect
+from worker.ledger import fitness, redis_url
+from worker.ledger.calls import Ledger, connect
+from worker.processes.celery_app import make_celery
 from worker.settings import Settings
 
 GOOD = {
@@ -221,4 +221,4 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_by_both_clients_and_at
     ):
         connection.channel().client.ping()
     with pytest.raises(SettingsError, match=r"REDIS_URL = \(secret\): .*ssl_ca_certs"):
-        guards.check(Settings.from_env({**GOOD, "REDIS_URL": url}, folder=tmp_path))
+        fitness.check(Settings.from_env({**GOOD, "REDIS_URL": url}, folder=tmp_path))

@@ -16,11 +16,12 @@ import time
 import pytest
 
 from tests.waiting import until
-from worker.archive import Archive
+from worker.archive.directory import Archive
 from worker.errors import CorruptMedia, NotReady, TryAgain, Unstored
-from worker.partial import Notes
-from worker.transport import Patience
-from worker.vobiz import Account, CorruptDownload, Vobiz
+from worker.vobiz.account import Account
+from worker.vobiz.client import CorruptDownload, Vobiz
+from worker.vobiz.partial import Notes
+from worker.vobiz.transport import Patience
 
 BODY = os.urandom(300_000)
 SHA = hashlib.sha256(BODY).hexdigest()

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from worker.calls.call import Call, Recording
+from worker.calls.rules import Action, DailyTime, Mode, deadline
+from worker.calls.rules_file import RulesFile, _Reader, read
 from worker.errors import SettingsError
-from worker.policy import Action, DailyTime, Mode, deadline
-from worker.recording import Call, Recording
-from worker.rules import RulesFile, _Reader, read
 
 NOW = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 
 
 def rules(text):
-    return read(text, "endtape.toml").policy
+    return read(text, "endtape.toml").rules
 
 
 def call(**facts):

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker import lifecycle
-from worker.fold import fold
-from worker.orders import ceiling_s
-from worker.policy import Action, Mode, Policy, Terms
-from worker.recording import Event, Kind
-from worker.segments import gaps
-from worker.triggers import acts
+from worker.calls import planner
+from worker.calls.events import Event, Kind
+from worker.calls.replay import replay
+from worker.calls.rules import Action, Mode, Rules, Terms
+from worker.calls.segments import gaps
+from worker.calls.triggers import acts
+from worker.duties.send_once import ceiling_s
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 URL = "https://media.vobiz.ai/v1/Account/MA_1/Recording/{}.mp3"
@@ -22,7 +22,7 @@ ON = {
     "custom.done": Action.RESUME,
     "machine": Action.STOP,
 }
-RULES = Policy(defaults=Terms(max_duration=None, on=ON))
+RULES = Rules(defaults=Terms(max_duration=None, on=ON))
 
 
 def at(seconds):
@@ -56,7 +56,7 @@ def custom(name, seconds):
 
 def starts(events, seconds=100, rules=RULES):
     """The segments that are to be started, by the first of their logical recording."""
-    plan = lifecycle.plan(fold("MA_1", "c", events), rules, at(seconds))
+    plan = planner.plan(replay("MA_1", "c", events), rules, at(seconds))
     return [(e.segment_of, e.trigger) for e in plan.conclusions if e.kind is Kind.START_ORDERED]
 
 
@@ -174,7 +174,7 @@ def resumed(order_at=60, started_at=61):
     ]
     (order,) = (
         e
-        for e in lifecycle.plan(fold("MA_1", "c", events), RULES, at(order_at)).conclusions
+        for e in planner.plan(replay("MA_1", "c", events), RULES, at(order_at)).conclusions
         if e.kind is Kind.START_ORDERED
     )
     sent = event(Kind.START_SENT, started_at, order=order.order, id="sent", signed=False)
@@ -191,7 +191,7 @@ def resumed(order_at=60, started_at=61):
 
 
 def test_a_segment_has_the_parameters_of_the_first_and_knows_it():
-    call = fold("MA_1", "c", resumed())
+    call = replay("MA_1", "c", resumed())
     assert (
         call.recordings["r2"].segment_of,
         call.recordings["r2"].format,
@@ -214,19 +214,19 @@ def test_a_late_or_repeated_stop_of_the_first_segment_never_ends_the_second():
         rule="defaults",
         signed=False,
     )
-    sends = lifecycle.plan(fold("MA_1", "c", [*events, tried]), RULES, at(70)).sends
+    sends = planner.plan(replay("MA_1", "c", [*events, tried]), RULES, at(70)).sends
     assert [(s.recording_ids, s.url) for s in sends] == [(("r",), URL.format("r"))]
 
 
 def test_a_transfer_after_the_resume_ends_the_second_segment_and_a_second_resume_starts_a_third():
     events = [*resumed(), event(Kind.CALL_TRANSFERRED, 80)]
-    plan = lifecycle.plan(fold("MA_1", "c", events), RULES, at(80))
+    plan = planner.plan(replay("MA_1", "c", events), RULES, at(80))
     assert [(s.recording_ids, s.url) for s in plan.sends] == [(("r2",), None)]
     assert starts([*events, ends(81, "r2"), event(FAILED, 90)]) == [("r", "transfer.failed")]
 
 
 def test_gaps_say_when_and_why_nothing_was_recorded():
-    call = fold("MA_1", "c", resumed())
+    call = replay("MA_1", "c", resumed())
     (gap,) = gaps(call, "r", acts(call, RULES))
     assert (gap.began_at, gap.ended_at, gap.trigger, gap.reason, gap.resumed_by) == (
         at(11),
@@ -235,7 +235,7 @@ def test_gaps_say_when_and_why_nothing_was_recorded():
         "card",
         "resume",
     )
-    call = fold("MA_1", "c", [*resumed(), event(PAUSE, 80), ends(82, "r2")])
+    call = replay("MA_1", "c", [*resumed(), event(PAUSE, 80), ends(82, "r2")])
     assert [(g.began_at, g.ended_at is None) for g in gaps(call, "r", acts(call, RULES))] == [
         (at(11), False),
         (at(82), True),
@@ -243,13 +243,13 @@ def test_gaps_say_when_and_why_nothing_was_recorded():
 
 
 def test_a_recording_that_simply_ended_has_no_gap():
-    call = fold("MA_1", "c", [begins(0), ends(10)])
+    call = replay("MA_1", "c", [begins(0), ends(10)])
     assert gaps(call, "r", acts(call, RULES)) == []
 
 
 def test_a_stop_that_is_due_goes_before_a_start():
-    plan = lifecycle.plan(
-        fold("MA_1", "c", [begins(0), event(PAUSE, 10), event(RESUME, 10.1)]), RULES, at(10.2)
+    plan = planner.plan(
+        replay("MA_1", "c", [begins(0), event(PAUSE, 10), event(RESUME, 10.1)]), RULES, at(10.2)
     )
     assert plan.sends
     assert plan.starts == ()
@@ -264,33 +264,33 @@ SENT = event(Kind.START_SENT, 1, order="s1", id="sent.s1.0", signed=False)
 
 def test_a_start_is_sent_once_and_one_whose_sender_died_is_unclear():
     assert [
-        s.ordered.order for s in lifecycle.plan(fold("MA_1", "c", [ORDER]), RULES, at(1)).starts
+        s.ordered.order for s in planner.plan(replay("MA_1", "c", [ORDER]), RULES, at(1)).starts
     ] == ["s1"]
-    plan = lifecycle.plan(fold("MA_1", "c", [ORDER, SENT]), RULES, at(2))
+    plan = planner.plan(replay("MA_1", "c", [ORDER, SENT]), RULES, at(2))
     assert plan.starts == ()
     assert [e.kind for e in plan.conclusions] == [Kind.START_UNCLEAR]
 
 
 def test_a_start_that_nobody_sent_in_time_is_not_sent_later():
-    plan = lifecycle.plan(fold("MA_1", "c", [ORDER]), RULES, at(11))
+    plan = planner.plan(replay("MA_1", "c", [ORDER]), RULES, at(11))
     assert [e.kind for e in plan.conclusions] == [Kind.START_FAILED]
 
 
 def test_a_start_that_was_refused_for_the_moment_is_sent_again_at_the_providers_wish():
     erred = event(Kind.START_ERRED, 1.1, order="s1", id="erred.s1.0", retry_at=at(4), signed=False)
     events = [ORDER, SENT, erred]
-    assert lifecycle.plan(fold("MA_1", "c", events), RULES, at(2)).starts == ()
-    assert lifecycle.plan(fold("MA_1", "c", events), RULES, at(2)).stop_at == at(4)
-    assert len(lifecycle.plan(fold("MA_1", "c", events), RULES, at(4)).starts) == 1
+    assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).starts == ()
+    assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).stop_at == at(4)
+    assert len(planner.plan(replay("MA_1", "c", events), RULES, at(4)).starts) == 1
 
 
 UNCLEAR = event(Kind.START_UNCLEAR, 5, order="s1", id="started.s1", signed=False)
 
 
 def test_an_unclear_start_is_looked_for_and_its_callback_or_its_row_settles_it():
-    unsettled = fold("MA_1", "c", [ORDER, SENT, UNCLEAR])
+    unsettled = replay("MA_1", "c", [ORDER, SENT, UNCLEAR])
     assert unsettled.starts["s1"].unclear
-    assert lifecycle.plan(unsettled, RULES, at(5)).look_at == at(5)
+    assert planner.plan(unsettled, RULES, at(5)).look_at == at(5)
     by_callback = event(Kind.RECORDING_FINALIZED, 50, recording_id="r", order="s1", duration_s=4.0)
     by_row = event(
         Kind.RECORDING_LISTED,
@@ -303,9 +303,9 @@ def test_an_unclear_start_is_looked_for_and_its_callback_or_its_row_settles_it()
     )
     stopped = event(Kind.STOP_ACCEPTED, 40, requested_at=at(39.9), signed=False)
     for proof in ([by_callback], [by_row, event(Kind.CALL_ENDED, 41)], [by_row, stopped]):
-        call = fold("MA_1", "c", [ORDER, SENT, UNCLEAR, *proof])
+        call = replay("MA_1", "c", [ORDER, SENT, UNCLEAR, *proof])
         assert (call.starts["s1"].recording_id, call.starts["s1"].unclear) == ("r", False)
-    assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, by_row]).starts["s1"].unclear, (
+    assert replay("MA_1", "c", [ORDER, SENT, UNCLEAR, by_row]).starts["s1"].unclear, (
         "it ended by itself, as ours would not"
     )
     of_another = event(
@@ -317,7 +317,7 @@ def test_an_unclear_start_is_looked_for_and_its_callback_or_its_row_settles_it()
         duration_s=38.0,
         signed=False,
     )
-    assert fold("MA_1", "c", [ORDER, SENT, UNCLEAR, of_another]).starts["s1"].unclear
+    assert replay("MA_1", "c", [ORDER, SENT, UNCLEAR, of_another]).starts["s1"].unclear
 
 
 def test_a_hand_off_after_an_unclear_start_stops_the_whole_call_and_is_not_proven_by_the_known_recordings():
@@ -330,8 +330,8 @@ def test_a_hand_off_after_an_unclear_start_stops_the_whole_call_and_is_not_prove
         id="asked.h1",
         signed=False,
     )
-    call = fold("MA_1", "c", [begins(0), ORDER, SENT, UNCLEAR, asked])
-    plan = lifecycle.plan(call, RULES, at(20))
+    call = replay("MA_1", "c", [begins(0), ORDER, SENT, UNCLEAR, asked])
+    plan = planner.plan(call, RULES, at(20))
     assert [(set(s.recording_ids), s.url) for s in plan.sends] == [({"r", ""}, None)]
 
 
@@ -349,8 +349,8 @@ def test_a_hand_off_after_an_unclear_start_stops_the_whole_call_and_is_not_prove
 )
 def test_the_carriers_own_limit_is_just_above_our_deadline(terms, asked_s, seconds):
     order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=asked_s, signed=False)
-    call = fold("MA_1", "c", [order])
-    assert ceiling_s(call, call.starts["s1"], Policy(defaults=terms), T0) == seconds
+    call = replay("MA_1", "c", [order])
+    assert ceiling_s(call, call.starts["s1"], Rules(defaults=terms), T0) == seconds
 
 
 def test_a_duration_asked_for_holds_even_where_rules_only_observe():
@@ -358,10 +358,10 @@ def test_a_duration_asked_for_holds_even_where_rules_only_observe():
     accepted = event(
         Kind.START_ACCEPTED, 1, order="s1", recording_id="r", id="started.s1", signed=False
     )
-    call = fold("MA_1", "c", [order, SENT, accepted])
-    stop = lifecycle.judge(call, call.recordings["r"], Policy(), at(2))
+    call = replay("MA_1", "c", [order, SENT, accepted])
+    stop = planner.judge(call, call.recordings["r"], Rules(), at(2))
     assert (stop.trigger, stop.due_at) == ("max_duration", at(31))
-    assert lifecycle.plan(call, Policy(), at(31)).sends
+    assert planner.plan(call, Rules(), at(31)).sends
 
 
 def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_call_where_nothing_else_runs():
@@ -371,11 +371,11 @@ def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_cal
     sent = event(
         Kind.START_SENT, 0.1, order="s1", id="sent.s1.0", max_duration_s=15.0, signed=False
     )
-    plan = lifecycle.plan(fold("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(6))
+    plan = planner.plan(replay("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(6))
     assert (plan.sends, plan.stop_at) == ((), at(10))
-    (send,) = lifecycle.plan(fold("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(10)).sends
+    (send,) = planner.plan(replay("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(10)).sends
     assert (send.at, send.recording_ids, send.url) == (at(10), ("",), None)
-    beside = lifecycle.plan(fold("MA_1", "c", [begins(0), order, sent, UNCLEAR]), RULES, at(10))
+    beside = planner.plan(replay("MA_1", "c", [begins(0), order, sent, UNCLEAR]), RULES, at(10))
     assert beside.sends == ()
     assert [e.kind for e in beside.conclusions] == [Kind.STOP_UNKNOWN]
 
@@ -414,6 +414,6 @@ def test_a_stop_that_names_a_later_segment_also_ends_the_one_whose_start_is_unde
     stop = event(
         Kind.STOP_ORDERED, 40, recording_id="b", segment_of="r", id="order.1", signed=False
     )
-    call = fold("MA_1", "c", [begins(0), *orders, second, third, stop])
+    call = replay("MA_1", "c", [begins(0), *orders, second, third, stop])
     (act,) = (a for a in acts(call, RULES) if a.event.id == "order.1")
     assert act.covers(call.recordings["c3"])

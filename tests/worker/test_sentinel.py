@@ -11,13 +11,14 @@ import redis
 from faults.harm import MANNERS
 from faults.watched import WatchedRedis
 from tests.waiting import until
-from webhooks.waiting import Waiting
-from worker import doctor, guards, sentinel
-from worker.app import make_celery
-from worker.broker import ForgivingQoS
+from worker.calls.events import Event, Kind
+from worker.command import doctor
 from worker.errors import LedgerUnavailable, SettingsError
-from worker.ledger import Ledger, connect
-from worker.recording import Event, Kind
+from worker.ledger import fitness, sentinel, sentinel_url
+from worker.ledger.calls import Ledger, connect
+from worker.ledger.news import Waiting
+from worker.processes.broker import ForgivingQoS
+from worker.processes.celery_app import make_celery
 from worker.settings import Settings
 
 PASSWORD = "p@ss:word/1,2;3"  # every character that means something in an address
@@ -49,7 +50,7 @@ def settings(url, **env):
 
 def refusal(url, **env):
     with pytest.raises(SettingsError) as caught:
-        guards.check(settings(url, **env))
+        fitness.check(settings(url, **env))
     assert "p@ss" not in str(caught.value)
     assert "p%40ss" not in str(caught.value)
     return str(caught.value)
@@ -79,7 +80,7 @@ def writes(client):
     ],
 )
 def test_an_address_says_whom_to_ask_for_what(url, places, name, db, login):
-    found = sentinel.parse(url)
+    found = sentinel_url.parse(url)
     assert (found.sentinels, found.name, found.db, (found.username, found.password)) == (
         places,
         name,
@@ -112,12 +113,12 @@ def test_an_address_that_cannot_be_read_is_refused_with_the_form_and_not_shown(u
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({**ENV, "REDIS_URL": "redis://h", name: url}, folder=tmp_path)
     assert f"{name} = (secret): " in str(caught.value)
-    assert sentinel.FORM in str(caught.value)
+    assert sentinel_url.FORM in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_plus_in_a_password_is_a_plus():
-    assert sentinel.parse("sentinel://a/m?sentinel_password=a+b%21").sentinel_password == "a+b!"
+    assert sentinel_url.parse("sentinel://a/m?sentinel_password=a+b%21").sentinel_password == "a+b!"
     assert {"a+b!", "a%2Bb%21"} <= settings("sentinel://a/m?sentinel_password=a+b%21").secrets()
 
 
@@ -188,8 +189,8 @@ def test_the_queues_go_the_same_way(watched):
 
 @SIX_SERVERS
 def test_the_primary_is_looked_at_and_named(watched):
-    guards.check(settings(watched.url))
-    guards.check(
+    fitness.check(settings(watched.url))
+    fitness.check(
         settings(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/endtape/1"))
     )
     found = next(iter(doctor.checks(settings(watched.url), Ledger(connect(watched.url)))))
@@ -210,10 +211,10 @@ def test_the_primary_is_looked_at_and_named(watched):
 def test_what_only_a_person_can_put_right_is_refused_with_the_way_out(watched):
     assert "watches no 'other', but endtape" in refusal(watched.url.replace("/endtape", "/other"))
     assert "refuses name and password" in refusal(watched.url.replace("p%40ss", "wrong"))
-    assert f"write {sentinel.FORM}" in refusal(f"redis://127.0.0.1:{watched.sentinels[0]}")
+    assert f"write {sentinel_url.FORM}" in refusal(f"redis://127.0.0.1:{watched.sentinels[0]}")
     alone = refusal(watched.url, CELERY_BROKER_URL=f"redis://127.0.0.1:{watched.sentinels[0]}")
     assert alone.startswith(
-        f"CELERY_BROKER_URL = (secret): this is a Sentinel, not the server that it watches; write {sentinel.FORM}"
+        f"CELERY_BROKER_URL = (secret): this is a Sentinel, not the server that it watches; write {sentinel_url.FORM}"
     )
     open_server = f"sentinel://127.0.0.1:{watched.ports[0]}/endtape"
     assert "127.0.0.1" in refusal(open_server)
@@ -230,7 +231,7 @@ def test_sentinels_with_a_password_of_their_own(watched):
     alone = f"{watched.url.partition('@')[0]}@127.0.0.1:{port}/endtape"
     try:
         assert "sentinel_password" in refusal(alone)
-        guards.check(settings(f"{alone}?sentinel_password=theirs"))
+        fitness.check(settings(f"{alone}?sentinel_password=theirs"))
         celery = make_celery(f"{alone}?sentinel_password=theirs", publisher=True)
         celery.send_task("beat", args=["stops"], queue="stops")
     finally:
@@ -244,13 +245,13 @@ def test_too_few_sentinels_are_waited_for(watched):
         watched.end(port)
     try:
         with pytest.raises(LedgerUnavailable, match="1 of 3 Sentinels answer"):
-            guards.check(settings(watched.url))
+            fitness.check(settings(watched.url))
         assert writes(connect(watched.url))  # a process at work goes on
     finally:
         for port in watched.sentinels[:2]:
             watched.start_server(port, "--sentinel")
     watched.whole()
-    guards.check(settings(watched.url))
+    fitness.check(settings(watched.url))
 
 
 @SIX_SERVERS

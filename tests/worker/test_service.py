@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from worker.command.run import add_secrets, overlay
 from worker.errors import SettingsError
-from worker.service import add_secrets, overlay
 from worker.settings import Settings, environment
 
 OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")

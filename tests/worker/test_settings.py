@@ -24,7 +24,7 @@ def test_good_settings_have_the_documented_defaults(tmp_path):
         "http://127.0.0.1:8000",
     )
     assert found.accounts["MA_1"].tokens == ("new-token", "old-token")
-    assert found.policy.defaults.mode == "observe"
+    assert found.rules.defaults.mode == "observe"
     assert "token" not in repr(found).replace("callback_token", "")
 
 
@@ -203,7 +203,7 @@ def test_a_rules_file_that_was_there_and_is_gone_is_a_broken_file_and_a_moment_w
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     rules = tmp_path / "endtape.toml"
-    assert Settings.from_env().again().policy.from_file is False  # there never was one
+    assert Settings.from_env().again().rules.from_file is False  # there never was one
     rules.write_text("[[rules]]\nname = 'one'\n")
     with_rules = Settings.from_env()
     rules.rename(tmp_path / "old")
@@ -211,7 +211,7 @@ def test_a_rules_file_that_was_there_and_is_gone_is_a_broken_file_and_a_moment_w
         with_rules.again()
     back = threading.Timer(0.1, (tmp_path / "old").rename, [rules])  # as an editor saves it
     back.start()
-    assert len(with_rules.again().policy.rules) == 1
+    assert len(with_rules.again().rules.rules) == 1
     back.join()
     rules.write_text("")
     writing = threading.Timer(
@@ -224,7 +224,7 @@ def test_a_rules_file_that_was_there_and_is_gone_is_a_broken_file_and_a_moment_w
         with_rules.again()
     writing.join()
     rules.write_text("")
-    assert with_rules.again().policy.from_file  # on purpose
+    assert with_rules.again().rules.from_file  # on purpose
 
 
 def test_what_only_a_start_can_change_stays_and_is_named(tmp_path, monkeypatch):

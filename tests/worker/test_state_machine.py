@@ -16,20 +16,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from worker import lifecycle
-from worker.fold import fold
-from worker.handoffs import verdict
-from worker.ledger import REPEAT_AFTER, may_happen_again
-from worker.policy import (
-    DECLARED_WITHIN,
-    KEPT_BY_PROVIDER,
-    RESUME_WITHIN,
-    Action,
-    Mode,
-    Policy,
-    Terms,
-)
-from worker.recording import Event, Kind, Phase, StopState
+from worker.calls import planner
+from worker.calls.call import Phase, StopState
+from worker.calls.events import Event, Kind
+from worker.calls.handoffs import verdict
+from worker.calls.replay import replay
+from worker.calls.rules import Action, Mode, Rules, Terms
+from worker.calls.timing import DECLARED_WITHIN, KEPT_BY_PROVIDER, RESUME_WITHIN
+from worker.ledger.calls import REPEAT_AFTER, may_happen_again
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 TERMS = Terms(
@@ -119,7 +113,7 @@ class Life(RuleBasedStateMachine):
             tuple[datetime, Event]
         ] = []  # starts whose answer has not come: since when, and what it will be
         self.numbers = itertools.count()
-        self.fence, self.rules = 0, Policy()
+        self.fence, self.rules = 0, Rules()
         self.deaf = self.silent = self.rejects = self.refuses = False
         self.sent: list[
             tuple[str, str]
@@ -146,7 +140,7 @@ class Life(RuleBasedStateMachine):
         )
 
     def call(self):
-        return fold("MA_1", "c", self.log.values())
+        return replay("MA_1", "c", self.log.values())
 
     @initialize(
         bounded=st.booleans(),
@@ -158,7 +152,7 @@ class Life(RuleBasedStateMachine):
             known_by == "a survey",
             timedelta(milliseconds=earlier_ms),
         )
-        self.rules = Policy(
+        self.rules = Rules(
             defaults=replace(
                 TERMS,
                 max_duration=TERMS.max_duration if bounded or watched else None,
@@ -435,7 +429,7 @@ class Life(RuleBasedStateMachine):
             return
         self.now += s(wait)
         if meanwhile == "the rules only observe":
-            self.rules = Policy(defaults=replace(rules.defaults, mode=Mode.OBSERVE))
+            self.rules = Rules(defaults=replace(rules.defaults, mode=Mode.OBSERVE))
         elif meanwhile == "one is stopped":
             self.order(Kind.STOP_ORDERED, recording_id=name)
             self.works()
@@ -587,7 +581,7 @@ class Life(RuleBasedStateMachine):
 
     def plan(self):
         while True:
-            plan = lifecycle.plan(self.call(), self.rules, self.now)
+            plan = planner.plan(self.call(), self.rules, self.now)
             # A start whose answer is under way is no start whose sender died.
             waiting = {e.order for _, e in self.under_way}
             new = [
@@ -697,7 +691,7 @@ class Life(RuleBasedStateMachine):
                 else Kind.STOP_ACCEPTED
             )
             for name in send.recording_ids:
-                judged = lifecycle.judge(call, recordings[name], self.rules, self.now)
+                judged = planner.judge(call, recordings[name], self.rules, self.now)
                 found.append(
                     Event(
                         id=f"stop.{self.fence}.{name}",
@@ -806,7 +800,7 @@ class Life(RuleBasedStateMachine):
     def check_that_it_may_be_stopped(self, call, rec, send):
         if rec.name in call.recordings:
             # A call-wide stop hits what is running besides: then its own stop must be due as well.
-            due_at = lifecycle.judge(call, call.recordings[rec.name], self.rules, self.now).due_at
+            due_at = planner.judge(call, call.recordings[rec.name], self.rules, self.now).due_at
             assert due_at is not None
             assert due_at <= self.now
         elif rec.order:
@@ -911,11 +905,11 @@ class Life(RuleBasedStateMachine):
     def a_proof_is_never_taken_back_and_nothing_is_proven_that_is_not_so(self):
         call = self.call()
         for name, recording in call.recordings.items():
-            stop = lifecycle.judge(call, recording, self.rules, self.now)
+            stop = planner.judge(call, recording, self.rules, self.now)
             if recording.over_at or stop.state in PROVEN:
                 assert not self.provider.recs[name].runs, "a recording that runs was called over"
             if recording.archived:
-                assert lifecycle.phase(recording, stop) is Phase.ARCHIVED
+                assert planner.phase(recording, stop) is Phase.ARCHIVED
 
     @invariant()
     def no_recording_is_ended_twice_in_the_ledger(self):
@@ -934,7 +928,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def planning_changes_nothing(self):
-        assert lifecycle.plan(self.call(), self.rules, self.now) == lifecycle.plan(
+        assert planner.plan(self.call(), self.rules, self.now) == planner.plan(
             self.call(), self.rules, self.now
         )
 
@@ -962,7 +956,7 @@ class Life(RuleBasedStateMachine):
             known = call.recordings.get(rec.name)
             if known is None or rec.trunk or self.provider.call_over or call.over_at:
                 continue
-            stop = lifecycle.judge(call, known, self.rules, self.now)
+            stop = planner.judge(call, known, self.rules, self.now)
             if (
                 stop.due_at
                 and stop.due_at < self.now - s(300)
@@ -994,7 +988,7 @@ class Life(RuleBasedStateMachine):
         assert all(h.decided for h in call.handoffs.values()), "a question was never answered"
         assert all(x.outcome for x in call.starts.values()), "nobody says what became of a start"
         for name, recording in call.recordings.items():
-            stop = lifecycle.judge(call, recording, self.rules, self.now)
+            stop = planner.judge(call, recording, self.rules, self.now)
             if self.provider.recs[name].listed:
                 assert recording.archived, (name, stop, self.dues)
             if recording.over_at:
@@ -1002,7 +996,7 @@ class Life(RuleBasedStateMachine):
             if stop.state is StopState.CONFIRMED:
                 assert stop.requested_at is not None
         assert self.now - T0 < KEPT_BY_PROVIDER
-        shuffled = fold("MA_1", "c", sorted(self.log.values(), key=lambda e: e.id))
+        shuffled = replay("MA_1", "c", sorted(self.log.values(), key=lambda e: e.id))
         assert shuffled == call
 
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.waiting import until
-from worker import orders, reconcile, stops
-from worker.answers import Answer
-from worker.recording import Event, Kind
-from worker.stops import MOST_ERRORS_TOLD
-from worker.vobiz import _without
+from worker.calls.events import Event, Kind
+from worker.duties import plan_calls, send_once, worker
+from worker.duties.plan_calls import MOST_ERRORS_TOLD
+from worker.vobiz.answers import Answer
+from worker.vobiz.client import _without
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
@@ -299,8 +299,8 @@ def test_a_stop_that_is_refused_with_good_credentials_is_set_aside_with_an_alert
 def tried_each_second(monkeypatch):
     """While its credentials are refused, an account is tried every second here, and every 5 s in
     truth."""
-    assert reconcile.HALTED_RETRY.total_seconds() == 5
-    for module in (reconcile, stops, orders):
+    assert worker.HALTED_RETRY.total_seconds() == 5
+    for module in (worker, plan_calls, send_once):
         monkeypatch.setattr(module, "HALTED_RETRY", timedelta(seconds=1))
 
 
@@ -437,7 +437,7 @@ def test_a_call_of_an_account_that_left_the_settings_waits_for_its_return(local)
     call, recording = start(house)
     until(lambda: house.alerts().get("no_such_account"))
     until(
-        lambda: not house.ledger.redis.zcard(house.ledger.key("leases", "stop"))
+        lambda: not house.ledger.redis.zcard(house.ledger.key("leases", "plan"))
     )  # whoever alerted has put it off
     assert bodies(house, call) == []
     assert house.ledger.outstanding() >= 1
@@ -464,7 +464,7 @@ def test_a_call_with_odd_figures_holds_up_no_other(local):
 def test_a_call_that_cannot_be_planned_is_told_and_holds_up_no_other(local):
     house = local(rules=SECOND)
     house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
-    house.ledger.redis.zadd(house.ledger.key("due", "stop"), {f"stop|{ACCOUNT}|broken": 0})
+    house.ledger.redis.zadd(house.ledger.key("due", "plan"), {f"plan|{ACCOUNT}|broken": 0})
     _, recording = start(house)
     house.stop_reaches(recording.recording_id, "confirmed")
     until(lambda: house.alerts().get("poison", 0) == 1)
@@ -565,7 +565,7 @@ def test_a_call_that_is_gone_as_far_as_anybody_can_tell_is_not_stopped_for_ever(
     )
     house.stop_reaches("r9", "unknown")
     until(
-        lambda: not house.ledger.redis.zscore(house.ledger.key("due", "stop"), f"stop|{ACCOUNT}|c9")
+        lambda: not house.ledger.redis.zscore(house.ledger.key("due", "plan"), f"plan|{ACCOUNT}|c9")
     )
     assert house.ledger.redis.zscore(house.ledger.key("due", "look"), f"look|{ACCOUNT}|c9")
 
@@ -574,7 +574,7 @@ def test_a_call_that_is_gone_as_far_as_anybody_can_tell_is_not_stopped_for_ever(
 def test_a_reload_stops_what_had_no_deadline_before(local, before):
     house = local(rules=f"[defaults]\n{before}\n")
     call, recording = start(house)
-    until(lambda: not house.ledger.redis.exists(house.ledger.key("leases", "stop")))
+    until(lambda: not house.ledger.redis.exists(house.ledger.key("leases", "plan")))
     house.rules.write_text(SECOND)
     house.worker.settings = type(house.settings).from_env(house.env, folder=house.folder)
     house.ledger.reload()

@@ -12,9 +12,11 @@ import pytest
 from emulator import rows
 from emulator.state import Recording, new_id
 from tests.waiting import until
-from worker import rounds, survey_now
-from worker.recording import Duty, Event, Kind
-from worker.rounds import Round, Scope
+from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty
+from worker.command import reconcile
+from worker.ledger import survey_state
+from worker.ledger.survey_state import Round, Scope
 
 ACCOUNT, OTHER = "MA_TEST0001", "SA_TEST0002"
 HOUR = '[defaults]\nmax_duration = "1h"\n'
@@ -59,7 +61,7 @@ def unannounced(house, *, ago_s=0.0, seconds=1.0, account=ACCOUNT, call_uuid=Non
 
 
 def state(house, scope=Scope.NEW, account=ACCOUNT):
-    return rounds.load(house.ledger, account, scope) or Round()
+    return survey_state.load(house.ledger, account, scope) or Round()
 
 
 def surveyed(house, scope=Scope.NEW, account=ACCOUNT, within_s=15):
@@ -382,7 +384,7 @@ def test_a_survey_gets_its_share_of_the_requests_and_no_more_whatever_fetches_wa
 def test_two_clocks_make_one_survey(local):
     house = house_of(local, every="60")
     for _ in range(5):
-        rounds.keep_due(house.ledger, [ACCOUNT])
+        survey_state.keep_due(house.ledger, [ACCOUNT])
     surveyed_once = until(
         lambda: state(house).done_began_at and state(house, Scope.SWEEP).done_began_at
     )
@@ -393,7 +395,7 @@ def test_two_clocks_make_one_survey(local):
 
 
 def test_a_survey_whose_worker_died_is_gone_on_with(local, ledger):
-    rounds.keep_due(ledger, [ACCOUNT])
+    survey_state.keep_due(ledger, [ACCOUNT])
     dead = ledger.claim(
         lead=timedelta(milliseconds=5), batch=10, free={Duty.SURVEY: 10}
     )  # a due is a whole millisecond
@@ -405,11 +407,11 @@ def test_a_survey_whose_worker_died_is_gone_on_with(local, ledger):
 
 def test_an_account_that_left_the_settings_is_surveyed_no_more(local):
     house = house_of(local)
-    rounds.keep_due(house.ledger, ["MA_GONE"])
+    survey_state.keep_due(house.ledger, ["MA_GONE"])
     surveyed(house)
     assert (
         house.ledger.redis.zscore(
-            house.ledger.key("due", Duty.SURVEY), str(rounds.obligation("MA_GONE", Scope.NEW))
+            house.ledger.key("due", Duty.SURVEY), str(survey_state.obligation("MA_GONE", Scope.NEW))
         )
         is None
     )
@@ -430,7 +432,7 @@ def test_a_reload_plans_no_call_for_a_survey(local):
     house = house_of(local)
     surveyed(house)
     house.ledger.reload()
-    assert not [m for m, _ in house.ledger.redis.zscan_iter(house.ledger.key("due", Duty.STOP))]
+    assert not [m for m, _ in house.ledger.redis.zscan_iter(house.ledger.key("due", Duty.PLAN))]
 
 
 # From before our time ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -451,9 +453,9 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
     until(lambda: state(house, Scope.SWEEP).done_began_at)
     assert phases(house, [old, older]) == {None}
     house.worker.settings = replace(
-        house.worker.settings, policy=replace(house.worker.settings.policy, adopt=timedelta(days=2))
+        house.worker.settings, policy=replace(house.worker.settings.rules, adopt=timedelta(days=2))
     )
-    house.ledger.hasten(rounds.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
+    house.ledger.hasten(survey_state.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
     house.reach(old.recording_id, "archived")
     surveyed(house)
     assert phases(house, [older]) == {None}
@@ -594,17 +596,17 @@ def test_reconcile_surveys_at_once_without_a_running_service_and_tells_what_it_f
     house = house_of(local, survey=False)
     made = [unannounced(house) for _ in range(3)]
     heard = []
-    (report,) = survey_now.run(
+    (report,) = reconcile.run(
         house.settings, house.ledger, wait_s=10, told=lambda *progress: heard.append(progress)
     )
     assert (report.account, report.problem, report.found["listed"]) == (ACCOUNT, None, 3)
     assert heard[-1][:2] == (2, 2)
     until(lambda: phases(house, made) == {"archived"})
-    (again,) = survey_now.run(house.settings, house.ledger, wait_s=10, told=lambda *_: None)
+    (again,) = reconcile.run(house.settings, house.ledger, wait_s=10, told=lambda *_: None)
     assert (again.problem, again.found["listed"], again.found["rows"]) == (None, 0, 6)
 
 
 def test_reconcile_says_why_it_could_not(local):
     house = house_of(local, survey=False, provider_accounts={ACCOUNT: "not what we think"})
-    (report,) = survey_now.run(house.settings, house.ledger, wait_s=10, told=lambda *_: None)
+    (report,) = reconcile.run(house.settings, house.ledger, wait_s=10, told=lambda *_: None)
     assert "halted" in report.problem

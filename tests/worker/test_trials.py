@@ -11,8 +11,8 @@ import pytest
 
 from tests.bad_days import ended
 from tests.waiting import until
-from worker import trials
-from worker.trials import Trials
+from worker.duties import trials
+from worker.duties.trials import Trials
 
 ACCOUNT = "MA_TEST0001"
 

@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from worker.errors import CallOver, NotReady, Refused, TryAgain, WrongPath
-from worker.vobiz import Account, Vobiz, next_offset
+from worker.vobiz.account import Account
+from worker.vobiz.client import Vobiz, next_offset
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ONE = Account(auth_id="MA_1", tokens=("new",))

@@ -1,0 +1,189 @@
+"""The hand-off: an application that is about to transfer a call asks, and is told go or hold."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from functools import partial
+
+from flask import Response, jsonify, request
+
+from webhooks.api import request_bodies
+from webhooks.api.orders import Orders, digest_of, identity
+from webhooks.api.problems import Problem
+from worker.calls.call import Call, Handoff
+from worker.calls.events import Event, Kind
+from worker.calls.handoffs import decided, send_by, verdict
+from worker.calls.views import handoff_view, recording_view
+
+_TRANSFER_S = (
+    6.0  # after the asker's wait: how long we wait for the provider's answer to a transfer
+)
+_STOP_LEAVES_S = (
+    1.0  # after the asker's wait: how long we wait for a stop to leave that needs no proof
+)
+_SAME_ASK = timedelta(minutes=2)  # so long after a go an equal question gets the same answer
+
+
+class Handoffs:
+    def __init__(self, orders: Orders) -> None:
+        self.orders, self.ledger, self.settings = orders, orders.ledger, orders.settings
+
+    def handoff(self, call_uuid: str) -> Response:
+        """200 go, 409 hold. The stops go on after the answer."""
+        body = request_bodies.read(request_bodies.HandoffBody)
+        if body.kind == "failed":
+            raise Problem(400, "kind: `failed` is told through …/handoff/failed", field="kind")
+        account, a_leg = self.orders.where(call_uuid, body.account)
+        digest = digest_of(body.kind, body.to, body.transfer)
+        order = (
+            identity("h")
+            if "Idempotency-Key" in request.headers
+            else self._same_ask(account, a_leg, digest)
+        )
+        self.orders.record(
+            account,
+            Event(
+                id=f"asked.{order}",
+                kind=Kind.HANDOFF_ASKED,
+                call_uuid=a_leg,
+                order=order,
+                trigger=f"transfer.{body.kind}" if body.kind else "transfer",
+                target=body.to,
+                wait_s=body.wait_s,
+                body=body.transfer,
+                reason=body.reason,
+                labels=body.labels or None,
+                digest=digest,
+                by="api",
+            ),
+        )
+        handoff = self._decision(account, a_leg, order)
+        call, rules, now = (
+            self.orders.call(account, a_leg),
+            self.settings().rules,
+            self.ledger.now(),
+        )
+        view = handoff_view(call, handoff, rules, now)
+        if view["verdict"] == "hold":
+            return Problem(409, f"hold: {view['reason']}", **view).response()
+        return jsonify(view)
+
+    def _same_ask(self, account: str, call_uuid: str, digest: str) -> str:
+        """The id of a hand-off that came without an Idempotency-Key.
+
+        It is that of an equal question that is still open, or whose transfer we sent in the last
+        two minutes and which did not fail. Otherwise it is a new id: the same one for all who ask
+        at the same time.
+        """
+        call = self.orders.call(account, call_uuid)
+        equal = [
+            h
+            for h in call.handoffs.values()
+            if h.asked.digest == digest and h.asked.order and h.asked.order.startswith("n")
+        ]
+        now = self.ledger.now()
+        failed = max(
+            (e.at for e in call.triggers if e.kind is Kind.HANDOFF_FAILED and e.at), default=None
+        )
+        for handoff in equal:
+            at = handoff.decided.at if handoff.decided else None
+            went = (
+                handoff.transfer is not None and handoff.transfer.kind is not Kind.TRANSFER_FAILED
+            )
+            if at is None or (went and now < at + _SAME_ASK and not (failed and failed > at)):
+                return str(handoff.asked.order)
+        return "n" + hashlib.sha256(f"{digest}|{len(equal)}".encode()).hexdigest()[:15]
+
+    def _decision(self, account: str, call_uuid: str, order: str) -> Handoff:
+        """The hand-off once it is decided, and its transfer answered. Waits for that; at the end it
+        decides itself.
+        """
+        now = self.ledger.now()
+        seen = partial(self._seen, account, order)
+        call = self.orders.call(account, call_uuid)
+        handoff = call.handoffs[order]
+        until = (
+            send_by(handoff, verdict(call, self.settings().rules, handoff))
+            if handoff.asked.body
+            else handoff.until
+        )
+        settled: Handoff | None = self.orders.wait(
+            account, call_uuid, max(0.0, (until - now).total_seconds()), seen
+        )
+        if settled is None and self._stop_is_on_its_way(account, call_uuid, order):
+            settled = self.orders.wait(account, call_uuid, _STOP_LEAVES_S, seen)
+        if settled is None:
+            self._decide(account, self.orders.call(account, call_uuid), order)
+            settled = self.orders.wait(account, call_uuid, _TRANSFER_S, seen)
+        return settled or self.orders.call(account, call_uuid).handoffs[order]
+
+    def _stop_is_on_its_way(self, account: str, call_uuid: str, order: str) -> bool:
+        """Whether everything is proven, and only the stop of the whole call must still leave before
+        we answer.
+        """
+        call = self.orders.call(account, call_uuid)
+        found = verdict(call, self.settings().rules, call.handoffs[order])
+        return found.proven and found.go is None
+
+    def _seen(self, account: str, order: str, call: Call) -> Handoff | None:
+        """The hand-off if there is nothing left to wait for. Decides it if the verdict is known and
+        no transfer is to be sent.
+        """
+        handoff = call.handoffs[order]
+        if handoff.decided is not None:
+            sending = handoff.asked.body and handoff.is_ours_to_send and handoff.transfer is None
+            return None if sending else handoff
+        found = verdict(call, self.settings().rules, handoff)
+        if found.go is None or (found.go and handoff.asked.body):
+            return None
+        return self._decide(account, call, order)
+
+    def _decide(self, account: str, call: Call, order: str) -> Handoff:
+        """Records a decision. Returns the hand-off with the decision that counts: the first one."""
+        handoff = call.handoffs[order]
+        found = verdict(call, self.settings().rules, handoff)
+        decision = decided(call, handoff, found, go=found.last_word, by="api")
+        self.ledger.record(account, decision)
+        return self.orders.call(account, call.call_uuid).handoffs[order]
+
+    def handoff_failed(self, call_uuid: str) -> Response:
+        """The application reports that its transfer did not happen. 200 with what the rule does
+        about it.
+        """
+        body = request_bodies.read(request_bodies.FailedBody)
+        account, a_leg = self.orders.where(call_uuid, body.account)
+        event_id = f"order.{identity('o')}"
+        self.orders.record(
+            account,
+            Event(
+                id=event_id,
+                kind=Kind.HANDOFF_FAILED,
+                call_uuid=a_leg,
+                reason=body.reason,
+                by="api",
+                digest=digest_of("failed", body.reason),
+            ),
+        )
+        act = self.orders.act(self.orders.call(account, a_leg), event_id)
+        starts = self.orders.resumed(account, a_leg, event_id, body.wait_s)
+        call, rules, now = (
+            self.orders.call(account, a_leg),
+            self.settings().rules,
+            self.ledger.now(),
+        )
+        views = [
+            recording_view(call, call.recordings[s.recording_id], rules, now)
+            for s in starts
+            if s.recording_id
+        ]
+        return jsonify(
+            {
+                "call_uuid": a_leg,
+                "account": account,
+                "action": act.action.value,
+                "rule": act.rule,
+                "resumed": bool(starts) and len(views) == len(starts),
+                "recordings": views,
+            }
+        )

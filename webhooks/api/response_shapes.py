@@ -1,0 +1,169 @@
+"""What `/v1` answers, as the OpenAPI document shows it. Only the document is made from these; tests
+hold them against the answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from worker.calls.call import Phase, StopState
+from worker.calls.events import Fault
+
+Time = str | None
+
+
+class Stop(Struct, kw_only=True):
+    state: Literal[tuple(s.value for s in StopState)]  # type: ignore[valid-type]
+    trigger: str | None
+    rule: str | None
+    due_at: Time
+    requested_at: Time
+    accepted_at: Time
+    confirmed_at: Time
+    evidence: list[Literal["callback", "listed", "call_over", "declared"]]
+    attempts: int
+    tail_ms: int | None
+
+
+class Recording(Struct, kw_only=True):
+    recording_id: str
+    account: str
+    call_uuid: str
+    phase: Literal[tuple(p.value for p in Phase)]  # type: ignore[valid-type]
+    labels: dict[str, str]
+    started_at: str
+    ended_at: Time
+    duration_ms: int | None
+    format: str | None
+    bytes: int | None
+    sha256: str | None
+    archive_key: str | None
+    segment_of: str | None
+    stop: Stop
+    problem: str | None
+    fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
+
+
+class RecordingsPage(Struct, kw_only=True):
+    recordings: list[Recording]
+    cursor: str | None
+
+
+class OneStop(Struct, kw_only=True):
+    recording_id: str
+    stop: Stop
+
+
+class Stops(Struct, kw_only=True):
+    """`stop` is the one that is furthest from proven; null where nothing is known to record."""
+
+    call_uuid: str
+    account: str
+    stop: Stop | None
+    recordings: list[OneStop]
+
+
+class Resumed(Struct, kw_only=True):
+    call_uuid: str
+    account: str
+    recordings: list[Recording]
+
+
+class HandoffFailed(Struct, kw_only=True):
+    call_uuid: str
+    account: str
+    action: Literal["stop", "keep", "pause", "resume"]
+    rule: str
+    resumed: bool
+    recordings: list[Recording]
+
+
+class Handoff(Struct, kw_only=True):
+    """With `verdict` hold the status is 409 and the members of a problem are there too."""
+
+    verdict: Literal["go", "hold"]
+    proven: bool
+    kind: str
+    action: Literal["stop", "keep", "pause", "resume"]
+    rule: str
+    evidence: list[str]
+    reason: str
+    handoff_id: str
+    call_uuid: str
+    account: str
+    stop: Stop | None
+    recordings: list[OneStop]
+    transfer: Literal["sent", "failed", "unknown", "not_sent"] = "not_sent"
+
+
+class Gap(Struct, kw_only=True, rename={"from_": "from"}):
+    recording_id: str
+    from_: Time
+    to: Time
+    trigger: str | None
+    reason: str | None
+    resumed_by: str | None
+
+
+class Start(Struct, kw_only=True):
+    state: Literal["ordered", "started", "failed", "unknown"]
+    recording_id: str | None
+    segment_of: str | None
+    ordered_at: str
+    reason: str | None
+
+
+class TimelineEntry(Struct, kw_only=True):
+    at: str
+    event: str
+    recording_id: str | None
+    by: str | None
+    signed: bool
+    trigger: str | None
+    verdict: str | None
+    reason: str | None
+
+
+class Call(Struct, kw_only=True, rename={"from_": "from"}):
+    call_uuid: str
+    account: str
+    from_: str | None
+    to: str | None
+    direction: str | None
+    labels: dict[str, str]
+    started_at: Time
+    over_at: Time
+    recordings: list[Recording]
+    gaps: list[Gap]
+    starts: list[Start]
+    handoffs: list[Handoff]
+    timeline: list[TimelineEntry]
+
+
+class EventRecorded(Struct, kw_only=True):
+    """`repeat`: it was known already; `ignored`: a kind that is not followed."""
+
+    event: str | None
+    recorded: Literal["new", "repeat", "ignored"]
+    call_uuid: str | None = None
+    account: str | None = None
+
+
+class Problem(Struct, kw_only=True):
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    start: Literal["unknown", "failed"] | None = None
+    provider_status: int | None = None
+
+
+class Receipt(Struct, kw_only=True):
+    """As it lies in the archive: `schema` is `endtape/receipt/1`."""
+
+    schema: str
+    recording_id: str
+    more: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,147 @@
+"""What the bytes of a file really are, and how much audio is present. Pure; never raises for what a
+file holds.
+
+The provider's file names and content types lie (WAV under `.mp3` was seen), so only the bytes are
+asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from worker.archive import mpeg, pages, tags, wav
+
+# Audio that the provider does not send, and that we do not walk. Each kind gets its name, and fails
+# the check of the container.
+_OTHERS = (
+    (b"OggS", "ogg"),
+    (b"fLaC", "flac"),
+    (b".snd", "au"),
+    (b"#!AMR", "amr"),
+    (b"caff", "caf"),
+    (b"\x1aE\xdf\xa3", "webm"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Media:
+    """What the bytes are. `duration_s`: of the audio that is present, found by walking. `problem`:
+    None if all of it is sound.
+
+    With some problems nothing need be missing: the header counts more than is there, or other bytes
+    stand amid the audio. Then `lost_s` says how much may be missing; the bytes alone do not tell.
+    """
+
+    container: (
+        str  # "wav", "mp3", "html", "json", "xml", "empty", another kind of audio, or "unknown"
+    )
+    bytes: int
+    extension: str = "bin"
+    codec: str | None = None
+    channels: int | None = None
+    sample_rate: int | None = None
+    duration_s: float | None = None
+    problem: str | None = None
+    lost_s: float | None = None
+
+
+def examine(file: BinaryIO) -> Media:
+    """Walk the whole of an open, seekable file, in constant memory and linear time. Only errors of
+    reading it are raised.
+    """
+    size = file.seek(0, 2)
+    if not size:
+        return Media(container="empty", bytes=0, problem="the file is empty")
+    kind = pages.kind(_head(file, tags.behind(file, 0, size, b"\0 \t\r\n\f")))
+    if kind:
+        return Media(
+            container=kind,
+            bytes=size,
+            extension=kind,
+            problem=f"the bytes are {kind.upper()}, not audio",
+        )
+    start = _behind_tags(file, size)
+    head = _head(file, start)
+    if wav.is_here(head):
+        return _wav(file, start, size, head)
+    return _other(head, size) or _mpeg(file, start, size) or _unknown(file, start, size)
+
+
+def _head(file: BinaryIO, start: int) -> bytes:
+    file.seek(start)
+    return file.read(512)
+
+
+def _behind_tags(file: BinaryIO, size: int) -> int:
+    """Where the audio begins. Some writers put ID3 before a WAV, too, and players step over it."""
+    at = 0
+    for _ in range(16):
+        length = tags.length_at(_head(file, at))
+        if not length or at + length >= size:
+            break
+        at += length
+    return at
+
+
+def _other(head: bytes, size: int) -> Media | None:
+    name = next((name for mark, name in _OTHERS if head.startswith(mark)), None)
+    if head[4:8] == b"ftyp":
+        name = "m4a"
+    elif head[:4] == b"FORM" and head[8:11] == b"AIF":
+        name = "aiff"
+    if name is None:
+        return None
+    return Media(
+        container=name,
+        bytes=size,
+        extension=name,
+        problem=f"the bytes are {name.upper()}, which is not looked into",
+    )
+
+
+def _mpeg(file: BinaryIO, start: int, size: int) -> Media | None:
+    walk = mpeg.walk(file, start, tags.before(file, start, size))
+    if walk.first is None and start:
+        walk = mpeg.walk(
+            file, 10, tags.before(file, 10, size)
+        )  # the tag may be shorter than it states
+    if walk.first is None:
+        return None
+    return Media(
+        container="mp3",
+        bytes=size,
+        extension=f"mp{walk.first.layer}",
+        codec=f"mp{walk.first.layer}",
+        channels=walk.first.channels,
+        sample_rate=walk.first.rate,
+        duration_s=walk.duration_s,
+        problem=walk.problem,
+        lost_s=walk.lost_s,
+    )
+
+
+def _wav(file: BinaryIO, start: int, size: int, head: bytes) -> Media:
+    wave = wav.measure(file, start, size)
+    return Media(
+        container="wav",
+        bytes=size,
+        extension=wav.extension(head),
+        codec=wave.codec,
+        channels=wave.channels,
+        sample_rate=wave.sample_rate,
+        duration_s=wave.duration_s,
+        problem=wave.problem,
+        lost_s=wave.lost_s,
+    )
+
+
+def _unknown(file: BinaryIO, start: int, size: int) -> Media:
+    what = (
+        "an ID3 tag without MPEG audio behind it"
+        if start
+        else f"they begin with {_head(file, 0)[:8].hex(' ')}"
+    )
+    return Media(
+        container="unknown", bytes=size, problem=f"the bytes are no audio that we know: {what}"
+    )

@@ -1,0 +1,248 @@
+"""The nouns: what is reported or found out (`Event`), and what it adds up to (`Call`, `Recording`,
+`Stop`). Pure.
+
+A call and its recordings change in one way only: an event is recorded. Everything else here is
+computed from events by `lifecycle.fold`, in whatever order they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from worker.calls.events import Event, Fault, Kind
+
+
+class Phase(StrEnum):
+    """Where a recording stands on its way home."""
+
+    RECORDING = "recording"
+    STOPPING = "stopping"  # a stop is due or requested, and not proven
+    FINALIZING = "finalizing"  # proven over; the provider's facts about the file are still missing
+    FETCHING = "fetching"  # the facts are known; the file is not in the archive yet
+    ARCHIVED = "archived"
+    ABANDONED = "abandoned"  # the usual tries are used up, or the provider no longer keeps it
+
+
+class StopState(StrEnum):
+    """How a stop went. Only `confirmed` and `already_over` say that the recording is over."""
+
+    NONE = "none"  # none was needed, or none is due yet
+    DUE = "due"
+    ACCEPTED = "accepted"  # the provider said yes; nothing is proven
+    CONFIRMED = "confirmed"
+    ALREADY_OVER = "already_over"
+    UNKNOWN = "unknown"  # no proof after all tries: still tried, with an alert
+    FAILED = "failed"  # set aside: refused with good credentials
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Why the whole call is stopped because of a recording that nobody told us of.
+
+    `proof`: stops are sent until one is proven, or until we give up with an alert. Without it one
+    stop is enough.
+    """
+
+    due_at: datetime
+    trigger: str
+    action: str
+    rule: str
+    proof: bool
+    covers_starts: bool = False  # also meant: whatever our own starts may have begun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """What the events say about one recording. `evidence` maps each kind of proof to the instant it
+    reached us.
+    """
+
+    recording_id: str
+    known_at: datetime
+    url: str | None = None
+    provider_started_at: datetime | None = None
+    ended_at: datetime | None = None
+    added_at: datetime | None = None
+    duration_s: float | None = None
+    format: str | None = None
+    reason: str | None = None
+    trunk: bool = False
+    room: bool = False  # a conference's: a leg that hangs up does not end it
+    evidence: dict[str, datetime] = field(default_factory=dict)
+    claimed_at: datetime | None = None  # unsigned: somebody says it ended
+    attempts: tuple[
+        Event, ...
+    ] = ()  # STOP_ACCEPTED, STOP_ERRED, STOP_SET_ASIDE, CALL_FOUND_OVER, by time
+    unknown_at: datetime | None = None
+    finalized_at: datetime | None = None  # when the provider's facts about the end were known
+    failures: tuple[Event, ...] = ()  # FETCH_FAILED since a person's last retry, by time
+    abandoned: tuple[Event, ...] = ()  # ABANDONED, the same, by time
+    archived: Event | None = None
+    gave_up: Event | None = None
+    retried_at: datetime | None = None  # a person wants it, whatever became of it before
+    ours_at: datetime | None = (
+        None  # when we were told to start it, or a rule or a resume wanted it
+    )
+    asked: Asked | None = None  # only of the one that nobody told us of: why it is to be stopped
+    segment_of: str | None = None
+    channels: int | None = None
+    max_duration_s: float | None = None  # asked for when it was started
+
+    @property
+    def root(self) -> str:
+        """The first segment of the logical recording that this one belongs to."""
+        return self.segment_of or self.recording_id
+
+    @property
+    def started_at(self) -> datetime:
+        """The provider's figure, else end minus duration, else our receipt."""
+        return self.provider_started_at or self.derived_started_at or self.known_at
+
+    @property
+    def derived_started_at(self) -> datetime | None:
+        if self.ended_at and self.duration_s:
+            return self.ended_at - timedelta(seconds=self.duration_s)
+        return None
+
+    @property
+    def fault(self) -> Fault | None:
+        """The fault of the last failure. None where nothing failed, or the recording is
+        archived.
+        """
+        if self.archived:
+            return None
+        last = next(
+            (e for e in (self.gave_up, *self.failures[-1:], *self.abandoned[-1:]) if e), None
+        )
+        return (last.fault or Fault.PROVIDER) if last else None
+
+    @property
+    def over_at(self) -> datetime | None:
+        """When the first proof of its end reached us."""
+        return min(self.evidence.values()) if self.evidence else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """One order to start a recording, and how far it came. `ordered.order` is its id."""
+
+    ordered: Event
+    sent: Event | None = None  # START_SENT: from here on it may have happened
+    errors: tuple[Event, ...] = ()  # START_ERRED, by time
+    outcome: Event | None = None  # START_ACCEPTED, START_FAILED or START_UNCLEAR
+    recording_id: str | None = None  # what it started, however we learned of it
+    lapsed_at: datetime | None = None  # START_LAPSED
+
+    @property
+    def began_at(self) -> datetime:
+        """When it counts as begun: at its trigger, or when it was ordered."""
+        began_at = self.ordered.due_at or self.ordered.at
+        assert began_at is not None
+        return began_at
+
+    @property
+    def failed(self) -> bool:
+        """Whether it certainly started nothing."""
+        return (
+            self.recording_id is None
+            and self.outcome is not None
+            and self.outcome.kind is Kind.START_FAILED
+        )
+
+    @property
+    def unclear(self) -> bool:
+        """Whether it was sent and may have begun a recording that we cannot name."""
+        return (
+            self.recording_id is None
+            and self.outcome is not None
+            and not self.failed
+            and self.lapsed_at is None
+        )
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it counts as running: it may still be sent, or it may have begun something."""
+        return self.recording_id is None and not self.failed and self.lapsed_at is None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handoff:
+    """One question before a transfer, and its answer. `asked.order` is its id."""
+
+    asked: Event
+    decided: Event | None = None
+    transfer: Event | None = None  # what came of the provider's transfer that we sent
+
+    @property
+    def until(self) -> datetime:
+        """How long the asker waits."""
+        assert self.asked.at is not None
+        return self.asked.at + timedelta(seconds=self.asked.wait_s or 0)
+
+    @property
+    def is_ours_to_send(self) -> bool:
+        """The worker decided `go`, which it does just before it sends the transfer. After anybody
+        else's decision nobody sends it.
+        """
+        return self.decided is not None and self.decided.verdict == "go" and self.decided.by == "us"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """What the events say about one call."""
+
+    account: str
+    call_uuid: str
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    started_at: datetime | None = None  # as an application told it
+    trunk: bool = False
+    reported: bool = False  # the provider itself named this uuid as the A-leg, in a signed callback
+    known: bool = False  # anything but our callers' orders ever spoke of it
+    hung_up_at: datetime | None = None  # a signed hang-up
+    over_at: datetime | None = (
+        None  # proven: a signed hang-up, or 404 for a reported uuid and no sign of life since
+    )
+    claimed_over_at: datetime | None = (
+        None  # an unsigned hang-up or any other 404, and no look since that saw it live
+    )
+    found_live_at: datetime | None = None  # first seen live by a survey, unannounced
+    looks: tuple[Event, ...] = ()  # LOOKED, by time
+    triggers: tuple[Event, ...] = ()  # by time
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    starts: dict[str, Start] = field(default_factory=dict)  # by order
+    handoffs: dict[str, Handoff] = field(default_factory=dict)  # by order
+    attempts: tuple[Event, ...] = ()  # stops of the whole call, each request once, by time
+    unknowns: tuple[Event, ...] = ()  # STOP_UNKNOWN of the recording that nobody told us of
+    declared_at: datetime | None = None  # last: an application said that nothing is being recorded
+    events: tuple[Event, ...] = ()  # all, by time
+
+
+def is_no_call(call: Call, attempts: Iterable[Event]) -> bool:
+    """Whether a stop of the whole call was answered that there is no such call, and nobody ever
+    spoke of one.
+    """
+    return not call.known and any(a.kind is Kind.CALL_FOUND_OVER for a in attempts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """One recording's stop as judged by the rules: what is owed, what was done, what is proven."""
+
+    state: StopState
+    trigger: str | None = None
+    rule: str | None = None
+    due_at: datetime | None = None
+    requested_at: datetime | None = None
+    accepted_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    evidence: tuple[str, ...] = ()
+    attempts: int = 0
+    tail_ms: int | None = None
+    action: str | None = None  # what the trigger does: `stop` or `pause`
+    problem: str | None = None  # `no_live_call`: nobody ever spoke of such a call, and none is live

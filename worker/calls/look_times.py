@@ -1,0 +1,153 @@
+"""When to ask the provider about a call: soon after an end is claimed, then ever more rarely.
+Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from worker.calls import timing
+from worker.calls.call import Call, Recording
+from worker.calls.events import Event, Kind
+from worker.calls.rules import Rules, Terms
+
+_LOOKS_AFTER_END = tuple(timedelta(seconds=s) for s in (5, 15, 30, 60, 120, 300, 600, 1800, 3600))
+_LOOKS_AT_CLAIM = (timedelta(0), timedelta(seconds=1), timedelta(seconds=3), *_LOOKS_AFTER_END)
+_LOOKS_WHILE_UNKNOWN = tuple(
+    timedelta(minutes=m) for m in (1, 2, 3, 4, 5, 10, 20, 30, 60, 120, 180)
+)
+_LOOKS_FOR_FACTS = (
+    timedelta(0),
+    timedelta(seconds=2),
+    timedelta(seconds=10),
+    timedelta(seconds=60),
+)
+_LONGEST_CALL = timedelta(hours=24)  # vendor's documentation: hard limit
+_CLAIMED_EARLY = timedelta(milliseconds=150)
+_FAILED_LOOK = timedelta(seconds=5)
+_LATER_LOOKS = timedelta(hours=6)
+_LOOK_FOR_HANDOFF = timedelta(seconds=1)  # somebody waits for a proof, and the callback may be lost
+
+
+def next_look(
+    call: Call, recordings: dict[str, Recording], rules: Rules, stops: dict[str, datetime]
+) -> datetime | None:
+    """When to ask about a call; None when nothing is left to ask. `stops`: when each recording must
+    be stopped.
+    """
+    _, terms = rules.choose(call)
+    wanted = [at for i, r in recordings.items() for at in _looks(call, r, terms, stops.get(i))]
+    for start in call.starts.values():
+        if start.unclear and start.outcome and start.outcome.at:
+            ends_at = call.over_at or start.outcome.at + _LONGEST_CALL
+            if not looked_since(call, ends_at + _LOOKS_AFTER_END[-1]):
+                wanted.append(_after(call, start.outcome.at, _LOOKS_AT_CLAIM))
+    answered = sum(not e.reason for e in call.looks)
+    if (
+        rules.lacks_facts(call)
+        and _may_record(call, recordings)
+        and not any(e.live for e in call.looks)
+        and answered < len(_LOOKS_FOR_FACTS)
+    ):
+        wanted.append(_after(call, min(e.at for e in call.events if e.at), _LOOKS_FOR_FACTS))
+    return min(wanted, default=None)
+
+
+def _may_record(call: Call, recordings: dict[str, Recording]) -> bool:
+    """Whether anything is left to which the rules apply."""
+    if call.over_at is not None:
+        return False
+    return any(not r.over_at for r in recordings.values()) or any(
+        s.unsettled for s in call.starts.values()
+    )
+
+
+def _looks(
+    call: Call, recording: Recording, terms: Terms, stop_at: datetime | None
+) -> Iterator[datetime]:
+    """When to ask the provider about one recording."""
+    if recording.finalized_at or recording.archived or recording.gave_up:
+        return
+    if recording.asked and not _is_looked_for(call, recording):
+        return
+    if recording.retried_at:
+        yield _after(call, recording.retried_at, _LOOKS_AT_CLAIM)
+    if recording.over_at:  # over, but the facts about the file are missing
+        yield _after(call, recording.over_at, _LOOKS_AFTER_END)
+        return
+    # The end of a call does not prove that a conference's recording is over.
+    call_over_at = call.over_at if recording.room else None
+    claims = [at for at in (recording.claimed_at, call.claimed_over_at, call_over_at) if at]
+    if claims:
+        yield _after(call, max(claims), _LOOKS_AT_CLAIM)
+    if recording.attempts:
+        yield from _looks_after_stop(call, recording, terms, claimed=bool(claims))
+    elif stop_at is None and not claims:
+        yield max([recording.known_at, *(e.at for e in call.looks[-1:] if e.at)]) + timing.IDLE_LOOK
+
+
+def _is_looked_for(call: Call, hidden: Recording) -> bool:
+    """Whether a look can still tell anything about the recording that nobody told us of. It has no
+    file to wait for.
+    """
+    not_found = any(
+        a.kind is Kind.CALL_FOUND_OVER for a in hidden.attempts
+    )  # no stop is sent any more either
+    if hidden.over_at or not hidden.asked or not hidden.asked.proof or not_found:
+        return False
+    given_up = hidden.unknown_at and (call.over_at or call.claimed_over_at)
+    return not given_up and not looked_since(call, hidden.known_at + _LONGEST_CALL)
+
+
+def _looks_after_stop(
+    call: Call, recording: Recording, terms: Terms, *, claimed: bool
+) -> Iterator[datetime]:
+    """When to look after a stop request: once after each; ever more rarely when the tries are used
+    up.
+
+    Where somebody claims that the recording is over, the looks for that claim take the place of the
+    rare ones.
+    """
+    last, first = recording.attempts[-1], recording.attempts[0]
+    assert last.at is not None
+    wait = terms.confirm_within if last.kind is not Kind.STOP_SET_ASIDE else timing.UNKNOWN_REPEAT
+    if (
+        last.kind is Kind.STOP_ERRED
+    ):  # errors follow each other quickly; one look a minute is enough
+        yield _since_last_look(call, first, timing.UNKNOWN_REPEAT)
+    elif recording.unknown_at is None and not looked_since(call, last.at + wait):
+        yield last.at + wait
+        if not looked_since(call, last.at) and any(
+            h.decided is None for h in call.handoffs.values()
+        ):
+            yield last.at + _LOOK_FOR_HANDOFF
+    elif not claimed:
+        since = recording.unknown_at or last.at
+        yield _after(call, since, _LOOKS_WHILE_UNKNOWN)
+
+
+def _since_last_look(call: Call, attempt: Event, wait: timedelta) -> datetime:
+    assert attempt.at is not None
+    last = max([attempt.at, *(e.at for e in call.looks[-1:] if e.at)])
+    return last + wait
+
+
+def looked_since(call: Call, instant: datetime) -> bool:
+    """Whether we asked about the call at that instant or later. (Or 150 ms before: an obligation is
+    claimed a little early.)
+    """
+    return any(e.at and e.at >= instant - _CLAIMED_EARLY for e in call.looks)
+
+
+def _after(call: Call, start: datetime, steps: tuple[timedelta, ...]) -> datetime:
+    """The next of a widening series of looks that begins at `start`."""
+    since = [(e.at, e.reason) for e in call.looks if e.at and e.at >= start]
+    done = [at for at, why_it_failed in since if not why_it_failed]
+    failed = len(list(itertools.takewhile(lambda look: look[1], reversed(since))))
+    if failed:  # a failed look uses up no step, and is soon repeated
+        return since[-1][0] + min(_FAILED_LOOK * (1 << min(failed - 1, 5)), timing.UNKNOWN_REPEAT)
+    if len(done) < len(steps):
+        return max(start + steps[len(done)], done[-1] if done else start)
+    return done[-1] + _LATER_LOOKS

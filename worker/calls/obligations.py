@@ -1,0 +1,47 @@
+"""What we owe a call, and the name under which the ledger keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Duty(StrEnum):
+    """What can be owed. A call owes its planning and its looks; a fetch is owed by one recording; a
+    survey by an account.
+    """
+
+    PLAN = "plan"  # plan the call, and send what is due
+    LOOK = "look"  # ask the provider's list and live calls
+    FETCH = "fetch"  # bring the file home
+    # compare the provider's lists with the ledger; the place of the call names the scope
+    SURVEY = "survey"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obligation:
+    """One entry of the ledger's sorted set."""
+
+    duty: Duty
+    account: str
+    call_uuid: str
+    recording_id: str | None = None
+
+    def __str__(self) -> str:
+        parts = [
+            self.duty,
+            self.account,
+            self.call_uuid,
+            *([self.recording_id] if self.recording_id else []),
+        ]
+        return "|".join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Obligation:
+        duty, account, call_uuid, *rest = text.split("|")
+        return cls(
+            duty=Duty(duty),
+            account=account,
+            call_uuid=call_uuid,
+            recording_id=rest[0] if rest else None,
+        )

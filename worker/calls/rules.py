@@ -1,0 +1,248 @@
+"""The operator's rules: when a recording must stop, what triggers it, how patiently we retry. Pure.
+
+`docs/rules.md` tells the operator the same. A field of a call that is not known matches nothing, so
+a rule never acts on a guess; when the fact arrives, the rules are asked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from worker.calls.call import Call
+
+# Only these fall back to `transfer`.
+_TRANSFERS = ("dial.connected", "conference.join")
+
+
+class Action(StrEnum):
+    STOP = "stop"
+    KEEP = "keep"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class Mode(StrEnum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+# What our callers order is done, whatever the rules say.
+_ORDERS = {"api": Action.STOP, "pause": Action.PAUSE, "resume": Action.RESUME}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DailyTime:
+    """A wall-clock time in a zone, once a day."""
+
+    at: time
+    zone: ZoneInfo
+
+    def first_from(self, start: datetime) -> datetime:
+        """The first occurrence at or after `start`, in UTC. A local time that a clock change skips
+        means the first instant after the gap; one that occurs twice means the first.
+        """
+        day = start.astimezone(self.zone).date() - timedelta(days=1)
+        while True:
+            found = _on(datetime.combine(day, self.at), self.zone)
+            if found >= start:
+                return found
+            day += timedelta(days=1)
+
+
+def _on(local: datetime, zone: ZoneInfo) -> datetime:
+    early = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    if early.astimezone(zone).replace(tzinfo=None) == local:
+        return early
+    # Skipped: the clock change lies between the reading with the new offset and the one with the
+    # old.
+    late = early
+    early = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    offset = early.astimezone(zone).utcoffset()
+    while late - early > timedelta(seconds=1):
+        middle = early + (late - early) // 2
+        if middle.astimezone(zone).utcoffset() == offset:
+            early = middle
+        else:
+            late = middle
+    return late.replace(microsecond=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What holds for one call."""
+
+    mode: Mode = Mode.ENFORCE
+    max_duration: timedelta | None = timedelta(hours=1)
+    stop_at: tuple[DailyTime, ...] = ()
+    confirm_within: timedelta = timedelta(seconds=10)
+    stop_tries: int = 4
+    if_unproven: str = "hold"
+    watch: bool = False  # calls seen live that nobody announced get a deadline from first sight
+    on: dict[str, Action] = field(default_factory=dict)
+
+    def action(self, trigger: str, *, asked: bool = False) -> Action:
+        """What a trigger does. The more specific key wins; without a key it keeps, or stops where a
+        hand-off was `asked` for.
+        """
+        if trigger in _ORDERS:
+            return _ORDERS[trigger]
+        if trigger in self.on:
+            return self.on[trigger]
+        otherwise = Action.STOP if asked else Action.KEEP
+        if trigger in _TRANSFERS or (
+            trigger.startswith("transfer.") and trigger != "transfer.failed"
+        ):
+            return self.on.get("transfer", otherwise)
+        return otherwise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """Patterns that a call must fit, all of them. None: any. A pattern may begin or end with
+    `*`.
+    """
+
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    account: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def fits(self, call: Call) -> bool:
+        return self.misfit(call) is None
+
+    def lacks(self, call: Call) -> bool:
+        """Whether a call would perhaps fit if the provider told a number or the direction that
+        nobody told us.
+        """
+        missing: dict[str, Any] = {
+            name: None
+            for name in ("from_number", "to_number", "direction")
+            if getattr(self, name) is not None and getattr(call, name) is None
+        }
+        return bool(missing) and replace(self, **missing).fits(call)
+
+    def misfit(self, call: Call) -> str | None:
+        """The first field that does not fit, in words; None when all do."""
+        pairs = [
+            ("from", self.from_number, call.from_number),
+            ("to", self.to_number, call.to_number),
+            ("direction", self.direction, call.direction),
+            ("account", self.account, call.account),
+            *(
+                (f"labels.{key}", pattern, call.labels.get(key))
+                for key, pattern in self.labels.items()
+            ),
+        ]
+        for name, pattern, value in pairs:
+            if pattern is not None and not fits(pattern, value):
+                return (
+                    f"{name} is {value!r}, wanted {pattern!r}"
+                    if value is not None
+                    else f"{name} is not known, wanted {pattern!r}"
+                )
+        return None
+
+    def covers(self, other: Match) -> bool:
+        """Whether every call that fits `other` fits this too: then a later rule with `other` is
+        unreachable.
+        """
+        pairs = (
+            (self.from_number, other.from_number),
+            (self.to_number, other.to_number),
+            (self.direction, other.direction),
+            (self.account, other.account),
+        )
+        return all(
+            mine is None or (theirs is not None and _covers(mine, theirs)) for mine, theirs in pairs
+        ) and all(
+            key in other.labels and _covers(mine, other.labels[key])
+            for key, mine in self.labels.items()
+        )
+
+
+def fits(pattern: str, value: str | None) -> bool:
+    """Whether a value fits a pattern with at most one `*` at each end."""
+    if value is None:
+        return False
+    middle = pattern.strip("*")
+    if pattern.startswith("*") and pattern.endswith("*"):
+        return middle in value
+    if pattern.startswith("*"):
+        return value.endswith(middle)
+    if pattern.endswith("*"):
+        return value.startswith(middle)
+    return value == pattern
+
+
+def _covers(mine: str, theirs: str) -> bool:
+    # A `*` of theirs stands for anything; mine must swallow it with a `*` at the same end.
+    if (theirs.startswith("*") and not mine.startswith("*")) or (
+        theirs.endswith("*") and not mine.endswith("*")
+    ):
+        return False
+    return fits(mine, theirs.strip("*"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    name: str
+    match: Match
+    terms: Terms
+
+
+OBSERVE_ALL = Terms(mode=Mode.OBSERVE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """All rules, in order; the first that matches decides. Without a file everything is only
+    observed.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    defaults: Terms = OBSERVE_ALL
+    adopt: timedelta | None = (
+        None  # how far back from our first start unannounced recordings are fetched
+    )
+    from_file: bool = False
+
+    @property
+    def watches(self) -> bool:
+        """Whether any rule watches, so that unannounced calls are worth a question."""
+        return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
+
+    def lacks_facts(self, call: Call) -> bool:
+        """Whether another rule might decide if the provider told what nobody told us."""
+        for rule in self.rules:
+            if rule.match.fits(call):
+                return False
+            if rule.match.lacks(call):
+                return True
+        return False
+
+    def choose(self, call: Call) -> tuple[str, Terms]:
+        """The deciding rule's name and terms; `defaults` where no rule matches."""
+        for rule in self.rules:
+            if rule.match.fits(call):
+                return rule.name, rule.terms
+        return "defaults", self.defaults
+
+
+DEADLINES = {"max_duration", "stop_at"}  # the triggers that are instants of a recording's own
+
+
+def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:
+    """The latest instant that the terms allow, and which of them set it; None when nothing bounds
+    the recording.
+    """
+    found = []
+    if terms.max_duration is not None:
+        found.append((started_at + terms.max_duration, "max_duration"))
+    if terms.stop_at:
+        found.append((min(daily.first_from(started_at) for daily in terms.stop_at), "stop_at"))
+    return min(found, default=None)

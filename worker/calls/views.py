@@ -1,0 +1,225 @@
+"""How calls and recordings look from outside: plain values, times in RFC 3339 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.calls import planner
+from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
+from worker.calls.events import Event, Kind
+from worker.calls.handoffs import UNSEEN, concerning
+from worker.calls.rules import Rules
+from worker.calls.segments import Gap, gaps
+from worker.calls.triggers import Act, act_of, acts
+
+# A summary of several stops shows the worst one. The worst state stands first.
+_WORST = (
+    StopState.FAILED,
+    StopState.UNKNOWN,
+    StopState.DUE,
+    StopState.NONE,
+    StopState.ACCEPTED,
+    StopState.CONFIRMED,
+    StopState.ALREADY_OVER,
+)
+_TRANSFER = {
+    Kind.TRANSFER_SENT: "sent",
+    Kind.TRANSFER_FAILED: "failed",
+    Kind.TRANSFER_UNCLEAR: "unknown",
+}
+
+StopOf = Callable[[Recording], Stop]
+
+
+def judging(call: Call, rules: Rules, now: datetime) -> StopOf:
+    """A function that judges the stops of a call's recordings. It judges each known one once: many
+    hand-offs may ask about it.
+    """
+    known = acts(call, rules)
+    judged: dict[str, Stop] = {}
+
+    def stop_of(recording: Recording) -> Stop:
+        # The unknown recording is another one for each question, so its stop is not kept.
+        if recording.recording_id == UNSEEN:
+            return planner.judge(call, recording, rules, now, known)
+        if recording.recording_id not in judged:
+            judged[recording.recording_id] = planner.judge(call, recording, rules, now, known)
+        return judged[recording.recording_id]
+
+    return stop_of
+
+
+def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime) -> dict[str, Any]:
+    return _recording_view(call, recording, planner.judge(call, recording, rules, now))
+
+
+def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, Any]:
+    done = recording.archived
+    return {
+        "recording_id": recording.recording_id,
+        "account": call.account,
+        "call_uuid": call.call_uuid,
+        "phase": planner.phase(recording, stop).value,
+        "labels": call.labels,
+        "started_at": rfc3339(recording.started_at),
+        "ended_at": rfc3339(recording.ended_at),
+        "duration_ms": round(recording.duration_s * 1000) if recording.duration_s else None,
+        "format": done.format if done else recording.format,
+        "bytes": done.bytes if done else None,
+        "sha256": done.sha256 if done else None,
+        "archive_key": done.archive_key if done else None,
+        "segment_of": recording.segment_of,
+        "stop": stop_view(stop),
+        "problem": planner.problem(recording, stop),
+        "fault": recording.fault.value if recording.fault else None,
+    }
+
+
+def stop_view(stop: Stop) -> dict[str, Any]:
+    return {
+        "state": stop.state.value,
+        "trigger": stop.trigger,
+        "rule": stop.rule,
+        "due_at": rfc3339(stop.due_at),
+        "requested_at": rfc3339(stop.requested_at),
+        "accepted_at": rfc3339(stop.accepted_at),
+        "confirmed_at": rfc3339(stop.confirmed_at),
+        "evidence": list(stop.evidence),
+        "attempts": stop.attempts,
+        "tail_ms": stop.tail_ms,
+        **({"problem": stop.problem} if stop.problem else {}),
+    }
+
+
+def stops_view(call: Call, concerned: list[Recording], stop_of: StopOf) -> dict[str, Any]:
+    """Each recording's stop, and in `stop` the one that is furthest from proven."""
+    judged = [(r, stop_of(r)) for r in concerned]
+    worst = min(
+        judged, key=lambda pair: (bool(pair[0].over_at), _WORST.index(pair[1].state)), default=None
+    )
+    view: dict[str, Any] = {"call_uuid": call.call_uuid, "account": call.account, "stop": None}
+    if worst:
+        _, stop = worst
+        view["stop"] = stop_view(stop)
+        if stop.problem:
+            view["problem"] = stop.problem
+    view["recordings"] = [
+        {"recording_id": r.recording_id, "stop": stop_view(stop)}
+        for r, stop in judged
+        if r.recording_id != UNSEEN
+    ]
+    return view
+
+
+def handoff_view(call: Call, handoff: Handoff, rules: Rules, now: datetime) -> dict[str, Any]:
+    """A hand-off that was decided, as its asker sees it."""
+    return _handoff_view(
+        call, handoff, act_of(acts(call, rules), handoff), judging(call, rules, now)
+    )
+
+
+def _handoff_view(call: Call, handoff: Handoff, act: Act, stop_of: StopOf) -> dict[str, Any]:
+    assert handoff.decided is not None
+    decision = handoff.decided
+    view = {
+        "verdict": decision.verdict,
+        "proven": bool(decision.proven),
+        "kind": handoff.asked.trigger,
+        "action": act.action.value,
+        "rule": decision.rule,
+        "evidence": list(decision.evidence),
+        "reason": decision.reason,
+        "handoff_id": handoff.asked.order,
+        **stops_view(call, concerning(call, act), stop_of),
+    }
+    if handoff.asked.body:
+        view["transfer"] = transfer_state(handoff)
+    return view
+
+
+def transfer_state(handoff: Handoff) -> str:
+    """What became of the provider's transfer: `sent`, `failed`, `unknown` or `not_sent`."""
+    if handoff.transfer is not None:
+        return _TRANSFER[handoff.transfer.kind]
+    return "unknown" if handoff.is_ours_to_send else "not_sent"
+
+
+def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
+    known, stop_of = acts(call, rules), judging(call, rules, now)
+    asked = {a.event.order: a for a in known if a.event.kind is Kind.HANDOFF_ASKED}
+    roots = dict.fromkeys(r.root for r in call.recordings.values())
+    return {
+        "call_uuid": call.call_uuid,
+        "account": call.account,
+        "from": call.from_number,
+        "to": call.to_number,
+        "direction": call.direction,
+        "labels": call.labels,
+        "started_at": rfc3339(call.started_at),
+        "over_at": rfc3339(call.over_at),
+        "recordings": [_recording_view(call, r, stop_of(r)) for r in call.recordings.values()],
+        "gaps": [
+            {"recording_id": root, **gap_view(gap)}
+            for root in roots
+            for gap in gaps(call, root, known)
+        ],
+        "starts": [_start_view(s) for s in call.starts.values()],
+        "handoffs": [
+            _handoff_view(call, h, asked[h.asked.order], stop_of)
+            for h in call.handoffs.values()
+            if h.decided
+        ],
+        "timeline": [_timeline_view(e) for e in call.events],
+    }
+
+
+def gap_view(gap: Gap) -> dict[str, Any]:
+    return {
+        "from": rfc3339(gap.began_at),
+        "to": rfc3339(gap.ended_at),
+        "trigger": gap.trigger,
+        "reason": gap.reason,
+        "resumed_by": gap.resumed_by,
+    }
+
+
+def _start_view(start: Start) -> dict[str, Any]:
+    return {
+        "state": _start_state(start),
+        "recording_id": start.recording_id,
+        "segment_of": start.ordered.segment_of,
+        "ordered_at": rfc3339(start.ordered.at),
+        "reason": start.outcome.reason if start.outcome else None,
+    }
+
+
+def _start_state(start: Start) -> str:
+    if start.recording_id:
+        return "started"
+    if start.failed:
+        return "failed"
+    return "unknown" if start.outcome else "ordered"
+
+
+def _timeline_view(event: Event) -> dict[str, Any]:
+    return {
+        "at": rfc3339(event.at),
+        "event": event.kind.value,
+        "recording_id": event.recording_id,
+        "by": event.by,
+        "signed": event.signed,
+        "trigger": event.trigger,
+        "verdict": event.verdict,
+        "live": event.live,
+        "reason": event.reason,
+    }
+
+
+def rfc3339(instant: datetime | None) -> str | None:
+    return (
+        instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if instant
+        else None
+    )

@@ -1,0 +1,219 @@
+"""What `endtape doctor` finds out: the settings in force, each connection tried, and what was
+turned away lately.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import redis
+import requests
+
+from worker import in_force
+from worker.command.run import is_loopback
+from worker.errors import REMEDIES, EndtapeError
+from worker.ledger import fitness, sentinel, sentinel_url
+from worker.ledger.calls import Ledger, connect
+from worker.processes.broker import RABBIT, try_rabbit
+from worker.settings import Settings, gone
+from worker.vobiz.account import Account
+from worker.vobiz.client import Vobiz
+
+ROLES = ("stops", "fetches", "clock")
+SEEN_WITHIN = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """`state` is fine, warning or failed."""
+
+    name: str
+    state: str
+    detail: str
+
+
+class Trouble(EndtapeError):
+    """Found by a check; `state` is warning or failed."""
+
+    def __init__(self, detail: str, state: str = "failed") -> None:
+        super().__init__(detail)
+        self.state = state
+
+
+def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
+    """Tries everything, one after the other; none of it changes anything."""
+    if settings.redis_url.startswith(sentinel_url.SCHEME):
+        yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
+    yield _tried("redis", lambda: _redis(ledger))
+    try:
+        for finding in fitness.findings(ledger.redis, unsaved=settings.unsaved):
+            yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
+    except EndtapeError:
+        pass  # told above: it does not answer
+    if settings.broker_url != settings.redis_url:
+        yield _tried("broker", lambda: _broker(settings.broker_url))
+    yield _tried("processes", lambda: _processes(ledger))
+    vobiz = Vobiz(
+        api_url=settings.api_url,
+        media_hosts=settings.media_hosts,
+        redirect_hosts=settings.redirect_hosts,
+        max_media_bytes=settings.max_media_bytes,
+    )
+    yield _tried("provider's address", lambda: _address(settings.api_url))
+    for account in settings.accounts.values():
+        yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
+        yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
+    yield _tried("archive", lambda: _directory("ENDTAPE_ARCHIVE", settings.archive))
+    yield _tried("spool", lambda: _directory("ENDTAPE_SPOOL", settings.spool))
+    yield _tried("settings", lambda: _settings(settings, ledger))
+    yield _tried("unfinished work", lambda: _unfinished(ledger))
+    yield _tried("refused callbacks", lambda: _refusals(ledger))
+
+
+def _tried(name: str, deed: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, state="fine", detail=deed())
+    except Trouble as trouble:
+        return Check(name=name, state=trouble.state, detail=str(trouble))
+    except (EndtapeError, redis.RedisError, requests.RequestException, OSError) as error:
+        return Check(name=name, state="failed", detail=f"{type(error).__name__}: {error}"[:300])
+
+
+def _settings(settings: Settings, ledger: Ledger) -> str:
+    running, here = in_force.shown_by_the_service(ledger), in_force.shown(settings)
+    differ = [
+        f"{name} is {value} in the running service and {here.get(name)} here"
+        for name, value in (running or {}).items()
+        if here.get(name) != value
+    ]
+    before = None if settings.config else ledger.had_rules(None)
+    if before:
+        raise Trouble("\n".join([gone(before), *settings.warnings]))
+    advice = ["`endtape reload` tells which of them need a restart"] if differ else []
+    if lines := [*settings.warnings, *differ, *advice]:
+        raise Trouble("\n".join(lines), "warning")
+    return "what is set is known" + (", and in force in the running service" if running else "")
+
+
+def _redis(ledger: Ledger) -> str:
+    first = ledger.prepare()
+    return f"answers; first used {first:%Y-%m-%d %H:%M} UTC; {ledger.outstanding()} obligations"
+
+
+def _broker(url: str) -> str:
+    if url.startswith(RABBIT):
+        refusal = try_rabbit(url)
+        if refusal:
+            raise Trouble(refusal)
+        return "RabbitMQ accepts name, password and virtual host"
+    with connect(url, connections=2) as client:
+        for finding in fitness.broker_findings(client):
+            if finding.state is fitness.State.FAILED:
+                raise Trouble(finding.detail)
+    return "answers"
+
+
+def _processes(ledger: Ledger) -> str:
+    missing = [role for role in ROLES if role not in ledger.alive(SEEN_WITHIN)]
+    if missing:
+        raise Trouble(
+            f"not seen in the last 15 s: {', '.join(missing)}; start the Procfile's lines"
+        )
+    return "a clock and a worker for each queue were seen in the last 15 s"
+
+
+def _address(api_url: str) -> str:
+    if api_url.startswith("http://") and not is_loopback(api_url):
+        raise Trouble(
+            f"VOBIZ_API_URL {api_url}: id and token travel unencrypted; use https", "warning"
+        )
+    return api_url
+
+
+def _account(vobiz: Vobiz, account: Account) -> str:
+    works = vobiz.credentials_work(account)
+    if works is None:
+        raise Trouble("the provider's API does not answer; check VOBIZ_API_URL and the network")
+    if not works:
+        raise Trouble("the provider refuses id and token; check them in its console")
+    return "the provider accepts id and token"
+
+
+def _callback(settings: Settings, account: Account) -> str:
+    """Sends ourselves a signed callback of a kind that is answered and not followed."""
+    path = f"/vobiz/{account.auth_id}/{settings.callback_token}/doctor"
+    url, nonce = settings.public_url + path, str(secrets.randbelow(10**20)).zfill(20)
+    signature = base64.b64encode(
+        hmac.new(account.tokens[0].encode(), f"{url}.{nonce}".encode(), hashlib.sha256).digest()
+    ).decode()
+    shown = f"{settings.public_url}/vobiz/{account.auth_id}/…"
+    with requests.Session() as http:
+        http.trust_env = False
+        try:
+            answer = http.post(
+                url,
+                data={"Event": "EndtapeDoctor", "CallUUID": "endtape-doctor"},
+                timeout=5,
+                allow_redirects=False,
+                headers={"X-Vobiz-Signature-V3": signature, "X-Vobiz-Signature-V3-Nonce": nonce},
+            )
+        except requests.RequestException as error:  # its text holds the URL, and with it the token
+            raise Trouble(
+                f"{shown} cannot be reached ({type(error).__name__}); is `web` running, and the address right?"
+            ) from None
+    if answer.status_code != 200:
+        raise Trouble(
+            f"{shown} answered {answer.status_code}; is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?"
+        )
+    if is_loopback(settings.public_url) and not is_loopback(settings.api_url):
+        raise Trouble(
+            f"{shown} works here, but nothing can arrive from outside at a loopback address",
+            "warning",
+        )
+    return f"a signed callback through {shown} was accepted"
+
+
+def _directory(variable: str, place: Path) -> str:
+    probe = place / f".endtape-doctor.{secrets.token_hex(4)}"
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise Trouble(
+            f"{variable} = {str(place)!r}: cannot be written ({error.strerror}); mount it, give this user the right to write there, or name another directory"
+        ) from None
+    return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _unfinished(ledger: Ledger) -> str:
+    found, aside = ledger.unfinished(), ledger.set_aside()
+    if found:
+        lines = [
+            f"{o}: {n} tries" + (", set aside" if o in aside else "") for o, n in found.items()
+        ]
+        raise Trouble(
+            "begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n"
+            + "\n".join(lines),
+            "warning",
+        )
+    return "none"
+
+
+def _refusals(ledger: Ledger) -> str:
+    found = ledger.refusals()
+    if found:
+        lines = [
+            f"{count} × {reason}: {REMEDIES.get(reason, '')}"
+            for reason, count in sorted(found.items())
+        ]
+        raise Trouble("in the last hour:\n" + "\n".join(lines), "warning")
+    return "none in the last hour"

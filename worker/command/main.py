@@ -1,0 +1,293 @@
+"""The `endtape` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from worker import in_force, logs
+from worker.command import demo as demonstration
+from worker.command import doctor as examination
+from worker.command import explain, handoff, ls, retry, show, stop
+from worker.command import reconcile as reconciling
+from worker.command import run as service
+from worker.command.terminal import (
+    as_json_option,
+    careful,
+    current_settings,
+    open_ledger,
+    print_table,
+    table_of,
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="endtape", message="%(prog)s %(version)s")
+def main() -> None:
+    """Ends call recordings when they must end, proves it, and brings each home."""
+
+
+@main.command("demo")
+@as_json_option
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("demo-output"), show_default=True
+)
+@careful
+def demo_command(as_json: bool, folder: Path) -> None:
+    """Play seven calls against the emulator, show what comes of them."""
+    sys.exit(demonstration.run(folder.resolve(), as_json=as_json))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def emulator(arguments: tuple[str, ...]) -> None:
+    """Run the stand-in provider (docs/emulator.md)."""
+    os.execv(sys.executable, [sys.executable, "-m", "emulator", *arguments])  # noqa: S606 - it replaces this process
+
+
+@main.command()
+@careful
+def run() -> None:
+    """Run the service until Ctrl-C.
+
+    With VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN the real account, else the emulator.
+    """
+    service.run()
+
+
+@main.command()
+@as_json_option
+@careful
+def doctor(as_json: bool) -> None:
+    """Try each connection, and show the settings in force.
+
+    They are those of the running service, where there is one.
+    """
+    settings, ledger = open_ledger()
+    found = list(examination.checks(settings, ledger))
+    running = in_force.shown_by_the_service(ledger)
+    shown = running or in_force.shown(settings)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "checks": [
+                        {"name": c.name, "state": c.state, "detail": c.detail} for c in found
+                    ],
+                    "settings": shown,
+                    "settings_of": "service" if running else "command",
+                },
+                indent=2,
+            )
+        )
+    else:
+        for heading, rows in (
+            (
+                "check",
+                [
+                    (c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
+                    for c in found
+                ],
+            ),
+            (
+                "setting",
+                [
+                    ("of", "the running service" if running else "this command; no service runs"),
+                    *shown.items(),
+                ],
+            ),
+        ):
+            table = table_of(heading, "")
+            for row in rows:
+                table.add_row(*row)
+            print_table(table)
+            click.echo()
+    sys.exit(1 if any(c.state == "failed" for c in found) else 0)
+
+
+@main.command()
+@as_json_option
+@careful
+def urls(as_json: bool) -> None:
+    """Print the callback URLs and ready XML with them in place."""
+    settings = current_settings()
+    bases = {
+        account: f"{settings.public_url}/vobiz/{account}/{settings.callback_token}"
+        for account in settings.accounts
+    }
+    if as_json:
+        click.echo(json.dumps(bases, indent=2))
+        return
+    for account, base in bases.items():
+        click.echo(f"""{account}: paste this everywhere (hangup_url, ring_url, callbackUrl, callback_url)
+
+  {base}
+
+XML that tells us all we need; place <Record> before <Dial> or <Conference>:
+
+  <Record recordSession="true" redirect="false"
+          maxLength="14400" timeout="14400"
+          action="{base}/record"
+          callbackUrl="{base}/record"/>
+  <Dial callbackUrl="{base}/dial">
+    <Number>918065550199</Number>
+  </Dial>
+  <Conference callbackUrl="{base}/conference">room-1</Conference>
+""")
+
+
+@main.command()
+@as_json_option
+@click.option(
+    "--wait",
+    "wait_s",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(0, 86400),
+    help="Seconds to go on at most.",
+)
+@careful
+def reconcile(as_json: bool, wait_s: float) -> None:
+    """Compare the provider's lists with ours; heal what differs.
+
+    Needs no running service, which alone fetches what is found. Exit 0 only when each account was
+    compared.
+    """
+    settings, ledger = open_ledger()
+    logs.set_up(settings.log)
+    screen = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=screen,
+        disable=not screen.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("comparing ...")
+        found = reconciling.run(
+            settings,
+            ledger,
+            wait_s=wait_s,
+            told=lambda done, total, rows: bar.update(
+                task, completed=done, total=total, description=f"comparing, {rows} rows so far ..."
+            ),
+        )
+    if as_json:
+        click.echo(
+            json.dumps(
+                [{"account": r.account, **r.found, "problem": r.problem} for r in found], indent=2
+            )
+        )
+    else:
+        table = table_of("account", *reconciling.KINDS, "problem")
+        for r in found:
+            table.add_row(
+                r.account, *(str(r.found[kind]) for kind in reconciling.KINDS), r.problem or "-"
+            )
+        print_table(table)
+    sys.exit(1 if any(r.problem for r in found) else 0)
+
+
+@main.command()
+@as_json_option
+@click.option(
+    "--wait",
+    "wait_s",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, 600),
+    help="Seconds to wait for answers.",
+)
+@careful
+def reload(as_json: bool, wait_s: float) -> None:
+    """Tell every process to read its settings again.
+
+    On every machine; their answers are waited for.
+
+    Exit 0 when each that runs took them. Exit 1 when one refused them and keeps the old ones, when
+    one does not answer, or when none runs.
+    """
+    _, ledger = open_ledger(rules_needed=False)
+    screen = Console(stderr=True)
+    with screen.status("waiting for the processes ...") if screen.is_terminal else nullcontext():
+        found = in_force.order(ledger, wait_s=wait_s)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "reload": found.number,
+                    "rules": found.rules,
+                    "took": sorted(found.took),
+                    "restart": found.restart,
+                    "refused": {
+                        name: said["problems"] for name, said in sorted(found.refused.items())
+                    },
+                    "silent": found.silent,
+                    "ended": found.ended,
+                },
+                indent=2,
+            )
+        )
+    else:
+        _tell(found)
+    sys.exit(0 if found.done else 1)
+
+
+def _tell(found: in_force.Reload) -> None:
+    rules = (
+        "no rules file, mode `observe`"
+        if found.rules is None
+        else f"{found.rules} rules and the defaults"
+    )
+    if found.took:
+        click.echo(
+            f"{_processes(len(found.took))} took the new settings ({in_force.by_kind(found.took)}): {rules}."
+        )
+    if found.restart:
+        click.echo(f"Changed, and in force only after a restart: {', '.join(found.restart)}.")
+    if found.refused:
+        click.echo(
+            f"{_processes(len(found.refused))} refused them and went on with the old ones ({in_force.by_kind(found.refused)}):",
+            err=True,
+        )
+        for problem in dict.fromkeys(
+            p for said in found.refused.values() for p in said["problems"]
+        ):
+            click.echo(f"  {problem}", err=True)
+    if found.silent:
+        click.echo(f"No answer from {', '.join(found.silent)}.", err=True)
+    if found.ended:
+        click.echo(f"Ended meanwhile, and not waited for: {', '.join(found.ended)}.", err=True)
+    if not found.took and not found.refused and not found.silent:
+        click.echo(
+            "No process runs at this REDIS_URL, so nobody was told; settings are read at the start.",
+            err=True,
+        )
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+for _command in (
+    ls.ls,
+    show.show,
+    stop.stop,
+    handoff.handoff,
+    retry.retry,
+    explain.explain_command,
+):
+    main.add_command(_command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""`endtape run`: Redis if none is named, the emulator if there is no account, and every process,
+until Ctrl-C.
+
+While it runs, `data/run.env` tells the other commands of this folder where its Redis and its
+emulator are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+import secrets
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+from dotenv import dotenv_values
+
+from worker.errors import LedgerUnavailable, SettingsError
+from worker.ledger import fitness
+from worker.processes.embedded_redis import EmbeddedRedis
+from worker.processes.supervisor import Supervisor
+from worker.settings import Settings, environment
+
+DATA = Path("data")
+RUNNING = DATA / "run.env"
+ACCOUNT, TOKEN = "MA_EMULATOR", "emulator-auth-token"
+_OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")  # the secrets that are ours to make
+
+
+def run() -> None:
+    """Returns after SIGINT or SIGTERM. Raises SettingsError, EndtapeError when it cannot start."""
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    add_secrets(Path(".env"))
+    given = environment(Path.cwd())
+    real = bool(
+        given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN")
+    )  # one alone is a mistake that the settings name
+    _check(given, real=real)
+    with contextlib.ExitStack() as open_things:
+        open_things.enter_context(_alone())
+        env: dict[str, str] = {}
+        server = (
+            None
+            if given.get("REDIS_URL")
+            else open_things.enter_context(EmbeddedRedis(DATA / "redis"))
+        )
+        if server:
+            env["REDIS_URL"] = server.url
+        if not real:
+            env |= open_things.enter_context(_emulator(given))
+        settings = Settings.from_env({**os.environ, **env})
+        for warning in settings.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        try:
+            fitness.check(settings)
+        except LedgerUnavailable as error:
+            click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
+        open_things.enter_context(
+            _told(
+                {
+                    **env,
+                    "PORT": str(settings.port),
+                    "HOST": settings.host,
+                    "ENDTAPE_PUBLIC_URL": settings.public_url,
+                }
+            )
+        )
+        base = f"http://{settings.host}:{settings.port}"
+        with Supervisor(
+            env,
+            DATA / "endtape.log",
+            folder=Path.cwd(),
+            each_turn=server.start_again if server else None,
+        ) as processes:
+            processes.wait_ready(base, given_up=done.is_set)
+            if not done.is_set():
+                _greet(settings, base, real=real)
+            done.wait()
+            click.echo("Ending: what is under way is finished or comes back at the next start ...")
+
+
+def _check(given: Mapping[str, str], *, real: bool) -> None:
+    """Raises SettingsError for what is wrong before anything is started."""
+    stand_in = {} if real else {"VOBIZ_AUTH_ID": ACCOUNT, "VOBIZ_AUTH_TOKEN": TOKEN}
+    redis_url = {} if given.get("REDIS_URL") else {"REDIS_URL": "unix:///unknown-yet"}
+    settings = Settings.from_env({**os.environ, **stand_in, **redis_url})
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError(
+                    [
+                        f"HOST = {settings.host!r}: is no address of this machine ({error.strerror}); "
+                        "use 127.0.0.1, 0.0.0.0 or one of its own"
+                    ]
+                ) from None
+            raise SettingsError(
+                [
+                    f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"
+                ]
+            ) from None
+
+
+def overlay() -> dict[str, str]:
+    """The environment of this process, completed by what a running `endtape run` of this folder
+    told.
+    """
+    told = {k: v for k, v in dotenv_values(RUNNING).items() if v} if RUNNING.exists() else {}
+    own = environment(Path.cwd())
+    return {
+        **{k: v for k, v in os.environ.items() if v},
+        **{k: v for k, v in told.items() if k not in own},
+    }
+
+
+def _greet(settings: Settings, base: str, *, real: bool) -> None:
+    if real:
+        click.echo(f"Running with the account {next(iter(settings.accounts))}.")
+    else:
+        click.echo(
+            "No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: this runs against the EMULATOR, not the provider."
+        )
+    if not settings.rules.from_file:
+        click.echo(
+            "No rules file: mode `observe`, nothing is stopped. Write endtape.toml to change that."
+        )
+    if real and is_loopback(settings.public_url):
+        click.echo(
+            f"ENDTAPE_PUBLIC_URL is {settings.public_url}: nothing can arrive from the provider.\n"
+            "  Set it to the https address under which this machine is reached."
+        )
+    for account in settings.accounts:
+        click.echo(f"Callback URL: {settings.public_url}/vobiz/{account}/{settings.callback_token}")
+    click.echo(
+        f"API: {base}/v1 with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
+        f"Log: {DATA / 'endtape.log'}   (Ctrl-C ends)"
+    )
+
+
+def is_loopback(url: str) -> bool:
+    return any(f"//{host}" in url for host in ("127.", "localhost", "[::1]"))
+
+
+@contextlib.contextmanager
+def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{given.get('ENDTAPE_CALLBACK_TOKEN')}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
+        env={**os.environ, "EMULATOR_CALLBACK_URL": callback},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        where = json.loads(process.stdout.readline())
+        click.echo(f"Emulator's control API: {where['control_url']}  (docs/emulator.md)")
+        yield {
+            "VOBIZ_AUTH_ID": ACCOUNT,
+            "VOBIZ_AUTH_TOKEN": TOKEN,
+            "VOBIZ_API_URL": where["api_url"],
+            "VOBIZ_MEDIA_HOSTS": where["media_host"],
+        }
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Raises SettingsError while another runs in this folder: both would keep their data in one
+    place.
+    """
+    DATA.mkdir(exist_ok=True)
+    with (DATA / "run.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                [
+                    f"another `endtape run` is at work in this folder ({Path.cwd()}); end it, or run in another"
+                ]
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _told(env: Mapping[str, str]) -> Iterator[None]:
+    RUNNING.unlink(missing_ok=True)
+    _write_secret(RUNNING, "".join(f"{name}={value}\n" for name, value in env.items()))
+    try:
+        yield
+    finally:
+        RUNNING.unlink(missing_ok=True)
+
+
+def add_secrets(place: Path) -> None:
+    """Adds to `.env` every secret of ours that is set nowhere, and says so. Raises SettingsError
+    where that cannot be done.
+    """
+    if not _missing(place.parent):
+        return
+    try:
+        # Not beside and renamed: the file may be a link, or mounted into a container.
+        with os.fdopen(
+            os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600),
+            "r+b",
+            buffering=0,
+        ) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another `endtape run` may be at it
+            added = _added(file, place)
+    except OSError as error:
+        raise SettingsError(
+            [
+                f"{place} cannot be written ({error.strerror}), so these must be added to it by hand, or to the environment: "
+                f"{', '.join(_missing(place.parent))}, each with 16 or more random characters of A-Z a-z 0-9"
+            ]
+        ) from None
+    if added:
+        click.echo(
+            f"Added generated secrets to {place}, which only you can read: {', '.join(added)}"
+        )
+
+
+def _added(file: io.FileIO, place: Path) -> list[str]:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise OSError(0, "it is no plain file")
+    names, before = _missing(place.parent), file.read()
+    end = b"\r\n" if b"\r\n" in before else b"\n"
+    more = b"" if before.endswith(b"\n") or not before else end
+    more += b"".join(f"{name}={secrets.token_urlsafe(24)}".encode() + end for name in names)
+    if names:
+        os.fchmod(file.fileno(), 0o600)  # before there is anything new to read
+        file.write(more)
+        os.fsync(file.fileno())
+    return names
+
+
+def _missing(folder: Path) -> list[str]:
+    given = environment(folder)
+    return [name for name in _OURS if name not in given]
+
+
+def _write_secret(place: Path, text: str) -> None:
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

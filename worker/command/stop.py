@@ -1,0 +1,207 @@
+"""`endtape stop`: ends what a call records, and waits for the proof."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+
+from worker import wire
+from worker.calls.call import Call, Recording
+from worker.calls.events import Event, Kind
+from worker.calls.handoffs import UNSEEN, concerning
+from worker.calls.replay import replay
+from worker.calls.triggers import acts
+from worker.calls.views import recording_view
+from worker.command.terminal import (
+    as_json_option,
+    careful,
+    find_call,
+    open_ledger,
+    or_dash,
+    print_table,
+    table_of,
+)
+from worker.errors import EndtapeError
+from worker.ledger.calls import Ledger
+from worker.settings import Settings
+
+
+@click.command()
+@click.argument("call_uuid")
+@as_json_option
+@click.option("--recording", "recording_id", help="Only this recording.")
+@click.option(
+    "--account",
+    help="Whose call it is; needed where nobody told us of it and there are several accounts.",
+)
+@click.option("--reason", default="operator", show_default=True)
+@click.option(
+    "--wait",
+    "wait_s",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 600),
+    help="Seconds to wait for the proof.",
+)
+@careful
+def stop(
+    call_uuid: str,
+    as_json: bool,
+    recording_id: str | None,
+    account: str | None,
+    reason: str,
+    wait_s: float,
+) -> None:
+    """Stop a call's recordings, or one, and wait for the proof.
+
+    CALL_UUID stops all of them, also of a call that nobody told us of; a recording's id that one.
+    Exit 0 only when each is proven over.
+    """
+    settings, ledger = open_ledger(rules_needed=False)
+    account, a_leg = _whose(settings, ledger, call_uuid, account)
+    known = replay(account, a_leg, ledger.events(account, a_leg)).recordings
+    if recording_id is None and call_uuid != a_leg and call_uuid in known:
+        recording_id = call_uuid  # named by a recording's id: that one is meant
+    if recording_id is not None and recording_id not in known:
+        raise EndtapeError(f"{recording_id}: no such recording on call {a_leg}")
+    order = Event(
+        id=f"order:{secrets.token_hex(6)}",
+        kind=Kind.STOP_ORDERED,
+        call_uuid=a_leg,
+        recording_id=recording_id,
+        reason=reason,
+        by="cli",
+        segment_of=known[recording_id].segment_of if recording_id else None,
+    )
+    ledger.record(account, order)
+    screen, deadline = Console(stderr=True), time.monotonic() + wait_s
+    with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
+        while True:
+            call = replay(account, a_leg, ledger.events(account, a_leg))
+            concerned = concerning(
+                call, next(a for a in acts(call, settings.rules) if a.event.id == order.id)
+            )
+            proven = bool(concerned) and all(r.over_at for r in concerned)
+            if proven or _nobody_knows(call, concerned) or time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+    views = [recording_view(call, r, settings.rules, ledger.now()) for r in concerned]
+    _print_stops(views, as_json=as_json)
+    if not proven:
+        for line in _why_not(settings, ledger, call, concerned, wait_s):
+            click.echo(line, err=True)
+    sys.exit(0 if proven else 1)
+
+
+def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> tuple[str, str]:
+    """The account and the A-leg that an id means; of a call that nobody told us of, whose it would
+    be. Raises UsageError where that is not clear.
+    """
+    if not wire.identifier(uuid) or wire.identifier(uuid) != uuid:
+        raise click.BadParameter(
+            "must be an id of at most 128 letters, digits, `_` and `-`", param_hint="CALL_UUID"
+        )
+    try:
+        found = find_call(settings, ledger, uuid, named)
+    except EndtapeError:
+        accounts = list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
+        if named is not None and named not in accounts:
+            raise click.BadParameter(
+                f"no such account here; there are {', '.join(accounts)}", param_hint="--account"
+            ) from None
+        if named is None and len(accounts) > 1:
+            raise click.UsageError(
+                f"nobody told us of {uuid}, so say whose it is: --account {' or '.join(accounts)}"
+            ) from None
+        return named or accounts[0], uuid
+    return found[:2]
+
+
+def _nobody_knows(call: Call, concerned: Sequence[Recording]) -> bool:
+    """Whether the provider has no such call either: nothing more comes of the order."""
+    unseen = [r for r in concerned if r.recording_id == UNSEEN]
+    return (
+        len(unseen) == len(concerned) > 0
+        and not call.recordings
+        and any(a.kind is Kind.CALL_FOUND_OVER for r in unseen for a in r.attempts)
+    )
+
+
+def _why_not(
+    settings: Settings, ledger: Ledger, call: Call, concerned: Sequence[Recording], wait_s: float
+) -> Iterator[str]:
+    """Why there is no proof, as far as anybody can tell."""
+    if _nobody_knows(call, concerned):
+        why = (
+            "so it rings, or is over; what is reported within 5 s of the order is stopped"
+            if call.known
+            else "and nobody told us of one, so there was nothing to stop, or the id is another leg's"
+        )
+        yield f"{call.call_uuid}: the provider has no live call of this id (404), {why}"
+        return
+    for recording in concerned:
+        name, sent = recording.recording_id or f"call {call.call_uuid}", len(recording.attempts)
+        if recording.over_at:
+            continue
+        if recording.trunk:
+            yield f"{name}: a trunk recording cannot be stopped; only the end of its call ends it"
+        elif not sent:
+            yield f"{name}: no stop request has left within {wait_s:g} s; {_held_up(settings, ledger, call)}"
+        elif recording.recording_id == UNSEEN:
+            yield f"{name}: the stop for all of it was sent, and no recording of it is known, so nothing can prove that it ended"
+        else:
+            yield f"{name}: no proof within {wait_s:g} s; it is looked for, and the stop sent again, until there is one (`endtape show {call.call_uuid}`)"
+
+
+def _held_up(settings: Settings, ledger: Ledger, call: Call) -> str:
+    missing = [
+        role for role in ("stops", "clock") if role not in ledger.alive(timedelta(seconds=15))
+    ]
+    if missing:
+        return f"no process for {' and '.join(missing)} is running, see `endtape doctor`"
+    if call.account not in settings.accounts:
+        return f"the account {call.account} is not in the settings"
+    return (
+        "it goes out as soon as the provider's rate and its credentials allow, see `endtape doctor`"
+    )
+
+
+def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {
+                        "recording_id": v["recording_id"] or None,
+                        "stop": v["stop"],
+                        "problem": v["problem"],
+                    }
+                    for v in views
+                ],
+                indent=2,
+            )
+        )
+    elif views:
+        table = table_of("recording", "stop", "evidence", "tries", "tail ms")
+        for v in views:
+            stop = v["stop"]
+            table.add_row(
+                v["recording_id"] or "(none is known)",
+                stop["state"],
+                ", ".join(stop["evidence"]) or "-",
+                str(stop["attempts"]),
+                or_dash(stop["tail_ms"]),
+            )
+        print_table(table)
+        for v in views:
+            if v["problem"]:
+                click.echo(f"{v['recording_id'] or 'the call'}: {v['problem']}", err=True)

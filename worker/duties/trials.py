@@ -1,0 +1,204 @@
+"""Tries whether archive, spool and credentials work: when `fetches` starts, and every half minute.
+
+Each stored file, and each that could not be stored, counts as a trial too. What fails raises an
+alert and gets a line in `/readyz`; its first success takes the line away.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from worker.archive import durable
+from worker.archive.directory import FLOOR_BYTES
+from worker.errors import LedgerUnavailable, Unstored
+from worker.ledger.calls import Ledger
+from worker.settings import Settings
+from worker.vobiz.client import Vobiz
+
+log = structlog.get_logger()
+_EVERY_S, _SOON_S = 30.0, 5.0  # between trials: while all works, while something does not
+_ANSWER_S = 20.0  # how long we wait for a mount that hangs
+_SAY_EVERY = timedelta(minutes=1)
+
+
+def failed(ledger: Ledger, what: str, why: str) -> None:
+    """Something did not work just now. All processes learn it; the alert is raised at most once a
+    minute.
+    """
+    ledger.degrade(what, why[:300])
+    if ledger.my_turn("degraded", what, every=_SAY_EVERY):
+        log.error("alert", what="degraded", about=what, error=why)
+        ledger.count({"alerts_total|degraded": 1})
+
+
+def worked(ledger: Ledger, *what: str) -> None:
+    if ledger.restore(*what):
+        log.warning("works again", about=what)
+
+
+def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
+    """A file could not be stored. The error's file name tells whether in the spool or in the
+    archive.
+    """
+    place = Path(
+        str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
+    )
+    failed(
+        ledger,
+        on_this_machine("spool" if place.is_relative_to(settings.spool) else "archive"),
+        reason(error),
+    )
+
+
+def stored(ledger: Ledger) -> None:
+    """A file was stored, so archive and spool work."""
+    worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
+
+
+def on_this_machine(what: str) -> str:
+    """Each machine has its own spool, and mounts the archive for itself."""
+    return f"{what}@{socket.gethostname()}"
+
+
+def reason(error: Exception) -> str:
+    """The error without its path, which `/readyz` must not show."""
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+
+
+class _Trial:
+    """One trial in a thread of its own, because nothing ends a system call that hangs."""
+
+    def __init__(self, deed: Callable[[], None]) -> None:
+        self._deed = deed
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            self._deed()
+        except Exception as raised:  # noqa: BLE001 - whatever it is, nothing is stored
+            error = raised
+        self.error = error
+
+    def ended(self, within_s: float) -> bool:
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+
+class Trials:
+    """Repeats the trials, in a thread of its own. Calls `settings` each time, so that it sees a
+    reload.
+    """
+
+    def __init__(
+        self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]
+    ) -> None:
+        self._ledger, self._settings, self._ending = ledger, settings, ending
+        self._hanging: dict[str, _Trial] = {}
+
+    def run(self) -> None:
+        wait_s = 0.0
+        while not self._ending():
+            began = time.monotonic()
+            try:
+                wait_s = _EVERY_S if self.turn() else _SOON_S
+            except LedgerUnavailable as error:
+                log.warning("redis does not answer", error=str(error))
+                wait_s = _SOON_S
+            while time.monotonic() - began < wait_s and not self._ending():
+                time.sleep(1)
+
+    def turn(self) -> bool:
+        """Tries each once. True if all of them work. Raises LedgerUnavailable."""
+        settings = self._settings()
+        works = [
+            self._stores("archive", lambda: store(settings.archive, settings.accounts)),
+            self._stores("spool", lambda: store(settings.spool)),
+        ]
+        vobiz = Vobiz(
+            api_url=settings.api_url,
+            media_hosts=settings.media_hosts,
+            redirect_hosts=settings.redirect_hosts,
+            max_media_bytes=settings.max_media_bytes,
+        )
+        works += [self._accepted(vobiz, settings, name) for name in settings.accounts]
+        return all(works)
+
+    def _stores(self, what: str, deed: Callable[[], None]) -> bool:
+        trial = self._hanging.pop(what, None) or _Trial(deed)
+        if not trial.ended(_ANSWER_S):
+            self._hanging[what] = trial  # the next turn waits for this one, and begins no other
+            trial.error = TimeoutError(f"does not answer within {_ANSWER_S:.0f} s")
+        if trial.error:
+            failed(self._ledger, on_this_machine(what), reason(trial.error))
+        else:
+            worked(self._ledger, on_this_machine(what))
+        return trial.error is None
+
+    def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
+        # Shared by all processes. (Of a halted account, every process that has work for it asks
+        # every 5 s anyway.)
+        if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
+            return True
+        self._ledger.charge("api", name, settings.api_rate)
+        answer = vobiz.credentials_work(settings.accounts[name])
+        if answer is None:
+            failed(self._ledger, f"provider@{name}", "its API does not answer")
+            return False
+        worked(self._ledger, f"provider@{name}")
+        if answer:
+            if self._ledger.release(name):
+                log.warning("account released", account=name)
+        elif self._ledger.halt(name):
+            log.error(
+                "alert",
+                what="account_halted",
+                account=name,
+                error="id and token were refused when they were tried",
+            )
+            self._ledger.count({"alerts_total|account_halted": 1})
+        return answer
+
+
+def store(root: Path, accounts: Iterable[str] = ()) -> None:
+    """Writes a little, forces it to disk and removes it: in the root, and where today's recordings
+    of each account go.
+
+    Raises OSError; Unstored if the disk has less left than a fetch must leave.
+    """
+    durable.make(root)
+    if shutil.disk_usage(root).free < FLOOR_BYTES:
+        raise Unstored(f"the disk is full: less than {FLOOR_BYTES} bytes are left")
+    today = time.strftime("%Y/%m/%d", time.gmtime())
+    for place in dict.fromkeys(
+        [root, *(_deepest(root, f"{account}/{today}") for account in accounts)]
+    ):
+        probe = place / f".endtape-trial.{secrets.token_hex(4)}.part"
+        try:
+            with os.fdopen(os.open(probe, durable.CREATE, 0o600), "wb", buffering=0) as file:
+                file.write(b"\0" * 4096)
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _deepest(root: Path, below: str) -> Path:
+    """The deepest directory on the way to `below` that exists."""
+    place = root
+    for step in below.split("/"):
+        if not (place / step).is_dir():
+            break
+        place /= step
+    return place

@@ -1,0 +1,82 @@
+"""The address of a Redis that Sentinels watch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+SCHEME = "sentinel://"
+
+
+FORM = "sentinel://[[user]:password@]host:port,host:port,host:port/master-name[/db]"
+
+
+_OWN = {"sentinel_username", "sentinel_password"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """What such an address says."""
+
+    sentinels: tuple[tuple[str, int], ...]
+    name: str
+    db: int
+    username: str | None
+    password: str | None = field(repr=False)
+    sentinel_username: str | None
+    sentinel_password: str | None = field(repr=False)
+
+    def asking(self, timeout_s: float) -> dict[str, Any]:
+        """How a Sentinel is asked: once, and not for long. Whoever needs the answer asks again."""
+        return {
+            "username": self.sentinel_username,
+            "password": self.sentinel_password,
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": min(timeout_s, 1.0),
+            "retry": Retry(NoBackoff(), 0),
+        }
+
+
+def parse(url: str) -> Watched:
+    """Raises ValueError."""
+    parts = urlsplit(url)
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = userinfo.partition(":")
+    sentinels = tuple(_place(host) for host in hosts.split(","))
+    name, _, db = parts.path.strip("/").partition("/")
+    more = {
+        key: unquote(value)
+        for key, _, value in (pair.partition("=") for pair in parts.query.split("&") if pair)
+    }  # a `+` is a plus
+    if (
+        parts.scheme + "://" != SCHEME
+        or not name
+        or not (db or "0").isdecimal()
+        or parts.fragment
+        or set(more) - _OWN
+        or not all(more.values())
+    ):
+        raise ValueError("not the address of a Redis that Sentinels watch")
+    return Watched(
+        sentinels=sentinels,
+        name=unquote(name),
+        db=int(db or 0),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        sentinel_username=more.get("sentinel_username"),
+        sentinel_password=more.get("sentinel_password"),
+    )
+
+
+def _place(host: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname or host.rpartition("]")[2].endswith(":"):
+        raise ValueError("a Sentinel has no host or no port")
+    return parts.hostname, parts.port or _PORT
+
+
+_PORT, _ASK_S = 26379, 1.0

@@ -1,0 +1,4 @@
+"""The processes: Celery and its tasks, the clock, the supervisor, the embedded Redis.
+
+This room decides nothing about calls.
+"""

@@ -1,0 +1,208 @@
+"""Sleeps until the earliest obligation, claims what is due and hands it to the queues. Any number
+may run.
+
+It keeps nothing: what it claimed and could not hand over comes back when the lease runs out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery
+
+from worker import logs
+from worker.calls.obligations import Duty
+from worker.errors import EndtapeError
+from worker.in_force import Follower, Outcome, problems_of
+from worker.ledger.calls import ALONE_AFTER, LEASES, Claim, Ledger, connect
+from worker.processes.broker import PREFIX, RABBIT
+from worker.processes.celery_app import (
+    FOLLOW_S,
+    QUEUES,
+    fit_redis_or_exit,
+    make_celery,
+    settings_or_exit,
+)
+from worker.processes.tasks import message, route
+from worker.settings import Settings
+
+log = structlog.get_logger()
+LEAD = timedelta(milliseconds=100)  # claimed so early, sent on time
+PAUSE_S = 0.005  # between two claims, so that what is due together travels together
+BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
+STOPS_OUTSTANDING = 1200  # so few that each is begun within its lease, also on a slow machine
+BEAT_S = 4.0
+LONGEST_SLEEP_S = 1.0
+# messages in a queue: more than can be outstanding, so what is older points to leases that ran out
+MOST_WAITING = 2000
+
+
+class Clock:
+    """One claim-and-dispatch loop. `run` returns soon after `stopping` is set."""
+
+    def __init__(self, ledger: Ledger, celery: Celery, queues: redis.Redis | None = None) -> None:
+        """`queues`: the Redis that carries them, None where it is RabbitMQ."""
+        self.ledger, self.celery, self.queues = ledger, celery, queues
+        self.stopping = threading.Event()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._beat_at = 0.0
+        self._free: dict[Duty, int] = {}
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self._sleep(self.turn())
+            except (EndtapeError, redis.RedisError, OSError) as error:
+                if logs.seldom("look", error):
+                    log.warning(
+                        "the clock could not look", error=f"{type(error).__name__}: {error}"
+                    )
+                self.stopping.wait(0.2)
+
+    def turn(self) -> float:
+        """Claims and dispatches once; returns for how many seconds nothing more is due."""
+        if time.monotonic() >= self._beat_at:
+            self._say_so()
+        claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
+        for duty in Duty:
+            for batch in batches(duty, [c for c in claimed.claims if c.obligation.duty is duty]):
+                self._dispatch(duty, batch)
+        if len(claimed.claims) == 200:
+            return 0.0
+        if claimed.next_at is None:
+            return LONGEST_SLEEP_S
+        return (claimed.next_at - LEAD - claimed.now).total_seconds()
+
+    def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
+        for claim in claims:
+            if claim.failed >= ALONE_AFTER:
+                if logs.seldom("poison", claim.obligation):
+                    log.error(
+                        "alert", what="poison", obligation=str(claim.obligation), tries=claim.failed
+                    )
+                self.ledger.count({"alerts_total|poison": 1})
+        self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
+
+    def _send(
+        self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
+    ) -> None:
+        # A message older than its lease is worth nothing any more: RabbitMQ drops it, so that no
+        # queue grows while nobody works it off.
+        try:
+            self.celery.send_task(
+                task, args=args, queue=queue, expiration=kept.total_seconds(), **options
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
+            if logs.seldom("broker", error):
+                log.warning(
+                    "the broker does not take messages; see CELERY_BROKER_URL, or REDIS_URL where that is not set",
+                    error=f"{type(error).__name__}: {error}",
+                    task=task,
+                )
+
+    def _sleep(self, seconds: float) -> None:
+        self.stopping.wait(PAUSE_S)
+        left = min(seconds, LONGEST_SLEEP_S) - PAUSE_S
+        if left > 0.005:
+            self.ledger.redis.blpop([self.ledger.key("wake")], timeout=max(left, 0.01))
+        self.ledger.redis.delete(self.ledger.key("wake"))
+
+    def _say_so(self) -> None:
+        self._beat_at = time.monotonic() + BEAT_S
+        self.ledger.seen("clock", self.name)
+        slots = self.ledger.alive(timedelta(seconds=15))
+        fetchers = sum(slots.get("slots.fetches", [])) or 1
+        # One slot always stays free for looks: a proof must not wait for somebody's long download.
+        # A step of a survey is one request, as short as a look.
+        self._free = {
+            Duty.PLAN: STOPS_OUTSTANDING,
+            Duty.LOOK: 2 * fetchers,
+            Duty.FETCH: max(1, fetchers - 1),
+            Duty.SURVEY: 2,
+        }
+        for queue in QUEUES:
+            if self.queues:
+                # RabbitMQ drops by itself what is too old. Redis would fill up while nobody works,
+                # and whoever comes back begin with that.
+                with contextlib.suppress(redis.RedisError):
+                    self.queues.ltrim(PREFIX + queue, 0, MOST_WAITING - 1)
+            self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
+
+
+def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
+    """What travels together. Whatever was left unfinished may have ended its worker, and all that
+    travelled with it.
+    """
+    largest = BATCH[duty]
+    for size, some in (
+        (largest, [c for c in claims if c.failed == 0]),
+        (max(1, largest // 8), [c for c in claims if c.failed == 1]),
+        (1, [c for c in claims if c.failed > 1]),
+    ):
+        for i in range(0, len(some), size):
+            yield some[i : i + size]
+
+
+def make_clock(settings: Settings) -> Clock:
+    url = settings.broker_url
+    return Clock(
+        Ledger(connect(settings.redis_url, timeout_s=3)),
+        make_celery(url, publisher=True),
+        None if url.startswith(RABBIT) else connect(url, timeout_s=1, connections=2),
+    )
+
+
+def follow(ledger: Ledger, settings: Settings, stopping: threading.Event) -> None:
+    """Answers reloads until `stopping` is set. All that a clock uses of the settings only a start
+    can change.
+    """
+    last = Outcome(generation=-1, settings=settings)
+
+    def read() -> Outcome:
+        nonlocal last
+        generation = ledger.generation()
+        if generation != last.generation:
+            try:
+                last = Outcome(generation=generation, settings=last.settings.again())
+                logs.hide(last.settings.secrets())
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
+                last = Outcome(
+                    generation=generation, settings=last.settings, problems=problems_of(error)
+                )
+        return last
+
+    follower = Follower(ledger, "clock", read)
+    with contextlib.suppress(EndtapeError):
+        while not stopping.wait(FOLLOW_S):
+            with contextlib.suppress(EndtapeError):  # the clock itself says so
+                follower.turn()
+        follower.gone()
+
+
+def main() -> None:
+    settings = settings_or_exit()
+    logs.set_up(settings.log, settings.secrets())
+    fit_redis_or_exit(settings)
+    clock = make_clock(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: clock.stopping.set())
+    following = threading.Thread(
+        target=follow, args=(clock.ledger, settings, clock.stopping), name="reload", daemon=True
+    )
+    following.start()
+    clock.run()
+    following.join(2)
+
+
+if __name__ == "__main__":
+    main()

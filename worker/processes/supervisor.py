@@ -1,0 +1,148 @@
+"""Runs every process for `endtape run` and `endtape demo`, and starts again what ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import requests
+
+from worker.errors import EndtapeError
+
+GRACE_S = 15.0  # what a process may take to finish what it has begun
+ROOT = Path(__file__).resolve().parents[2]
+# What the Procfile says, which an installed package does not have; test_house.py holds both equal.
+_WORKER = "-m celery -A worker.processes.celery_app worker -Q {queue} --concurrency {slots} --loglevel WARNING --without-gossip --without-mingle"
+_ARGUMENTS = {
+    "web": "-m webhooks.app",
+    "stops": _WORKER.format(queue="stops", slots=4),
+    "fetches": _WORKER.format(queue="fetches", slots=6),
+    "clock": "-m worker.processes.clock",
+}
+
+
+def lines() -> dict[str, list[str]]:
+    """The command of each process by name, run by the interpreter that runs now."""
+    return {name: [sys.executable, *arguments.split()] for name, arguments in _ARGUMENTS.items()}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, and that is given to nobody else for the next
+    minute.
+    """
+    # Two servers that share a port by chance would not notice: ours is opened with SO_REUSEPORT. A
+    # connection that the listening side closes first leaves the port waiting, so it is not handed
+    # out again, and a server may still ask for it.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        with socket.create_connection(probe.getsockname()):
+            probe.accept()[0].close()
+    return port
+
+
+class Supervisor:
+    """Starts one process for each line, in its own process group; `stop` ends them all."""
+
+    def __init__(
+        self,
+        env: dict[str, str],
+        log: Path,
+        commands: dict[str, list[str]] | None = None,
+        *,
+        folder: Path = ROOT,
+        each_turn: Callable[[], None] | None = None,
+    ) -> None:
+        """`folder`: the working directory of the processes, whose `.env` they read. `each_turn`
+        looks after what else must run.
+        """
+        self.env, self.folder = {**os.environ, **env}, folder
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch(mode=0o600)  # it names calls, so it is for its owner
+        self._log = log.open("ab")
+        self.commands = commands or lines()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._each_turn = each_turn
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _start(self, name: str) -> None:
+        self.processes[name] = subprocess.Popen(
+            self.commands[name],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.5):
+            if self._each_turn:
+                self._each_turn()
+            for name, process in list(self.processes.items()):
+                if process.poll() is not None and not self._stopping.is_set():
+                    self._start(name)
+
+    def wait_ready(
+        self, base_url: str, *, within_s: float = 30, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Returns when `/readyz` says so, or when `given_up` does. Raises EndtapeError with what is
+        missing.
+        """
+        deadline, last = time.monotonic() + within_s, "no answer"
+        with requests.Session() as session:
+            session.trust_env = False
+            while time.monotonic() < deadline and not given_up():
+                try:
+                    answer = session.get(f"{base_url}/readyz", timeout=2)
+                    last = answer.text.strip()[:100]
+                    if answer.status_code == 200:
+                        return
+                except requests.RequestException:
+                    last = "the web process does not answer"
+                time.sleep(0.1)
+        if given_up():
+            return
+        raise EndtapeError(f"not ready after {within_s:.0f} s: {last}; see {self._log.name}")
+
+    def kill(self, name: str) -> None:
+        """Kills a process and its children at once, as a crash would; the supervisor starts it
+        again.
+        """
+        with contextlib.suppress(ProcessLookupError):  # it was killed before, and is not back yet
+            os.killpg(self.processes[name].pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for process in self.processes.values():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if self._thread.ident:
+            self._thread.join()  # or it would start a server again that its owner stops next
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        for name in self.commands:
+            self._start(name)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,257 @@
+"""What an answer of the provider's REST API means: a value, or an error named for what to do about
+it. Pure.
+
+Its bodies come in seven spellings and its lists in three (observed or documented; see the
+fixtures), so everything here is tolerant in reading and strict in believing: a 2xx with an `error`
+is no success, and a gateway's 404 is no 404.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from worker import wire
+from worker.errors import Refused, TryAgain, WrongPath
+
+# Bodies of gateways for a route that does not exist. The first was seen at the provider; the others
+# are how Kong and FastAPI say it.
+_NO_ROUTE = ("not found", "no route matched with those values")
+_APPLICATION_KEYS = ("api_id", "error", "status")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """An HTTP answer, read whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON, or None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """The provider's own facts about one recording; None for what it does not say."""
+
+    recording_id: str
+    call_uuid: str | None = None
+    url: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    added_at: datetime | None = None
+    duration_s: float | None = None
+    format: str | None = None
+    recording_type: str | None = None
+    from_number: str | None = None
+    to_number: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveCall:
+    """What the provider says of a call that is live."""
+
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    rows: list[Row]
+    length: int  # rows as sent, readable or not
+    next_offset: int | None  # as the provider tells it
+    last: bool | None  # whether this is the last page; None where the provider does not say
+
+
+def is_gone(answer: Answer) -> bool:
+    """Whether this is the application's own 404. A gateway's proves nothing, so it does not count.
+
+    `{}` is the application's (seen in the provider's Go SDK); what is not a JSON object is not.
+    """
+    body = answer.json()
+    return answer.status == 404 and isinstance(body, dict) and not _from_gateway(body)
+
+
+def _from_gateway(body: dict[str, Any]) -> bool:
+    if any(key in body for key in _APPLICATION_KEYS):
+        return False
+    words = body.get("message") or body.get("detail")
+    return isinstance(words, str) and words.strip().rstrip(".").lower() in _NO_ROUTE
+
+
+def expect_success(answer: Answer, *, now: datetime) -> dict[str, Any]:
+    """The JSON object of a 2xx (empty where the body is none).
+
+    Raises Refused (401, 403), WrongPath (a gateway's 404, a redirect) or TryAgain, with the status,
+    for all else.
+    """
+    status, body = answer.status, answer.json()
+    fields = body if isinstance(body, dict) else {}
+    said = _said(fields)
+    if status in (401, 403):
+        raise Refused(f"the provider answered {status}{said}", status=status)
+    if 300 <= status < 400 or (status == 404 and not is_gone(answer)):
+        raise WrongPath(
+            f"not the provider's application but a gateway answered, with {status}{said}: check VOBIZ_API_URL"
+        )
+    if not 200 <= status < 300 or fields.get("error"):
+        raise TryAgain(
+            f"the provider answered {status}{said}",
+            after_s=wanted_pause_s(answer, now=now),
+            status=status,
+        )
+    return fields
+
+
+def told(answer: Answer) -> str:
+    """One sentence about an answer, for logs and our own callers."""
+    body = answer.json()
+    return f"the provider answered {answer.status}{_said(body if isinstance(body, dict) else {})}"
+
+
+def _said(fields: dict[str, Any]) -> str:
+    error = fields.get("error") or fields.get("message") or ""
+    words = error.get("message") or error.get("code") if isinstance(error, dict) else error
+    ticket = fields.get("requestId") or fields.get("api_id")  # what the provider's support asks for
+    return (f": {str(words)[:200]!r}" if words else "") + (
+        f" ({str(ticket)[:64]})" if ticket else ""
+    )
+
+
+def wanted_pause_s(answer: Answer, *, now: datetime) -> float | None:
+    """Seconds that the provider asks us to wait, at least 0; None where it does not ask.
+
+    `Retry-After` (seconds or a date), else `error.details.retryAfter` (documented), else
+    `X-RateLimit-Reset` (seconds, or an epoch in seconds or milliseconds; read by the provider's
+    Python SDK).
+    """
+    header = answer.headers.get("retry-after", "").strip()
+    found = _seconds(header)
+    if found is None and header:
+        found = _until(header, now)
+    if found is None:
+        found = _seconds(_dig(answer.json(), "error", "details", "retryAfter"))
+    if found is None:
+        found = _seconds(answer.headers.get("x-ratelimit-reset"))
+        if found is not None and found > 1e9:
+            found = (found / 1000 if found > 1e11 else found) - now.timestamp()
+    return None if found is None else max(0.0, found)
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        found = float(value.strip() if isinstance(value, str) else value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if isfinite(found) and not isinstance(value, bool) else None
+
+
+def _until(header: str, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(header)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
+
+
+def _dig(value: object, *path: str) -> object:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def page(fields: dict[str, Any]) -> Page | None:
+    """One page of a list of recordings, or None where there is no list in the answer."""
+    found = next(
+        (
+            fields[key]
+            for key in ("objects", "recordings", "data")
+            if isinstance(fields.get(key), list)
+        ),
+        None,
+    )
+    if found is None:
+        return None
+    meta = fields.get("meta")
+    pointer = meta.get("next") if isinstance(meta, dict) else None
+    return Page(
+        rows=[row for raw in found if isinstance(raw, dict) and (row := read_row(raw))],
+        length=len(found),
+        next_offset=_offset(pointer),
+        last=not pointer if isinstance(meta, dict) and "next" in meta else None,
+    )
+
+
+def _offset(pointer: object) -> int | None:
+    # `meta.next` is a path without the `/api` of the base (documented example), so only its offset
+    # is of use.
+    try:
+        text = parse_qs(urlsplit(str(pointer)).query).get("offset", [""])[-1]
+    except ValueError:
+        return None
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+def read_row(raw: dict[str, Any]) -> Row | None:
+    """The facts of one list entry or flat object under any name they were seen under; None without
+    a usable id.
+    """
+    recording_id = wire.identifier(_first(raw, "recording_id", "id"))
+    if recording_id is None:
+        return None
+    milliseconds = wire.number(_first(raw, "recording_duration_ms", "duration_ms"))
+    seconds = wire.number(_first(raw, "duration", "recording_duration", "duration_s"))
+    return Row(
+        recording_id=recording_id,
+        call_uuid=wire.identifier(_first(raw, "call_uuid", "call_id")),
+        url=_text(_first(raw, "recording_url", "url", "record_url"), limit=4096),
+        started_at=wire.instant(_first(raw, "recording_start_ms", "start_time", "started_at")),
+        ended_at=wire.instant(_first(raw, "recording_end_ms", "end_time", "ended_at")),
+        added_at=wire.instant(_first(raw, "add_time", "created_at")),
+        duration_s=wire.seconds(milliseconds or (seconds * 1000 if seconds else None)),
+        format=_text(_first(raw, "recording_format", "file_format", "format")),
+        recording_type=_text(_first(raw, "recording_type", "type")),
+        from_number=wire.digits(_first(raw, "from_number", "from")),
+        to_number=wire.digits(_first(raw, "to_number", "to")),
+    )
+
+
+def live_calls(fields: dict[str, Any]) -> list[str] | None:
+    """The ids in a list of live calls, or None where there is no list in the answer."""
+    found = fields.get("calls")
+    return (
+        list(dict.fromkeys(i for raw in found if (i := wire.identifier(raw))))
+        if isinstance(found, list)
+        else None
+    )
+
+
+def read_live_call(raw: dict[str, Any]) -> LiveCall:
+    direction = str(raw.get("direction") or "").lower()
+    return LiveCall(
+        from_number=wire.digits(raw.get("from")),
+        to_number=wire.digits(raw.get("to")),
+        direction=direction if direction in {"inbound", "outbound"} else None,
+    )
+
+
+def _first(raw: dict[str, Any], *names: str) -> object:
+    return next((raw[name] for name in names if raw.get(name) not in (None, "")), None)
+
+
+def _text(value: object, *, limit: int = 64) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= limit else None

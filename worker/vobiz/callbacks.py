@@ -1,0 +1,416 @@
+"""What a callback says: raw parts in, an `Event` out. The only place that knows the provider's
+field names. Pure.
+
+Sources disagree about case, names and encodings, so every variant that a source shows is accepted
+and unknown fields are skipped. Kinds that we do not follow (transcriptions, streams, sounds,
+digits) give None and are answered 200.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from worker import wire
+from worker.calls.events import Event, Kind
+
+MAX_FIELDS = 100
+_KINDS = {
+    "record": Kind.RECORDING_STARTED,
+    "recordstop": Kind.RECORDING_FINALIZED,
+    "recordingcompleted": Kind.RECORDING_FINALIZED,
+    "transfer": Kind.CALL_TRANSFERRED,
+    "redirect": Kind.CALL_REDIRECTED,
+    "dialanswer": Kind.DIAL_ANSWERED,
+    "dialconnected": Kind.DIAL_CONNECTED,
+    "dialhangup": Kind.DIAL_ENDED,
+    "dialaction": Kind.DIAL_ENDED,
+    "conferenceenter": Kind.CONFERENCE_ENTERED,
+    "conferenceexit": Kind.CONFERENCE_LEFT,
+    "machinedetection": Kind.MACHINE_DETECTED,
+    "ring": Kind.CALL_SEEN,
+    "startapp": Kind.CALL_SEEN,
+    "callinitiated": Kind.CALL_SEEN,
+    "hangup": Kind.CALL_ENDED,
+}
+_NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}  # of DialStatus (documented)
+_CONFERENCE = "ConferenceAction"
+_LOST_RACE = "9000"  # of DialBLegHangupCauseCode (documented)
+_RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
+_TELLING = {"event", "recordingid", "dialstatus"}  # without any of these a request tells no event
+_TRANSCRIPT = {"transcription", "transcriptionid"}
+_REST = {  # as the provider spells what it sends for a recording that REST started
+    "api_id",
+    "record_url",
+    "call_uuid",
+    "recording_id",
+    "recording_duration",
+    "recording_duration_ms",
+    "recording_start_ms",
+    "recording_end_ms",
+    "transcription",
+    "transcription_id",
+}
+_FINISHED = {"recordurl", "recordingduration", "recordingdurationms"}
+_PART_NAME = re.compile(
+    r'^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', re.IGNORECASE | re.MULTILINE
+)
+_MARK = "\ufeff"  # a byte order mark
+_EDGE = _MARK + " \t\r\n"
+Fields = dict[str, str]
+
+
+class Unreadable(Exception):
+    """The body, or an id in it, cannot be read; the message names what is wrong, and is safe to
+    log.
+    """
+
+
+class Nothing(Unreadable):
+    """The request carries no field of the provider's: somebody only looks whether the address
+    answers.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A request's content: its fields by normalised name (lower case, without `_` and `-`), and the
+    form as it was sent.
+    """
+
+    fields: Fields
+    form: tuple[tuple[str, str], ...] = ()
+
+
+def read(*, body: bytes, content_type: str, query: str) -> Said:
+    """What a request says, in whatever encoding. Raises Unreadable, Nothing.
+
+    The body says it; the query only where there is no body, because the operator may have put
+    parameters of its own into the callback URL.
+    """
+    text = body.decode("utf-8", "replace").strip(_EDGE)
+    kind = content_type.partition(";")[0].strip().lower()
+    told_multipart = kind.startswith("multipart/")
+    parts = _multipart(text, content_type) if told_multipart or text.startswith("--") else None
+    form: list[tuple[str, str]] = []
+    if text.startswith(("{", "[")):
+        pairs = _json(text)
+        doubtful = False
+    else:
+        form = _form(text) if parts is None else parts
+        pairs = dict(form)
+        doubtful = kind.endswith("json") or (told_multipart and parts is None)
+    if not pairs:
+        found = of_provider(_form(query))
+        if found is None:
+            raise Nothing("the request carries no fields of the provider's")
+        return Said(found)
+    fields = _unwrapped(pairs)
+    if (doubtful or "\ufffd" in text or "\0" in text) and not fields.keys() & _TELLING:
+        raise Unreadable("the body is not text, or not what its Content-Type says")
+    return Said(fields, tuple(form))
+
+
+def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
+    """The provider's own fields among the parameters of a query, where the operator's may stand
+    too; None without any.
+
+    The provider spells them as here, and appends them: of two that are spelled alike the last is
+    the provider's.
+    """
+    by_name = {name.strip(_EDGE): value for name, value in pairs}
+    wrapped = _object(by_name.get("response", ""))
+    if wrapped is not None and (inside := _normalised(wrapped)).keys() & _TELLING:
+        return inside
+    rest = _normalised({name: value for name, value in by_name.items() if name in _REST})
+    if rest.keys() >= {"calluuid", "recordingid"} and rest.keys() & _FINISHED:
+        return {name: value for name, value in rest.items() if name not in _TRANSCRIPT}
+    xml = _normalised({name: value for name, value in by_name.items() if name[:1].isupper()})
+    if xml.keys() & _TELLING:
+        return xml
+    return rest if "recordingid" in rest else None
+
+
+def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
+    """One integration receives everything as JSON inside one field. What cannot be read there costs
+    that field.
+    """
+    fields = _normalised(pairs)
+    wrapped = fields.get("response", "").strip(_EDGE)
+    if wrapped.startswith("{"):
+        try:
+            return fields | _normalised(_json(wrapped))
+        except Unreadable:
+            if not fields.keys() & _TELLING:
+                raise
+    return fields
+
+
+def _normalised(pairs: Mapping[str, Any]) -> Fields:
+    # Where two names are one but for their spelling, the provider's, which begins with a capital,
+    # counts.
+    spelled = sorted(pairs.items(), key=lambda pair: pair[0].strip(_EDGE)[:1].isupper())
+    return {_normal(name): _plain(value).lstrip(_MARK) for name, value in spelled}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict | list | bool):
+        try:
+            return json.dumps(value)
+        except RecursionError:
+            return ""
+    return "" if value is None else str(value)
+
+
+def parse(given: Fields) -> Event | None:
+    """The event that the fields report, without `at` and `signed`; None for a kind that we do not
+    follow.
+
+    Raises Unreadable for an id that is missing or unfit.
+    """
+    kind, name = _kind(given)
+    if kind is None:
+        return None
+    found: dict[str, Any] = {"kind": kind, "by": name, **_call(given, kind)}
+    if kind is Kind.CALL_ENDED and found["leg"] and not found["trunk"]:
+        kind = found["kind"] = Kind.DIAL_ENDED  # another leg hung up: its A-leg may go on
+    if kind in _RECORDINGS:
+        found |= _recording(given, kind)
+    if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
+        found |= _room(given)
+    if name == _CONFERENCE:
+        found["room"] = _room(given)[
+            "room"
+        ]  # its recording is the room's: no leg that hangs up ends it
+    if kind is Kind.MACHINE_DETECTED:
+        found["machine"] = given.get("machine", "").lower() == "true"
+    if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
+        found["reason"] = _word(
+            given.get("dialstatus")
+            or given.get("dialbleghangupcause")
+            or given.get("hangupcause")
+            or given.get("reason")
+        )
+    if kind is Kind.DIAL_ENDED:
+        found |= {"connected": _connected(given), "whole": bool(given.get("dialstatus")) or None}
+    if kind is Kind.CALL_ENDED:
+        found["ended_at"] = wire.instant(
+            given.get("endtime"), naive=wire.INDIA
+        )  # console-local: India's time
+    return Event(id=_identity(found), **found)
+
+
+def _connected(given: Fields) -> bool | None:
+    """Whether a dial that ended was ever connected, as far as the provider says so itself."""
+    status = given.get("dialstatus", "").lower()
+    if status:
+        return False if status in _NOT_CONNECTED else True if status == "completed" else None
+    if (
+        given.get("dialbleghangupcausecode") == _LOST_RACE
+        or "race" in given.get("dialbleghangupcausename", "").lower()
+    ):
+        return None  # another leg of the dial answered first
+    lasted = given.get("dialblegduration", "")
+    return bool(wire.number(lasted)) if lasted.replace(".", "", 1).isdigit() else None
+
+
+def calls(given: Mapping[str, str]) -> set[str]:
+    """Every call that the fields name as the callback's own; for callbacks that are bound to a call
+    by their path.
+    """
+    return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
+
+
+def _kind(given: Fields) -> tuple[Kind | None, str]:
+    name = given.get("event", "")
+    plain = _normal(name).replace(".", "")
+    kind = _KINDS.get(plain)
+    if kind is Kind.CALL_REDIRECTED and given.get("dialstatus"):
+        kind = Kind.DIAL_ENDED  # the final <Dial action> request, with redirect=true
+    if name or "transcription" in given or "transcriptionid" in given:
+        return kind, re.sub(r"[^A-Za-z0-9.]", "", name)[:40]
+    if given.get("recordingid") and "conferencename" in given:
+        return (
+            Kind.RECORDING_STARTED,
+            _CONFERENCE,
+        )  # says that a recording exists; never seen to be its end
+    if given.get("recordingid") and (_url(given) or _duration(given)):
+        return Kind.RECORDING_FINALIZED, "rest"
+    if given.get("dialstatus"):
+        return Kind.DIAL_ENDED, "DialAction"
+    return None, ""
+
+
+def _call(given: Fields, kind: Kind) -> dict[str, Any]:
+    own = _id(given, "calluuid") or _id(given, "callid")
+    a_leg = (
+        wire.identifier(given.get("dialaleguuid")) or wire.identifier(given.get("aleguuid")) or own
+    )
+    if a_leg is None:
+        raise Unreadable("CallUUID: is missing")
+    direction = given.get("direction", "").lower()
+    trunk = "trunkid" in given or _normal(given.get("event", "")) in {
+        "recording.completed",
+        "callinitiated",
+    }
+    b_leg = given.get("dialbleguuid") or given.get("bridgeuuid")
+    found = {
+        "call_uuid": a_leg,
+        "leg": own if own != a_leg else None,
+        "b_leg": wire.identifier(b_leg) if b_leg else None,
+        **_numbers(given, kind, own == a_leg),
+        "direction": direction if direction in {"inbound", "outbound"} else None,
+        "trunk": trunk or None,
+    }
+    if kind is Kind.CALL_ENDED and trunk:
+        found["leg"] = wire.identifier(given.get("sipcallid"))  # trunk recordings go by it
+    return found
+
+
+def _numbers(given: Fields, kind: Kind, about_a_leg: bool) -> dict[str, str | None]:
+    # In callbacks about a dialled leg, From and To may be that leg's.
+    if not about_a_leg or kind in {Kind.DIAL_ANSWERED, Kind.DIAL_CONNECTED, Kind.DIAL_ENDED}:
+        return {"from_number": None, "to_number": None}
+    return {
+        "from_number": wire.digits(given.get("from") or given.get("fromnumber")),
+        "to_number": wire.digits(given.get("to") or given.get("tonumber")),
+    }
+
+
+def _recording(given: Fields, kind: Kind) -> dict[str, Any]:
+    recording_id = _id(given, "recordingid")
+    if recording_id is None:
+        raise Unreadable("RecordingID: is missing")
+    url = _url(given)
+    extension = url.rpartition(".")[2].lower() if url else ""
+    found: dict[str, Any] = {
+        "recording_id": recording_id,
+        "url": url,
+        "format": extension if extension in {"mp3", "wav"} else None,
+    }
+    if kind is Kind.RECORDING_FINALIZED:
+        found |= {
+            "started_at": wire.instant(given.get("recordingstartms")) or _started(given),
+            "ended_at": wire.instant(given.get("recordingendms")),
+            "duration_s": _duration(given),
+            "reason": _word(given.get("recordingendreason")),
+        }
+    return found
+
+
+def _room(given: Fields) -> dict[str, Any]:
+    name = given.get("conferencename")
+    room = wire.identifier(given.get("conferenceuuid")) or (
+        _digest({"room": name}) if name else None
+    )
+    first = given.get("conferencefirstmember", "").lower()
+    return {
+        "room": room,
+        "member": wire.identifier(given.get("conferencememberid")),
+        "first": {"true": True, "false": False}.get(first),
+    }
+
+
+def _started(given: Fields) -> datetime | None:
+    return wire.instant(given.get("startedat"))
+
+
+def _duration(given: Fields) -> float | None:
+    milliseconds = wire.number(given.get("recordingdurationms"))
+    if milliseconds is None:
+        told = wire.number(given.get("recordingduration")) or wire.number(
+            given.get("recordingdurationsec")
+        )
+        milliseconds = told * 1000 if told else None
+    return wire.seconds(milliseconds)
+
+
+def _url(given: Fields) -> str | None:
+    for name in ("recordurl", "recordingurl", "recordfile", "url"):
+        value = given.get(name, "").strip()
+        if value.startswith(("https://", "http://")) and len(value) <= 2000 and value.isprintable():
+            return value
+    return None
+
+
+def _id(given: Fields, name: str) -> str | None:
+    value = given.get(name, "").strip()
+    if not value:
+        return None
+    if not wire.identifier(value):
+        shown = re.sub(r"[^\x20-\x7e]", "?", value)[:60]
+        raise Unreadable(f"{name}: {shown!r} is not an id of at most 128 letters, digits, _ and -")
+    return value
+
+
+def _word(value: str | None) -> str | None:
+    return re.sub(r"[^\x20-\x7e]", "?", value)[:80] or None if value else None
+
+
+def _normal(name: str) -> str:
+    return name.strip(_EDGE).lower().replace("_", "").replace("-", "")
+
+
+def _form(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text.strip(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise Unreadable(f"more than {MAX_FIELDS} fields") from None
+
+
+def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
+    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable when
+    it broke off.
+    """
+    told = re.search(r'boundary="?([^";,\s]{1,200})', content_type, re.IGNORECASE)
+    first = re.match(r"--(\S{1,200})", text)
+    boundary = next(
+        (b for b in (told and told[1], first and first[1]) if b and f"--{b}" in text), None
+    )
+    if boundary is None:
+        return None
+    pieces = re.split(rf"(?:^|\r?\n)--{re.escape(boundary)}(--)?[ \t]*(?=\r?\n|$)", text)
+    bodies, ends = pieces[2::2], pieces[1::2]
+    if "--" not in ends:
+        raise Unreadable("the multipart body broke off: its last boundary is missing")
+    if len(bodies) > MAX_FIELDS + 1:
+        raise Unreadable(f"more than {MAX_FIELDS} fields")
+    found = []
+    for part in bodies[: ends.index("--")]:
+        head, _, value = part.replace("\r\n", "\n").removeprefix("\n").partition("\n\n")
+        name = _PART_NAME.search(head)
+        if name:
+            found.append((name[1] or name[2] or "", value))
+    return found
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        return _json(text.strip(_EDGE))
+    except Unreadable:
+        return None
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        # Numbers stay as they are spelled: one that no number can hold costs its field.
+        found = json.loads(text, strict=False, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        raise Unreadable("the body is not JSON") from None
+    if not isinstance(found, dict) or len(found) > MAX_FIELDS:
+        raise Unreadable(f"the body is not a JSON object of at most {MAX_FIELDS} fields")
+    return found
+
+
+def _identity(found: Mapping[str, Any]) -> str:
+    return _digest({k: str(v) for k, v in found.items() if v is not None})
+
+
+def _digest(found: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,217 @@
+"""A file that is being downloaded, and the notes that a later try needs to go on with it.
+
+Only the notes count. Whoever goes on throws away the bytes beyond them; if the bytes are not as
+noted, all of them. So it does not matter when a process died, or what the disk kept of its last
+seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+BLOCK = 1024 * 1024
+NOTE_EVERY_S = 2.0
+NOTE_EVERY_BYTES = 16 * BLOCK
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """What is noted of a partial file. `source`: its address without the query, which may hold a
+    token.
+    """
+
+    source: str
+    validator: str  # an ETag, or a date of Last-Modified: goes back in If-Range
+    total: int | None  # bytes that the whole file has
+    have: int  # bytes that are in the partial file
+    sha256: str  # of these bytes
+
+
+class Notes:
+    """The notes beside a partial file. Only its owner can read them, and they are replaced as a
+    whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def exist(self) -> bool:
+        return self._path.exists()
+
+    def read(self) -> Noted | None:
+        """None where there are none, or they cannot be read."""
+        try:
+            noted = Noted(**json.loads(self._path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        texts = all(isinstance(text, str) for text in (noted.source, noted.validator, noted.sha256))
+        numbers = type(noted.have) is int and (noted.total is None or type(noted.total) is int)
+        return noted if texts and numbers else None
+
+    def write(self, noted: Noted) -> None:
+        beside = self._path.with_suffix(".new")
+        with os.fdopen(
+            os.open(
+                beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            ),
+            "w",
+        ) as file:
+            json.dump(asdict(noted), file)
+        beside.replace(self._path)
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".new").unlink(missing_ok=True)
+
+
+class Partial:
+    """Takes the blocks of one file, and knows the digest of all that is in it.
+
+    A second thread writes and hashes while the first receives: in one thread a download would take
+    twice as long. What the second thread raises, the next `add` or `settle` raises again.
+    """
+
+    def __init__(self, file: BinaryIO, notes: Notes | None, source: str) -> None:
+        self.bytes = 0
+        self.total: int | None = None
+        self.validator: str | None = None  # None: a later try cannot go on with it
+        self._file, self._notes, self._source = file, notes, source
+        self._digest = hashlib.sha256()
+        self._blocks: list[bytes] = []
+        self._waiting = self._noted = 0
+        self._written_at = self._noted_at = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None and self.validator:
+                with contextlib.suppress(
+                    OSError
+                ):  # `error` matters more than a disk that is full by now
+                    self.settle()
+                    self._note()
+        finally:
+            self._writer.shutdown()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that is in it, once it is settled."""
+        return self._digest.hexdigest()
+
+    def recall(self, alive: Callable[[], None]) -> None:
+        """Go on with what an earlier try left of the same source, if its bytes are as noted; else
+        begin. `alive` may raise.
+        """
+        noted = self._notes.read() if self._notes else None
+        if (
+            noted
+            and noted.source == self._source
+            and noted.have > 0
+            and (noted.total is None or noted.have < noted.total)
+        ):
+            self._file.seek(0)
+            digest, left = hashlib.sha256(), noted.have
+            while left and (block := self._file.read(min(BLOCK, left))):
+                alive()
+                digest.update(block)
+                left -= len(block)
+            if not left and digest.hexdigest() == noted.sha256:
+                self._file.seek(noted.have)
+                self._file.truncate()
+                self.bytes, self._digest = noted.have, digest
+                self.total, self.validator = noted.total, noted.validator
+                return
+        self.begin(total=None, validator=None)
+
+    def begin(self, *, total: int | None, validator: str | None) -> None:
+        """Throw away what is in it. `validator`: of the file that comes now, if a later try could
+        go on with it.
+        """
+        self._wait()
+        if self._notes:
+            self._notes.forget()
+        self._file.seek(0)
+        self._file.truncate()
+        self.bytes, self._digest, self._blocks, self._waiting, self._noted = (
+            0,
+            hashlib.sha256(),
+            [],
+            0,
+            0,
+        )
+        self.total, self.validator = total, validator
+
+    def add(self, block: bytes) -> None:
+        self._blocks.append(block)
+        self.bytes += len(block)
+        self._waiting += len(block)
+        now = time.monotonic()
+        if self._waiting >= BLOCK or now - self._written_at >= NOTE_EVERY_S:
+            self._written_at = now
+            self._hand_over()
+
+    def settle(self) -> None:
+        """Hand all that was added to the operating system."""
+        self._hand_over()
+        self._wait()
+        self._file.flush()
+
+    def forget(self) -> None:
+        """Nobody will go on with it: it is whole, or of no use."""
+        self.validator = None
+        if self._notes:
+            self._notes.forget()
+
+    def _hand_over(self) -> None:
+        self._wait()
+        blocks, self._blocks, self._waiting = self._blocks, [], 0
+        self._writing = self._writer.submit(self._write, blocks, self.bytes)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def _write(self, blocks: list[bytes], upto: int) -> None:
+        joined = b"".join(blocks)
+        self._file.write(joined)
+        self._digest.update(joined)
+        if (
+            upto - self._noted >= NOTE_EVERY_BYTES
+            or time.monotonic() - self._noted_at >= NOTE_EVERY_S
+        ):
+            self._note(upto)
+
+    def _note(self, upto: int | None = None) -> None:
+        have = self.bytes if upto is None else upto
+        if self._notes and self.validator and have:
+            self._file.flush()
+            self._notes.write(
+                Noted(
+                    source=self._source,
+                    validator=self.validator,
+                    total=self.total,
+                    have=have,
+                    sha256=self._digest.hexdigest(),
+                )
+            )
+        self._noted, self._noted_at = have, time.monotonic()

@@ -1,0 +1,187 @@
+"""Who sent a callback: request parts and secrets in, fine or SignatureRejected out. Pure.
+
+The provider signs the callback's address and a nonce, and nothing of the body (vendor docs,
+validating callbacks): a verified callback is a claim by somebody who holds the URL, so facts are
+read again before anything is done with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+
+class SignatureRejected(Exception):
+    """Not to be trusted. `reason` is one of missing, no_nonce, wrong."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    signed: bool
+    scheme: str | None = None
+    nonces: tuple[
+        str, ...
+    ] = ()  # of every signature that verified, and of V2 all that it signs: each could be used again
+
+
+def base_url(public_url: str, raw_path: str) -> str:
+    """What is signed: the configured public base and the raw request path, without query or
+    fragment.
+    """
+    return public_url.rstrip("/") + raw_path.partition("?")[0].partition("#")[0]
+
+
+def verify(
+    *,
+    base_url: str,
+    headers: Mapping[str, str],
+    tokens: Sequence[str],
+    parent_tokens: Sequence[str] = (),
+    query: str = "",
+    form: Sequence[tuple[str, str]] = (),
+    required: bool = True,
+) -> Verified:
+    """Accepts any presented scheme that verifies with any of the account's or its parent's tokens.
+
+    Raises SignatureRejected. Each comparison takes constant time; how many are made tells only
+    which variant a sender uses who knows the secret. V1 counts as no signature: its message is not
+    documented.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    presented = nonce_missing = False
+    schemes: list[str] = []
+    nonces: list[str] = []
+    for version, dot in (("v3", "."), ("v2", "")):
+        nonce = lower.get(f"x-vobiz-signature-{version}-nonce", "").strip()
+        for prefix, secrets in (("", (*tokens, *parent_tokens)), ("ma-", parent_tokens)):
+            value = lower.get(f"x-vobiz-signature-{prefix}{version}")
+            if value is None:
+                continue
+            presented = True
+            if not nonce:
+                nonce_missing = True
+                continue
+            if dot and dot in nonce:
+                # else the same signature would fit a path that ends at an earlier dot, with the
+                # rest as its nonce
+                continue
+            found = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
+            if found is not None:
+                variant, message = found
+                schemes.append(f"{prefix}{version}{variant}")
+                nonces.append(nonce)
+                if not dot:
+                    # Nothing parts address and nonce in V2: the same signature fits a longer path
+                    # with a shorter nonce.
+                    nonces.append(message)
+    if schemes:
+        return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
+    if presented:
+        raise SignatureRejected("no_nonce" if nonce_missing else "wrong")
+    if required:
+        raise SignatureRejected("missing")
+    return Verified(signed=False)
+
+
+def _verifying(
+    value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]
+) -> tuple[str, str] | None:
+    """The first message that the signature fits, with its variant, the documented one before all
+    others.
+    """
+    for variant, message in messages:
+        for secret in secrets:
+            if _matches(value, secret, message):
+                return variant, message
+    return None
+
+
+def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Verified:
+    """Trunk webhooks carry a hex HMAC-SHA256 over the raw body; `sha256=` before it is accepted.
+    Raises SignatureRejected.
+    """
+    value = (
+        {n.lower(): v for n, v in headers.items()}.get("x-vobiz-signature", "")
+        .strip()
+        .removeprefix("sha256=")
+    )
+    if not value:
+        raise SignatureRejected("missing")
+    given = value.lower().encode("utf-8", "replace")
+    fine = [
+        hmac.compare_digest(given, hmac.new(s.encode(), body, hashlib.sha256).hexdigest().encode())
+        for s in secrets
+    ]
+    if not any(fine):
+        raise SignatureRejected("wrong")
+    return Verified(signed=True, scheme="trunk")
+
+
+def _messages(
+    base: str, dot: str, nonce: str, query: str, form: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    yield "", f"{base}{dot}{nonce}"
+    # The vendor's own samples disagree about port, case, escapes and `;`: all of them spell the
+    # same address.
+    for spelled in _spellings(base):
+        yield "", f"{spelled}{dot}{nonce}"
+        if dot and (query or form):
+            yield "-params", f"{spelled}{_params(query, form)}{dot}{nonce}"
+
+
+def _params(query: str, form: Sequence[tuple[str, str]]) -> str:
+    # An older SDK of the vendor folds the sorted query and form fields into V3, as the API it
+    # descends from does.
+    sorted_query = "&".join(sorted(query.split("&"))) if query else ""
+    fields = "".join(name + value for name, value in sorted(form))
+    return f"?{sorted_query}{'.' if query and form else ''}{fields}"
+
+
+def _spellings(base: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(base)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return
+    port_too = f":{port or {'https': 443, 'http': 80}.get(parts.scheme)}"
+    for path in _paths(parts.path):
+        for authority in dict.fromkeys((parts.netloc, host, host + port_too)):
+            yield f"{parts.scheme}://{authority}{path}"
+
+
+def _paths(path: str) -> list[str]:
+    """The path as it was sent, and as it may have been signed before a client or a proxy spelled it
+    anew.
+
+    All of them are the same resource. Two paths that name different calls never have a spelling in
+    common.
+    """
+    plain = unquote(path)
+    escaped = [quote(plain, safe="/;:@&=+$,~!*'()"), quote(plain)]
+    found = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
+    found += [
+        re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), spelled) for spelled in (path, *escaped)
+    ]
+    found += [
+        spelled.replace("~", tilde) for spelled in (path, *escaped) for tilde in ("%7E", "%7e")
+    ]
+    return list(dict.fromkeys(found)) if path else ["", "/"]
+
+
+def _matches(value: str, secret: str, message: str) -> bool:
+    expected = base64.b64encode(
+        hmac.new(secret.encode(), message.encode("utf-8", "replace"), hashlib.sha256).digest()
+    )
+    given = [part.strip().encode("utf-8", "replace") for part in value.split(",")[:8]]
+    return max(
+        hmac.compare_digest(part, expected) for part in given
+    )  # all are compared, none ends the search
