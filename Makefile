@@ -25,8 +25,10 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -q
 
 check: $(STAMP)
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	@$(MAKE) --no-print-directory test
 	@$(BIN)/python -m pytest -q --redis other -m redis
 	@$(BIN)/python -m pytest -q --hypothesis-profile long -m hypothesis

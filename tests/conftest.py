@@ -400,7 +400,9 @@ def lasting(redis_server, tmp_path_factory):
 def fetched_again_soon(monkeypatch):
     """What cannot be fetched is tried again five times as soon as in truth."""
     in_truth = timing.fetch_backoff
-    monkeypatch.setattr(timing, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5)
+    monkeypatch.setattr(
+        timing, "fetch_backoff", lambda failures, seed: in_truth(failures, seed) / 5
+    )
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.worker.test_media import (
+from tests.archive.test_media import (
     ID3V1,
     MPEG1,
     MPEG2,

@@ -9,7 +9,7 @@ import pytest
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
 from worker.archive import media
-from worker.calls import fetch_times, planner
+from worker.calls import fetch_times, planner, timing
 from worker.calls.call import Phase
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
