@@ -51,5 +51,5 @@ class Brake:
 def _tell(ledger: Ledger) -> None:
     with contextlib.suppress(LedgerUnavailable):  # neither a count nor a line is worth an answer
         ledger.count_refusal("key")
-        if ledger.my_turn("refusal", "key", every=_SAY_AGAIN):
+        if ledger.once_per("refusal", "key", every=_SAY_AGAIN):
             log.warning("request refused", reason="key", remedy=REMEDIES["key"])

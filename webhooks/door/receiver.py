@@ -138,7 +138,7 @@ class Receiver:
     def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
         try:
             self.ledger.count_refusal(reason)
-            told = not self.ledger.my_turn("refusal", reason, every=_SAY_AGAIN)
+            told = not self.ledger.once_per("refusal", reason, every=_SAY_AGAIN)
         except LedgerUnavailable:  # neither a count nor a line is worth an answer
             told = time.monotonic() - self._said.get(reason, -60) < _SAY_AGAIN.total_seconds()
         if not told:

@@ -71,7 +71,7 @@ def run(
             return [_report(ledger, account, state, asked_at) for account in settings.accounts]
         for account, scope in left:
             if state[account, scope].began_at is None:
-                ledger.hasten(survey_state.obligation(account, scope))
+                ledger.make_due_now(survey_state.obligation(account, scope))
         claimed = ledger.claim(lead=timedelta(0), batch=10, free={Duty.SURVEY: 10})
         survey.surveys(worker, claimed.claims)
         tried = tried or bool(claimed.claims)

@@ -115,7 +115,7 @@ def is_halted(worker: Worker, account: Account) -> bool:
 
 def _works_again(worker: Worker, account: Account) -> bool:
     # With no stop due nobody else would ever find out; one of all processes asks, every 5 s.
-    if not worker.ledger.my_turn(
+    if not worker.ledger.once_per(
         "probe", account.auth_id, every=HALTED_RETRY
     ) or not worker.vobiz.credentials_work(account):
         return False

@@ -96,7 +96,7 @@ def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
             ),
         )
     else:
-        ledger.forgive(owed.account, owed.call_uuid)
+        ledger.reset_tries(owed.account, owed.call_uuid)
 
 
 def _marked(

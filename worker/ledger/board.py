@@ -174,7 +174,7 @@ class Board:
         found = self.command("MGET", *(self.key("halted", a) for a in names)) if names else []
         return {a for a, since in zip(names, found, strict=True) if since}
 
-    def my_turn(self, deed: str, what: str, *, every: timedelta) -> bool:
+    def once_per(self, deed: str, what: str, *, every: timedelta) -> bool:
         """True for one caller of all processes within each `every`."""
         return bool(
             self.command(

@@ -133,7 +133,7 @@ class Ledger(Reading):
         aliases = " ".join(leg for leg in (event.leg, event.b_leg) if leg) if event else ""
         repeat_after = REPEAT_AFTER if event and may_happen_again(event) else timedelta(0)
         if event and event.kind is Kind.RETRY_ORDERED:
-            self.forgive(
+            self.reset_tries(
                 account, event.call_uuid, event.recording_id
             )  # first: a retry that is written down finds nothing in its way
         places, fields = self._nonces(nonces)
@@ -303,7 +303,7 @@ class Ledger(Reading):
             if o.duty in {Duty.LOOK, Duty.FETCH} and n >= ASIDE_AFTER
         }
 
-    def forgive(self, account: str, call_uuid: str, recording_id: str | None = None) -> None:
+    def reset_tries(self, account: str, call_uuid: str, recording_id: str | None = None) -> None:
         """Whatever of a call was begun and never finished is tried again as if it were new, and at
         once.
         """
@@ -315,7 +315,7 @@ class Ledger(Reading):
         )
         if self.command("HDEL", self.key("unfinished"), *map(str, mine)):
             for o in mine:
-                self.hasten(
+                self.make_due_now(
                     o
                 )  # the planner leaves what is held as it is, also where whoever holds it is dead
             self.wake()
@@ -394,7 +394,7 @@ class Ledger(Reading):
         ):
             raise StaleLease(str(o))
 
-    def hasten(self, obligation: Obligation) -> None:
+    def make_due_now(self, obligation: Obligation) -> None:
         """Makes due now what is owed later; while somebody works on it, or seems to, when the lease
         ends.
         """
@@ -436,7 +436,7 @@ class Ledger(Reading):
         aside = self.set_aside()
         self.command("DEL", self.key("unfinished"))  # what is set aside gets another try
         for o in aside:
-            self.hasten(o)
+            self.make_due_now(o)
         self.make_all_due()
         return number
 

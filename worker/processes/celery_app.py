@@ -179,7 +179,7 @@ class Process:
     def _tell(self, problems: Sequence[str]) -> None:
         """One of all processes of this machine alerts, once a minute for the same mistakes."""
         what = hashlib.sha256("\n".join([socket.gethostname(), *problems]).encode()).hexdigest()
-        if self.ledger.my_turn("settings", what, every=timedelta(minutes=1)):
+        if self.ledger.once_per("settings", what, every=timedelta(minutes=1)):
             self.worker.alert("settings_broken", problems=problems)
 
 
