@@ -87,10 +87,10 @@ def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_
     ledger, short_leases
 ):
     track(ledger, "c")
-    assert [begin(ledger)[0].failed for _ in range(4)] == [0, 1, 2, 3]
-    assert begin(ledger, die=False)[0].failed == 4
-    assert begin(ledger)[0].failed == 0
-    assert begin(ledger)[0].failed == 1
+    assert [begin(ledger)[0].unfinished_tries for _ in range(4)] == [0, 1, 2, 3]
+    assert begin(ledger, die=False)[0].unfinished_tries == 4
+    assert begin(ledger)[0].unfinished_tries == 0
+    assert begin(ledger)[0].unfinished_tries == 1
 
 
 def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, short_leases):

@@ -70,7 +70,7 @@ class Claim:
 
     obligation: Obligation
     fence: str
-    failed: int = 0  # tries before this one that were not finished
+    unfinished_tries: int = 0  # tries before this one that were not finished
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,7 +261,7 @@ class Ledger(Reading):
             now=from_ms(now),
             next_at=from_ms(float(next_at)) if next_at else None,
             claims=tuple(
-                Claim(obligation=Obligation.parse(o), fence=str(f), failed=int(n))
+                Claim(obligation=Obligation.parse(o), fence=str(f), unfinished_tries=int(n))
                 for o, f, n in claims
             ),
         )

@@ -85,10 +85,13 @@ class Clock:
 
     def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
         for claim in claims:
-            if claim.failed >= ALONE_AFTER:
+            if claim.unfinished_tries >= ALONE_AFTER:
                 if logs.seldom("poison", claim.obligation):
                     log.error(
-                        "alert", what="poison", obligation=str(claim.obligation), tries=claim.failed
+                        "alert",
+                        what="poison",
+                        obligation=str(claim.obligation),
+                        tries=claim.unfinished_tries,
                     )
                 self.ledger.count({"alerts_total|poison": 1})
         self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
@@ -145,9 +148,9 @@ def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
     """
     largest = BATCH[duty]
     for size, some in (
-        (largest, [c for c in claims if c.failed == 0]),
-        (max(1, largest // 8), [c for c in claims if c.failed == 1]),
-        (1, [c for c in claims if c.failed > 1]),
+        (largest, [c for c in claims if c.unfinished_tries == 0]),
+        (max(1, largest // 8), [c for c in claims if c.unfinished_tries == 1]),
+        (1, [c for c in claims if c.unfinished_tries > 1]),
     ):
         for i in range(0, len(some), size):
             yield some[i : i + size]
