@@ -16,7 +16,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.command import reconcile
 from worker.ledger import survey_state
-from worker.ledger.survey_state import Round, Scope
+from worker.ledger.survey_state import Scope, SurveyState
 
 ACCOUNT, OTHER = "MA_TEST0001", "SA_TEST0002"
 HOUR = '[defaults]\nmax_duration = "1h"\n'
@@ -61,7 +61,7 @@ def unannounced(house, *, ago_s=0.0, seconds=1.0, account=ACCOUNT, call_uuid=Non
 
 
 def state(house, scope=Scope.NEW, account=ACCOUNT):
-    return survey_state.load(house.ledger, account, scope) or Round()
+    return survey_state.load(house.ledger, account, scope) or SurveyState()
 
 
 def surveyed(house, scope=Scope.NEW, account=ACCOUNT, within_s=15):

@@ -1,6 +1,6 @@
 """How far an account's surveys have come, kept in Redis between their steps.
 
-    {endtape}:survey:ACCOUNT:SCOPE   string a `Round` as JSON;  {endtape}:erased: when this ledger was found erased (ms)
+    {endtape}:survey:ACCOUNT:SCOPE   string a `SurveyState` as JSON;  {endtape}:erased: when this ledger was found erased (ms)
 
 Its law: a round only says where to go on and how far everything was seen. Whatever of it is lost or
 written twice, the next round asks again, and what it finds again is recorded once.
@@ -38,7 +38,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
+class SurveyState:
     """One pass of a survey, and what is remembered from one to the next. `began_at` None: none is
     under way.
     """
@@ -59,11 +59,11 @@ class Round:
     done_began_at: datetime | None = None  # of the last round that came to its end
     done_found: dict[str, int] = field(default_factory=dict)
 
-    def count(self, **more: int) -> Round:
+    def count(self, **more: int) -> SurveyState:
         counts = {name: self.found.get(name, 0) + n for name, n in more.items() if n}
         return replace(self, found={**self.found, **counts})
 
-    def ended(self) -> Round:
+    def ended(self) -> SurveyState:
         return replace(
             self,
             began_at=None,
@@ -83,7 +83,7 @@ class Round:
 _SLICE = 2000  # Redis serves nobody else meanwhile
 _INSTANTS = {"began_at", "seen_to", "seen_from", "done_began_at"}
 _TUPLES = {"pending", "page", "unwatched"}
-_KNOWN = {f.name for f in fields(Round)}
+_KNOWN = {f.name for f in fields(SurveyState)}
 
 
 def obligation(account: str, scope: Scope) -> Obligation:
@@ -103,13 +103,13 @@ def keep_due(ledger: Ledger, accounts: Iterable[str]) -> None:
                 )
 
 
-def load(ledger: Ledger, account: str, scope: Scope) -> Round | None:
+def load(ledger: Ledger, account: str, scope: Scope) -> SurveyState | None:
     """None when this account was never surveyed so, as far as the ledger knows."""
     text = ledger.command("GET", _key(ledger, account, scope))
     return _decode(text) if text else None
 
 
-def save(ledger: Ledger, account: str, scope: Scope, given: Round) -> None:
+def save(ledger: Ledger, account: str, scope: Scope, given: SurveyState) -> None:
     ledger.command("SET", _key(ledger, account, scope), _encode(given))
 
 
@@ -139,7 +139,7 @@ def _key(ledger: Ledger, account: str, scope: Scope) -> str:
     return ledger.key("survey", account, scope.removeprefix("."))
 
 
-def _encode(given: Round) -> str:
+def _encode(given: SurveyState) -> str:
     plain = {name: getattr(given, name) for name in sorted(_KNOWN)}
     return json.dumps(
         {
@@ -151,8 +151,8 @@ def _encode(given: Round) -> str:
     )
 
 
-def _decode(text: str) -> Round:
+def _decode(text: str) -> SurveyState:
     found: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _KNOWN}
     found |= {name: from_ms(found[name]) for name in _INSTANTS & found.keys()}
     found |= {name: tuple(found[name]) for name in _TUPLES & found.keys()}
-    return Round(**{**found, "stage": Stage(found.get("stage", Stage.CALLS))})
+    return SurveyState(**{**found, "stage": Stage(found.get("stage", Stage.CALLS))})
