@@ -12,7 +12,7 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.ledger.calls import Ledger, Sight
+from worker.ledger.calls import Ledger, SeenAt
 
 _AT_ONCE = 500
 _ABANDONED = (Kind.ABANDONED.value, Kind.GAVE_UP.value)
@@ -100,7 +100,7 @@ def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
 
 
 def _marked(
-    ledger: Ledger, sights: Sequence[Sight], marks: Sequence[str]
+    ledger: Ledger, sights: Sequence[SeenAt], marks: Sequence[str]
 ) -> Iterator[tuple[Call, Recording]]:
     """Those of these recordings in whose call's log one of the marks stands, by first sight as they
     came.

@@ -35,9 +35,9 @@ from worker.calls.obligations import Duty, Obligation
 from worker.errors import LedgerUnavailable, StaleLease
 from worker.ledger.board import PREFIX, connect, pairs
 from worker.ledger.codec import decode, encode, from_ms, to_ms
-from worker.ledger.reading import Reading, Sight
+from worker.ledger.reading import Reading, SeenAt
 
-__all__ = ["PREFIX", "Ledger", "Sight", "connect"]
+__all__ = ["PREFIX", "Ledger", "SeenAt", "connect"]
 # The shorter, the sooner a stop that died with its worker is sent again; the longer, the less a
 # slow worker is doubted.
 LEASES = dict.fromkeys(Duty, timedelta(seconds=5)) | {Duty.PLAN: timedelta(seconds=3)}

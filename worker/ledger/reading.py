@@ -10,7 +10,7 @@ from worker.calls.events import Event
 from worker.ledger.board import Board
 from worker.ledger.codec import decode, to_ms
 
-Sight = tuple[int, str, str]  # first seen (ms), account, recording
+SeenAt = tuple[int, str, str]  # first seen (ms), account, recording
 
 
 class Reading(Board):
@@ -79,10 +79,10 @@ class Reading(Board):
         self,
         accounts: Iterable[str],
         *,
-        before: Sight | None = None,
+        before: SeenAt | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> Iterator[Sight]:
+    ) -> Iterator[SeenAt]:
         """Recordings by first sight, newest first; `before` is where a page ended. New ones never
         shift the rest.
         """
@@ -91,8 +91,8 @@ class Reading(Board):
         )
 
     def _recent(
-        self, account: str, before: Sight | None, since: datetime | None, until: datetime | None
-    ) -> Iterator[Sight]:
+        self, account: str, before: SeenAt | None, since: datetime | None, until: datetime | None
+    ) -> Iterator[SeenAt]:
         top: int | str = before[0] if before else to_ms(until) if until else "+inf"
         low: int | str = to_ms(since) if since else "-inf"
         skip, size, last = 0, 100, before
