@@ -24,8 +24,9 @@ from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.store import connect
 from worker.settings import Settings
 
 log = structlog.get_logger()

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import structlog
 
-from worker.errors import REMEDIES, LedgerUnavailable
-from worker.ledger.calls import Ledger
+from worker.errors import LedgerUnavailable
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
 
 log = structlog.get_logger()
 _SAY_AGAIN = timedelta(minutes=1)

@@ -12,8 +12,9 @@ import redis
 from tests.waiting import until
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
 from worker.ledger.fitness import State
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import find_server
 from worker.processes.supervisor import ROOT, free_port, lines
 from worker.settings import Settings

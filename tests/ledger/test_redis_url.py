@@ -12,7 +12,8 @@ import pytest
 
 from worker.errors import SettingsError
 from worker.ledger import fitness, redis_url
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.celery_app import make_celery
 from worker.settings import Settings
 

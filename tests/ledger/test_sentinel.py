@@ -15,8 +15,9 @@ from worker.calls.events import Event, Kind
 from worker.command import doctor
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness, sentinel, sentinel_url
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.store import connect
 from worker.processes.broker import ForgivingQoS
 from worker.processes.celery_app import make_celery
 from worker.settings import Settings

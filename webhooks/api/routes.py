@@ -29,7 +29,8 @@ from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
 from worker.errors import LedgerUnavailable
-from worker.ledger.calls import Ledger, SeenAt
+from worker.ledger.calls import SeenAt
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
 from worker.settings import Settings
 
@@ -206,7 +207,7 @@ class Api:
         """
         missing, degraded = list[str](), dict[str, str]()
         try:
-            self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60)
+            self.ledger.check_write()
             seen = self.ledger.alive(SEEN_WITHIN)
             missing = [role for role in ("stops", "fetches", "clock") if role not in seen]
             # Not of which machine or account: anybody may ask. The alert says so.

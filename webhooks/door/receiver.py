@@ -18,8 +18,10 @@ from werkzeug.routing import BaseConverter
 
 from webhooks.body import read_body
 from worker import logs, wire
-from worker.errors import REMEDIES, LedgerUnavailable
-from worker.ledger.calls import Ledger, Recorded
+from worker.errors import LedgerUnavailable
+from worker.ledger.calls import Recorded
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
 from worker.settings import Settings
 from worker.vobiz import callbacks, signature
 from worker.vobiz.account import Account

@@ -19,9 +19,11 @@ import requests
 
 from worker import in_force
 from worker.command.run import is_loopback
-from worker.errors import REMEDIES, EndtapeError
+from worker.errors import EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
+from worker.ledger.store import connect
 from worker.processes.broker import RABBIT, try_rabbit
 from worker.settings import Settings, gone
 from worker.vobiz.account import Account

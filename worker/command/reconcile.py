@@ -15,7 +15,7 @@ from worker.calls.obligations import Duty
 from worker.duties import survey
 from worker.duties.worker import Worker
 from worker.ledger import survey_state
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.ledger.survey_state import Scope, SurveyState
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz

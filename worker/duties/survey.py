@@ -27,7 +27,8 @@ from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import HALTED_RETRY, NOBODYS, Held, Worker, is_halted, is_ours
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
 from worker.ledger import survey_state
-from worker.ledger.calls import Claim, Commit, Recorded
+from worker.ledger.calls import Recorded
+from worker.ledger.obligations import Claim, Commit
 from worker.ledger.survey_state import Scope, Stage, SurveyState
 from worker.vobiz.account import Account
 from worker.vobiz.client import Row, next_offset
@@ -195,9 +196,7 @@ def _live_calls(
     about.
     """
     live = worker.vobiz.live_calls(account)
-    gone = _calls(
-        worker, account.auth_id, survey_state.tracked(worker.ledger, account.auth_id) - set(live)
-    )
+    gone = _calls(worker, account.auth_id, worker.ledger.tracked(account.auth_id) - set(live))
     # Known for a whole interval: the list may lag a little behind a call that has just begun.
     settled = now - timedelta(seconds=worker.settings.reconcile_s)
     closed = [

@@ -21,7 +21,7 @@ import structlog
 from worker.archive import durable
 from worker.archive.directory import FLOOR_BYTES
 from worker.errors import LedgerUnavailable, Unstored
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 

@@ -12,7 +12,8 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.ledger.calls import Ledger, SeenAt
+from worker.ledger.calls import SeenAt
+from worker.ledger.client import Ledger
 
 _AT_ONCE = 500
 _ABANDONED = (Kind.ABANDONED.value, Kind.GAVE_UP.value)

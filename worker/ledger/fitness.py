@@ -21,7 +21,8 @@ import structlog
 from worker import logs
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import sentinel, sentinel_url
-from worker.ledger.board import Board, connect
+from worker.ledger.presence import Presence
+from worker.ledger.store import connect
 from worker.settings import Settings, gone
 
 log = structlog.get_logger()
@@ -258,10 +259,10 @@ def check(settings: Settings) -> None:
             elif finding.state is State.WARNING:
                 log.warning("redis", what=finding.name, detail=finding.detail)
         if not problems:
-            board = Board(client)
+            presence = Presence(client)
             with _understood("REDIS_URL"):
-                board.prepare()
-                before = board.had_rules(settings.config.name if settings.config else None)
+                presence.prepare()
+                before = presence.had_rules(settings.config.name if settings.config else None)
             if before and not settings.config:
                 problems.append(gone(before))
     if settings.broker_url != settings.redis_url and settings.broker_url.startswith(

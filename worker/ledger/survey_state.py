@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.calls.obligations import Duty, Obligation
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.ledger.codec import from_ms, to_ms
 
 
@@ -80,7 +80,6 @@ class SurveyState:
         )
 
 
-_SLICE = 2000  # Redis serves nobody else meanwhile
 _INSTANTS = {"began_at", "seen_to", "seen_from", "done_began_at"}
 _TUPLES = {"pending", "page", "unwatched"}
 _KNOWN = {f.name for f in fields(SurveyState)}
@@ -94,13 +93,7 @@ def keep_due(ledger: Ledger, accounts: Iterable[str]) -> None:
     """Sees to it that each account is surveyed: at once if nobody ever was told to, else when it is
     due anyway.
     """
-    now = to_ms(ledger.now())
-    with ledger.pipeline() as pipe:
-        for account in accounts:
-            for scope in Scope:
-                pipe.zadd(
-                    ledger.key("due", Duty.SURVEY), {str(obligation(account, scope)): now}, nx=True
-                )
+    ledger.ensure_due(obligation(account, scope) for account in accounts for scope in Scope)
 
 
 def load(ledger: Ledger, account: str, scope: Scope) -> SurveyState | None:
@@ -120,19 +113,6 @@ def note_erased(ledger: Ledger) -> bool:
 
 def was_erased(ledger: Ledger) -> bool:
     return bool(ledger.command("EXISTS", ledger.key("erased")))
-
-
-def tracked(ledger: Ledger, account: str) -> set[str]:
-    """The calls of an account that a stop or a look is owed to: all whose recordings may run, and
-    some more. One that changes its place meanwhile may be missed, till the next survey.
-    """
-    found: set[str] = set()
-    for duty in (Duty.PLAN, Duty.LOOK):
-        mine, at = f"{duty}|{account}|", 0
-        while members := ledger.command("ZRANGE", ledger.key("due", duty), at, at + _SLICE - 1):
-            found.update(member.removeprefix(mine) for member in members if member.startswith(mine))
-            at += _SLICE
-    return found
 
 
 def _key(ledger: Ledger, account: str, scope: Scope) -> str:

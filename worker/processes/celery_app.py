@@ -38,7 +38,8 @@ from worker.duties.worker import Worker
 from worker.errors import EndtapeError, SettingsError
 from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import broker, draining
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz

@@ -24,7 +24,9 @@ from worker import logs
 from worker.calls.obligations import Duty
 from worker.errors import EndtapeError
 from worker.in_force import Follower, Outcome, problems_of
-from worker.ledger.calls import ALONE_AFTER, LEASES, Claim, Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.obligations import ALONE_AFTER, Claim
+from worker.ledger.store import connect
 from worker.processes.broker import PREFIX, RABBIT
 from worker.processes.celery_app import (
     FOLLOW_S,
@@ -94,7 +96,7 @@ class Clock:
                         tries=claim.unfinished_tries,
                     )
                 self.ledger.count({"alerts_total|poison": 1})
-        self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
+        self._send("reconcile", message(duty, claims), route(duty), kept=self.ledger.leases[duty])
 
     def _send(
         self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
@@ -115,10 +117,7 @@ class Clock:
 
     def _sleep(self, seconds: float) -> None:
         self.stopping.wait(PAUSE_S)
-        left = min(seconds, LONGEST_SLEEP_S) - PAUSE_S
-        if left > 0.005:
-            self.ledger.redis.blpop([self.ledger.key("wake")], timeout=max(left, 0.01))
-        self.ledger.redis.delete(self.ledger.key("wake"))
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
 
     def _say_so(self) -> None:
         self._beat_at = time.monotonic() + BEAT_S

@@ -17,7 +17,7 @@ from worker.calls.obligations import Duty, Obligation
 from worker.duties import fetch, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
-from worker.ledger.calls import Claim
+from worker.ledger.obligations import Claim
 from worker.processes.celery_app import process
 
 log = structlog.get_logger()
