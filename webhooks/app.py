@@ -163,7 +163,13 @@ def main() -> None:
         # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them
         # again.
         try:
-            fitness.wait(settings, given_up=ended.is_set)
+            fitness.wait(
+                settings.redis_url,
+                settings.broker_url,
+                allow_no_aof=settings.unsaved,
+                rules_file=settings.config.name if settings.config else None,
+                given_up=ended.is_set,
+            )
         except SettingsError as error:
             unfit.extend(error.problems)
             os.kill(os.getpid(), signal.SIGTERM)

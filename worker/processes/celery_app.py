@@ -213,7 +213,12 @@ def fit_redis_or_exit(settings: Settings) -> None:
     """
     warn(settings)
     try:
-        fitness.wait(settings)
+        fitness.wait(
+            settings.redis_url,
+            settings.broker_url,
+            allow_no_aof=settings.unsaved,
+            rules_file=settings.config.name if settings.config else None,
+        )
         if settings.broker_url.startswith(broker.RABBIT):
             with contextlib.suppress(
                 OSError
