@@ -11,6 +11,8 @@ import pytest
 
 from emulator import rows
 from emulator.state import Recording, new_id
+from tests import redis_view
+from tests.builders import obligation
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
@@ -409,20 +411,16 @@ def test_an_account_that_left_the_settings_is_surveyed_no_more(local):
     house = house_of(local)
     survey_state.keep_due(house.ledger, ["MA_GONE"])
     surveyed(house)
-    assert (
-        house.ledger.redis.zscore(
-            house.ledger.key("due", Duty.SURVEY), str(survey_state.obligation("MA_GONE", Scope.NEW))
-        )
-        is None
-    )
+    gone = survey_state.obligation("MA_GONE", Scope.NEW)
+    assert redis_view.due_at(house.ledger, gone) is None
 
 
 def test_a_call_that_cannot_be_read_holds_up_no_survey(local):
     house = house_of(local)
     recording = unannounced(house)
-    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, recording.call_uuid), "id 1 {not json}\n")
-    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
-    house.ledger.redis.zadd(house.ledger.key("due", "look"), {f"look|{ACCOUNT}|broken": 9e12})
+    redis_view.spoil_log(house.ledger, ACCOUNT, recording.call_uuid)
+    redis_view.spoil_log(house.ledger, ACCOUNT, "broken")
+    redis_view.make_due(house.ledger, obligation(Duty.LOOK, "broken"), at=9e12)
     other = unannounced(house)
     house.reach(other.recording_id, "archived")
     assert until(lambda: state(house).done_began_at)
@@ -432,7 +430,7 @@ def test_a_reload_plans_no_call_for_a_survey(local):
     house = house_of(local)
     surveyed(house)
     house.ledger.reload()
-    assert not [m for m, _ in house.ledger.redis.zscan_iter(house.ledger.key("due", Duty.PLAN))]
+    assert not redis_view.owed(house.ledger, Duty.PLAN)
 
 
 # From before our time ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -464,11 +462,6 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
 # An erased ledger ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def erase(house):
-    keys = list(house.ledger.redis.scan_iter(house.ledger.prefix.replace("{", "[{]") + "*"))
-    house.ledger.redis.delete(*keys)
-
-
 def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local):
     house = house_of(local)
     known, first = unannounced(house), house.ledger.first_start()
@@ -478,7 +471,7 @@ def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local
     until(lambda: Kind.RECORDING_STARTED in house.kinds(running.call_uuid))
     missed = unannounced(house)
     media = len(house.requests("GET", f"{known.recording_id}.mp3"))
-    erase(house)
+    redis_view.erase(house.ledger)
     view = house.reach(known.recording_id, "archived")
     assert (house.folder / "archive" / view["archive_key"]).stat().st_size == view["bytes"]
     house.reach(missed.recording_id, "archived")

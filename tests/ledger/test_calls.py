@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests import redis_view
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
@@ -34,12 +35,6 @@ def started(event_id="e1", call="c", recording="r"):
 
 def claim(ledger, free=FREE):
     return ledger.claim(lead=timedelta(0), batch=100, free=free).claims
-
-
-def expire(ledger, *obligations):
-    for o in obligations:
-        ledger.redis.zadd(ledger.key("leases", o.duty), {str(o): 1})
-        ledger.redis.zadd(ledger.key("due", o.duty), {str(o): 1})
 
 
 def test_an_event_is_recorded_once_and_read_back_whole(ledger):
@@ -80,7 +75,7 @@ def test_what_is_claimed_stays_in_the_set_and_comes_back_when_the_lease_runs_out
     (first,) = claim(ledger)
     assert claim(ledger) == ()
     assert ledger.outstanding() == 1
-    expire(ledger, STOP)
+    redis_view.end_leases(ledger, STOP)
     (second,) = claim(ledger)
     assert second.fence != first.fence
 
@@ -88,7 +83,7 @@ def test_what_is_claimed_stays_in_the_set_and_comes_back_when_the_lease_runs_out
 def test_a_worker_that_slept_through_its_lease_cannot_record_an_outcome(ledger):
     ledger.record("MA_1", started())
     (old,) = claim(ledger)
-    expire(ledger, STOP)
+    redis_view.end_leases(ledger, STOP)
     outcome = Event(id="late", kind=Kind.STOP_ACCEPTED, call_uuid="c", recording_id="r")
     assert ledger.commit([Commit(claim=old, events=[outcome])]) == [None]
     (new,) = claim(ledger)
@@ -110,18 +105,18 @@ def test_an_event_that_comes_while_the_call_is_held_makes_it_due_at_the_commit(l
 def test_without_a_free_slot_nothing_is_claimed_and_stops_are_not_held_back(ledger):
     ledger.record("MA_1", started())
     fetch = Obligation(duty=Duty.FETCH, account="MA_1", call_uuid="c", recording_id="r")
-    ledger.redis.zadd(ledger.key("due", Duty.FETCH), {str(fetch): 0})
+    redis_view.make_due(ledger, fetch)
     found = claim(ledger, {Duty.PLAN: 10, Duty.FETCH: 0})
     assert [c.obligation for c in found] == [STOP]
     assert ledger.outstanding() == 2
 
 
 def test_however_many_fetches_find_no_slot_a_stop_is_claimed_at_once(ledger):
-    blocked = {
-        str(Obligation(duty=Duty.FETCH, account="MA_1", call_uuid=f"c{i}", recording_id=f"r{i}")): 1
+    blocked = (
+        Obligation(duty=Duty.FETCH, account="MA_1", call_uuid=f"c{i}", recording_id=f"r{i}")
         for i in range(5000)
-    }
-    ledger.redis.zadd(ledger.key("due", Duty.FETCH), blocked)
+    )
+    redis_view.make_due(ledger, *blocked)
     ledger.record("MA_1", started())
     found = ledger.claim(lead=timedelta(0), batch=10, free={Duty.PLAN: 10, Duty.FETCH: 0})
     assert [c.obligation for c in found.claims] == [STOP]
@@ -223,7 +218,7 @@ def test_what_points_to_a_forgotten_call_is_forgotten_too(ledger):
             id="e1", kind=Kind.RECORDING_STARTED, call_uuid="stays", recording_id="new", leg="leg2"
         ),
     )
-    ledger.redis.delete(ledger.call_key("MA_1", "gone"))
+    redis_view.drop_log(ledger, "MA_1", "gone")
     assert ledger.forget("MA_1", before=ledger.now() + timedelta(seconds=1)) == 1
     assert [s[2] for s in ledger.recent(["MA_1"])] == ["new"]
     assert (
@@ -285,27 +280,27 @@ def test_a_message_that_waited_longer_than_its_lease_is_begun_with_a_whole_one_u
 ):
     ledger.record("MA_1", started())
     (first,) = claim(ledger)
-    expire(ledger, STOP)
+    redis_view.end_leases(ledger, STOP)
     _, (loaded,) = ledger.load([first])
     assert claim(ledger) == ()  # it is at work
     assert ledger.commit([Commit(claim=first, seen=loaded.size, dues=((STOP, ledger.now()),))]) == [
         frozenset()
     ]
     (second,) = until(lambda: claim(ledger))  # dues are whole milliseconds, perhaps the next one
-    expire(ledger, STOP)
+    redis_view.end_leases(ledger, STOP)
     (third,) = claim(ledger)
     assert [found is None for found in ledger.load([second, third])[1]] == [True, False]
 
 
 def test_recordings_that_come_in_while_a_list_is_read_shift_nothing(ledger):
     for n in range(250):
-        ledger.redis.zadd(
-            ledger.key("recent", "MA_1"), {f"r{n:03d}": 1000 + n // 120}
+        redis_view.see_recording(
+            ledger, "MA_1", f"r{n:03d}", 1000 + n // 120
         )  # many at one instant
     seen = []
     for at, _, recording_id in ledger.recent(["MA_1"]):
         seen.append(recording_id)
-        ledger.redis.zadd(ledger.key("recent", "MA_1"), {f"new{len(seen)}": 2000 + at})
+        redis_view.see_recording(ledger, "MA_1", f"new{len(seen)}", 2000 + at)
     assert seen == sorted(
         (f"r{n:03d}" for n in range(250)), key=lambda r: (1000 + int(r[1:]) // 120, r), reverse=True
     )
