@@ -159,6 +159,6 @@ def _aside(ledger: Ledger, owed: Obligation, tries: int) -> Iterator[Entry]:
         fault=Fault.OURS,
         tries=tries,
         next_at=ledger.next_at(owed),
-        started_at=min((r.started_at for r in starts if r.started_at), default=None),
+        started_at=min((r.started_at for r in starts), default=None),
         problem=f"{what} was begun and never finished; the workers' log says why",
     )
