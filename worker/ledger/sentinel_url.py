@@ -33,7 +33,7 @@ class Watched:
     sentinel_password: str | None = field(repr=False)
 
     def asking(self, timeout_s: float) -> dict[str, Any]:
-        """Options of redis-py for a connection to a Sentinel: it fails soon and without a retry, and
+        """Options of redis-py for a connection to a Sentinel. It fails soon, without a retry, and
         the caller asks again.
         """
         return {
