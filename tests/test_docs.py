@@ -19,6 +19,7 @@ from worker.calls.events import TRIGGERS, Kind
 from worker.calls.rules import Terms
 from worker.command.main import main
 from worker.errors import REMEDIES
+from worker.vobiz import callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
 README, CONTRIBUTING = ((ROOT / p).read_text() for p in ("README.md", "CONTRIBUTING.md"))
@@ -156,6 +157,13 @@ def test_every_key_of_the_rules_stands_in_their_document():
         assert f"`{field.name}`" in RULES
     for trigger in set(TRIGGERS.values()) - {"api"}:
         assert f"`{trigger}`" in RULES
+
+
+@pytest.mark.parametrize("reported", ["Transfer", "Redirect", "DialAnswer", "DialConnected"])
+def test_an_event_that_shows_a_transfer_raises_the_trigger_of_its_row(reported):
+    event = callbacks.parse({"event": reported, "calluuid": "c1"})
+    rows = [line for line in TRANSFERS.splitlines() if f"`{reported}`" in line]
+    assert [row for row in rows if f"`{triggers.name(event)}`" in row.split("|")[4]]
 
 
 def test_the_rules_that_the_documents_show_can_be_read():
