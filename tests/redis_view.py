@@ -134,3 +134,13 @@ def degrade_earlier(ledger, what, why, *, seconds):
 def queued(ledger, queue):
     """The messages of one of Celery's queues, newest first."""
     return ledger.redis.lrange(QUEUES + queue, 0, -1)
+
+
+def seen_earlier(ledger, role, process, *, seconds):
+    """A heartbeat that is so old."""
+    at = to_ms(ledger.now()) - round(seconds * 1000)
+    ledger.redis.hset(ledger.key("seen"), f"{role}|{process}", f"{at}|0")
+
+
+def set_schema(ledger, schema):
+    ledger.redis.set(ledger.key("schema"), schema)
