@@ -1,10 +1,8 @@
 """Recordings that end on bad days, and failures that seem older than they are."""
 
 from tests import redis_view
+from tests.constants import ACCOUNT
 from worker.calls.events import Kind
-
-ACCOUNT = "MA_TEST0001"
-HOUR = '[defaults]\nmax_duration = "1h"\n'
 
 
 def ended(house, *, seconds=0, days_ago=0, fault=None, container="mp3", **params):

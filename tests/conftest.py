@@ -27,6 +27,7 @@ from granian.server.embed import Server
 from emulator import signing
 from emulator.provider import Provider
 from tests.builders import with_leases
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.server import SERVER, Serving
@@ -54,13 +55,6 @@ hypothesis.settings.register_profile(
     "long", hypothesis.settings.get_profile("suite"), max_examples=200
 )
 hypothesis.settings.load_profile("suite")
-
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 
 
 def pytest_addoption(parser):

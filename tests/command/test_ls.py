@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from tests import redis_view
-from tests.bad_days import ACCOUNT, made_older
+from tests.bad_days import made_older
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from tests import redis_view
-from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
+from tests.bad_days import ended, failures, made_older
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.calls import timing
 from worker.calls.events import Event, Fault, Kind

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import redis_view
-from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
+from tests.bad_days import ended, failures, made_older
 from tests.builders import obligation
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.archive import media
 from worker.calls import fetch_times, planner, timing

@@ -8,6 +8,7 @@ import pytest
 
 from tests import redis_view
 from tests.builders import with_leases
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls import planner
 from worker.calls.events import Event, Fault, Kind
@@ -18,7 +19,6 @@ from worker.ledger import backlog
 from worker.ledger.obligations import ALONE_AFTER, ASIDE_AFTER, Claim, Commit
 from worker.processes import clock
 
-ACCOUNT = "MA_TEST0001"
 FREE = dict.fromkeys(Duty, 100)
 LONG_ENOUGH_TO_WORK_S = 1
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests import redis_view
 from tests.builders import obligation
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
@@ -17,7 +18,6 @@ from worker.duties.plan_calls import MOST_ERRORS_TOLD
 from worker.vobiz.answers import Answer
 from worker.vobiz.client import _without
 
-ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 SECOND = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
 

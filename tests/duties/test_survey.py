@@ -13,6 +13,7 @@ from emulator import rows
 from emulator.state import Recording, new_id
 from tests import redis_view
 from tests.builders import obligation
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
@@ -20,8 +21,7 @@ from worker.command import reconcile
 from worker.ledger import survey_state
 from worker.ledger.survey_state import Scope, SurveyState
 
-ACCOUNT, OTHER = "MA_TEST0001", "SA_TEST0002"
-HOUR = '[defaults]\nmax_duration = "1h"\n'
+OTHER = "SA_TEST0002"
 WATCH = '[defaults]\nmax_duration = "1h"\n[[rules]]\nname = "watched"\nmatch = { to = "91805*" }\nwatch = true\n'
 
 

@@ -11,11 +11,10 @@ import pytest
 
 from tests import redis_view
 from tests.bad_days import ended
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.duties import trials
 from worker.duties.trials import Trials
-
-ACCOUNT = "MA_TEST0001"
 
 
 def ready(house):

@@ -12,15 +12,10 @@ import requests
 
 from emulator import signing
 from tests import redis_view
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from webhooks.app import create_app
 from worker.calls.events import Kind
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 EMPTY = "<Response></Response>"
 ENDED = {
     "call_uuid": "c1",
