@@ -19,7 +19,7 @@ from tests.calls.test_planner import (
     started,
 )
 from worker.calls.call import StopState
-from worker.calls.confirmation import tail_is_counted
+from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Kind
 from worker.calls.replay import replay
 from worker.calls.rules import Mode, Rules, Terms
@@ -221,8 +221,9 @@ def test_it_is_stored_and_read_back_whole():
     assert decode(line, "MA_1", "c") == [found]
 
 
-def test_the_tail_is_counted_with_the_event_only_where_the_end_is_known():
-    told = recorded([*STOPPED, ended(62)], 63)
-    assert tail_is_counted(replay("MA_1", "c", told), "r")
-    untold = recorded([*STOPPED, event(Kind.CALL_ENDED, 62)], 63)
-    assert not tail_is_counted(replay("MA_1", "c", untold), "r")
+def test_the_tail_is_lacking_only_where_the_end_was_not_known_when_the_stop_was_confirmed():
+    known = recorded([*STOPPED, ended(62)], 63)
+    assert not lacks_tail(replay("MA_1", "c", known), "r")
+    unknown = recorded([*STOPPED, event(Kind.CALL_ENDED, 62)], 63)
+    assert lacks_tail(replay("MA_1", "c", unknown), "r")
+    assert not lacks_tail(replay("MA_1", "c", STOPPED), "r")

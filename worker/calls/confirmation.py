@@ -35,12 +35,12 @@ def confirmations(call: Call, judge: Callable[[Recording], Stop]) -> Iterator[Ev
             yield _confirmed(call, recording, stop, again=recorded_at is not None)
 
 
-def tail_is_counted(call: Call, recording_id: str) -> bool:
-    """Whether a STOP_CONFIRMED already told when the recording ended, and with it the tail."""
-    return any(
-        e.kind is Kind.STOP_CONFIRMED and e.recording_id == recording_id and e.ended_at
-        for e in call.events
-    )
+def lacks_tail(call: Call, recording_id: str) -> bool:
+    """Whether the recording's stop is confirmed, and its end was not known at any confirmation."""
+    confirmed = [
+        e for e in call.events if e.kind is Kind.STOP_CONFIRMED and e.recording_id == recording_id
+    ]
+    return bool(confirmed) and not any(e.ended_at for e in confirmed)
 
 
 def _confirmed_at(call: Call) -> dict[str | None, datetime]:

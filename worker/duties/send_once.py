@@ -18,7 +18,8 @@ from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
 from worker.calls.rules import Mode, Rules, deadline
-from worker.duties.worker import HALTED_RETRY, Worker, is_ours
+from worker.duties.access import HALTED_RETRY, handle_refusal
+from worker.duties.worker import Worker
 from worker.errors import CallOver, EndtapeError, Refused, Rejected, TryAgain, Unclear, WrongPath
 from worker.vobiz.account import Account
 
@@ -98,7 +99,7 @@ class Order:
                 status=getattr(error, "status", None),
             )
         except Refused as error:
-            if is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid):
+            if handle_refusal(self.worker, self.account, error, call_uuid=self.call.call_uuid):
                 return self._later(start, str(error), HALTED_RETRY, error.status)
             return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=error.status)
         except TryAgain as error:
@@ -163,7 +164,7 @@ class Order:
         except Unclear as error:
             return replace(outcome, kind=Kind.TRANSFER_UNCLEAR, reason=str(error))
         except Refused as error:
-            is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid)
+            handle_refusal(self.worker, self.account, error, call_uuid=self.call.call_uuid)
             return replace(
                 outcome, kind=Kind.TRANSFER_FAILED, reason=str(error), status=error.status
             )
