@@ -32,13 +32,13 @@ from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
 from worker.vobiz.download import CorruptDownload
 
-_DEAD_PART_S = (
-    7200.0  # on its first day a recording is tried every hour, and goes on where it was cut off
-)
+# How long a dead attempt's file stays in the spool. On its first day a recording is tried every
+# hour, and the next attempt continues that file.
+_DEAD_PART_S = 7200.0
 
 
 class Ending(EndtapeError):
-    """This process was asked to end, so the download is given back."""
+    """The process was asked to end, so the download is given back."""
 
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:

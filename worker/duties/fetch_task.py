@@ -13,7 +13,7 @@ from worker.ledger.calls import Claim, Loaded
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchTask:
-    """`call` and `recording` as of `now`, when the claim began; `loaded`: the call's log by then."""
+    """`call` and `recording` are as of `now`, when the work began; `loaded` is the call's log."""
 
     worker: Worker
     claim: Claim

@@ -79,13 +79,13 @@ class Order:
             call_uuid=self.call.call_uuid,
             order=o.order,
         )
-        address = f"{settings.public_url}/vobiz/{self.account.auth_id}/{settings.callback_token}/call/{self.call.call_uuid}/start/{o.order}"
+        door = f"{settings.public_url}/vobiz/{self.account.auth_id}/{settings.callback_token}"
         try:
             got = self.worker.vobiz.start_recording(
                 self.account,
                 self.call.call_uuid,
                 time_limit_s=limit_s,
-                callback_url=address,
+                callback_url=f"{door}/call/{self.call.call_uuid}/start/{o.order}",
                 format=o.format,
                 channels=o.channels,
             )
