@@ -46,14 +46,14 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         return
     account = worker.settings.accounts[o.account]
     call = replay(o.account, o.call_uuid, loaded.events)
-    found: list[Event] = []
+    rows: list[Event] = []
     looked = Event(
         id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now
     )
     with LeaseKeeper(worker.ledger, claim):
         try:
-            found += _listed(worker, account, call)
-            if _must_know_whether_live(worker, call, found, now):
+            rows += _listed(worker, account, call)
+            if _must_know_whether_live(worker, call, rows, now):
                 spend(worker, account)
                 looked = _with_facts(looked, worker.vobiz.live_call(account, o.call_uuid))
         except Refused as error:
@@ -61,7 +61,7 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
             handle_refusal(worker, account, error, call_uuid=o.call_uuid)
         except EndtapeError as error:
             looked = replace(looked, reason=str(error))
-    commit_and_plan(worker, claim, loaded, [*found, looked], call, now=now)
+    commit_and_plan(worker, claim, loaded, [*rows, looked], call, now=now)
 
 
 def _must_know_whether_live(

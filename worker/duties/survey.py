@@ -241,16 +241,16 @@ def _is_open(call: Call) -> bool:
 def _live_call(worker: Worker, account: Account, current: Round) -> Round:
     """Ask about one live call that nobody announced, and take it up if a rule watches it."""
     call_uuid, *rest = current.pending
-    found = worker.vobiz.live_call(account, call_uuid)
+    live = worker.vobiz.live_call(account, call_uuid)
     current = replace(current, pending=tuple(rest))
-    if found is None:
+    if live is None:
         return current
     call = Call(
         account=account.auth_id,
         call_uuid=call_uuid,
-        from_number=found.from_number,
-        to_number=found.to_number,
-        direction=found.direction,
+        from_number=live.from_number,
+        to_number=live.to_number,
+        direction=live.direction,
     )
     _, terms = worker.settings.rules.choose(call)
     if not (terms.watch or current.watch_all):
@@ -261,9 +261,9 @@ def _live_call(worker: Worker, account: Account, current: Round) -> Round:
         id="found-live",
         kind=Kind.CALL_FOUND_LIVE,
         call_uuid=call_uuid,
-        from_number=found.from_number,
-        to_number=found.to_number,
-        direction=found.direction,
+        from_number=live.from_number,
+        to_number=live.to_number,
+        direction=live.direction,
         reason="the ledger was erased" if current.watch_all else None,
     )
     return healed(worker, current, watched=int(is_news(worker, account.auth_id, event)))
