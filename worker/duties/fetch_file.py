@@ -50,12 +50,12 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     """
     max_bytes = task.worker.settings.max_media_bytes
     with arrival.path.open("rb") as file:
-        found = media.examine(file)
-    checks = receipts.checks(found, arrival.got, arrival.row.duration_s, max_bytes)
+        examined = media.examine(file)
+    checks = receipts.checks(examined, arrival.got, arrival.row.duration_s, max_bytes)
     bad = receipts.failed(checks)
-    if bad and not _may_be_kept(task, arrival, found):
+    if bad and not _may_be_kept(task, arrival, examined):
         return _refused(task, arrival, bad, checks[bad])
-    return _file(task, arrival, found, checks, bad)
+    return _file(task, arrival, examined, checks, bad)
 
 
 # Checks
@@ -66,14 +66,14 @@ def _is_cut_by_us(task: FetchTask, arrival: Arrival) -> bool:
     return arrival.got.bytes > task.worker.settings.max_media_bytes
 
 
-def _may_be_kept(task: FetchTask, arrival: Arrival, found: media.Media) -> bool:
+def _may_be_kept(task: FetchTask, arrival: Arrival, examined: media.Media) -> bool:
     """Whether a file that failed a check is archived nevertheless: the same bytes came so often,
     over so long a time, that the provider has nothing else.
 
     A file that we cut off at the limit is the same each time too, and not all that the provider
     has.
     """
-    if _is_cut_by_us(task, arrival) or found.container in _NEVER_AUDIO:
+    if _is_cut_by_us(task, arrival) or examined.container in _NEVER_AUDIO:
         return False
     same = [f.at for f in task.recording.failures if f.sha256 == arrival.got.sha256 and f.at]
     often = len(same) + 1 >= timing.STUBBORN_TRIES
@@ -100,19 +100,19 @@ def _refused(task: FetchTask, arrival: Arrival, bad: str, why: str) -> Event:
 def _file(
     task: FetchTask,
     arrival: Arrival,
-    found: media.Media,
+    examined: media.Media,
     checks: Mapping[str, str],
     bad: str | None,
 ) -> Filed:
     """The audio first, then the receipt. Both are harmless to repeat."""
     worker, call = task.worker, task.call
-    key = _key(task, arrival.row, found.extension)
+    key = _key(task, arrival.row, examined.extension)
     worker.archive.publish(arrival.path, key, arrival.got.sha256)
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = planner.judge(after, recording, worker.settings.rules, task.now)
-    worker.archive.publish_receipt(key, _receipt(task, arrival, after, found, checks, stop))
+    worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
     trials.stored(worker.ledger)
     archived = Event(
         id=f"archived.{recording.recording_id}",
@@ -122,7 +122,7 @@ def _file(
         archive_key=key,
         sha256=arrival.got.sha256,
         bytes=arrival.got.bytes,
-        format=found.extension,
+        format=examined.extension,
         check=bad,
         reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
         rule=stop.rule,
@@ -169,7 +169,7 @@ def _receipt(
     task: FetchTask,
     arrival: Arrival,
     call: Call,
-    found: media.Media,
+    examined: media.Media,
     checks: Mapping[str, str],
     stop: Stop,
 ) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _receipt(
         provider_url=row.url,
         provider_duration_s=row.duration_s,
         provider_format=row.format,
-        media=found,
+        media=examined,
         sha256=arrival.got.sha256,
         checks=checks,
         stop=stop_view(stop),
