@@ -1,8 +1,8 @@
 """When a proof of a recording's end is recorded as an event (STOP_CONFIRMED). Pure.
 
 The plan concludes the event the first time that evidence meets a stop which was owed. The event
-changes no state: `planner.judge` computes a stop from the evidence alone. Its reason, evidence and
-instants serve the log, the timeline, the receipt and the counters.
+changes no state, because a stop is judged by its evidence alone. The event serves the log, the
+timeline, the receipt and the counters.
 
 A proof can be taken back: a sign of life that arrives after a 404 makes the 404 a mere claim. The
 event of the first proof then stays in the log, and the next proof is an event of its own, because
