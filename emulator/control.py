@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from emulator.http import Exchange
+from emulator.options import CallOptions, RecordingOptions
+from emulator.switchboard import Switchboard
 
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-
-    Given = dict[str, Any]
+Given = dict[str, Any]
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
+def serve(provider: Switchboard, exchange: Exchange) -> None:
     """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw
     callback without an answer.
     """
@@ -131,7 +130,7 @@ def _text(given: Given, name: str) -> str:
     return str(given[name])
 
 
-def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given | None:
+def _look(provider: Switchboard, parts: list[str], query: dict[str, str]) -> Given | None:
     match parts:
         case ["faults"]:
             return provider.faults.listing()
@@ -145,10 +144,10 @@ def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given 
             return None
 
 
-def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Given | None:
+def _on_call(provider: Switchboard, call_uuid: str, verb: str, given: Given) -> Given | None:
     match verb:
         case "record":
-            made = provider.record(call_uuid, **_fields(provider.record, given, "call_uuid"))
+            made = provider.record(call_uuid, **_fields(RecordingOptions, given))
             return {"recording_id": made.recording_id, "url": made.url}
         case "event":
             fields = {name: _sent(name, value) for name, value in given.items() if name != "event"}
@@ -178,10 +177,10 @@ def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Giv
     return {}
 
 
-def _do(provider: Provider, method: str, parts: list[str], given: Given) -> Given | None:
+def _do(provider: Switchboard, method: str, parts: list[str], given: Given) -> Given | None:
     match (method, *parts):
         case ("POST", "calls"):
-            return {"call_uuid": provider.call(**_fields(provider.call, given)).call_uuid}
+            return {"call_uuid": provider.call(**_fields(CallOptions, given)).call_uuid}
         case ("POST", "recordings", recording_id, "stop"):
             _ = provider.recordings[recording_id]
             provider.end(
