@@ -43,7 +43,8 @@ def by_id(given: Mapping[str, str] | Iterable[Account]) -> dict[str, Account]:
     for account in found.values():
         if account.parent is not None and account.parent not in found:
             raise ValueError(
-                f"account {account.auth_id} names the parent {account.parent}, which is not among the accounts"
+                f"account {account.auth_id} names the parent {account.parent}, "
+                "which is not among the accounts"
             )
         check_mode(account.mode)
     return found

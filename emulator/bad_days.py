@@ -129,8 +129,9 @@ BAD_DAYS = {
         "media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}
     ),
     "ranged-media": BadDay(
-        "media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by 206; "
-        "`changing`: each answer has another ETag; `blind`: If-Range is not looked at; `ignored`: Range neither; `shifted`: the range begins so many bytes too late",
+        "media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by "
+        "206; `changing`: each answer has another ETag; `blind`: If-Range is not looked at; "
+        "`ignored`: Range neither; `shifted`: the range begins so many bytes too late",
         {
             "etag": '"v1"',
             "modified": "",
@@ -216,7 +217,8 @@ def check(name: str, params: dict[str, Any]) -> None:
     fault = BAD_DAYS[name]
     if unknown := params.keys() - fault.params.keys() - set(LIMITS):
         raise ValueError(
-            f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join([*fault.params, *LIMITS])}"
+            f"{name} has no parameter {', '.join(sorted(unknown))}; "
+            f"it has {', '.join([*fault.params, *LIMITS])}"
         )
     if (
         missing := {param for param, default in fault.params.items() if default is None}

@@ -76,13 +76,9 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
             wrong.append(f"{sent}: is not known here; known: {', '.join(known) or 'nothing'}")
         elif name in taken:
             wrong.append(f"{sent}: stands there twice, as {name} too")
-        elif not _fits(
-            value,
-            kinds := [kind.partition("[")[0] for kind in str(known[name].annotation).split(" | ")],
-        ):
-            wrong.append(
-                f"{sent}: must be {' or '.join(_KINDS[kind][0] for kind in kinds)}, not {value!r:.80}"
-            )
+        elif not _fits(value, kinds := _kinds(known[name])):
+            wanted = " or ".join(_KINDS[kind][0] for kind in kinds)
+            wrong.append(f"{sent}: must be {wanted}, not {value!r:.80}")
         taken[name] = value
     wrong += [
         f"{name}: is missing"
@@ -92,6 +88,11 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
     if wrong:
         raise ValueError("; ".join(wrong))
     return taken
+
+
+def _kinds(parameter: inspect.Parameter) -> list[str]:
+    """The kinds that the parameter's annotation names: `float | None` is float and None."""
+    return [kind.partition("[")[0] for kind in str(parameter.annotation).split(" | ")]
 
 
 def _fits(value: Any, kinds: list[str]) -> bool:
@@ -115,7 +116,8 @@ def _sent(name: str, value: Any) -> Any:
     """A field of a callback: sent as it is, so it may be anything that a form can hold."""
     if name in {"call_uuid", "name"} or isinstance(value, dict | list):
         raise ValueError(
-            f"{name}: is not known here; the event's own fields have the provider's names, and texts or numbers"
+            f"{name}: is not known here; the event's own fields have the provider's names, "
+            "and texts or numbers"
         )
     return value
 
@@ -152,29 +154,29 @@ def _on_call(provider: Switchboard, call_uuid: str, verb: str, given: Given) -> 
         case "event":
             fields = {name: _sent(name, value) for name, value in given.items() if name != "event"}
             provider.event(call_uuid, _text(given, "event"), **fields)
+            return {}
         case "dial":
             return {"b_leg": provider.dial(call_uuid, **_fields(provider.dial, given, "call_uuid"))}
-        case "dial/end":
-            provider.dial_end(call_uuid, **_fields(provider.dial_end, given, "call_uuid"))
         case "join":
-            return {
-                "member": provider.join_room(
-                    call_uuid, **_fields(provider.join_room, given, "call_uuid")
-                )
-            }
-        case "leave":
-            provider.leave_room(call_uuid, **_fields(provider.leave_room, given, "call_uuid"))
-        case "announce":
-            provider.announce(call_uuid, **_fields(provider.announce, given, "call_uuid"))
-        case "answer":
-            provider.answer(call_uuid, **_fields(provider.answer, given, "call_uuid"))
-        case "transfer":
-            provider.transfer(call_uuid, **_fields(provider.transfer, given, "call_uuid"))
-        case "hangup":
-            provider.hangup(call_uuid, **_fields(provider.hangup, given, "call_uuid"))
-        case _:
-            return None
+            taken = _fields(provider.join_room, given, "call_uuid")
+            return {"member": provider.join_room(call_uuid, **taken)}
+    deed = _deeds_without_answer(provider).get(verb)
+    if deed is None:
+        return None
+    deed(call_uuid, **_fields(deed, given, "call_uuid"))
     return {}
+
+
+def _deeds_without_answer(provider: Switchboard) -> dict[str, Callable[..., None]]:
+    """What can be done with a call, by the end of its path."""
+    return {
+        "announce": provider.announce,
+        "answer": provider.answer,
+        "dial/end": provider.dial_end,
+        "hangup": provider.hangup,
+        "leave": provider.leave_room,
+        "transfer": provider.transfer,
+    }
 
 
 def _do(provider: Switchboard, method: str, parts: list[str], given: Given) -> Given | None:

@@ -80,7 +80,7 @@ class Provider(Switchboard):
         (control if exchange.url_path.startswith("/_control/") else rest).serve(self, exchange)
 
     def _trouble(self, error: Exception) -> None:
-        """Reports a fault of the emulator itself: a line on the terminal, an entry in the journal."""
+        """Reports a fault of the emulator itself, on the terminal and in the journal."""
         text = f"{type(error).__name__}: {error}"
         self.journal.write("trouble", {"error": text, "at": time.time()})
         sys.stderr.write(f"emulator: a step failed: {text}\n")

@@ -131,7 +131,8 @@ class _Reader:
             self.plot.calls[name] = call_uuid
         if given.get("account", next(iter(self._accounts))) not in self._accounts:
             self.wrong.append(
-                f"{where}.account: {given['account']!r} is none of {', '.join(sorted(self._accounts))}"
+                f"{where}.account: {given['account']!r} is none of "
+                f"{', '.join(sorted(self._accounts))}"
             )
         how = {
             {"from": "from_number", "to": "to_number"}.get(key, key): value
@@ -222,7 +223,7 @@ class _Reader:
             self._step(given["until"], lambda p: p.faults.switch_off(name))
 
     # One value
-    # --------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
     def _step(self, at: float, act: Callable[[Switchboard], object]) -> None:
         self.plot.steps.append(Step(float(at), act))
