@@ -27,12 +27,14 @@ TUNED = (
 ) * 4  # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
 PLAIN = (("prefork", 2),)  # what `celery worker` starts on two cores
 METHOD = (
-    f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s before it (ours: written into the ledger as the "
-    "receiver does; peers: one apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE at a "
-    "stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, ENDTAPE_STOP_RATE lifted. Plain peer: "
-    "`celery worker` as it starts by itself (prefork, one process a core) and requests.delete(...). Tuned peer: four Celery workers "
-    "of 16 threads with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with appendfsync always; "
-    "runs alternate after a small one to warm up."
+    f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s "
+    "before it (ours: written into the ledger as the receiver does; peers: one "
+    "apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE "
+    "at a stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, "
+    "ENDTAPE_STOP_RATE lifted. Plain peer: `celery worker` as it starts by itself (prefork, one "
+    "process a core) and requests.delete(...). Tuned peer: four Celery workers of 16 threads "
+    "with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with "
+    "appendfsync always; runs alternate after a small one to warm up."
 )
 
 

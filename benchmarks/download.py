@@ -37,10 +37,12 @@ class Size:
 FULL, SMALL = Size(), Size(file_bytes=2_000_000, big_bytes=4_000_000)
 WARM_BYTES = 1_000_000
 METHOD = (
-    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
-    "checks: spool, digest, notes, walk over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
-    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory of a process that brought a small file and then "
-    f"one of {FULL.big_bytes:,} bytes, minus what it was after the small one."
+    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; "
+    "ours is all from the first connection to the end of the checks: spool, digest, notes, walk "
+    "over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
+    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory "
+    f"of a process that brought a small file and then one of {FULL.big_bytes:,} bytes, minus what "
+    "it was after the small one."
 )
 
 
@@ -54,10 +56,11 @@ def serve(path: Path, port: int) -> None:
             while b"\r\n\r\n" not in asked:
                 some = connection.recv(65536)
                 if not some:
-                    return  # who only looks whether anybody listens asks nothing
+                    return  # a probe of the port sends no request
                 asked += some
             connection.sendall(
-                b'HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nAccept-Ranges: bytes\r\nETag: "1"\r\n'
+                b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n"
+                b'Accept-Ranges: bytes\r\nETag: "1"\r\n'
                 b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size
             )
             at = 0

@@ -44,10 +44,13 @@ class Size:
 
 FULL, SMALL = Size(), Size(handoffs=10, waiting=10, wait_s=2, seconds=0.3)
 METHOD = (
-    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
-    "every process of ours, appendfsync always. The peer sends the emulator a bare DELETE and waits for that recording's end callback on a "
-    "plain socket server; runs alternate, and added is each hand-off minus the median of the bare ones of the same run. Waiting: the emulator is deaf "
-    f"to stops, {FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting."
+    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each "
+    "timed from its request to its answer `go`, through every process of ours, appendfsync "
+    "always. The peer sends the emulator a bare DELETE and waits for that recording's end "
+    "callback on a plain socket server; runs alternate, and added is each hand-off minus the "
+    "median of the bare ones of the same run. Waiting: the emulator is deaf to stops, "
+    f"{FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; "
+    "the peer is the same without anybody waiting."
 )
 
 

@@ -31,9 +31,11 @@ def requests_for(url: str, count: int) -> list[bytes]:
         nonces = signing.Nonces()
         made.append(
             (
-                f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: Vobiz\r\n"
-                f"X-Vobiz-Signature-V3: {signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: {nonces.v3}\r\n"
-                f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+                f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: "
+                "Vobiz\r\nX-Vobiz-Signature-V3: "
+                f"{signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: "
+                f"{nonces.v3}\r\nContent-Type: "
+                f"application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
             ).encode()
         )
     return made

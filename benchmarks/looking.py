@@ -27,9 +27,11 @@ class Size:
 FULL, SMALL = Size(), Size(many=1000, sweeps=10)
 FREE = {Duty.PLAN: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
 METHOD = (
-    f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {FULL.many:,}, in one Redis under two prefixes; "
-    f"{FULL.sweeps} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
-    "and its entry in the set. The disk is left out (appendfsync no), which makes the difference count for more."
+    f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among "
+    f"{FULL.many:,}, in one Redis under two prefixes; {FULL.sweeps} pairs of claims a run, taken "
+    "in turn with the order swapped each time; the median of each. Every call has its log and "
+    "its entry in the set. The disk is left out (appendfsync no), which makes the difference "
+    "count for more."
 )
 
 

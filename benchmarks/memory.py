@@ -23,10 +23,12 @@ class Size:
 
 FULL, SMALL = Size(), Size(stops=100, warm=50, peer_stops=40, peer_warm=10)
 METHOD = (
-    f"Memory: {FULL.stops:,} recordings made known as by signed callbacks, planned by the real workers and waiting for a deadline in an "
-    "hour: growth of Redis's used_memory with every key (nonces too), and of the resident memory of stops, fetches and clock with "
-    f"their children. Peer: {FULL.peer_stops:,} apply_async(eta=...) held by one worker of 4 processes. Processes are fresh in each run "
-    f"and have planned {FULL.warm:,} stops (held {FULL.peer_warm} tasks) before the first figure."
+    f"Memory: {FULL.stops:,} recordings made known as by signed callbacks, planned by the real "
+    "workers and waiting for a deadline in an hour: growth of Redis's used_memory with every key "
+    "(nonces too), and of the resident memory of stops, fetches and clock with their children. "
+    f"Peer: {FULL.peer_stops:,} apply_async(eta=...) held by one worker of 4 processes. Processes "
+    f"are fresh in each run and have planned {FULL.warm:,} stops (held {FULL.peer_warm} tasks) "
+    "before the first figure."
 )
 
 
@@ -110,6 +112,7 @@ def measure(runs: int, size: Size = FULL) -> Report:
     ]
     for who, found in (("ours", ours), ("peer", peer)):
         report.notes.append(
-            f"{who}: bytes in Redis {spread([r for r, _ in found], 0)}; in workers {spread([w for _, w in found], 0)}"
+            f"{who}: bytes in Redis {spread([r for r, _ in found], 0)}; in workers "
+            f"{spread([w for _, w in found], 0)}"
         )
     return report

@@ -69,7 +69,8 @@ def _ready(**_: Any) -> None:
 
 
 def _verified() -> bool:
-    message = f"{ENV['PEER_PUBLIC_URL']}{request.path}.{request.headers.get('X-Vobiz-Signature-V3-Nonce', '')}"
+    nonce = request.headers.get("X-Vobiz-Signature-V3-Nonce", "")
+    message = f"{ENV['PEER_PUBLIC_URL']}{request.path}.{nonce}"
     expected = base64.b64encode(
         hmac.new(ENV["PEER_TOKEN"].encode(), message.encode(), hashlib.sha256).digest()
     ).decode()

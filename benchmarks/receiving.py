@@ -23,10 +23,11 @@ class Size:
 
 FULL, SMALL = Size(), Size(seconds=0.3)
 METHOD = (
-    f"Receiving: distinct callbacks with V3 signatures from {CONNECTIONS} kept-alive connections for {FULL.seconds:g} s, and {RATE} a "
-    "second on a fixed schedule for the answer times (counted from the scheduled instant). Both on granian with 2 workers, each "
-    "with a Redis of its own with appendfsync always, no workers behind; runs alternate. The peer is a Flask route that "
-    "checks the signature and calls .delay()."
+    f"Receiving: distinct callbacks with V3 signatures from {CONNECTIONS} kept-alive connections "
+    f"for {FULL.seconds:g} s, and {RATE} a second on a fixed schedule for the answer times "
+    "(counted from the scheduled instant). Both on granian with 2 workers, each with a Redis of "
+    "its own with appendfsync always, no workers behind; runs alternate. The peer is a Flask "
+    "route that checks the signature and calls .delay()."
 )
 
 
@@ -93,6 +94,7 @@ def measure(runs: int, size: Size = FULL) -> Report:
     ]
     for who in urls:
         report.notes.append(
-            f"{who}: callbacks a second {spread(rates[who], 0)}; p99 ms at {RATE}/s {spread(tails[who])}"
+            f"{who}: callbacks a second {spread(rates[who], 0)}; p99 ms at {RATE}/s "
+            f"{spread(tails[who])}"
         )
     return report

@@ -73,12 +73,15 @@ def page(reports: dict[str, Report], runs: int, took_s: float) -> str:
         if Path("/proc/cpuinfo").exists()
         else "?"
     )
-    about = f"{cores} cores, Python {platform.python_version()}, medians of {runs} runs, {took_s:.0f} s in all."
+    about = (
+        f"{cores} cores, Python {platform.python_version()}, medians of {runs} runs, "
+        f"{took_s:.0f} s in all."
+    )
     parts = [
         "# Benchmarks",
         wrap(
-            f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the stand-ins share "
-            "its cores, so a rate is a comparison, not a capacity."
+            f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the "
+            "stand-ins share its cores, so a rate is a comparison, not a capacity."
         ),
         table(rows),
         "## Method",

@@ -64,8 +64,8 @@ def stalled(url: str) -> Iterator[None]:
     """Connections that send a header and half a body, and then nothing."""
     parts, held = urlsplit(url), []
     half = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        f"Content-Length: 400\r\n\r\n" + "x" * 200
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: "
+        "application/x-www-form-urlencoded\r\nContent-Length: 400\r\n\r\n" + "x" * 200
     ).encode()
     try:
         for _ in range(STALLED):
@@ -131,7 +131,8 @@ def main() -> None:
                 with stalled(url):
                     held = calm(url)
                 print(
-                    f"{name:26s} {median(rates):7,.0f}/s ({spread(rates, 0)}); {RATE}/s: {quiet}; with {STALLED} stalled: {held}",
+                    f"{name:26s} {median(rates):7,.0f}/s ({spread(rates, 0)}); {RATE}/s: {quiet}; "
+                    f"with {STALLED} stalled: {held}",
                     flush=True,
                 )
                 end(process)

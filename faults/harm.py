@@ -238,7 +238,8 @@ def soak(run: Run, stage: Stage) -> None:
     if len(late) > 1:
         slope = (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) * 3600
         run.notes.append(
-            f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, {slope:+.1f} MiB/h over {late[-1][2]} processes"
+            f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, "
+            f"{slope:+.1f} MiB/h over {late[-1][2]} processes"
         )
 
 

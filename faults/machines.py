@@ -182,7 +182,8 @@ def _strike(
             return
         time.sleep(0.1)
     run.did.append(
-        f"{machine.name} {did} for {mended - began:.0f} s, at work again {time.time() - mended:.1f} s after"
+        f"{machine.name} {did} for {mended - began:.0f} s, at work again "
+        f"{time.time() - mended:.1f} s after"
     )
 
 

@@ -39,9 +39,8 @@ class Bars:
     repeats: float = 0.01
     answer_s: float = 3.0
     home_s: float | None = None  # the last file is home so long after the last call came
-    sent: float | None = (
-        None  # times the bytes kept that the media host may have been asked to send
-    )
+    # how many times the bytes kept the media host may have sent
+    sent: float | None = None
 
 
 @dataclass(slots=True)
@@ -129,7 +128,7 @@ def _hang_up_unheard(stage: Stage) -> None:
 
 
 def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
-    found = judge(
+    findings = judge(
         stage.control.log(),
         stage.control.recordings(),
         played.owed,
@@ -138,52 +137,58 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
         down=stage.down,
         allowed=run.allowed,
     )
-    bars = run.bars
-    faults = {
-        "unstopped": found.unstopped,
-        "stopped wrongly": found.stopped_wrongly,
-        "early": found.early,
-        "lost": found.lost,
-        "wrong": found.wrong,
-    }
-    broken = [
-        *run.broken,
-        *(f"{len(some)} {name}: {'; '.join(some[:3])}" for name, some in faults.items() if some),
-    ]
-    if bars.late_s is not None and found.late(100) > bars.late_s:
-        broken.append(f"a stop {found.late(100):.2f} s late, allowed are {bars.late_s:g}")
-    if bars.p99_s is not None and found.late(99) > bars.p99_s:
-        broken.append(f"p99 of lateness {found.late(99):.2f} s, allowed are {bars.p99_s:g}")
-    if found.repeats > bars.repeats * max(found.owed_stops, 1):
-        broken.append(f"{found.repeats} repeats for {found.owed_stops} stops")
-    if found.slowest_answer_s > bars.answer_s:
-        broken.append(
-            f"an answer after {found.slowest_answer_s:.2f} s, allowed are {bars.answer_s:g}"
-        )
-    if bars.home_s is not None and run.home_s > bars.home_s:
-        broken.append(
-            f"all home {run.home_s:.0f} s after the last call, allowed are {bars.home_s:g}"
-        )
-    if bars.sent is not None and found.sent_bytes > bars.sent * found.kept_bytes:
-        broken.append(
-            f"{found.sent_bytes / max(found.kept_bytes, 1):.2f} times the bytes kept were sent, allowed are {bars.sent:g}"
-        )
+    broken = [*run.broken, *_promises_broken(findings), *_bars_broken(run, findings)]
     if played.failed:
         broken.append(f"the run itself failed {len(played.failed)} times: {played.failed[0]}")
-    if found.unannounced:
+    if findings.unannounced:
         run.notes.append(
-            f"{len(found.unannounced)} recordings of which no callback was answered 200"
+            f"{len(findings.unannounced)} recordings of which no callback was answered 200"
         )
     run.notes.append(f"all home {run.home_s:.0f} s after the last call")
     killed = [f"{n} x {what}" for what, n in sorted(stage.killed.items())]
     passed = [f"{n} x {what}" for what, n in sorted(stage.wire.done.items())]
     return Outcome(
-        findings=found,
+        findings=findings,
         broken=broken,
         did=", ".join([*killed, *passed, *run.did]),
         kills=stage.killed.total(),
         notes=run.notes,
     )
+
+
+def _promises_broken(findings: Findings) -> list[str]:
+    """What no run may show, however harsh it is."""
+    kinds = {
+        "unstopped": findings.unstopped,
+        "stopped wrongly": findings.stopped_wrongly,
+        "early": findings.early,
+        "lost": findings.lost,
+        "wrong": findings.wrong,
+    }
+    return [f"{len(some)} {kind}: {'; '.join(some[:3])}" for kind, some in kinds.items() if some]
+
+
+def _bars_broken(run: Run, findings: Findings) -> list[str]:
+    """Which of this run's limits on time, repetition and traffic were passed."""
+    bars, broken = run.bars, list[str]()
+    if bars.late_s is not None and findings.late(100) > bars.late_s:
+        broken.append(f"a stop {findings.late(100):.2f} s late, allowed are {bars.late_s:g}")
+    if bars.p99_s is not None and findings.late(99) > bars.p99_s:
+        broken.append(f"p99 of lateness {findings.late(99):.2f} s, allowed are {bars.p99_s:g}")
+    if findings.repeats > bars.repeats * max(findings.owed_stops, 1):
+        broken.append(f"{findings.repeats} repeats for {findings.owed_stops} stops")
+    if findings.slowest_answer_s > bars.answer_s:
+        broken.append(
+            f"an answer after {findings.slowest_answer_s:.2f} s, allowed are {bars.answer_s:g}"
+        )
+    if bars.home_s is not None and run.home_s > bars.home_s:
+        broken.append(
+            f"all home {run.home_s:.0f} s after the last call, allowed are {bars.home_s:g}"
+        )
+    if bars.sent is not None and findings.sent_bytes > bars.sent * findings.kept_bytes:
+        ratio = findings.sent_bytes / max(findings.kept_bytes, 1)
+        broken.append(f"{ratio:.2f} times the bytes kept were sent, allowed are {bars.sent:g}")
+    return broken
 
 
 def _keep(stage: Stage, run: Run) -> Path:

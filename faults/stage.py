@@ -238,7 +238,7 @@ class Stage:
         )
 
     # What can be taken away
-    # ---------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def kill(self, *, spare_last: bool = False) -> None:
         """Kills one process at random, as a crash would: with its children, one child of it, or the
