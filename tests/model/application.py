@@ -42,7 +42,7 @@ class Application(Reading, Provider):
         return self.log[event.id]
 
     # Starts
-    # -----------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def app_starts(self) -> None:
         order = f"s{next(self.count)}"
@@ -78,7 +78,7 @@ class Application(Reading, Provider):
             self.orders[event.order] = event
 
     # Hand-offs
-    # --------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def app_asks(self, *, again: int = 0) -> None:
         order, wait = f"h{next(self.count)}", self.rng.choice([0.0, 3.0, 3.0, 10.0])
@@ -165,7 +165,7 @@ class Application(Reading, Provider):
             self.app_asks(again=again)
 
     # The transfer itself
-    # ------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def transfers(self) -> None:
         if not self.live:
@@ -272,7 +272,7 @@ class Application(Reading, Provider):
                 self.after(self.rng.uniform(1, 60), self.mail, hang_up)
 
     # Pauses
-    # -------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def app_resumes(self) -> Event | None:
         """None where the answer is 409: nothing is paused."""

@@ -105,7 +105,7 @@ class Judgement(Workers):
         ]
 
     # Stops
-    # ----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_plan(self, plan) -> None:
         roots = Counter(x.ordered.segment_of for x in plan.starts if x.ordered.segment_of)
@@ -155,7 +155,8 @@ class Judgement(Workers):
             kind = "B:untold"
         self.violation(
             kind,
-            f"{self.told(rec)} ended by a DELETE {'call-wide' if send.url is None else 'by URL'} for {send.recording_ids}",
+            f"{self.told(rec)} ended by a DELETE {'call-wide' if send.url is None else 'by URL'} "
+            f"for {send.recording_ids}",
             rec.rid,
         )
 
@@ -174,7 +175,7 @@ class Judgement(Workers):
         return True
 
     # Starts
-    # ---------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_start(self, start) -> None:
         """A start leaves now."""
@@ -188,7 +189,8 @@ class Judgement(Workers):
         if later and not any(a.action is RESUME and a.at > later[-1].at for a in acts):
             self.violation(
                 "S:after",
-                f"resumed at {since_start(o.due_at)} by {o.trigger}, ended for all at {since_start(later[-1].at)} by {later[-1].trigger}",
+                f"resumed at {since_start(o.due_at)} by {o.trigger}, ended for all at "
+                f"{since_start(later[-1].at)} by {later[-1].trigger}",
                 o.order,
             )
         for ask in self.asks.values():
@@ -201,7 +203,8 @@ class Judgement(Workers):
             ):
                 self.violation(
                     "A:newborn",
-                    f"resumed at {since_start(o.due_at)}, {ask.order} asked at {since_start(asked.at)} and told go, proven",
+                    f"resumed at {since_start(o.due_at)}, {ask.order} asked at "
+                    f"{since_start(asked.at)} and told go, proven",
                     o.order,
                 )
         self._judge_race(o)
@@ -226,12 +229,13 @@ class Judgement(Workers):
             ):
                 self.violation(
                     "S:race",
-                    f"resumed by a leg's end at {since_start(event.at)}, the dial was connected, told {since_start(dial.told_at)}",
+                    f"resumed by a leg's end at {since_start(event.at)}, the dial was connected, "
+                    f"told {since_start(dial.told_at)}",
                     o.order,
                 )
 
     # Answers
-    # --------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_answer(self, ask: Ask, said: Event) -> None:
         if said.verdict == "go" and said.proven:
@@ -298,7 +302,7 @@ class Judgement(Workers):
         return "A:late" if any(w >= asked.at for w in self.wide) else "A:untold"
 
     # Every moment
-    # -----------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def healthy_since(self):
         """Since when our workers stand with the rules of now, and no wrong 404 holds them off."""
@@ -432,7 +436,8 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:asked",
-                f"{self.told(rec)} was to end at {since_start(at)}, last DELETE {[since_start(d) for d in rec.deleted[-1:]]}",
+                f"{self.told(rec)} was to end at {since_start(at)}, last DELETE "
+                f"{[since_start(d) for d in rec.deleted[-1:]]}",
                 rec.rid,
             )
 
@@ -451,7 +456,8 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:ordered",
-                f"{rec.rid} was ordered, {acts[0].trigger} came at {since_start(acts[0].at)}, and nothing was sent",
+                f"{rec.rid} was ordered, {acts[0].trigger} came at {since_start(acts[0].at)}, and "
+                "nothing was sent",
                 rec.rid,
             )
 
@@ -525,7 +531,8 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:resume",
-                f"resumed at {since_start(resume.at)} after a pause that ended {names}, and nothing started",
+                f"resumed at {since_start(resume.at)} after a pause that ended {names}, and "
+                "nothing started",
                 resume.id,
             )
 
@@ -568,12 +575,13 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:resume",
-                f"a dial failed at {since_start(failed.at)} after a transfer that ended {[r.rid for r in ended]}, and nothing started",
+                f"a dial failed at {since_start(failed.at)} after a transfer that ended "
+                f"{[r.rid for r in ended]}, and nothing started",
                 failed.id,
             )
 
     # The end
-    # ----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_life(self) -> None:
         call = self.call()
@@ -582,7 +590,8 @@ class Judgement(Workers):
             if rec.told_at and rec.lists_at and (known is None or not known.archived):
                 self.violation(
                     "D:lost",
-                    f"{rec.rid}: {known and (known.evidence, known.gave_up and known.gave_up.reason)}",
+                    f"{rec.rid}: "
+                    f"{known and (known.evidence, known.gave_up and known.gave_up.reason)}",
                     rec.rid,
                 )
         if any(not h.decided for h in call.handoffs.values()):

@@ -55,7 +55,7 @@ class Life(Judgement):
         self.trunk = self.rng.random() < 0.04
 
     # The script
-    # -------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def script(self) -> None:
         rng = self.rng
@@ -210,7 +210,7 @@ class Life(Judgement):
         }
 
     # Living it
-    # --------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def dies_at_work(self, work) -> None:
         self.died += len(work.plan.sends)
@@ -225,7 +225,8 @@ class Life(Judgement):
             kinds = Counter(e.kind.value for e in self.log.values())
             self.violation(
                 str(found),
-                f"{len(self.log)} events, {kinds.most_common(3)}, steps {self.steps.most_common(1)}",
+                f"{len(self.log)} events, {kinds.most_common(3)}, steps "
+                f"{self.steps.most_common(1)}",
             )
         except Exception:
             self.violation("F:error", traceback.format_exc(limit=-4))

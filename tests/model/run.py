@@ -75,8 +75,9 @@ def main() -> int:
         if wrong := think_through(seed):
             outcome.classes["F:fuzz"].append((seed, wrong))
     print(
-        f"{outcome.lives} lives, {given.fuzz} odd logs; {outcome.events} events, {outcome.recordings} recordings, "
-        f"{outcome.deletes} DELETEs, {outcome.asks} hand-offs of which {outcome.proven} were told go, proven"
+        f"{outcome.lives} lives, {given.fuzz} odd logs; {outcome.events} events, "
+        f"{outcome.recordings} recordings, {outcome.deletes} DELETEs, {outcome.asks} hand-offs of "
+        f"which {outcome.proven} were told go, proven"
     )
     for kind, found in sorted(outcome.classes.items()):
         note = (

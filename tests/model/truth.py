@@ -102,7 +102,7 @@ class Provider(World):
         return self.live and self.now >= self.answered_at
 
     # Callbacks
-    # --------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def base(self, leg: str = A_LEG) -> dict[str, str]:
         return {
@@ -177,7 +177,7 @@ class Provider(World):
             dial.told_at = dial.told_at or event.at
 
     # Recordings
-    # -------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def begins(
         self,
@@ -329,7 +329,7 @@ class Provider(World):
                     rec.told_at = event.at
 
     # The call
-    # ---------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def rings(self) -> None:
         self.mail({**self.base(), "Event": "Ring", "CallStatus": "ringing"})
@@ -360,7 +360,7 @@ class Provider(World):
         )
 
     # What it answers
-    # --------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def lied(self, what: str) -> None:
         self.lied_at.append(self.now)
@@ -439,4 +439,5 @@ class Provider(World):
         return lies[-1] if lies else None
 
     def told(self, rec: Rec) -> str:
-        return f"{rec.rid} (began {since_start(rec.begun)}, told {since_start(rec.told_at) if rec.told_at else 'never'})"
+        told = since_start(rec.told_at) if rec.told_at else "never"
+        return f"{rec.rid} (began {since_start(rec.begun)}, told {told})"

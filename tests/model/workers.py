@@ -242,7 +242,7 @@ class Workers(Application):
         self.answer(work, events)
 
     # What goes out once
-    # -------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def start(self, work: Work, start) -> None:
         o, rng = start.ordered, self.rng
@@ -318,7 +318,7 @@ class Workers(Application):
         self.answer_once(work, [self.book(work).events[go.id], self.book(work).events[event.id]])
 
     # Ending a piece of work
-    # -----------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def dies_at_work(self, work: Work) -> None:
         work.dead, work.left = True, -99
@@ -376,7 +376,7 @@ class Workers(Application):
         self.news()
 
     # Looks
-    # ------------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def look(self, work: Work) -> None:
         self.after(self.rng.uniform(0.05, 0.5), self.looked, work)
@@ -415,7 +415,7 @@ class Workers(Application):
         return bool(unsettled(call)) or (hidden is not None and hidden.over_at is None)
 
     # Fetching
-    # ---------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def fetch(self, work: Work) -> None:
         self.after(self.rng.uniform(0.05, 2), self.fetched, work)
@@ -473,7 +473,7 @@ class Workers(Application):
         )
 
     # Surveys
-    # ----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def survey(self, every: float) -> None:
         for event in self.rows():
