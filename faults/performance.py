@@ -1,4 +1,6 @@
-"""One run: the stage is set, calls come, harm is done meanwhile, then quiet, then the verdict."""
+"""One run: it sets the stage, lets calls come while harm is done, waits until all is home, and
+judges.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.checker import Allowed, Findings, Told, judge, over
+from faults.checker import Allowed, Callbacks, Findings, judge, over
 from faults.load import Load, Played, play
 from faults.stage import ACCOUNT, Plan, Stage
 from worker.processes.supervisor import ROOT
@@ -19,7 +21,7 @@ LEASE_S, GRACE_S = 5.0, 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """How big a run is. `hold_s`: how long the one long harm of a run lasts."""
+    """How large a run is. `hold_s`: how long its one long harm lasts."""
 
     recordings: int
     rate: float
@@ -30,34 +32,34 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bars:
-    """What must hold besides: nothing unstopped, stopped wrongly or early, nothing lost, nothing
-    wrong under a final name.
+    """The limits of a run, beside the promises: nothing unstopped, stopped wrongly or early,
+    nothing lost, nothing wrong under a final name.
     """
 
     late_s: float | None = LEASE_S + GRACE_S
     p99_s: float | None = None
     repeats: float = 0.01
     answer_s: float = 3.0
-    home_s: float | None = None  # the last file is home so long after the last call came
-    # how many times the bytes kept the media host may have sent
+    home_s: float | None = None  # from the last call to the last file in the archive
+    # bytes that the media host may have sent, as a multiple of the bytes kept
     sent: float | None = None
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run found, and which bars it broke."""
+    """What a run showed, and which limits it broke."""
 
     findings: Findings
     broken: list[str]
-    did: str  # what was done to it, counted
+    did: str  # the harm that was done, counted
     kills: int = 0
     notes: list[str] = field(default_factory=list)
-    kept: Path | None = None  # a folder about a run that failed
+    kept: Path | None = None  # the folder of a failed run
 
 
 @dataclass(slots=True)
 class Run:
-    """One run on its way."""
+    """One run while it is played."""
 
     size: Size
     seed: int
@@ -69,7 +71,7 @@ class Run:
     stage: type[Stage] = Stage
     notes: list[str] = field(default_factory=list)
     did: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)  # what the harm itself saw that must not be
+    broken: list[str] = field(default_factory=list)  # what the harm itself saw go wrong
     ended: threading.Event = field(default_factory=threading.Event)
     home_s: float = 0.0
 
@@ -78,9 +80,7 @@ Harm = Callable[[Run, Stage], None]
 
 
 def perform(run: Run, harm: Harm) -> Outcome:
-    """The load and the harm side by side, then quiet, then the verdict. All that was started is
-    ended, whatever happens.
-    """
+    """Plays load and harm side by side, waits, and judges. Ends all that it started."""
     load = run.load or Load(recordings=run.size.recordings, rate=run.size.rate)
     with run.stage(run.plan) as stage:
         played: list[Played] = []
@@ -99,7 +99,7 @@ def perform(run: Run, harm: Harm) -> Outcome:
         stage.control.good_days()
         _settle(run, stage)
         run.home_s = time.monotonic() - last_call
-        time.sleep(1.5)  # so that what comes too late is seen
+        time.sleep(1.5)  # so that late requests are seen too
         outcome = _verdict(run, stage, played[0])
         if outcome.broken:
             outcome.kept = _keep(stage, run)
@@ -107,7 +107,7 @@ def perform(run: Run, harm: Harm) -> Outcome:
 
 
 def _settle(run: Run, stage: Stage) -> None:
-    """Waits until every recording is home, with a limit."""
+    """Waits until every recording is home, at most `settle_s`."""
     if run.allowed.unheard:
         _hang_up_unheard(stage)
     limit = time.monotonic() + run.settle_s
@@ -119,11 +119,11 @@ def _settle(run: Run, stage: Stage) -> None:
 
 
 def _hang_up_unheard(stage: Stage) -> None:
-    # Nobody was ever told that these run, so nothing but their call ends them.
+    # No callback about these was ever answered, so only the end of their calls ends them.
     stage.control.ask("GET", "idle?timeout=20")  # a callback may still be sent again
-    told = Told(stage.control.log())
+    callbacks = Callbacks(stage.control.log())
     for recording in stage.control.recordings():
-        if not recording["ended_at"] and not told.heard(recording):
+        if not recording["ended_at"] and not callbacks.heard(recording):
             stage.control.hangup(recording["call_uuid"])
 
 
@@ -157,7 +157,7 @@ def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
 
 
 def _promises_broken(findings: Findings) -> list[str]:
-    """What no run may show, however harsh it is."""
+    """The promises that no run may break, however harsh it is."""
     kinds = {
         "unstopped": findings.unstopped,
         "stopped wrongly": findings.stopped_wrongly,
@@ -169,7 +169,7 @@ def _promises_broken(findings: Findings) -> list[str]:
 
 
 def _bars_broken(run: Run, findings: Findings) -> list[str]:
-    """Which of this run's limits on time, repetition and traffic were passed."""
+    """Which of this run's limits were exceeded."""
     bars, broken = run.bars, list[str]()
     if bars.late_s is not None and findings.late(100) > bars.late_s:
         broken.append(f"a stop {findings.late(100):.2f} s late, allowed are {bars.late_s:g}")
@@ -192,18 +192,18 @@ def _bars_broken(run: Run, findings: Findings) -> list[str]:
 
 
 def _keep(stage: Stage, run: Run) -> Path:
-    """What a person needs who asks why: our logs, the provider's journal, and when Redis was not
-    there.
+    """Keeps what explains a failed run: our logs, the provider's journal and recordings, and when
+    Redis was away. Returns the folder.
     """
     place = Path("data") / "faults" / f"{run.seed}-{int(time.time())}"
     kept = ROOT / place
     kept.mkdir(parents=True)
     for log in stage.folder.glob("*.log"):
         (kept / log.name).write_bytes(log.read_bytes())
-    for name, found in (
+    for name, content in (
         ("journal", stage.control.log()),
         ("book", stage.control.recordings()),
         ("down", stage.down),
     ):
-        (kept / f"{name}.json").write_text(json.dumps(found, indent=1))
+        (kept / f"{name}.json").write_text(json.dumps(content, indent=1))
     return place

@@ -29,7 +29,7 @@ HEAD = ("run", "what", "n", "kills", "unst.", "lost", "wrong", "rep.", "p99 s", 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One run as it is told: its outcome, or why it could not be played."""
+    """One line of the report: the outcome of a run, or why it could not be played."""
 
     name: str
     seed: int
@@ -105,7 +105,7 @@ def play(name: str, seed: int, *, short: bool) -> Line:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """At most 80 columns."""
+    """A Markdown table of at most 80 columns."""
     rows = [HEAD, *(line.cells() for line in lines)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     drawn = [
