@@ -1,4 +1,4 @@
-"""Row 2: how fast stops leave that are all due at one instant, beside one Celery task with an eta
+"""Row 2: how fast stops leave when all are due at one instant, beside one Celery task with an eta
 for each.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 5000
-    ahead_s: int = 10  # to make the calls known and plan them, or to hand out the tasks
+    ahead_s: int = 10  # time to record and plan the calls, or to hand out the tasks
 
 
 FULL, SMALL = Size(), Size(stops=40, ahead_s=3)
@@ -39,7 +39,7 @@ METHOD = (
 
 
 def drained(sink: str, due: float, wanted: int, within_s: float = 90) -> tuple[float, int]:
-    """Stops a second from the deadline to the last one, and DELETEs that came twice."""
+    """Stops a second, from the deadline to the last one; and how many DELETEs came twice."""
     seen: dict[str, float] = {}
     again = 0
 

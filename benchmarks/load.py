@@ -23,7 +23,7 @@ from emulator import signing
 
 
 def requests_for(url: str, count: int) -> list[bytes]:
-    """So many different callbacks, each signed with a nonce of its own."""
+    """Different callbacks, each signed with its own nonce."""
     parts, run = urlsplit(url), uuid.uuid4().hex[:12]
     made = []
     for number in range(count):
@@ -53,8 +53,8 @@ def whole(answer: bytes) -> bool:
 def send(
     url: str, *, seconds: float, connections: int, rate: float | None = None, patience_s: float = 15
 ) -> dict[str, float]:
-    """Runs for so long and tells callbacks a second and the times of the answers in ms. Raises
-    RuntimeError for an answer that is no 200, TimeoutError when answers are missing.
+    """Sends callbacks for `seconds`. Returns callbacks a second and the times of the answers in ms.
+    Raises RuntimeError for an answer other than 200, TimeoutError when answers are missing.
     """
     parts = urlsplit(url)
     waiting = deque(requests_for(url, round(seconds * (rate or 5000))))

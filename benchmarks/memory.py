@@ -1,4 +1,4 @@
-"""Row 3: what a waiting stop costs, in Redis and in the workers, beside a Celery task that waits
+"""Row 3: the memory of a waiting stop, in Redis and in the workers, beside a Celery task that waits
 for its eta.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 10_000
-    warm: int = 5_000  # planned before the first figure
+    warm: int = 5_000  # planned before the measurement begins
     peer_stops: int = 2_000
     peer_warm: int = 200
 
@@ -37,8 +37,8 @@ def used(stage: Stage) -> int:
 
 
 def resident(pids: list[int]) -> int:
-    """Bytes of resident memory of processes and all that they started; pages shared with a parent
-    count once for each.
+    """Resident memory, in bytes, of processes and all that they started. Pages that a child shares
+    with its parent count twice.
     """
     found, waiting = 0, list(pids)
     while waiting:
@@ -54,7 +54,7 @@ def names(count: int) -> list[str]:
 
 
 def ours_run(size: Size) -> tuple[float, float]:
-    """Bytes a waiting stop takes in Redis, and in the workers."""
+    """The bytes that a waiting stop takes in Redis and in the workers."""
     with Stage() as stage:
         _, processes = stage.ours(
             ["stops", "fetches", "clock"], rules='[defaults]\nmax_duration = "1h"\n'

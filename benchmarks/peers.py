@@ -60,7 +60,7 @@ def stop(call_uuid: str, due: float) -> None:
 
 @app.task(name="note")  # type: ignore[untyped-decorator]
 def note(fields: dict[str, str]) -> None:
-    """What row 5's callbacks would lead to; no worker runs while they are received."""
+    """The task that row 5's callbacks queue. No worker runs in that row."""
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

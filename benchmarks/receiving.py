@@ -1,4 +1,4 @@
-"""Row 5: callbacks a second, verified and on disk, and how soon they are answered; the peer
+"""Row 5: callbacks a second, verified and on disk, and the time until they are answered. The peer
 verifies and delays a task.
 """
 
@@ -32,7 +32,7 @@ METHOD = (
 
 
 def load(url: str, *, rate: float | None = None, seconds: float = FULL.seconds) -> dict[str, float]:
-    """One run of the load generator, in a process of its own."""
+    """Runs the load generator once, in a process of its own."""
     command = [
         sys.executable,
         "-m",

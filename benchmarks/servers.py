@@ -61,7 +61,7 @@ SERVERS = {
 
 @contextlib.contextmanager
 def stalled(url: str) -> Iterator[None]:
-    """Connections that send a header and half a body, and then nothing."""
+    """Opens connections that send a header and half a body, and nothing more."""
     parts, held = urlsplit(url), []
     half = (
         f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: "
@@ -81,7 +81,7 @@ def stalled(url: str) -> Iterator[None]:
 
 
 def calm(url: str) -> str:
-    """The answers' p50 and p99 in ms at an easy rate, or that there were none."""
+    """The answers' p50 and p99 in ms at an easy rate, or that there were no answers."""
     tails = []
     for _ in range(RUNS):
         try:

@@ -243,7 +243,7 @@ def _repeats(
     sent: Sequence[Entry], recordings: Sequence[Entry], callbacks: Callbacks, allowed: Allowed
 ) -> int:
     """Stops that were needless: all that they named had been asked to end before, or had ended and
-    we had been callbacks.
+    we had been told.
     """
     count, asked = 0, set[str]()
     for entry in sorted(sent, key=lambda e: e["at"]):
