@@ -1,5 +1,6 @@
-"""Each bad day does what its name says, strikes where it was limited to, and is gone when it is
-switched off."""
+"""Each bad day does what its name says, only where it is limited to, and ends when it is switched
+off.
+"""
 
 import time
 

@@ -1,5 +1,6 @@
-"""Every callback carries at least the fields of its sample, travels as it was asked to, and is
-tried as documented."""
+"""Every callback has at least the fields of its sample, is encoded as ordered, and is repeated as
+documented.
+"""
 
 import json
 

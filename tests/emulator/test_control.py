@@ -1,4 +1,4 @@
-"""The control API and the command: all that can be done to the stand-in from another process."""
+"""The control API and the command: everything that another process can do to the emulator."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The stand-in is a product: what happens on its calls, and the files that come of it."""
+"""The emulator as a library: events of its calls, and the files that result."""
 
 import socket
 import threading

@@ -1,5 +1,4 @@
-"""The REST API as documented: who may ask, how paths are spelled, what is answered, in which
-shape."""
+"""The REST API as documented: credentials, the spelling of paths, answers and their shapes."""
 
 import time
 

@@ -1,5 +1,6 @@
-"""Scenario files: the documented example plays as it says, and a wrong file is refused with the key
-of each mistake."""
+"""Scenario files: the documented example plays as described, and a wrong file is refused with the
+key of each mistake.
+"""
 
 import re
 from pathlib import Path

@@ -55,7 +55,7 @@ class Book:
     def __init__(self, call_uuid: str) -> None:
         self.call_uuid = call_uuid
         self.events: dict[str, Event] = {}
-        self._folded = (-1, None)
+        self._replayed = (-1, None)
 
     @property
     def size(self) -> int:
@@ -63,9 +63,9 @@ class Book:
 
     def call(self):
         """What its events add up to; a log of the same size is the same log."""
-        if self._folded[0] != self.size:
-            self._folded = (self.size, replay(ACCOUNT, self.call_uuid, self.events.values()))
-        return self._folded[1]
+        if self._replayed[0] != self.size:
+            self._replayed = (self.size, replay(ACCOUNT, self.call_uuid, self.events.values()))
+        return self._replayed[1]
 
     def lines_like(self, event_id: str) -> list[Event]:
         """An event, and those that look the same and happened again."""
