@@ -1,4 +1,4 @@
-"""The proxy passes what it should, and cuts, drops, freezes and trickles when it is told to."""
+"""The proxy passes what it should, and cuts, drops, freezes and trickles on demand."""
 
 import contextlib
 import socket

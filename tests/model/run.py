@@ -1,4 +1,4 @@
-"""Plays lives of the model and tells what was violated.
+"""Plays lives of the model and prints the violations.
 
 python -m tests.model.run --seeds 2000                    exit 1 on any violation that counts
 python -m tests.model.run --only 17 --trace               one life, with everything that happened
@@ -20,8 +20,7 @@ from tests.model.odd_logs import think_through
 
 @dataclass
 class Outcome:
-    """What came of some lives. `classes`: of each class of violation, the seed and what
-    happened."""
+    """The result of some lives. `classes`: by class of violation, the seed and a sentence."""
 
     classes: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     lives: int = 0
