@@ -84,6 +84,18 @@ def test_init_files_hold_a_docstring_and_nothing_else():
         assert len(module.body) == 1, path
 
 
+def test_a_private_name_stays_in_its_module_and_no_module_re_exports():
+    wrong = []
+    for path in PRODUCT + HARNESS:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+                names = [alias.name for alias in node.names if alias.name.startswith("_")]
+                wrong += [f"{path} imports {name} of {node.module}" for name in names]
+            if isinstance(node, ast.Name) and node.id == "__all__":
+                wrong.append(f"{path} has __all__")
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.xfail(strict=False, reason="rooms are still being split")
 def test_the_architecture_page_says_what_each_file_owns():
     page = (ROOT / "docs" / "architecture.md").read_text()
