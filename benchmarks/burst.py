@@ -82,10 +82,10 @@ def peer_run(stage: Stage, sink: str, count: int, ahead_s: int) -> tuple[float, 
 def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     rules = f'[defaults]\nmax_duration = "{size.ahead_s}s"\nconfirm_within = "10m"\n'
-    with Stage() as mine, Stage() as plain, Stage() as tuned:
-        stages = {"ours": mine, "plain peer": plain, "tuned peer": tuned}
+    with Stage() as our_stage, Stage() as plain, Stage() as tuned:
+        stages = {"ours": our_stage, "plain peer": plain, "tuned peer": tuned}
         sinks = {who: stage.sink() for who, stage in stages.items()}
-        mine.ours(
+        our_stage.ours(
             ["stops", "fetches", "clock"],
             rules=rules,
             api_url=f"{sinks['ours']}/api/v1",

@@ -98,7 +98,7 @@ def fetch(url: str, folder: Path) -> float:
     return took
 
 
-def told(url: str, warm: str, folder: Path) -> None:
+def print_fetch(url: str, warm: str, folder: Path) -> None:
     """Prints the seconds, and the growth of the process."""
     fetch(warm, folder)
     before = memory("VmRSS")
@@ -115,7 +115,7 @@ def memory(which: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def sent(stage: Stage, size: int) -> str:
+def serve_wav(stage: Stage, size: int) -> str:
     """Starts a server with a WAV of this size. Returns the file's URL."""
     path, port = stage.folder / f"{size}.wav", free_port()
     with path.open("wb") as file:
@@ -163,15 +163,17 @@ def peer(stage: Stage, url: str) -> float:
 
 
 def measure(runs: int, size: Size = FULL) -> Report:
-    report, mine, theirs, grown = Report(METHOD), [], [], []
+    report, our_s, curl_s, grown = Report(METHOD), [], [], []
     with Stage() as stage:
-        warm, url, big = (sent(stage, n) for n in (WARM_BYTES, size.file_bytes, size.big_bytes))
+        warm, url, big = (
+            serve_wav(stage, n) for n in (WARM_BYTES, size.file_bytes, size.big_bytes)
+        )
         for _ in range(runs):
-            mine.append(ours(stage, url, warm)[0])
-            theirs += [peer(stage, url)] if shutil.which("curl") else []
+            our_s.append(ours(stage, url, warm)[0])
+            curl_s += [peer(stage, url)] if shutil.which("curl") else []
         grown += [ours(stage, big, warm)[1] / 2**20 for _ in range(min(runs, 3))]
-    rate = [size.file_bytes / seconds / 1e6 for seconds in mine]
-    curl = [size.file_bytes / seconds / 1e6 for seconds in theirs]
+    rate = [size.file_bytes / seconds / 1e6 for seconds in our_s]
+    curl = [size.file_bytes / seconds / 1e6 for seconds in curl_s]
     ratio = median(rate) / median(curl) if curl else None
     report.rows = [
         Row(
@@ -201,6 +203,6 @@ if __name__ == "__main__":
         case ["serve", path, port]:
             serve(Path(path), int(port))
         case ["fetch", url, warm, folder]:
-            told(url, warm, Path(folder))
+            print_fetch(url, warm, Path(folder))
         case _:
             sys.exit("python -m benchmarks.download serve FILE PORT | fetch URL WARM-URL FOLDER")

@@ -65,7 +65,9 @@ class Bell(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
         if "RecordStop" in body:
-            next((event.set() for call, event in self.rung.items() if call in body), None)
+            for call, event in list(self.rung.items()):
+                if call in body:
+                    event.set()
 
     def log_message(self, *_: object) -> None:
         pass

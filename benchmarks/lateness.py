@@ -48,20 +48,20 @@ METHOD = (
 
 def one_run(provider: Provider, stops: int) -> dict[str, dict[str, object]]:
     """Announces the recordings at the rate; returns the first DELETE of each call."""
-    mine, begin = set(), time.monotonic()
+    calls, begin = set(), time.monotonic()
     for number in range(stops):
         time.sleep(max(0.0, begin + number / RATE - time.monotonic()))
         call = provider.call()
         provider.record(call.call_uuid)
-        mine.add(call.call_uuid)
+        calls.add(call.call_uuid)
 
     def arrived() -> dict[str, dict[str, object]]:
-        found = {
+        deletes = {
             e["path"].split("/")[6]: e
             for e in reversed(provider.journal.since())
             if e["kind"] == "request" and e["method"] == "DELETE"
         }
-        return {call_uuid: found[call_uuid] for call_uuid in mine & set(found)}
+        return {call_uuid: deletes[call_uuid] for call_uuid in calls & set(deletes)}
 
     time.sleep(DEADLINE_S)
     until(lambda: len(arrived()) == stops, within_s=20, every_s=0.5)
@@ -72,12 +72,12 @@ def late_ours(base: str) -> Callable[[dict[str, dict[str, object]]], list[float]
     def late(arrived: dict[str, dict[str, object]]) -> list[float]:
         with requests.Session() as session:
             session.headers["Authorization"] = f"Bearer {KEY}"
-            found = []
+            late_ms = []
             for call_uuid, seen in arrived.items():
                 view = session.get(f"{base}/v1/calls/{call_uuid}", timeout=5).json()
                 due = datetime.fromisoformat(view["recordings"][0]["stop"]["due_at"])
-                found.append((float(str(seen["at"])) - due.timestamp()) * 1000)
-        return found
+                late_ms.append((float(str(seen["at"])) - due.timestamp()) * 1000)
+        return late_ms
 
     return late
 
@@ -123,12 +123,12 @@ def _measure_late(runs: int, size: Size) -> dict[str, list[list[float]]]:
     """How late each stop was, in ms, by side (`ours`, `peer`) and run."""
     late: dict[str, list[list[float]]] = {"ours": [], "peer": []}
     with (
-        Stage() as mine,
-        Stage() as theirs,
+        Stage() as our_stage,
+        Stage() as peer_stage,
         Provider(accounts={ACCOUNT: TOKEN}) as provider,
         Provider(accounts={ACCOUNT: TOKEN}) as other,
     ):
-        base, processes = mine.ours(
+        base, processes = our_stage.ours(
             ["web", "stops", "fetches", "clock"],
             rules=f'[defaults]\nmax_duration = "{DEADLINE_S}s"\n',
             api_url=provider.api_url,
@@ -136,9 +136,9 @@ def _measure_late(runs: int, size: Size) -> dict[str, list[list[float]]]:
         )
         processes.wait_ready(base)
         provider.callback_url = base + ENDPOINT
-        theirs.peer_workers(other.api_url, [("prefork", 4), ("prefork", 6)])
+        peer_stage.peer_workers(other.api_url, [("prefork", 4), ("prefork", 6)])
         other.callback_url = (
-            theirs.peer_web(other.api_url, PEER_DEADLINE_S=str(DEADLINE_S)) + ENDPOINT
+            peer_stage.peer_web(other.api_url, PEER_DEADLINE_S=str(DEADLINE_S)) + ENDPOINT
         )
         for _ in range(runs):
             for name, side, lateness in (

@@ -104,7 +104,9 @@ BAD_DAYS = {
         "the list shows running recordings, without an end; `so_far` gives them a duration",
         {"so_far": False},
     ),
-    "wrong-duration": BadDay("list and get tell a duration that is `seconds` off", {"seconds": 5}),
+    "wrong-duration": BadDay(
+        "list and get report a duration that is `seconds` off", {"seconds": 5}
+    ),
     # Media
     "media-5xx": BadDay("media answer `status`", {"status": 503}),
     "media-timeout": BadDay(

@@ -62,7 +62,7 @@ def test_files_and_functions_are_of_a_size_to_read():
                 length = node.end_lineno - node.lineno + 1
                 if length > 50:
                     large.append(f"{path}: {node.name} has {length} lines")
-    assert large == []
+    assert not large, "\n".join(large)
 
 
 def test_no_file_is_named_for_holding_anything():
@@ -84,16 +84,28 @@ def test_init_files_hold_a_docstring_and_nothing_else():
         assert len(module.body) == 1, path
 
 
-@pytest.mark.xfail(strict=False, reason="the table is being written")
+def test_a_private_name_stays_in_its_module_and_no_module_re_exports():
+    wrong = []
+    for path in PRODUCT + HARNESS:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+                names = [alias.name for alias in node.names if alias.name.startswith("_")]
+                wrong += [f"{path} imports {name} of {node.module}" for name in names]
+            if isinstance(node, ast.Name) and node.id == "__all__":
+                wrong.append(f"{path} has __all__")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.xfail(strict=False, reason="rooms are still being split")
 def test_the_architecture_page_says_what_each_file_owns():
     page = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| `((?:worker|webhooks)/[\w/]+\.py)` \| (.*\S) \|$", page, re.MULTILINE)
     modules = {str(path) for path in WORKER + WEBHOOKS if path.name != "__init__.py"}
-    named = Counter(path for path, _ in rows)
     assert len(modules) >= 85
-    assert sorted(modules - named.keys()) == []
-    assert sorted(named.keys() - modules) == []
-    assert [path for path, times in named.items() if times > 1] == []
+    times = Counter(path for path, _ in rows)
+    wrong = [f"{path}: {times[path]} rows" for path in sorted(modules) if times[path] != 1]
+    wrong += [f"{path}: a row and no file" for path in sorted(times.keys() - modules)]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_procfile_says_what_an_installed_package_runs():

@@ -135,13 +135,13 @@ def test_a_connection_ends_after_so_many_bytes(stage):
     with client(stage) as through:
         through.set("proxied", "x" * 400)
         stage.cut_after = 1000
-        with contextlib.suppress(
-            redis.ConnectionError
-        ):  # or the client notices, and comes again by itself
+        # Either the client sees the cut in time and connects again, or it raises.
+        with contextlib.suppress(redis.ConnectionError):
             for _ in range(10):
                 through.get("proxied")
         assert stage.done["cut after bytes"] >= 1
         stage.calm()
+        through.connection_pool.disconnect()  # the last answer may have been the one before a cut
         assert all(len(through.get("proxied")) == 400 for _ in range(10))
 
 
