@@ -19,6 +19,7 @@ from worker.calls.events import TRIGGERS, Kind
 from worker.calls.rules import Terms
 from worker.command.main import main
 from worker.errors import REMEDIES
+from worker.settings_table import KNOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RULES, GLOSSARY, EMULATOR, API = (
@@ -35,7 +36,7 @@ def test_every_setting_stands_in_the_readme_and_no_other():
         if line.startswith("| `")
         for name in re.findall(r"`([A-Z_]{4,})`", line.split("|")[1])
     }
-    assert named == settings.KNOWN
+    assert named == KNOWN
 
 
 def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
@@ -50,7 +51,7 @@ def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
         for name in re.findall(r"\bENDTAPE_[A-Z_]+[A-Z]\b", page.read_text())
     }
     assert len(found) > 20
-    assert not [(page, name) for page, name in sorted(found) if name not in settings.KNOWN]
+    assert not [(page, name) for page, name in sorted(found) if name not in KNOWN]
 
 
 def test_every_command_stands_in_the_readme_and_no_other():

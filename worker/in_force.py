@@ -1,5 +1,5 @@
-"""The settings in force: how a process follows a reload, how a person orders one, and the settings
-as text without secrets.
+"""The settings in force: how a process follows reloads, how a person orders a reload, and the
+settings as text without secrets.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Any
 from worker.errors import EndtapeError
 from worker.ledger.calls import Ledger
 from worker.settings import Settings
+from worker.settings_table import SHOWN
 
 _ROLE = "settings"
 _SAY_S = 2.0  # so often a process says that it lives
 _ENDED_AFTER = timedelta(seconds=10)  # a process that has said nothing for so long has ended
 _ASK_AGAIN_S = 0.1
-_ADDRESSES, _SECRETS = {"redis_url", "broker_url"}, {"callback_token", "api_keys", "app_key"}
-_SHOWN_ELSEWHERE = {"accounts", "rules", "warnings", "restart"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +155,7 @@ def by_kind(names: Iterable[str]) -> str:
 def shown(settings: Settings) -> dict[str, str]:
     """Each setting as text, without secrets."""
     texts = {"accounts": ", ".join(settings.accounts)}
-    for name in sorted(settings.__slots__):
-        if name not in _SHOWN_ELSEWHERE:
-            texts[name] = _shown(name, getattr(settings, name))
+    texts |= {field: SHOWN[field].shown(getattr(settings, field)) for field in sorted(SHOWN)}
     rules = settings.rules
     texts["rules"] = (
         f"{len(rules.rules)} and the defaults"
@@ -166,14 +163,6 @@ def shown(settings: Settings) -> dict[str, str]:
         else "no file: mode observe, nothing is stopped"
     )
     return texts
-
-
-def _shown(name: str, value: Any) -> str:
-    if name in _ADDRESSES:
-        return without_login(value)
-    if name in _SECRETS:
-        return "(set)" if value else "(not set)"
-    return _text(value)
 
 
 def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
@@ -185,19 +174,3 @@ def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
         return json.loads(text) if text and any(_living(ledger)) else None
     except EndtapeError:
         return None
-
-
-def without_login(url: str) -> str:
-    """One address, or several with semicolons between, without names, passwords and options."""
-    return ";".join(_one_without_login(one) for one in url.split(";"))
-
-
-def _one_without_login(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "(none)"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
