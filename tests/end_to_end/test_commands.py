@@ -16,7 +16,7 @@ import redis
 import requests
 
 from tests.bad_days import made_older
-from tests.processes import command_lines
+from tests.process_list import command_lines
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.ledger.calls import Ledger, connect

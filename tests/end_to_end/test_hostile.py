@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from emulator import signing
-from tests.processes import command_lines
+from tests.process_list import command_lines
 from tests.waiting import until
 from tests.wire_level import FORM, connect, exchange, head, statuses
 from webhooks.headers import HEADERS
