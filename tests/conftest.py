@@ -29,19 +29,17 @@ from emulator.provider import Provider
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.server import SERVER, Serving
-from worker.archive.directory import Archive
 from worker.calls import timing
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
-from worker.duties.worker import Worker
 from worker.ledger import survey_state
 from worker.ledger.calls import Ledger, connect
 from worker.processes.clock import LEAD
+from worker.processes.composition import make_worker
 from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
 from worker.processes.supervisor import ROOT, Supervisor, free_port
 from worker.processes.tasks import DEEDS
 from worker.settings import Settings
-from worker.vobiz.client import Vobiz
 
 # Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which
 # `make check` plays, looks four times as far.
@@ -242,19 +240,11 @@ class Local:
             **env,
         }
         self.settings = Settings.from_env(self.env, folder=folder)
-        vobiz = Vobiz(
-            api_url=self.settings.api_url,
-            media_hosts=self.settings.media_hosts,
-            redirect_hosts=self.settings.redirect_hosts,
-            max_media_bytes=self.settings.max_media_bytes,
-        )
         self.crew = ThreadPoolExecutor(8)
-        self.worker = Worker(
-            ledger=ledger,
-            vobiz=vobiz,
-            archive=Archive(self.settings.archive, self.settings.spool),
-            settings=self.settings,
-            crew=ThreadPoolExecutor(128),
+        self.worker = make_worker(
+            self.settings,
+            ledger,
+            ThreadPoolExecutor(128),
             first_start=ledger.prepare(),
             generation=0,
         )

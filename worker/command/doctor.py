@@ -23,6 +23,7 @@ from worker.errors import REMEDIES, EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
 from worker.ledger.calls import Ledger, connect
 from worker.processes.broker import RABBIT, try_rabbit
+from worker.processes.composition import make_vobiz
 from worker.settings import Settings, gone
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
@@ -61,12 +62,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     if settings.broker_url != settings.redis_url:
         yield _tried("broker", lambda: _broker(settings.broker_url))
     yield _tried("processes", lambda: _processes(ledger))
-    vobiz = Vobiz(
-        api_url=settings.api_url,
-        media_hosts=settings.media_hosts,
-        redirect_hosts=settings.redirect_hosts,
-        max_media_bytes=settings.max_media_bytes,
-    )
+    vobiz = make_vobiz(settings)
     yield _tried("provider's address", lambda: _address(settings.api_url))
     for account in settings.accounts.values():
         yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]

@@ -10,15 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from worker.archive.directory import Archive
 from worker.calls.obligations import Duty
 from worker.duties import survey
-from worker.duties.worker import Worker
 from worker.ledger import survey_state
 from worker.ledger.calls import Ledger
 from worker.ledger.survey_state import Round, Scope
+from worker.processes.composition import make_worker
 from worker.settings import Settings
-from worker.vobiz.client import Vobiz
 
 KINDS = ("rows", "listed", "ended", "restored", "closed", "watched")
 
@@ -39,21 +37,8 @@ def run(
     ended, of how many, and how many rows were read. Harmless to repeat, and beside a running
     service.
     """
-    crew = ThreadPoolExecutor(max_workers=1)
-    vobiz = Vobiz(
-        api_url=settings.api_url,
-        media_hosts=settings.media_hosts,
-        redirect_hosts=settings.redirect_hosts,
-        max_media_bytes=settings.max_media_bytes,
-    )
-    worker = Worker(
-        ledger=ledger,
-        vobiz=vobiz,
-        archive=Archive(settings.archive, settings.spool),
-        settings=settings,
-        crew=crew,
-        first_start=ledger.prepare(),
-    )
+    threads = ThreadPoolExecutor(max_workers=1)
+    worker = make_worker(settings, ledger, threads, first_start=ledger.prepare())
     asked_at, until = ledger.now(), time.monotonic() + wait_s
     surveys = [(account, scope) for account in settings.accounts for scope in Scope]
     tried = False

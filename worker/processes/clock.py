@@ -23,16 +23,11 @@ from celery import Celery
 from worker import logs
 from worker.calls.obligations import Duty
 from worker.errors import EndtapeError
-from worker.in_force import Follower, Outcome, problems_of
+from worker.in_force import Follower, InForce
 from worker.ledger.calls import ALONE_AFTER, LEASES, Claim, Ledger, connect
 from worker.processes.broker import PREFIX, RABBIT
-from worker.processes.celery_app import (
-    FOLLOW_S,
-    QUEUES,
-    fit_redis_or_exit,
-    make_celery,
-    settings_or_exit,
-)
+from worker.processes.celery_app import HEARTBEAT_S, QUEUES, make_celery
+from worker.processes.settings_in_force import fit_redis_or_exit, settings_or_exit
 from worker.processes.tasks import message, route
 from worker.settings import Settings
 
@@ -41,7 +36,6 @@ LEAD = timedelta(milliseconds=100)  # claimed so early, sent on time
 PAUSE_S = 0.005  # between two claims, so that what is due together travels together
 BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
 STOPS_OUTSTANDING = 1200  # so few that each is begun within its lease, also on a slow machine
-BEAT_S = 4.0
 LONGEST_SLEEP_S = 1.0
 # messages in a queue: more than can be outstanding, so what is older points to leases that ran out
 MOST_WAITING = 2000
@@ -55,7 +49,7 @@ class Clock:
         self.ledger, self.celery, self.queues = ledger, celery, queues
         self.stopping = threading.Event()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._beat_at = 0.0
+        self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
 
     def run(self) -> None:
@@ -71,7 +65,7 @@ class Clock:
 
     def turn(self) -> float:
         """Claims and dispatches once; returns for how many seconds nothing more is due."""
-        if time.monotonic() >= self._beat_at:
+        if time.monotonic() >= self._heartbeat_at:
             self._say_so()
         claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
         for duty in Duty:
@@ -118,7 +112,7 @@ class Clock:
         self.ledger.redis.delete(self.ledger.key("wake"))
 
     def _say_so(self) -> None:
-        self._beat_at = time.monotonic() + BEAT_S
+        self._heartbeat_at = time.monotonic() + HEARTBEAT_S
         self.ledger.seen("clock", self.name)
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
@@ -162,33 +156,6 @@ def make_clock(settings: Settings) -> Clock:
     )
 
 
-def follow(ledger: Ledger, settings: Settings, stopping: threading.Event) -> None:
-    """Answers reloads until `stopping` is set. All that a clock uses of the settings only a start
-    can change.
-    """
-    last = Outcome(generation=-1, settings=settings)
-
-    def read() -> Outcome:
-        nonlocal last
-        generation = ledger.generation()
-        if generation != last.generation:
-            try:
-                last = Outcome(generation=generation, settings=last.settings.again())
-                logs.hide(last.settings.secrets())
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                last = Outcome(
-                    generation=generation, settings=last.settings, problems=problems_of(error)
-                )
-        return last
-
-    follower = Follower(ledger, "clock", read)
-    with contextlib.suppress(EndtapeError):
-        while not stopping.wait(FOLLOW_S):
-            with contextlib.suppress(EndtapeError):  # the clock itself says so
-                follower.turn()
-        follower.gone()
-
-
 def main() -> None:
     settings = settings_or_exit()
     logs.set_up(settings.log, settings.secrets())
@@ -196,8 +163,10 @@ def main() -> None:
     clock = make_clock(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
+    # All that a clock uses of the settings only a start can change, so it only answers reloads.
+    follower = Follower(clock.ledger, "clock", InForce(settings))
     following = threading.Thread(
-        target=follow, args=(clock.ledger, settings, clock.stopping), name="reload", daemon=True
+        target=follower.run, args=(clock.stopping,), name="reload", daemon=True
     )
     following.start()
     clock.run()

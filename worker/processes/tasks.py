@@ -9,18 +9,15 @@ import socket
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from celery import shared_task
 
-from worker import logs
 from worker.calls.obligations import Duty, Obligation
 from worker.duties import fetch, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.calls import Claim
-from worker.processes.celery_app import process
+from worker.processes.settings_in_force import following_worker, warn_redis_is_away
 
-log = structlog.get_logger()
 DEEDS = {
     Duty.PLAN: plan_calls.stops,
     Duty.LOOK: look.looks,
@@ -34,18 +31,17 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
     """Does one step for each claim of one duty."""
     held = [Claim(obligation=Obligation.parse(text), fence=fence) for text, fence in claims]
     try:
-        DEEDS[Duty(duty)](process().current(), held)
+        DEEDS[Duty(duty)](following_worker().current(), held)
     except LedgerUnavailable as error:
         # Nothing is lost: the leases run out and the clock hands the obligations out again.
-        if logs.seldom("redis", error):
-            log.warning("redis does not answer", error=str(error), claims=len(held))
+        warn_redis_is_away(error, claims=len(held))
 
 
 @shared_task(name="beat")
 def beat(queue: str) -> None:
     """Proves by work done that somebody works off this queue; now and then tidies up."""
     try:
-        worker = process().current()  # an idle process hears of a reload here
+        worker = following_worker().current()  # an idle process hears of a reload here
         ledger = worker.ledger
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":
@@ -55,8 +51,7 @@ def beat(queue: str) -> None:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)
             ledger.tidy()
     except LedgerUnavailable as error:
-        if logs.seldom("redis", error):
-            log.warning("redis does not answer", error=str(error))
+        warn_redis_is_away(error)
 
 
 def route(duty: Duty) -> str:
