@@ -4,13 +4,10 @@ pure.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from emulator.signing import MODES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,8 @@ def by_id(given: Mapping[str, str] | Iterable[Account]) -> dict[str, Account]:
     for account in found.values():
         if account.parent is not None and account.parent not in found:
             raise ValueError(
-                f"account {account.auth_id} names the parent {account.parent}, which is not among the accounts"
+                f"account {account.auth_id} names the parent {account.parent}, "
+                "which is not among the accounts"
             )
         check_mode(account.mode)
     return found

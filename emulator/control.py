@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from emulator.http import Exchange
+from emulator.options import CallOptions, RecordingOptions
+from emulator.switchboard import Switchboard
 
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-
-    Given = dict[str, Any]
+Given = dict[str, Any]
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
+def serve(provider: Switchboard, exchange: Exchange) -> None:
     """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw
     callback without an answer.
     """
@@ -77,13 +76,9 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
             wrong.append(f"{sent}: is not known here; known: {', '.join(known) or 'nothing'}")
         elif name in taken:
             wrong.append(f"{sent}: stands there twice, as {name} too")
-        elif not _fits(
-            value,
-            kinds := [kind.partition("[")[0] for kind in str(known[name].annotation).split(" | ")],
-        ):
-            wrong.append(
-                f"{sent}: must be {' or '.join(_KINDS[kind][0] for kind in kinds)}, not {value!r:.80}"
-            )
+        elif not _fits(value, kinds := _kinds(known[name])):
+            wanted = " or ".join(_KINDS[kind][0] for kind in kinds)
+            wrong.append(f"{sent}: must be {wanted}, not {value!r:.80}")
         taken[name] = value
     wrong += [
         f"{name}: is missing"
@@ -93,6 +88,11 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
     if wrong:
         raise ValueError("; ".join(wrong))
     return taken
+
+
+def _kinds(parameter: inspect.Parameter) -> list[str]:
+    """The kinds that the parameter's annotation names: `float | None` is float and None."""
+    return [kind.partition("[")[0] for kind in str(parameter.annotation).split(" | ")]
 
 
 def _fits(value: Any, kinds: list[str]) -> bool:
@@ -116,7 +116,8 @@ def _sent(name: str, value: Any) -> Any:
     """A field of a callback: sent as it is, so it may be anything that a form can hold."""
     if name in {"call_uuid", "name"} or isinstance(value, dict | list):
         raise ValueError(
-            f"{name}: is not known here; the event's own fields have the provider's names, and texts or numbers"
+            f"{name}: is not known here; the event's own fields have the provider's names, "
+            "and texts or numbers"
         )
     return value
 
@@ -131,7 +132,7 @@ def _text(given: Given, name: str) -> str:
     return str(given[name])
 
 
-def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given | None:
+def _look(provider: Switchboard, parts: list[str], query: dict[str, str]) -> Given | None:
     match parts:
         case ["faults"]:
             return provider.faults.listing()
@@ -145,43 +146,43 @@ def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given 
             return None
 
 
-def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Given | None:
+def _on_call(provider: Switchboard, call_uuid: str, verb: str, given: Given) -> Given | None:
     match verb:
         case "record":
-            made = provider.record(call_uuid, **_fields(provider.record, given, "call_uuid"))
+            made = provider.record(call_uuid, **_fields(RecordingOptions, given))
             return {"recording_id": made.recording_id, "url": made.url}
         case "event":
             fields = {name: _sent(name, value) for name, value in given.items() if name != "event"}
             provider.event(call_uuid, _text(given, "event"), **fields)
+            return {}
         case "dial":
             return {"b_leg": provider.dial(call_uuid, **_fields(provider.dial, given, "call_uuid"))}
-        case "dial/end":
-            provider.dial_end(call_uuid, **_fields(provider.dial_end, given, "call_uuid"))
         case "join":
-            return {
-                "member": provider.join_room(
-                    call_uuid, **_fields(provider.join_room, given, "call_uuid")
-                )
-            }
-        case "leave":
-            provider.leave_room(call_uuid, **_fields(provider.leave_room, given, "call_uuid"))
-        case "announce":
-            provider.announce(call_uuid, **_fields(provider.announce, given, "call_uuid"))
-        case "answer":
-            provider.answer(call_uuid, **_fields(provider.answer, given, "call_uuid"))
-        case "transfer":
-            provider.transfer(call_uuid, **_fields(provider.transfer, given, "call_uuid"))
-        case "hangup":
-            provider.hangup(call_uuid, **_fields(provider.hangup, given, "call_uuid"))
-        case _:
-            return None
+            taken = _fields(provider.join_room, given, "call_uuid")
+            return {"member": provider.join_room(call_uuid, **taken)}
+    deed = _deeds_without_answer(provider).get(verb)
+    if deed is None:
+        return None
+    deed(call_uuid, **_fields(deed, given, "call_uuid"))
     return {}
 
 
-def _do(provider: Provider, method: str, parts: list[str], given: Given) -> Given | None:
+def _deeds_without_answer(provider: Switchboard) -> dict[str, Callable[..., None]]:
+    """What can be done with a call, by the end of its path."""
+    return {
+        "announce": provider.announce,
+        "answer": provider.answer,
+        "dial/end": provider.dial_end,
+        "hangup": provider.hangup,
+        "leave": provider.leave_room,
+        "transfer": provider.transfer,
+    }
+
+
+def _do(provider: Switchboard, method: str, parts: list[str], given: Given) -> Given | None:
     match (method, *parts):
         case ("POST", "calls"):
-            return {"call_uuid": provider.call(**_fields(provider.call, given)).call_uuid}
+            return {"call_uuid": provider.call(**_fields(CallOptions, given)).call_uuid}
         case ("POST", "recordings", recording_id, "stop"):
             _ = provider.recordings[recording_id]
             provider.end(

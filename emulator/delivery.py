@@ -14,25 +14,22 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from emulator import signing
-from emulator.state import Call, Delivery, new_id
-from emulator.timers import Busy, Crew
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from emulator.accounts import Account
-    from emulator.faults import Faults
-    from emulator.journal import Journal
-    from emulator.timers import Timers
+from emulator.accounts import Account
+from emulator.bad_days import BadDays
+from emulator.journal import Journal
+from emulator.state import Call, Delivery, Recording, new_id
+from emulator.timers import Busy, Crew, Timers
 
 RETRIES = 3
 FORM = "application/x-www-form-urlencoded"
 _BOUNDARY = "----callback-of-the-provider"
+_TRUNK = Delivery(encoding="json")
 _FORGED = "not-the-token-of-anybody"
 
 
@@ -99,19 +96,14 @@ class Sender:
     def __init__(
         self,
         accounts: Mapping[str, Account],
-        faults: Faults,
+        faults: BadDays,
         journal: Journal,
         timers: Timers,
         *,
         retry_base_s: float,
         silent: bool,
     ) -> None:
-        self._accounts, self._faults, self._journal, self._timers = (
-            accounts,
-            faults,
-            journal,
-            timers,
-        )
+        self.accounts, self.faults, self.journal, self.timers = accounts, faults, journal, timers
         self._retry_base_s, self._silent = retry_base_s, silent
         self._crew, self._busy = Crew(32, timers.trouble), Busy()
         self._mine = threading.local()
@@ -120,13 +112,45 @@ class Sender:
         ] = {}  # of calls with a callback on its first try: those that wait behind it
         self._lock = threading.Lock()
 
+    def tell(
+        self,
+        call: Call,
+        fields: dict[str, Any],
+        *,
+        event: str = "",
+        url: str | None = None,
+        delivery: Delivery | None = None,
+        recording: Recording | None = None,
+    ) -> None:
+        """Sends a callback about a call. What is not given follows from the fields, the recording
+        and the call.
+        """
+        event = event or fields.get("Event") or "rest"
+        if url is None:
+            url = call.urls.get(event) or call.callback_url
+        if call.trunk:
+            delivery = _TRUNK
+        elif delivery is None:
+            delivery = recording.delivery if recording else call.delivery
+        self.send(
+            Callback(
+                event,
+                call,
+                url,
+                fields,
+                delivery,
+                trunk=bool(call.trunk),
+                recording_id=recording.recording_id if recording else None,
+            )
+        )
+
     def send(self, callback: Callback) -> None:
         """Returns at once; bad days may lose, double, delay or shuffle it."""
         if self._silent or not callback.url:
             return
-        faults, facts = self._faults, callback.facts()
+        faults, facts = self.faults, callback.facts()
         if faults.hit("lost-callbacks", **facts):
-            self._journal.write(
+            self.journal.write(
                 "callback",
                 {
                     "event": callback.event,
@@ -143,7 +167,7 @@ class Sender:
             if shuffled := faults.hit("shuffled-callbacks", **facts):
                 wait += float(shuffled["seconds"]) * faults.chance.random()
             self._busy.begin()
-            self._timers.after(wait, lambda: self._queue(callback))
+            self.timers.after(wait, lambda: self._queue(callback))
 
     def _queue(self, callback: Callback) -> None:
         with self._lock:
@@ -177,15 +201,15 @@ class Sender:
         self, account: Account, mode: str, url: str, nonces: signing.Nonces, *, forged: bool = False
     ) -> dict[str, str]:
         """The signature headers of a voice callback of this account."""
-        parent = self._accounts[account.parent].token if account.parent else None
+        parent = self.accounts[account.parent].token if account.parent else None
         return signing.signature_headers(
             mode, url, _FORGED if forged else account.token, _FORGED if forged else parent, nonces
         )
 
     def _headers(self, callback: Callback, body: bytes) -> dict[str, str]:
-        facts, account = callback.facts(), self._accounts[callback.call.account]
-        unsigned = self._faults.hit("unsigned-callbacks", **facts) is not None
-        forged = self._faults.hit("forged-callbacks", **facts) is not None
+        facts, account = callback.facts(), self.accounts[callback.call.account]
+        unsigned = self.faults.hit("unsigned-callbacks", **facts) is not None
+        forged = self.faults.hit("forged-callbacks", **facts) is not None
         if callback.trunk:
             headers = {
                 "User-Agent": "Vobiz-Vapor/1.0",
@@ -202,24 +226,24 @@ class Sender:
             "User-Agent": "Vobiz",
             **self.signed(account, mode, callback.url, callback.nonces, forged=forged),
         }
-        if self._faults.hit("leaked-tokens", **facts):
+        if self.faults.hit("leaked-tokens", **facts):
             headers["auth-token"] = account.token
-            headers["parent-auth-token"] = self._accounts[account.parent or account.auth_id].token
+            headers["parent-auth-token"] = self.accounts[account.parent or account.auth_id].token
         return headers
 
     def _try(self, callback: Callback, tries: int) -> None:
         at, status = time.time(), 0
         try:
             message = encode(callback.fields, callback.url, callback.delivery)
-            if message.body and self._faults.hit("marked-callbacks", **callback.facts()):
+            if message.body and self.faults.hit("marked-callbacks", **callback.facts()):
                 message = replace(message, body=codecs.BOM_UTF8 + message.body)
             message.headers.update(self._headers(callback, message.body))
             status, _ = self.exchange(message, 10 if callback.trunk else 3)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self._journal.write(
+            self.journal.write(
                 "trouble", {"url": callback.url, "error": f"{type(error).__name__}: {error}"[:200]}
             )
-        self._journal.write(
+        self.journal.write(
             "callback",
             {
                 "event": callback.event,
@@ -237,7 +261,7 @@ class Sender:
             self._busy.end()
         else:
             again = lambda: self._crew.run(lambda: self._try(callback, tries + 1))  # noqa: E731
-            self._timers.after(self._retry_base_s * 2**tries, again)
+            self.timers.after(self._retry_base_s * 2**tries, again)
 
     def exchange(self, message: Message, timeout: float) -> tuple[int, bytes]:
         """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException,

@@ -9,19 +9,16 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from emulator.journal import Journal
 from emulator.state import new_id
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emulator.journal import Journal
-
-    Route = Callable[["Exchange"], None]
-    Trouble = Callable[[Exception], None]
+Route = Callable[["Exchange"], None]
+Trouble = Callable[[Exception], None]
 
 MAX_BODY = 1 << 20
 

@@ -7,20 +7,17 @@ from __future__ import annotations
 import re
 import time
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emulator.audio import CONTENT_TYPES
+from emulator.http import Exchange
+from emulator.state import Recording
+from emulator.switchboard import Switchboard
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-    from emulator.state import Recording
-
-    Hit = Callable[[str], dict[str, Any] | None]
+Hit = Callable[[str], dict[str, Any] | None]
 
 _MEDIA = re.compile(r"/v1/Account/([^/]+)/Recording/([^/.]+)\.(\w+)")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -58,7 +55,7 @@ class Piece:
     end: int = 0  # the first byte that is not sent
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
+def serve(provider: Switchboard, exchange: Exchange) -> None:
     match = _MEDIA.fullmatch(exchange.url_path)
     recording = provider.ready(match[1], match[2]) if match else None
     if (
@@ -163,7 +160,7 @@ def _between(blocks: Iterable[bytes], begin: int, end: int) -> Iterator[bytes]:
         at += len(block)
 
 
-def _send(provider: Provider, exchange: Exchange, file: File, container: str) -> None:
+def _send(provider: Switchboard, exchange: Exchange, file: File, container: str) -> None:
     piece = file.piece or Piece({})
     exchange.note("media", announced=file.announced, begin=piece.begin or 0)
     if piece.begin is not None and piece.begin == piece.end:

@@ -5,18 +5,15 @@ otherwise gets a 401.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from emulator import rest_calls, rest_recordings
+from emulator.http import Exchange
+from emulator.switchboard import Switchboard
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-
-    Answer = Callable[[Provider, Exchange, str, str], None]
+Answer = Callable[[Switchboard, Exchange, str, str], None]
 
 _ONCE = {
     "start-recording": "start",
@@ -35,7 +32,7 @@ class Route(NamedTuple):
     loose: re.Pattern[str]
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
+def serve(provider: Switchboard, exchange: Exchange) -> None:
     path = exchange.url_path
     if path == "/api/v1/auth/me":
         _probe(provider, exchange)
@@ -50,7 +47,7 @@ def serve(provider: Provider, exchange: Exchange) -> None:
         _below(provider, exchange, match[1], match[2], match[3])
 
 
-def _below(provider: Provider, exchange: Exchange, word: str, account: str, rest: str) -> None:
+def _below(provider: Switchboard, exchange: Exchange, word: str, account: str, rest: str) -> None:
     for route in ROUTES:
         # The paths of CDRs alone are known to work below a lower-case `account`.
         if (
@@ -71,7 +68,7 @@ def _below(provider: Provider, exchange: Exchange, word: str, account: str, rest
 
 
 def _bad_day(
-    provider: Provider, exchange: Exchange, route: str, account: str, subject: str
+    provider: Switchboard, exchange: Exchange, route: str, account: str, subject: str
 ) -> bool:
     faults = provider.faults
     facts: dict[str, Any] = {"route": route, "account": account}
@@ -97,7 +94,7 @@ def _bad_day(
     return True
 
 
-def _probe(provider: Provider, exchange: Exchange) -> None:
+def _probe(provider: Switchboard, exchange: Exchange) -> None:
     refused = provider.faults.hit("refuse-auth", route="auth-me") or {}
     if provider.authorised(
         exchange.headers.get("X-Auth-ID") or "", exchange.headers

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from emulator import rows
-from emulator.http import BadRequest
+from emulator.http import BadRequest, Exchange
 from emulator.state import Delivery, Recording, new_id
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emulator.http import Exchange
-    from emulator.provider import Provider
+from emulator.switchboard import Switchboard
 
 
-def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+def stop(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
     if _stop_fails(provider, exchange, account, call_uuid):
         return
     facts = {"call_uuid": call_uuid, "account": account}
@@ -30,7 +26,7 @@ def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -
     exchange.answer(204)
 
 
-def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> bool:
+def _stop_fails(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> bool:
     faults, facts = (
         provider.faults,
         {"call_uuid": call_uuid, "account": account, "route": "stop-recording"},
@@ -55,7 +51,7 @@ def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid:
     return True
 
 
-def start(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+def start(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
     """Each such request starts one more recording."""
     given = exchange.given()
     call = provider.live_of(account, call_uuid)
@@ -93,7 +89,7 @@ def _choice(given: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def listing(provider: Provider, exchange: Exchange, account: str, _subject: str) -> None:
+def listing(provider: Switchboard, exchange: Exchange, account: str, _subject: str) -> None:
     """Newest first. Its next page is named by a path that lacks `/api`."""
     limit, offset = min(exchange.number("limit", 20), 100), exchange.number("offset", 0)
     if not limit:
@@ -126,7 +122,7 @@ def listing(provider: Provider, exchange: Exchange, account: str, _subject: str)
     exchange.answer(200, {"api_id": new_id(), "meta": meta, "objects": objects})
 
 
-def _is_listed(provider: Provider, recording: Recording) -> bool:
+def _is_listed(provider: Switchboard, recording: Recording) -> bool:
     facts = {
         "call_uuid": recording.call_uuid,
         "recording_id": recording.recording_id,
@@ -141,7 +137,7 @@ def _is_listed(provider: Provider, recording: Recording) -> bool:
 
 
 def _row(
-    provider: Provider, recording: Recording, spell: Callable[..., dict[str, Any]]
+    provider: Switchboard, recording: Recording, spell: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
     facts = {
         "call_uuid": recording.call_uuid,
@@ -156,7 +152,7 @@ def _row(
     return spell(provider.book.calls[recording.call_uuid], recording, **how)
 
 
-def one(provider: Provider, exchange: Exchange, account: str, recording_id: str) -> None:
+def one(provider: Switchboard, exchange: Exchange, account: str, recording_id: str) -> None:
     recording = provider.ready(account, recording_id)
     if recording is None:
         exchange.error(404, "Recording not found")
@@ -164,7 +160,7 @@ def one(provider: Provider, exchange: Exchange, account: str, recording_id: str)
         exchange.answer(200, _row(provider, recording, rows.got))
 
 
-def delete(provider: Provider, exchange: Exchange, account: str, recording_id: str) -> None:
+def delete(provider: Switchboard, exchange: Exchange, account: str, recording_id: str) -> None:
     recording = provider.ready(account, recording_id)
     if recording is None:
         exchange.error(404, "Recording not found")

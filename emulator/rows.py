@@ -173,11 +173,7 @@ def live_call(call: Call) -> Fields:
 
 
 def cdr(call: Call) -> dict[str, Any]:
-    """Of a call that is over; it says nothing of recordings."""
-    ended = call.ended_at or call.answered_at
-    code, name, status = CAUSES[call.cause]
-    billed = round(ended - call.answered_at) if status == "completed" else 0
-    cost = round(pulses(billed) / 60 * 0.45, 2)
+    """The CDR of a call that is over; it does not mention recordings."""
     data = {
         "account_id": call.account,
         "uuid": call.call_uuid,
@@ -186,26 +182,9 @@ def cdr(call: Call) -> dict[str, Any]:
         "caller_id_name": call.from_number,
         "caller_id_number": f"+{call.from_number}",
         "destination_number": call.to_number,
-        "duration": round(ended - call.started_at),
-        "billsec": billed,
-        "ring_time": round(call.answered_at - call.started_at),
-        "start_time": moments.zulu(call.started_at),
-        "answer_time": moments.zulu(call.answered_at),
-        "end_time": moments.zulu(ended),
-        "progress_time": moments.zulu(call.started_at),
-        "created_at": moments.zulu(ended),
-        "updated_at": moments.zulu(ended),
-        "cost": cost,
-        "total_cost": cost,
-        "streaming_cost": 0,
-        "currency": "INR",
-        "hangup_cause": call.cause,
-        "hangup_cause_code": code,
-        "hangup_cause_name": name,
-        "hangup_disposition": "send_bye",
-        "hangup_source": call.hung_up_by,
-        "failure_code": None,
-        "failure_reason": None,
+        **_cdr_times(call),
+        **_cdr_cost(call),
+        **_cdr_hangup(call),
         "bridge_uuid": call.dial.b_leg if call.dial else None,
         "sip_call_id": call.sip_call_id,
         "sip_user_agent": "Vobiz",
@@ -224,6 +203,44 @@ def cdr(call: Call) -> dict[str, Any]:
         "terminated_to": None,
     }
     return {"data": data, "success": True}
+
+
+def _billed_s(call: Call) -> int:
+    ended = call.ended_at or call.answered_at
+    return round(ended - call.answered_at) if CAUSES[call.cause][2] == "completed" else 0
+
+
+def _cdr_times(call: Call) -> Fields:
+    ended = call.ended_at or call.answered_at
+    return {
+        "duration": round(ended - call.started_at),
+        "billsec": _billed_s(call),
+        "ring_time": round(call.answered_at - call.started_at),
+        "start_time": moments.zulu(call.started_at),
+        "answer_time": moments.zulu(call.answered_at),
+        "end_time": moments.zulu(ended),
+        "progress_time": moments.zulu(call.started_at),
+        "created_at": moments.zulu(ended),
+        "updated_at": moments.zulu(ended),
+    }
+
+
+def _cdr_cost(call: Call) -> Fields:
+    cost = round(pulses(_billed_s(call)) / 60 * 0.45, 2)
+    return {"cost": cost, "total_cost": cost, "streaming_cost": 0, "currency": "INR"}
+
+
+def _cdr_hangup(call: Call) -> Fields:
+    code, name, _ = CAUSES[call.cause]
+    return {
+        "hangup_cause": call.cause,
+        "hangup_cause_code": code,
+        "hangup_cause_name": name,
+        "hangup_disposition": "send_bye",
+        "hangup_source": call.hung_up_by,
+        "failure_code": None,
+        "failure_reason": None,
+    }
 
 
 def _trunk(call: Call, event: str, at: float, status: str) -> Fields:

@@ -4,25 +4,30 @@ anything is played.
 
 from __future__ import annotations
 
-import inspect
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emulator import faults
+from emulator import bad_days
 from emulator.callbacks import CAUSES
-from emulator.provider import Provider
+from emulator.options import CallOptions, RecordingOptions
 from emulator.signing import MODES
 from emulator.state import ENCODINGS, METHODS, SOURCES, SPELLINGS, new_id
+from emulator.switchboard import Switchboard
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_CALL_KEYS = (
-    set(inspect.signature(Provider.call).parameters) - {"self", "from_number", "to_number"}
-) | {"name", "at", "from", "to", "hangup_at", "hangup_cause", "recordings", "events"}
-_RECORDING_KEYS = (set(inspect.signature(Provider.record).parameters) - {"self", "call_uuid"}) | {
+_CALL_KEYS = ({option.name for option in fields(CallOptions)} - {"from_number", "to_number"}) | {
+    "name",
+    "at",
+    "from",
+    "to",
+    "hangup_at",
+    "hangup_cause",
+    "recordings",
+    "events",
+}
+_RECORDING_KEYS = {option.name for option in fields(RecordingOptions)} | {
     "at",
     "stop_at",
     "stop_reason",
@@ -71,7 +76,7 @@ class ScenarioError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Step:
     at: float
-    act: Callable[[Provider], object]
+    act: Callable[[Switchboard], object]
 
 
 @dataclass(slots=True)
@@ -84,7 +89,7 @@ class Plot:
         return max((step.at for step in self.steps), default=0)
 
 
-def play(plot: Plot, provider: Provider) -> None:
+def play(plot: Plot, provider: Switchboard) -> None:
     """Begins now, and returns at once."""
     for step in sorted(plot.steps, key=lambda s: s.at):
         provider.later(step.at, partial(step.act, provider))
@@ -126,7 +131,8 @@ class _Reader:
             self.plot.calls[name] = call_uuid
         if given.get("account", next(iter(self._accounts))) not in self._accounts:
             self.wrong.append(
-                f"{where}.account: {given['account']!r} is none of {', '.join(sorted(self._accounts))}"
+                f"{where}.account: {given['account']!r} is none of "
+                f"{', '.join(sorted(self._accounts))}"
             )
         how = {
             {"from": "from_number", "to": "to_number"}.get(key, key): value
@@ -196,7 +202,7 @@ class _Reader:
 
     def _fault(self, where: str, given: dict[str, Any]) -> None:
         name = given.get("name")
-        if name not in faults.FAULTS:
+        if name not in bad_days.BAD_DAYS:
             self.wrong.append(f"{where}.name: {name!r} is no bad day")
             return
         params = {
@@ -207,7 +213,7 @@ class _Reader:
                 self.wrong.append(f"{where}.call: no call is named {given['call']!r}")
             params["call_uuid"] = self.plot.calls.get(given["call"])
         try:
-            faults.check(name, params)
+            bad_days.check(name, params)
         except ValueError as error:
             self.wrong.append(f"{where}: {error}")
         if not self._values(where, given):
@@ -217,9 +223,9 @@ class _Reader:
             self._step(given["until"], lambda p: p.faults.switch_off(name))
 
     # One value
-    # --------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
-    def _step(self, at: float, act: Callable[[Provider], object]) -> None:
+    def _step(self, at: float, act: Callable[[Switchboard], object]) -> None:
         self.plot.steps.append(Step(float(at), act))
 
     def _tables(self, where: str, found: Any) -> list[dict[str, Any]]:

@@ -64,6 +64,14 @@ class Recording:
     def duration_ms(self) -> float:
         return ((self.ended_at or time.time()) - self.started_at) * 1000
 
+    def facts(self) -> dict[str, str]:
+        """What a bad day can be limited to."""
+        return {
+            "call_uuid": self.call_uuid,
+            "recording_id": self.recording_id,
+            "account": self.account,
+        }
+
     def audio(self) -> Audio:
         return Audio(self.container, self.channels, self.duration_ms, self.recording_id)
 

@@ -9,13 +9,10 @@ import itertools
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Act = Callable[[], object]
-    Trouble = Callable[[Exception], None]
+Act = Callable[[], object]
+Trouble = Callable[[Exception], None]
 
 
 class Timers:

@@ -53,7 +53,7 @@ def kills_and_sweeps(run: Run, stage: Stage) -> None:
     """The same, and ten times all connections to Redis are cut at once. The media host can go on
     with what was cut off.
     """
-    stage.control.fault("ranged-media")
+    stage.control.bad_day("ranged-media")
     pause_s = run.size.recordings / run.size.rate / 11
 
     def sweep() -> None:
@@ -72,7 +72,7 @@ def faulty(run: Run, stage: Stage) -> None:
     killed.
     """
     for name, params in (("stop-fails-first", {"status": 503}), ("api-5xx", {}), ("media-5xx", {})):
-        stage.control.fault(name, probability=0.2, **params)
+        stage.control.bad_day(name, probability=0.2, **params)
     kills_of_twins(run, stage)
 
 
@@ -81,10 +81,10 @@ def bad_days(run: Run, stage: Stage) -> None:
     refused for 3 s.
     """
     for name, params in ALL.items():
-        stage.control.fault(name, **params)
+        stage.control.bad_day(name, **params)
     half = run.size.recordings / run.size.rate / 2
     run.ended.wait(half)
-    stage.control.fault("refuse-auth", **REFUSED)
+    stage.control.bad_day("refuse-auth", **REFUSED)
     run.ended.wait(3)
     stage.control.ask("DELETE", "faults/refuse-auth")
     run.ended.wait(half)
@@ -139,24 +139,24 @@ def redis_stands_still(run: Run, stage: Stage) -> None:
 
 def tripled(run: Run, stage: Stage) -> None:
     """Each callback three times, shuffled."""
-    stage.control.fault("doubled-callbacks", copies=3)
-    stage.control.fault("shuffled-callbacks", seconds=1)
+    stage.control.bad_day("doubled-callbacks", copies=3)
+    stage.control.bad_day("shuffled-callbacks", seconds=1)
     run.did.append("each callback 3 times")
     _play_out(run)
 
 
 def third_lost(run: Run, stage: Stage) -> None:
     """30 % of the callbacks lost, 30 % doubled, all shuffled."""
-    stage.control.fault("lost-callbacks", probability=0.3)
-    stage.control.fault("doubled-callbacks", probability=0.3)
-    stage.control.fault("shuffled-callbacks", seconds=1)
+    stage.control.bad_day("lost-callbacks", probability=0.3)
+    stage.control.bad_day("doubled-callbacks", probability=0.3)
+    stage.control.bad_day("shuffled-callbacks", seconds=1)
     run.did.append("30 % of callbacks lost, 30 % doubled")
     _play_out(run)
 
 
 def all_lost(run: Run, stage: Stage) -> None:
     """Not one callback arrives."""
-    stage.control.fault("lost-callbacks")
+    stage.control.bad_day("lost-callbacks")
     run.did.append("all callbacks lost")
     _play_out(run, more_s=30)
 
@@ -172,9 +172,9 @@ def still(run: Run, stage: Stage) -> None:
     work, and wakes up.
     """
     # So that downloads and stops are under way, and each of them holds some.
-    stage.control.fault("trickled-media", bytes=8000, pause_s=0.2)
+    stage.control.bad_day("trickled-media", bytes=8000, pause_s=0.2)
     time.sleep(5)
-    stage.control.fault("stop-timeout", seconds=2)
+    stage.control.bad_day("stop-timeout", seconds=2)
     time.sleep(1)
     stage.control.ask("DELETE", "faults/stop-timeout")
     with stage.still("stops.1", "fetches.1", "clock.1"):
@@ -200,7 +200,7 @@ def rolling(run: Run, stage: Stage) -> None:
 
 def full_disks(run: Run, stage: Stage) -> None:
     """The spool's disk is full to the last byte while files arrive, then the archive's."""
-    stage.control.fault("trickled-media", bytes=4000, pause_s=0.1)
+    stage.control.bad_day("trickled-media", bytes=4000, pause_s=0.1)
     for place in (stage.spool, stage.archive):
         time.sleep(3)
         with _filled(place / ".ballast"):

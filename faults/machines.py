@@ -70,10 +70,8 @@ class Machines(Stage):
 
     def _start(self, env: dict[str, str]) -> None:
         self.env = env
-        api, media = (
-            urlsplit(self.where["api_url"]),
-            int(self.where["media_host"].partition(":")[2]),
-        )
+        api = urlsplit(self.emulator.api_url)
+        media = int(self.emulator.media_host.partition(":")[2])
         # Media over plain http may only come from a loopback address, so each machine has a relay
         # on its own.
         self.relays = {

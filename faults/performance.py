@@ -113,7 +113,7 @@ def _settle(run: Run, stage: Stage) -> None:
         _hang_up_unheard(stage)
     limit = time.monotonic() + run.settle_s
     while time.monotonic() < limit:
-        book = stage.control.book()
+        book = stage.control.recordings()
         if over(book, stage.archive):
             return
         time.sleep(0.5)
@@ -123,15 +123,15 @@ def _hang_up_unheard(stage: Stage) -> None:
     # Nobody was ever told that these run, so nothing but their call ends them.
     stage.control.ask("GET", "idle?timeout=20")  # a callback may still be sent again
     told = Told(stage.control.log())
-    for recording in stage.control.book():
+    for recording in stage.control.recordings():
         if not recording["ended_at"] and not told.heard(recording):
-            stage.control.ask("POST", f"calls/{recording['call_uuid']}/hangup")
+            stage.control.hangup(recording["call_uuid"])
 
 
 def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
     found = judge(
         stage.control.log(),
-        stage.control.book(),
+        stage.control.recordings(),
         played.owed,
         stage.archive,
         account=ACCOUNT,
@@ -197,7 +197,7 @@ def _keep(stage: Stage, run: Run) -> Path:
         (kept / log.name).write_bytes(log.read_bytes())
     for name, found in (
         ("journal", stage.control.log()),
-        ("book", stage.control.book()),
+        ("book", stage.control.recordings()),
         ("down", stage.down),
     ):
         (kept / f"{name}.json").write_text(json.dumps(found, indent=1))

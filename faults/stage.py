@@ -8,14 +8,12 @@ stage closes all that it ever started is ended, by its id.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,8 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import requests
-
+from emulator.client import Control, started
 from faults.proxy import Proxy
 from faults.rabbit import Rabbit
 from faults.watched import WatchedRedis
@@ -147,20 +144,8 @@ class Stage:
     def _open(self) -> None:
         for name, mebibytes in self.plan.volumes.items():
             self._mount(self.folder / name, mebibytes)
-        # What ends them is noted before they start: a Ctrl-C may come in between.
-        self.redis: EmbeddedRedis | WatchedRedis = (
-            WatchedRedis(self.folder / "redis")
-            if self.plan.watched
-            else EmbeddedRedis(self.folder / "redis")
-        )
-        self._stack.callback(self.redis.stop)
-        self.redis.start()
-        broker = {}
-        if self.plan.rabbit:
-            self.rabbit = Rabbit(self.folder / "rabbit")
-            self._stack.callback(self.rabbit.stop)
-            self.rabbit.start()
-            broker = {"CELERY_BROKER_URL": self.rabbit.url}
+        self._start_redis()
+        broker = self._start_rabbit() if self.plan.rabbit else {}
         self.wire = self._stack.enter_context(
             Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True)
         )
@@ -168,21 +153,46 @@ class Stage:
         self._stack.callback(self.ledger.redis.close)
         self.door = self._stack.enter_context(Proxy(self._webs()))
         base = f"http://127.0.0.1:{self.door.port}"
-        self.control = Control(self._emulator(f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"))
+        self.emulator = self._stack.enter_context(
+            started(
+                ACCOUNT,
+                TOKEN,
+                f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}",
+                seed=self.plan.seed,
+                log=self.folder / "emulator.log",
+            )
+        )
+        self.control = Control(self.emulator.control_url)
+        self._start({**_without_settings(), **self._env(base), **broker, **self.plan.env})
+
+    def _start_redis(self) -> None:
+        # Each server's end is registered before its start: a Ctrl-C may come in between.
+        self.redis: EmbeddedRedis | WatchedRedis = (
+            WatchedRedis(self.folder / "redis")
+            if self.plan.watched
+            else EmbeddedRedis(self.folder / "redis")
+        )
+        self._stack.callback(self.redis.stop)
+        self.redis.start()
+
+    def _start_rabbit(self) -> dict[str, str]:
+        """Returns the settings that make it the broker."""
+        self.rabbit = Rabbit(self.folder / "rabbit")
+        self._stack.callback(self.rabbit.stop)
+        self.rabbit.start()
+        return {"CELERY_BROKER_URL": self.rabbit.url}
+
+    def _env(self, base: str) -> dict[str, str]:
+        """The settings of our processes."""
         config = self.folder / "endtape.toml"
         config.write_text(self.plan.rules)
-        env = {
-            name: ""
-            for name in os.environ
-            if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"
-        } | {
+        proxied = f"redis://127.0.0.1:{self.wire.port}/0"
+        return {
             "VOBIZ_AUTH_ID": ACCOUNT,
             "VOBIZ_AUTH_TOKEN": TOKEN,
-            "VOBIZ_API_URL": self.where["api_url"],
-            "VOBIZ_MEDIA_HOSTS": self.where["media_host"],
-            "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0"
-            if self.plan.proxied
-            else self.redis.url,
+            "VOBIZ_API_URL": self.emulator.api_url,
+            "VOBIZ_MEDIA_HOSTS": self.emulator.media_host,
+            "REDIS_URL": proxied if self.plan.proxied else self.redis.url,
             "HOST": "127.0.0.1",
             "ENDTAPE_PUBLIC_URL": base,
             "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
@@ -193,10 +203,7 @@ class Stage:
             "ENDTAPE_API_RATE": "100",
             "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
             "PYTHONPATH": str(ROOT),
-            **broker,
-            **self.plan.env,
         }
-        self._start(env)
 
     def _webs(self) -> list[tuple[str, int]]:
         """Where the web processes will listen."""
@@ -218,32 +225,6 @@ class Stage:
                 odd = {"PORT": str(self.ports.get(name, 8000)), **self.plan.odd.get(name, {})}
                 found[name] = ["env", *(f"{key}={value}" for key, value in odd.items()), *command]
         return found
-
-    def _emulator(self, callback_url: str) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "emulator",
-            "--callback-url",
-            callback_url,
-            "--account",
-            f"{ACCOUNT}:{TOKEN}",
-            "--seed",
-            str(self.plan.seed),
-        ]
-        with (self.folder / "emulator.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._stack.callback(_end, process)
-        assert process.stdout is not None
-        self.where: dict[str, str] = json.loads(process.stdout.readline())
-        return str(self.where["control_url"])
 
     def _mount(self, place: Path, mebibytes: int) -> None:
         place.mkdir()
@@ -368,36 +349,13 @@ class Stage:
             return False
 
 
-class Control:
-    """The emulator's control API; may be used by several threads."""
-
-    def __init__(self, url: str) -> None:
-        self.url, self._mine = url, threading.local()
-
-    def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        """Raises requests.HTTPError for what the emulator refuses."""
-        http: requests.Session | None = getattr(self._mine, "http", None)
-        if http is None:
-            http = self._mine.http = requests.Session()
-            http.trust_env = False
-        answer = http.request(method, f"{self.url}/{path}", json=body or None, timeout=30)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def fault(self, name: str, **params: Any) -> None:
-        self.ask("PUT", f"faults/{name}", **params)
-
-    def good_days(self) -> None:
-        self.ask("DELETE", "faults")
-
-    def book(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ask("GET", "state")["recordings"]
-        return found
-
-    def log(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ask("GET", "log")["log"]
-        return found
+def _without_settings() -> dict[str, str]:
+    """Takes back every setting of the surrounding shell: an empty one counts as unset."""
+    return {
+        name: ""
+        for name in os.environ
+        if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"
+    }
 
 
 def send(group: int, number: int) -> None:
@@ -424,14 +382,3 @@ def _listens(port: int | None) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
         return True
     return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout:
-        process.stdout.close()

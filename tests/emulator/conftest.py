@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from emulator.accounts import Account
+from emulator.client import Control
 from emulator.provider import Provider
 from tests.waiting import until
 
@@ -160,12 +161,8 @@ def finished(provider):
 
 @pytest.fixture
 def control(provider):
-    http = quiet_session()
-
-    def ask(verb, path, **body):
-        return http.request(verb, f"{provider.control_url}/{path}", json=body or None, timeout=5)
-
-    return ask
+    client = Control(provider.control_url)
+    return lambda method, path, /, **body: client.request(method, path, body)
 
 
 @pytest.fixture

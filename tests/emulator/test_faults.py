@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from emulator import signing
-from emulator.faults import FAULTS, Faults
+from emulator.bad_days import BAD_DAYS, BadDays
 from emulator.provider import Provider
 
 TRIED = {}
@@ -23,7 +23,7 @@ def bad_day(name):
 
 # Those of the media host are in test_faults_media.py.
 @pytest.mark.parametrize(
-    "name", [name for name in FAULTS if "media" not in name and name != "lying-container"]
+    "name", [name for name in BAD_DAYS if "media" not in name and name != "lying-container"]
 )
 def test_each_bad_day_does_what_its_name_says(day, name):
     TRIED[name](day)
@@ -386,17 +386,17 @@ def test_a_bad_day_is_limited_to_one_or_several_calls_and_switched_off(provider,
 )
 def test_a_parameter_that_is_unknown_missing_or_no_number_is_refused(name, params, problem):
     with pytest.raises(ValueError, match=problem):
-        Faults().switch_on(name, **params)
+        BadDays().switch_on(name, **params)
 
 
 def test_an_unknown_bad_day_is_refused():
     with pytest.raises(KeyError):
-        Faults().switch_on("no-such-day")
+        BadDays().switch_on("no-such-day")
 
 
 def test_chances_are_seeded():
     def strikes(seed):
-        faults = Faults(seed)
+        faults = BadDays(seed)
         faults.switch_on("deaf-stop", probability=0.5)
         return [faults.hit("deaf-stop") is not None for _ in range(40)]
 

@@ -8,7 +8,7 @@ import pytest
 import requests
 from tinytag import TinyTag
 
-from emulator.faults import FAULTS
+from emulator.bad_days import BAD_DAYS
 
 TRIED = {}
 
@@ -22,7 +22,7 @@ def bad_day(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in FAULTS if "media" in name or name == "lying-container"]
+    "name", [name for name in BAD_DAYS if "media" in name or name == "lying-container"]
 )
 def test_each_bad_day_does_what_its_name_says(day, name):
     TRIED[name](day)

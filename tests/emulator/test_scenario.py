@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emulator import scenario
-from emulator.faults import FAULTS
+from emulator.bad_days import BAD_DAYS
 
 DOCS = (Path(__file__).resolve().parent.parent.parent / "docs" / "emulator.md").read_text()
 ACCOUNTS = {"MA_E"}
@@ -133,8 +133,8 @@ def test_all_mistakes_are_told_at_once():
 
 def test_the_table_of_bad_days_in_the_docs_is_the_list_of_bad_days():
     rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", DOCS, re.MULTILINE))
-    assert {name: rows[name].split(" | ")[1] for name in FAULTS} == {
-        name: fault.says for name, fault in FAULTS.items()
+    assert {name: rows[name].split(" | ")[1] for name in BAD_DAYS} == {
+        name: fault.says for name, fault in BAD_DAYS.items()
     }
-    for name, fault in FAULTS.items():
+    for name, fault in BAD_DAYS.items():
         assert re.findall(r"`(\w+)`", rows[name].split(" | ")[0]) == list(fault.params)
