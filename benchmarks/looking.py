@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.stage import ACCOUNT, Report, Row, Stage, announcement, spread
 from worker.calls.obligations import Duty, Obligation
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 
 FEW, DUE = 100, 50
 

@@ -28,7 +28,8 @@ from urllib.parse import parse_qsl, urlencode
 from celery import Celery
 
 from emulator.signing import new_nonce
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
 from worker.vobiz import callbacks

@@ -15,7 +15,7 @@ from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
 from faults.stage import RECONCILE_S, SHORT_S, Plan
 from worker.calls.obligations import Duty
-from worker.ledger.calls import LEASES
+from worker.ledger.obligations import LEASES
 from worker.processes.supervisor import ROOT
 
 

@@ -28,7 +28,8 @@ from faults.proxy import Proxy
 from faults.rabbit import Rabbit
 from faults.watched import WatchedRedis
 from worker.errors import LedgerUnavailable
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
 

@@ -33,7 +33,8 @@ from worker.calls import timing
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.ledger import survey_state
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.clock import LEAD
 from worker.processes.composition import make_worker
 from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
@@ -259,8 +260,7 @@ class Local:
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it
             if wait_s:
-                self.ledger.redis.blpop([self.ledger.key("wake")], timeout=wait_s)
-                self.ledger.redis.delete(self.ledger.key("wake"))
+                self.ledger.wait_for_wake(wait_s)
             if self.survey:
                 survey_state.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)

@@ -18,7 +18,7 @@ from worker.calls.call import Phase, StopState
 from worker.calls.events import TRIGGERS, Kind
 from worker.calls.rules import Terms
 from worker.command.main import main
-from worker.errors import REMEDIES
+from worker.ledger.counters import REMEDIES
 from worker.settings_table import KNOWN
 
 ROOT = Path(__file__).resolve().parent.parent

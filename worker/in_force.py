@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from worker import logs
 from worker.errors import EndtapeError
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.settings_table import SHOWN
 
@@ -134,7 +134,7 @@ class Follower:
             "rules": len(rules.rules) if rules.from_file else None,
         }
         self._ledger.answer(generation, self.name, json.dumps(answer))
-        self._ledger.command("SET", self._ledger.key("settings"), json.dumps(shown(settings)))
+        self._ledger.publish_settings(json.dumps(shown(settings)))
         self._ledger.had_rules(settings.config.name if settings.config else None)
 
 
@@ -225,7 +225,7 @@ def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
     runs, or Redis does not answer.
     """
     try:
-        text = ledger.command("GET", ledger.key("settings"))
+        text = ledger.published_settings()
         return json.loads(text) if text and any(_living(ledger)) else None
     except EndtapeError:
         return None

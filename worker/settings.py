@@ -20,7 +20,7 @@ from dotenv.parser import parse_stream
 
 from worker.calls import rules_file
 from worker.calls.rules import Rules
-from worker.calls.rules_file import RulesFile
+from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError
 from worker.settings_kinds import Kind, Tokens, Unaccepted, WebUrl
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
@@ -152,15 +152,6 @@ def lines_without_effect(place: Path) -> list[str]:
         for binding in bindings
         if binding.error or (binding.key and binding.value is None)
     ]
-
-
-def gone(place: str) -> str:
-    """The mistake of a rules file that was there before and is missing now."""
-    return (
-        f"ENDTAPE_CONFIG: {place} is gone, and it had the rules, so nothing would be stopped any "
-        "more; put the file back, or, if nothing is to be stopped, write one with `[defaults]` "
-        'and `mode = "observe"`'
-    )
 
 
 def _base(host: str, port: int) -> str:

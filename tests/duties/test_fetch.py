@@ -14,8 +14,8 @@ from worker.calls import timing
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.views import recording_view, rfc3339
-from worker.ledger.calls import LEASES
 from worker.ledger.codec import to_ms
+from worker.ledger.obligations import LEASES
 from worker.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")

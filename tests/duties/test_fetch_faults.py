@@ -18,8 +18,8 @@ from worker.calls.rules import Rules
 from worker.calls.timing import MOST_FAILURES_TOLD
 from worker.command import retry
 from worker.ledger import backlog
-from worker.ledger.calls import Commit
 from worker.ledger.codec import decode, encode, to_ms
+from worker.ledger.obligations import Commit
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 DAY = timedelta(days=1)

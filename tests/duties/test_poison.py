@@ -14,7 +14,7 @@ from worker.command import doctor
 from worker.duties import fetch
 from worker.ledger import backlog
 from worker.ledger import calls as books
-from worker.ledger.calls import ALONE_AFTER, ASIDE_AFTER, Commit
+from worker.ledger.obligations import ALONE_AFTER, ASIDE_AFTER, Commit
 from worker.processes import clock
 
 ACCOUNT = "MA_TEST0001"
@@ -79,7 +79,7 @@ def test_what_is_finished_is_not_counted(ledger, short_leases):
     track(ledger, "c")
     for _ in range(5):
         (claim,) = begin(ledger, die=False)
-        assert claim.failed == 0
+        assert claim.unfinished_tries == 0
     assert ledger.redis.hlen(ledger.key("unfinished")) == 0
 
 
@@ -87,10 +87,10 @@ def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_
     ledger, short_leases
 ):
     track(ledger, "c")
-    assert [begin(ledger)[0].failed for _ in range(4)] == [0, 1, 2, 3]
-    assert begin(ledger, die=False)[0].failed == 4
-    assert begin(ledger)[0].failed == 0
-    assert begin(ledger)[0].failed == 1
+    assert [begin(ledger)[0].unfinished_tries for _ in range(4)] == [0, 1, 2, 3]
+    assert begin(ledger, die=False)[0].unfinished_tries == 4
+    assert begin(ledger)[0].unfinished_tries == 0
+    assert begin(ledger)[0].unfinished_tries == 1
 
 
 def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, short_leases):
@@ -99,7 +99,7 @@ def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, sho
         (claim,) = until(
             lambda: claimed(ledger), 5
         )  # the message was lost, or waits in a long queue
-        assert claim.failed <= 1
+        assert claim.unfinished_tries <= 1
     assert ledger.unfinished() == {}
 
 

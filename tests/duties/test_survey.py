@@ -16,7 +16,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.command import reconcile
 from worker.ledger import survey_state
-from worker.ledger.survey_state import Round, Scope
+from worker.ledger.survey_state import Scope, SurveyState
 
 ACCOUNT, OTHER = "MA_TEST0001", "SA_TEST0002"
 HOUR = '[defaults]\nmax_duration = "1h"\n'
@@ -61,7 +61,7 @@ def unannounced(house, *, ago_s=0.0, seconds=1.0, account=ACCOUNT, call_uuid=Non
 
 
 def state(house, scope=Scope.NEW, account=ACCOUNT):
-    return survey_state.load(house.ledger, account, scope) or Round()
+    return survey_state.load(house.ledger, account, scope) or SurveyState()
 
 
 def surveyed(house, scope=Scope.NEW, account=ACCOUNT, within_s=15):
@@ -455,7 +455,7 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
     house.worker.settings = replace(
         house.worker.settings, policy=replace(house.worker.settings.rules, adopt=timedelta(days=2))
     )
-    house.ledger.hasten(survey_state.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
+    house.ledger.make_due_now(survey_state.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
     house.reach(old.recording_id, "archived")
     surveyed(house)
     assert phases(house, [older]) == {None}

@@ -14,7 +14,9 @@ import pytest
 
 from tests.waiting import until
 from worker.calls.obligations import Duty
-from worker.ledger.calls import LEASES, Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.obligations import LEASES
+from worker.ledger.store import connect
 from worker.processes.supervisor import Supervisor
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("draining")]

@@ -16,7 +16,7 @@ from faults.cable import Cable, ip
 from faults.machine import Machine
 from tests.waiting import until
 from worker.errors import TryAgain, Unclear
-from worker.ledger.board import connect
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import find_server
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz

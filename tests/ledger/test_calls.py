@@ -10,7 +10,10 @@ from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.errors import StaleLease
-from worker.ledger.calls import Commit, Ledger, Recorded, connect
+from worker.ledger.calls import Recorded
+from worker.ledger.client import Ledger
+from worker.ledger.obligations import Commit
+from worker.ledger.store import connect
 
 FREE = {Duty.PLAN: 1000, Duty.LOOK: 10, Duty.FETCH: 10}
 STOP = Obligation(duty=Duty.PLAN, account="MA_1", call_uuid="c")

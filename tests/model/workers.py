@@ -371,7 +371,7 @@ class Workers(Application):
             return
         self.dues[work.key] = self.now + _NET
         self._write(work, found)
-        self.hasten(("stop", work.call_uuid, ""))
+        self.make_due_now(("stop", work.call_uuid, ""))
         self.judge_moment()
         self.news()
 
@@ -509,7 +509,7 @@ class Workers(Application):
                     for r in call.recordings.values()
                 )
             ):
-                self.hasten(("look", A_LEG, ""))
+                self.make_due_now(("look", A_LEG, ""))
         if self.live or self.now < self.hung_up_at + timedelta(hours=6):
             self.after(
                 every,
@@ -522,4 +522,4 @@ class Workers(Application):
         self.generation += 1
         self.reloaded_at = self.now
         self.rules, self.later_rules = self.later_rules, self.rules
-        self.hasten(("stop", A_LEG, ""))
+        self.make_due_now(("stop", A_LEG, ""))

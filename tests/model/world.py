@@ -153,7 +153,7 @@ class World:
                 return None
             event = replace(event, id=f"{event.id}.{to_ms(self.ms())}")
         back = self.store(event)
-        self.hasten(("stop", event.call_uuid, ""))
+        self.make_due_now(("stop", event.call_uuid, ""))
         self.news()
         return back
 
@@ -168,7 +168,7 @@ class World:
         self.news()
         return True
 
-    def hasten(self, key: Key) -> None:
+    def make_due_now(self, key: Key) -> None:
         if key not in self.held:
             self.dues[key] = min(self.now, self.dues.get(key, self.now))
 

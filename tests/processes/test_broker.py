@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import clock
 from worker.processes.broker import PREFIX
 from worker.processes.celery_app import make_celery

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 
 _LABELS = {
     "alerts_total": "alert",

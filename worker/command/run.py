@@ -63,7 +63,12 @@ def run() -> None:
         for warning in settings.warnings:
             click.echo(f"Warning: {warning}", err=True)
         try:
-            fitness.check(settings)
+            fitness.check(
+                settings.redis_url,
+                settings.broker_url,
+                allow_no_aof=settings.unsaved,
+                rules_file=settings.config.name if settings.config else None,
+            )
         except LedgerUnavailable as error:
             click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
         open_things.enter_context(

@@ -38,7 +38,7 @@ from worker.errors import (
     Unstored,
     WrongPath,
 )
-from worker.ledger.calls import Claim, Loaded
+from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.client import CorruptDownload, Download, RedirectRefused, Row
 

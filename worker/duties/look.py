@@ -26,7 +26,7 @@ from worker.duties.worker import (
     wait_until,
 )
 from worker.errors import EndtapeError, LedgerUnavailable, Refused
-from worker.ledger.calls import Claim, Loaded
+from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import LiveCall
 from worker.vobiz.client import Row

@@ -38,7 +38,7 @@ from worker.duties.worker import (
     tell,
 )
 from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
-from worker.ledger.calls import Claim, Commit, Loaded
+from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.vobiz.account import Account
 
 log = structlog.get_logger()

@@ -27,8 +27,9 @@ from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import HALTED_RETRY, NOBODYS, Held, Worker, is_halted, is_ours
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
 from worker.ledger import survey_state
-from worker.ledger.calls import Claim, Commit, Recorded
-from worker.ledger.survey_state import Round, Scope, Stage
+from worker.ledger.calls import Recorded
+from worker.ledger.obligations import Claim, Commit
+from worker.ledger.survey_state import Scope, Stage, SurveyState
 from worker.vobiz.account import Account
 from worker.vobiz.client import Row, next_offset
 
@@ -110,7 +111,7 @@ def _end(worker: Worker, claim: Claim, next_at: datetime | None, dues: _Dues | N
     worker.ledger.commit([Commit(claim=claim, dues=((claim.obligation, next_at), *(dues or ())))])
 
 
-def _next_at(worker: Worker, scope: Scope, current: Round, now: datetime) -> datetime:
+def _next_at(worker: Worker, scope: Scope, current: SurveyState, now: datetime) -> datetime:
     if current.began_at or current.done_began_at is None:
         return now  # the next step; when it may ask, the share decides
     every = timedelta(seconds=worker.settings.reconcile_s)
@@ -128,11 +129,11 @@ def _pause(worker: Worker, account: Account, error: EndtapeError) -> timedelta:
 
 
 def _begin(
-    worker: Worker, account: str, scope: Scope, before: Round | None, now: datetime
-) -> Round:
+    worker: Worker, account: str, scope: Scope, before: SurveyState | None, now: datetime
+) -> SurveyState:
     watch_all = before is None and _erased(worker, account) and scope is Scope.NEW
     stage = Stage.CALLS if scope is Scope.NEW else Stage.ROWS
-    return replace(before or Round(), began_at=now, stage=stage, watch_all=watch_all)
+    return replace(before or SurveyState(), began_at=now, stage=stage, watch_all=watch_all)
 
 
 def _erased(worker: Worker, account: str) -> bool:
@@ -160,8 +161,8 @@ def _erased(worker: Worker, account: str) -> bool:
 
 
 def _do(
-    worker: Worker, account: Account, scope: Scope, current: Round, now: datetime
-) -> tuple[Round, _Dues]:
+    worker: Worker, account: Account, scope: Scope, current: SurveyState, now: datetime
+) -> tuple[SurveyState, _Dues]:
     dues: _Dues = []
     if current.stage is Stage.CALLS:
         current, dues = _live_calls(worker, account, current, now)
@@ -175,7 +176,7 @@ def _do(
     return replace(current, stage=stage, problem=None), dues
 
 
-def _finish(worker: Worker, account: str, scope: Scope, current: Round) -> Round:
+def _finish(worker: Worker, account: str, scope: Scope, current: SurveyState) -> SurveyState:
     if current.found.keys() - {"rows"}:
         log.info("survey", account=account, scope=scope, **current.found)
     return replace(
@@ -183,21 +184,19 @@ def _finish(worker: Worker, account: str, scope: Scope, current: Round) -> Round
     )
 
 
-def _healed(worker: Worker, current: Round, **counts: int) -> Round:
+def _healed(worker: Worker, current: SurveyState, **counts: int) -> SurveyState:
     worker.ledger.count({f"healed_total|{kind}": n for kind, n in counts.items() if n})
     return current.count(**counts)
 
 
 def _live_calls(
-    worker: Worker, account: Account, current: Round, now: datetime
-) -> tuple[Round, _Dues]:
+    worker: Worker, account: Account, current: SurveyState, now: datetime
+) -> tuple[SurveyState, _Dues]:
     """Recordings that we hold open although their call is not live get a look; which calls to ask
     about.
     """
     live = worker.vobiz.live_calls(account)
-    gone = _calls(
-        worker, account.auth_id, survey_state.tracked(worker.ledger, account.auth_id) - set(live)
-    )
+    gone = _calls(worker, account.auth_id, worker.ledger.tracked(account.auth_id) - set(live))
     # Known for a whole interval: the list may lag a little behind a call that has just begun.
     settled = now - timedelta(seconds=worker.settings.reconcile_s)
     closed = [
@@ -214,7 +213,9 @@ def _live_calls(
     return _healed(worker, current, closed=len(closed)), dues
 
 
-def _strangers(worker: Worker, account: str, current: Round, live: Sequence[str]) -> Round:
+def _strangers(
+    worker: Worker, account: str, current: SurveyState, live: Sequence[str]
+) -> SurveyState:
     """Which live calls to ask about: those that nobody announced; in a ledger that was erased, all
     without a recording.
     """
@@ -253,7 +254,7 @@ def _is_open(call: Call) -> bool:
     )
 
 
-def _live_call(worker: Worker, account: Account, current: Round) -> Round:
+def _live_call(worker: Worker, account: Account, current: SurveyState) -> SurveyState:
     """One live call that nobody announced is taken up if a rule watches it."""
     call_uuid, *rest = current.pending
     found = worker.vobiz.live_call(account, call_uuid)
@@ -285,8 +286,8 @@ def _live_call(worker: Worker, account: Account, current: Round) -> Round:
 
 
 def _rows(
-    worker: Worker, account: Account, scope: Scope, current: Round, now: datetime
-) -> tuple[Round, bool]:
+    worker: Worker, account: Account, scope: Scope, current: SurveyState, now: datetime
+) -> tuple[SurveyState, bool]:
     """One page of recordings; the second value is whether it was the last that this round needs."""
     page = worker.vobiz.recordings_page(account, offset=current.offset)
     since = adopts_since(worker)
@@ -309,7 +310,7 @@ def _rows(
     return replace(current, offset=offset or 0, page=ids), last
 
 
-def _horizon(scope: Scope, current: Round, since: datetime, now: datetime) -> datetime:
+def _horizon(scope: Scope, current: SurveyState, since: datetime, now: datetime) -> datetime:
     """What is listed before it needs no look any more."""
     if scope is Scope.NEW:
         return max(since, (current.seen_to or now) - _LATE_ROWS)

@@ -21,7 +21,7 @@ import structlog
 from worker.archive import durable
 from worker.archive.directory import FLOOR_BYTES
 from worker.errors import LedgerUnavailable, Unstored
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 
@@ -36,7 +36,7 @@ def failed(ledger: Ledger, what: str, why: str) -> None:
     minute.
     """
     ledger.degrade(what, why[:300])
-    if ledger.my_turn("degraded", what, every=_SAY_EVERY):
+    if ledger.once_per("degraded", what, every=_SAY_EVERY):
         log.error("alert", what="degraded", about=what, error=why)
         ledger.count({"alerts_total|degraded": 1})
 
@@ -150,7 +150,7 @@ class Trials:
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
         # Shared by all processes. (Of a halted account, every process that has work for it asks
         # every 5 s anyway.)
-        if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
+        if not self._ledger.once_per("trial", name, every=timedelta(seconds=_SOON_S - 1)):
             return True
         self._ledger.charge("api", name, settings.api_rate)
         answer = vobiz.credentials_work(settings.accounts[name])

@@ -23,7 +23,8 @@ from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
-from worker.ledger.calls import LEASES, Claim, Commit, Ledger, Loaded
+from worker.ledger.client import Ledger
+from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.settings import Settings
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
@@ -115,7 +116,7 @@ def is_halted(worker: Worker, account: Account) -> bool:
 
 def _works_again(worker: Worker, account: Account) -> bool:
     # With no stop due nobody else would ever find out; one of all processes asks, every 5 s.
-    if not worker.ledger.my_turn(
+    if not worker.ledger.once_per(
         "probe", account.auth_id, every=HALTED_RETRY
     ) or not worker.vobiz.credentials_work(account):
         return False
@@ -201,7 +202,7 @@ class Held:
 
     def __init__(self, ledger: Ledger, *claims: Claim) -> None:
         self._ledger, self._claims = ledger, list(claims)
-        self._every_s = min(LEASES[c.obligation.duty] for c in claims).total_seconds() / 3
+        self._every_s = min(ledger.leases[c.obligation.duty] for c in claims).total_seconds() / 3
         self._done = threading.Event()
         self._lost: EndtapeError | None = None
         self._thread = threading.Thread(target=self._renew, daemon=True)

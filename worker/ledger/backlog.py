@@ -12,7 +12,8 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.ledger.calls import Ledger, Sight
+from worker.ledger.calls import SeenAt
+from worker.ledger.client import Ledger
 
 _AT_ONCE = 500
 _ABANDONED = (Kind.ABANDONED.value, Kind.GAVE_UP.value)
@@ -96,11 +97,11 @@ def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
             ),
         )
     else:
-        ledger.forgive(owed.account, owed.call_uuid)
+        ledger.reset_tries(owed.account, owed.call_uuid)
 
 
 def _marked(
-    ledger: Ledger, sights: Sequence[Sight], marks: Sequence[str]
+    ledger: Ledger, sights: Sequence[SeenAt], marks: Sequence[str]
 ) -> Iterator[tuple[Call, Recording]]:
     """Those of these recordings in whose call's log one of the marks stands, by first sight as they
     came.

@@ -1,6 +1,6 @@
 """How far an account's surveys have come, kept in Redis between their steps.
 
-    {endtape}:survey:ACCOUNT:SCOPE   string a `Round` as JSON;  {endtape}:erased: when this ledger was found erased (ms)
+    {endtape}:survey:ACCOUNT:SCOPE   string a `SurveyState` as JSON;  {endtape}:erased: when this ledger was found erased (ms)
 
 Its law: a round only says where to go on and how far everything was seen. Whatever of it is lost or
 written twice, the next round asks again, and what it finds again is recorded once.
@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.calls.obligations import Duty, Obligation
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.ledger.codec import from_ms, to_ms
 
 
@@ -38,7 +38,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
+class SurveyState:
     """One pass of a survey, and what is remembered from one to the next. `began_at` None: none is
     under way.
     """
@@ -59,11 +59,11 @@ class Round:
     done_began_at: datetime | None = None  # of the last round that came to its end
     done_found: dict[str, int] = field(default_factory=dict)
 
-    def count(self, **more: int) -> Round:
+    def count(self, **more: int) -> SurveyState:
         counts = {name: self.found.get(name, 0) + n for name, n in more.items() if n}
         return replace(self, found={**self.found, **counts})
 
-    def ended(self) -> Round:
+    def ended(self) -> SurveyState:
         return replace(
             self,
             began_at=None,
@@ -80,10 +80,9 @@ class Round:
         )
 
 
-_SLICE = 2000  # Redis serves nobody else meanwhile
 _INSTANTS = {"began_at", "seen_to", "seen_from", "done_began_at"}
 _TUPLES = {"pending", "page", "unwatched"}
-_KNOWN = {f.name for f in fields(Round)}
+_KNOWN = {f.name for f in fields(SurveyState)}
 
 
 def obligation(account: str, scope: Scope) -> Obligation:
@@ -94,22 +93,16 @@ def keep_due(ledger: Ledger, accounts: Iterable[str]) -> None:
     """Sees to it that each account is surveyed: at once if nobody ever was told to, else when it is
     due anyway.
     """
-    now = to_ms(ledger.now())
-    with ledger.pipeline() as pipe:
-        for account in accounts:
-            for scope in Scope:
-                pipe.zadd(
-                    ledger.key("due", Duty.SURVEY), {str(obligation(account, scope)): now}, nx=True
-                )
+    ledger.ensure_due(obligation(account, scope) for account in accounts for scope in Scope)
 
 
-def load(ledger: Ledger, account: str, scope: Scope) -> Round | None:
+def load(ledger: Ledger, account: str, scope: Scope) -> SurveyState | None:
     """None when this account was never surveyed so, as far as the ledger knows."""
     text = ledger.command("GET", _key(ledger, account, scope))
     return _decode(text) if text else None
 
 
-def save(ledger: Ledger, account: str, scope: Scope, given: Round) -> None:
+def save(ledger: Ledger, account: str, scope: Scope, given: SurveyState) -> None:
     ledger.command("SET", _key(ledger, account, scope), _encode(given))
 
 
@@ -122,24 +115,11 @@ def was_erased(ledger: Ledger) -> bool:
     return bool(ledger.command("EXISTS", ledger.key("erased")))
 
 
-def tracked(ledger: Ledger, account: str) -> set[str]:
-    """The calls of an account that a stop or a look is owed to: all whose recordings may run, and
-    some more. One that changes its place meanwhile may be missed, till the next survey.
-    """
-    found: set[str] = set()
-    for duty in (Duty.PLAN, Duty.LOOK):
-        mine, at = f"{duty}|{account}|", 0
-        while members := ledger.command("ZRANGE", ledger.key("due", duty), at, at + _SLICE - 1):
-            found.update(member.removeprefix(mine) for member in members if member.startswith(mine))
-            at += _SLICE
-    return found
-
-
 def _key(ledger: Ledger, account: str, scope: Scope) -> str:
     return ledger.key("survey", account, scope.removeprefix("."))
 
 
-def _encode(given: Round) -> str:
+def _encode(given: SurveyState) -> str:
     plain = {name: getattr(given, name) for name in sorted(_KNOWN)}
     return json.dumps(
         {
@@ -151,8 +131,8 @@ def _encode(given: Round) -> str:
     )
 
 
-def _decode(text: str) -> Round:
+def _decode(text: str) -> SurveyState:
     found: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _KNOWN}
     found |= {name: from_ms(found[name]) for name in _INSTANTS & found.keys()}
     found |= {name: tuple(found[name]) for name in _TUPLES & found.keys()}
-    return Round(**{**found, "stage": Stage(found.get("stage", Stage.CALLS))})
+    return SurveyState(**{**found, "stage": Stage(found.get("stage", Stage.CALLS))})

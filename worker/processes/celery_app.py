@@ -30,7 +30,8 @@ from worker import logs
 from worker.duties.trials import Trials
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import broker, draining
 from worker.processes.settings_in_force import (
     finish_requests,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from worker.archive.directory import Archive
 from worker.duties.worker import Worker
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 

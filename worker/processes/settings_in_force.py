@@ -19,7 +19,8 @@ from worker.duties.worker import Worker
 from worker.errors import SettingsError
 from worker.in_force import InForce, exit_with, read_again
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import broker, draining
 from worker.processes.composition import make_worker
 from worker.settings import Settings
@@ -75,7 +76,12 @@ def fit_redis_or_exit(settings: Settings) -> None:
     for warning in settings.warnings:
         log.warning("settings", detail=warning)
     try:
-        fitness.wait(settings)
+        fitness.wait(
+            settings.redis_url,
+            settings.broker_url,
+            allow_no_aof=settings.unsaved,
+            rules_file=settings.config.name if settings.config else None,
+        )
         if settings.broker_url.startswith(broker.RABBIT):
             # Celery keeps trying a RabbitMQ that does not answer, and the clock works without it.
             with contextlib.suppress(OSError):
@@ -124,7 +130,7 @@ class FollowingWorker:
     def _alert(self, problems: tuple[str, ...]) -> None:
         """One process of each machine raises the alert, once a minute for the same mistakes."""
         what = hashlib.sha256("\n".join([socket.gethostname(), *problems]).encode()).hexdigest()
-        if self.ledger.my_turn("settings", what, every=timedelta(minutes=1)):
+        if self.ledger.once_per("settings", what, every=timedelta(minutes=1)):
             self._worker.alert("settings_broken", problems=problems)
 
 

@@ -10,11 +10,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, next_at = {}, nil
 
-local function wait_ms(obligation, failed, lease_ms)
-  if failed < alone_after then return lease_ms end
+local function wait_ms(obligation, tries, lease_ms)
+  if tries < alone_after then return lease_ms end
   local kind = string.match(obligation, '^%a+')
-  if failed >= aside_after and (kind == 'look' or kind == 'fetch') then return aside_ms end
-  return math.min(lease_ms * 2 ^ (failed - alone_after), math.max(longest_ms, lease_ms))
+  if tries >= aside_after and (kind == 'look' or kind == 'fetch') then return aside_ms end
+  return math.min(lease_ms * 2 ^ (tries - alone_after), math.max(longest_ms, lease_ms))
 end
 
 for i = 0, (#KEYS - 3) / 2 - 1 do
@@ -24,14 +24,14 @@ for i = 0, (#KEYS - 3) / 2 - 1 do
   local taken = math.max(0, math.min(free, batch))
   if taken > 0 then
     for _, obligation in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now + lead_ms, 'LIMIT', 0, taken)) do
-      local token, failed = redis.call('INCR', fence), 0
+      local token, tries = redis.call('INCR', fence), 0
       if redis.call('HSET', fences, obligation, token) == 0 then
         redis.call('HSETNX', unfinished, obligation, 0)
-        failed = redis.call('HGET', unfinished, obligation) + 1
+        tries = redis.call('HGET', unfinished, obligation) + 1
       end
       redis.call('ZADD', leases, now + lease_ms, obligation)
-      redis.call('ZADD', due, math.floor(now + wait_ms(obligation, failed, lease_ms)), obligation)
-      claimed[#claimed + 1] = {obligation, token, failed}
+      redis.call('ZADD', due, math.floor(now + wait_ms(obligation, tries, lease_ms)), obligation)
+      claimed[#claimed + 1] = {obligation, token, tries}
     end
   end
   local earliest = tonumber(redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')[2])

@@ -1,7 +1,7 @@
 -- Ends a lease: records what was found out and sets what is due next. Refuses when the lease went to another or ran out.
 -- Where the call was reported on meanwhile, or planned with settings that were read before the last reload, it is due again now.
 local call, fences, recordings, recent, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local ears = KEYS[6]
+local listeners = KEYS[6]
 local due = {plan = KEYS[7], look = KEYS[9], fetch = KEYS[11], survey = KEYS[13]}
 local leases = {plan = KEYS[8], look = KEYS[10], fetch = KEYS[12], survey = KEYS[14]}
 local unfinished, generation = KEYS[15], KEYS[16]
@@ -36,7 +36,7 @@ for _ = 1, events do
 end
 if #new > 0 then
   redis.call('SET', call, log .. table.concat(lines))
-  for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+  for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 end
 for _ = 1, dues do
   local other, instant = ARGV[at], ARGV[at + 1]

@@ -1,6 +1,6 @@
 -- Records one event of a call, once; makes the call due now and wakes a clock.
 -- Repeating it is harmless: an id, or a nonce with the same body, that is already known changes nothing.
-local call, due, leases, recordings, recent, wake, aliases, metrics, ears = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local call, due, leases, recordings, recent, wake, aliases, metrics, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local obligation, id, event, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local recording, call_uuid, repeat_after_ms, alias_list = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local kind = ARGV[9]
@@ -46,5 +46,5 @@ if not lease or tonumber(lease) <= now then
   redis.call('ZADD', due, 'LT', now, obligation)
   if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
 end
-for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 return {'new', now}
