@@ -41,7 +41,7 @@ def test_a_queue_that_nobody_works_off_does_not_grow_without_end_and_the_newest_
     hand = clock.Clock(ledger, celery, connect(server.url))
     for n in range(20):
         celery.send_task("reconcile", args=[str(n)], queue="stops")
-    hand._say_so()
+    hand._send_heartbeat()
     names = [
         ledger.redis.lindex(PREFIX + "stops", n) for n in range(ledger.redis.llen(PREFIX + "stops"))
     ]

@@ -34,7 +34,7 @@ _ARGUMENTS = {
 
 
 def lines() -> dict[str, list[str]]:
-    """The command of each process by its name in the Procfile, for the interpreter that runs now."""
+    """By its name in the Procfile, the command of each process, for this interpreter."""
     return {name: [sys.executable, *arguments.split()] for name, arguments in _ARGUMENTS.items()}
 
 
@@ -53,8 +53,8 @@ def free_port() -> int:
 
 
 class Supervisor:
-    """Runs each command as a process in its own group, and restarts one that ends, while the context
-    is open.
+    """Runs each command as a process in a group of its own, and restarts one that ends, while the
+    context is open.
     """
 
     def __init__(
