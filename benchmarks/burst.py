@@ -12,7 +12,8 @@ from statistics import median
 
 import requests
 
-from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
+from benchmarks.redis_view import planned
+from benchmarks.stage import Report, Row, Stage, publish, spread, track, until
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -246,6 +246,5 @@ def _with_waiting(run: Run, size: Size) -> float:
 
 
 def _log(run: Run, call: str) -> bytes:
-    return str(
-        run.stage.ledger.command("GET", run.stage.ledger.call_key(ACCOUNT, call)) or ""
-    ).encode()
+    ((_, log),) = run.stage.ledger.texts(ACCOUNT, [call])
+    return log.encode()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
+from benchmarks import redis_view
 from benchmarks.stage import ACCOUNT, Report, Row, Stage, announcement, spread
 from worker.calls.obligations import Duty, Obligation
 from worker.ledger.client import Ledger
@@ -33,27 +34,27 @@ METHOD = (
 )
 
 
-def fill(ledger: Ledger, count: int) -> list[str]:
+def fill(ledger: Ledger, count: int) -> list[Obligation]:
     """Tracks calls that are due in an hour: their logs and their obligations."""
     later = round((time.time() + 3600) * 1000)
-    made = []
-    pipe = ledger.redis.pipeline(transaction=False)
-    for number in range(count):
-        call_uuid = str(uuid.uuid4())
-        made.append(str(Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=call_uuid)))
-        pipe.set(ledger.call_key(ACCOUNT, call_uuid), announcement(call_uuid)[:300])
-        pipe.zadd(ledger.key("due", "plan"), {made[-1]: later + number})
-        if number % 5000 == 4999:
-            pipe.execute()
-    pipe.execute()
-    return made
+    plans = [
+        Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=str(uuid.uuid4()))
+        for _ in range(count)
+    ]
+    redis_view.track(
+        ledger,
+        (
+            (plan, announcement(plan.call_uuid)[:300], later + number)
+            for number, plan in enumerate(plans)
+        ),
+    )
+    return plans
 
 
-def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
+def look_ms(ledger: Ledger, due: Sequence[Obligation]) -> float:
     """Makes these due and nobody's, and times one claim of them."""
     now = round(time.time() * 1000)
-    ledger.redis.delete(ledger.key("leases", Duty.PLAN))
-    ledger.redis.zadd(ledger.key("due", "plan"), dict.fromkeys(due, now - 1000))
+    redis_view.make_due(ledger, due, now - 1000)
     begin = time.perf_counter()
     claimed = ledger.claim(lead=timedelta(milliseconds=100), batch=200, free=FREE)
     took = (time.perf_counter() - begin) * 1000

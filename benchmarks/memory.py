@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
+from benchmarks.redis_view import planned
+from benchmarks.stage import Report, Row, Stage, publish, spread, track, until
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -285,16 +285,6 @@ def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:
     until(lambda: stage.ledger.command("LLEN", "celery") == 0, every_s=0.2)
 
 
-def planned(ledger: Ledger, count: int) -> bool:
-    """Whether so many stops wait, all of them planned and none of them held by a worker."""
-    now = ledger.now().timestamp() * 1000
-    return (
-        int(ledger.command("ZCOUNT", ledger.key("due", "plan"), f"({now}", "+inf")) >= count
-        and not ledger.command("ZCARD", ledger.key("leases", "plan"))
-        and not ledger.command("ZCOUNT", ledger.key("due", "plan"), "-inf", now)
-    )
-
-
 def p(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 

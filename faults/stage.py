@@ -345,9 +345,10 @@ class Stage:
 
     def _takes_writes(self) -> bool:
         try:
-            return bool(self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60))
+            self.ledger.check_write()
         except LedgerUnavailable:
             return False
+        return True
 
 
 def _without_settings() -> dict[str, str]:

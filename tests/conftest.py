@@ -26,6 +26,8 @@ from granian.server.embed import Server
 
 from emulator import signing
 from emulator.provider import Provider
+from tests.builders import with_leases
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.server import SERVER, Serving
@@ -51,13 +53,6 @@ hypothesis.settings.register_profile(
     "long", hypothesis.settings.get_profile("suite"), max_examples=200
 )
 hypothesis.settings.load_profile("suite")
-
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 
 
 def pytest_addoption(parser):
@@ -371,8 +366,13 @@ class Local:
 @pytest.fixture
 def local(ledger, tmp_path):
     """Makes a `Local`, which ends with the test."""
+
+    def make(*, leases_s=None, **how):
+        seen = with_leases(ledger, seconds=leases_s) if leases_s else ledger
+        return open_things.enter_context(Local(seen, tmp_path, **how))
+
     with ExitStack() as open_things:
-        yield lambda **how: open_things.enter_context(Local(ledger, tmp_path, **how))
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import redis
 
+from tests.constants import ENV
 from tests.ledger.servers import check, servers
 from tests.waiting import until
 from worker.errors import LedgerUnavailable, SettingsError
@@ -21,14 +22,6 @@ from worker.processes.supervisor import ROOT, free_port, lines
 from worker.settings import Settings
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-ENV = {
-    "VOBIZ_AUTH_ID": "MA_TEST0001",
-    "VOBIZ_AUTH_TOKEN": "test-auth-token",
-    "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
-    "ENDTAPE_API_KEY": "test-api-key-000000001",
-    "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
-    "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1",
-}
 pytestmark = pytest.mark.redis
 
 

@@ -10,6 +10,7 @@ import redis
 
 from faults.harm import MANNERS
 from faults.watched import WatchedRedis
+from tests.constants import ENV
 from tests.ledger.servers import check
 from tests.waiting import until
 from worker.calls.events import Event, Kind
@@ -24,14 +25,6 @@ from worker.processes.celery_app import make_celery
 from worker.settings import Settings
 
 PASSWORD = "p@ss:word/1,2;3"  # every character that means something in an address
-ENV = {
-    "VOBIZ_AUTH_ID": "MA_TEST0001",
-    "VOBIZ_AUTH_TOKEN": "test-auth-token",
-    "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
-    "ENDTAPE_API_KEY": "test-api-key-000000001",
-    "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
-    "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1",
-}
 pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("sentinel")]
 SIX_SERVERS = pytest.mark.end_to_end
 

@@ -1,6 +1,6 @@
 """The calls: one log of events for each, and what finds a call by its recording or its leg.
 
-{endtape}:call:ACCOUNT:CALL       string  a line for each event: all that is known of a call (codec.py)
+{endtape}:call:ACCOUNT:CALL       string  the call's log: a line for each event (codec.py)
 {endtape}:recordings:ACCOUNT      hash    recording → call
 {endtape}:recent:ACCOUNT          zset    recordings, by the instant they were first seen (ms)
 {endtape}:aliases:ACCOUNT         hash    another leg → its call

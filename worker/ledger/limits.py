@@ -1,7 +1,7 @@
 """How often the provider may be asked, which accounts are halted, and what is done once per while.
 
 {endtape}:rate:BUCKET:ACCOUNT  hash    a token bucket
-{endtape}:halted:ACCOUNT       string  since when (ms) the provider refuses the account's credentials
+{endtape}:halted:ACCOUNT       string  since when (ms) the provider refuses our credentials
 {endtape}:turn:DEED:WHAT       string  somebody did this already; expires when it may be done again
 """
 

@@ -64,7 +64,7 @@ class Presence(Store):
         self.command("SET", self.key("probe"), 1, "EX", 60)
 
     # Heartbeats
-    # ---------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def seen(self, role: str, name: str, slots: int = 0) -> None:
         """A process's heartbeat. `slots`: how many pieces of work it can do at once."""
@@ -99,7 +99,7 @@ class Presence(Store):
         }
 
     # Reloads
-    # ------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def generation(self) -> int:
         """How many reloads were ordered so far."""

@@ -1,6 +1,6 @@
--- Records events of a call, all or none. None if the log has grown since the caller read it (ARGV[1]: its size then), or
--- if it holds the last of them already. Returns 1 to one caller only, which may then act. That caller holds the call's
--- lease, so no obligation has to be made due.
+-- Records events of a call, all or none. Records none if the log grew since the caller read it (ARGV[1]: its size then),
+-- or if it already holds the last of them. Only one caller gets 1, and that one may act. It holds the call's lease, so
+-- nothing has to be made due.
 local call, listeners, metrics = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
