@@ -55,7 +55,7 @@ class Unstored(TryAgain):
 
 
 class Refused(EndtapeError):
-    """401 or 403. It concerns the account, or this request alone: the status does not say which."""
+    """401 or 403. `duties.access` finds out what it means for other requests."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
