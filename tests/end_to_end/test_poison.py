@@ -14,7 +14,7 @@ import pytest
 from tests.waiting import until
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
-from worker.processes.supervisor import Supervisor, lines
+from worker.processes.supervisor import Supervisor, process_commands
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("poison")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
@@ -52,7 +52,10 @@ def lethal(service):
     (folder / "lethal.py").write_text(LETHAL)
     (folder / "lethal.txt").write_text("")
     workers = {
-        name: [word.replace("worker.processes.celery_app", "lethal") for word in lines()[name]]
+        name: [
+            word.replace("worker.processes.celery_app", "lethal")
+            for word in process_commands()[name]
+        ]
         for name in ("stops", "fetches")
     }
     own = service.processes

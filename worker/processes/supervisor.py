@@ -33,7 +33,7 @@ _ARGUMENTS = {
 }
 
 
-def lines() -> dict[str, list[str]]:
+def process_commands() -> dict[str, list[str]]:
     """By its name in the Procfile, the command of each process, for this interpreter."""
     return {name: [sys.executable, *arguments.split()] for name, arguments in _ARGUMENTS.items()}
 
@@ -75,7 +75,7 @@ class Supervisor:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch(mode=0o600)  # it holds telephone numbers, so it is for its owner only
         self._log = log.open("ab")
-        self.commands = commands or lines()
+        self.commands = commands or process_commands()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._each_turn = each_turn
         self._stopping = threading.Event()
