@@ -439,6 +439,13 @@ class Service:
             check=False,
         )
 
+    def running(self, to="918065550101"):
+        """The ids of a new call and of its recording, which the service knows."""
+        call = self.provider.call(to_number=to)
+        recording = self.provider.record(call.call_uuid)
+        self.reach(recording.recording_id, "recording")
+        return call.call_uuid, recording.recording_id
+
     def stops_sent(self, call_uuid):
         return [
             e
