@@ -37,15 +37,17 @@ class Size:
 FULL, SMALL = Size(), Size(file_bytes=2_000_000, big_bytes=4_000_000)
 WARM_BYTES = 1_000_000
 METHOD = (
-    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
-    "checks: spool, digest, notes, walk over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
-    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory of a process that brought a small file and then "
-    f"one of {FULL.big_bytes:,} bytes, minus what it was after the small one."
+    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; "
+    "ours is all from the first connection to the end of the checks: spool, digest, notes, walk "
+    "over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
+    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory "
+    f"of a process that brought a small file and then one of {FULL.big_bytes:,} bytes, minus what "
+    "it was after the small one."
 )
 
 
 def serve(path: Path, port: int) -> None:
-    """Sends the file to whoever connects, and closes; each on a thread, for ever."""
+    """Sends the file on every connection and closes it. Each has a thread; it never returns."""
     size = path.stat().st_size
 
     def answer(connection: socket.socket) -> None:
@@ -54,10 +56,11 @@ def serve(path: Path, port: int) -> None:
             while b"\r\n\r\n" not in asked:
                 some = connection.recv(65536)
                 if not some:
-                    return  # who only looks whether anybody listens asks nothing
+                    return  # a probe of the port sends no request
                 asked += some
             connection.sendall(
-                b'HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nAccept-Ranges: bytes\r\nETag: "1"\r\n'
+                b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n"
+                b'Accept-Ranges: bytes\r\nETag: "1"\r\n'
                 b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size
             )
             at = 0
@@ -70,7 +73,7 @@ def serve(path: Path, port: int) -> None:
 
 
 def fetch(url: str, folder: Path) -> float:
-    """Seconds that it takes a worker to have the file, hashed and checked."""
+    """Downloads, hashes and checks the file as a worker does. Returns the seconds it took."""
     client = Vobiz(
         api_url="http://127.0.0.1:9",
         media_hosts=["127.0.0.1"],
@@ -96,7 +99,7 @@ def fetch(url: str, folder: Path) -> float:
 
 
 def told(url: str, warm: str, folder: Path) -> None:
-    """Prints the seconds, and by how much the process grew."""
+    """Prints the seconds, and the growth of the process."""
     fetch(warm, folder)
     before = memory("VmRSS")
     print(json.dumps([fetch(url, folder), memory("VmHWM") - before]))
@@ -113,21 +116,21 @@ def memory(which: str) -> int:
 
 
 def sent(stage: Stage, size: int) -> str:
-    """Starts the stand-in with a wav of this size; returns the file's URL."""
+    """Starts a server with a WAV of this size. Returns the file's URL."""
     path, port = stage.folder / f"{size}.wav", free_port()
     with path.open("wb") as file:
         file.write(wav_header(size - 44, 1))
         sound = tone("bench", 1) * 64
         for _ in range(min(size, FULL.file_bytes) // len(sound)):
             file.write(sound)
-        file.truncate(size)  # the rest of a big one is silence, and takes no room
+        file.truncate(size)  # the rest of a large one is silence in a sparse file
     stage.start([sys.executable, "-m", "benchmarks.download", "serve", str(path), str(port)], {})
     until(lambda: listens(port))
     return f"http://127.0.0.1:{port}/r.wav"
 
 
 def ours(stage: Stage, url: str, warm: str) -> tuple[float, float]:
-    """Seconds and bytes of growth, in a fresh process."""
+    """Downloads in a fresh process. Returns the seconds, and the process's growth in bytes."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.download", "fetch", url, warm, str(stage.folder)],
         check=True,

@@ -1,5 +1,5 @@
-"""What a hand-off costs: its delay beside a bare stop that waits for its callback, and what waiting
-ones cost others.
+"""What a hand-off costs: its delay beside a bare stop that waits for its callback, and what many
+waiting hand-offs cost other requests.
 """
 
 from __future__ import annotations
@@ -38,21 +38,24 @@ PER_S = 20
 class Size:
     handoffs: int = 200  # in all runs together
     waiting: int = 200
-    wait_s: float = 8  # how long each of them does
-    seconds: float = 3.0  # of callbacks meanwhile
+    wait_s: float = 8  # how long each waits
+    seconds: float = 3.0  # of callbacks while they wait
 
 
 FULL, SMALL = Size(), Size(handoffs=10, waiting=10, wait_s=2, seconds=0.3)
 METHOD = (
-    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
-    "every process of ours, appendfsync always. The peer sends the emulator a bare DELETE and waits for that recording's end callback on a "
-    "plain socket server; runs alternate, and added is each hand-off minus the median of the bare ones of the same run. Waiting: the emulator is deaf "
-    f"to stops, {FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting."
+    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each "
+    "timed from its request to its answer `go`, through every process of ours, appendfsync "
+    "always. The peer sends the emulator a bare DELETE and waits for that recording's end "
+    "callback on a plain socket server; runs alternate, and added is each hand-off minus the "
+    "median of the bare ones of the same run. Waiting: the emulator is deaf to stops, "
+    f"{FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; "
+    "the peer is the same without anybody waiting."
 )
 
 
 class Bell(BaseHTTPRequestHandler):
-    """Rings for the call that a callback is about."""
+    """Receives callbacks, and sets the event of the call whose recording ended."""
 
     rung: dict[str, threading.Event] = {}  # noqa: RUF012 - one for all requests is what is wanted
 
@@ -69,9 +72,7 @@ class Bell(BaseHTTPRequestHandler):
 
 
 class Run:
-    """Our processes, the emulator in a process of its own, and calls with a recording. Use as a
-    context.
-    """
+    """Our processes, an emulator, and calls with a recording. Use as a context."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -122,9 +123,9 @@ class Run:
 
     def timed(self, call: str) -> float:
         began = time.perf_counter()
-        status, said = self.ask(call, 10)
-        if (status, said["proven"]) != (200, True):
-            raise RuntimeError(f"a hand-off was answered {status}: {said}")
+        status, verdict = self.ask(call, 10)
+        if (status, verdict["proven"]) != (200, True):
+            raise RuntimeError(f"a hand-off was answered {status}: {verdict}")
         return (time.perf_counter() - began) * 1000
 
     def bare(self, call: str) -> float:
@@ -146,7 +147,9 @@ class Run:
 
 
 def paced(work: Callable[[str], float], calls: list[str]) -> list[float]:
-    """Each on a fixed schedule, in a thread of its own."""
+    """Runs `work` for each call on a fixed schedule, in a thread of its own. Returns the
+    results.
+    """
     begin = time.perf_counter() + 0.1
 
     def one(number: int) -> float:
@@ -167,7 +170,7 @@ def measure(runs: int, size: Size = FULL) -> Report:
 
 
 def _measure_delay(report: Report, run: Run, runs: int, size: Size) -> None:
-    """What a hand-off adds to a bare stop."""
+    """Adds the row of what a hand-off adds to a bare stop."""
     added: dict[str, list[float]] = {"p50": [], "p99": []}
     whole: dict[str, list[float]] = {"ours": [], "bare": []}
     each = max(size.handoffs // 10, size.handoffs // runs)
@@ -207,7 +210,7 @@ def _measure_delay(report: Report, run: Run, runs: int, size: Size) -> None:
 
 
 def _measure_answers(report: Report, run: Run, runs: int, size: Size) -> None:
-    """How long callbacks take while many hand-offs wait, and without any."""
+    """Adds the row of how long callbacks take while many hand-offs wait, and without any."""
     idle, waiting = list[float](), list[float]()
     for _ in range(runs):
         idle.append(load(run.callback, rate=RATE, seconds=size.seconds)["p99"])

@@ -38,10 +38,11 @@ class Size:
 FULL, SMALL = Size(), Size(stops=20)
 ENDPOINT = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
 METHOD = (
-    f"Lateness: {FULL.stops} recordings a run, {RATE} a second, each announced by a callback and due {DEADLINE_S} s later; DELETE seen by the "
-    "emulator minus the deadline, in ms. Ours: web, stops, fetches and clock, stops proven and files archived meanwhile. Peer: the "
-    "same web server, two Celery workers of 4 and 6 processes, apply_async(eta=...). Each with a Redis of its own with "
-    "appendfsync always; runs alternate."
+    f"Lateness: {FULL.stops} recordings a run, {RATE} a second, each announced by a callback and "
+    f"due {DEADLINE_S} s later; DELETE seen by the emulator minus the deadline, in ms. Ours: web, "
+    "stops, fetches and clock, stops proven and files archived meanwhile. Peer: the same web "
+    "server, two Celery workers of 4 and 6 processes, apply_async(eta=...). Each with a Redis of "
+    "its own with appendfsync always; runs alternate."
 )
 
 
@@ -89,7 +90,38 @@ def late_peer(arrived: dict[str, dict[str, object]]) -> list[float]:
 
 
 def measure(runs: int, size: Size = FULL) -> Report:
+    late = _measure_late(runs, size)
+    figures = {
+        name: {
+            "p50": [p(run, 50) for run in of_runs],
+            "p99": [p(run, 99) for run in of_runs],
+            "max": [max(run) for run in of_runs],
+            "min": [min(run) for run in of_runs],
+        }
+        for name, of_runs in late.items()
+    }
     report = Report(METHOD)
+    for name, top in (("p50", 20), ("p99", 100), ("max", None)):
+        ours, peer = median(figures["ours"][name]), median(figures["peer"][name])
+        report.rows.append(
+            Row(
+                what=f"stop at {RATE}/s late by, {name} ms",
+                ours=f"{ours:.1f}",
+                peer=f"{peer:.1f}",
+                ratio=f"{peer / ours:.1f} x",
+                target=f"<= {top} ms" if top else "",
+                met=top is None or ours <= top,
+            )
+        )
+    for side, of_side in figures.items():
+        spreads = "; ".join(f"{name} {spread(values)}" for name, values in of_side.items())
+        report.notes.append(f"{side}: {spreads}")
+    return report
+
+
+def _measure_late(runs: int, size: Size) -> dict[str, list[list[float]]]:
+    """How late each stop was, in ms, by side (`ours`, `peer`) and run."""
+    late: dict[str, list[list[float]]] = {"ours": [], "peer": []}
     with (
         Stage() as mine,
         Stage() as theirs,
@@ -108,37 +140,10 @@ def measure(runs: int, size: Size = FULL) -> Report:
         other.callback_url = (
             theirs.peer_web(other.api_url, PEER_DEADLINE_S=str(DEADLINE_S)) + ENDPOINT
         )
-        late: dict[str, list[list[float]]] = {"ours": [], "peer": []}
         for _ in range(runs):
-            for who, side, read in (
+            for name, side, lateness in (
                 ("ours", provider, late_ours(base)),
                 ("peer", other, late_peer),
             ):
-                late[who].append(read(one_run(side, size.stops)))
-    figures = {
-        who: {
-            "p50": [p(f, 50) for f in found],
-            "p99": [p(f, 99) for f in found],
-            "max": [max(f) for f in found],
-            "min": [min(f) for f in found],
-        }
-        for who, found in late.items()
-    }
-    for name, top in (("p50", 20), ("p99", 100), ("max", None)):
-        ours, peer = median(figures["ours"][name]), median(figures["peer"][name])
-        report.rows.append(
-            Row(
-                what=f"stop at {RATE}/s late by, {name} ms",
-                ours=f"{ours:.1f}",
-                peer=f"{peer:.1f}",
-                ratio=f"{peer / ours:.1f} x",
-                target=f"<= {top} ms" if top else "",
-                met=top is None or ours <= top,
-            )
-        )
-    for who in late:
-        report.notes.append(
-            f"{who}: "
-            + "; ".join(f"{name} {spread(values)}" for name, values in figures[who].items())
-        )
-    return report
+                late[name].append(lateness(one_run(side, size.stops)))
+    return late

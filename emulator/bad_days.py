@@ -1,8 +1,8 @@
-"""Bad days of the provider, by name, each with its parameters and what they are unless given.
+"""The provider's bad days (faults that can be switched on), with their parameters and defaults.
 
-Any of them can be limited (`LIMITS`): to a number of times, to a probability, to one call,
-recording, account, route or event, or to several (a list). A limit to something that the moment
-does not have keeps the bad day away.
+Each can be limited (`LIMITS`): to a number of times, to a probability, to one call, recording,
+account, route or event, or to a list of them. A limit on a fact that the moment does not have (say,
+`event` for a REST request) keeps the bad day away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ LIMITS = ("times", "probability", *FACTS)
 
 @dataclass(frozen=True, slots=True)
 class BadDay:
-    """What the bad day does, and its parameters with their defaults; None stands for one that must
-    be given.
+    """What the bad day does, and its parameters with their defaults. A default of None means that
+    the parameter is required.
     """
 
     says: str
@@ -68,7 +68,7 @@ BAD_DAYS = {
         "a stop answers `status`; `me` says whether the probe `auth/me` fails too",
         {"status": 401, "me": False},
     ),
-    # Starts and transfers, which nobody may repeat blindly
+    # Starts and transfers, which a client must not repeat blindly
     "start-fails": BadDay("a start answers `status` and starts nothing", {"status": 503}),
     "start-timeout": BadDay(
         "a start is held for `seconds`, then the connection is dropped; nothing starts",
@@ -148,7 +148,7 @@ BAD_DAYS = {
 
 
 class BadDays:
-    """Which bad days are on. `hit` asks, and uses up one of its `times`."""
+    """Which bad days are on. Threads may share one."""
 
     def __init__(self, seed: int = 0) -> None:
         self._on: dict[str, dict[str, Any]] = {}
@@ -157,19 +157,19 @@ class BadDays:
         self._lock = threading.Lock()
 
     def switch_on(self, name: str, **params: Any) -> None:
-        """From now on, instead of how it was on before. Raises KeyError for an unknown name,
-        ValueError for a parameter.
+        """Switches a bad day on; it replaces an earlier setting of the same name. Raises KeyError
+        for an unknown name, ValueError for a wrong parameter.
         """
         check(name, params)
         with self._lock:
-            # With its name, so that what `hit` returns is never an empty, hence untrue, dict.
+            # The name is a value too, so that the dict that `hit` returns is never empty and false.
             self._on[name] = {"name": name, **BAD_DAYS[name].params, **params}
             self._left.pop(name, None)
             if "times" in params:
                 self._left[name] = int(params["times"])
 
     def switch_off(self, name: str) -> None:
-        """Switching off what is not on is fine."""
+        """Does nothing when it is not on."""
         with self._lock:
             self._on.pop(name, None)
 
@@ -191,8 +191,10 @@ class BadDays:
         }
 
     def hit(self, name: str, **facts: Any) -> dict[str, Any] | None:
-        """The parameters of a bad day that strikes now, each of them present, else None."""
-        # No lock on a good day: a burst of stops asks for seven of them each.
+        """The parameters of the bad day, all of them present, when it strikes now; else None. A
+        strike uses up one of its `times`.
+        """
+        # No lock while it is off: each stop of a burst checks seven bad days.
         if name not in self._on:
             return None
         with self._lock:
@@ -211,8 +213,8 @@ class BadDays:
 
 
 def check(name: str, params: dict[str, Any]) -> None:
-    """Raises KeyError for a name and ValueError for a parameter that is not documented, or is
-    missing.
+    """Raises KeyError for an unknown name, ValueError for a parameter that is unknown, missing or
+    of the wrong type.
     """
     fault = BAD_DAYS[name]
     if unknown := params.keys() - fault.params.keys() - set(LIMITS):

@@ -1,4 +1,4 @@
-"""The control API under `/_control`: everything a test can do to the stand-in, as JSON
+"""The control API under `/_control`: everything that a test can do to the emulator, as JSON
 (docs/emulator.md).
 """
 
@@ -17,21 +17,21 @@ Given = dict[str, Any]
 
 
 def serve(provider: Switchboard, exchange: Exchange) -> None:
-    """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw
-    callback without an answer.
+    """Answers 200 with the result; 404 for an unknown call, recording or route, 400 for wrong
+    fields, 502 for a raw callback that got no answer.
     """
     given = exchange.given()
     parts = exchange.url_path.removeprefix("/_control/").strip("/").split("/")
     try:
         match (exchange.command, *parts):
             case ("GET", *_):
-                found = _look(provider, parts, exchange.query)
+                result = _look(provider, parts, exchange.query)
             case ("POST", "calls", call_uuid, *verb) if verb:
-                found = _on_call(provider, call_uuid, "/".join(verb), given)
+                result = _on_call(provider, call_uuid, "/".join(verb), given)
             case ("POST" | "PUT" | "DELETE" as method, *_):
-                found = _do(provider, method, parts, given)
+                result = _do(provider, method, parts, given)
             case _:
-                found = None
+                result = None
     except KeyError as error:
         exchange.error(
             404,
@@ -43,11 +43,10 @@ def serve(provider: Switchboard, exchange: Exchange) -> None:
     except (TypeError, ValueError) as error:
         exchange.error(400, str(error))
     else:
-        exchange.error(404, "no such control") if found is None else exchange.answer(200, found)
+        exchange.error(404, "no such control") if result is None else exchange.answer(200, result)
 
 
-# What a caller may write for a field, besides its own name: scenario files, and the provider's own
-# requests, say so.
+# Other spellings of a field: those of scenario files and of the provider's own requests.
 _SHORT = {"from": "from_number", "to": "to_number"}
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "str": ("text", (str,)),
@@ -61,8 +60,8 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
-    """The fields as the deed takes them, but for those that the address names. Raises ValueError
-    with all that is wrong, each by the name that was sent.
+    """The fields as keyword arguments of `deed`, without the arguments `ours`, which the address
+    gives. Raises ValueError that names every wrong field as it was sent.
     """
     known = {
         name: p
@@ -113,7 +112,7 @@ def _number(query: dict[str, str], name: str, default: float) -> float:
 
 
 def _sent(name: str, value: Any) -> Any:
-    """A field of a callback: sent as it is, so it may be anything that a form can hold."""
+    """A field of a callback, which may hold any text or number. Raises ValueError for others."""
     if name in {"call_uuid", "name"} or isinstance(value, dict | list):
         raise ValueError(
             f"{name}: is not known here; the event's own fields have the provider's names, "
@@ -168,7 +167,7 @@ def _on_call(provider: Switchboard, call_uuid: str, verb: str, given: Given) -> 
 
 
 def _deeds_without_answer(provider: Switchboard) -> dict[str, Callable[..., None]]:
-    """What can be done with a call, by the end of its path."""
+    """The verbs that answer with an empty object, by the end of their path."""
     return {
         "announce": provider.announce,
         "answer": provider.answer,

@@ -1,9 +1,9 @@
-"""Sends callbacks: encoded, signed, repeated as the provider repeats them, and mistreated as the
-bad days want it.
+"""Sends callbacks: encodes and signs them, repeats them as the provider does, and spoils them on
+bad days.
 
-Voice callbacks are tried up to four times and wait 3 s for an answer; 200 alone is a success. Trunk
-webhooks are sent once, wait 10 s, and whatever is answered is fine. Callbacks of one call set out
-in their order, each when the one before has had its first try.
+A voice callback is tried up to four times and waits 3 s for an answer; only 200 is a success. A
+trunk webhook is sent once, waits 10 s, and accepts any answer. Callbacks of one call leave in their
+order, each after the first try of the one before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from emulator.accounts import Account
 from emulator.bad_days import BadDays
 from emulator.journal import Journal
 from emulator.state import Call, Delivery, Recording, new_id
-from emulator.timers import Busy, Crew, Timers
+from emulator.timers import Busy, ThreadPool, Timers
 
 RETRIES = 3
 FORM = "application/x-www-form-urlencoded"
@@ -35,7 +35,7 @@ _FORGED = "not-the-token-of-anybody"
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """One callback on its way. Its nonces stay the same when it is tried again."""
+    """One callback on its way. A repetition carries the same nonces."""
 
     event: str
     call: Call
@@ -57,7 +57,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request as it leaves."""
+    """An HTTP request, ready to be sent."""
 
     method: str
     url: str
@@ -66,7 +66,7 @@ class Message:
 
 
 def encode(fields: Mapping[str, Any], url: str, delivery: Delivery) -> Message:
-    """The request without its signature."""
+    """Builds the request, without its signature."""
     if delivery.encoding == "json":
         return Message(
             "POST", url, json.dumps(fields).encode(), {"Content-Type": "application/json"}
@@ -105,11 +105,10 @@ class Sender:
     ) -> None:
         self.accounts, self.faults, self.journal, self.timers = accounts, faults, journal, timers
         self._retry_base_s, self._silent = retry_base_s, silent
-        self._crew, self._busy = Crew(32, timers.trouble), Busy()
-        self._mine = threading.local()
-        self._lines: dict[
-            str, deque[Callback]
-        ] = {}  # of calls with a callback on its first try: those that wait behind it
+        self._threads, self._busy = ThreadPool(32, timers.trouble), Busy()
+        self._of_thread = threading.local()
+        # call → the callbacks that wait until the one before has had its first try
+        self._lines: dict[str, deque[Callback]] = {}
         self._lock = threading.Lock()
 
     def tell(
@@ -122,8 +121,8 @@ class Sender:
         delivery: Delivery | None = None,
         recording: Recording | None = None,
     ) -> None:
-        """Sends a callback about a call. What is not given follows from the fields, the recording
-        and the call.
+        """Queues a callback about a call. Arguments that are left out follow from the fields, the
+        recording and the call.
         """
         event = event or fields.get("Event") or "rest"
         if url is None:
@@ -145,7 +144,9 @@ class Sender:
         )
 
     def send(self, callback: Callback) -> None:
-        """Returns at once; bad days may lose, double, delay or shuffle it."""
+        """Queues the callback and returns at once. Bad days may lose, double, delay or
+        shuffle it.
+        """
         if self._silent or not callback.url:
             return
         faults, facts = self.faults, callback.facts()
@@ -176,7 +177,7 @@ class Sender:
                 line.append(callback)
                 return
             self._lines[callback.call.call_uuid] = deque()
-        self._crew.run(lambda: self._first_try(callback))
+        self._threads.run(lambda: self._first_try(callback))
 
     def _first_try(self, callback: Callback) -> None:
         try:
@@ -188,14 +189,16 @@ class Sender:
                 if following is None:
                     del self._lines[callback.call.call_uuid]
             if following is not None:
-                self._crew.run(lambda: self._first_try(following))
+                self._threads.run(lambda: self._first_try(following))
 
     def wait_idle(self, timeout: float) -> bool:
-        """True as soon as no callback is on its way, waiting or to be tried again."""
+        """Waits until no callback is under way or waiting for a repetition. False: `timeout`
+        seconds passed first.
+        """
         return self._busy.wait(timeout)
 
     def close(self) -> None:
-        self._crew.close()
+        self._threads.close()
 
     def signed(
         self, account: Account, mode: str, url: str, nonces: signing.Nonces, *, forged: bool = False
@@ -260,18 +263,18 @@ class Sender:
         if status == 200 or callback.trunk or tries >= RETRIES:
             self._busy.end()
         else:
-            again = lambda: self._crew.run(lambda: self._try(callback, tries + 1))  # noqa: E731
+            again = lambda: self._threads.run(lambda: self._try(callback, tries + 1))  # noqa: E731
             self.timers.after(self._retry_base_s * 2**tries, again)
 
     def exchange(self, message: Message, timeout: float) -> tuple[int, bytes]:
-        """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException,
-        ValueError.
+        """Sends the request; returns status and body of the answer, without following redirects.
+        Raises OSError, HTTPException, ValueError.
         """
         parts = urlsplit(message.url)
         where = (parts.scheme, parts.netloc)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        kept: dict[tuple[str, str], http.client.HTTPConnection] = self._mine.__dict__.setdefault(
-            "kept", {}
+        kept: dict[tuple[str, str], http.client.HTTPConnection] = (
+            self._of_thread.__dict__.setdefault("kept", {})
         )
         connection = kept.pop(where, None)
         if connection is not None:
@@ -280,8 +283,7 @@ class Sender:
                 kept[where] = connection
                 return answer
             except (ConnectionError, http.client.BadStatusLine):
-                # the receiver had let go of an idle connection, which says nothing about this
-                # callback
+                # The receiver had closed the idle connection; it says nothing about this callback.
                 connection.close()
         connection = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -1,5 +1,5 @@
-"""The provider's media host: a recording's file for its owner's credentials, and the many ways to
-get it wrong.
+"""The provider's media host: a recording's file for its owner's credentials, and the ways to spoil
+it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What is sent: blocks, the length that is announced (None: chunks), the share of it that
-    arrives, the hurry.
+    """What is sent. `announced` is the Content-Length (None: chunks); `sent` limits the bytes that
+    leave, `pause_s` is the pause after each block.
     """
 
     blocks: Iterable[bytes]
@@ -40,15 +40,13 @@ class File:
     sent: int | None = None
     pause_s: float = 0
     encoding: str = ""
-    odd: bool = False  # not the recording's own bytes, so not under its ETag either
+    odd: bool = False  # not the recording's own bytes, so it gets another ETag
     piece: Piece | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What the host says about ranges, and which bytes it sends: all of them where `begin` is
-    None.
-    """
+    """The headers about ranges, and the range that is sent: the whole file when `begin` is None."""
 
     headers: dict[str, str]
     begin: int | None = None
@@ -96,7 +94,7 @@ def serve(provider: Switchboard, exchange: Exchange) -> None:
 
 
 def _file(recording: Recording, hit: Hit) -> File:
-    """The file as this day spoils it: first what it is, then how it travels."""
+    """The file as the bad days spoil it: first its content, then its transport."""
     audio = recording.audio()
     if hit("lying-container"):
         audio = replace(audio, container={"mp3": "wav", "wav": "mp3"}[audio.container])
@@ -123,7 +121,7 @@ def _file(recording: Recording, hit: Hit) -> File:
 
 
 def _ranged(file: File, exchange: Exchange, day: dict[str, Any] | None) -> File:
-    """The file, or the bytes of it that were asked for, as `ranged-media` has it."""
+    """The file, or the range that the request asks for, as `ranged-media` has it."""
     if day is None or file.encoding:
         return file
     size, etag = (
@@ -197,7 +195,9 @@ def _send(provider: Switchboard, exchange: Exchange, file: File, container: str)
 
 
 def _first(blocks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
-    """All of it, or so many bytes; never an empty block, which would end a chunked body."""
+    """At most `limit` bytes of the blocks. It never yields an empty block, which would end a
+    chunked body.
+    """
     left = limit
     for block in blocks:
         if left is not None:

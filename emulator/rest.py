@@ -1,6 +1,4 @@
-"""The provider's REST API. Paths are spelled in PascalCase with a slash at the end; whoever spells
-otherwise gets a 401.
-"""
+"""The provider's REST API. Paths are PascalCase and end with a slash; other spellings get a 401."""
 
 from __future__ import annotations
 
@@ -15,15 +13,15 @@ from emulator.switchboard import Switchboard
 
 Answer = Callable[[Switchboard, Exchange, str, str], None]
 
-_ONCE = {
-    "start-recording": "start",
-    "transfer": "transfer",
-}  # by the first word of their own bad days
+# Requests that a client must not repeat blindly → the first word of their own bad days.
+_ONCE = {"start-recording": "start", "transfer": "transfer"}
 _ACCOUNT = re.compile(r"/api/v1/(Account|account)/([^/]+)/(.*)")
 
 
 class Route(NamedTuple):
-    """A method and a path below the account, with one group at most, and what answers it."""
+    """A method and a path below the account, with at most one group, and the function that answers
+    it. `loose` matches the path in any case, with or without the slash.
+    """
 
     name: str
     method: str
@@ -39,7 +37,7 @@ def serve(provider: Switchboard, exchange: Exchange) -> None:
         return
     match = _ACCOUNT.fullmatch(path)
     if match is None:
-        # Only the spelling can be wrong here, or everything.
+        # A path below an account is misspelled; any other is unknown.
         exchange.refuse() if path.lower().startswith("/api/v1/account/") else exchange.gateway_404()
     elif not provider.authorised(match[2], exchange.headers):
         exchange.refuse()
@@ -49,13 +47,13 @@ def serve(provider: Switchboard, exchange: Exchange) -> None:
 
 def _below(provider: Switchboard, exchange: Exchange, word: str, account: str, rest: str) -> None:
     for route in ROUTES:
-        # The paths of CDRs alone are known to work below a lower-case `account`.
+        # Only CDRs are known to work below a lower-case `account`.
         if (
             route.method == exchange.command
             and (word == "Account" or route.name == "get-cdr")
-            and (found := route.path.fullmatch(rest))
+            and (match := route.path.fullmatch(rest))
         ):
-            subject = unquote(found[1]) if found.re.groups else ""
+            subject = unquote(match[1]) if match.re.groups else ""
             if route.name == "stop-recording" or not _bad_day(
                 provider, exchange, route.name, account, subject
             ):

@@ -1,6 +1,4 @@
-"""REST about calls and conferences: make, look at, transfer, hang up; what remains of a call that
-is over.
-"""
+"""REST requests about calls and conferences, and the CDR of a call that is over."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def live_calls(provider: Switchboard, exchange: Exchange, account: str, _: str) 
 
 
 def live_call(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
-    """Without a status this is not about live calls at all: it finds the CDR of a call that is
-    over.
-    """
+    """A live call; without the parameter `status`, the CDR of a call that is over."""
     call = provider.book.calls.get(call_uuid)
     status = exchange.query.get("status")
     if call is None or call.account != account:
@@ -107,7 +103,7 @@ def cdr(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str)
 
 
 def conference_record(provider: Switchboard, exchange: Exchange, account: str, name: str) -> None:
-    """Accepted, and no file is ever written."""
+    """Accepts the request; no file is ever written."""
     if (account, name) not in provider.book.rooms:
         exchange.error(404, "conference not found")
     elif exchange.command == "POST":
@@ -117,6 +113,6 @@ def conference_record(provider: Switchboard, exchange: Exchange, account: str, n
 
 
 def conferences(_provider: Switchboard, exchange: Exchange, _account: str, name: str) -> None:
-    """No room is ever listed, and asking for one fails with a 200."""
-    found = {"error": "failed"} if name else {"api_id": new_id(), "conferences": list[str]()}
-    exchange.answer(200, found)
+    """Lists no room. A request for one room fails with status 200."""
+    content = {"error": "failed"} if name else {"api_id": new_id(), "conferences": list[str]()}
+    exchange.answer(200, content)

@@ -1,4 +1,6 @@
-"""REST about recordings: start and stop on a live call; list, get and delete what is finished."""
+"""REST requests about recordings: start and stop on a live call; list, get and delete finished
+ones.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def _stop_fails(provider: Switchboard, exchange: Exchange, account: str, call_uu
 
 
 def start(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
-    """Each such request starts one more recording."""
+    """Starts one more recording with each request."""
     given = exchange.given()
     call = provider.live_of(account, call_uuid)
     if call is None:
@@ -90,35 +92,35 @@ def _choice(given: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
 
 
 def listing(provider: Switchboard, exchange: Exchange, account: str, _subject: str) -> None:
-    """Newest first. Its next page is named by a path that lacks `/api`."""
+    """Lists recordings, newest first. The path of the next page lacks `/api`."""
     limit, offset = min(exchange.number("limit", 20), 100), exchange.number("offset", 0)
     if not limit:
         raise BadRequest("limit is not a number above 0")
     call_uuid = exchange.query.get("call_uuid")
-    found = sorted(
+    recordings = sorted(
         (r for r in provider.book.recordings_of(account, call_uuid) if _is_listed(provider, r)),
         key=lambda r: -r.started_at,
     )
     kind = exchange.query.get("recording_type")
     if kind:
-        found = [r for r in found if kind == ("trunk" if r.source == "trunk" else "call")]
+        recordings = [r for r in recordings if kind == ("trunk" if r.source == "trunk" else "call")]
     base, more = (
         f"/v1/Account/{account}/Recording/?limit={limit}&offset=",
-        offset + limit < len(found),
+        offset + limit < len(recordings),
     )
     meta = {
         "limit": limit,
         "next": f"{base}{offset + limit}" if more else None,
         "offset": offset,
         "previous": f"{base}{max(offset - limit, 0)}" if offset else None,
-        "total_count": len(found),
+        "total_count": len(recordings),
     }
-    objects = [_row(provider, r, rows.listed) for r in found[offset : offset + limit]]
+    objects = [_row(provider, r, rows.listed) for r in recordings[offset : offset + limit]]
     if more and (
         moved := provider.faults.hit("list-rows-move", account=account, call_uuid=call_uuid)
     ):
         for _ in range(int(moved["rows"])):
-            provider.insert_row(found[0])
+            provider.insert_row(recordings[0])
     exchange.answer(200, {"api_id": new_id(), "meta": meta, "objects": objects})
 
 

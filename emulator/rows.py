@@ -1,5 +1,5 @@
-"""What is said of a recording and of a call that is over: callbacks of recordings, rows of the
-list, CDRs; pure.
+"""What the provider says about a recording and about a call that is over: callbacks of recordings,
+rows of the list, CDRs. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from emulator.state import Call, Recording, new_id
 
 
 def times(recording: Recording) -> tuple[int, int, int, int]:
-    """Seconds, milliseconds, and the first and last instant in milliseconds since 1970."""
+    """Length in seconds and in milliseconds, then begin and end in milliseconds since 1970."""
     ms = round(recording.duration_ms)
     return (
         ms // 1000,
@@ -25,7 +25,7 @@ def times(recording: Recording) -> tuple[int, int, int, int]:
 
 
 def started(call: Call, recording: Recording) -> Fields:
-    """`<Record action>`: it names a file that is not there yet, and durations of -1."""
+    """The callback of `<Record action>`. Its file does not exist yet, and its durations are -1."""
     return {
         **common(call),
         "Event": "Record",
@@ -41,7 +41,7 @@ def started(call: Call, recording: Recording) -> Fields:
 
 
 def finished(call: Call, recording: Recording) -> Fields:
-    """The end of a recording as its source and spelling have it."""
+    """The callback of a recording's end, as its source and spelling have it."""
     if recording.source == "rest":
         return from_rest(recording)
     if recording.source == "trunk":
@@ -86,7 +86,7 @@ def finished(call: Call, recording: Recording) -> Fields:
 
 
 def from_rest(recording: Recording) -> Fields:
-    """A recording that REST started: snake case, no Event, no reason, no numbers."""
+    """The end of a recording that REST started: snake case, without Event, reason or numbers."""
     seconds, ms, start, end = times(recording)
     return {
         "api_id": new_id(),
@@ -117,13 +117,13 @@ def transcription(recording: Recording, text: str) -> Fields:
 
 
 def _plus(number: str) -> str:
-    """A number with its plus; an address stays as it is."""
+    """A telephone number with its plus; a SIP address stays as it is."""
     return f"+{number}" if number.isdigit() else number
 
 
 def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool = True) -> Fields:
-    """The row of the recordings list: numbers as strings with five decimals. One that still runs
-    has no end.
+    """A row of the recordings list. Numbers are strings with five decimals; a running recording has
+    no end.
     """
     trunk = recording.source == "trunk"
     ms = max(0.0, recording.duration_ms + off_s * 1000) if recording.ended_at or so_far else 0.0
@@ -151,7 +151,7 @@ def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool =
 
 
 def got(call: Call, recording: Recording, *, off_s: float = 0) -> Fields:
-    """The same, asked for by its id: flat, and with the time in UTC."""
+    """The answer about one recording: flat, with the time in UTC."""
     added = moments.got(recording.listed_at or recording.started_at)
     return {**listed(call, recording, off_s=off_s), "add_time": added, "api_id": new_id()}
 
@@ -270,8 +270,8 @@ def trunk_initiated(call: Call) -> Fields:
 
 
 def trunk_hangup(call: Call) -> Fields:
-    """Its Duration includes the ringing; the account is named differently than at the beginning, as
-    documented.
+    """The trunk's Hangup. Its Duration includes the ringing, and its account has another name than
+    in CallInitiated, as documented.
     """
     data, ended = cdr(call)["data"], call.ended_at or call.answered_at
     return {

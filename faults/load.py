@@ -25,8 +25,8 @@ _MIX = (("deadline", 0.6), ("trigger", 0.2), ("hangup", 0.2))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """So many recordings, so many a second. `age_s` makes their files longer than they took, evenly
-    on a logarithmic scale; `longest_s` is the age of one more in the middle, a wav.
+    """How many recordings, and how many a second. `age_s`: the range of lengths of their files,
+    evenly distributed on a logarithmic scale.
     """
 
     recordings: int
@@ -42,7 +42,7 @@ class Load:
 
 @dataclass(slots=True)
 class Played:
-    """What was started, and what it is owed; grows while the load runs."""
+    """What was started and what it is owed. It grows while the load runs."""
 
     owed: dict[str, Owed] = field(default_factory=dict)
     failed: list[str] = field(
@@ -51,7 +51,7 @@ class Played:
 
 
 def play(load: Load, control: Control, seed: int, ended: threading.Event) -> Played:
-    """Returns when every call has been made and had its moment, or `ended` is set."""
+    """Makes the calls. Returns after the last one's event, or when `ended` is set."""
     chance, played, acts = random.Random(seed), Played(), []
     for i in range(load.recordings):
         kind = chance.choices([k for k, _ in load.mix], [w for _, w in load.mix])[0]

@@ -79,9 +79,7 @@ class Plan:
 
 
 class Fleet(Supervisor):
-    """Remembers every process group that it ever started: what a kill leaves over belongs to one of
-    them.
-    """
+    """Remembers every process group that it started, so that it can end what a kill left over."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -102,27 +100,27 @@ class Fleet(Supervisor):
             send(group, signal.SIGKILL)
 
     def _left_over(self) -> set[int]:
-        # Children whose parent was killed alone. The mark makes sure that a number was not given to
-        # somebody else since.
-        mark, found = self.env["ENDTAPE_ARCHIVE"].encode(), set[int]()
+        # Children whose parent was killed alone. The mark tells them from strangers that have got
+        # the same numbers since.
+        mark, left = self.env["ENDTAPE_ARCHIVE"].encode(), set[int]()
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 group = os.getpgid(int(place.name))
                 if group in self.groups and mark in (place / "environ").read_bytes():
-                    found.add(group)
-        return found
+                    left.add(group)
+        return left
 
 
 class Stage:
-    """Use as a context: it is ready when entered."""
+    """The stage. It is ready when its context is entered."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.chance = plan, random.Random(plan.seed)
         self.folder = Path(tempfile.mkdtemp(prefix="ef"))
         self.archive, self.spool = self.folder / "archive", self.folder / "spool"
-        self.down: list[tuple[float, float]] = []  # when Redis was not there
+        self.down: list[tuple[float, float]] = []  # when Redis was away: begin and end
         self.killed: Counter[str] = Counter()
-        self._ending: set[int] = set()  # processes that were told to end, or killed
+        self._ending: set[int] = set()  # pids that got SIGTERM or SIGKILL
         self.log = self.folder / "ours.log"
         self._stack = contextlib.ExitStack()
         self._redis_changes = threading.Lock()
@@ -207,25 +205,29 @@ class Stage:
         }
 
     def _webs(self) -> list[tuple[str, int]]:
-        """Where the web processes will listen."""
+        """The addresses on which the web processes will listen."""
         self.ports = {f"web.{i + 1}": free_port() for i in range(EACH)}
         return [("127.0.0.1", port) for port in self.ports.values()]
 
     def _start(self, env: dict[str, str]) -> None:
-        """Starts our processes, and returns when they are ready."""
+        """Starts our processes. Returns when they are ready."""
         self.fleet = Fleet(env, self.log, self._commands(), folder=self.folder)
         self._stack.callback(self.fleet.stop)
         self.fleet.__enter__()
         self.fleet.wait_ready(env["ENDTAPE_PUBLIC_URL"], within_s=60)
 
     def _commands(self) -> dict[str, list[str]]:
-        found = {}
+        commands = {}
         for i in range(EACH):
             for kind, command in process_commands().items():
                 name = f"{kind}.{i + 1}"
                 odd = {"PORT": str(self.ports.get(name, 8000)), **self.plan.odd.get(name, {})}
-                found[name] = ["env", *(f"{key}={value}" for key, value in odd.items()), *command]
-        return found
+                commands[name] = [
+                    "env",
+                    *(f"{key}={value}" for key, value in odd.items()),
+                    *command,
+                ]
+        return commands
 
     def _mount(self, place: Path, mebibytes: int) -> None:
         place.mkdir()
@@ -238,8 +240,8 @@ class Stage:
             subprocess.run, ["umount", "-l", str(place)], check=False, capture_output=True
         )
 
-    # What can be taken away
-    # ---------------------------------------------------------------------------------------
+    # What a harm can take away
+    # --------------------------------------------------------------------------------------------
 
     def kill(self, *, spare_last: bool = False) -> None:
         """Kills one process at random, as a crash would: with its children, one child of it, or the
@@ -267,15 +269,15 @@ class Stage:
         self.killed[f"{name.partition('.')[0]} {manner}"] += 1
 
     def end(self, name: str) -> None:
-        """SIGTERM: it finishes what it has, and ends."""
+        """Sends SIGTERM: the process finishes its work and ends."""
         process = self.fleet.processes[name]
         self._ending.add(process.pid)
         process.terminate()
 
     def with_a_twin(self) -> list[str]:
-        """Processes whose twin is at work."""
+        """The processes whose twin is working."""
         try:
-            # Workers and clocks write down that they are ready, each under its number.
+            # A worker or clock that is ready has an entry under its pid.
             ready = {
                 field.rpartition(":")[2]
                 for field in self.ledger.command("HKEYS", self.ledger.key("seen"))
@@ -292,7 +294,7 @@ class Stage:
         return [name for name in alive if at_work & _twins(name)]
 
     def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
-        """Kills Redis and starts it again after a while, with its data or without."""
+        """Kills Redis and starts it again `away_s` later, with its data or without."""
         assert isinstance(self.redis, EmbeddedRedis)
         with self._redis_changes:
             began = time.time()
@@ -306,7 +308,7 @@ class Stage:
 
     @contextlib.contextmanager
     def still(self, *names: str) -> Iterator[None]:
-        """These processes stand still meanwhile, with their children."""
+        """Stops these processes and their children with SIGSTOP for a while."""
         groups = [self.fleet.processes[name].pid for name in names]
         for group in groups:
             send(group, signal.SIGSTOP)
@@ -330,8 +332,8 @@ class Stage:
 
     @contextlib.contextmanager
     def fail_over(self, what: str) -> Iterator[int]:
-        """The port of a primary, to be taken away. Returns when another takes writes; until then
-        Redis was down.
+        """Yields the primary's port, for the caller to take it away. Returns when another server
+        accepts writes, and notes the time between as downtime.
         """
         assert isinstance(self.redis, WatchedRedis)
         old, began = self.redis.whole(), time.time()
@@ -361,7 +363,7 @@ def _without_settings() -> dict[str, str]:
 
 
 def send(group: int, number: int) -> None:
-    """A signal to a process group, which may be gone."""
+    """Sends a signal to a process group, which may be gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 

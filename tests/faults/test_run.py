@@ -1,4 +1,4 @@
-"""The fault runs themselves: what they print, and that they leave nothing behind."""
+"""The fault runs: what they print, and that they leave nothing behind."""
 
 import os
 import signal

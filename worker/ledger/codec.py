@@ -18,15 +18,18 @@ from worker.calls.events import Event, Fault, Kind
 SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMPLIED = {"id", "call_uuid", "at"}
-_INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
+_INSTANTS = {
+    "started_at",
+    "ended_at",
+    "added_at",
+    "requested_at",
+    "proven_at",
+    "due_at",
+    "retry_at",
+}
 _FORMATS = {"mp3", "wav"}  # the URL ends with it, so it is not stored twice
-_TRI_STATE = {
-    "first",
-    "machine",
-    "live",
-    "connected",
-    "proven",
-}  # False is stored too: it differs from None
+# False is stored too: it differs from None.
+_TRI_STATE = {"first", "machine", "live", "connected", "proven"}
 _FLAGS = {
     "signed",
     "trunk",
@@ -64,6 +67,7 @@ _SHORT = {
     "recording_ids": "rs",
     "named": "n",
     "requested_at": "rq",
+    "proven_at": "pa",
     "trigger": "tg",
     "rule": "ru",
     "due_at": "da",
