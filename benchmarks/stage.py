@@ -31,7 +31,7 @@ from emulator.signing import new_nonce
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
-from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
+from worker.processes.supervisor import ROOT, Supervisor, free_port, process_commands
 from worker.vobiz import callbacks
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
@@ -117,7 +117,7 @@ class Stage:
         are ready.
         """
         env = self.env(**settings)
-        wanted = {name: command for name, command in lines().items() if name in names}
+        wanted = {name: command for name, command in process_commands().items() if name in names}
         processes = self._stack.enter_context(Supervisor(env, self.folder / "ours.log", wanted))
         roles = set(wanted) - {"web"}
         until(lambda: roles <= set(self.ledger.alive(timedelta(seconds=15))))

@@ -19,7 +19,7 @@ from faults.machine import WEB_PORT, Machine
 from faults.performance import Run
 from faults.proxy import Proxy
 from faults.stage import Stage
-from worker.processes.supervisor import free_port, lines
+from worker.processes.supervisor import free_port, process_commands
 
 CUT_S, WEAK_S, DARK_S, BACK_S = 15.0, 6.0, 10.0, 30.0
 DELAY_S, LOSS = 0.2, 0.2
@@ -144,7 +144,7 @@ def apart(run: Run, stage: Stage) -> None:
     """
     assert isinstance(stage, Machines)
     machines = list(stage.machines.values())
-    run.notes.append(f"{len(lines())} processes on each of {len(machines)} machines")
+    run.notes.append(f"{len(process_commands())} processes on each of {len(machines)} machines")
     for did, harm, lasts_s in (
         ("link down", lambda m: m.cable.cut(), CUT_S),
         ("link down from the machine only", lambda m: m.cable.cut(there=False), CUT_S),

@@ -31,7 +31,7 @@ from worker.errors import LedgerUnavailable
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
-from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
+from worker.processes.supervisor import ROOT, Supervisor, free_port, process_commands
 
 ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
     "MA_FAULTS001",
@@ -219,7 +219,7 @@ class Stage:
     def _commands(self) -> dict[str, list[str]]:
         commands = {}
         for i in range(EACH):
-            for kind, command in lines().items():
+            for kind, command in process_commands().items():
                 name = f"{kind}.{i + 1}"
                 odd = {"PORT": str(self.ports.get(name, 8000)), **self.plan.odd.get(name, {})}
                 commands[name] = [

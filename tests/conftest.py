@@ -31,20 +31,18 @@ from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.server import SERVER, Serving
-from worker.archive.directory import Archive
 from worker.calls import timing
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
-from worker.duties.worker import Worker
 from worker.ledger import survey_state
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
 from worker.processes.clock import LEAD
+from worker.processes.composition import make_worker
 from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
 from worker.processes.supervisor import ROOT, Supervisor, free_port
 from worker.processes.tasks import DEEDS
 from worker.settings import Settings
-from worker.vobiz.client import Vobiz
 
 # Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which
 # `make check` plays, looks four times as far.
@@ -238,19 +236,11 @@ class Local:
             **env,
         }
         self.settings = Settings.from_env(self.env, folder=folder)
-        vobiz = Vobiz(
-            api_url=self.settings.api_url,
-            media_hosts=self.settings.media_hosts,
-            redirect_hosts=self.settings.redirect_hosts,
-            max_media_bytes=self.settings.max_media_bytes,
-        )
         self.crew = ThreadPoolExecutor(8)
-        self.worker = Worker(
-            ledger=ledger,
-            vobiz=vobiz,
-            archive=Archive(self.settings.archive, self.settings.spool),
-            settings=self.settings,
-            crew=ThreadPoolExecutor(128),
+        self.worker = make_worker(
+            self.settings,
+            ledger,
+            ThreadPoolExecutor(128),
             first_start=ledger.prepare(),
             generation=0,
         )
@@ -448,6 +438,13 @@ class Service:
             timeout=60,
             check=False,
         )
+
+    def running(self, to="918065550101"):
+        """The ids of a new call and of its recording, which the service knows."""
+        call = self.provider.call(to_number=to)
+        recording = self.provider.record(call.call_uuid)
+        self.reach(recording.recording_id, "recording")
+        return call.call_uuid, recording.recording_id
 
     def stops_sent(self, call_uuid):
         return [

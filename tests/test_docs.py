@@ -19,6 +19,7 @@ from worker.calls.events import TRIGGERS, Kind
 from worker.calls.rules import Terms
 from worker.command.main import main
 from worker.ledger.counters import REMEDIES
+from worker.settings_table import KNOWN
 from worker.vobiz import callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def test_every_setting_stands_in_the_table_of_settings_and_no_other():
         if line.startswith("| `")
         for name in re.findall(r"`([A-Z_]{4,})`", line.split("|")[1])
     }
-    assert named == settings.KNOWN
+    assert named == KNOWN
 
 
 def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
@@ -59,7 +60,7 @@ def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
         for name in re.findall(r"\bENDTAPE_[A-Z_]+[A-Z]\b", page.read_text())
     }
     assert len(found) > 20
-    assert not [(page, name) for page, name in sorted(found) if name not in settings.KNOWN]
+    assert not [(page, name) for page, name in sorted(found) if name not in KNOWN]
 
 
 def test_every_command_stands_in_the_table_of_commands_and_no_other():

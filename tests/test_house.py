@@ -19,7 +19,7 @@ import pytest
 
 from worker.calls.obligations import Duty
 from worker.processes.celery_app import QUEUES
-from worker.processes.supervisor import free_port, lines
+from worker.processes.supervisor import free_port, process_commands
 from worker.processes.tasks import route
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,11 +115,11 @@ def test_the_procfile_says_what_an_installed_package_runs():
         program, *arguments = shlex.split(command)
         assert program == ".venv/bin/python"
         commands[name] = arguments
-    assert commands == {name: words[1:] for name, words in lines().items()}
+    assert commands == {name: words[1:] for name, words in process_commands().items()}
 
 
 def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():
-    commands = lines()
+    commands = process_commands()
     assert set(commands) == {"web", "stops", "fetches", "clock"}
     for queue in QUEUES:
         assert commands[queue][commands[queue].index("-Q") + 1] == queue

@@ -6,10 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from multiprocessing.process import BaseProcess
-from typing import NoReturn
 
 import structlog
 from flask import Flask, Response
@@ -22,7 +20,7 @@ from webhooks.door import receiver
 from webhooks.server import SERVER, Serving
 from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
-from worker.in_force import Follower, Outcome, problems_of
+from worker.in_force import Follower, InForce, exit_with
 from worker.ledger import fitness
 from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
@@ -30,50 +28,25 @@ from worker.ledger.store import connect
 from worker.settings import Settings
 
 log = structlog.get_logger()
-RELOAD_CHECK_S = 1.0
 _HAD_RULES = "_ENDTAPE_HAD_RULES"  # for children that are started after the file is gone
 SHUTDOWN_S = 10  # more than a body may take; then whoever reads an answer slowly is cut off
 
 
-class Current:
-    """The settings in force. A reload that finds them broken keeps the old ones."""
+def _follow_reloads(settings: Settings, ledger: Ledger, ended: threading.Event) -> InForce:
+    """The settings in force, which a thread keeps up to date until `ended` is set."""
+    generation = None
+    with contextlib.suppress(LedgerUnavailable):
+        generation = ledger.generation()
+    in_force = InForce(settings, generation=generation, on_problems=_warn_broken)
+    # In a thread, so that no request waits while Redis does not answer.
+    follower = Follower(ledger, "web", in_force)
+    threading.Thread(target=follower.run, args=(ended,), name="reload", daemon=True).start()
+    return in_force
 
-    def __init__(self, settings: Settings, ledger: Ledger, ended: threading.Event) -> None:
-        self._settings, self._ledger, self._ended = settings, ledger, ended
-        self._generation: int | None = None  # not known: whatever is found counts as a reload
-        self._problems: tuple[str, ...] = ()
-        with contextlib.suppress(LedgerUnavailable):
-            self._generation = ledger.generation()
-        # Aside, so that no request waits for it when Redis does not answer.
-        threading.Thread(target=self._watch, name="reload", daemon=True).start()
 
-    def __call__(self) -> Settings:
-        return self._settings
-
-    def _watch(self) -> None:
-        follower = Follower(self._ledger, "web", self._outcome)
-        while not self._ended.wait(RELOAD_CHECK_S):
-            with contextlib.suppress(LedgerUnavailable):
-                follower.turn()
-
-    def _outcome(self) -> Outcome:
-        self._follow(self._ledger.generation())
-        return Outcome(
-            generation=self._generation or 0, settings=self._settings, problems=self._problems
-        )
-
-    def _follow(self, generation: int) -> None:
-        if generation != self._generation:
-            try:
-                self._settings, self._problems = self._settings.again(), ()
-                logs.hide(self._settings.secrets())
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                self._problems = problems_of(error)
-                if logs.seldom("settings", *self._problems):
-                    log.warning(
-                        "the new settings are broken; the old ones stay", problems=self._problems
-                    )
-        self._generation = generation
+def _warn_broken(problems: tuple[str, ...]) -> None:
+    if logs.seldom("settings", *problems):
+        log.warning("the new settings are broken; the old ones stay", problems=problems)
 
 
 def create_app(
@@ -88,7 +61,7 @@ def create_app(
     settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
     logs.set_up(settings.log, settings.secrets())
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
-    current = Current(settings, ledger, ended)
+    current = _follow_reloads(settings, ledger, ended).current
     app = Flask("webhooks", static_folder=None)
     app.url_map.merge_slashes = (
         False  # no path is answered with a redirect, which no sender of callbacks follows
@@ -150,7 +123,7 @@ def main() -> None:
     try:
         settings = Settings.from_env()
     except SettingsError as error:
-        _exit_with(error.problems)
+        exit_with(error.problems)
     logs.set_up(settings.log, settings.secrets())
     if settings.rules.from_file:
         os.environ[_HAD_RULES] = "1"
@@ -190,12 +163,7 @@ def main() -> None:
     server.serve()
     ended.set()
     if unfit:
-        _exit_with(unfit)
-
-
-def _exit_with(problems: list[str]) -> NoReturn:
-    sys.stderr.write("\n".join(problems) + "\n")
-    raise SystemExit(2)
+        exit_with(unfit)
 
 
 if __name__ == "__main__":

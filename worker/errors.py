@@ -1,19 +1,20 @@
-"""What went wrong, named for what to do about it.
+"""Our errors, named for what to do about them.
 
 EndtapeError
-├── SettingsError      settings or rules are wrong: name the thing, the value, the way out; exit status 2
-├── TryAgain           nobody's fault that lasts: try again after `after_s` (None: our own back-off)
+├── SettingsError      settings or rules are wrong: each problem names the thing, the value and the
+│                      way out; exit status 2
+├── TryAgain           a failure that passes: try again after `after_s` (None: our own back-off)
 │   ├── NotReady       the provider does not have it yet
 │   └── Unstored       our own disk has no room for it, or cannot hold it
-├── Refused            401 or 403 of the API: credentials, or one thing that we may not have
+├── Refused            401 or 403 of the API: wrong credentials, or one thing that we may not have
 │   └── MediaRefused   401 or 403 of a media host: concerns that file alone
 ├── WrongPath          a gateway answered, not the application: our path or host is wrong
 ├── CallOver           the application says that there is no such live call
-├── Rejected           the provider will not do this, however often it is asked (400, 402, 409, 422)
-├── Unclear            asked, and nobody knows whether it was done: never repeat it blindly
-├── CorruptMedia       bytes arrived that are not the recording, or not all of it
+├── Rejected           the provider will not do this, however often we ask (400, 402, 409, 422)
+├── Unclear            we asked and do not know whether it was done: never repeat it blindly
+├── CorruptMedia       the bytes that arrived are not the recording, or not all of it
 ├── Conflict           the archive already holds other content under this name
-├── StaleLease         somebody else holds this obligation now: record nothing
+├── StaleLease         another worker holds this obligation now: record nothing
 └── LedgerUnavailable  Redis did not answer in time
 """
 
@@ -21,11 +22,11 @@ from __future__ import annotations
 
 
 class EndtapeError(Exception):
-    """Everything that this project raises on purpose."""
+    """The base of every error that this project raises on purpose."""
 
 
 class SettingsError(EndtapeError):
-    """All that is wrong at once. `problems` has one line for each, without secrets."""
+    """`problems` has a line for each mistake in the settings or the rules, without secrets."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -33,7 +34,9 @@ class SettingsError(EndtapeError):
 
 
 class TryAgain(EndtapeError):
-    """A try that may be repeated as it is. `after_s`: seconds the provider asked for, else None."""
+    """The request may be repeated as it is. `after_s`: after how many seconds, where the provider
+    named them.
+    """
 
     def __init__(
         self, message: str, *, after_s: float | None = None, status: int | None = None
@@ -44,11 +47,11 @@ class TryAgain(EndtapeError):
 
 
 class NotReady(TryAgain):
-    """The provider does not have it yet (an early 404)."""
+    """The provider does not have the file yet (an early 404)."""
 
 
 class Unstored(TryAgain):
-    """The spool or the archive cannot take it. Nobody else can mend that."""
+    """Our spool or archive cannot take the file."""
 
 
 class Refused(EndtapeError):
@@ -60,11 +63,11 @@ class Refused(EndtapeError):
 
 
 class MediaRefused(Refused):
-    """401 or 403 for a file. It says nothing about the account."""
+    """401 or 403 for a file, which says nothing about the account."""
 
 
 class WrongPath(EndtapeError):
-    """A gateway's 404 or an address off the lists: never a proof of anything."""
+    """A gateway's 404, or an address off the lists. It proves nothing about a call."""
 
 
 class CallOver(EndtapeError):
@@ -72,7 +75,7 @@ class CallOver(EndtapeError):
 
 
 class Rejected(EndtapeError):
-    """The provider says no for good: it was not done."""
+    """The provider refuses this request for good; it did nothing."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -80,7 +83,7 @@ class Rejected(EndtapeError):
 
 
 class Unclear(EndtapeError):
-    """A request that is not to be repeated blindly went out, and no answer told what came of it."""
+    """A request that must not be repeated blindly was sent and not answered."""
 
 
 class CorruptMedia(EndtapeError):
@@ -92,11 +95,11 @@ class CorruptMedia(EndtapeError):
 
 
 class Conflict(EndtapeError):
-    """Other content stands under the final name; it is left alone."""
+    """The archive holds other content under the final name, and keeps it."""
 
 
 class StaleLease(EndtapeError):
-    """The lease ran out or went to another; whatever was found out is thrown away."""
+    """Our lease ran out or another worker took it. The results of this work are thrown away."""
 
 
 class LedgerUnavailable(EndtapeError):

@@ -1,87 +1,141 @@
-"""The settings in force: how a process follows a reload, how a person orders one, and the settings
-as text without secrets.
+"""The settings in force: how a process follows reloads, how a person orders a reload, and the
+settings as text without secrets.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
+from worker import logs
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
 from worker.settings import Settings
+from worker.settings_table import SHOWN
 
+FOLLOW_S = 1.0  # between two questions whether a reload was ordered
 _ROLE = "settings"
-_SAY_S = 2.0  # so often a process says that it lives
-_ENDED_AFTER = timedelta(seconds=10)  # a process that has said nothing for so long has ended
+_HEARTBEAT_S = 2.0
+_ENDED_AFTER = timedelta(seconds=10)  # a process without a heartbeat for so long has ended
 _ASK_AGAIN_S = 0.1
-_ADDRESSES, _SECRETS = {"redis_url", "broker_url"}, {"callback_token", "api_keys", "app_key"}
-_SHOWN_ELSEWHERE = {"accounts", "rules", "warnings", "restart"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """The settings in force after a reload. `problems`: why the new ones were refused, and the old
-    ones stay in force.
+def exit_with(problems: Iterable[str]) -> NoReturn:
+    """Ends this process with exit status 2, with a line on standard error for each problem."""
+    os.write(2, "".join(f"{problem}\n" for problem in problems).encode())
+    raise SystemExit(2)
+
+
+# Following reloads
+# ------------------------------------------------------------------------------------------------
+
+
+def read_again(settings: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """The settings as they are set now, and no problems; or, where those cannot be read, the given
+    ones and why, a line for each reason.
+    """
+    try:
+        new = settings.again()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the new ones, the old stay
+        problems = getattr(error, "problems", None) or [f"{type(error).__name__}: {error}"]
+        return settings, tuple(problems)
+    logs.hide(new.secrets())
+    return new, ()
+
+
+class InForce:
+    """The settings in force in one process: those of its start, then those of each reload. A reload
+    that finds mistakes keeps the settings it found in force.
     """
 
-    generation: int
-    settings: Settings
-    problems: tuple[str, ...] = ()
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        generation: int | None = None,
+        on_problems: Callable[[tuple[str, ...]], None] = lambda _: None,
+    ) -> None:
+        """`generation`: the number of reloads before these settings were read; None where it is not
+        known, so that they are read again at once. `on_problems` is called with the mistakes of a
+        reload, a line for each.
+        """
+        self.settings, self.generation = settings, generation
+        self.problems: tuple[str, ...] = ()
+        self._on_problems = on_problems
+        self._reading = threading.Lock()
 
+    def current(self) -> Settings:
+        return self.settings
 
-def problems_of(error: Exception) -> tuple[str, ...]:
-    """Why settings could not be read, a line for each reason."""
-    return tuple(getattr(error, "problems", None) or [f"{type(error).__name__}: {error}"])
+    def follow(self, generation: int) -> Settings:
+        """Reads the settings again unless this generation's were read, and returns those in
+        force.
+        """
+        with self._reading:
+            if generation != self.generation:
+                self.settings, self.problems = read_again(self.settings)
+                if self.problems:
+                    self._on_problems(self.problems)
+                self.generation = generation
+            return self.settings
 
 
 class Follower:
-    """One process's part in reloads. `read` reads the settings anew if there was a reload since,
-    and returns the last outcome.
-    """
+    """One process's part in reloads: it follows them, answers them, and sends a heartbeat."""
 
-    def __init__(self, ledger: Ledger, kind: str, read: Callable[[], Outcome]) -> None:
-        """`kind`: its line of the Procfile."""
-        self._ledger, self._read = ledger, read
+    def __init__(self, ledger: Ledger, kind: str, in_force: InForce) -> None:
+        """`kind`: the name of the process in the Procfile."""
+        self._ledger, self._in_force = ledger, in_force
         self.name = f"{kind} {socket.gethostname()}:{os.getpid()}"
         self._answered: int | None = None
-        self._said_at = -_SAY_S
+        self._heartbeat_at = -_HEARTBEAT_S
 
     def turn(self) -> None:
-        """Answers a new reload, and says that the process lives. To be called about once a second.
+        """Follows and answers a new reload, and sends the heartbeat. To be called every FOLLOW_S.
 
         Raises LedgerUnavailable. Then the next turn does what this one could not.
         """
-        outcome = self._read()
-        if outcome.generation != self._answered:
-            self._ledger.answer(outcome.generation, self.name, json.dumps(_answer(outcome)))
-            self._ledger.publish_settings(json.dumps(shown(outcome.settings)))
-            self._ledger.had_rules(
-                outcome.settings.config.name if outcome.settings.config else None
-            )
-            self._answered = outcome.generation
-        if time.monotonic() - self._said_at >= _SAY_S:
+        generation = self._ledger.generation()
+        settings = self._in_force.follow(generation)
+        if generation != self._answered:
+            self._answer(generation, settings, self._in_force.problems)
+            self._answered = generation
+        if time.monotonic() - self._heartbeat_at >= _HEARTBEAT_S:
             self._ledger.seen(_ROLE, self.name)
-            self._said_at = time.monotonic()
+            self._heartbeat_at = time.monotonic()
+
+    def run(self, ended: threading.Event) -> None:
+        """Takes turns until `ended` is set. It reports no Redis that does not answer: the process
+        itself does that.
+        """
+        while not ended.wait(FOLLOW_S):
+            with contextlib.suppress(EndtapeError):
+                self.turn()
+        with contextlib.suppress(EndtapeError):
+            self.gone()
 
     def gone(self) -> None:
-        """The process ends: nobody waits for its answers any more."""
+        """Tells those who order reloads that this process ends and will answer no more."""
         self._ledger.gone(_ROLE, self.name)
 
-
-def _answer(outcome: Outcome) -> dict[str, Any]:
-    rules = outcome.settings.rules
-    return {
-        "problems": list(outcome.problems),
-        "restart": list(outcome.settings.restart),
-        "rules": len(rules.rules) if rules.from_file else None,
-    }
+    def _answer(self, generation: int, settings: Settings, problems: tuple[str, ...]) -> None:
+        rules = settings.rules
+        answer = {
+            "problems": list(problems),
+            "restart": list(settings.restart),
+            "rules": len(rules.rules) if rules.from_file else None,
+        }
+        self._ledger.answer(generation, self.name, json.dumps(answer))
+        self._ledger.publish_settings(json.dumps(shown(settings)))
+        self._ledger.had_rules(settings.config.name if settings.config else None)
 
 
 # Ordering a reload
@@ -90,13 +144,13 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reload:
-    """What came of a reload, by process."""
+    """The outcome of a reload: each process's answer by the name of the process."""
 
     number: int
-    took: dict[str, dict[str, Any]]
-    refused: dict[str, dict[str, Any]]
-    silent: tuple[str, ...]  # alive, and did not answer
-    ended: tuple[str, ...]  # ended before they answered
+    took: dict[str, dict[str, Any]]  # the answers of processes with the new settings
+    refused: dict[str, dict[str, Any]]  # the answers of those that found mistakes
+    silent: tuple[str, ...]  # processes that live and did not answer
+    ended: tuple[str, ...]  # processes that ended before they answered
 
     @property
     def restart(self) -> list[str]:
@@ -105,7 +159,7 @@ class Reload:
 
     @property
     def rules(self) -> int | None:
-        """How many rules there are now. None: there is no file."""
+        """How many rules are in force; None without a rules file."""
         return max(
             (answer["rules"] for answer in self.took.values() if answer["rules"] is not None),
             default=None,
@@ -117,7 +171,9 @@ class Reload:
 
 
 def order(ledger: Ledger, *, wait_s: float) -> Reload:
-    """Orders a reload, and waits until each process that lives has answered."""
+    """Orders a reload, and waits until each living process has answered, or for `wait_s` seconds.
+    Raises LedgerUnavailable.
+    """
     awaited = set(_living(ledger))
     number, until = ledger.reload(), time.monotonic() + wait_s
     while True:
@@ -154,9 +210,7 @@ def by_kind(names: Iterable[str]) -> str:
 def shown(settings: Settings) -> dict[str, str]:
     """Each setting as text, without secrets."""
     texts = {"accounts": ", ".join(settings.accounts)}
-    for name in sorted(settings.__slots__):
-        if name not in _SHOWN_ELSEWHERE:
-            texts[name] = _shown(name, getattr(settings, name))
+    texts |= {field: SHOWN[field].shown(getattr(settings, field)) for field in sorted(SHOWN)}
     rules = settings.rules
     texts["rules"] = (
         f"{len(rules.rules)} and the defaults"
@@ -166,36 +220,12 @@ def shown(settings: Settings) -> dict[str, str]:
     return texts
 
 
-def _shown(name: str, value: Any) -> str:
-    if name in _ADDRESSES:
-        return without_login(value)
-    if name in _SECRETS:
-        return "(set)" if value else "(not set)"
-    return _text(value)
-
-
 def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
-    """The settings of the running service, by the process that read them last. None if none runs,
-    or Redis does not answer.
+    """The settings as the process of the service that read them last shows them. None if no process
+    runs, or Redis does not answer.
     """
     try:
         text = ledger.published_settings()
         return json.loads(text) if text and any(_living(ledger)) else None
     except EndtapeError:
         return None
-
-
-def without_login(url: str) -> str:
-    """One address, or several with semicolons between, without names, passwords and options."""
-    return ";".join(_one_without_login(one) for one in url.split(";"))
-
-
-def _one_without_login(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "(none)"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,8 +1,8 @@
 """Logs to standard error, as text or JSON, without secrets.
 
-A secret is hidden three times over: by the name of the value, by its place in a callback's path,
-and by what it is. The last holds for whatever another library says, tracebacks included. A line
-that cannot be written is lost, and whoever wrote it goes on.
+A secret is hidden in three ways: by the name of its field, by its place in a callback's path, and
+by its value. The last also covers the lines of other libraries, and tracebacks. A line that cannot
+be written is dropped; the code that logs it goes on.
 """
 
 from __future__ import annotations
@@ -18,40 +18,37 @@ from typing import Any, TextIO, cast
 import structlog
 
 HIDDEN = "(hidden)"
-_SHORTEST = 8  # what is shorter would be found in ordinary words
+_SHORTEST = 8  # shorter secrets would be found in ordinary words
 _SECRET = re.compile(
     r"(auth[-_]?token|api[-_]?key|authorization|signature|secret|password)", re.IGNORECASE
 )
 _PATH_TOKEN = re.compile(r"(/vobiz/[^/\s]+/)[^/\s?\"']+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-_UNWRITTEN = (
-    OSError,
-    ValueError,
-    AttributeError,
-)  # a full disk or a reader that has gone; closed; there is none
+# Standard error is on a full disk or its reader has gone; is closed; does not exist.
+_UNWRITTEN = (OSError, ValueError, AttributeError)
 
-_known: set[str] = set()
-_said: dict[tuple[str, ...], float] = {}
+_secrets: set[str] = set()
+_logged_at: dict[tuple[str, ...], float] = {}
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """From now on these never appear in a log of this process. What is shorter than eight
-    characters is left out.
+    """From now on no log line of this process shows these. Secrets of fewer than eight characters
+    are not hidden.
     """
-    _known.update(secret for secret in secrets if len(secret) >= _SHORTEST)
+    _secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST)
 
 
 def clean(text: str) -> str:
     """`text` without known secrets and without tokens of callback paths."""
-    for secret in sorted(_known, key=len, reverse=True):
+    for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _PATH_TOKEN.sub(rf"\1{HIDDEN}", text)
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hides values of telling names, secrets and path tokens; a value that is text stays on its
-    line.
+    """Hides the values of fields named like secrets, known secrets, and tokens in paths. Replaces
+    control characters, so that a text cannot begin a line of its own.
     """
     for name, value in event.items():
         event[name] = HIDDEN if _SECRET.search(name) else _cleaned(value, lines=name == "exception")
@@ -73,18 +70,19 @@ def _cleaned(value: Any, *, lines: bool = False) -> Any:
 
 
 def seldom(*about: object, every_s: float = 60.0) -> bool:
-    """True for the first of those in this process that are about to say the same within a minute.
-    Errors are the same when they are of one kind and begin alike: what follows the colon may be an
-    address, or the library's objects.
+    """Whether to log about these facts: False when this process did within `every_s` seconds.
+
+    Errors count as the same fact when their class and their text up to the first colon are equal:
+    an address, or the repr of a library's object, may follow the colon.
     """
-    # Without a lock: a child may be forked while another thread holds it. At worst a line comes
-    # twice.
+    # Without a lock, since a child may be forked while another thread holds it. At worst a line
+    # comes twice.
     key, now = tuple(_kind(fact) for fact in about), time.monotonic()
-    if now - _said.get(key, -every_s) < every_s:
+    if now - _logged_at.get(key, -every_s) < every_s:
         return False
-    if len(_said) > 10_000:
-        _said.clear()
-    _said[key] = now
+    if len(_logged_at) > 10_000:
+        _logged_at.clear()
+    _logged_at[key] = now
     return True
 
 
@@ -97,7 +95,7 @@ def _kind(fact: object) -> str:
 
 
 class _StandardError:
-    """Standard error as it is when something is written."""
+    """Whatever standard error is at the moment of writing."""
 
     def write(self, text: str) -> None:
         with contextlib.suppress(*_UNWRITTEN):
@@ -117,10 +115,12 @@ class _Clean(logging.Formatter):
 
 
 def set_up(form: str, secrets: Iterable[str] = ()) -> None:
-    """`text` or `json`; `secrets` are hidden. Other libraries' warnings go the same way."""
+    """Sets up the logs of this process, and the warnings of other libraries. `form`: text or json.
+    `secrets` are hidden.
+    """
     hide(secrets)
-    # A traceback is text before it is redacted, and tells no variables: those of a request hold
-    # headers and environment.
+    # A traceback becomes text before `redact` sees it, and shows no variables: those of a request
+    # hold its headers and environment.
     renderer = (
         structlog.processors.JSONRenderer()
         if form == "json"

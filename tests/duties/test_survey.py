@@ -590,16 +590,16 @@ def test_reconcile_surveys_at_once_without_a_running_service_and_tells_what_it_f
     made = [unannounced(house) for _ in range(3)]
     heard = []
     (report,) = reconcile.run(
-        house.settings, house.ledger, wait_s=10, told=lambda *progress: heard.append(progress)
+        house.settings, house.ledger, wait_s=10, progress=lambda *progress: heard.append(progress)
     )
     assert (report.account, report.problem, report.found["listed"]) == (ACCOUNT, None, 3)
     assert heard[-1][:2] == (2, 2)
     until(lambda: phases(house, made) == {"archived"})
-    (again,) = reconcile.run(house.settings, house.ledger, wait_s=10, told=lambda *_: None)
+    (again,) = reconcile.run(house.settings, house.ledger, wait_s=10, progress=lambda *_: None)
     assert (again.problem, again.found["listed"], again.found["rows"]) == (None, 0, 6)
 
 
 def test_reconcile_says_why_it_could_not(local):
     house = house_of(local, survey=False, provider_accounts={ACCOUNT: "not what we think"})
-    (report,) = reconcile.run(house.settings, house.ledger, wait_s=10, told=lambda *_: None)
+    (report,) = reconcile.run(house.settings, house.ledger, wait_s=10, progress=lambda *_: None)
     assert "halted" in report.problem

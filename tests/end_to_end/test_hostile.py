@@ -12,7 +12,7 @@ import requests
 
 from emulator import signing
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
-from tests.processes import command_lines
+from tests.process_list import command_lines
 from tests.waiting import until
 from tests.wire_level import FORM, connect, exchange, head, statuses
 from webhooks.headers import HEADERS

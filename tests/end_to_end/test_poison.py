@@ -14,7 +14,7 @@ import pytest
 from tests.waiting import until
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
-from worker.processes.supervisor import Supervisor, lines
+from worker.processes.supervisor import Supervisor, process_commands
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("poison")]
 TWO_SECONDS, OTHER = "918020000001", "918065550101"
@@ -24,8 +24,8 @@ TWO_SECONDS, OTHER = "918020000001", "918065550101"
 LETHAL = """
 import os, signal
 from pathlib import Path
-from worker import fetch, stops
-from worker.app import celery
+from worker.duties import fetch, plan_calls
+from worker.processes.celery_app import celery
 
 def deadly(deed, which):
     def run(*args):
@@ -38,7 +38,7 @@ def deadly(deed, which):
     return run
 
 fetch._fetch = deadly(fetch._fetch, lambda claim: claim.obligation.recording_id)
-stops._Batch.begin = deadly(stops._Batch.begin, lambda claim: claim.obligation.call_uuid)
+plan_calls._Batch.begin = deadly(plan_calls._Batch.begin, lambda claim: claim.obligation.call_uuid)
 """
 
 
@@ -52,7 +52,10 @@ def lethal(service):
     (folder / "lethal.py").write_text(LETHAL)
     (folder / "lethal.txt").write_text("")
     workers = {
-        name: [word.replace("worker.processes.celery_app", "lethal") for word in lines()[name]]
+        name: [
+            word.replace("worker.processes.celery_app", "lethal")
+            for word in process_commands()[name]
+        ]
         for name in ("stops", "fetches")
     }
     own = service.processes

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from emulator import signing
-from tests.processes import children
+from tests.process_list import children
 from tests.waiting import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]

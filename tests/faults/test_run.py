@@ -16,7 +16,7 @@ from faults.checker import Findings
 from faults.machines import missing
 from faults.performance import Outcome
 from faults.run import SCENARIOS, Line, page, table
-from tests.processes import those
+from tests.process_list import those
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent

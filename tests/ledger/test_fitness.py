@@ -18,7 +18,7 @@ from worker.ledger.client import Ledger
 from worker.ledger.fitness import State
 from worker.ledger.store import connect
 from worker.processes.embedded_redis import find_server
-from worker.processes.supervisor import ROOT, free_port, lines
+from worker.processes.supervisor import ROOT, free_port, process_commands
 from worker.settings import Settings
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
@@ -208,7 +208,7 @@ def test_a_server_that_does_not_answer_is_waited_for(server):
     assert next(turns) >= 2
 
 
-@pytest.mark.parametrize("name", list(lines()))
+@pytest.mark.parametrize("name", list(process_commands()))
 def test_every_process_refuses_an_unfit_server_within_five_seconds_and_waits_for_one_that_is_down(
     server, tmp_path, name
 ):
@@ -222,7 +222,7 @@ def test_every_process_refuses_an_unfit_server_within_five_seconds_and_waits_for
     }
     with (tmp_path / "out").open("wb") as out:
         process = subprocess.Popen(
-            lines()[name],
+            process_commands()[name],
             cwd=tmp_path,
             env={**env, "PYTHONPATH": str(ROOT)},
             stdout=out,
@@ -268,7 +268,7 @@ def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_proce
             stderr=subprocess.PIPE,
             text=True,
         )
-        for name, command in lines().items()
+        for name, command in process_commands().items()
     }
     for name, process in started.items():
         told = process.communicate(timeout=60)[1]

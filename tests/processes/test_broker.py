@@ -41,7 +41,7 @@ def test_a_queue_that_nobody_works_off_does_not_grow_without_end_and_the_newest_
     hand = clock.Clock(ledger, celery, connect(server.url))
     for n in range(20):
         celery.send_task("reconcile", args=[str(n)], queue="stops")
-    hand._say_so()
+    hand._send_heartbeat()
     messages = redis_view.queued(ledger, "stops")
     assert len(messages) == 6  # and the beat
     assert base64.b64decode(json.loads(messages[1])["body"]).decode().startswith('[["19"]')

@@ -11,8 +11,9 @@ from worker.command import doctor
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
 from worker.processes import broker
-from worker.processes.celery_app import fit_redis_or_exit, make_celery
+from worker.processes.celery_app import make_celery
 from worker.processes.clock import Clock
+from worker.processes.settings_in_force import fit_redis_or_exit
 from worker.settings import Settings
 
 pytestmark = [

@@ -24,7 +24,7 @@ from emulator import signing
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.wire_level import connect, statuses
 from worker.processes.embedded_redis import EmbeddedRedis
-from worker.processes.supervisor import Supervisor, free_port, lines
+from worker.processes.supervisor import Supervisor, free_port, process_commands
 
 CASES = Path(__file__).parent / "cases"
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -475,7 +475,9 @@ def main():
             "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
             "ENDTAPE_API_KEY": KEY,
         }
-        with Supervisor(env, folder / "log", {"web": lines()["web"]}, folder=folder) as processes:
+        with Supervisor(
+            env, folder / "log", {"web": process_commands()["web"]}, folder=folder
+        ) as processes:
             while True:
                 try:
                     connect(base).close()

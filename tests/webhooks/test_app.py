@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import those
+from tests.process_list import those
 from tests.waiting import until
 from worker.processes.supervisor import ROOT, free_port
 

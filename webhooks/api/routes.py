@@ -9,7 +9,6 @@ import mimetypes
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -32,9 +31,9 @@ from worker.errors import LedgerUnavailable
 from worker.ledger.calls import SeenAt
 from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.presence import ROLES, SEEN_WITHIN
 from worker.settings import Settings
 
-SEEN_WITHIN = timedelta(seconds=15)
 _MOST, _LOOKED_AT, _LOOKED_FOR_S = (
     200,
     20_000,
@@ -209,7 +208,7 @@ class Api:
         try:
             self.ledger.check_write()
             seen = self.ledger.alive(SEEN_WITHIN)
-            missing = [role for role in ("stops", "fetches", "clock") if role not in seen]
+            missing = [role for role in ROLES if role not in seen]
             # Not of which machine or account: anybody may ask. The alert says so.
             degraded = {what.partition("@")[0]: why for what, why in self.ledger.degraded().items()}
             halted = len(self.ledger.halted(self.settings().accounts))

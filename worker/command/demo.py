@@ -1,5 +1,5 @@
-"""`endtape demo`: every process, Redis and the emulator for real; seven calls; a table of what came
-of them.
+"""`endtape demo`: runs every process, Redis and the emulator, plays seven calls, and prints a table
+of their recordings.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import requests
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from emulator.client import Control, started
+from emulator.client import Addresses, Control, started
+from worker.command.terminal import or_dash
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port
 
@@ -43,7 +44,6 @@ on = { transfer = "keep" }
 ACCOUNT, TOKEN = "MA_DEMO0001", "demo-auth-token"
 WITHIN_S = 40
 RECORDINGS = 8
-SEEN_WITHIN = timedelta(seconds=15)
 
 
 @dataclass(slots=True)
@@ -55,14 +55,12 @@ class Expected:
     states: tuple[str, ...]
 
 
-def play(control: Control, found: list[Expected]) -> None:
-    """Seven calls, side by side; adds to `found` what has to come of them, as each recording
-    starts.
-    """
+def play(control: Control, expected: list[Expected]) -> None:
+    """Plays seven calls side by side. Adds each recording to `expected` as it starts."""
     first = control.call(to_number="918011112222")
-    found.append(Expected("max duration", control.record(first), ("confirmed",)))
+    expected.append(Expected("max duration", control.record(first), ("confirmed",)))
     transferred = control.call(to_number="918065550101")
-    found.append(
+    expected.append(
         Expected(
             "transfer, stops",
             control.record(transferred, container="wav", channels=2),
@@ -70,19 +68,19 @@ def play(control: Control, found: list[Expected]) -> None:
         )
     )
     kept = control.call(to_number="918022223333")
-    found.append(Expected("transfer, keeps", control.record(kept), ("none",)))
+    expected.append(Expected("transfer, keeps", control.record(kept), ("none",)))
     ended = control.call(to_number="918065550102")
-    found.append(Expected("normal hang-up", control.record(ended, container="wav"), ("none",)))
+    expected.append(Expected("normal hang-up", control.record(ended, container="wav"), ("none",)))
     double = control.call(to_number="918011113333")
-    found.append(Expected("two on a call, first", control.record(double), ("confirmed",)))
+    expected.append(Expected("two on a call, first", control.record(double), ("confirmed",)))
     lost = control.call(to_number="918011114444")
     control.bad_day("lost-callbacks", call_uuid=lost, event="RecordStop")
-    found.append(Expected("end callback lost", control.record(lost), ("confirmed",)))
+    expected.append(Expected("end callback lost", control.record(lost), ("confirmed",)))
     stubborn = control.call(to_number="918011115555")
     control.bad_day("stop-fails-first", call_uuid=stubborn, times=2)
-    found.append(Expected("provider fails twice", control.record(stubborn), ("confirmed",)))
+    expected.append(Expected("provider fails twice", control.record(stubborn), ("confirmed",)))
     time.sleep(1.5)
-    found.append(
+    expected.append(
         Expected("two on a call, second", control.record(double, container="wav"), ("none",))
     )
     control.event(transferred, "DialConnected")
@@ -100,45 +98,47 @@ def run(folder: Path, *, as_json: bool = False) -> int:
     folder.mkdir(parents=True)
     (folder / "endtape.toml").write_text(RULES)
     port = free_port()
-    base, token, key = (
+    base, callback_token, key = (
         f"http://127.0.0.1:{port}",
         secrets.token_urlsafe(16),
         secrets.token_urlsafe(16),
     )
-    callback = f"{base}/vobiz/{ACCOUNT}/{token}"
-    with EmbeddedRedis(folder / "redis") as redis, started(ACCOUNT, TOKEN, callback) as where:
+    callback = f"{base}/vobiz/{ACCOUNT}/{callback_token}"
+    expected: list[Expected] = []
+    with EmbeddedRedis(folder / "redis") as redis, started(ACCOUNT, TOKEN, callback) as emulator:
         env = {
-            "VOBIZ_AUTH_ID": ACCOUNT,
-            "VOBIZ_AUTH_TOKEN": TOKEN,
-            "VOBIZ_API_URL": where.api_url,
-            "VOBIZ_MEDIA_HOSTS": where.media_host,
-            "REDIS_URL": redis.url,
-            "PORT": str(port),
-            "HOST": "127.0.0.1",
-            "ENDTAPE_PUBLIC_URL": base,
-            "ENDTAPE_CALLBACK_TOKEN": token,
+            **_without_settings(),
+            **_settings(folder, emulator, redis.url, port),
+            "ENDTAPE_CALLBACK_TOKEN": callback_token,
             "ENDTAPE_API_KEY": key,
-            "ENDTAPE_ARCHIVE": str(folder / "recordings"),
-            "ENDTAPE_SPOOL": str(folder / "spool"),
-            "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
-            "ENDTAPE_API_RATE": "20",
         }
-        with Supervisor(
-            {**_without_settings(), **env},
-            folder / "endtape.log",
-            folder=folder,
-            each_turn=redis.start_again,
-        ) as processes:
+        log = folder / "endtape.log"
+        with Supervisor(env, log, folder=folder, each_turn=redis.start_again) as processes:
             screen.print("Starting Redis, the emulator and every process ...")
             processes.wait_ready(base)
             screen.print("Ready. Seven calls are on their way ...")
-            expected: list[Expected] = []
-            playing = threading.Thread(
-                target=play, args=(Control(where.control_url), expected), daemon=True
-            )
+            control = Control(emulator.control_url)
+            playing = threading.Thread(target=play, args=(control, expected), daemon=True)
             playing.start()
             views = _watch(base, key, expected, screen, playing)
     return _report(expected, views, folder, as_json=as_json)
+
+
+def _settings(folder: Path, emulator: Addresses, redis_url: str, port: int) -> dict[str, str]:
+    return {
+        "VOBIZ_AUTH_ID": ACCOUNT,
+        "VOBIZ_AUTH_TOKEN": TOKEN,
+        "VOBIZ_API_URL": emulator.api_url,
+        "VOBIZ_MEDIA_HOSTS": emulator.media_host,
+        "REDIS_URL": redis_url,
+        "PORT": str(port),
+        "HOST": "127.0.0.1",
+        "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "ENDTAPE_ARCHIVE": str(folder / "recordings"),
+        "ENDTAPE_SPOOL": str(folder / "spool"),
+        "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
+        "ENDTAPE_API_RATE": "20",
+    }
 
 
 def _without_settings() -> dict[str, str]:
@@ -153,28 +153,26 @@ def _without_settings() -> dict[str, str]:
 def _watch(
     base: str, key: str, expected: list[Expected], screen: Console, playing: threading.Thread
 ) -> dict[str, dict[str, Any]]:
-    """Shows each recording's way until all are archived or the time is up."""
-    began, shown, views = (
-        time.monotonic(),
-        dict[str, tuple[str, str]](),
-        dict[str, dict[str, Any]](),
-    )
+    """Prints each recording's states until all are archived or the time is up. Returns the last
+    view of each recording, by its id.
+    """
+    began = time.monotonic()
+    shown: dict[str, tuple[str, str]] = {}
+    views: dict[str, dict[str, Any]] = {}
     with requests.Session() as http:
         http.trust_env = False
+        http.headers["Authorization"] = f"Bearer {key}"
         while time.monotonic() - began < WITHIN_S:
             titles = {e.recording_id: e.title for e in list(expected)}
             done = not playing.is_alive()
-            found = http.get(
-                f"{base}/v1/recordings", headers={"Authorization": f"Bearer {key}"}, timeout=5
-            ).json()["recordings"]
-            views = {view["recording_id"]: view for view in found}
+            answer = http.get(f"{base}/v1/recordings", timeout=5).json()
+            views = {view["recording_id"]: view for view in answer["recordings"]}
             for recording_id, view in views.items():
-                state = (view["phase"], view["stop"]["state"])
+                phase, stop = state = (view["phase"], view["stop"]["state"])
                 if recording_id in titles and shown.get(recording_id) != state:
                     shown[recording_id] = state
-                    screen.print(
-                        f"{time.monotonic() - began:6.1f} s  {titles[recording_id]:22} {state[0]:11} stop: {state[1]}"
-                    )
+                    after = f"{time.monotonic() - began:6.1f} s"
+                    screen.print(f"{after}  {titles[recording_id]:22} {phase:11} stop: {stop}")
             if done and all(views.get(i, {}).get("phase") == "archived" for i in titles):
                 break
             time.sleep(0.15)
@@ -184,41 +182,44 @@ def _watch(
 def _report(
     expected: list[Expected], views: dict[str, dict[str, Any]], folder: Path, *, as_json: bool
 ) -> int:
+    """Prints the result of each recording. Returns the exit status: 0 when all are as expected."""
     table = Table(title="What came of it", width=80, box=None, padding=(0, 1, 0, 0))
+    numbers = {"late ms", "tries", "tail ms", "bytes"}
     for column in ("call", "trigger", "stop", "late ms", "tries", "tail ms", "bytes", "ok"):
-        table.add_column(
-            column,
-            no_wrap=True,
-            justify="right" if column in {"late ms", "tries", "tail ms", "bytes"} else "left",
-        )
-    fine, rows = len(expected) == RECORDINGS, []
-    for e in expected:
-        view = views.get(e.recording_id, {})
-        stop = view.get("stop", {})
-        good = (
-            view.get("phase") == "archived"
-            and view.get("problem") is None
-            and stop.get("state") in e.states
-        )
-        fine = fine and good
-        late = _late_ms(stop)
-        rows.append({"call": e.title, **view})
-        table.add_row(
-            e.title,
-            str(stop.get("trigger") or "-"),
-            str(stop.get("state")),
-            "-" if late is None else str(late),
-            str(stop.get("attempts", "-")),
-            "-" if stop.get("tail_ms") is None else str(stop["tail_ms"]),
-            str(view.get("bytes") or "-"),
-            "yes" if good else "NO",
-        )
+        justify: JustifyMethod = "right" if column in numbers else "left"
+        table.add_column(column, no_wrap=True, justify=justify)
+    for one in expected:
+        table.add_row(*_row(one, views.get(one.recording_id, {})))
     if as_json:
+        rows = [{"call": one.title, **views.get(one.recording_id, {})} for one in expected]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         Console(width=80).print(table)
         sys.stdout.write(f"The files and their receipts: {folder / 'recordings'}\n")
-    return 0 if fine else 1
+    good = [one for one in expected if _is_as_expected(one, views.get(one.recording_id, {}))]
+    return 0 if len(good) == len(expected) == RECORDINGS else 1
+
+
+def _is_as_expected(expected: Expected, view: dict[str, Any]) -> bool:
+    return (
+        view.get("phase") == "archived"
+        and view.get("problem") is None
+        and view["stop"].get("state") in expected.states
+    )
+
+
+def _row(expected: Expected, view: dict[str, Any]) -> list[str]:
+    stop = view.get("stop", {})
+    return [
+        expected.title,
+        str(stop.get("trigger") or "-"),
+        str(stop.get("state")),
+        or_dash(_late_ms(stop)),
+        str(stop.get("attempts", "-")),
+        or_dash(stop.get("tail_ms")),
+        str(view.get("bytes") or "-"),
+        "yes" if _is_as_expected(expected, view) else "NO",
+    ]
 
 
 def _late_ms(stop: dict[str, Any]) -> int | None:

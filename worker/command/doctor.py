@@ -1,17 +1,13 @@
-"""What `endtape doctor` finds out: the settings in force, each connection tried, and what was
-turned away lately.
+"""The checks of `endtape doctor`: each connection, each process, the settings in force, unfinished
+work and refused callbacks.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import redis
@@ -24,14 +20,14 @@ from worker.errors import EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
 from worker.ledger.client import Ledger
 from worker.ledger.counters import REMEDIES
+from worker.ledger.presence import ROLES, SEEN_WITHIN
 from worker.ledger.store import connect
 from worker.processes.broker import RABBIT, try_rabbit
+from worker.processes.composition import make_vobiz
 from worker.settings import Settings
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
-
-ROLES = ("stops", "fetches", "clock")
-SEEN_WITHIN = timedelta(seconds=15)
+from worker.vobiz.signature import sign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +40,7 @@ class Check:
 
 
 class Trouble(EndtapeError):
-    """Found by a check; `state` is warning or failed."""
+    """The result of a check that is not fine; `state` is warning or failed."""
 
     def __init__(self, detail: str, state: str = "failed") -> None:
         super().__init__(detail)
@@ -52,7 +48,7 @@ class Trouble(EndtapeError):
 
 
 def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
-    """Tries everything, one after the other; none of it changes anything."""
+    """Runs every check, one after the other. No check changes anything."""
     if settings.redis_url.startswith(sentinel_url.SCHEME):
         yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
     yield _tried("redis", lambda: _redis(ledger))
@@ -60,16 +56,11 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         for finding in fitness.findings(ledger.redis, allow_no_aof=settings.unsaved):
             yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
     except EndtapeError:
-        pass  # told above: it does not answer
+        pass  # the check before reports that Redis does not answer
     if settings.broker_url != settings.redis_url:
         yield _tried("broker", lambda: _broker(settings.broker_url))
     yield _tried("processes", lambda: _processes(ledger))
-    vobiz = Vobiz(
-        api_url=settings.api_url,
-        media_hosts=settings.media_hosts,
-        redirect_hosts=settings.redirect_hosts,
-        max_media_bytes=settings.max_media_bytes,
-    )
+    vobiz = make_vobiz(settings)
     yield _tried("provider's address", lambda: _address(settings.api_url))
     for account in settings.accounts.values():
         yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
@@ -81,9 +72,12 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     yield _tried("refused callbacks", lambda: _refusals(ledger))
 
 
-def _tried(name: str, deed: Callable[[], str]) -> Check:
+def _tried(name: str, check: Callable[[], str]) -> Check:
+    """The result of a check that returns its detail, or raises Trouble or an error of its
+    connection.
+    """
     try:
-        return Check(name=name, state="fine", detail=deed())
+        return Check(name=name, state="fine", detail=check())
     except Trouble as trouble:
         return Check(name=name, state=trouble.state, detail=str(trouble))
     except (EndtapeError, redis.RedisError, requests.RequestException, OSError) as error:
@@ -151,12 +145,9 @@ def _account(vobiz: Vobiz, account: Account) -> str:
 
 
 def _callback(settings: Settings, account: Account) -> str:
-    """Sends ourselves a signed callback of a kind that is answered and not followed."""
+    """Sends the web process a signed callback of an event that it accepts and ignores."""
     path = f"/vobiz/{account.auth_id}/{settings.callback_token}/doctor"
     url, nonce = settings.public_url + path, str(secrets.randbelow(10**20)).zfill(20)
-    signature = base64.b64encode(
-        hmac.new(account.tokens[0].encode(), f"{url}.{nonce}".encode(), hashlib.sha256).digest()
-    ).decode()
     shown = f"{settings.public_url}/vobiz/{account.auth_id}/…"
     with requests.Session() as http:
         http.trust_env = False
@@ -166,15 +157,17 @@ def _callback(settings: Settings, account: Account) -> str:
                 data={"Event": "EndtapeDoctor", "CallUUID": "endtape-doctor"},
                 timeout=5,
                 allow_redirects=False,
-                headers={"X-Vobiz-Signature-V3": signature, "X-Vobiz-Signature-V3-Nonce": nonce},
+                headers=sign(url, account.tokens[0], nonce),
             )
         except requests.RequestException as error:  # its text holds the URL, and with it the token
             raise Trouble(
-                f"{shown} cannot be reached ({type(error).__name__}); is `web` running, and the address right?"
+                f"{shown} cannot be reached ({type(error).__name__}); "
+                "is `web` running, and the address right?"
             ) from None
     if answer.status_code != 200:
         raise Trouble(
-            f"{shown} answered {answer.status_code}; is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?"
+            f"{shown} answered {answer.status_code}; "
+            "is ENDTAPE_PUBLIC_URL what the proxy passes on, path unchanged?"
         )
     if is_loopback(settings.public_url) and not is_loopback(settings.api_url):
         raise Trouble(
@@ -192,31 +185,33 @@ def _directory(variable: str, place: Path) -> str:
         probe.unlink()
     except OSError as error:
         raise Trouble(
-            f"{variable} = {str(place)!r}: cannot be written ({error.strerror}); mount it, give this user the right to write there, or name another directory"
+            f"{variable} = {str(place)!r}: cannot be written ({error.strerror}); mount it, "
+            "give this user the right to write there, or name another directory"
         ) from None
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
 
 
 def _unfinished(ledger: Ledger) -> str:
-    found, aside = ledger.unfinished(), ledger.set_aside()
-    if found:
+    unfinished, aside = ledger.unfinished(), ledger.set_aside()
+    if unfinished:
         lines = [
-            f"{o}: {n} tries" + (", set aside" if o in aside else "") for o, n in found.items()
+            f"{obligation}: {tries} tries" + (", set aside" if obligation in aside else "")
+            for obligation, tries in unfinished.items()
         ]
         raise Trouble(
-            "begun and never finished; the workers' log says why, and `endtape reload` gives another try:\n"
-            + "\n".join(lines),
+            "begun and never finished; the workers' log says why, "
+            "and `endtape reload` gives another try:\n" + "\n".join(lines),
             "warning",
         )
     return "none"
 
 
 def _refusals(ledger: Ledger) -> str:
-    found = ledger.refusals()
-    if found:
+    refusals = ledger.refusals()
+    if refusals:
         lines = [
             f"{count} × {reason}: {REMEDIES.get(reason, '')}"
-            for reason, count in sorted(found.items())
+            for reason, count in sorted(refusals.items())
         ]
         raise Trouble("in the last hour:\n" + "\n".join(lines), "warning")
     return "none in the last hour"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -14,14 +16,27 @@ from worker.calls.replay import replay
 from worker.calls.rules_file import TRIGGER, TRIGGERS
 from worker.command.terminal import (
     as_json_option,
-    careful,
     current_settings,
+    exit_statuses,
     find_call,
+    options_as,
     print_table,
     table_of,
 )
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
+from worker.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ImaginedCall:
+    """The facts of a call that might be."""
+
+    from_number: str | None
+    to_number: str | None
+    direction: str | None
+    account: str | None
+    labels: tuple[str, ...]  # each KEY=VALUE
 
 
 @click.command("explain")
@@ -33,73 +48,73 @@ from worker.ledger.store import connect
 @click.option("--account")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
 @click.option("--trigger", help="What would this do? For example transfer.blind.")
-@careful
+@exit_statuses
+@options_as(_ImaginedCall)
 def explain_command(
-    as_json: bool,
-    call_uuid: str | None,
-    from_number: str | None,
-    to_number: str | None,
-    direction: str | None,
-    account: str | None,
-    labels: tuple[str, ...],
-    trigger: str | None,
+    as_json: bool, call_uuid: str | None, options: _ImaginedCall, trigger: str | None
 ) -> None:
     """Show which rule applies to a call, and why."""
     if trigger and not TRIGGER.fullmatch(trigger):
         raise click.BadParameter(f"unknown trigger; known: {TRIGGERS}", param_hint="--trigger")
-    if wrong := [label for label in labels if not label.partition("=")[1]]:
+    if wrong := [label for label in options.labels if not label.partition("=")[1]]:
         raise click.BadParameter(f"{wrong[0]!r} must be KEY=VALUE", param_hint="--label")
     settings = current_settings()
     if call_uuid:
         ledger = Ledger(connect(settings.redis_url))
         call, now = replay(*find_call(settings, ledger, call_uuid)), ledger.now()
     else:
-        told = dict(label.partition("=")[::2] for label in labels)
-        call, now = (
-            Call(
-                account=account or next(iter(settings.accounts)),
-                call_uuid="(none)",
-                from_number=wire.digits(from_number),
-                to_number=wire.digits(to_number),
-                direction=direction,
-                labels=told,
-            ),
-            datetime.now(UTC),
-        )
-    said = explain(call, settings.rules, now, trigger=trigger)
+        call, now = _imagined(options, settings), datetime.now(UTC)
+    explanation = explain(call, settings.rules, now, trigger=trigger)
     if as_json:
-        click.echo(json.dumps(said, indent=2))
-        return
-    click.echo(
-        f"call {call.call_uuid} of {call.account}\n  {call.direction or 'direction unknown'}, from {call.from_number or '?'} to {call.to_number or '?'}"
-        + "".join(f", {k}={v}" for k, v in call.labels.items())
-        + "\n"
+        click.echo(json.dumps(explanation, indent=2))
+    else:
+        _print_explanation(call, explanation)
+
+
+def _imagined(options: _ImaginedCall, settings: Settings) -> Call:
+    return Call(
+        account=options.account or next(iter(settings.accounts)),
+        call_uuid="(none)",
+        from_number=wire.digits(options.from_number),
+        to_number=wire.digits(options.to_number),
+        direction=options.direction,
+        labels=dict(label.partition("=")[::2] for label in options.labels),
     )
-    for rows, columns in (
-        (said["tried"], ("rule", "fits", "why")),
-        (said["events"], ("at", "event", "trigger", "action")),
-    ):
-        table = table_of(*columns)
-        for row in rows:
-            table.add_row(
-                *(
-                    "yes" if row[c] is True else "no" if row[c] is False else str(row[c])
-                    for c in columns
-                )
-            )
-        if rows:
-            print_table(table)
-            click.echo()
-    table = table_of("term", f"by rule {said['rule']!r}")
-    for key, value in said["terms"].items():
-        table.add_row(
-            key,
-            ", ".join(f"{k} = {v}" for k, v in value.items())
-            if isinstance(value, dict)
-            else str(value),
-        )
+
+
+def _print_explanation(call: Call, explanation: dict[str, Any]) -> None:
+    labels = "".join(f", {key}={value}" for key, value in call.labels.items())
+    click.echo(
+        f"call {call.call_uuid} of {call.account}\n"
+        f"  {call.direction or 'direction unknown'}, "
+        f"from {call.from_number or '?'} to {call.to_number or '?'}{labels}\n"
+    )
+    _print_rows(explanation["tried"], ("rule", "fits", "why"))
+    _print_rows(explanation["events"], ("at", "event", "trigger", "action"))
+    table = table_of("term", f"by rule {explanation['rule']!r}")
+    for term, value in explanation["terms"].items():
+        pairs = value.items() if isinstance(value, dict) else ()
+        text = ", ".join(f"{key} = {setting}" for key, setting in pairs)
+        table.add_row(term, text if isinstance(value, dict) else str(value))
     print_table(table)
-    if trigger:
+    if trigger := explanation["trigger"]:
         click.echo(
-            f"{trigger}: {said['trigger']['action']}; asked as a hand-off: {said['trigger']['handoff']}"
+            f"{trigger['trigger']}: {trigger['action']}; asked as a hand-off: {trigger['handoff']}"
         )
+
+
+def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    """A table of these columns, and nothing at all where there are no rows."""
+    if not rows:
+        return
+    table = table_of(*columns)
+    for row in rows:
+        table.add_row(*(_text(row[column]) for column in columns))
+    print_table(table)
+    click.echo()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 import requests
 
-from worker.command.terminal import as_json_option, careful, open_ledger
+from worker.command.terminal import as_json_option, exit_statuses, open_ledger
 from worker.errors import EndtapeError
 from worker.settings import Settings
 
@@ -23,7 +23,9 @@ def _ask(
     key: str | None = None,
     wait_s: float = 30,
 ) -> tuple[int, dict[str, Any]]:
-    """A request to the running service's own API. Raises EndtapeError where it does not answer."""
+    """Sends a request to the API of the running service. Returns the status and the JSON of the
+    answer. Raises EndtapeError where the service does not answer.
+    """
     base = f"http://{settings.host}:{settings.port}"
     headers = {
         "Authorization": f"Bearer {settings.api_keys[0]}",
@@ -32,18 +34,19 @@ def _ask(
     with requests.Session() as http:
         http.trust_env = False
         try:
-            answer = http.post(
+            response = http.post(
                 base + path,
                 json={k: v for k, v in body.items() if v is not None},
                 headers=headers,
                 timeout=wait_s + 10,
             )
-            found: dict[str, Any] = answer.json()
+            answer: dict[str, Any] = response.json()
         except (requests.RequestException, ValueError) as error:
             raise EndtapeError(
-                f"{base} does not answer ({type(error).__name__}): is the service running, and PORT right?"
+                f"{base} does not answer ({type(error).__name__}): "
+                "is the service running, and PORT right?"
             ) from None
-    return answer.status_code, found
+    return response.status_code, answer
 
 
 @click.command()
@@ -68,7 +71,7 @@ def _ask(
     help="A file with the provider's transfer request, which is sent on go.",
 )
 @click.option("--key", help="An Idempotency-Key: asking twice with it is asking once.")
-@careful
+@exit_statuses
 def handoff(
     call_uuid: str,
     as_json: bool,
@@ -84,21 +87,22 @@ def handoff(
         transfer = json.load(transfer_file) if transfer_file else None
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--transfer") from None
-    status, said = _ask(
+    status, answer = _ask(
         settings,
         f"/v1/calls/{quote(call_uuid, safe='')}/handoff",
         {"kind": kind, "to": to, "wait_s": wait_s, "transfer": transfer},
         key=key,
         wait_s=wait_s,
     )
-    if "verdict" not in said:
-        raise EndtapeError(f"{status}: {said.get('detail')}")
+    if "verdict" not in answer:
+        raise EndtapeError(f"{status}: {answer.get('detail')}")
     if as_json:
-        click.echo(json.dumps(said, indent=2))
+        click.echo(json.dumps(answer, indent=2))
     else:
         click.echo(
-            f"{said['verdict'].upper()}: {said['reason']}\n  rule {said['rule']!r} says {said['action']} on {said['kind']};"
-            f" evidence: {', '.join(said['evidence']) or 'none'}"
-            + (f"; transfer {said['transfer']}" if "transfer" in said else "")
+            f"{answer['verdict'].upper()}: {answer['reason']}\n"
+            f"  rule {answer['rule']!r} says {answer['action']} on {answer['kind']};"
+            f" evidence: {', '.join(answer['evidence']) or 'none'}"
+            + (f"; transfer {answer['transfer']}" if "transfer" in answer else "")
         )
-    sys.exit(0 if said["verdict"] == "go" else 1)
+    sys.exit(0 if answer["verdict"] == "go" else 1)

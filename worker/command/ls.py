@@ -1,4 +1,4 @@
-"""`endtape ls` and `endtape retry`: what there is, what does not come home, and trying it again."""
+"""`endtape ls`: lists recordings, and those that do not come home."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.text import Text
@@ -17,13 +17,20 @@ from worker.calls.events import Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
-from worker.command.backlog_page import FAULTS, name_of, searching
-from worker.command.terminal import as_json_option, careful, open_ledger, print_table, table_of
+from worker.command.backlog_page import FAULTS, name_of, search_bar
+from worker.command.terminal import (
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    print_table,
+    table_of,
+)
 from worker.ledger import backlog
 from worker.ledger.backlog import Entry
 from worker.ledger.client import Ledger
 from worker.settings import Settings
 
+_Row = TypeVar("_Row")
 _UNPROVEN = {
     s.value for s in (StopState.DUE, StopState.ACCEPTED, StopState.UNKNOWN, StopState.FAILED)
 }
@@ -43,14 +50,15 @@ _FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 @click.option(
     "--failing",
     is_flag=True,
-    help="The same, what fails now and is not abandoned yet, and what has no file minutes after its end.",
+    help="The same, what fails now and is not abandoned yet, "
+    "and what has no file minutes after its end.",
 )
 @click.option(
     "--fault",
     type=click.Choice(FAULTS),
     help="With one of these two: only what is the fault of this.",
 )
-@careful
+@exit_statuses
 def ls(
     as_json: bool,
     limit: int,
@@ -69,44 +77,52 @@ def ls(
         )
     settings, ledger = open_ledger(rules_needed=False)
     if abandoned or failing:
-        _list_backlog(
-            ledger, Fault(fault) if fault else None, limit, failing=failing, as_json=as_json
-        )
+        only = Fault(fault) if fault else None
+        _list_backlog(ledger, only, limit, failing=failing, as_json=as_json)
         return
     found = _live(settings, ledger) if running or unproven else _newest(settings, ledger)
-    views = list(
-        islice((v for v in found if not unproven or v["stop"]["state"] in _UNPROVEN), limit + 1)
+    views, more = _page(
+        (v for v in found if not unproven or v["stop"]["state"] in _UNPROVEN), limit
     )
-    more, views = len(views) > limit, views[:limit]
     if as_json:
         click.echo(json.dumps(views, indent=2))
-        return
-    if not views:
+    elif views:
+        _print_recordings(views)
+        _say_if_more(more)
+    else:
         click.echo("None." if running or unproven else "No recording is known yet.")
-        return
-    table = table_of("recording, call, rule", "from, to", "began, due\n(UTC)", "phase, stop")
-    for v in views:
-        stop = v["stop"]
-        rule = f"{stop['rule']}: {stop['trigger'] or 'nothing due'}"
-        # Ids are so long that the rest stands below them.
-        table.add_row(
-            Text(
-                "\n  ".join(
-                    [
-                        v["recording_id"] or "(none is known)",
-                        v["call_uuid"],
-                        rule,
-                        *filter(None, [v["problem"]]),
-                    ]
-                )
-            ),
-            f"{v['from'] or '?'}\n{v['to'] or '?'}",
-            f"{_short(v['started_at'])}\n{_short(stop['due_at'])}",
-            f"{v['phase']}\n{stop['state']}",
-        )
-    print_table(table)
+
+
+def _page(rows: Iterator[_Row], limit: int) -> tuple[list[_Row], bool]:
+    """The first rows, and whether there are more."""
+    first = list(islice(rows, limit + 1))
+    return first[:limit], len(first) > limit
+
+
+def _say_if_more(more: bool) -> None:
     if more:
         click.echo("There are more: --limit shows them.")
+
+
+def _print_recordings(views: list[dict[str, Any]]) -> None:
+    table = table_of("recording, call, rule", "from, to", "began, due\n(UTC)", "phase, stop")
+    for view in views:
+        stop = view["stop"]
+        # Ids are so long that the rest stands below them.
+        lines = [
+            view["recording_id"] or "(none is known)",
+            view["call_uuid"],
+            f"{stop['rule']}: {stop['trigger'] or 'nothing due'}",
+        ]
+        if view["problem"]:
+            lines.append(view["problem"])
+        table.add_row(
+            Text("\n  ".join(lines)),
+            f"{view['from'] or '?'}\n{view['to'] or '?'}",
+            f"{_short(view['started_at'])}\n{_short(stop['due_at'])}",
+            f"{view['phase']}\n{stop['state']}",
+        )
+    print_table(table)
 
 
 def _short(instant: str | None) -> str:
@@ -132,22 +148,20 @@ def _newest(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 
 def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Recordings that are not proven over, newest first. What nothing is owed to any more is only
-    found by what its log says.
+    """Recordings that are not proven over, newest first. Those without any obligation left are
+    found by the events in their logs.
     """
-    asked = [Kind.STOP_ACCEPTED, Kind.STOP_UNKNOWN, Kind.STOP_SET_ASIDE, Kind.STOP_ERRED]
-    with searching() as told:
-        calls = {
-            (c.account, c.call_uuid): c
-            for c in chain(_tracked(ledger), (c for c, _ in backlog.marked(ledger, asked, told)))
-        }
-    found = [
+    marks = [Kind.STOP_ACCEPTED, Kind.STOP_UNKNOWN, Kind.STOP_SET_ASIDE, Kind.STOP_ERRED]
+    with search_bar() as advance:
+        marked = (call for call, _ in backlog.marked(ledger, marks, advance))
+        calls = {(c.account, c.call_uuid): c for c in chain(_tracked(ledger), marked)}
+    live = [
         (call, recording)
         for call in calls.values()
         for recording in call.recordings.values()
         if not recording.over_at and not recording.archived
     ]
-    for call, recording in sorted(found, key=lambda pair: pair[1].known_at, reverse=True):
+    for call, recording in sorted(live, key=lambda pair: pair[1].known_at, reverse=True):
         yield _whole(call, recording, settings, ledger)
 
 
@@ -162,69 +176,77 @@ def _tracked(ledger: Ledger) -> Iterator[Call]:
 
 
 def _finalizing(ledger: Ledger) -> Iterator[Entry]:
-    """What ended minutes ago, and of which the provider has no file yet."""
+    """Recordings that ended minutes ago and of which the provider has no file yet."""
     before = ledger.now() - _FINALIZING
     for call in _tracked(ledger):
-        for r in call.recordings.values():
-            if (
-                r.over_at
-                and r.over_at < before
-                and not (r.finalized_at or r.archived or r.abandoned or r.gave_up or r.failures)
-            ):
-                owed = Obligation(
-                    duty=Duty.FETCH,
-                    account=call.account,
-                    call_uuid=call.call_uuid,
-                    recording_id=r.recording_id,
-                )
-                yield Entry(
-                    owed=owed,
-                    started_at=r.started_at,
-                    fault=Fault.PROVIDER,
-                    tries=0,
-                    next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
-                    problem=f"finalizing: it was over at {r.over_at:%m-%d %H:%M:%S}, and the provider does not list it yet",
-                )
+        for recording in call.recordings.values():
+            if recording.over_at and recording.over_at < before and _has_no_file(recording):
+                yield _waiting_for_file(ledger, call, recording)
+
+
+def _has_no_file(recording: Recording) -> bool:
+    return not (
+        recording.finalized_at
+        or recording.archived
+        or recording.abandoned
+        or recording.gave_up
+        or recording.failures
+    )
+
+
+def _waiting_for_file(ledger: Ledger, call: Call, recording: Recording) -> Entry:
+    owed = Obligation(
+        duty=Duty.FETCH,
+        account=call.account,
+        call_uuid=call.call_uuid,
+        recording_id=recording.recording_id,
+    )
+    return Entry(
+        owed=owed,
+        started_at=recording.started_at,
+        fault=Fault.PROVIDER,
+        tries=0,
+        next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
+        problem=f"finalizing: it was over at {recording.over_at:%m-%d %H:%M:%S}, "
+        "and the provider does not list it yet",
+    )
 
 
 def _list_backlog(
     ledger: Ledger, fault: Fault | None, limit: int, *, failing: bool, as_json: bool
 ) -> None:
-    with searching() as told:
+    with search_bar() as advance:
         late = _finalizing(ledger) if failing and fault in {None, Fault.PROVIDER} else iter(())
-        found = list(
-            islice(chain(backlog.find(ledger, fault, failing=failing, told=told), late), limit + 1)
-        )
-    more, entries = len(found) > limit, found[:limit]
+        failed = backlog.find(ledger, fault, failing=failing, told=advance)
+        entries, more = _page(chain(failed, late), limit)
     if as_json:
-        click.echo(json.dumps([_view(e) for e in entries], indent=2))
+        click.echo(json.dumps([_view(entry) for entry in entries], indent=2))
         return
     if not entries:
         click.echo("None.")
         return
     table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
-    for e in entries:
+    for entry in entries:
         # The problem stands under its recording: beside it there is no room.
         table.add_row(
-            Text(f"{name_of(e.owed)}\n  {e.problem}"),
-            f"{e.started_at:%m-%d %H:%M}" if e.started_at else "-",
-            e.fault.value,
-            str(e.tries),
-            f"{e.next_at:%m-%d %H:%M}" if e.next_at else "never",
+            Text(f"{name_of(entry.owed)}\n  {entry.problem}"),
+            f"{entry.started_at:%m-%d %H:%M}" if entry.started_at else "-",
+            entry.fault.value,
+            str(entry.tries),
+            f"{entry.next_at:%m-%d %H:%M}" if entry.next_at else "never",
         )
     print_table(table)
-    if more:
-        click.echo("There are more: --limit shows them.")
+    _say_if_more(more)
 
 
-def _view(e: Entry) -> dict[str, Any]:
+def _view(entry: Entry) -> dict[str, Any]:
     return {
-        "recording_id": e.owed.recording_id,
-        "account": e.owed.account,
-        "call_uuid": e.owed.call_uuid,
-        "started_at": rfc3339(e.started_at),
-        "fault": e.fault.value,
-        "tries": e.tries,
-        "next_at": rfc3339(e.next_at),
-        "problem": e.problem,
+        "recording_id": entry.owed.recording_id,
+        "account": entry.owed.account,
+        "call_uuid": entry.owed.call_uuid,
+        "started_at": rfc3339(entry.started_at),
+        "fault": entry.fault.value,
+        "tries": entry.tries,
+        "next_at": rfc3339(entry.next_at),
+        "problem": entry.problem,
     }

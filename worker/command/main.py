@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worker import in_force, logs
 from worker.command import demo as demonstration
@@ -20,10 +19,11 @@ from worker.command import reconcile as reconciling
 from worker.command import run as service
 from worker.command.terminal import (
     as_json_option,
-    careful,
     current_settings,
+    exit_statuses,
     open_ledger,
     print_table,
+    progress_bar,
     table_of,
 )
 
@@ -39,7 +39,7 @@ def main() -> None:
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("demo-output"), show_default=True
 )
-@careful
+@exit_statuses
 def demo_command(as_json: bool, folder: Path) -> None:
     """Play seven calls against the emulator, show what comes of them."""
     sys.exit(demonstration.run(folder.resolve(), as_json=as_json))
@@ -53,7 +53,7 @@ def emulator(arguments: tuple[str, ...]) -> None:
 
 
 @main.command()
-@careful
+@exit_statuses
 def run() -> None:
     """Run the service until Ctrl-C.
 
@@ -64,57 +64,47 @@ def run() -> None:
 
 @main.command()
 @as_json_option
-@careful
+@exit_statuses
 def doctor(as_json: bool) -> None:
     """Try each connection, and show the settings in force.
 
     They are those of the running service, where there is one.
     """
     settings, ledger = open_ledger()
-    found = list(examination.checks(settings, ledger))
+    checks = list(examination.checks(settings, ledger))
     running = in_force.shown_by_the_service(ledger)
     shown = running or in_force.shown(settings)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "checks": [
-                        {"name": c.name, "state": c.state, "detail": c.detail} for c in found
-                    ],
-                    "settings": shown,
-                    "settings_of": "service" if running else "command",
-                },
-                indent=2,
-            )
-        )
+        view = {
+            "checks": [{"name": c.name, "state": c.state, "detail": c.detail} for c in checks],
+            "settings": shown,
+            "settings_of": "service" if running else "command",
+        }
+        click.echo(json.dumps(view, indent=2))
     else:
-        for heading, rows in (
-            (
-                "check",
-                [
-                    (c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
-                    for c in found
-                ],
-            ),
-            (
-                "setting",
-                [
-                    ("of", "the running service" if running else "this command; no service runs"),
-                    *shown.items(),
-                ],
-            ),
-        ):
-            table = table_of(heading, "")
-            for row in rows:
-                table.add_row(*row)
-            print_table(table)
-            click.echo()
-    sys.exit(1 if any(c.state == "failed" for c in found) else 0)
+        of = "the running service" if running else "this command; no service runs"
+        _print_pairs(
+            "check",
+            [
+                (c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
+                for c in checks
+            ],
+        )
+        _print_pairs("setting", [("of", of), *shown.items()])
+    sys.exit(1 if any(c.state == "failed" for c in checks) else 0)
+
+
+def _print_pairs(heading: str, pairs: list[tuple[str, str]]) -> None:
+    table = table_of(heading, "")
+    for pair in pairs:
+        table.add_row(*pair)
+    print_table(table)
+    click.echo()
 
 
 @main.command()
 @as_json_option
-@careful
+@exit_statuses
 def urls(as_json: bool) -> None:
     """Print the callback URLs and ready XML with them in place."""
     settings = current_settings()
@@ -126,7 +116,11 @@ def urls(as_json: bool) -> None:
         click.echo(json.dumps(bases, indent=2))
         return
     for account, base in bases.items():
-        click.echo(f"""{account}: paste this everywhere (hangup_url, ring_url, callbackUrl, callback_url)
+        click.echo(_URLS.format(account=account, base=base))
+
+
+_URLS = """\
+{account}: paste this everywhere (hangup_url, ring_url, callbackUrl, callback_url)
 
   {base}
 
@@ -140,7 +134,7 @@ XML that tells us all we need; place <Record> before <Dial> or <Conference>:
     <Number>918065550199</Number>
   </Dial>
   <Conference callbackUrl="{base}/conference">room-1</Conference>
-""")
+"""
 
 
 @main.command()
@@ -153,7 +147,7 @@ XML that tells us all we need; place <Record> before <Dial> or <Conference>:
     type=click.FloatRange(0, 86400),
     help="Seconds to go on at most.",
 )
-@careful
+@exit_statuses
 def reconcile(as_json: bool, wait_s: float) -> None:
     """Compare the provider's lists with ours; heal what differs.
 
@@ -162,39 +156,26 @@ def reconcile(as_json: bool, wait_s: float) -> None:
     """
     settings, ledger = open_ledger()
     logs.set_up(settings.log)
-    screen = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=screen,
-        disable=not screen.is_terminal,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("comparing ...")
-        found = reconciling.run(
-            settings,
-            ledger,
-            wait_s=wait_s,
-            told=lambda done, total, rows: bar.update(
-                task, completed=done, total=total, description=f"comparing, {rows} rows so far ..."
-            ),
-        )
+    with progress_bar("comparing ...") as advance:
+
+        def progress(done: int, total: int, rows: int) -> None:
+            advance(done, total, f"comparing, {rows} rows so far ...")
+
+        reports = reconciling.run(settings, ledger, wait_s=wait_s, progress=progress)
     if as_json:
         click.echo(
             json.dumps(
-                [{"account": r.account, **r.found, "problem": r.problem} for r in found], indent=2
+                [{"account": r.account, **r.found, "problem": r.problem} for r in reports],
+                indent=2,
             )
         )
     else:
         table = table_of("account", *reconciling.KINDS, "problem")
-        for r in found:
-            table.add_row(
-                r.account, *(str(r.found[kind]) for kind in reconciling.KINDS), r.problem or "-"
-            )
+        for report in reports:
+            counts = (str(report.found[kind]) for kind in reconciling.KINDS)
+            table.add_row(report.account, *counts, report.problem or "-")
         print_table(table)
-    sys.exit(1 if any(r.problem for r in found) else 0)
+    sys.exit(1 if any(report.problem for report in reports) else 0)
 
 
 @main.command()
@@ -207,7 +188,7 @@ def reconcile(as_json: bool, wait_s: float) -> None:
     type=click.FloatRange(0, 600),
     help="Seconds to wait for answers.",
 )
-@careful
+@exit_statuses
 def reload(as_json: bool, wait_s: float) -> None:
     """Tell every process to read its settings again.
 
@@ -219,57 +200,60 @@ def reload(as_json: bool, wait_s: float) -> None:
     _, ledger = open_ledger(rules_needed=False)
     screen = Console(stderr=True)
     with screen.status("waiting for the processes ...") if screen.is_terminal else nullcontext():
-        found = in_force.order(ledger, wait_s=wait_s)
+        outcome = in_force.order(ledger, wait_s=wait_s)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "reload": found.number,
-                    "rules": found.rules,
-                    "took": sorted(found.took),
-                    "restart": found.restart,
-                    "refused": {
-                        name: said["problems"] for name, said in sorted(found.refused.items())
-                    },
-                    "silent": found.silent,
-                    "ended": found.ended,
-                },
-                indent=2,
-            )
-        )
+        view = {
+            "reload": outcome.number,
+            "rules": outcome.rules,
+            "took": sorted(outcome.took),
+            "restart": outcome.restart,
+            "refused": {
+                name: answer["problems"] for name, answer in sorted(outcome.refused.items())
+            },
+            "silent": outcome.silent,
+            "ended": outcome.ended,
+        }
+        click.echo(json.dumps(view, indent=2))
     else:
-        _tell(found)
-    sys.exit(0 if found.done else 1)
+        _print_taken(outcome)
+        _print_not_taken(outcome)
+    sys.exit(0 if outcome.done else 1)
 
 
-def _tell(found: in_force.Reload) -> None:
-    rules = (
-        "no rules file, mode `observe`"
-        if found.rules is None
-        else f"{found.rules} rules and the defaults"
-    )
-    if found.took:
-        click.echo(
-            f"{_processes(len(found.took))} took the new settings ({in_force.by_kind(found.took)}): {rules}."
+def _print_taken(outcome: in_force.Reload) -> None:
+    if outcome.took:
+        rules = (
+            "no rules file, mode `observe`"
+            if outcome.rules is None
+            else f"{outcome.rules} rules and the defaults"
         )
-    if found.restart:
-        click.echo(f"Changed, and in force only after a restart: {', '.join(found.restart)}.")
-    if found.refused:
         click.echo(
-            f"{_processes(len(found.refused))} refused them and went on with the old ones ({in_force.by_kind(found.refused)}):",
+            f"{_processes(len(outcome.took))} took the new settings "
+            f"({in_force.by_kind(outcome.took)}): {rules}."
+        )
+    if outcome.restart:
+        click.echo(f"Changed, and in force only after a restart: {', '.join(outcome.restart)}.")
+
+
+def _print_not_taken(outcome: in_force.Reload) -> None:
+    """On standard error: refusals with their reasons, and processes that did not answer."""
+    if outcome.refused:
+        click.echo(
+            f"{_processes(len(outcome.refused))} refused them and went on with the old ones "
+            f"({in_force.by_kind(outcome.refused)}):",
             err=True,
         )
-        for problem in dict.fromkeys(
-            p for said in found.refused.values() for p in said["problems"]
-        ):
+        problems = [p for answer in outcome.refused.values() for p in answer["problems"]]
+        for problem in dict.fromkeys(problems):
             click.echo(f"  {problem}", err=True)
-    if found.silent:
-        click.echo(f"No answer from {', '.join(found.silent)}.", err=True)
-    if found.ended:
-        click.echo(f"Ended meanwhile, and not waited for: {', '.join(found.ended)}.", err=True)
-    if not found.took and not found.refused and not found.silent:
+    if outcome.silent:
+        click.echo(f"No answer from {', '.join(outcome.silent)}.", err=True)
+    if outcome.ended:
+        click.echo(f"Ended meanwhile, and not waited for: {', '.join(outcome.ended)}.", err=True)
+    if not outcome.took and not outcome.refused and not outcome.silent:
         click.echo(
-            "No process runs at this REDIS_URL, so nobody was told; settings are read at the start.",
+            "No process runs at this REDIS_URL, so nobody was told; "
+            "settings are read at the start.",
             err=True,
         )
 

@@ -1,17 +1,18 @@
-"""`endtape retry`: tries again what did not come home."""
+"""`endtape retry`: orders another try for recordings that did not come home."""
 
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import click
 
 from worker.calls.events import Fault
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.command.backlog_page import FAULTS, name_of, searching
-from worker.command.terminal import as_json_option, careful, open_ledger
+from worker.command.backlog_page import FAULTS, name_of, search_bar
+from worker.command.terminal import as_json_option, exit_statuses, open_ledger
 from worker.errors import EndtapeError
 from worker.ledger import backlog
 from worker.ledger.client import Ledger
@@ -27,7 +28,7 @@ from worker.settings import Settings
     help="Instead of ids: all that fails or is abandoned by this fault.",
 )
 @click.option("--reason", default="operator", show_default=True)
-@careful
+@exit_statuses
 def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reason: str) -> None:
     """Try once more to bring recordings home.
 
@@ -39,106 +40,123 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
     if bool(recording_ids) == bool(fault):
         raise click.UsageError("name recordings, or else a --fault")
     settings, ledger = open_ledger(rules_needed=False)
-    refused: dict[str, str] = {}
-    ordered: list[Obligation] = []
-    with searching() as told:
-        if fault:
-            ordered = [
-                e.owed
-                for e in backlog.find(
-                    ledger, None if fault == "all" else Fault(fault), failing=True, told=told
-                )
-            ]
-        for i in dict.fromkeys(recording_ids):
-            try:
-                ordered.append(_named(settings, ledger, i))
-            except EndtapeError as error:
-                refused[i] = str(error)
-        for n, owed in enumerate(ordered, 1):
-            backlog.retry(ledger, owed, reason=reason, by="cli")
-            told(n, len(ordered))
+    ordered, refused = _order(settings, ledger, recording_ids, fault, reason=reason)
     waiting = {
         account: why
         for account in {o.account for o in ordered}
         if (why := _waits(settings, ledger, account))
     }
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "ordered": len(ordered),
-                    "recordings": [
-                        *(
-                            {
-                                "recording_id": o.recording_id,
-                                "call_uuid": o.call_uuid,
-                                "retry": "ordered",
-                                "problem": waiting.get(o.account),
-                            }
-                            for o in ordered
-                        ),
-                        *(
-                            {
-                                "recording_id": i,
-                                "call_uuid": None,
-                                "retry": "refused",
-                                "problem": why,
-                            }
-                            for i, why in refused.items()
-                        ),
-                    ],
-                },
-                indent=2,
-            )
-        )
+        click.echo(json.dumps(_view(ordered, waiting, refused), indent=2))
     else:
-        _tell(ordered, fault)
+        _print_ordered(ordered, fault)
         for line in [*waiting.values(), *refused.values()]:
             click.echo(line, err=True)
     sys.exit(0 if ordered and not refused else 1)
 
 
-def _tell(ordered: list[Obligation], fault: str | None) -> None:
+def _order(
+    settings: Settings,
+    ledger: Ledger,
+    recording_ids: tuple[str, ...],
+    fault: str | None,
+    *,
+    reason: str,
+) -> tuple[list[Obligation], dict[str, str]]:
+    """Orders another try of all that is named. Returns what was ordered, and why each of the other
+    ids was not.
+    """
+    ordered: list[Obligation] = []
+    refused: dict[str, str] = {}
+    with search_bar() as advance:
+        if fault:
+            only = None if fault == "all" else Fault(fault)
+            entries = backlog.find(ledger, only, failing=True, told=advance)
+            ordered = [entry.owed for entry in entries]
+        for recording_id in dict.fromkeys(recording_ids):
+            try:
+                ordered.append(_named(settings, ledger, recording_id))
+            except EndtapeError as error:
+                refused[recording_id] = str(error)
+        for count, owed in enumerate(ordered, 1):
+            backlog.retry(ledger, owed, reason=reason, by="cli")
+            advance(count, len(ordered))
+    return ordered, refused
+
+
+def _view(
+    ordered: list[Obligation], waiting: dict[str, str], refused: dict[str, str]
+) -> dict[str, Any]:
+    """The answer as JSON. `waiting`: by account, why its tries cannot begin at once. `refused`: by
+    id, why nothing was ordered.
+    """
+    done = [
+        {
+            "recording_id": owed.recording_id,
+            "call_uuid": owed.call_uuid,
+            "retry": "ordered",
+            "problem": waiting.get(owed.account),
+        }
+        for owed in ordered
+    ]
+    not_done = [
+        {"recording_id": name, "call_uuid": None, "retry": "refused", "problem": why}
+        for name, why in refused.items()
+    ]
+    return {"ordered": len(ordered), "recordings": [*done, *not_done]}
+
+
+def _print_ordered(ordered: list[Obligation], fault: str | None) -> None:
     if fault:
         what = "fails" if fault == "all" else f"fails by the fault of {fault}"
         click.echo(f"{len(ordered)} will be tried again now." if ordered else f"Nothing {what}.")
-    for owed in [] if fault else ordered:
+        return
+    for owed in ordered:
         click.echo(f"{name_of(owed)}: will be tried again now.")
 
 
 def _waits(settings: Settings, ledger: Ledger, account: str) -> str | None:
-    """Why what was ordered for this account cannot begin at once."""
+    """Why the tries that were ordered for this account cannot begin at once; None when they can."""
     if account not in settings.accounts:
         return f"{account}: left the settings; what was ordered fails until it is added again"
     if ledger.halted([account]):
-        return f"{account}: is halted, the provider refuses its credentials; what was ordered begins when they are accepted"
+        return (
+            f"{account}: is halted, the provider refuses its credentials; "
+            "what was ordered begins when they are accepted"
+        )
     return None
 
 
 def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
-    """What a recording's id means, or that of a call whose look was set aside. Raises EndtapeError
-    with the reason where there is nothing to try.
+    """The fetch of the recording of this id, or the look of the call of this id where that was set
+    aside. Raises EndtapeError with the reason where there is nothing to try.
     """
-    for accounts in (list(settings.accounts), ledger.accounts()):
-        for account in accounts:
-            call_uuid = ledger.call_of(account, name)
-            call = (
-                replay(account, call_uuid, ledger.events(account, call_uuid)) if call_uuid else None
-            )
-            recording = call.recordings.get(name) if call else None
-            if call and recording and recording.archived:
-                raise EndtapeError(
-                    f"{name}: is archived already, as {recording.archived.archive_key}"
-                )
-            if call and recording:
-                return Obligation(
-                    duty=Duty.FETCH, account=account, call_uuid=call.call_uuid, recording_id=name
-                )
-    for o in ledger.set_aside():
-        if o.duty is Duty.LOOK and o.call_uuid == name:
-            return o
+    for account in dict.fromkeys([*settings.accounts, *ledger.accounts()]):
+        if owed := _fetch_of(ledger, account, name):
+            return owed
+    for owed in ledger.set_aside():
+        if owed.duty is Duty.LOOK and owed.call_uuid == name:
+            return owed
     if any(ledger.events(account, name) for account in ledger.accounts()):
         raise EndtapeError(
-            f"{name}: is a call, and its look was not set aside; name one of its recordings (`endtape show {name}`)"
+            f"{name}: is a call, and its look was not set aside; "
+            f"name one of its recordings (`endtape show {name}`)"
         )
     raise EndtapeError(f"{name}: no such recording")
+
+
+def _fetch_of(ledger: Ledger, account: str, recording_id: str) -> Obligation | None:
+    """None where the account has no such recording. Raises EndtapeError where it is archived."""
+    call_uuid = ledger.call_of(account, recording_id)
+    if not call_uuid:
+        return None
+    call = replay(account, call_uuid, ledger.events(account, call_uuid))
+    recording = call.recordings.get(recording_id)
+    if recording is None:
+        return None
+    if recording.archived:
+        key = recording.archived.archive_key
+        raise EndtapeError(f"{recording_id}: is archived already, as {key}")
+    return Obligation(
+        duty=Duty.FETCH, account=account, call_uuid=call.call_uuid, recording_id=recording_id
+    )

@@ -1,5 +1,5 @@
-"""`endtape run`: Redis if none is named, the emulator if there is no account, and every process,
-until Ctrl-C.
+"""`endtape run`: runs every process until Ctrl-C, with a Redis of its own if none is named, and
+with the emulator if there is no account.
 
 While it runs, `data/run.env` tells the other commands of this folder where its Redis and its
 emulator are.
@@ -37,62 +37,59 @@ _OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")  # the secrets that are ou
 
 
 def run() -> None:
-    """Returns after SIGINT or SIGTERM. Raises SettingsError, EndtapeError when it cannot start."""
+    """Runs until SIGINT or SIGTERM. Raises SettingsError or EndtapeError when it cannot start."""
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     add_secrets(Path(".env"))
     given = environment(Path.cwd())
-    real = bool(
-        given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN")
-    )  # one alone is a mistake that the settings name
+    # One of them alone is a mistake, which the settings name.
+    real = bool(given.get("VOBIZ_AUTH_ID") or given.get("VOBIZ_AUTH_TOKEN"))
     _check(given, real=real)
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(_alone())
         env: dict[str, str] = {}
-        server = (
-            None
-            if given.get("REDIS_URL")
-            else open_things.enter_context(EmbeddedRedis(DATA / "redis"))
-        )
-        if server:
+        server: EmbeddedRedis | None = None
+        if not given.get("REDIS_URL"):
+            server = open_things.enter_context(EmbeddedRedis(DATA / "redis"))
             env["REDIS_URL"] = server.url
         if not real:
             env |= open_things.enter_context(_emulator(given))
         settings = Settings.from_env({**os.environ, **env})
         for warning in settings.warnings:
             click.echo(f"Warning: {warning}", err=True)
-        try:
-            fitness.check(
-                settings.redis_url,
-                settings.broker_url,
-                allow_no_aof=settings.unsaved,
-                rules_file=settings.config.name if settings.config else None,
-            )
-        except LedgerUnavailable as error:
-            click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
-        open_things.enter_context(
-            _told(
-                {
-                    **env,
-                    "PORT": str(settings.port),
-                    "HOST": settings.host,
-                    "ENDTAPE_PUBLIC_URL": settings.public_url,
-                }
-            )
-        )
-        base = f"http://{settings.host}:{settings.port}"
-        with Supervisor(
+        _check_redis(settings)
+        open_things.enter_context(_shared_with_commands(env, settings))
+        supervisor = Supervisor(
             env,
             DATA / "endtape.log",
             folder=Path.cwd(),
             each_turn=server.start_again if server else None,
-        ) as processes:
-            processes.wait_ready(base, given_up=done.is_set)
-            if not done.is_set():
-                _greet(settings, base, real=real)
-            done.wait()
-            click.echo("Ending: what is under way is finished or comes back at the next start ...")
+        )
+        _serve(open_things.enter_context(supervisor), settings, done, real=real)
+
+
+def _serve(processes: Supervisor, settings: Settings, done: threading.Event, *, real: bool) -> None:
+    """Waits until the processes are ready, prints where they are, and waits until `done`."""
+    base = f"http://{settings.host}:{settings.port}"
+    processes.wait_ready(base, given_up=done.is_set)
+    if not done.is_set():
+        _greet(settings, base, real=real)
+    done.wait()
+    click.echo("Ending: what is under way is finished or comes back at the next start ...")
+
+
+def _check_redis(settings: Settings) -> None:
+    """Raises SettingsError for a server that is unfit; one that does not answer is waited for."""
+    try:
+        fitness.check(
+            settings.redis_url,
+            settings.broker_url,
+            allow_no_aof=settings.unsaved,
+            rules_file=settings.config.name if settings.config else None,
+        )
+    except LedgerUnavailable as error:
+        click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
 
 
 def _check(given: Mapping[str, str], *, real: bool) -> None:
@@ -108,26 +105,27 @@ def _check(given: Mapping[str, str], *, real: bool) -> None:
             if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 raise SettingsError(
                     [
-                        f"HOST = {settings.host!r}: is no address of this machine ({error.strerror}); "
-                        "use 127.0.0.1, 0.0.0.0 or one of its own"
+                        f"HOST = {settings.host!r}: is no address of this machine "
+                        f"({error.strerror}); use 127.0.0.1, 0.0.0.0 or one of its own"
                     ]
                 ) from None
             raise SettingsError(
                 [
-                    f"PORT = {settings.port}: cannot be served on {settings.host} ({error.strerror}); end what uses it or choose another"
+                    f"PORT = {settings.port}: cannot be served on {settings.host} "
+                    f"({error.strerror}); end what uses it or choose another"
                 ]
             ) from None
 
 
 def overlay() -> dict[str, str]:
     """The environment of this process, completed by what a running `endtape run` of this folder
-    told.
+    shares. What `.env` or the environment sets wins.
     """
-    told = {k: v for k, v in dotenv_values(RUNNING).items() if v} if RUNNING.exists() else {}
+    shared = dotenv_values(RUNNING) if RUNNING.exists() else {}
     own = environment(Path.cwd())
     return {
-        **{k: v for k, v in os.environ.items() if v},
-        **{k: v for k, v in told.items() if k not in own},
+        **{name: value for name, value in os.environ.items() if value},
+        **{name: value for name, value in shared.items() if value and name not in own},
     }
 
 
@@ -136,7 +134,8 @@ def _greet(settings: Settings, base: str, *, real: bool) -> None:
         click.echo(f"Running with the account {next(iter(settings.accounts))}.")
     else:
         click.echo(
-            "No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: this runs against the EMULATOR, not the provider."
+            "No VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN: "
+            "this runs against the EMULATOR, not the provider."
         )
     if not settings.rules.from_file:
         click.echo(
@@ -175,8 +174,8 @@ def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Raises SettingsError while another runs in this folder: both would keep their data in one
-    place.
+    """Raises SettingsError while another `endtape run` runs in this folder: both would keep their
+    data in one place.
     """
     DATA.mkdir(exist_ok=True)
     with (DATA / "run.lock").open("w") as file:
@@ -185,16 +184,26 @@ def _alone() -> Iterator[None]:
         except BlockingIOError:
             raise SettingsError(
                 [
-                    f"another `endtape run` is at work in this folder ({Path.cwd()}); end it, or run in another"
+                    f"another `endtape run` is at work in this folder ({Path.cwd()}); "
+                    "end it, or run in another"
                 ]
             ) from None
         yield
 
 
 @contextlib.contextmanager
-def _told(env: Mapping[str, str]) -> Iterator[None]:
+def _shared_with_commands(env: Mapping[str, str], settings: Settings) -> Iterator[None]:
+    """Tells the other commands of this folder, while the context is open, where Redis, the emulator
+    and the web process are.
+    """
+    shared = {
+        **env,
+        "PORT": str(settings.port),
+        "HOST": settings.host,
+        "ENDTAPE_PUBLIC_URL": settings.public_url,
+    }
     RUNNING.unlink(missing_ok=True)
-    _write_secret(RUNNING, "".join(f"{name}={value}\n" for name, value in env.items()))
+    _write_secret(RUNNING, "".join(f"{name}={value}\n" for name, value in shared.items()))
     try:
         yield
     finally:
@@ -202,8 +211,8 @@ def _told(env: Mapping[str, str]) -> Iterator[None]:
 
 
 def add_secrets(place: Path) -> None:
-    """Adds to `.env` every secret of ours that is set nowhere, and says so. Raises SettingsError
-    where that cannot be done.
+    """Adds every secret of ours that is set nowhere to the `.env` at `place`, and prints their
+    names. Raises SettingsError where the file cannot be written.
     """
     if not _missing(place.parent):
         return
@@ -219,8 +228,9 @@ def add_secrets(place: Path) -> None:
     except OSError as error:
         raise SettingsError(
             [
-                f"{place} cannot be written ({error.strerror}), so these must be added to it by hand, or to the environment: "
-                f"{', '.join(_missing(place.parent))}, each with 16 or more random characters of A-Z a-z 0-9"
+                f"{place} cannot be written ({error.strerror}), so these must be added to it by "
+                f"hand, or to the environment: {', '.join(_missing(place.parent))}, "
+                "each with 16 or more random characters of A-Z a-z 0-9"
             ]
         ) from None
     if added:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -11,7 +12,7 @@ from worker.calls.rules import Mode
 from worker.calls.views import call_view
 from worker.command.terminal import (
     as_json_option,
-    careful,
+    exit_statuses,
     find_call,
     open_ledger,
     print_table,
@@ -22,7 +23,7 @@ from worker.command.terminal import (
 @click.command()
 @click.argument("uuid")
 @as_json_option
-@careful
+@exit_statuses
 def show(uuid: str, as_json: bool) -> None:
     """Show a call with its timeline.
 
@@ -39,34 +40,43 @@ def show(uuid: str, as_json: bool) -> None:
     if terms.mode is Mode.OBSERVE:
         click.echo(f"rule {rule!r} only observes: what is due here is not stopped\n")
     click.echo(
-        f"call {call_uuid} of {account}\n  {view['direction'] or 'direction unknown'}, from {view['from'] or '?'} to {view['to'] or '?'}\n"
+        f"call {call_uuid} of {account}\n"
+        f"  {view['direction'] or 'direction unknown'}, "
+        f"from {view['from'] or '?'} to {view['to'] or '?'}\n"
     )
     for recording in view["recordings"]:
-        stop = recording["stop"]
-        click.echo(
-            f"recording {recording['recording_id']}\n  {recording['phase']}; stop {stop['state']}"
-            + (
-                f": {stop['trigger']} by rule {stop['rule']!r}\n  due {stop['due_at']}"
-                if stop["due_at"]
-                else "\n  never due"
-            )
-            + f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}"
-            + ("" if stop["tail_ms"] is None else f"; tail {stop['tail_ms']} ms")
-            + (f"\n  segment of {recording['segment_of']}" if recording["segment_of"] else "")
-        )
-        click.echo(
-            f"  file {recording['archive_key'] or 'not here yet'}"
-            + (f"\n  problem: {recording['problem']}" if recording["problem"] else "")
-            + (
-                f"\n  fault: {recording['fault']} (docs/operations.md, Abandoned work)"
-                if recording["fault"]
-                else ""
-            )
-            + "\n"
-        )
+        _print_recording(recording)
+    _print_timeline(view["timeline"])
+
+
+def _print_recording(view: dict[str, Any]) -> None:
+    stop = view["stop"]
+    lines = [
+        f"recording {view['recording_id']}",
+        f"  {view['phase']}; stop {stop['state']}",
+    ]
+    if stop["due_at"]:
+        lines[-1] += f": {stop['trigger']} by rule {stop['rule']!r}"
+        lines.append(f"  due {stop['due_at']}")
+    else:
+        lines.append("  never due")
+    lines[-1] += f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}"
+    if stop["tail_ms"] is not None:
+        lines[-1] += f"; tail {stop['tail_ms']} ms"
+    if view["segment_of"]:
+        lines.append(f"  segment of {view['segment_of']}")
+    lines.append(f"  file {view['archive_key'] or 'not here yet'}")
+    if view["problem"]:
+        lines.append(f"  problem: {view['problem']}")
+    if view["fault"]:
+        lines.append(f"  fault: {view['fault']} (docs/operations.md, Abandoned work)")
+    click.echo("\n".join(lines) + "\n")
+
+
+def _print_timeline(timeline: list[dict[str, Any]]) -> None:
     table = table_of("at (UTC)", "event", "recording", "by", "what")
-    for event in view["timeline"]:
-        what = ": ".join(str(x) for x in (event["trigger"], event["reason"]) if x)
+    for event in timeline:
+        what = ": ".join(str(fact) for fact in (event["trigger"], event["reason"]) if fact)
         table.add_row(
             event["at"][11:23],
             event["event"],

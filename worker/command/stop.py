@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from datetime import timedelta
 from typing import Any
 
 import click
@@ -23,7 +22,7 @@ from worker.calls.triggers import acts
 from worker.calls.views import recording_view
 from worker.command.terminal import (
     as_json_option,
-    careful,
+    exit_statuses,
     find_call,
     open_ledger,
     or_dash,
@@ -32,6 +31,7 @@ from worker.command.terminal import (
 )
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
+from worker.ledger.presence import SEEN_WITHIN
 from worker.settings import Settings
 
 
@@ -52,7 +52,7 @@ from worker.settings import Settings
     type=click.FloatRange(0, 600),
     help="Seconds to wait for the proof.",
 )
-@careful
+@exit_statuses
 def stop(
     call_uuid: str,
     as_json: bool,
@@ -103,8 +103,8 @@ def stop(
 
 
 def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> tuple[str, str]:
-    """The account and the A-leg that an id means; of a call that nobody told us of, whose it would
-    be. Raises UsageError where that is not clear.
+    """The account and the A-leg that an id means. For an unknown call: the account that is `named`,
+    or the only one, and the id itself. Raises UsageError where the account is not clear.
     """
     if not wire.identifier(uuid) or wire.identifier(uuid) != uuid:
         raise click.BadParameter(
@@ -127,7 +127,7 @@ def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> 
 
 
 def _nobody_knows(call: Call, concerned: Sequence[Recording]) -> bool:
-    """Whether the provider has no such call either: nothing more comes of the order."""
+    """Whether neither we nor the provider know the call, so that the order has no effect."""
     unseen = [r for r in concerned if r.recording_id == UNSEEN]
     return (
         len(unseen) == len(concerned) > 0
@@ -139,12 +139,13 @@ def _nobody_knows(call: Call, concerned: Sequence[Recording]) -> bool:
 def _why_not(
     settings: Settings, ledger: Ledger, call: Call, concerned: Sequence[Recording], wait_s: float
 ) -> Iterator[str]:
-    """Why there is no proof, as far as anybody can tell."""
+    """A line for each recording without proof, with the reason as far as it is known."""
     if _nobody_knows(call, concerned):
         why = (
             "so it rings, or is over; what is reported within 5 s of the order is stopped"
             if call.known
-            else "and nobody told us of one, so there was nothing to stop, or the id is another leg's"
+            else "and nobody told us of one, so there was nothing to stop, "
+            "or the id is another leg's"
         )
         yield f"{call.call_uuid}: the provider has no live call of this id (404), {why}"
         return
@@ -155,17 +156,26 @@ def _why_not(
         if recording.trunk:
             yield f"{name}: a trunk recording cannot be stopped; only the end of its call ends it"
         elif not sent:
-            yield f"{name}: no stop request has left within {wait_s:g} s; {_held_up(settings, ledger, call)}"
+            yield (
+                f"{name}: no stop request has left within {wait_s:g} s; "
+                f"{_held_up(settings, ledger, call)}"
+            )
         elif recording.recording_id == UNSEEN:
-            yield f"{name}: the stop for all of it was sent, and no recording of it is known, so nothing can prove that it ended"
+            yield (
+                f"{name}: the stop for all of it was sent, and no recording of it is known, "
+                "so nothing can prove that it ended"
+            )
         else:
-            yield f"{name}: no proof within {wait_s:g} s; it is looked for, and the stop sent again, until there is one (`endtape show {call.call_uuid}`)"
+            yield (
+                f"{name}: no proof within {wait_s:g} s; it is looked for, and the stop sent again, "
+                f"until there is one (`endtape show {call.call_uuid}`)"
+            )
 
 
 def _held_up(settings: Settings, ledger: Ledger, call: Call) -> str:
-    missing = [
-        role for role in ("stops", "clock") if role not in ledger.alive(timedelta(seconds=15))
-    ]
+    """Why no stop request has left."""
+    alive = ledger.alive(SEEN_WITHIN)
+    missing = [role for role in ("stops", "clock") if role not in alive]
     if missing:
         return f"no process for {' and '.join(missing)} is running, see `endtape doctor`"
     if call.account not in settings.accounts:

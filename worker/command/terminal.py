@@ -1,18 +1,21 @@
-"""The commands about a call, and what every command needs."""
+"""What the commands share: exit statuses, settings and ledger, finding a call, tables and bars."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import redis
 import requests
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from worker.calls.events import Event
@@ -26,8 +29,10 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 _WIDTH = 80  # of tables where no terminal says otherwise
 
 
-def careful(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrong settings end with status 2 and every reason, other known trouble with status 1."""
+def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Ends the command with status 2 and every reason for wrong settings, and with status 1 and the
+    reason for other known trouble.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -50,8 +55,26 @@ def careful(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def options_as(kind: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Hands the command's options that have a field in the dataclass `kind` over as one object, in
+    the argument `options`.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def run(**given: Any) -> Any:
+            options = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            return command(options=options, **given)
+
+        return run
+
+    return decorate
+
+
 def current_settings(*, without_rules: bool = False) -> Settings:
-    """What a command works with; a name that has no effect is told of. Raises SettingsError."""
+    """The settings of this folder, with those of its running `endtape run`. Prints a warning for
+    each name that has no effect. Raises SettingsError.
+    """
     given = run.overlay()
     try:
         settings = Settings.from_env(given, without_rules=without_rules)
@@ -70,8 +93,10 @@ def current_settings(*, without_rules: bool = False) -> Settings:
 
 
 def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
-    """A broken rules file must not take the emergency brake away: without need of the rules it is
-    only told of.
+    """The settings and the ledger. Raises SettingsError.
+
+    Without `rules_needed` a broken rules file is only reported, and the settings have no rules: a
+    broken file must not take the emergency brake away.
     """
     try:
         settings = current_settings()
@@ -91,6 +116,28 @@ def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
     return settings, Ledger(connect(settings.redis_url))
 
 
+def find_call(
+    settings: Settings, ledger: Ledger, uuid: str, only: str | None = None
+) -> tuple[str, str, list[Event]]:
+    """The account, A-leg and events that a call's or recording's id means; with `only`, of that
+    account alone. Raises EndtapeError when the id is not known.
+    """
+    # Accounts of a broken rules file, and those that left the settings, are found in the ledger.
+    for accounts in ([only],) if only else (list(settings.accounts), ledger.accounts()):
+        for account in accounts:
+            for call_uuid in dict.fromkeys(
+                (uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))
+            ):
+                events = ledger.events(account, call_uuid)
+                if events:
+                    return account, call_uuid, events
+    raise EndtapeError(f"{uuid}: no such call or recording")
+
+
+# Output
+# ------------------------------------------------------------------------------------------------
+
+
 def table_of(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
@@ -107,22 +154,28 @@ def or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def find_call(
-    settings: Settings, ledger: Ledger, uuid: str, only: str | None = None
-) -> tuple[str, str, list[Event]]:
-    """The account, A-leg and events that a call's or recording's id means, of `only` this account
-    where it is named.
+class Advance(Protocol):
+    """Moves a progress bar, and describes it anew where a description is given."""
 
-    Raises EndtapeError when it is not known.
-    """
-    # Those of a broken rules file, and those that left the settings, are known by what they
-    # recorded.
-    for accounts in ([only],) if only else (list(settings.accounts), ledger.accounts()):
-        for account in accounts:
-            for call_uuid in dict.fromkeys(
-                (uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))
-            ):
-                events = ledger.events(account, call_uuid)
-                if events:
-                    return account, call_uuid, events
-    raise EndtapeError(f"{uuid}: no such call or recording")
+    def __call__(self, done: int, total: int, description: str | None = None) -> None: ...
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Advance]:
+    """A bar on standard error until the block ends; nothing where that is no terminal."""
+    screen = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=screen,
+        disable=not screen.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(description, total=None)
+
+        def advance(done: int, total: int, description: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, description=description)
+
+        yield advance

@@ -1,10 +1,10 @@
-"""What differs from broker to broker: Redis, Redis behind Sentinels, RabbitMQ. Messages are hints:
-what is lost comes again with its lease.
+"""What differs between the brokers: Redis, Redis behind Sentinels, RabbitMQ.
 
-Celery's Redis transport loses one of its deaths here: when a connection is lost, kombu 5.7 puts
-back what was delivered and not acknowledged. If Redis is away at that moment, what it raises ends
-the whole worker (5 of 48, counting each worker at each kill of Redis under load), and a new one
-takes seconds to come up.
+Messages are hints: the clock sends a lost one again when its lease has run out.
+
+ForgivingQoS removes one way in which a Celery worker dies: kombu 5.7 requeues unacknowledged
+messages when a connection is lost, and if Redis is down then, the exception ends the worker (5 of
+48, counting each worker at each kill of Redis under load). A new worker takes seconds to start.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ from kombu.transport import pyamqp, redis
 from worker.ledger import redis_url, sentinel, sentinel_url
 
 log = structlog.get_logger()
-PREFIX = "{endtape}:broker:"  # of the queues in Redis
+PREFIX = "{endtape}:broker:"  # of the queues' keys in Redis
 RABBIT = ("amqp://", "amqps://")
-HEARTBEAT_S = (
-    10  # of RabbitMQ's connections: after twice that a worker leaves one that says nothing
-)
-_PUBLISH_S = 0.5  # the clock has other things to do than to wait for a broker
+HEARTBEAT_S = 10  # of RabbitMQ's connections: after twice that a worker closes a silent one
+_PUBLISH_S = 0.5  # so long the clock waits for a broker
 _RETRY_S, _RETRY_MAX_S = 0.5, 1.0
 
 
@@ -35,7 +33,7 @@ class ForgivingQoS(redis.QoS):
     def restore_unacked(self, client: Any = None) -> None:
         try:
             super().restore_unacked(client)  # type: ignore[no-untyped-call]  # kombu ships no types
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must outlive it
+        except Exception as error:  # noqa: BLE001 - no exception may end the worker
             log.warning(
                 "messages could not be put back; their leases bring the work back",
                 error=f"{type(error).__name__}: {error}",
@@ -45,12 +43,12 @@ class ForgivingQoS(redis.QoS):
 
 
 class Connection(kombu.Connection):
-    """Tries again soon: kombu's own pauses grow to 30 s, so a worker might be that late after a
-    broker that was away.
+    """Reconnects soon. kombu's own pauses grow to 30 s, so a worker could come back that late after
+    its broker.
     """
 
     def _ensure_connection(self, *given: Any, **named: Any) -> Any:
-        if len(given) < 3:  # who names pauses means them: the clock does, and waits for nothing
+        if len(given) < 3:  # the clock names its own pauses, of 0 s
             named = {
                 "interval_start": _RETRY_S,
                 "interval_step": _RETRY_S,
@@ -66,8 +64,8 @@ class Connection(kombu.Connection):
 
 
 class Brief(pyamqp.Connection):
-    """A connection to RabbitMQ that waits for no answer for long, nor to be rid of a message:
-    py-amqp itself waits without end.
+    """A connection to RabbitMQ that waits `answer_within_s` at most for an answer, and to write a
+    message. py-amqp itself waits without end.
     """
 
     def __init__(self, *, answer_within_s: float, **named: Any) -> None:
@@ -75,27 +73,27 @@ class Brief(pyamqp.Connection):
         self._wait_s = answer_within_s
 
     def connect(self, callback: Any = None) -> Any:
-        found = super().connect(callback)
+        answer = super().connect(callback)
         self.sock.settimeout(self._wait_s)
         write: Callable[..., None] = self.frame_writer  # type: ignore[has-type]
 
         def written(*frame: Any) -> None:
-            with self._given_up():
+            with self._closed_on_timeout():
                 write(*frame)
 
         self.frame_writer = written
-        return found
+        return answer
 
     def blocking_read(self, timeout: float | None = None) -> Any:
-        with contextlib.nullcontext() if timeout is not None else self._given_up():
+        with contextlib.nullcontext() if timeout is not None else self._closed_on_timeout():
             return super().blocking_read(timeout)
 
     @contextlib.contextmanager
-    def _given_up(self) -> Iterator[None]:
+    def _closed_on_timeout(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError:
-            self.collect()  # what broke off within a frame must not carry another
+            self.collect()  # after half a frame the connection cannot carry another one
             raise
 
 
@@ -104,13 +102,16 @@ class Amqp(AMQP):  # type: ignore[misc]  # Celery ships no types
 
 
 def install() -> None:
-    """From now on in this process. Harmless to repeat."""
+    """Replaces kombu's classes in this process. Harmless to repeat."""
     redis.Channel.QoS = ForgivingQoS
     redis.SentinelChannel.connection_class = sentinel.Following
 
 
 def transport(url: str, *, publisher: bool) -> tuple[str, dict[str, Any]]:
-    """The address as Celery spells it, and the options of its transport."""
+    """The address as Celery spells it, and the options of its transport.
+
+    `publisher`: for a process that only sends, like the clock: it tries once and waits 0.5 s.
+    """
     at_once = (
         {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
         if publisher
@@ -132,17 +133,16 @@ def transport(url: str, *, publisher: bool) -> tuple[str, dict[str, Any]]:
         }
     if url.startswith(sentinel_url.SCHEME):
         url, more = sentinel.for_celery(url, timeout_s=_PUBLISH_S)
-        options |= (
-            more if publisher else {**more, "health_check_interval": 2}
-        )  # a server that vanished is noticed after twice that
+        # A worker notices a server that vanished after twice this interval.
+        options |= more if publisher else {**more, "health_check_interval": 2}
     else:
         url = redis_url.parse(url).for_celery()
     return url, options
 
 
 def try_rabbit(url: str, *, within_s: float = 2.0) -> str | None:
-    """Connects once. None when that worked, or why RabbitMQ refuses us. Raises OSError when it does
-    not answer.
+    """Connects once. Returns None, or why RabbitMQ refuses us. Raises OSError when it does not
+    answer.
     """
     try:
         with kombu.Connection(url, connect_timeout=within_s) as connection:  # type: ignore[no-untyped-call]
@@ -150,7 +150,10 @@ def try_rabbit(url: str, *, within_s: float = 2.0) -> str | None:
     except amqp.AccessRefused:
         return "RabbitMQ refuses name and password; set them in the URL"
     except amqp.NotAllowed as error:
-        return f"RabbitMQ refuses the virtual host ({error.reply_text}); create it and give the user its rights, or name another in the URL"
+        return (
+            f"RabbitMQ refuses the virtual host ({error.reply_text}); "
+            "create it and give the user its rights, or name another in the URL"
+        )
     except amqp.AMQPError as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
     return None

@@ -1,7 +1,7 @@
-"""Sleeps until the earliest obligation, claims what is due and hands it to the queues. Any number
-may run.
+"""The clock: sleeps until an obligation is due, claims it and sends it to a queue.
 
-It keeps nothing: what it claimed and could not hand over comes back when the lease runs out.
+Any number of clocks may run. A clock stores nothing: an obligation that it claimed and could not
+send is due again when its lease runs out.
 """
 
 from __future__ import annotations
@@ -23,29 +23,23 @@ from celery import Celery
 from worker import logs
 from worker.calls.obligations import Duty
 from worker.errors import EndtapeError
-from worker.in_force import Follower, Outcome, problems_of
+from worker.in_force import Follower, InForce
 from worker.ledger.client import Ledger
 from worker.ledger.obligations import ALONE_AFTER, Claim
 from worker.ledger.store import connect
 from worker.processes.broker import PREFIX, RABBIT
-from worker.processes.celery_app import (
-    FOLLOW_S,
-    QUEUES,
-    fit_redis_or_exit,
-    make_celery,
-    settings_or_exit,
-)
+from worker.processes.celery_app import HEARTBEAT_S, QUEUES, make_celery
+from worker.processes.settings_in_force import fit_redis_or_exit, settings_or_exit
 from worker.processes.tasks import message, route
 from worker.settings import Settings
 
 log = structlog.get_logger()
-LEAD = timedelta(milliseconds=100)  # claimed so early, sent on time
-PAUSE_S = 0.005  # between two claims, so that what is due together travels together
+LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
+PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
 BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
-STOPS_OUTSTANDING = 1200  # so few that each is begun within its lease, also on a slow machine
-BEAT_S = 4.0
+STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
-# messages in a queue: more than can be outstanding, so what is older points to leases that ran out
+# Longest queue that can hold live claims. Older messages refer to expired leases.
 MOST_WAITING = 2000
 
 
@@ -53,11 +47,11 @@ class Clock:
     """One claim-and-dispatch loop. `run` returns soon after `stopping` is set."""
 
     def __init__(self, ledger: Ledger, celery: Celery, queues: redis.Redis | None = None) -> None:
-        """`queues`: the Redis that carries them, None where it is RabbitMQ."""
+        """`queues`: the Redis that carries the queues, None where RabbitMQ carries them."""
         self.ledger, self.celery, self.queues = ledger, celery, queues
         self.stopping = threading.Event()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self._beat_at = 0.0
+        self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
 
     def run(self) -> None:
@@ -72,9 +66,9 @@ class Clock:
                 self.stopping.wait(0.2)
 
     def turn(self) -> float:
-        """Claims and dispatches once; returns for how many seconds nothing more is due."""
-        if time.monotonic() >= self._beat_at:
-            self._say_so()
+        """Claims and dispatches once. Returns for how many seconds nothing is due."""
+        if time.monotonic() >= self._heartbeat_at:
+            self._send_heartbeat()
         claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
         for duty in Duty:
             for batch in batches(duty, [c for c in claimed.claims if c.obligation.duty is duty]):
@@ -101,16 +95,17 @@ class Clock:
     def _send(
         self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
     ) -> None:
-        # A message older than its lease is worth nothing any more: RabbitMQ drops it, so that no
-        # queue grows while nobody works it off.
+        # A message is useless once its lease has run out. With an expiration RabbitMQ drops it, so
+        # that a queue does not grow while no worker runs.
         try:
             self.celery.send_task(
                 task, args=args, queue=queue, expiration=kept.total_seconds(), **options
             )
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the lease brings it back
+        except Exception as error:  # noqa: BLE001 - of any broker's client; the lease brings the work back
             if logs.seldom("broker", error):
                 log.warning(
-                    "the broker does not take messages; see CELERY_BROKER_URL, or REDIS_URL where that is not set",
+                    "the broker does not take messages; "
+                    "see CELERY_BROKER_URL, or REDIS_URL where that is not set",
                     error=f"{type(error).__name__}: {error}",
                     task=task,
                 )
@@ -119,12 +114,12 @@ class Clock:
         self.stopping.wait(PAUSE_S)
         self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
 
-    def _say_so(self) -> None:
-        self._beat_at = time.monotonic() + BEAT_S
+    def _send_heartbeat(self) -> None:
+        self._heartbeat_at = time.monotonic() + HEARTBEAT_S
         self.ledger.seen("clock", self.name)
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
-        # One slot always stays free for looks: a proof must not wait for somebody's long download.
+        # One slot stays free of fetches: the look for a proof must not wait for a long download.
         # A step of a survey is one request, as short as a look.
         self._free = {
             Duty.PLAN: STOPS_OUTSTANDING,
@@ -134,16 +129,16 @@ class Clock:
         }
         for queue in QUEUES:
             if self.queues:
-                # RabbitMQ drops by itself what is too old. Redis would fill up while nobody works,
-                # and whoever comes back begin with that.
+                # Redis, unlike RabbitMQ, keeps old messages. Without workers it would fill up, and
+                # a worker that starts again would begin with useless messages.
                 with contextlib.suppress(redis.RedisError):
                     self.queues.ltrim(PREFIX + queue, 0, MOST_WAITING - 1)
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
 def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
-    """What travels together. Whatever was left unfinished may have ended its worker, and all that
-    travelled with it.
+    """The claims that share a message. Claims that were tried before and not finished get smaller
+    messages, since they may have killed their worker together with all others of the message.
     """
     largest = BATCH[duty]
     for size, some in (
@@ -164,33 +159,6 @@ def make_clock(settings: Settings) -> Clock:
     )
 
 
-def follow(ledger: Ledger, settings: Settings, stopping: threading.Event) -> None:
-    """Answers reloads until `stopping` is set. All that a clock uses of the settings only a start
-    can change.
-    """
-    last = Outcome(generation=-1, settings=settings)
-
-    def read() -> Outcome:
-        nonlocal last
-        generation = ledger.generation()
-        if generation != last.generation:
-            try:
-                last = Outcome(generation=generation, settings=last.settings.again())
-                logs.hide(last.settings.secrets())
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the old ones stay
-                last = Outcome(
-                    generation=generation, settings=last.settings, problems=problems_of(error)
-                )
-        return last
-
-    follower = Follower(ledger, "clock", read)
-    with contextlib.suppress(EndtapeError):
-        while not stopping.wait(FOLLOW_S):
-            with contextlib.suppress(EndtapeError):  # the clock itself says so
-                follower.turn()
-        follower.gone()
-
-
 def main() -> None:
     settings = settings_or_exit()
     logs.set_up(settings.log, settings.secrets())
@@ -198,8 +166,10 @@ def main() -> None:
     clock = make_clock(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
+    # All that a clock uses of the settings only a start can change, so it only answers reloads.
+    follower = Follower(clock.ledger, "clock", InForce(settings))
     following = threading.Thread(
-        target=follow, args=(clock.ledger, settings, clock.stopping), name="reload", daemon=True
+        target=follower.run, args=(clock.stopping,), name="reload", daemon=True
     )
     following.start()
     clock.run()

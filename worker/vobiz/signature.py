@@ -177,10 +177,21 @@ def _paths(path: str) -> list[str]:
     return list(dict.fromkeys(found)) if path else ["", "/"]
 
 
+def sign(url: str, token: str, nonce: str) -> dict[str, str]:
+    """The headers with which the provider signs a callback to this address, by V3."""
+    return {
+        "X-Vobiz-Signature-V3": _digest(token, f"{url}.{nonce}").decode(),
+        "X-Vobiz-Signature-V3-Nonce": nonce,
+    }
+
+
+def _digest(secret: str, message: str) -> bytes:
+    keyed = hmac.new(secret.encode(), message.encode("utf-8", "replace"), hashlib.sha256)
+    return base64.b64encode(keyed.digest())
+
+
 def _matches(value: str, secret: str, message: str) -> bool:
-    expected = base64.b64encode(
-        hmac.new(secret.encode(), message.encode("utf-8", "replace"), hashlib.sha256).digest()
-    )
+    expected = _digest(secret, message)
     given = [part.strip().encode("utf-8", "replace") for part in value.split(",")[:8]]
     return max(
         hmac.compare_digest(part, expected) for part in given

@@ -1,0 +1,234 @@
+"""`endtape run`, as an operator types it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+
+from tests.process_list import command_lines
+from tests.waiting import until
+from worker.ledger.store import connect
+from worker.processes.supervisor import free_port
+
+pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.xdist_group("run")]
+ENDTAPE = Path(sys.executable).parent / "endtape"
+
+
+@contextlib.contextmanager
+def running_in(folder):
+    """`endtape run` in a folder, with nothing in its environment but a port."""
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("ENDTAPE_", "VOBIZ_", "REDIS_", "CELERY_"))
+    } | {"PORT": str(free_port())}
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen(
+            [ENDTAPE, "run"], cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        yield process, folder, env
+    finally:
+        if process.poll() is None:
+            process.send_signal(
+                signal.SIGINT
+            )  # its processes have groups of their own, which only it ends
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def run(tmp_path):
+    with running_in(tmp_path) as found:
+        yield found
+
+
+def test_run_with_nothing_but_the_account_adds_our_secrets_and_tells_what_does_not_work_without_being_unready(
+    tmp_path,
+):
+    given = "VOBIZ_AUTH_ID=MA_1\r\nVOBIZ_AUTH_TOKEN=token-of-the-account\r\nVOBIZ_API_URL=http://127.0.0.1:1/api/v1\r\nENDTAPE_ARCHIVE=/proc/nope\r\nENDTAPE_KEY=x"
+    (tmp_path / ".env").write_bytes(given.encode())
+    rules = tmp_path / "endtape.toml"
+    rules.write_text('[defaults]\nmax_duration = "5m"\n')
+    with running_in(tmp_path) as (_, folder, env):
+        until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+        out, written = (folder / "out").read_text(), (folder / ".env").read_bytes().decode()
+        assert written.startswith(given + "\r\nENDTAPE_CALLBACK_TOKEN=")
+        assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+        assert (
+            "Added generated secrets to .env, which only you can read: ENDTAPE_CALLBACK_TOKEN, ENDTAPE_API_KEY\n"
+            in out
+        )
+        assert "Warning: ENDTAPE_KEY is no setting" in out
+        base = f"http://127.0.0.1:{env['PORT']}"
+        told = {
+            "ready",
+            "degraded: archive: No such file or directory",
+            "degraded: provider: its API does not answer",
+        }
+        until(lambda: set(requests.get(f"{base}/readyz", timeout=5).text.splitlines()) == told, 30)
+        assert requests.get(f"{base}/readyz", timeout=5).status_code == 200
+        assert (
+            'alerts_total{alert="degraded"} 2.0'
+            in requests.get(
+                f"{base}/metrics",
+                headers={"Authorization": f"Bearer {written.rpartition('=')[2].strip()}"},
+                timeout=5,
+            ).text
+        )
+
+        rules.unlink()
+        gone = subprocess.run(
+            [ENDTAPE, "reload"],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (
+            gone.returncode,
+            " processes refused" in gone.stderr,
+            "endtape.toml is gone" in gone.stderr,
+        ) == (1, True, True), gone
+        doctor = subprocess.run(
+            [ENDTAPE, "doctor"],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        text = " ".join(doctor.stdout.split())
+        assert (
+            doctor.returncode,
+            "settings FAILED: ENDTAPE_CONFIG: endtape.toml is gone" in text,
+        ) == (1, True), doctor
+        assert (
+            "archive FAILED: ENDTAPE_ARCHIVE = '/proc/nope': cannot be written (No such file or directory); "
+            in text
+        )
+    again = subprocess.run(
+        [ENDTAPE, "run"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (again.returncode, "endtape.toml is gone" in again.stderr, "Added" in again.stdout) == (
+        2,
+        True,
+        False,
+    ), again
+
+
+def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it_is_interrupted(
+    run,
+):
+    process, folder, env = run
+    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+    text = (folder / "out").read_text()
+    assert "EMULATOR" in text
+    assert "mode `observe`" in text
+    assert re.search(r"Callback URL: http://127\.0\.0\.1:\d+/vobiz/MA_EMULATOR/\S{32}", text)
+    assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    secrets = [line.partition("=")[2] for line in (folder / ".env").read_text().splitlines()]
+    assert not [line for line in command_lines() if any(secret in line for secret in secrets)]
+    found = subprocess.run(
+        [ENDTAPE, "doctor", "--json"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert (folder / "data" / "run.env").stat().st_mode & 0o777 == 0o600
+    assert (folder / "data" / "endtape.log").stat().st_mode & 0o777 == 0o600
+    assert (folder / "data" / "redis").stat().st_mode & 0o777 == 0o700
+    other = {**env, "PORT": str(free_port())}
+    for wrong, named in (
+        (env, "PORT = "),
+        (other, "another `endtape run`"),
+        ({**other, "REDIS_URL": "redis://127.0.0.1:1"}, "another `endtape run`"),
+        ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN"),
+        ({**other, "HOST": "203.0.113.7"}, "HOST = '203.0.113.7': is no address of this machine"),
+    ):
+        refused = subprocess.run(
+            [ENDTAPE, "run"],
+            cwd=folder,
+            env=wrong,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr
+        assert (folder / "data" / "run.env").exists()  # it is the other's
+    shown = subprocess.run(
+        [ENDTAPE, "urls"],
+        cwd=folder,
+        env={k: v for k, v in env.items() if k != "PORT"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert f":{env['PORT']}/vobiz/" in shown.stdout
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert not (folder / "data" / "run.env").exists()
+    ended = subprocess.run(
+        [ENDTAPE, "ls"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (
+        ended.returncode,
+        ended.stderr.startswith("No `endtape run` is at work in this folder"),
+    ) == (2, True), ended
+
+
+def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_ends_with_run(run):
+    process, folder, env = run
+    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+    told = (folder / "data" / "run.env").read_text()
+    client = connect(re.search("REDIS_URL=(.*)", told)[1])
+    first = client.info()["process_id"]
+    client.set("kept", "yes")
+    os.kill(first, signal.SIGKILL)
+
+    def pid():
+        try:
+            return client.info()["process_id"]
+        except redis.RedisError:
+            return first
+
+    until(lambda: pid() != first, 20)
+    assert client.get("kept") == "yes"
+    ready = f"http://127.0.0.1:{env['PORT']}/readyz"
+    until(lambda: requests.get(ready, timeout=5).status_code == 200, 30)
+    second = pid()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(second, 0)

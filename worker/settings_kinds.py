@@ -1,0 +1,269 @@
+"""The kinds of values that settings take: how each is read and shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from worker import wire
+from worker.calls import rules_file
+from worker.ledger import redis_url, sentinel_url
+from worker.vobiz.addresses import HostList, Unfit
+
+RABBIT = ("amqp", "amqps")
+_RABBIT_OPTIONS = {
+    "heartbeat": re.compile(r"[0-9]{1,4}"),
+    "connect_timeout": re.compile(r"[0-9]{1,4}"),
+    "login_method": re.compile(r"[A-Z-]{1,20}"),
+}
+_NOTHING = re.compile(r"(?!)")
+_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+class Unaccepted(Exception):
+    """A value that its setting does not take. `fixes`: a text for each mistake, saying what is
+    accepted. `secret`: the value must not be shown.
+    """
+
+    def __init__(self, *fixes: str, secret: bool = False) -> None:
+        super().__init__(*fixes)
+        self.fixes = fixes
+        self.secret = secret
+
+
+class Kind:
+    """The values that a setting takes. This one takes every text."""
+
+    def read(self, text: str) -> Any:
+        """The value that `text` stands for. Raises Unaccepted."""
+        return text
+
+    def shown(self, value: Any) -> str:
+        """The value as `endtape doctor` prints it, without secrets."""
+        if value is None:
+            return "(none)"
+        return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+class Secret(Kind):
+    """A kind whose values are never shown."""
+
+    def shown(self, value: Any) -> str:
+        return "(set)" if value else "(not set)"
+
+
+class Identifier(Kind):
+    def read(self, text: str) -> str:
+        if not wire.identifier(text):
+            raise Unaccepted("must be the id of the main account, like MA_7QK2XWPD")
+        return text
+
+
+class Tokens(Secret):
+    """One or two tokens of the provider."""
+
+    def read(self, text: str) -> tuple[str, ...]:
+        tokens = _split(text)
+        plain = all(token.isprintable() and token.isascii() for token in tokens)
+        if not 1 <= len(tokens) <= 2 or not plain:
+            raise Unaccepted(
+                "must be a secret of plain characters, or two with a comma between, newest first",
+                secret=True,
+            )
+        return tokens
+
+
+class Keys(Secret):
+    """One or two keys of our own API."""
+
+    def read(self, text: str) -> tuple[str, ...]:
+        keys = _split(text)
+        if not 1 <= len(keys) <= 2 or not all(map(_is_key, keys)):
+            raise Unaccepted(
+                "must have 16 characters or more, or be two such with a comma between", secret=True
+            )
+        return keys
+
+
+class OneKey(Secret):
+    def read(self, text: str) -> str:
+        if not _is_key(text):
+            raise Unaccepted("must have 16 characters or more, or be left out", secret=True)
+        return text
+
+
+class PathToken(Secret):
+    """A secret that stands in the path of a URL."""
+
+    def read(self, text: str) -> str:
+        if len(text) < 16 or not _PATH_SAFE.fullmatch(text):
+            raise Unaccepted(
+                "must have 16 characters or more of A-Z a-z 0-9 . _ ~ - (it stands in a URL)",
+                secret=True,
+            )
+        return text
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    allowed: tuple[str, ...]
+
+    def read(self, text: str) -> Any:
+        if text not in self.allowed:
+            raise Unaccepted(f"must be one of: {', '.join(self.allowed)}")
+        return text
+
+
+@dataclass(frozen=True)
+class Whether(Choice):
+    """A choice between two words. The value: whether it is `yes`."""
+
+    yes: str
+
+    def read(self, text: str) -> bool:
+        return bool(super().read(text) == self.yes)
+
+
+@dataclass(frozen=True)
+class Whole(Kind):
+    low: int
+    high: int
+
+    def read(self, text: str) -> int:
+        digits = text.isascii() and text.isdigit()
+        if not digits or not self.low <= int(text[:30]) <= self.high:
+            raise Unaccepted(f"must be a whole number from {self.low} to {self.high}")
+        return int(text)
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    low: float
+
+    def read(self, text: str) -> float:
+        value = wire.number(text)
+        if value is None or not self.low <= value <= 1e6:
+            raise Unaccepted(f"must be a number, at least {self.low:g}")
+        return value
+
+
+class Duration(Kind):
+    def read(self, text: str) -> Any:
+        value = rules_file.duration(text)
+        if value is None:
+            raise Unaccepted('must be a duration like "30d"')
+        return value
+
+
+class File(Kind):
+    """A path; a relative one begins at the folder of `.env`."""
+
+    def read(self, text: str) -> Path:
+        return Path(text)
+
+
+class Directory(File):
+    def read(self, text: str) -> Path:
+        if "://" in text:
+            raise Unaccepted("must be a directory; buckets are not supported yet")
+        return super().read(text)
+
+
+class Hosts(Kind):
+    def read(self, text: str) -> tuple[str, ...]:
+        hosts = _split(text)
+        try:
+            HostList(hosts)
+        except Unfit as error:
+            raise Unaccepted(
+                f"must be hosts with commas between (host, host:port or *.suffix): {error}"
+            ) from None
+        return hosts
+
+
+class WebUrl(Kind):
+    """The address of a web server, without login, query and a slash at its end."""
+
+    def read(self, text: str) -> str:
+        schemes = ("https", "http")
+        parts = _parsed(text, schemes)
+        if parts is None or parts.username or parts.query:
+            raise Unaccepted(_must_begin_with(schemes), secret="@" in text)
+        return text.rstrip("/")
+
+
+@dataclass(frozen=True)
+class ServerUrl(Kind):
+    """The address of a Redis or of a broker; of RabbitMQ also several, with semicolons between."""
+
+    schemes: tuple[str, ...]
+
+    def read(self, text: str) -> str:
+        if text.startswith(sentinel_url.SCHEME):
+            try:
+                sentinel_url.parse(text)
+            except ValueError:  # its text may show a part of the password
+                raise Unaccepted(f"must be {sentinel_url.FORM}", secret=True) from None
+        elif text.startswith(redis_url.SCHEMES):
+            try:
+                redis_url.parse(text)
+            except ValueError as error:
+                raise Unaccepted(str(error), secret=True) from None
+        elif fixes := list(self._mistakes(text)):
+            raise Unaccepted(*fixes, secret=True)
+        return text
+
+    def _mistakes(self, text: str) -> Iterator[str]:
+        rabbit = text.startswith(tuple(f"{scheme}://" for scheme in RABBIT))
+        several = rabbit and ";" in text
+        for url in text.split(";") if rabbit else [text]:
+            schemes = RABBIT if several else self.schemes
+            if url and _parsed(url, schemes) is None:
+                yield _must_begin_with(schemes)
+            options = parse_qsl(url.partition("?")[2], keep_blank_values=True)
+            unknown = [
+                name
+                for name, value in options
+                if not _RABBIT_OPTIONS.get(name, _NOTHING).fullmatch(value)
+            ]
+            if unknown:
+                yield (
+                    f"{', '.join(unknown)[:80]}: RabbitMQ's client does not take this; "
+                    f"known: {', '.join(_RABBIT_OPTIONS)}"
+                )
+
+    def shown(self, value: Any) -> str:
+        """Each address without name, password and options."""
+        return ";".join(_without_login(url) for url in value.split(";"))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _is_key(text: str) -> bool:
+    return len(text) >= 16 and text.isascii()
+
+
+def _parsed(url: str, schemes: tuple[str, ...]) -> Any:
+    """The parts of a URL that has one of these schemes, a host and no fragment; else None."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError for one that is no number
+    except ValueError:
+        return None
+    has_place = bool(parts.hostname) or parts.scheme == "unix"
+    return parts if parts.scheme in schemes and has_place and not parts.fragment else None
+
+
+def _must_begin_with(schemes: tuple[str, ...]) -> str:
+    return f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
+
+
+def _without_login(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
