@@ -12,7 +12,7 @@ from worker.calls.events import Event, Kind
 from worker.duties import plan_calls, send_once, worker
 from worker.duties.plan_calls import MOST_ERRORS_TOLD
 from worker.vobiz.answers import Answer
-from worker.vobiz.client import _without
+from worker.vobiz.rest import hide_tokens
 
 ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
@@ -631,7 +631,7 @@ def test_several_stops_of_one_call_do_not_wait_for_one_another(local):
 def test_a_token_that_the_provider_repeats_is_hidden(local):
     house = local()
     account = house.settings.accounts[ACCOUNT]
-    answer = _without(
+    answer = hide_tokens(
         account, Answer(status=401, headers={}, body=b'{"error":"bad token test-auth-token"}')
     )
     assert answer.body == b'{"error":"bad token (hidden)"}'

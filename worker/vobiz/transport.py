@@ -137,7 +137,7 @@ def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
         pycurl.URL: f"{address.scheme}://{address.netloc}/",
         pycurl.REQUEST_TARGET: address.target,
         pycurl.CUSTOMREQUEST: request.method,
-        pycurl.HTTPHEADER: [_line(name, value) for name, value in request.headers.items()],
+        pycurl.HTTPHEADER: [header_line(name, value) for name, value in request.headers.items()],
         pycurl.PROTOCOLS: pycurl.PROTO_HTTPS if address.scheme == "https" else pycurl.PROTO_HTTP,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.HTTP_CONTENT_DECODING: 0,
@@ -166,7 +166,8 @@ def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
         easy.setopt(option, value)
 
 
-def _line(name: str, value: str) -> bytes:
+def header_line(name: str, value: str) -> bytes:
+    """A header as libcurl takes it. Raises ValueError for one that would be sent otherwise."""
     if not value or any(c in value for c in "\r\n\0"):
         raise ValueError(
             f"the header {name} cannot be sent: it is empty, or holds the end of a line"
