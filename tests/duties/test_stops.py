@@ -9,8 +9,8 @@ import pytest
 
 from tests.waiting import until
 from worker.calls.events import Event, Kind
-from worker.duties import plan_calls, send_once, worker
-from worker.duties.plan_calls import MOST_ERRORS_TOLD
+from worker.duties import send_once, send_stops, worker
+from worker.duties.send_stops import MOST_ERRORS_TOLD
 from worker.vobiz.answers import Answer
 from worker.vobiz.rest import hide_tokens
 
@@ -300,7 +300,7 @@ def tried_each_second(monkeypatch):
     """While its credentials are refused, an account is tried every second here, and every 5 s in
     truth."""
     assert worker.HALTED_RETRY.total_seconds() == 5
-    for module in (worker, plan_calls, send_once):
+    for module in (worker, send_stops, send_once):
         monkeypatch.setattr(module, "HALTED_RETRY", timedelta(seconds=1))
 
 

@@ -23,8 +23,9 @@ TWO_SECONDS, OTHER = "918020000001", "918065550101"
 LETHAL = """
 import os, signal
 from pathlib import Path
-from worker import fetch, stops
-from worker.app import celery
+from worker.duties import fetch
+from worker.duties.batch import Batch
+from worker.processes.celery_app import celery
 
 def deadly(deed, which):
     def run(*args):
@@ -37,7 +38,7 @@ def deadly(deed, which):
     return run
 
 fetch._fetch = deadly(fetch._fetch, lambda claim: claim.obligation.recording_id)
-stops._Batch.begin = deadly(stops._Batch.begin, lambda claim: claim.obligation.call_uuid)
+Batch.begin = deadly(Batch.begin, lambda claim: claim.obligation.call_uuid)
 """
 
 

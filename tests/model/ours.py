@@ -10,8 +10,9 @@ from worker.calls.replay import is_end, replay
 from worker.calls.rules import Action, DailyTime, Match, Mode, Rule, Rules, Terms
 from worker.calls.segments import is_paused, unsettled
 from worker.calls.triggers import acts
-from worker.duties.plan_calls import HORIZON, MOST_ERRORS_TOLD
+from worker.duties.batch import HORIZON
 from worker.duties.send_once import ceiling_s
+from worker.duties.send_stops import MOST_ERRORS_TOLD
 from worker.ledger.calls import REPEAT_AFTER, may_happen_again
 from worker.ledger.codec import decode, encode, to_ms
 from worker.processes.clock import LEAD

@@ -350,6 +350,18 @@ class Ledger(Reading):
         """Of a call's log; compare with `Loaded.size`."""
         return int(self.command("STRLEN", self.call_key(account, call_uuid)))
 
+    def sizes(self, calls: Sequence[tuple[str, str]]) -> list[int]:
+        """The sizes of these calls' logs, each named by account and call."""
+        if not calls:
+            return []
+        try:
+            pipe = self.redis.pipeline(transaction=False)
+            for account, call_uuid in calls:
+                pipe.strlen(self.call_key(account, call_uuid))
+            return [int(size) for size in pipe.execute()]
+        except redis.RedisError as error:
+            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+
     def commit(self, commits: Sequence[Commit]) -> list[frozenset[str] | None]:
         """Ends leases. For each: the ids of the events that are new, or None when the claim was no
         longer ours.

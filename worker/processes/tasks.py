@@ -22,7 +22,7 @@ from worker.processes.celery_app import process
 
 log = structlog.get_logger()
 DEEDS = {
-    Duty.PLAN: plan_calls.stops,
+    Duty.PLAN: plan_calls.plan_calls,
     Duty.LOOK: look.looks,
     Duty.FETCH: fetch.fetches,
     Duty.SURVEY: survey.surveys,

@@ -108,21 +108,17 @@ class Vobiz:
 
         The futures never raise: an outcome holds what `stop_recordings` would raise.
         """
-        asks = [
-            Ask(
-                account=stop.account,
-                method="DELETE",
-                path=f"/Account/{_part(stop.account.auth_id)}/Call/{_part(stop.call_uuid)}/Record/",
-                limits=STOP_LIMITS,
-                body={"URL": stop.url} if stop.url else None,
-            )
-            for stop in stops
-        ]
-        outcomes: list[Future[StopOutcome]] = []
-        for stop, answered in zip(stops, self._rest.ask(asks), strict=True):
-            outcome: Future[StopOutcome] = Future()
-            answered.add_done_callback(partial(_settle, stop, outcome))
-            outcomes.append(outcome)
+        outcomes: list[Future[StopOutcome]] = [Future() for _ in stops]
+        asks, asked = [], []
+        for stop, outcome in zip(stops, outcomes, strict=True):
+            try:
+                asks.append(_ask_to_stop(stop))
+            except ValueError as error:
+                outcome.set_result(StopOutcome(at=time.time(), error=error))
+            else:
+                asked.append(partial(_settle, stop, outcome))
+        for settle, answered in zip(asked, self._rest.ask(asks), strict=True):
+            answered.add_done_callback(settle)
         return outcomes
 
     def start_recording(
@@ -331,6 +327,16 @@ def next_offset(page: Page, offset: int) -> int | None:
     if following <= offset:
         return None
     return following - OVERLAP if following - OVERLAP > offset else following
+
+
+def _ask_to_stop(stop: Stop) -> Ask:
+    return Ask(
+        account=stop.account,
+        method="DELETE",
+        path=f"/Account/{_part(stop.account.auth_id)}/Call/{_part(stop.call_uuid)}/Record/",
+        limits=STOP_LIMITS,
+        body={"URL": stop.url} if stop.url else None,
+    )
 
 
 def _settle(stop: Stop, outcome: Future[StopOutcome], answered: Future[Answer]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 import struct
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pycurl
@@ -85,18 +87,9 @@ class _Transfer:
     blocks: list[bytes] = field(default_factory=list)
     size: int = 0
     has_left: bool = False
+    is_stale: bool = False  # the kept connection that it was to leave on had ended
     progress: tuple[bool, int, int] = (False, 0, 0)  # at the last sweep that saw any
     progress_at: float = 0.0
-
-    def before_request(self, *_: object) -> int:
-        """Libcurl calls this when a connection stands, just before the request leaves.
-
-        A second call means that a kept connection died and libcurl would send the request again.
-        """
-        if self.has_left:
-            return int(pycurl.PREREQFUNC_ABORT)
-        self.has_left = True
-        return int(pycurl.PREREQFUNC_OK)
 
     def on_block(self, block: bytes) -> int | None:
         self.size += len(block)
@@ -153,6 +146,7 @@ class _Loop:
         self.error: BaseException | None = None
         self._running: dict[pycurl.Curl, _Transfer] = {}
         self._spare: list[pycurl.Curl] = []
+        self._kept: dict[int, int] = {}  # the sockets of idle connections, by their local ports
         self._timer_at: float | None = None  # when libcurl wants to be called
         self._sweep_at = 0.0
         threading.Thread(target=self._run, name="rest", daemon=True).start()
@@ -187,11 +181,28 @@ class _Loop:
             easy = self._spare.pop() if self._spare else pycurl.Curl()
             try:
                 _prepare(easy, transfer)
+                easy.setopt(pycurl.PREREQFUNCTION, partial(self._before_request, transfer))
             except Exception as error:  # noqa: BLE001 - what libcurl cannot send is this one's fault
                 transfer.future.set_exception(error)
                 continue
             self._running[easy] = transfer
             self._multi.add_handle(easy)
+
+    def _before_request(self, transfer: _Transfer, *connection: Any) -> int:
+        """Libcurl calls this when a connection stands, just before the request leaves on it.
+
+        A second call for the same transfer means that a kept connection died, and that libcurl
+        would send the request again. Whether a kept connection still lives libcurl itself checks
+        only when it was idle for a second.
+        """
+        number = self._kept.pop(connection[-1], None)
+        if transfer.has_left:
+            return int(pycurl.PREREQFUNC_ABORT)
+        if number is not None and _has_ended(number):
+            transfer.is_stale = True
+            return int(pycurl.PREREQFUNC_ABORT)
+        transfer.has_left = True
+        return int(pycurl.PREREQFUNC_OK)
 
     def _wait(self) -> None:
         """Sleep until a socket is ready, a timer is due or a request is handed over."""
@@ -237,10 +248,14 @@ class _Loop:
     def _end(self, easy: pycurl.Curl, reason: str | None) -> None:
         transfer = self._running.pop(easy)
         status = easy.getinfo(pycurl.RESPONSE_CODE)
+        if reason is None:
+            self._kept[easy.getinfo(pycurl.LOCAL_PORT)] = easy.getinfo(pycurl.ACTIVESOCKET)
         self._multi.remove_handle(easy)
         easy.reset()
         self._spare.append(easy)
-        if reason is None:
+        if transfer.is_stale and not transfer.has_left:
+            self._handed_over.append(transfer)
+        elif reason is None:
             transfer.future.set_result(transfer.answer(status))
         elif transfer.size > MAX_ANSWER_BYTES:
             text = f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes"
@@ -291,11 +306,18 @@ def _prepare(easy: pycurl.Curl, transfer: _Transfer) -> None:
         (pycurl.DNS_CACHE_TIMEOUT, 1),  # one look-up for a batch, and no address for long
         (pycurl.NOSIGNAL, 1),
         (pycurl.OPENSOCKETFUNCTION, _open_socket),
-        (pycurl.PREREQFUNCTION, transfer.before_request),
+        (pycurl.FRESH_CONNECT, int(transfer.is_stale)),
         (pycurl.HEADERFUNCTION, transfer.lines.append),
         (pycurl.WRITEFUNCTION, transfer.on_block),
     ):
         easy.setopt(option, value)
+
+
+def _has_ended(number: int) -> bool:
+    """Whether the idle connection of this socket was closed, or received what nobody asked for."""
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _open_socket(_purpose: int, peer: Any) -> socket.socket:
