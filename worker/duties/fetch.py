@@ -40,7 +40,9 @@ from worker.errors import (
 )
 from worker.ledger.calls import Claim, Loaded
 from worker.vobiz.account import Account
-from worker.vobiz.client import CorruptDownload, Download, RedirectRefused, Row
+from worker.vobiz.answers import Row
+from worker.vobiz.download import RedirectRefused
+from worker.vobiz.piece import CorruptDownload, Download
 
 log = structlog.get_logger()
 _DEAD_PART_S = (
@@ -162,7 +164,7 @@ def _bring(
                 account,
                 row.url,
                 part.file,
-                alive=alive,
+                keep_going=alive,
                 announced=worker.archive.reserve,
                 notes=part.notes,
             )

@@ -28,8 +28,7 @@ from worker.duties.worker import (
 from worker.errors import EndtapeError, LedgerUnavailable, Refused
 from worker.ledger.calls import Claim, Loaded
 from worker.vobiz.account import Account
-from worker.vobiz.answers import LiveCall
-from worker.vobiz.client import Row
+from worker.vobiz.answers import LiveCall, Row
 
 log = structlog.get_logger()
 

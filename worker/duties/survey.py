@@ -30,7 +30,8 @@ from worker.ledger import survey_state
 from worker.ledger.calls import Claim, Commit, Recorded
 from worker.ledger.survey_state import Round, Scope, Stage
 from worker.vobiz.account import Account
-from worker.vobiz.client import Row, next_offset
+from worker.vobiz.answers import Row
+from worker.vobiz.client import next_offset
 
 log = structlog.get_logger()
 SHARE = 1 / 3  # of ENDTAPE_API_RATE; the rest is for looks and fetches

@@ -67,7 +67,7 @@ class Address:
         return f"{self.scheme}://{self.netloc}{self.target}"
 
 
-def read(url: str) -> Address:
+def parse_url(url: str) -> Address:
     """The address in an absolute http or https URL. Raises Unfit for whatever two readers could
     read differently.
 
@@ -177,7 +177,7 @@ def system_resolver(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(where[4][0]) for where in found))
 
 
-def vetted(address: Address, listing: Listing, resolve: Resolve) -> list[str]:
+def resolve_vetted(address: Address, listing: Listing, resolve: Resolve) -> list[str]:
     """The addresses to dial for this host, resolved this once. Raises Unfit, or OSError when there
     is none.
 

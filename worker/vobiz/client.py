@@ -17,17 +17,16 @@ from typing import Any, BinaryIO
 
 from worker import wire
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
+from worker.partial import Notes
 from worker.vobiz import answers
 from worker.vobiz.account import Account
 from worker.vobiz.addresses import HostList, Resolve, system_resolver
 from worker.vobiz.answers import Answer, LiveCall, Page, Row
-from worker.vobiz.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
+from worker.vobiz.download import MediaHosts, download
 from worker.vobiz.loop import TimeLimits
-from worker.vobiz.partial import Notes
+from worker.vobiz.piece import Download, Hooks, Limits
 from worker.vobiz.rest import Ask, Rest
 from worker.vobiz.transport import Patience
-
-__all__ = ["Account", "CorruptDownload", "Download", "RedirectRefused", "Row", "Vobiz"]
 
 PAGE = 100  # the provider's maximum (documented)
 MAX_PAGES = 20
@@ -82,7 +81,7 @@ class Vobiz:
         Raises addresses.Unfit for a host entry that cannot be read.
         """
         self._rest = Rest(api_url)
-        self._ways = Ways(
+        self._media_hosts = MediaHosts(
             media=HostList(media_hosts),
             redirect=HostList(redirect_hosts),
             resolve=resolve,
@@ -260,7 +259,7 @@ class Vobiz:
         url: str,
         sink: BinaryIO,
         *,
-        alive: Callable[[], None],
+        keep_going: Callable[[], None],
         announced: Callable[[int | None], None] = lambda _: None,
         notes: Notes | None = None,
         patience: Patience = PATIENCE,
@@ -272,7 +271,7 @@ class Vobiz:
         after what an earlier one left in `sink`; else it begins anew. The digest is always that of
         all of it.
 
-        `alive` is called about once a second and may raise to abort; `announced` with the bytes to
+        `keep_going` is called about once a second and may raise to abort; `announced` with the bytes to
         come, before any is written. What either or the sink raises passes through. Credentials go
         to listed media hosts only; no more than `max_media_bytes` + 1 bytes are written.
 
@@ -280,10 +279,15 @@ class Vobiz:
         425), Refused, CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with
         what arrived) and TryAgain.
         """
-        limits = Limits(
-            max_bytes=self._max_media_bytes, patience=patience, alive=alive, announced=announced
+        return download(
+            self._media_hosts,
+            url,
+            self._credentials_for(account, url),
+            sink,
+            Limits(max_bytes=self._max_media_bytes, patience=patience),
+            Hooks(keep_going=keep_going, announced=announced),
+            notes,
         )
-        return download(self._ways, url, self._credentials_for(account, url), sink, limits, notes)
 
     def _credentials_for(self, account: Account, url: str) -> dict[str, str]:
         # The account in the path owns the file, and only its own token opens it (seen by a public

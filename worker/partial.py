@@ -117,9 +117,9 @@ class Partial:
         """The digest of all that is in it, once it is settled."""
         return self._digest.hexdigest()
 
-    def recall(self, alive: Callable[[], None]) -> None:
+    def recall(self, keep_going: Callable[[], None]) -> None:
         """Go on with what an earlier try left of the same source, if its bytes are as noted; else
-        begin. `alive` may raise.
+        begin. `keep_going` may raise.
         """
         noted = self._notes.read() if self._notes else None
         if (
@@ -131,7 +131,7 @@ class Partial:
             self._file.seek(0)
             digest, left = hashlib.sha256(), noted.have
             while left and (block := self._file.read(min(BLOCK, left))):
-                alive()
+                keep_going()
                 digest.update(block)
                 left -= len(block)
             if not left and digest.hexdigest() == noted.sha256:
