@@ -16,7 +16,7 @@ from worker.duties.send_stops import MOST_ERRORS_TOLD
 from worker.ledger.calls import REPEAT_AFTER, may_happen_again
 from worker.ledger.codec import decode, encode, to_ms
 from worker.processes.clock import LEAD
-from worker.vobiz import callbacks
+from worker.vobiz import callback_fields, callbacks
 
 __all__ = [
     "HORIZON",
@@ -36,6 +36,7 @@ __all__ = [
     "StopState",
     "Terms",
     "acts",
+    "callback_fields",
     "callbacks",
     "ceiling_s",
     "decided",

@@ -106,7 +106,8 @@ def expect_success(answer: Answer, *, now: datetime) -> dict[str, Any]:
         raise Refused(f"the provider answered {status}{said}", status=status)
     if 300 <= status < 400 or (status == 404 and not is_gone(answer)):
         raise WrongPath(
-            f"not the provider's application but a gateway answered, with {status}{said}: check VOBIZ_API_URL"
+            f"not the provider's application but a gateway answered, with {status}{said}: "
+            "check VOBIZ_API_URL"
         )
     if not 200 <= status < 300 or fields.get("error"):
         raise TryAgain(

@@ -271,9 +271,10 @@ class Vobiz:
         after what an earlier one left in `sink`; else it begins anew. The digest is always that of
         all of it.
 
-        `keep_going` is called about once a second and may raise to abort; `announced` with the bytes to
-        come, before any is written. What either or the sink raises passes through. Credentials go
-        to listed media hosts only; no more than `max_media_bytes` + 1 bytes are written.
+        `keep_going` is called about once a second and may raise to abort; `announced` with the
+        number of bytes to come, before any is written. What either or the sink raises passes
+        through. Credentials go to listed media hosts only. No more than `max_media_bytes` + 1 bytes
+        are written.
 
         Raises WrongPath (the host is not listed or not fit), RedirectRefused, NotReady (404, 409,
         425), Refused, CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 
@@ -28,9 +28,8 @@ class SignatureRejected(Exception):
 class Verified:
     signed: bool
     scheme: str | None = None
-    nonces: tuple[
-        str, ...
-    ] = ()  # of every signature that verified, and of V2 all that it signs: each could be used again
+    # Of every signature that verified, and of V2 all that it signs: each could be used again.
+    nonces: tuple[str, ...] = ()
 
 
 def base_url(public_url: str, raw_path: str) -> str:
@@ -57,39 +56,60 @@ def verify(
     documented.
     """
     lower = {name.lower(): value for name, value in headers.items()}
-    presented = nonce_missing = False
+    presented = list(_presented(lower, (*tokens, *parent_tokens), parent_tokens))
     schemes: list[str] = []
     nonces: list[str] = []
-    for version, dot in (("v3", "."), ("v2", "")):
-        nonce = lower.get(f"x-vobiz-signature-{version}-nonce", "").strip()
-        for prefix, secrets in (("", (*tokens, *parent_tokens)), ("ma-", parent_tokens)):
-            value = lower.get(f"x-vobiz-signature-{prefix}{version}")
-            if value is None:
-                continue
-            presented = True
-            if not nonce:
-                nonce_missing = True
-                continue
-            if dot and dot in nonce:
-                # else the same signature would fit a path that ends at an earlier dot, with the
-                # rest as its nonce
-                continue
-            found = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
-            if found is not None:
-                variant, message = found
-                schemes.append(f"{prefix}{version}{variant}")
-                nonces.append(nonce)
-                if not dot:
-                    # Nothing parts address and nonce in V2: the same signature fits a longer path
-                    # with a shorter nonce.
-                    nonces.append(message)
+    for one in presented:
+        if not one.nonce or (one.dot and one.dot in one.nonce):
+            # With a dot in the nonce the same signature would fit a path that ends at an earlier
+            # dot, with the rest as its nonce.
+            continue
+        messages = _messages(base_url, one.dot, one.nonce, query, form)
+        found = _verifying(one.value, one.secrets, messages)
+        if found is not None:
+            variant, message = found
+            schemes.append(f"{one.scheme}{variant}")
+            nonces.append(one.nonce)
+            if not one.dot:
+                # Nothing parts address and nonce in V2: the same signature fits a longer path with
+                # a shorter nonce.
+                nonces.append(message)
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
-        raise SignatureRejected("no_nonce" if nonce_missing else "wrong")
+        is_nonce_missing = any(not one.nonce for one in presented)
+        raise SignatureRejected("no_nonce" if is_nonce_missing else "wrong")
     if required:
         raise SignatureRejected("missing")
     return Verified(signed=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Presented:
+    """A signature that came with a request, and the secrets that it may have been made with."""
+
+    scheme: str
+    value: str
+    nonce: str
+    dot: str  # stands between address and nonce
+    secrets: Sequence[str] = field(repr=False)
+
+
+def _presented(
+    lower: Mapping[str, str], secrets: Sequence[str], parent_secrets: Sequence[str]
+) -> Iterator[_Presented]:
+    """The signatures among these headers, in the order in which they count."""
+    for version, dot in (("v3", "."), ("v2", "")):
+        for prefix, secrets_of_it in (("", secrets), ("ma-", parent_secrets)):
+            value = lower.get(f"x-vobiz-signature-{prefix}{version}")
+            if value is not None:
+                yield _Presented(
+                    scheme=f"{prefix}{version}",
+                    value=value,
+                    nonce=lower.get(f"x-vobiz-signature-{version}-nonce", "").strip(),
+                    dot=dot,
+                    secrets=secrets_of_it,
+                )
 
 
 def _verifying(
