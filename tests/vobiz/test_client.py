@@ -514,21 +514,3 @@ def test_an_answer_may_not_be_larger_than_its_limit(monkeypatch, api, vobiz):
     with pytest.raises(TryAgain, match="larger than 1000 bytes") as caught:
         vobiz.live_calls(ONE)
     assert caught.value.status == 200
-
-
-def test_nothing_of_the_environment_reaches_a_request(monkeypatch, api, vobiz):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
-    vobiz.stop_recordings(ONE, CALL)
-    assert len(api.seen) == 1
-
-
-def test_certificates_are_checked(api):
-    with pytest.raises(TryAgain):
-        Vobiz(
-            api_url=f"https://127.0.0.1:{api.server_port}",
-            media_hosts=[],
-            redirect_hosts=[],
-            max_media_bytes=1,
-        ).stop_recordings(ONE, CALL)
-    assert api.seen == []

@@ -14,7 +14,7 @@ import pycurl
 import pytest
 
 from worker.errors import TryAgain, WrongPath
-from worker.vobiz import transport
+from worker.vobiz import loop, transport
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 
@@ -83,7 +83,7 @@ def authority(tmp_path_factory):
             "-subj",
             "/CN=media.example.test",
             "-addext",
-            "subjectAltName=DNS:media.example.test",
+            "subjectAltName=DNS:media.example.test,DNS:localhost",
             "-keyout",
             place / "key.pem",
             "-out",
@@ -205,6 +205,32 @@ def test_a_certificate_file_of_the_environment_vouches_for_nobody(
     netloc = f"media.example.test:{serve(context).server_port}"
     with pytest.raises(TryAgain, match=r"(?i)certificate"):
         fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"])
+
+
+def test_a_request_of_the_api_goes_to_a_host_whose_certificate_counts(
+    serve, authority, monkeypatch
+):
+    ca_file, context = authority
+    server = serve(context)
+
+    def ask(host):
+        client = Vobiz(
+            api_url=f"https://{host}:{server.server_port}",
+            media_hosts=[],
+            redirect_hosts=[],
+            max_media_bytes=100,
+        )
+        return client.live_call(ACCOUNT, "c-1")
+
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, ca_file)
+    with pytest.raises(TryAgain, match=r"(?i)certificate"):
+        ask("localhost")
+    monkeypatch.setattr(loop, "DEFAULT_CA_BUNDLE_PATH", ca_file)
+    with pytest.raises(TryAgain, match=r"(?i)certificate"):
+        ask("127.0.0.1")
+    assert server.hosts == []
+    assert ask("localhost")
 
 
 def test_each_connection_is_resolved_and_vetted_again(serve):
