@@ -109,7 +109,7 @@ class Receiver:
 
     @staticmethod
     def _verify(
-        settings: Settings, account: Account, body: bytes, said: callback_fields.Said
+        settings: Settings, account: Account, body: bytes, said: callback_fields.ParsedRequest
     ) -> signature.Verified:
         headers = {
             name: value

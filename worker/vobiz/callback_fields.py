@@ -46,7 +46,7 @@ class Nothing(Unreadable):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ParsedRequest:
     """The content of a request. `fields` by normalised name: lower case, without `_` and `-`;
     `form` as it was sent.
     """
@@ -55,7 +55,7 @@ class Said:
     form: tuple[tuple[str, str], ...] = ()
 
 
-def read_fields(*, body: bytes, content_type: str, query: str) -> Said:
+def read_fields(*, body: bytes, content_type: str, query: str) -> ParsedRequest:
     """The fields of a request, in whatever encoding they came. Raises Unreadable, Nothing.
 
     They are taken from the body, and from the query only if there is no body: the operator may
@@ -77,11 +77,11 @@ def read_fields(*, body: bytes, content_type: str, query: str) -> Said:
         found = of_provider(_form(query))
         if found is None:
             raise Nothing("the request carries no fields of the provider's")
-        return Said(found)
+        return ParsedRequest(found)
     fields = _unwrapped(pairs)
     if (doubtful or "\ufffd" in text or "\0" in text) and not fields.keys() & _TELLING:
         raise Unreadable("the body is not text, or not what its Content-Type says")
-    return Said(fields, tuple(form))
+    return ParsedRequest(fields, tuple(form))
 
 
 def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:

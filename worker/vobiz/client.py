@@ -163,7 +163,7 @@ class Vobiz:
         if answers.is_gone(answer):
             raise CallOver("the provider knows no such live call")
         if 400 <= answer.status < 500 and answer.status not in (401, 403, 404, 408, 429):
-            raise Rejected(answers.told(answer), status=answer.status)
+            raise Rejected(answers.describe(answer), status=answer.status)
         try:
             return answers.expect_success(answer, now=_now())
         except TryAgain as error:

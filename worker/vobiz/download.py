@@ -1,8 +1,8 @@
 """One media download, from the vetted address to the last byte, on connections of its own.
 
 We follow each redirect ourselves, send credentials to listed media hosts only, and dial the very
-address that we vetted. A download may last as long as bytes come. One that was cut goes on where it
-was cut, if the host can do that and the file is still the same; in doubt it begins anew.
+address that we vetted. A download may last as long as bytes come. A download that was cut continues
+where it was cut, if the host can do that and the file is still the same. In doubt it begins anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_PIECES = 20
 
 
 class RedirectRefused(TryAgain):
-    """The media host sent us to an address off the lists. `host` is for the alert."""
+    """The media host redirects to an address that is not listed. `host` is for the alert."""
 
     def __init__(self, host: str, reason: str) -> None:
         super().__init__(
@@ -89,7 +89,7 @@ def _first(hosts: MediaHosts, url: str) -> Address:
 def _follow(
     hosts: MediaHosts, address: Address, credentials: Mapping[str, str], piece: Piece
 ) -> Download | None:
-    """The download if it is complete now. None if it was cut, and can go on."""
+    """The download if it is complete now; None if it was cut and can be continued."""
     secret = True
     for hop in range(MAX_REDIRECTS + 1):
         try:

@@ -24,7 +24,7 @@ _ETAG = re.compile(r'"[!#-~\x80-\xff]{0,500}"')
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """What arrived, all tries together. `declared_bytes` is None where no length was announced."""
+    """What all tries received. `declared_bytes`: None where the host announced no length."""
 
     bytes: int
     sha256: str
@@ -34,8 +34,8 @@ class Download:
 
 
 class CorruptDownload(CorruptMedia):
-    """CorruptMedia, with what did arrive and is in the sink: so that a caller can see whether the
-    same came before.
+    """CorruptMedia with what did arrive, all of which is in the sink. A caller can compare it with
+    what an earlier try received.
     """
 
     def __init__(self, message: str, *, check: str, got: Download) -> None:
@@ -68,11 +68,11 @@ class Elsewhere(Exception):
 
 
 class Misfit(Exception):
-    """The host cannot go on with what we have."""
+    """The host's answer does not continue the bytes that we have."""
 
 
 class TooMuch(Exception):
-    """More bytes came than a recording may have."""
+    """The host sent more bytes than a recording may have."""
 
 
 class Piece:
@@ -122,9 +122,8 @@ class Piece:
         self._hooks.announced(total)
         validator = _validator(head) if self._may_go_on else None
         if self._from and validator == self._partial.validator:
-            validator = (
-                None  # it was asked to go on with this very file and did not: do not ask again
-            )
+            # We asked the host to continue this very file, and it began anew. Do not ask again.
+            validator = None
         self._partial.begin(total=total, validator=validator)
         self._from = 0
 
@@ -186,7 +185,7 @@ class Piece:
         self._trouble = trouble
 
     def end(self, *, hops: int) -> Download | None:
-        """The download if it is complete. None if the next piece can go on from here. Raises
+        """The download if it is complete; None if the next piece can continue it. Raises
         CorruptDownload.
         """
         partial = self._partial
@@ -207,8 +206,8 @@ class Piece:
                 got=got,
             )
         ended = self._head is not None and self._trouble is None
-        # Without a length or a last chunk nothing marks the end. Then an answer with bytes counts
-        # as whole, an empty one as cut.
+        # Without a length or a last chunk nothing marks the end of the body. Then an answer with
+        # bytes counts as complete, and an empty one as cut.
         is_whole = (
             bool(got.bytes or self._chunked)
             if got.declared_bytes is None
@@ -252,8 +251,8 @@ def _declared_bytes(head: Head, *, chunked: bool) -> int | None:
 
 
 def _validator(head: Head) -> str | None:
-    """What identifies these very bytes, if the host says that it can go on with them: RFC 9110,
-    sections 8.8 and 13.1.5.
+    """The value that identifies these very bytes; None if the host cannot send parts of them.
+    See RFC 9110, sections 8.8 and 13.1.5.
     """
     if (head.get("accept-ranges") or "").lower() != "bytes":
         return None
@@ -267,7 +266,9 @@ def _validator(head: Head) -> str | None:
 
 
 def _is_same(head: Head, validator: str) -> bool:
-    """Whether a piece is of the same file. An ETag must be repeated; a date may be left out."""
+    """Whether a piece belongs to the same file. The host must repeat an ETag, but may leave out a
+    date.
+    """
     if validator.startswith('"'):
         return head.get("etag") == validator
     return head.get("last-modified") in {None, validator}

@@ -1,8 +1,9 @@
-"""Who sent a callback: request parts and secrets in, fine or SignatureRejected out. Pure.
+"""Whether the provider sent a callback: parts of the request and secrets in, Verified or
+SignatureRejected out. Pure.
 
 The provider signs the callback's address and a nonce, and nothing of the body (vendor docs,
-validating callbacks): a verified callback is a claim by somebody who holds the URL, so facts are
-read again before anything is done with them.
+validating callbacks). So a verified callback is only a claim by somebody who holds the URL, and we
+ask the provider for its facts again before we act on them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 
 class SignatureRejected(Exception):
-    """Not to be trusted. `reason` is one of missing, no_nonce, wrong."""
+    """The callback is not to be trusted. `reason` is one of missing, no_nonce, wrong."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -33,8 +34,8 @@ class Verified:
 
 
 def base_url(public_url: str, raw_path: str) -> str:
-    """What is signed: the configured public base and the raw request path, without query or
-    fragment.
+    """The address that the provider signs: the configured public base and the raw request path,
+    without query or fragment.
     """
     return public_url.rstrip("/") + raw_path.partition("?")[0].partition("#")[0]
 
@@ -49,11 +50,11 @@ def verify(
     form: Sequence[tuple[str, str]] = (),
     required: bool = True,
 ) -> Verified:
-    """Accepts any presented scheme that verifies with any of the account's or its parent's tokens.
+    """Accepts any scheme that verifies with any token of the account or its parent. Raises
+    SignatureRejected.
 
-    Raises SignatureRejected. Each comparison takes constant time; how many are made tells only
-    which variant a sender uses who knows the secret. V1 counts as no signature: its message is not
-    documented.
+    Each comparison takes constant time. Their number reveals only which variant a sender uses who
+    knows the secret. V1 counts as no signature, because its message is not documented.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     presented = list(_presented(lower, (*tokens, *parent_tokens), parent_tokens))
@@ -115,8 +116,8 @@ def _presented(
 def _verifying(
     value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]
 ) -> tuple[str, str] | None:
-    """The first message that the signature fits, with its variant, the documented one before all
-    others.
+    """The first message that the signature fits, with its variant. The documented variant is tried
+    first.
     """
     for variant, message in messages:
         for secret in secrets:
@@ -126,8 +127,8 @@ def _verifying(
 
 
 def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Verified:
-    """Trunk webhooks carry a hex HMAC-SHA256 over the raw body; `sha256=` before it is accepted.
-    Raises SignatureRejected.
+    """Verify a trunk webhook. It carries a hex HMAC-SHA256 of the raw body, with or without
+    `sha256=` before it. Raises SignatureRejected.
     """
     value = (
         {n.lower(): v for n, v in headers.items()}.get("x-vobiz-signature", "")
@@ -137,11 +138,11 @@ def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[s
     if not value:
         raise SignatureRejected("missing")
     given = value.lower().encode("utf-8", "replace")
-    fine = [
+    fits = [
         hmac.compare_digest(given, hmac.new(s.encode(), body, hashlib.sha256).hexdigest().encode())
         for s in secrets
     ]
-    if not any(fine):
+    if not any(fits):
         raise SignatureRejected("wrong")
     return Verified(signed=True, scheme="trunk")
 
@@ -179,22 +180,21 @@ def _spellings(base: str) -> Iterator[str]:
 
 
 def _paths(path: str) -> list[str]:
-    """The path as it was sent, and as it may have been signed before a client or a proxy spelled it
-    anew.
+    """The path as it was sent, and as the provider may have signed it before a client or a proxy
+    spelled it anew.
 
-    All of them are the same resource. Two paths that name different calls never have a spelling in
-    common.
+    All spellings name the same resource. Two paths that name different calls share no spelling.
     """
     plain = unquote(path)
     escaped = [quote(plain, safe="/;:@&=+$,~!*'()"), quote(plain)]
-    found = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
-    found += [
+    spellings = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
+    spellings += [
         re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), spelled) for spelled in (path, *escaped)
     ]
-    found += [
+    spellings += [
         spelled.replace("~", tilde) for spelled in (path, *escaped) for tilde in ("%7E", "%7e")
     ]
-    return list(dict.fromkeys(found)) if path else ["", "/"]
+    return list(dict.fromkeys(spellings)) if path else ["", "/"]
 
 
 def _matches(value: str, secret: str, message: str) -> bool:
@@ -202,6 +202,5 @@ def _matches(value: str, secret: str, message: str) -> bool:
         hmac.new(secret.encode(), message.encode("utf-8", "replace"), hashlib.sha256).digest()
     )
     given = [part.strip().encode("utf-8", "replace") for part in value.split(",")[:8]]
-    return max(
-        hmac.compare_digest(part, expected) for part in given
-    )  # all are compared, none ends the search
+    # `max` compares all of them; `any` would end at the first that fits.
+    return max(hmac.compare_digest(part, expected) for part in given)
