@@ -90,7 +90,9 @@ class Batch:
     def think(
         self, claim: Claim, loaded: Loaded, found: list[Event], at: datetime, horizon: timedelta
     ) -> tuple[Call, planner.Plan]:
-        """The call and its plan, with all conclusions drawn; `found` grows by them."""
+        """Plan the call, take the plan's conclusions as recorded, and plan again until nothing new
+        follows. Adds those conclusions to `found`.
+        """
         owed, rules = claim.obligation, self.worker.settings.rules
         while True:
             call = replay(owed.account, owed.call_uuid, [*loaded.events, *found])
@@ -99,7 +101,7 @@ class Batch:
             )
             known = {event.id for event in found}
             new = [replace(event, at=at) for event in plan.conclusions if event.id not in known]
-            if not new:  # none, or only ones that were drawn before a clock went back
+            if not new:  # a conclusion can repeat when Redis's clock goes back
                 return call, plan
             found.extend(new)
 

@@ -63,8 +63,8 @@ def read_fields(*, body: bytes, content_type: str, query: str) -> ParsedRequest:
     """
     text = body.decode("utf-8", "replace").strip(_EDGE)
     kind = content_type.partition(";")[0].strip().lower()
-    told_multipart = kind.startswith("multipart/")
-    parts = _multipart(text, content_type) if told_multipart or text.startswith("--") else None
+    is_multipart = kind.startswith("multipart/")
+    parts = _multipart(text, content_type) if is_multipart or text.startswith("--") else None
     form: list[tuple[str, str]] = []
     if text.startswith(("{", "[")):
         pairs = _json(text)
@@ -72,7 +72,7 @@ def read_fields(*, body: bytes, content_type: str, query: str) -> ParsedRequest:
     else:
         form = _form(text) if parts is None else parts
         pairs = dict(form)
-        doubtful = kind.endswith("json") or (told_multipart and parts is None)
+        doubtful = kind.endswith("json") or (is_multipart and parts is None)
     if not pairs:
         found = of_provider(_form(query))
         if found is None:
@@ -85,11 +85,10 @@ def read_fields(*, body: bytes, content_type: str, query: str) -> ParsedRequest:
 
 
 def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
-    """The provider's own fields among the parameters of a query, where the operator's may stand
-    too; None without any.
+    """The provider's own fields among the parameters of a query; None where there are none.
 
-    The provider spells them as here, and appends them: of two that are spelled alike the last is
-    the provider's.
+    The operator's parameters may stand there too. The provider appends its own: of two with the
+    same spelling, the last is the provider's.
     """
     by_name = {name.strip(_EDGE): value for name, value in pairs}
     wrapped = _object(by_name.get("response", ""))
@@ -105,8 +104,8 @@ def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
 
 
 def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
-    """One integration receives everything as JSON inside one field. What cannot be read there costs
-    that field.
+    """Add the fields inside `response`: one integration receives all fields as JSON in that one.
+    A `response` that cannot be parsed is dropped.
     """
     fields = _normalised(pairs)
     wrapped = fields.get("response", "").strip(_EDGE)
@@ -147,13 +146,13 @@ def _form(text: str) -> list[tuple[str, str]]:
 
 
 def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
-    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable when
-    it broke off.
+    """The named parts of a multipart body, files included; None for any other body. Raises
+    Unreadable for one that is cut off.
     """
-    told = re.search(r'boundary="?([^";,\s]{1,200})', content_type, re.IGNORECASE)
+    named = re.search(r'boundary="?([^";,\s]{1,200})', content_type, re.IGNORECASE)
     first = re.match(r"--(\S{1,200})", text)
     boundary = next(
-        (b for b in (told and told[1], first and first[1]) if b and f"--{b}" in text), None
+        (b for b in (named and named[1], first and first[1]) if b and f"--{b}" in text), None
     )
     if boundary is None:
         return None

@@ -58,9 +58,8 @@ def parse(given: Fields) -> Event | None:
     if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
         found |= _room(given)
     if name == _CONFERENCE:
-        found["room"] = _room(given)[
-            "room"
-        ]  # its recording is the room's: no leg that hangs up ends it
+        # The recording is the room's: it goes on when a leg hangs up.
+        found["room"] = _room(given)["room"]
     if kind is Kind.MACHINE_DETECTED:
         found["machine"] = given.get("machine", "").lower() == "true"
     if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
@@ -73,9 +72,8 @@ def parse(given: Fields) -> Event | None:
     if kind is Kind.DIAL_ENDED:
         found |= {"connected": _connected(given), "whole": bool(given.get("dialstatus")) or None}
     if kind is Kind.CALL_ENDED:
-        found["ended_at"] = wire.instant(
-            given.get("endtime"), naive=wire.INDIA
-        )  # console-local: India's time
+        # The provider's console writes India's time here.
+        found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)
     return Event(id=_identity(found), **found)
 
 
@@ -94,8 +92,8 @@ def _connected(given: Fields) -> bool | None:
 
 
 def calls(given: Mapping[str, str]) -> set[str]:
-    """Every call that the fields name as the callback's own; for callbacks that are bound to a call
-    by their path.
+    """Every call that the fields name as the callback's own. The receiver compares them where the
+    callback's path names a call.
     """
     return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
 
@@ -109,10 +107,8 @@ def _kind(given: Fields) -> tuple[Kind | None, str]:
     if name or "transcription" in given or "transcriptionid" in given:
         return kind, re.sub(r"[^A-Za-z0-9.]", "", name)[:40]
     if given.get("recordingid") and "conferencename" in given:
-        return (
-            Kind.RECORDING_STARTED,
-            _CONFERENCE,
-        )  # says that a recording exists; never seen to be its end
+        # This callback says that a recording exists. It was never seen at a recording's end.
+        return Kind.RECORDING_STARTED, _CONFERENCE
     if given.get("recordingid") and (_url(given) or _duration(given)):
         return Kind.RECORDING_FINALIZED, "rest"
     if given.get("dialstatus"):
@@ -197,10 +193,10 @@ def _started(given: Fields) -> datetime | None:
 def _duration(given: Fields) -> float | None:
     milliseconds = wire.number(given.get("recordingdurationms"))
     if milliseconds is None:
-        told = wire.number(given.get("recordingduration")) or wire.number(
+        seconds = wire.number(given.get("recordingduration")) or wire.number(
             given.get("recordingdurationsec")
         )
-        milliseconds = told * 1000 if told else None
+        milliseconds = seconds * 1000 if seconds else None
     return wire.seconds(milliseconds)
 
 

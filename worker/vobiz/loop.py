@@ -248,8 +248,9 @@ class _Loop:
     def _end(self, easy: pycurl.Curl, reason: str | None) -> None:
         transfer = self._running.pop(easy)
         status = easy.getinfo(pycurl.RESPONSE_CODE)
-        if reason is None:
-            self._kept[easy.getinfo(pycurl.LOCAL_PORT)] = easy.getinfo(pycurl.ACTIVESOCKET)
+        number = easy.getinfo(pycurl.ACTIVESOCKET)
+        if number >= 0:  # else the server closed the connection with its answer
+            self._kept[easy.getinfo(pycurl.LOCAL_PORT)] = number
         self._multi.remove_handle(easy)
         easy.reset()
         self._spare.append(easy)

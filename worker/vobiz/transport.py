@@ -119,8 +119,8 @@ def perform(request: Request, receiver: Receiver) -> None:
 
 
 def _handle() -> pycurl.Curl:
-    """The handle of this thread, made after the last fork. We keep it because a new one would read the
-    certificates again, which takes 20 ms.
+    """The handle of this thread, made after the last fork. We keep it because a new one would read
+    the certificates again, which takes 20 ms.
     """
     if getattr(_of_thread, "process", None) != os.getpid():
         _of_thread.process, _of_thread.easy = os.getpid(), pycurl.Curl()
