@@ -7,31 +7,39 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emulator.faults import FAULTS
+from emulator.bad_days import BAD_DAYS
 from webhooks.api import response_shapes
 from webhooks.api.request_bodies import AnnouncedRecording
 from webhooks.api.routes import ROUTES
 from webhooks.app import create_app
 from worker import settings
-from worker.calls import rules_file
+from worker.calls import rules_file, triggers
 from worker.calls.call import Phase, StopState
 from worker.calls.events import TRIGGERS, Kind
 from worker.calls.rules import Terms
 from worker.command.main import main
-from worker.errors import REMEDIES
+from worker.ledger.counters import REMEDIES
+from worker.vobiz import callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
-README, RULES, GLOSSARY, EMULATOR, API = (
-    (ROOT / p).read_text()
-    for p in ("README.md", "docs/rules.md", "docs/glossary.md", "docs/emulator.md", "docs/api.md")
+README, CONTRIBUTING = ((ROOT / p).read_text() for p in ("README.md", "CONTRIBUTING.md"))
+RULES, GLOSSARY, EMULATOR, API, SETTINGS, COMMANDS, TRANSFERS = (
+    (ROOT / "docs" / f"{p}.md").read_text()
+    for p in ("rules", "glossary", "emulator", "api", "settings", "commands", "transfers")
 )
 
 
-def test_every_setting_stands_in_the_readme_and_no_other():
-    table = README[README.index("## Settings") : README.index("## How it flows")]
+def test_the_readme_is_an_introduction_and_the_guide_for_contributors_is_a_page():
+    assert len(README.splitlines()) <= 120
+    assert len(CONTRIBUTING.splitlines()) <= 100
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{path.name}" in README, path.name
+
+
+def test_every_setting_stands_in_the_table_of_settings_and_no_other():
     named = {
         name
-        for line in table.splitlines()
+        for line in SETTINGS.splitlines()
         if line.startswith("| `")
         for name in re.findall(r"`([A-Z_]{4,})`", line.split("|")[1])
     }
@@ -41,6 +49,7 @@ def test_every_setting_stands_in_the_readme_and_no_other():
 def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
     pages = [
         ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "deploy").rglob("*.service"),
     ]
@@ -53,9 +62,33 @@ def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
     assert not [(page, name) for page, name in sorted(found) if name not in settings.KNOWN]
 
 
-def test_every_command_stands_in_the_readme_and_no_other():
-    line = re.search(r"Commands: `endtape ([^`]+)`", README)[1]
-    assert set(line.split(" | ")) == set(main.commands)
+def test_every_command_stands_in_the_table_of_commands_and_no_other():
+    named = re.findall(r"^\| `endtape (\w+)` \|", COMMANDS, re.MULTILINE)
+    assert sorted(named) == sorted(main.commands)
+
+
+def test_every_target_of_make_stands_in_the_table_of_targets_and_no_other():
+    named = re.findall(r"^\| `make (\w+)` \|", COMMANDS, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert sorted(named) == sorted(phony.split())
+
+
+def test_every_document_names_only_commands_and_targets_that_there_are():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    shown = {
+        (page.name, word)
+        for page in pages
+        for word in re.findall(r"`(?:\.venv/bin/)?endtape ([a-z]\w*)", page.read_text())
+    }
+    assert len(shown) > 20
+    assert not [(page, word) for page, word in sorted(shown) if word not in main.commands]
+
+
+def test_every_trigger_of_a_transfer_stands_in_the_document_of_transfers():
+    transfers = {name for name in TRIGGERS.values() if triggers.is_transfer(name)}
+    assert len(transfers) >= 5
+    for name in [*transfers, "transfer.KIND", "transfer.failed"]:
+        assert f"`{name}`" in TRANSFERS
 
 
 def test_every_route_stands_in_its_document(tmp_path):
@@ -77,11 +110,9 @@ def test_every_route_stands_in_its_document(tmp_path):
     assert not [
         path
         for path in others
-        if path != "/v1/openapi.json"
-        and not path.startswith("/vobiz/")
-        and f"`{path}`" not in README
+        if path != "/v1/openapi.json" and not path.startswith("/vobiz/") and f"`{path}`" not in API
     ]
-    assert "`/vobiz/…`" in README
+    assert "`/vobiz/…`" in API
     assert "/v1/openapi.json" in API
 
 
@@ -128,6 +159,13 @@ def test_every_key_of_the_rules_stands_in_their_document():
         assert f"`{trigger}`" in RULES
 
 
+@pytest.mark.parametrize("reported", ["Transfer", "Redirect", "DialAnswer", "DialConnected"])
+def test_an_event_that_shows_a_transfer_raises_the_trigger_of_its_row(reported):
+    event = callbacks.parse({"event": reported, "calluuid": "c1"})
+    rows = [line for line in TRANSFERS.splitlines() if f"`{reported}`" in line]
+    assert [row for row in rows if f"`{triggers.name(event)}`" in row.split("|")[4]]
+
+
 def test_the_rules_that_the_documents_show_can_be_read():
     shown = [
         block
@@ -146,7 +184,7 @@ def test_every_word_that_is_shown_to_a_person_stands_in_the_glossary(word):
 
 
 def test_every_bad_day_stands_in_the_emulators_document():
-    assert not [name for name in FAULTS if f"`{name}`" not in EMULATOR]
+    assert not [name for name in BAD_DAYS if f"`{name}`" not in EMULATOR]
 
 
 def test_every_test_that_the_threat_model_names_is_there():
@@ -161,11 +199,31 @@ def test_every_test_that_the_threat_model_names_is_there():
 
 
 def test_links_between_documents_lead_somewhere():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    assert len(pages) >= 20
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+    assert len(pages) >= 30
     for page in pages:
         for name in re.findall(r"\b(docs/[\w/.-]+\.md)\b", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_files_that_documents_name_are_there():
+    # Decisions tell of the day on which they were made.
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    named = {
+        (page.name, path)
+        for page in pages
+        for path in re.findall(
+            r"\b((?:worker|webhooks|emulator|faults|benchmarks|tests)/[\w/]+\.(?:py|md|lua))\b",
+            page.read_text(),
+        )
+    }
+    assert len(named) > 100
+    assert not [(page, path) for page, path in sorted(named) if not (ROOT / path).exists()]
 
 
 def test_each_unit_of_systemd_runs_its_line_of_the_procfile():

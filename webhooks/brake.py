@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import structlog
 
-from worker.errors import REMEDIES, LedgerUnavailable
-from worker.ledger.calls import Ledger
+from worker.errors import LedgerUnavailable
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
 
 log = structlog.get_logger()
 _SAY_AGAIN = timedelta(minutes=1)
@@ -51,5 +52,5 @@ class Brake:
 def _tell(ledger: Ledger) -> None:
     with contextlib.suppress(LedgerUnavailable):  # neither a count nor a line is worth an answer
         ledger.count_refusal("key")
-        if ledger.my_turn("refusal", "key", every=_SAY_AGAIN):
+        if ledger.once_per("refusal", "key", every=_SAY_AGAIN):
             log.warning("request refused", reason="key", remedy=REMEDIES["key"])

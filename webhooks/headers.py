@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, request
 
 from webhooks.brake import Brake, _tell
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -29,7 +29,8 @@ from worker.calls.replay import replay
 from worker.calls.segments import interrupted, is_paused, order_of
 from worker.calls.triggers import Act, acts
 from worker.calls.views import judging, recording_view, rfc3339, stops_view
-from worker.ledger.calls import Ledger, Recorded
+from worker.ledger.calls import Recorded
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
 from worker.settings import Settings
 

@@ -29,7 +29,8 @@ from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
 from worker.errors import LedgerUnavailable
-from worker.ledger.calls import Ledger, Sight
+from worker.ledger.calls import SeenAt
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
 from worker.settings import Settings
 
@@ -68,9 +69,9 @@ class Api:
             [self._account(wanted["account"])] if "account" in wanted else list(settings.accounts)
         )
         limit = _limit(wanted.get("limit"))
-        found: list[tuple[Sight, dict[str, Any]]] = []
+        found: list[tuple[SeenAt, dict[str, Any]]] = []
         until = time.monotonic() + _LOOKED_FOR_S
-        end: Sight | None = None  # where the next page begins, if there is one
+        end: SeenAt | None = None  # where the next page begins, if there is one
         for looked, (sight, call, recording) in enumerate(
             self._seen(accounts, _cursor(wanted.get("cursor")), wanted)
         ):
@@ -93,8 +94,8 @@ class Api:
         return jsonify({"recordings": [view for _, view in found[:limit]], "cursor": cursor})
 
     def _seen(
-        self, accounts: list[str], before: Sight | None, wanted: Any
-    ) -> Iterator[tuple[Sight, Call, Recording | None]]:
+        self, accounts: list[str], before: SeenAt | None, wanted: Any
+    ) -> Iterator[tuple[SeenAt, Call, Recording | None]]:
         """Every recording that was ever seen, newest first; None where it is not one of those asked
         for.
         """
@@ -206,7 +207,7 @@ class Api:
         """
         missing, degraded = list[str](), dict[str, str]()
         try:
-            self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60)
+            self.ledger.check_write()
             seen = self.ledger.alive(SEEN_WITHIN)
             missing = [role for role in ("stops", "fetches", "clock") if role not in seen]
             # Not of which machine or account: anybody may ask. The alert says so.
@@ -421,7 +422,7 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _cursor(text: str | None) -> Sight | None:
+def _cursor(text: str | None) -> SeenAt | None:
     if text is None:
         return None
     try:

@@ -18,8 +18,10 @@ from werkzeug.routing import BaseConverter
 
 from webhooks.body import read_body
 from worker import logs, wire
-from worker.errors import REMEDIES, LedgerUnavailable
-from worker.ledger.calls import Ledger, Recorded
+from worker.errors import LedgerUnavailable
+from worker.ledger.calls import Recorded
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
 from worker.settings import Settings
 from worker.vobiz import callback_fields, callbacks, signature
 from worker.vobiz.account import Account
@@ -138,7 +140,7 @@ class Receiver:
     def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
         try:
             self.ledger.count_refusal(reason)
-            told = not self.ledger.my_turn("refusal", reason, every=_SAY_AGAIN)
+            told = not self.ledger.once_per("refusal", reason, every=_SAY_AGAIN)
         except LedgerUnavailable:  # neither a count nor a line is worth an answer
             told = time.monotonic() - self._said.get(reason, -60) < _SAY_AGAIN.total_seconds()
         if not told:

@@ -16,8 +16,9 @@ from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.duties.worker import Worker, obligation, tell
-from worker.ledger.calls import Claim, Commit, Loaded
+from worker.duties.outcomes import obligation, tell
+from worker.duties.worker import Worker
+from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.vobiz.client import StopOutcome
 
 log = structlog.get_logger()

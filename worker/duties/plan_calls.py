@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from worker.calls import planner
 from worker.calls.call import Handoff, Start
 from worker.duties import send_stops
+from worker.duties.access import NOBODYS, not_yet, release
 from worker.duties.batch import Batch, Work
-from worker.duties.worker import NOBODYS, Worker, not_yet, release
-from worker.ledger.calls import Claim, Loaded
+from worker.duties.worker import Worker
+from worker.ledger.obligations import Claim, Loaded
 
 
 def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:

@@ -21,9 +21,10 @@ from worker.calls import planner
 from worker.calls.call import Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.rules import Action
+from worker.duties.access import HALTED_RETRY, handle_refusal
 from worker.duties.batch import HORIZON, Batch, SentStop, Work
+from worker.duties.leases import LeaseKeeper
 from worker.duties.send_once import Order
-from worker.duties.worker import HALTED_RETRY, Held, is_ours
 from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
 from worker.vobiz.client import Stop
 
@@ -157,11 +158,11 @@ def finish_later(batch: Batch, works: Sequence[Work]) -> None:
 
     Their leases are kept until then.
     """
-    held = Held(batch.worker.ledger, *(work.claim for work in works)).start()
+    held = LeaseKeeper(batch.worker.ledger, *(work.claim for work in works)).start()
     batch.worker.crew.submit(_finish_as_they_come, batch, works, held)
 
 
-def _finish_as_they_come(batch: Batch, works: Sequence[Work], held: Held) -> None:
+def _finish_as_they_come(batch: Batch, works: Sequence[Work], held: LeaseKeeper) -> None:
     left = list(works)
     while left:
         answered = [work for work in left if not work.unanswered]
@@ -173,7 +174,7 @@ def _finish_as_they_come(batch: Batch, works: Sequence[Work], held: Held) -> Non
         wait({answer for work in left for answer in work.unanswered}, return_when=FIRST_COMPLETED)
 
 
-def _finish_aside(batch: Batch, work: Work, held: Held) -> None:
+def _finish_aside(batch: Batch, work: Work, held: LeaseKeeper) -> None:
     """In a thread of its own: to ask whether our credentials still work can take long."""
     try:
         batch.worker.crew.submit(_finish_late, batch, [work], held)
@@ -181,7 +182,7 @@ def _finish_aside(batch: Batch, work: Work, held: Held) -> None:
         _finish_late(batch, [work], held)
 
 
-def _finish_late(batch: Batch, works: Sequence[Work], held: Held) -> None:
+def _finish_late(batch: Batch, works: Sequence[Work], held: LeaseKeeper) -> None:
     if not works:
         return
     try:
@@ -227,7 +228,7 @@ def _failed(batch: Batch, work: Work, stop: SentStop, outcome: Event, error: Exc
         case CallOver():
             return replace(outcome, kind=Kind.CALL_FOUND_OVER)
         case Refused():
-            if not is_ours(worker, account, error, call_uuid=call_uuid):
+            if not handle_refusal(worker, account, error, call_uuid=call_uuid):
                 return replace(outcome, kind=Kind.STOP_SET_ASIDE, status=error.status)
             halted_until = stop.requested_at + HALTED_RETRY
             return replace(
