@@ -87,7 +87,7 @@ def fetch(url: str, folder: Path) -> float:
             Account(auth_id=ACCOUNT, tokens=(TOKEN,)),
             url,
             part.file,
-            alive=lambda: None,
+            keep_going=lambda: None,
             announced=files.reserve,
             notes=part.notes,
         )

@@ -29,7 +29,7 @@ from tests.archive.test_media import (
 )
 from worker.archive import media
 from worker.archive.directory import checks, failed
-from worker.vobiz.client import Download
+from worker.vobiz.piece import Download
 
 NOISE = random.Random(11).randbytes(160_000)  # 10 s of 8 kHz, 16 bits, mono
 WAV = riff(form(), (b"data", NOISE, None))

@@ -7,7 +7,7 @@ import pytest
 
 from worker.archive.directory import checks, failed, key, receipt
 from worker.archive.media import Media
-from worker.vobiz.client import Download
+from worker.vobiz.piece import Download
 
 START = datetime(2026, 9, 14, 23, 30, 12, 900_000, UTC)
 INDIA = timezone(timedelta(hours=5, minutes=30))

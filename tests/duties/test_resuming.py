@@ -18,9 +18,10 @@ import pytest
 from tests.waiting import until
 from worker.archive.directory import Archive
 from worker.errors import CorruptMedia, NotReady, TryAgain, Unstored
+from worker.partial import Notes
 from worker.vobiz.account import Account
-from worker.vobiz.client import CorruptDownload, Vobiz
-from worker.vobiz.partial import Notes
+from worker.vobiz.client import Vobiz
+from worker.vobiz.piece import CorruptDownload
 from worker.vobiz.transport import Patience
 
 BODY = os.urandom(300_000)
@@ -133,7 +134,7 @@ def download(host, sink, **more):
         max_media_bytes=more.pop("max_bytes", 1 << 20),
     )
     url = more.pop("url", host.url)
-    return client.download(ACCOUNT, url, sink, **{"alive": lambda: None, **more})
+    return client.download(ACCOUNT, url, sink, **{"keep_going": lambda: None, **more})
 
 
 def whole(host, **more):
@@ -195,7 +196,7 @@ def test_where_the_host_does_not_say_that_it_can_nothing_is_continued(serve, set
     host = serve(cuts=[100_000], **settings)
     with pytest.raises(CorruptDownload) as caught:
         download(host, io.BytesIO())
-    assert (caught.value.check, caught.value.bytes) == ("length", 100_000)
+    assert (caught.value.check, caught.value.got.bytes) == ("length", 100_000)
     assert host.asked == [(None, None)]
 
 
@@ -251,7 +252,7 @@ def test_a_host_that_ignores_ranges_is_not_asked_for_one_again(serve):
     host = serve(cuts=[100_000, 50_000], odd=[other("200 OK", 0, Content_Range=None)] * 2)
     with pytest.raises(CorruptDownload) as caught:
         download(host, io.BytesIO())
-    assert (len(host.asked), caught.value.bytes) == (2, 50_000)
+    assert (len(host.asked), caught.value.got.bytes) == (2, 50_000)
 
 
 def test_a_file_that_changed_begins_anew_and_can_be_continued_itself(serve):
@@ -279,7 +280,7 @@ def test_a_piece_that_brings_nothing_ends_the_try_as_a_cut(serve):
     host, sink = serve(cuts=[100_000, 0]), io.BytesIO()
     with pytest.raises(CorruptDownload) as caught:
         download(host, sink)
-    assert (caught.value.bytes, caught.value.sha256) == (
+    assert (caught.value.got.bytes, caught.value.got.sha256) == (
         100_000,
         hashlib.sha256(BODY[:100_000]).hexdigest(),
     )
@@ -471,7 +472,7 @@ from worker.vobiz.client import Vobiz
 place, netloc, url = sys.argv[1:]
 client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[netloc], redirect_hosts=[], max_media_bytes=1 << 20)
 with Archive(Path(place) / "archive", Path(place) / "spool").spooled("rec-1", 1) as part:
-    client.download(Account(auth_id="MA_1", tokens=("secret",)), url, part.file, alive=lambda: None, notes=part.notes)
+    client.download(Account(auth_id="MA_1", tokens=("secret",)), url, part.file, keep_going=lambda: None, notes=part.notes)
 """
 
 

@@ -13,10 +13,10 @@ from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
-from worker.duties import access, plan_calls, send_once
-from worker.duties.plan_calls import MOST_ERRORS_TOLD
+from worker.duties import access, send_once, send_stops
+from worker.duties.send_stops import MOST_ERRORS_TOLD
 from worker.vobiz.answers import Answer
-from worker.vobiz.client import _without
+from worker.vobiz.rest import hide_tokens
 
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 SECOND = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
@@ -303,7 +303,7 @@ def tried_each_second(monkeypatch):
     """While its credentials are refused, an account is tried every second here, and every 5 s in
     truth."""
     assert access.HALTED_RETRY.total_seconds() == 5
-    for module in (access, plan_calls, send_once):
+    for module in (access, send_stops, send_once):
         monkeypatch.setattr(module, "HALTED_RETRY", timedelta(seconds=1))
 
 
@@ -631,7 +631,7 @@ def test_several_stops_of_one_call_do_not_wait_for_one_another(local):
 def test_a_token_that_the_provider_repeats_is_hidden(local):
     house = local()
     account = house.settings.accounts[ACCOUNT]
-    answer = _without(
+    answer = hide_tokens(
         account, Answer(status=401, headers={}, body=b'{"error":"bad token test-auth-token"}')
     )
     assert answer.body == b'{"error":"bad token (hidden)"}'

@@ -24,7 +24,8 @@ TWO_SECONDS, OTHER = "918020000001", "918065550101"
 LETHAL = """
 import os, signal
 from pathlib import Path
-from worker.duties import fetch, plan_calls
+from worker.duties import fetch
+from worker.duties.batch import Batch
 from worker.processes.celery_app import celery
 
 def deadly(deed, which):
@@ -38,7 +39,7 @@ def deadly(deed, which):
     return run
 
 fetch._fetch = deadly(fetch._fetch, lambda claim: claim.obligation.recording_id)
-plan_calls._Batch.begin = deadly(plan_calls._Batch.begin, lambda claim: claim.obligation.call_uuid)
+Batch.begin = deadly(Batch.begin, lambda claim: claim.obligation.call_uuid)
 """
 
 

@@ -186,9 +186,12 @@ def pings(client):
 def test_a_cable_cuts_one_direction_and_delays(cable, provider):
     vobiz = ask(cable)
     cable.cut(there=False)
+    with pytest.raises(TryAgain):  # it arrives on a connection that stands, and its answer does not
+        vobiz.stop_recordings(ACCOUNT, "second")
+    assert "second" in provider()[-1]
     heard = len(provider())
     with pytest.raises(TryAgain):  # the connection is new, so not even its beginning is answered
-        vobiz.stop_recordings(ACCOUNT, "second")
+        vobiz.stop_recordings(ACCOUNT, "never")
     assert len(provider()) == heard
     cable.mend()
     cable.weak(delay_s=0.15, loss=0)

@@ -15,6 +15,7 @@ from tests.model.ours import (
     Fault,
     Kind,
     Rules,
+    callback_fields,
     callbacks,
     decode,
     encode,
@@ -172,7 +173,7 @@ def _callback(rng: random.Random) -> Event | None:
             given[name] = rng.choice(values)
     try:
         event = callbacks.parse(given)
-    except callbacks.Unreadable:
+    except callback_fields.Unreadable:
         return None
     if event is None or event.call_uuid != A_LEG:
         return None

@@ -10,12 +10,13 @@ from worker.calls.replay import is_end, replay
 from worker.calls.rules import Action, DailyTime, Match, Mode, Rule, Rules, Terms
 from worker.calls.segments import is_paused, unsettled
 from worker.calls.triggers import acts
-from worker.duties.plan_calls import HORIZON, MOST_ERRORS_TOLD
+from worker.duties.batch import HORIZON
 from worker.duties.send_once import ceiling_s
+from worker.duties.send_stops import MOST_ERRORS_TOLD
 from worker.ledger.calls import REPEAT_AFTER, may_happen_again
 from worker.ledger.codec import decode, encode, to_ms
 from worker.processes.clock import LEAD
-from worker.vobiz import callbacks
+from worker.vobiz import callback_fields, callbacks
 
 __all__ = [
     "HORIZON",
@@ -35,6 +36,7 @@ __all__ = [
     "StopState",
     "Terms",
     "acts",
+    "callback_fields",
     "callbacks",
     "ceiling_s",
     "decided",

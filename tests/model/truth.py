@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlencode
 
-from tests.model.ours import Event, Kind, callbacks, to_ms
+from tests.model.ours import Event, Kind, callback_fields, callbacks, to_ms
 from tests.model.world import A_LEG, ACCOUNT, TELLS, World, s, since_start
 
 
@@ -141,7 +141,7 @@ class Provider(World):
         forwarded: bool,
         dial: Dial | None,
     ) -> None:
-        said = callbacks.read(
+        said = callback_fields.read_fields(
             body=urlencode(fields).encode(),
             content_type="application/x-www-form-urlencoded",
             query="",

@@ -9,7 +9,7 @@ import pytest
 from worker.errors import WrongPath
 from worker.vobiz import transport
 from worker.vobiz.account import Account
-from worker.vobiz.addresses import HostList, Unfit, is_public, read, vetted
+from worker.vobiz.addresses import HostList, Unfit, is_public, parse_url, resolve_vetted
 from worker.vobiz.client import Vobiz
 
 DEFAULT = HostList(["vobiz.ai", "*.vobiz.ai"])
@@ -149,7 +149,7 @@ def test_the_corpus_is_large_enough():
 @pytest.mark.parametrize("url", CORPUS)
 def test_a_hostile_address_is_not_read_or_not_listed(url):
     try:
-        address = read(url)
+        address = parse_url(url)
     except Unfit:
         return
     assert DEFAULT.listing(address) is None or address.scheme == "http"
@@ -169,7 +169,7 @@ def test_the_whole_corpus_makes_no_connection(monkeypatch, answer):
     account = Account(auth_id="MA_1", tokens=("t",))
     for url in CORPUS:
         with pytest.raises(WrongPath):
-            client.download(account, url, io.BytesIO(), alive=lambda: None)
+            client.download(account, url, io.BytesIO(), keep_going=lambda: None)
     assert dialled == []
 
 
@@ -188,40 +188,42 @@ def test_an_internet_address_is_public(number):
 @pytest.mark.parametrize("number", PRIVATE)
 def test_a_pattern_does_not_list_a_private_address(number):
     with pytest.raises(Unfit):
-        vetted(read("https://media.vobiz.ai/x"), "pattern", lambda _host, _port: [number])
+        resolve_vetted(
+            parse_url("https://media.vobiz.ai/x"), "pattern", lambda _host, _port: [number]
+        )
 
 
 def test_one_private_address_among_public_ones_spoils_all():
     with pytest.raises(Unfit, match=r"10\.0\.0\.5"):
-        vetted(
-            read("https://media.vobiz.ai/x"),
+        resolve_vetted(
+            parse_url("https://media.vobiz.ai/x"),
             "pattern",
             lambda _host, _port: ["8.8.8.8", "10.0.0.5"],
         )
 
 
 def test_a_host_that_is_named_exactly_may_be_private():
-    assert vetted(read("https://store.internal/x"), "exact", lambda _host, _port: ["10.0.0.5"]) == [
-        "10.0.0.5"
-    ]
+    assert resolve_vetted(
+        parse_url("https://store.internal/x"), "exact", lambda _host, _port: ["10.0.0.5"]
+    ) == ["10.0.0.5"]
 
 
 def test_plain_http_is_for_exactly_listed_loopback_only():
     loopback, elsewhere = (lambda _host, _port: ["127.0.0.1"]), (lambda _host, _port: ["10.0.0.5"])
-    address = read("http://media.test:8080/x")
-    assert vetted(address, "exact", loopback) == ["127.0.0.1"]
+    address = parse_url("http://media.test:8080/x")
+    assert resolve_vetted(address, "exact", loopback) == ["127.0.0.1"]
     for listing, resolve in [("exact", elsewhere), ("pattern", loopback)]:
         with pytest.raises(Unfit):
-            vetted(address, listing, resolve)
+            resolve_vetted(address, listing, resolve)
 
 
 def test_a_literal_address_asks_no_resolver():
-    assert vetted(read("https://8.8.8.8/x"), "pattern", None) == ["8.8.8.8"]
+    assert resolve_vetted(parse_url("https://8.8.8.8/x"), "pattern", None) == ["8.8.8.8"]
 
 
 def test_a_name_without_addresses_is_an_error_of_the_network():
     with pytest.raises(OSError, match="no address"):
-        vetted(read("https://media.vobiz.ai/x"), "pattern", lambda _host, _port: [])
+        resolve_vetted(parse_url("https://media.vobiz.ai/x"), "pattern", lambda _host, _port: [])
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ def test_what_an_entry_lists(entry, url, listing):
         with pytest.raises(Unfit):
             HostList([entry])
     else:
-        assert HostList([entry]).listing(read(url)) == listing
+        assert HostList([entry]).listing(parse_url(url)) == listing
 
 
 @pytest.mark.parametrize(
@@ -275,8 +277,8 @@ def test_an_entry_that_cannot_be_read_is_an_error(entry):
 
 
 def test_the_target_is_kept_to_the_letter():
-    address = read("https://media.vobiz.ai/a%2Fb/../c//d?x=%20&y=http://z/?q")
+    address = parse_url("https://media.vobiz.ai/a%2Fb/../c//d?x=%20&y=http://z/?q")
     assert address.target == "/a%2Fb/../c//d?x=%20&y=http://z/?q"
     assert (address.netloc, address.url[:23]) == ("media.vobiz.ai", "https://media.vobiz.ai/")
-    assert read("https://vobiz.ai?x=1").target == "/?x=1"
-    assert read("http://[::1]:81/").netloc == "[::1]:81"
+    assert parse_url("https://vobiz.ai?x=1").target == "/?x=1"
+    assert parse_url("http://[::1]:81/").netloc == "[::1]:81"

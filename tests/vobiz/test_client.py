@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from worker.errors import CallOver, NotReady, Refused, TryAgain, WrongPath
+from worker.errors import CallOver, NotReady, Refused, TryAgain, Unclear, WrongPath
+from worker.vobiz import client as vobiz_client
+from worker.vobiz import loop
 from worker.vobiz.account import Account
-from worker.vobiz.client import Vobiz, next_offset
+from worker.vobiz.client import Stop, Vobiz, next_offset
+from worker.vobiz.loop import TimeLimits
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 ONE = Account(auth_id="MA_1", tokens=("new",))
@@ -49,9 +53,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 @pytest.fixture
 def api():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.handle_error = lambda *_: (
         None
     )  # we reset connections, which it would tell with a traceback
@@ -144,7 +152,11 @@ def test_closed_doors_and_broken_answers_are_tried_again():
 @pytest.mark.parametrize(
     "first", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"]
 )
-def test_an_answer_that_trickles_does_not_hold_a_stop_for_ever(first):
+def test_an_answer_that_trickles_does_not_hold_a_stop_for_ever(monkeypatch, first):
+    monkeypatch.setattr(
+        vobiz_client, "STOP_LIMITS", TimeLimits(connect_s=2, silence_s=3, total_s=0.3)
+    )
+
     def trickle(listener):
         connection, _ = listener.accept()
         connection.recv(65536)
@@ -157,7 +169,6 @@ def test_an_answer_that_trickles_does_not_hold_a_stop_for_ever(first):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=trickle, args=[listener], daemon=True).start()
         vobiz = client(listener.getsockname()[1])
-        object.__setattr__(vobiz._stops, "total_s", 0.3)
         begun = time.monotonic()
         with pytest.raises(TryAgain):
             vobiz.stop_recordings(ONE, CALL)
@@ -405,3 +416,101 @@ def test_whether_a_call_is_live(api, vobiz):
     api.answer = always(**GATEWAY)
     with pytest.raises(WrongPath):
         vobiz.live_call(ONE, CALL)
+
+
+# ── how requests leave ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def one_answer_then_silence(kind):
+    """A server that answers the first request of each connection, and hangs up on the second."""
+    seen = []
+
+    def serve(connection):
+        with contextlib.suppress(OSError):
+            seen.append(connection.recv(65536).split()[0])
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            seen.append(connection.recv(65536).split()[0])
+            if kind == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    def accept(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=[listener.accept()[0]], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield client(listener.getsockname()[1]), seen
+
+
+@pytest.mark.parametrize("kind", ["reset", "close"])
+def test_a_request_on_a_connection_that_dies_without_an_answer_does_not_leave_twice(kind):
+    with one_answer_then_silence(kind) as (vobiz, seen):
+        vobiz.live_call(ONE, CALL)
+        with pytest.raises(Unclear):
+            vobiz.transfer(ONE, CALL, {"legs": "aleg"})
+        assert seen == [b"GET", b"POST"]
+    with one_answer_then_silence(kind) as (vobiz, seen):
+        vobiz.live_call(ONE, CALL)
+        with pytest.raises(TryAgain, match="DELETE"):
+            vobiz.stop_recordings(ONE, CALL)
+        assert seen == [b"GET", b"DELETE"]
+
+
+def test_a_connection_that_was_closed_while_idle_is_not_used_again():
+    seen = []
+
+    def serve(listener):
+        for _ in range(2):
+            connection, _ = listener.accept()
+            seen.append(connection.recv(65536).split()[0])
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        vobiz = client(listener.getsockname()[1])
+        vobiz.live_call(ONE, CALL)
+        time.sleep(0.05)  # until the end of the connection has come
+        vobiz.transfer(ONE, CALL, {"legs": "aleg"})
+    assert seen == [b"GET", b"POST"]
+
+
+def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
+    together = threading.Barrier(40)
+    api.answer = lambda request: (together.wait(10) and {}) or {}
+    stops = [Stop(account=ONE, call_uuid=f"c{i}") for i in range(40)]
+    outcomes = [sent.result(10) for sent in vobiz.send_stops(stops)]
+    assert [outcome.error for outcome in outcomes] == [None] * 40
+    goes_on = threading.Event()
+    api.answer = lambda request: ("hangs" in request.path and goes_on.wait(10) and {}) or {}
+    hanging, other = vobiz.send_stops(
+        [Stop(account=ONE, call_uuid="hangs"), Stop(account=ONE, call_uuid="other")]
+    )
+    assert other.result(2).error is None
+    assert not hanging.done()
+    goes_on.set()
+    assert hanging.result(2).error is None
+
+
+def test_silence_ends_a_request_before_its_total_time(monkeypatch, api, vobiz):
+    monkeypatch.setattr(
+        vobiz_client, "STOP_LIMITS", TimeLimits(connect_s=2, silence_s=0.3, total_s=9)
+    )
+    goes_on = threading.Event()
+    api.answer = lambda request: (goes_on.wait(10) and {}) or {}
+    begun = time.monotonic()
+    with pytest.raises(TryAgain, match="nothing came"):
+        vobiz.stop_recordings(ONE, CALL)
+    assert 0.3 <= time.monotonic() - begun < 2
+    goes_on.set()
+
+
+def test_an_answer_may_not_be_larger_than_its_limit(monkeypatch, api, vobiz):
+    monkeypatch.setattr(loop, "MAX_ANSWER_BYTES", 1000)
+    api.answer = always(body=b" " * 1001)
+    with pytest.raises(TryAgain, match="larger than 1000 bytes") as caught:
+        vobiz.live_calls(ONE)
+    assert caught.value.status == 200

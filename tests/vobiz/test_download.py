@@ -14,7 +14,9 @@ import pytest
 
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
 from worker.vobiz.account import Account
-from worker.vobiz.client import CorruptDownload, RedirectRefused, Vobiz
+from worker.vobiz.client import Vobiz
+from worker.vobiz.download import RedirectRefused
+from worker.vobiz.piece import CorruptDownload
 from worker.vobiz.transport import Patience
 
 BODY = bytes(range(256)) * 40
@@ -100,9 +102,9 @@ def vobiz(*, media=("127.0.0.1",), redirects=(), max_bytes=1 << 20, **more):
     )
 
 
-def fetch(client, url, *, alive=lambda: None, **more):
+def fetch(client, url, *, keep_going=lambda: None, **more):
     sink = io.BytesIO()
-    return client.download(ACCOUNT, url, sink, alive=alive, **more), sink.getvalue()
+    return client.download(ACCOUNT, url, sink, keep_going=keep_going, **more), sink.getvalue()
 
 
 def test_a_whole_file_arrives_with_its_digest_and_its_length(serve):
@@ -111,7 +113,7 @@ def test_a_whole_file_arrives_with_its_digest_and_its_length(serve):
     got, body = fetch(
         vobiz(),
         f"{server.url}/v1/x.mp3?a=%2F",
-        alive=lambda: beats.append(1),
+        keep_going=lambda: beats.append(1),
         announced=announced.append,
     )
     assert body == BODY
@@ -140,8 +142,8 @@ CUTS = {"nothing": 0, "one byte": 1, "half": len(BODY) // 2, "all but one": len(
 def test_a_body_cut_short_of_its_length_is_reported_with_what_came(serve, kept):
     with pytest.raises(CorruptDownload) as caught:
         fetch(vobiz(), serve(reply(BODY[:kept], length=len(BODY))).url)
-    assert (caught.value.check, caught.value.bytes) == ("length", kept)
-    assert caught.value.sha256 == hashlib.sha256(BODY[:kept]).hexdigest()
+    assert (caught.value.check, caught.value.got.bytes) == ("length", kept)
+    assert caught.value.got.sha256 == hashlib.sha256(BODY[:kept]).hexdigest()
 
 
 @pytest.mark.parametrize("kept", [*CUTS.values(), len(BODY)])
@@ -152,7 +154,7 @@ def test_a_chunked_body_without_its_last_chunk_is_cut(serve, kept):
     )
     with pytest.raises(CorruptDownload) as caught:
         fetch(vobiz(), serve(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks).url)
-    assert (caught.value.check, caught.value.bytes) == ("length", kept)
+    assert (caught.value.check, caught.value.got.bytes) == ("length", kept)
 
 
 def test_a_chunked_body_with_its_last_chunk_is_whole_and_announces_no_length(serve):
@@ -170,7 +172,7 @@ def test_a_chunked_body_with_its_last_chunk_is_whole_and_announces_no_length(ser
 def test_no_bytes_and_no_length_are_a_cut_perhaps_in_the_headers(serve, head):
     with pytest.raises(CorruptDownload) as caught:
         fetch(vobiz(), serve(head).url)
-    assert (caught.value.check, caught.value.bytes) == ("length", 0)
+    assert (caught.value.check, caught.value.got.bytes) == ("length", 0)
 
 
 @pytest.mark.parametrize("kept", [1, len(BODY) // 2, len(BODY) - 1, len(BODY)])
@@ -215,7 +217,7 @@ def test_no_more_than_the_limit_and_one_byte_is_written(serve):
     sink = io.BytesIO()
     with pytest.raises(CorruptDownload) as caught:
         vobiz(max_bytes=100).download(
-            ACCOUNT, serve(b"HTTP/1.1 200 OK\r\n\r\n" + BODY).url, sink, alive=lambda: None
+            ACCOUNT, serve(b"HTTP/1.1 200 OK\r\n\r\n" + BODY).url, sink, keep_going=lambda: None
         )
     assert (caught.value.check, len(sink.getvalue())) == ("size", 101)
 
@@ -231,7 +233,9 @@ def test_no_more_than_the_limit_and_one_byte_is_written(serve):
 def test_a_packed_body_is_refused_unread(serve, headers):
     sink, bomb = io.BytesIO(), gzip.compress(bytes(10 << 20))
     with pytest.raises(CorruptMedia) as caught:
-        vobiz().download(ACCOUNT, serve(reply(bomb, headers=headers)).url, sink, alive=lambda: None)
+        vobiz().download(
+            ACCOUNT, serve(reply(bomb, headers=headers)).url, sink, keep_going=lambda: None
+        )
     assert (caught.value.check, sink.getvalue()) == ("encoding", b"")
 
 
@@ -292,14 +296,14 @@ def test_what_alive_and_the_sink_raise_passes_through(serve):
         raise Gone
 
     with pytest.raises(Gone):
-        fetch(vobiz(), serve(reply()).url, alive=gone)
+        fetch(vobiz(), serve(reply()).url, keep_going=gone)
 
     class Full(io.BytesIO):
         def write(self, _):
             raise OSError(errno.ENOSPC, "full")
 
     with pytest.raises(OSError, match="full") as caught:
-        vobiz().download(ACCOUNT, serve(reply()).url, Full(), alive=lambda: None)
+        vobiz().download(ACCOUNT, serve(reply()).url, Full(), keep_going=lambda: None)
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -352,7 +356,7 @@ def test_a_disk_that_is_slow_is_not_taken_for_a_silent_host(serve):
     body, sink = bytes(4 << 20), Slow()
     patience = Patience(within_s=0.5, least_bytes=8 << 20)
     vobiz(max_bytes=1 << 30).download(
-        ACCOUNT, serve(reply(body)).url, sink, alive=lambda: None, patience=patience
+        ACCOUNT, serve(reply(body)).url, sink, keep_going=lambda: None, patience=patience
     )
     assert sink.getvalue() == body
 

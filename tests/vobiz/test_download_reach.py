@@ -14,7 +14,7 @@ import pycurl
 import pytest
 
 from worker.errors import TryAgain, WrongPath
-from worker.vobiz import transport
+from worker.vobiz import loop, transport
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 
@@ -83,7 +83,7 @@ def authority(tmp_path_factory):
             "-subj",
             "/CN=media.example.test",
             "-addext",
-            "subjectAltName=DNS:media.example.test",
+            "subjectAltName=DNS:media.example.test,DNS:localhost",
             "-keyout",
             place / "key.pem",
             "-out",
@@ -106,7 +106,7 @@ def fetch(url, *, media, **more):
         max_media_bytes=100,
         **more,
     )
-    client.download(ACCOUNT, url, sink, alive=lambda: None)
+    client.download(ACCOUNT, url, sink, keep_going=lambda: None)
     return sink.getvalue()
 
 
@@ -190,7 +190,7 @@ def test_proxies_netrc_and_certificate_variables_have_no_effect(serve, monkeypat
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     api = f"http://127.0.0.1:{server.server_port}"
     client = Vobiz(api_url=api, media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=100)
-    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), alive=lambda: None)
+    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), keep_going=lambda: None)
     assert client.live_call(ACCOUNT, "c-1")
     assert (len(server.hosts), trap.hosts) == (2, [])
 
@@ -207,6 +207,32 @@ def test_a_certificate_file_of_the_environment_vouches_for_nobody(
         fetch(f"https://{netloc}/x", media=[netloc], resolve=lambda *_: ["127.0.0.1"])
 
 
+def test_a_request_of_the_api_goes_to_a_host_whose_certificate_counts(
+    serve, authority, monkeypatch
+):
+    ca_file, context = authority
+    server = serve(context)
+
+    def ask(host):
+        client = Vobiz(
+            api_url=f"https://{host}:{server.server_port}",
+            media_hosts=[],
+            redirect_hosts=[],
+            max_media_bytes=100,
+        )
+        return client.live_call(ACCOUNT, "c-1")
+
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, ca_file)
+    with pytest.raises(TryAgain, match=r"(?i)certificate"):
+        ask("localhost")
+    monkeypatch.setattr(loop, "DEFAULT_CA_BUNDLE_PATH", ca_file)
+    with pytest.raises(TryAgain, match=r"(?i)certificate"):
+        ask("127.0.0.1")
+    assert server.hosts == []
+    assert ask("localhost")
+
+
 def test_each_connection_is_resolved_and_vetted_again(serve):
     first, second = serve(), serve(at="127.0.0.2")
     netloc = f"media.test:{first.server_port}"
@@ -221,10 +247,10 @@ def test_each_connection_is_resolved_and_vetted_again(serve):
         resolve=lambda *_: answers.pop(0),
     )
     for _ in range(2):
-        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), alive=lambda: None)
+        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), keep_going=lambda: None)
     assert (len(first.hosts), len(second.hosts)) == (1, 1)
     with pytest.raises(WrongPath, match="loopback"):
-        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), alive=lambda: None)
+        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), keep_going=lambda: None)
 
 
 def test_an_address_in_numbers_of_either_kind_is_dialled(serve):

@@ -12,7 +12,7 @@ from emulator import signing
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, TOKEN
 from tests.waiting import until
 from worker.calls.events import Kind
-from worker.vobiz import callbacks
+from worker.vobiz import callback_fields, callbacks
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
@@ -67,7 +67,9 @@ OPERATORS = [
 
 
 def event(body=b"", kind=FORM, query=""):
-    found = callbacks.parse(callbacks.read(body=body, content_type=kind, query=query).fields)
+    found = callbacks.parse(
+        callback_fields.read_fields(body=body, content_type=kind, query=query).fields
+    )
     return found and (
         found.kind,
         found.call_uuid,
@@ -148,7 +150,7 @@ def test_a_transcript_is_no_recording_whatever_the_operator_adds():
     ["", "tenant=7", "event=recording-done&to=archive2", "response=json", "transcription=off"],
 )
 def test_what_holds_nothing_of_the_providers_is_told_apart(query):
-    with pytest.raises(callbacks.Nothing):
+    with pytest.raises(callback_fields.Nothing):
         event(query=query)
 
 
@@ -195,7 +197,7 @@ def test_a_part_of_a_multipart_that_cannot_be_read_costs_that_part():
     ],
 )
 def test_a_multipart_that_broke_off_or_has_no_end_of_parts_is_unreadable(body):
-    with pytest.raises(callbacks.Unreadable):
+    with pytest.raises(callback_fields.Unreadable):
         event(body, MULTIPART)
 
 

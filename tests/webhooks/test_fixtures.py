@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from worker import wire
 from worker.calls.events import Event, Kind
-from worker.vobiz import callbacks, signature
+from worker.vobiz import callback_fields, callbacks, signature
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CALL, FIRST, SECOND = (
@@ -77,12 +77,14 @@ def read(name):
     if name.endswith(".txt"):
         body, query = b"", body.decode().strip().partition("?")[2]
     kind = "application/json" if name.endswith(".json") else "application/x-www-form-urlencoded"
-    return callbacks.parse(callbacks.read(body=body, content_type=kind, query=query).fields)
+    return callbacks.parse(
+        callback_fields.read_fields(body=body, content_type=kind, query=query).fields
+    )
 
 
 def form(text):
     return callbacks.parse(
-        callbacks.read(
+        callback_fields.read_fields(
             body=text.encode(), content_type="application/x-www-form-urlencoded", query=""
         ).fields
     )
@@ -115,7 +117,7 @@ def test_the_start_never_carries_an_end():
 
 @pytest.mark.parametrize("recording", ["../../etc/passwd", "a/b", "r" * 300, "%2e%2e", "a b"])
 def test_an_id_that_is_unfit_is_refused_by_name(recording):
-    with pytest.raises(callbacks.Unreadable, match="recordingid"):
+    with pytest.raises(callback_fields.Unreadable, match="recordingid"):
         callbacks.parse({"event": "RecordStop", "calluuid": "c", "recordingid": recording})
 
 
@@ -151,8 +153,8 @@ def test_times_are_read_in_all_four_spellings(text):
     "body", [b"\xff\xfe", b"a=\0", b"[1]", b"{", b"", b"&".join(b"k%d=1" % i for i in range(200))]
 )
 def test_an_unreadable_body_is_refused(body):
-    with pytest.raises(callbacks.Unreadable):
-        callbacks.read(body=body, content_type="", query="")
+    with pytest.raises(callback_fields.Unreadable):
+        callback_fields.read_fields(body=body, content_type="", query="")
 
 
 @given(
@@ -162,8 +164,10 @@ def test_an_unreadable_body_is_refused(body):
 )
 def test_whatever_arrives_is_an_event_or_nothing_or_unreadable(body, kind, query):
     try:
-        found = callbacks.parse(callbacks.read(body=body, content_type=kind, query=query).fields)
-    except callbacks.Unreadable:
+        found = callbacks.parse(
+            callback_fields.read_fields(body=body, content_type=kind, query=query).fields
+        )
+    except callback_fields.Unreadable:
         return
     assert found is None or isinstance(found, Event)
 

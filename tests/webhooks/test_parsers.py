@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.webhooks.fuzz_receiver import KINDS, NAMES, WORDS
 from worker.calls.events import Event
 from worker.ledger.codec import decode, encode
-from worker.vobiz import callbacks, signature
+from worker.vobiz import callback_fields, callbacks, signature
 
 words = st.one_of(st.sampled_from(WORDS), st.text(max_size=30))
 values = st.recursive(
@@ -51,9 +51,9 @@ def test_an_event_is_harmless_in_every_encoding_and_comes_back_from_the_log_as_i
     }[how]
     try:
         event = callbacks.parse(
-            callbacks.read(body=body.encode(), content_type=kind, query=query).fields
+            callback_fields.read_fields(body=body.encode(), content_type=kind, query=query).fields
         )
-    except callbacks.Unreadable as error:
+    except callback_fields.Unreadable as error:
         event = str(error)
     if isinstance(event, str):
         assert event.isprintable()
@@ -75,7 +75,7 @@ def test_an_event_is_harmless_in_every_encoding_and_comes_back_from_the_log_as_i
 
 def test_what_is_wrapped_may_be_an_object_as_well_as_its_text():
     for wrapped in ({"Event": "Ring", "CallUUID": "c1"}, '{"Event": "Ring", "CallUUID": "c1"}'):
-        said = callbacks.read(
+        said = callback_fields.read_fields(
             body=json.dumps({"response": wrapped}).encode(),
             content_type="application/json",
             query="",

@@ -19,7 +19,7 @@ from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.views import call_view, recording_view
 from worker.ledger.calls import Recorded
-from worker.vobiz import callbacks
+from worker.vobiz import callback_fields, callbacks
 
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
 _ACCOUNT = ("account", "accountid", "authid", "parentauthid")
@@ -81,7 +81,7 @@ class Telling:
                 if name.startswith("custom.")
                 else callbacks.parse(fields)
             )
-        except callbacks.Unreadable as error:
+        except callback_fields.Unreadable as error:
             place = re.match(r"(\w+): ", str(error))
             raise Problem(
                 400, str(error), field=_FIELDS.get(place[1].lower(), place[1]) if place else None
@@ -151,15 +151,17 @@ class Telling:
         raise Problem(404, "no such recording")
 
 
-def _forwarded() -> callbacks.Fields:
+def _forwarded() -> callback_fields.Fields:
     """What the application sends: its own event, or a provider's request. Raises Unreadable.
 
     The query of a GET that it got may come as a form or as the query of this request; what the
     application put into its own callback URL then stands in it too.
     """
     query = request.query_string.decode("ascii", "replace")
-    said = callbacks.read(body=read_body(), content_type=request.content_type or "", query=query)
-    found = callbacks.of_provider(said.form)
+    said = callback_fields.read_fields(
+        body=read_body(), content_type=request.content_type or "", query=query
+    )
+    found = callback_fields.of_provider(said.form)
     if found is None or said.fields.get("event", "").startswith("custom."):
         return said.fields
     return {name: said.fields[name] for name in _ACCOUNT if name in said.fields} | found

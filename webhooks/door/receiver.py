@@ -23,7 +23,7 @@ from worker.ledger.calls import Recorded
 from worker.ledger.client import Ledger
 from worker.ledger.counters import REMEDIES
 from worker.settings import Settings
-from worker.vobiz import callbacks, signature
+from worker.vobiz import callback_fields, callbacks, signature
 from worker.vobiz.account import Account
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ class Receiver:
         except (ClientDisconnected, RequestTimeout) as error:
             return self._refuse(error.code, "cut", auth_id)
         try:
-            said = callbacks.read(
+            said = callback_fields.read_fields(
                 body=body, content_type=request.content_type or "", query=_query()
             )
             verified = self._verify(settings, account, body, said)
@@ -66,14 +66,14 @@ class Receiver:
                 {event.call_uuid} if event else callbacks.calls(said.fields)
             ):
                 return self._refuse(403, "other_call", auth_id)
-        except callbacks.Nothing as error:
+        except callback_fields.Nothing as error:
             # A browser, or somebody who checks the address: no callback, so none that is refused.
             return (
                 _answer()
                 if request.method == "GET"
                 else self._refuse(400, "unreadable", auth_id, error=str(error))
             )
-        except callbacks.Unreadable as error:
+        except callback_fields.Unreadable as error:
             return self._refuse(400, "unreadable", auth_id, error=str(error))
         except signature.SignatureRejected as error:
             return self._refuse(403, error.reason, auth_id)
@@ -111,7 +111,7 @@ class Receiver:
 
     @staticmethod
     def _verify(
-        settings: Settings, account: Account, body: bytes, said: callbacks.Said
+        settings: Settings, account: Account, body: bytes, said: callback_fields.ParsedRequest
     ) -> signature.Verified:
         headers = {
             name: value

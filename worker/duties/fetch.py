@@ -30,7 +30,7 @@ from worker.errors import EndtapeError, LedgerUnavailable, StaleLease, TryAgain
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
-from worker.vobiz.download import CorruptDownload
+from worker.vobiz.piece import CorruptDownload
 
 # How long a dead attempt's file stays in the spool. On its first day a recording is tried every
 # hour, and the next attempt continues that file.
@@ -143,7 +143,7 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
                 account,
                 row.url,
                 part.file,
-                alive=keep_going,
+                keep_going=keep_going,
                 announced=worker.archive.reserve,
                 notes=part.notes,
             )

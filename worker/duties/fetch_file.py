@@ -18,7 +18,7 @@ from worker.calls.views import gap_view, stop_view
 from worker.duties import trials
 from worker.duties.fetch_task import FetchTask
 from worker.vobiz.answers import Row
-from worker.vobiz.download import CorruptDownload, Download
+from worker.vobiz.piece import CorruptDownload, Download
 
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 

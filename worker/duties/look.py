@@ -22,8 +22,7 @@ from worker.duties.worker import Worker
 from worker.errors import EndtapeError, Refused
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
-from worker.vobiz.answers import LiveCall
-from worker.vobiz.client import Row
+from worker.vobiz.answers import LiveCall, Row
 
 
 def looks(worker: Worker, claims: Sequence[Claim]) -> None:

@@ -178,9 +178,7 @@ def _live_calls(
     the first value: the live calls that nobody announced, where a rule watches such calls.
     """
     live = worker.vobiz.live_calls(account)
-    gone = _calls(
-        worker, account.auth_id, worker.ledger.tracked(account.auth_id) - set(live)
-    )
+    gone = _calls(worker, account.auth_id, worker.ledger.tracked(account.auth_id) - set(live))
     # Only calls that are known for a whole interval: the list may lag behind a call that has just
     # begun.
     settled = now - timedelta(seconds=worker.settings.reconcile_s)
@@ -198,7 +196,9 @@ def _live_calls(
     return healed(worker, current, closed=len(closed)), dues
 
 
-def _strangers(worker: Worker, account: str, current: SurveyState, live: Sequence[str]) -> SurveyState:
+def _strangers(
+    worker: Worker, account: str, current: SurveyState, live: Sequence[str]
+) -> SurveyState:
     """Find the live calls to ask about: the ones that nobody announced; after the ledger was
     erased, all without a recording.
     """

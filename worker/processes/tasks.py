@@ -19,7 +19,7 @@ from worker.ledger.obligations import Claim
 from worker.processes.settings_in_force import following_worker, warn_redis_is_away
 
 DEEDS = {
-    Duty.PLAN: plan_calls.stops,
+    Duty.PLAN: plan_calls.plan_calls,
     Duty.LOOK: look.looks,
     Duty.FETCH: fetch.fetches,
     Duty.SURVEY: survey.surveys,

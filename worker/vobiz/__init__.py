@@ -1,4 +1,4 @@
-"""The provider's language and wire: callbacks, signatures, answers, requests and downloads.
+"""How we talk to the provider: callbacks, signatures, REST requests, answers and downloads.
 
 This room knows neither Redis nor the archive.
 """

@@ -1,9 +1,9 @@
-"""To which addresses a media request may go: which hosts are listed, and which of their addresses
-are fit to dial.
+"""To which addresses a media request may go: listed hosts, and those of their addresses that are
+fit to dial.
 
-The law: a URL is read strictly or not at all; a host is on a list or gets nothing; its name is
-resolved once, and what was vetted is what is dialled. An address that is not public must have been
-named exactly by the operator.
+A URL is parsed strictly or refused. A host that is not listed gets no request. A host's name is
+resolved once for each connection, and we dial the addresses that were vetted. An address that is
+not public is dialled only if the operator listed its host exactly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNFIT = [
 
 
 class Unfit(Exception):
-    """An address to which nothing may be sent. `host` is as much of it as could be read."""
+    """An address to which nothing may be sent. `host`: its host, as far as it can be parsed."""
 
     def __init__(self, reason: str, *, host: str = "") -> None:
         super().__init__(f"{host}: {reason}" if host else reason)
@@ -49,7 +49,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """A URL as it was read. `target` is its path and query, exactly as given."""
+    """A parsed URL. `target` is its path and query, exactly as given."""
 
     scheme: str
     host: str  # lower case; an IPv6 address without brackets
@@ -67,13 +67,13 @@ class Address:
         return f"{self.scheme}://{self.netloc}{self.target}"
 
 
-def read(url: str) -> Address:
-    """The address in an absolute http or https URL. Raises Unfit for whatever two readers could
-    read differently.
+def parse_url(url: str) -> Address:
+    """Parse an absolute http or https URL. Raises Unfit for one that two parsers could parse
+    differently.
 
-    That is: user names, fragments, anything but visible ASCII, backslashes, trailing dots, empty
-    labels, and numbers for hosts in any spelling but the plain dotted one (decimal, octal and
-    hexadecimal forms are dialled by some).
+    That is a URL with a user name, a fragment, anything but visible ASCII, a backslash, a trailing
+    dot, an empty label, or a number as its host in any but the plain dotted form (some clients dial
+    decimal, octal and hexadecimal forms).
     """
     if not all("!" <= c <= "~" for c in url) or "\\" in url or len(url) > 8192:
         raise Unfit("the address holds characters that no address needs, or too many")
@@ -91,12 +91,12 @@ def read(url: str) -> Address:
 
 
 def _authority(text: str) -> tuple[str, int | None]:
-    found = _AUTHORITY.fullmatch(text.lower())
-    if not found:
+    parts = _AUTHORITY.fullmatch(text.lower())
+    if not parts:
         raise Unfit(
             "the host part is not a plain host or host:port", host=text.rpartition("@")[2][:255]
         )
-    host, port = found[1], int(found[2]) if found[2] else None
+    host, port = parts[1], int(parts[2]) if parts[2] else None
     if port is not None and not 0 < port < 65536:
         raise Unfit("no such port", host=host)
     return _host(host), port
@@ -122,8 +122,8 @@ def _host(host: str) -> str:
 class HostList:
     """Hosts as an operator lists them: `host`, `host:port`, `*.suffix`, `*.suffix:port`.
 
-    Without a port the scheme's own is meant; for `localhost` and loopback addresses any. Raises
-    Unfit for an entry that cannot be read.
+    An entry without a port means the scheme's own port; for `localhost` and loopback addresses it
+    means any port. Raises Unfit for an entry that cannot be parsed.
     """
 
     def __init__(self, entries: Iterable[str]) -> None:
@@ -137,7 +137,7 @@ class HostList:
             (self._suffixes if wild else self._exact).add((host, port))
 
     def listing(self, address: Address) -> Listing | None:
-        """How the list names this host, if it does."""
+        """How the list names this host; None where it does not."""
         if self._names(self._exact, address, address.host):
             return "exact"
         parents = address.host.split(".")[1:] if not _literal(address.host) else []
@@ -170,36 +170,38 @@ def _is_loopback_name(host: str) -> bool:
 
 
 def system_resolver(host: str, port: int) -> list[str]:
-    """The addresses that this machine's resolver gives, best first. Raises OSError. How long it
-    takes, it decides.
+    """The addresses that this machine's resolver returns, best first. Raises OSError.
+
+    The resolver has its own time limit.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(where[4][0]) for where in found))
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
-def vetted(address: Address, listing: Listing, resolve: Resolve) -> list[str]:
-    """The addresses to dial for this host, resolved this once. Raises Unfit, or OSError when there
+def resolve_vetted(address: Address, listing: Listing, resolve: Resolve) -> list[str]:
+    """Resolve the host now, and return the addresses to dial. Raises Unfit, or OSError when there
     is none.
 
-    Plain http is for loopback addresses under names that are listed exactly. A host that is listed
-    by a pattern must have public addresses only: one private one among them spoils all, for that is
-    how a name is bent inwards.
+    Plain http may only go to loopback addresses of hosts that are listed exactly. A host that is
+    listed by a pattern must have public addresses only. One private address among them refuses all
+    of them: an attacker who controls a name could point it at our network.
     """
-    found = [address.host] if _literal(address.host) else list(resolve(address.host, address.port))
-    if not found:
+    literal = _literal(address.host)
+    numbers = [address.host] if literal else list(resolve(address.host, address.port))
+    if not numbers:
         raise OSError(f"{address.host} has no address")
-    for text in found:
+    for text in numbers:
         ip = _embedded(ip_address(text))
         if address.scheme == "http" and not (listing == "exact" and ip.is_loopback):
             raise Unfit("plain http is for listed loopback addresses only", host=address.host)
         if listing != "exact" and not is_public(ip):
             raise Unfit(f"resolves to {text}, which is not a public address", host=address.host)
-    return found
+    return numbers
 
 
 def is_public(ip: IPAddress) -> bool:
-    """Whether this is an address of the open Internet, also when it hides inside an IPv6 one
-    (mapped, NAT64).
+    """Whether this is an address of the public Internet. An IPv4 address inside an IPv6 one
+    (mapped, NAT64) is judged as the IPv4 address.
     """
     ip = _embedded(ip)
     if isinstance(ip, IPv6Address) and ip not in IPv6Network("2000::/3"):

@@ -1,9 +1,9 @@
-"""What an answer of the provider's REST API means: a value, or an error named for what to do about
-it. Pure.
+"""What an answer of the provider's REST API means: a value, or an error that is named for what to
+do about it. Pure.
 
-Its bodies come in seven spellings and its lists in three (observed or documented; see the
-fixtures), so everything here is tolerant in reading and strict in believing: a 2xx with an `error`
-is no success, and a gateway's 404 is no 404.
+The provider spells bodies in seven ways and lists in three (observed or documented; see the
+fixtures). So we parse every spelling, but trust little: a 2xx with an `error` is no success, and a
+gateway's 404 says nothing about a call.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from urllib.parse import parse_qs, urlsplit
 from worker import wire
 from worker.errors import Refused, TryAgain, WrongPath
 
-# Bodies of gateways for a route that does not exist. The first was seen at the provider; the others
-# are how Kong and FastAPI say it.
+# Messages of gateways for a route that does not exist. The provider's own was observed; the others
+# are those of Kong and FastAPI.
 _NO_ROUTE = ("not found", "no route matched with those values")
 _APPLICATION_KEYS = ("api_id", "error", "status")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """An HTTP answer, read whole. Header names are in lower case."""
+    """A complete HTTP answer. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """The provider's own facts about one recording; None for what it does not say."""
+    """What the provider's list says about one recording; None for each fact that is missing."""
 
     recording_id: str
     call_uuid: str | None = None
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveCall:
-    """What the provider says of a call that is live."""
+    """What the provider says about a call that is live."""
 
     from_number: str | None = None
     to_number: str | None = None
@@ -73,14 +73,15 @@ class LiveCall:
 class Page:
     rows: list[Row]
     length: int  # rows as sent, readable or not
-    next_offset: int | None  # as the provider tells it
+    next_offset: int | None  # as the provider gives it
     last: bool | None  # whether this is the last page; None where the provider does not say
 
 
 def is_gone(answer: Answer) -> bool:
-    """Whether this is the application's own 404. A gateway's proves nothing, so it does not count.
+    """Whether this is a 404 of the provider's application. A gateway's 404 proves nothing.
 
-    `{}` is the application's (seen in the provider's Go SDK); what is not a JSON object is not.
+    The body `{}` is the application's (seen in the provider's Go SDK). A body that is no JSON
+    object is a gateway's.
     """
     body = answer.json()
     return answer.status == 404 and isinstance(body, dict) and not _from_gateway(body)
@@ -94,36 +95,37 @@ def _from_gateway(body: dict[str, Any]) -> bool:
 
 
 def expect_success(answer: Answer, *, now: datetime) -> dict[str, Any]:
-    """The JSON object of a 2xx (empty where the body is none).
+    """The JSON object of a 2xx; an empty one where the body holds none.
 
-    Raises Refused (401, 403), WrongPath (a gateway's 404, a redirect) or TryAgain, with the status,
-    for all else.
+    For any other answer raises Refused (401, 403), WrongPath (a gateway's 404, a redirect) or
+    TryAgain, with the status.
     """
     status, body = answer.status, answer.json()
     fields = body if isinstance(body, dict) else {}
-    said = _said(fields)
+    reason = _reason(fields)
     if status in (401, 403):
-        raise Refused(f"the provider answered {status}{said}", status=status)
+        raise Refused(f"the provider answered {status}{reason}", status=status)
     if 300 <= status < 400 or (status == 404 and not is_gone(answer)):
         raise WrongPath(
-            f"not the provider's application but a gateway answered, with {status}{said}: check VOBIZ_API_URL"
+            f"not the provider's application but a gateway answered, with {status}{reason}: "
+            "check VOBIZ_API_URL"
         )
     if not 200 <= status < 300 or fields.get("error"):
         raise TryAgain(
-            f"the provider answered {status}{said}",
+            f"the provider answered {status}{reason}",
             after_s=wanted_pause_s(answer, now=now),
             status=status,
         )
     return fields
 
 
-def told(answer: Answer) -> str:
+def describe(answer: Answer) -> str:
     """One sentence about an answer, for logs and our own callers."""
     body = answer.json()
-    return f"the provider answered {answer.status}{_said(body if isinstance(body, dict) else {})}"
+    return f"the provider answered {answer.status}{_reason(body if isinstance(body, dict) else {})}"
 
 
-def _said(fields: dict[str, Any]) -> str:
+def _reason(fields: dict[str, Any]) -> str:
     error = fields.get("error") or fields.get("message") or ""
     words = error.get("message") or error.get("code") if isinstance(error, dict) else error
     ticket = fields.get("requestId") or fields.get("api_id")  # what the provider's support asks for

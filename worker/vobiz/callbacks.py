@@ -1,9 +1,7 @@
-"""What a callback says: raw parts in, an `Event` out. The only place that knows the provider's
-field names. Pure.
+"""What a callback says: its fields in, an `Event` out. Pure.
 
-Sources disagree about case, names and encodings, so every variant that a source shows is accepted
-and unknown fields are skipped. Kinds that we do not follow (transcriptions, streams, sounds,
-digits) give None and are answered 200.
+Every name that a source shows is accepted, and unknown fields are skipped. Kinds that we do not
+follow (transcriptions, streams, sounds, digits) give None and are answered 200.
 """
 
 from __future__ import annotations
@@ -11,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
 from worker import wire
 from worker.calls.events import Event, Kind
+from worker.vobiz.callback_fields import Fields, Unreadable, normal_name
 
-MAX_FIELDS = 100
 _KINDS = {
     "record": Kind.RECORDING_STARTED,
     "recordstop": Kind.RECORDING_FINALIZED,
@@ -43,129 +39,6 @@ _NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}  # of Dial
 _CONFERENCE = "ConferenceAction"
 _LOST_RACE = "9000"  # of DialBLegHangupCauseCode (documented)
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
-_TELLING = {"event", "recordingid", "dialstatus"}  # without any of these a request tells no event
-_TRANSCRIPT = {"transcription", "transcriptionid"}
-_REST = {  # as the provider spells what it sends for a recording that REST started
-    "api_id",
-    "record_url",
-    "call_uuid",
-    "recording_id",
-    "recording_duration",
-    "recording_duration_ms",
-    "recording_start_ms",
-    "recording_end_ms",
-    "transcription",
-    "transcription_id",
-}
-_FINISHED = {"recordurl", "recordingduration", "recordingdurationms"}
-_PART_NAME = re.compile(
-    r'^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', re.IGNORECASE | re.MULTILINE
-)
-_MARK = "\ufeff"  # a byte order mark
-_EDGE = _MARK + " \t\r\n"
-Fields = dict[str, str]
-
-
-class Unreadable(Exception):
-    """The body, or an id in it, cannot be read; the message names what is wrong, and is safe to
-    log.
-    """
-
-
-class Nothing(Unreadable):
-    """The request carries no field of the provider's: somebody only looks whether the address
-    answers.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A request's content: its fields by normalised name (lower case, without `_` and `-`), and the
-    form as it was sent.
-    """
-
-    fields: Fields
-    form: tuple[tuple[str, str], ...] = ()
-
-
-def read(*, body: bytes, content_type: str, query: str) -> Said:
-    """What a request says, in whatever encoding. Raises Unreadable, Nothing.
-
-    The body says it; the query only where there is no body, because the operator may have put
-    parameters of its own into the callback URL.
-    """
-    text = body.decode("utf-8", "replace").strip(_EDGE)
-    kind = content_type.partition(";")[0].strip().lower()
-    told_multipart = kind.startswith("multipart/")
-    parts = _multipart(text, content_type) if told_multipart or text.startswith("--") else None
-    form: list[tuple[str, str]] = []
-    if text.startswith(("{", "[")):
-        pairs = _json(text)
-        doubtful = False
-    else:
-        form = _form(text) if parts is None else parts
-        pairs = dict(form)
-        doubtful = kind.endswith("json") or (told_multipart and parts is None)
-    if not pairs:
-        found = of_provider(_form(query))
-        if found is None:
-            raise Nothing("the request carries no fields of the provider's")
-        return Said(found)
-    fields = _unwrapped(pairs)
-    if (doubtful or "\ufffd" in text or "\0" in text) and not fields.keys() & _TELLING:
-        raise Unreadable("the body is not text, or not what its Content-Type says")
-    return Said(fields, tuple(form))
-
-
-def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
-    """The provider's own fields among the parameters of a query, where the operator's may stand
-    too; None without any.
-
-    The provider spells them as here, and appends them: of two that are spelled alike the last is
-    the provider's.
-    """
-    by_name = {name.strip(_EDGE): value for name, value in pairs}
-    wrapped = _object(by_name.get("response", ""))
-    if wrapped is not None and (inside := _normalised(wrapped)).keys() & _TELLING:
-        return inside
-    rest = _normalised({name: value for name, value in by_name.items() if name in _REST})
-    if rest.keys() >= {"calluuid", "recordingid"} and rest.keys() & _FINISHED:
-        return {name: value for name, value in rest.items() if name not in _TRANSCRIPT}
-    xml = _normalised({name: value for name, value in by_name.items() if name[:1].isupper()})
-    if xml.keys() & _TELLING:
-        return xml
-    return rest if "recordingid" in rest else None
-
-
-def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
-    """One integration receives everything as JSON inside one field. What cannot be read there costs
-    that field.
-    """
-    fields = _normalised(pairs)
-    wrapped = fields.get("response", "").strip(_EDGE)
-    if wrapped.startswith("{"):
-        try:
-            return fields | _normalised(_json(wrapped))
-        except Unreadable:
-            if not fields.keys() & _TELLING:
-                raise
-    return fields
-
-
-def _normalised(pairs: Mapping[str, Any]) -> Fields:
-    # Where two names are one but for their spelling, the provider's, which begins with a capital,
-    # counts.
-    spelled = sorted(pairs.items(), key=lambda pair: pair[0].strip(_EDGE)[:1].isupper())
-    return {_normal(name): _plain(value).lstrip(_MARK) for name, value in spelled}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict | list | bool):
-        try:
-            return json.dumps(value)
-        except RecursionError:
-            return ""
-    return "" if value is None else str(value)
 
 
 def parse(given: Fields) -> Event | None:
@@ -185,9 +58,8 @@ def parse(given: Fields) -> Event | None:
     if kind in {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}:
         found |= _room(given)
     if name == _CONFERENCE:
-        found["room"] = _room(given)[
-            "room"
-        ]  # its recording is the room's: no leg that hangs up ends it
+        # The recording is the room's: it goes on when a leg hangs up.
+        found["room"] = _room(given)["room"]
     if kind is Kind.MACHINE_DETECTED:
         found["machine"] = given.get("machine", "").lower() == "true"
     if kind in {Kind.CALL_ENDED, Kind.DIAL_ENDED}:
@@ -200,9 +72,8 @@ def parse(given: Fields) -> Event | None:
     if kind is Kind.DIAL_ENDED:
         found |= {"connected": _connected(given), "whole": bool(given.get("dialstatus")) or None}
     if kind is Kind.CALL_ENDED:
-        found["ended_at"] = wire.instant(
-            given.get("endtime"), naive=wire.INDIA
-        )  # console-local: India's time
+        # The provider's console writes India's time here.
+        found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)
     return Event(id=_identity(found), **found)
 
 
@@ -221,25 +92,23 @@ def _connected(given: Fields) -> bool | None:
 
 
 def calls(given: Mapping[str, str]) -> set[str]:
-    """Every call that the fields name as the callback's own; for callbacks that are bound to a call
-    by their path.
+    """Every call that the fields name as the callback's own. The receiver compares them where the
+    callback's path names a call.
     """
     return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
 
 
 def _kind(given: Fields) -> tuple[Kind | None, str]:
     name = given.get("event", "")
-    plain = _normal(name).replace(".", "")
+    plain = normal_name(name).replace(".", "")
     kind = _KINDS.get(plain)
     if kind is Kind.CALL_REDIRECTED and given.get("dialstatus"):
         kind = Kind.DIAL_ENDED  # the final <Dial action> request, with redirect=true
     if name or "transcription" in given or "transcriptionid" in given:
         return kind, re.sub(r"[^A-Za-z0-9.]", "", name)[:40]
     if given.get("recordingid") and "conferencename" in given:
-        return (
-            Kind.RECORDING_STARTED,
-            _CONFERENCE,
-        )  # says that a recording exists; never seen to be its end
+        # This callback says that a recording exists. It was never seen at a recording's end.
+        return Kind.RECORDING_STARTED, _CONFERENCE
     if given.get("recordingid") and (_url(given) or _duration(given)):
         return Kind.RECORDING_FINALIZED, "rest"
     if given.get("dialstatus"):
@@ -255,7 +124,7 @@ def _call(given: Fields, kind: Kind) -> dict[str, Any]:
     if a_leg is None:
         raise Unreadable("CallUUID: is missing")
     direction = given.get("direction", "").lower()
-    trunk = "trunkid" in given or _normal(given.get("event", "")) in {
+    trunk = "trunkid" in given or normal_name(given.get("event", "")) in {
         "recording.completed",
         "callinitiated",
     }
@@ -324,10 +193,10 @@ def _started(given: Fields) -> datetime | None:
 def _duration(given: Fields) -> float | None:
     milliseconds = wire.number(given.get("recordingdurationms"))
     if milliseconds is None:
-        told = wire.number(given.get("recordingduration")) or wire.number(
+        seconds = wire.number(given.get("recordingduration")) or wire.number(
             given.get("recordingdurationsec")
         )
-        milliseconds = told * 1000 if told else None
+        milliseconds = seconds * 1000 if seconds else None
     return wire.seconds(milliseconds)
 
 
@@ -351,61 +220,6 @@ def _id(given: Fields, name: str) -> str | None:
 
 def _word(value: str | None) -> str | None:
     return re.sub(r"[^\x20-\x7e]", "?", value)[:80] or None if value else None
-
-
-def _normal(name: str) -> str:
-    return name.strip(_EDGE).lower().replace("_", "").replace("-", "")
-
-
-def _form(text: str) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(text.strip(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError:
-        raise Unreadable(f"more than {MAX_FIELDS} fields") from None
-
-
-def _multipart(text: str, content_type: str) -> list[tuple[str, str]] | None:
-    """The named parts of a multipart body, files too; None where it is none. Raises Unreadable when
-    it broke off.
-    """
-    told = re.search(r'boundary="?([^";,\s]{1,200})', content_type, re.IGNORECASE)
-    first = re.match(r"--(\S{1,200})", text)
-    boundary = next(
-        (b for b in (told and told[1], first and first[1]) if b and f"--{b}" in text), None
-    )
-    if boundary is None:
-        return None
-    pieces = re.split(rf"(?:^|\r?\n)--{re.escape(boundary)}(--)?[ \t]*(?=\r?\n|$)", text)
-    bodies, ends = pieces[2::2], pieces[1::2]
-    if "--" not in ends:
-        raise Unreadable("the multipart body broke off: its last boundary is missing")
-    if len(bodies) > MAX_FIELDS + 1:
-        raise Unreadable(f"more than {MAX_FIELDS} fields")
-    found = []
-    for part in bodies[: ends.index("--")]:
-        head, _, value = part.replace("\r\n", "\n").removeprefix("\n").partition("\n\n")
-        name = _PART_NAME.search(head)
-        if name:
-            found.append((name[1] or name[2] or "", value))
-    return found
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        return _json(text.strip(_EDGE))
-    except Unreadable:
-        return None
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        # Numbers stay as they are spelled: one that no number can hold costs its field.
-        found = json.loads(text, strict=False, parse_int=str, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError):
-        raise Unreadable("the body is not JSON") from None
-    if not isinstance(found, dict) or len(found) > MAX_FIELDS:
-        raise Unreadable(f"the body is not a JSON object of at most {MAX_FIELDS} fields")
-    return found
 
 
 def _identity(found: Mapping[str, Any]) -> str:

@@ -1,44 +1,40 @@
-"""The provider's REST API and media, as far as this project needs them: stop, list, look, download.
+"""The provider's REST API and media, as far as this project needs them.
 
 One law: HTTP becomes values and errors here and nowhere else. Nothing is retried here, except with
-an account's other token; when to try again, the ledger knows. Written on urllib3, which `requests`
-stands on: a stop costs a third of what it costs through a session
-(docs/decisions/0002-dependencies.md), and of a session's features we want none.
+an account's other token; when to try again, the ledger knows.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import re
-import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, BinaryIO
-from urllib.parse import urlencode, urlsplit
-
-import urllib3
 
 from worker import wire
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
+from worker.partial import Notes
 from worker.vobiz import answers
 from worker.vobiz.account import Account
 from worker.vobiz.addresses import HostList, Resolve, system_resolver
 from worker.vobiz.answers import Answer, LiveCall, Page, Row
-from worker.vobiz.deadline import Deadline, pool
-from worker.vobiz.download import CorruptDownload, Download, Limits, RedirectRefused, Ways, download
-from worker.vobiz.partial import Notes
+from worker.vobiz.download import MediaHosts, download
+from worker.vobiz.loop import TimeLimits
+from worker.vobiz.piece import Download, Hooks, Limits
+from worker.vobiz.rest import Ask, Rest
 from worker.vobiz.transport import Patience
-
-__all__ = ["Account", "CorruptDownload", "Download", "RedirectRefused", "Row", "Vobiz"]
 
 PAGE = 100  # the provider's maximum (documented)
 MAX_PAGES = 20
 OVERLAP = 5  # a row that is added while we page shifts the offsets of all older ones
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
 PATIENCE = Patience()
+STOP_LIMITS = TimeLimits(connect_s=2, silence_s=3, total_s=6)
+ORDER_LIMITS = TimeLimits(connect_s=2, silence_s=4, total_s=5)
+API_LIMITS = TimeLimits(connect_s=2, silence_s=5, total_s=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,14 +46,20 @@ class Started:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Lane:
-    """A pool of its own with its own patience, so that one kind of request never waits for
-    another.
-    """
+class Stop:
+    """A stop of every recording on a call, or of the one behind `url`."""
 
-    timeout: tuple[float, float]  # seconds to connect, seconds of silence
-    total_s: float  # seconds for the whole exchange
-    connections: int
+    account: Account
+    call_uuid: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopOutcome:
+    """What came of a stop. `error`: None when the provider accepted it."""
+
+    at: float  # `time.time()` when the answer was there, or the request had failed
+    error: Exception | None
 
 
 class Vobiz:
@@ -70,7 +72,6 @@ class Vobiz:
         media_hosts: Sequence[str],
         redirect_hosts: Sequence[str],
         max_media_bytes: int,
-        stop_connections: int = 32,
         resolve: Resolve = system_resolver,
         ca_file: str | None = None,
     ) -> None:
@@ -79,20 +80,14 @@ class Vobiz:
 
         Raises addresses.Unfit for a host entry that cannot be read.
         """
-        self._api_url = api_url.rstrip("/")
-        self._ways = Ways(
+        self._rest = Rest(api_url)
+        self._media_hosts = MediaHosts(
             media=HostList(media_hosts),
             redirect=HostList(redirect_hosts),
             resolve=resolve,
             ca_file=ca_file,
         )
         self._max_media_bytes = max_media_bytes
-        self._stops = _Lane(timeout=(2, 3), total_s=6, connections=stop_connections)
-        self._orders = _Lane(timeout=(2, 4), total_s=5, connections=8)
-        self._api = _Lane(timeout=(2, 5), total_s=10, connections=8)
-        self._pools: dict[tuple[int, _Lane], urllib3.HTTPConnectionPool] = {}
-        self._accepted: dict[str, str] = {}
-        self._lock = threading.Lock()
 
     def stop_recordings(self, account: Account, call_uuid: str, *, url: str | None = None) -> None:
         """Ask for the end of every recording on the call, or of the one behind `url`. Returns once
@@ -102,16 +97,28 @@ class Vobiz:
         Accepted is not stopped. Raises CallOver for the application's 404, WrongPath, Refused,
         TryAgain.
         """
-        answer = self._ask(
-            account,
-            self._stops,
-            "DELETE",
-            f"Call/{_part(call_uuid)}/Record/",
-            body={"URL": url} if url else None,
-        )
-        if answers.is_gone(answer):
-            raise CallOver(f"the provider knows no live call {call_uuid}")
-        answers.expect_success(answer, now=_now())
+        stop = Stop(account=account, call_uuid=call_uuid, url=url)
+        error = self.send_stops([stop])[0].result().error
+        if error is not None:
+            raise error
+
+    def send_stops(self, stops: Sequence[Stop]) -> list[Future[StopOutcome]]:
+        """Send all these at once, and return without waiting for an answer.
+
+        The futures never raise: an outcome holds what `stop_recordings` would raise.
+        """
+        outcomes: list[Future[StopOutcome]] = [Future() for _ in stops]
+        asks, asked = [], []
+        for stop, outcome in zip(stops, outcomes, strict=True):
+            try:
+                asks.append(_ask_to_stop(stop))
+            except ValueError as error:
+                outcome.set_result(StopOutcome(at=time.time(), error=error))
+            else:
+                asked.append(partial(_settle, stop, outcome))
+        for settle, answered in zip(asked, self._rest.ask(asks), strict=True):
+            answered.add_done_callback(settle)
+        return outcomes
 
     def start_recording(
         self,
@@ -150,13 +157,13 @@ class Vobiz:
 
     def _once(self, account: Account, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer = self._ask(account, self._orders, "POST", path, body=body)
+            answer = self._ask(account, ORDER_LIMITS, "POST", path, body=body)
         except TryAgain as error:
             raise Unclear(str(error)) from error
         if answers.is_gone(answer):
             raise CallOver("the provider knows no such live call")
         if 400 <= answer.status < 500 and answer.status not in (401, 403, 404, 408, 429):
-            raise Rejected(answers.told(answer), status=answer.status)
+            raise Rejected(answers.describe(answer), status=answer.status)
         try:
             return answers.expect_success(answer, now=_now())
         except TryAgain as error:
@@ -206,7 +213,7 @@ class Vobiz:
         """The provider's row for this recording. Raises NotReady for its 404, WrongPath, Refused,
         TryAgain.
         """
-        answer = self._ask(account, self._api, "GET", f"Recording/{_part(recording_id)}/")
+        answer = self._ask(account, API_LIMITS, "GET", f"Recording/{_part(recording_id)}/")
         if answers.is_gone(answer):
             raise NotReady(f"the provider does not list recording {recording_id}", status=404)
         fields = answers.expect_success(answer, now=_now())
@@ -220,7 +227,7 @@ class Vobiz:
         WrongPath, Refused, TryAgain.
         """
         answer = self._ask(
-            account, self._api, "GET", f"Call/{_part(call_uuid)}/", params={"status": "live"}
+            account, API_LIMITS, "GET", f"Call/{_part(call_uuid)}/", params={"status": "live"}
         )
         if answers.is_gone(answer):
             return None
@@ -238,8 +245,8 @@ class Vobiz:
         told now.
         """
         try:
-            answer = self._with_tokens(account, self._api, "GET", f"{self._api_url}/auth/me")
-            answers.expect_success(answer, now=_now())
+            ask = Ask(account=account, method="GET", path="/auth/me", limits=API_LIMITS)
+            answers.expect_success(self._rest.ask([ask])[0].result(), now=_now())
         except Refused:
             return False
         except EndtapeError:
@@ -252,7 +259,7 @@ class Vobiz:
         url: str,
         sink: BinaryIO,
         *,
-        alive: Callable[[], None],
+        keep_going: Callable[[], None],
         announced: Callable[[int | None], None] = lambda _: None,
         notes: Notes | None = None,
         patience: Patience = PATIENCE,
@@ -264,127 +271,57 @@ class Vobiz:
         after what an earlier one left in `sink`; else it begins anew. The digest is always that of
         all of it.
 
-        `alive` is called about once a second and may raise to abort; `announced` with the bytes to
-        come, before any is written. What either or the sink raises passes through. Credentials go
-        to listed media hosts only; no more than `max_media_bytes` + 1 bytes are written.
+        `keep_going` is called about once a second and may raise to abort; `announced` with the
+        number of bytes to come, before any is written. What either or the sink raises passes
+        through. Credentials go to listed media hosts only. No more than `max_media_bytes` + 1 bytes
+        are written.
 
         Raises WrongPath (the host is not listed or not fit), RedirectRefused, NotReady (404, 409,
         425), Refused, CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with
         what arrived) and TryAgain.
         """
-        limits = Limits(
-            max_bytes=self._max_media_bytes, patience=patience, alive=alive, announced=announced
+        return download(
+            self._media_hosts,
+            url,
+            self._credentials_for(account, url),
+            sink,
+            Limits(max_bytes=self._max_media_bytes, patience=patience),
+            Hooks(keep_going=keep_going, announced=announced),
+            notes,
         )
-        return download(self._ways, url, self._credentials_for(account, url), sink, limits, notes)
 
     def _credentials_for(self, account: Account, url: str) -> dict[str, str]:
         # The account in the path owns the file, and only its own token opens it (seen by a public
         # integration).
         owner = re.search(r"/Account/([A-Za-z0-9_-]+)/", url)
         if owner and account.parent_tokens and owner[1] == account.parent != account.auth_id:
-            return _headers(owner[1], self._ordered(owner[1], account.parent_tokens)[0])
-        return _headers(account.auth_id, self._ordered(account.auth_id, account.tokens)[0])
+            return self._rest.credentials(owner[1], account.parent_tokens)
+        return self._rest.credentials(account.auth_id, account.tokens)
 
     def _read(self, account: Account, path: str, params: Mapping[str, str | int]) -> dict[str, Any]:
         return answers.expect_success(
-            self._ask(account, self._api, "GET", path, params=params), now=_now()
+            self._ask(account, API_LIMITS, "GET", path, params=params), now=_now()
         )
 
     def _ask(
         self,
         account: Account,
-        lane: _Lane,
+        limits: TimeLimits,
         method: str,
         path: str,
         *,
         params: Mapping[str, str | int] | None = None,
         body: dict[str, Any] | None = None,
     ) -> Answer:
-        url = f"{self._api_url}/Account/{_part(account.auth_id)}/{path}"
-        return self._with_tokens(account, lane, method, url, params=params, body=body)
-
-    def _with_tokens(
-        self,
-        account: Account,
-        lane: _Lane,
-        method: str,
-        url: str,
-        *,
-        params: Mapping[str, str | int] | None = None,
-        body: dict[str, Any] | None = None,
-    ) -> Answer:
-        """The answer to the first token that is not refused; to the last one if all are. 5xx and
-        429 prove no token.
-        """
-        for token in self._ordered(account.auth_id, account.tokens):
-            answer = _without(
-                account,
-                self._send(
-                    lane, method, url, _headers(account.auth_id, token), params=params, body=body
-                ),
-            )
-            if answer.status not in (401, 403):
-                if answer.status < 500 and answer.status != 429:
-                    self._accepted[account.auth_id] = token
-                break
-        return answer
-
-    def _ordered(self, auth_id: str, tokens: tuple[str, ...]) -> list[str]:
-        accepted = self._accepted.get(auth_id)
-        return sorted(tokens, key=lambda token: token != accepted)
-
-    def _send(
-        self,
-        lane: _Lane,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        *,
-        params: Mapping[str, str | int] | None,
-        body: dict[str, Any] | None,
-    ) -> Answer:
-        content = json.dumps(body).encode() if body is not None else None
-        target = urlsplit(url).path + (f"?{urlencode(params)}" if params else "")
-        own = {"Content-Type": "application/json"} if content else {}
-        connect_s, silence_s = lane.timeout
-        try:
-            with (
-                Deadline(lane.total_s) as deadline,
-                self._pool(lane).urlopen(
-                    method,
-                    target,
-                    body=content,
-                    headers=_PLAIN | headers | own,
-                    redirect=False,
-                    retries=False,
-                    timeout=urllib3.Timeout(connect=connect_s, read=silence_s),
-                    preload_content=False,
-                    decode_content=False,
-                ) as response,
-            ):
-                answer = Answer(
-                    status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=_whole(response),
-                )
-                # Headers that are cut off pass for complete (http.client), so a deadline in their
-                # midst shows only here.
-                if deadline.passed:
-                    raise TryAgain(f"{method} took longer than {lane.total_s:g} s")
-                response.release_conn()
-                return answer
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            # Its text can hold the URL, whose ids are ours to log, but never a header.
-            raise TryAgain(
-                f"{method} failed: {type(error).__name__}: {str(error)[:300]}"
-            ) from error
-
-    def _pool(self, lane: _Lane) -> urllib3.HTTPConnectionPool:
-        mine = (os.getpid(), lane)
-        with self._lock:
-            if mine not in self._pools:
-                self._pools[mine] = pool(self._api_url, lane.connections)
-            return self._pools[mine]
+        ask = Ask(
+            account=account,
+            method=method,
+            path=f"/Account/{_part(account.auth_id)}/{path}",
+            limits=limits,
+            params=params,
+            body=body,
+        )
+        return self._rest.ask([ask])[0].result()
 
 
 def next_offset(page: Page, offset: int) -> int | None:
@@ -397,31 +334,27 @@ def next_offset(page: Page, offset: int) -> int | None:
     return following - OVERLAP if following - OVERLAP > offset else following
 
 
-def _without(account: Account, answer: Answer) -> Answer:
-    # What a provider says about a refusal ends in logs, and may repeat what it refused.
-    body = answer.body
-    for token in (*account.tokens, *account.parent_tokens):
-        body = body.replace(token.encode(), b"(hidden)")
-    return answer if body == answer.body else replace(answer, body=body)
+def _ask_to_stop(stop: Stop) -> Ask:
+    return Ask(
+        account=stop.account,
+        method="DELETE",
+        path=f"/Account/{_part(stop.account.auth_id)}/Call/{_part(stop.call_uuid)}/Record/",
+        limits=STOP_LIMITS,
+        body={"URL": stop.url} if stop.url else None,
+    )
 
 
-def _whole(response: urllib3.BaseHTTPResponse) -> bytes:
-    body = bytearray()
-    for block in response.stream(64 * 1024):
-        body += block
-        if len(body) > MAX_ANSWER_BYTES:
-            raise TryAgain(
-                f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes",
-                status=response.status,
-            )
-    return bytes(body)
-
-
-_PLAIN = {"User-Agent": "endtape", "Accept": "application/json", "Accept-Encoding": "identity"}
-
-
-def _headers(auth_id: str, token: str) -> dict[str, str]:
-    return {"X-Auth-ID": auth_id, "X-Auth-Token": token}
+def _settle(stop: Stop, outcome: Future[StopOutcome], answered: Future[Answer]) -> None:
+    """Turns an answer into the outcome of a stop."""
+    error: Exception | None = None
+    try:
+        answer = answered.result()
+        if answers.is_gone(answer):
+            raise CallOver(f"the provider knows no live call {stop.call_uuid}")
+        answers.expect_success(answer, now=_now())
+    except Exception as found:  # noqa: BLE001 - a future that is left unset would wait for ever
+        error = found
+    outcome.set_result(StopOutcome(at=time.time(), error=error))
 
 
 def _address(value: object) -> str | None:

@@ -1,8 +1,9 @@
-"""Who sent a callback: request parts and secrets in, fine or SignatureRejected out. Pure.
+"""Whether the provider sent a callback: parts of the request and secrets in, Verified or
+SignatureRejected out. Pure.
 
 The provider signs the callback's address and a nonce, and nothing of the body (vendor docs,
-validating callbacks): a verified callback is a claim by somebody who holds the URL, so facts are
-read again before anything is done with them.
+validating callbacks). So a verified callback is only a claim by somebody who holds the URL, and we
+ask the provider for its facts again before we act on them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
 
 class SignatureRejected(Exception):
-    """Not to be trusted. `reason` is one of missing, no_nonce, wrong."""
+    """The callback is not to be trusted. `reason` is one of missing, no_nonce, wrong."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -28,14 +29,13 @@ class SignatureRejected(Exception):
 class Verified:
     signed: bool
     scheme: str | None = None
-    nonces: tuple[
-        str, ...
-    ] = ()  # of every signature that verified, and of V2 all that it signs: each could be used again
+    # Of every signature that verified, and of V2 all that it signs: each could be used again.
+    nonces: tuple[str, ...] = ()
 
 
 def base_url(public_url: str, raw_path: str) -> str:
-    """What is signed: the configured public base and the raw request path, without query or
-    fragment.
+    """The address that the provider signs: the configured public base and the raw request path,
+    without query or fragment.
     """
     return public_url.rstrip("/") + raw_path.partition("?")[0].partition("#")[0]
 
@@ -50,53 +50,74 @@ def verify(
     form: Sequence[tuple[str, str]] = (),
     required: bool = True,
 ) -> Verified:
-    """Accepts any presented scheme that verifies with any of the account's or its parent's tokens.
+    """Accepts any scheme that verifies with any token of the account or its parent. Raises
+    SignatureRejected.
 
-    Raises SignatureRejected. Each comparison takes constant time; how many are made tells only
-    which variant a sender uses who knows the secret. V1 counts as no signature: its message is not
-    documented.
+    Each comparison takes constant time. Their number reveals only which variant a sender uses who
+    knows the secret. V1 counts as no signature, because its message is not documented.
     """
     lower = {name.lower(): value for name, value in headers.items()}
-    presented = nonce_missing = False
+    presented = list(_presented(lower, (*tokens, *parent_tokens), parent_tokens))
     schemes: list[str] = []
     nonces: list[str] = []
-    for version, dot in (("v3", "."), ("v2", "")):
-        nonce = lower.get(f"x-vobiz-signature-{version}-nonce", "").strip()
-        for prefix, secrets in (("", (*tokens, *parent_tokens)), ("ma-", parent_tokens)):
-            value = lower.get(f"x-vobiz-signature-{prefix}{version}")
-            if value is None:
-                continue
-            presented = True
-            if not nonce:
-                nonce_missing = True
-                continue
-            if dot and dot in nonce:
-                # else the same signature would fit a path that ends at an earlier dot, with the
-                # rest as its nonce
-                continue
-            found = _verifying(value, secrets, _messages(base_url, dot, nonce, query, form))
-            if found is not None:
-                variant, message = found
-                schemes.append(f"{prefix}{version}{variant}")
-                nonces.append(nonce)
-                if not dot:
-                    # Nothing parts address and nonce in V2: the same signature fits a longer path
-                    # with a shorter nonce.
-                    nonces.append(message)
+    for one in presented:
+        if not one.nonce or (one.dot and one.dot in one.nonce):
+            # With a dot in the nonce the same signature would fit a path that ends at an earlier
+            # dot, with the rest as its nonce.
+            continue
+        messages = _messages(base_url, one.dot, one.nonce, query, form)
+        found = _verifying(one.value, one.secrets, messages)
+        if found is not None:
+            variant, message = found
+            schemes.append(f"{one.scheme}{variant}")
+            nonces.append(one.nonce)
+            if not one.dot:
+                # Nothing parts address and nonce in V2: the same signature fits a longer path with
+                # a shorter nonce.
+                nonces.append(message)
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
     if presented:
-        raise SignatureRejected("no_nonce" if nonce_missing else "wrong")
+        is_nonce_missing = any(not one.nonce for one in presented)
+        raise SignatureRejected("no_nonce" if is_nonce_missing else "wrong")
     if required:
         raise SignatureRejected("missing")
     return Verified(signed=False)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Presented:
+    """A signature that came with a request, and the secrets that it may have been made with."""
+
+    scheme: str
+    value: str
+    nonce: str
+    dot: str  # stands between address and nonce
+    secrets: Sequence[str] = field(repr=False)
+
+
+def _presented(
+    lower: Mapping[str, str], secrets: Sequence[str], parent_secrets: Sequence[str]
+) -> Iterator[_Presented]:
+    """The signatures among these headers, in the order in which they count."""
+    for version, dot in (("v3", "."), ("v2", "")):
+        for prefix, secrets_of_it in (("", secrets), ("ma-", parent_secrets)):
+            value = lower.get(f"x-vobiz-signature-{prefix}{version}")
+            if value is not None:
+                yield _Presented(
+                    scheme=f"{prefix}{version}",
+                    value=value,
+                    nonce=lower.get(f"x-vobiz-signature-{version}-nonce", "").strip(),
+                    dot=dot,
+                    secrets=secrets_of_it,
+                )
+
+
 def _verifying(
     value: str, secrets: Sequence[str], messages: Iterator[tuple[str, str]]
 ) -> tuple[str, str] | None:
-    """The first message that the signature fits, with its variant, the documented one before all
-    others.
+    """The first message that the signature fits, with its variant. The documented variant is tried
+    first.
     """
     for variant, message in messages:
         for secret in secrets:
@@ -106,8 +127,8 @@ def _verifying(
 
 
 def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[str]) -> Verified:
-    """Trunk webhooks carry a hex HMAC-SHA256 over the raw body; `sha256=` before it is accepted.
-    Raises SignatureRejected.
+    """Verify a trunk webhook. It carries a hex HMAC-SHA256 of the raw body, with or without
+    `sha256=` before it. Raises SignatureRejected.
     """
     value = (
         {n.lower(): v for n, v in headers.items()}.get("x-vobiz-signature", "")
@@ -117,11 +138,11 @@ def verify_trunk(*, body: bytes, headers: Mapping[str, str], secrets: Sequence[s
     if not value:
         raise SignatureRejected("missing")
     given = value.lower().encode("utf-8", "replace")
-    fine = [
+    fits = [
         hmac.compare_digest(given, hmac.new(s.encode(), body, hashlib.sha256).hexdigest().encode())
         for s in secrets
     ]
-    if not any(fine):
+    if not any(fits):
         raise SignatureRejected("wrong")
     return Verified(signed=True, scheme="trunk")
 
@@ -159,22 +180,21 @@ def _spellings(base: str) -> Iterator[str]:
 
 
 def _paths(path: str) -> list[str]:
-    """The path as it was sent, and as it may have been signed before a client or a proxy spelled it
-    anew.
+    """The path as it was sent, and as the provider may have signed it before a client or a proxy
+    spelled it anew.
 
-    All of them are the same resource. Two paths that name different calls never have a spelling in
-    common.
+    All spellings name the same resource. Two paths that name different calls share no spelling.
     """
     plain = unquote(path)
     escaped = [quote(plain, safe="/;:@&=+$,~!*'()"), quote(plain)]
-    found = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
-    found += [
+    spellings = [path, path.rpartition(";")[0] or path, re.sub("/{2,}", "/", path), plain, *escaped]
+    spellings += [
         re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), spelled) for spelled in (path, *escaped)
     ]
-    found += [
+    spellings += [
         spelled.replace("~", tilde) for spelled in (path, *escaped) for tilde in ("%7E", "%7e")
     ]
-    return list(dict.fromkeys(found)) if path else ["", "/"]
+    return list(dict.fromkeys(spellings)) if path else ["", "/"]
 
 
 def sign(url: str, token: str, nonce: str) -> dict[str, str]:
@@ -193,6 +213,5 @@ def _digest(secret: str, message: str) -> bytes:
 def _matches(value: str, secret: str, message: str) -> bool:
     expected = _digest(secret, message)
     given = [part.strip().encode("utf-8", "replace") for part in value.split(",")[:8]]
-    return max(
-        hmac.compare_digest(part, expected) for part in given
-    )  # all are compared, none ends the search
+    # `max` compares all of them; `any` would end at the first that fits.
+    return max(hmac.compare_digest(part, expected) for part in given)

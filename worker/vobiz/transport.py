@@ -27,15 +27,15 @@ MAX_HEADER_BYTES = 64 * 1024
 BUFFER_BYTES = 512 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: .*)?")
 _CUT = {pycurl.E_RECV_ERROR, pycurl.E_PARTIAL_FILE, pycurl.E_GOT_NOTHING}
-_mine = threading.local()
+_of_thread = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How slow a host may be. The headers must be complete within `within_s`; then each `within_s`
-    must bring `least_bytes`.
+    """How slow a host may be. The headers must be complete within `within_s` seconds. Then at least
+    `least_bytes` of the body must come in every `within_s`.
 
-    A transfer may last for ever, as long as it brings 10 bytes a second.
+    A transfer that brings 10 bytes a second may last for ever.
     """
 
     within_s: float = 20.0
@@ -44,7 +44,7 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What to ask. We dial only `numbers`, the vetted addresses of its host."""
+    """One request. We dial only `numbers`, the vetted addresses of its host."""
 
     address: Address
     numbers: Sequence[str]
@@ -72,8 +72,8 @@ class Head:
 
 
 class Trouble(Exception):
-    """The exchange failed. `cut`: the connection ended. `encoded`: the body came in a coding that
-    nobody asked for. `status`: None if no status line came.
+    """The exchange failed. `cut`: the connection ended early. `encoded`: the body came in a coding
+    that we did not ask for. `status`: None if no status line came.
     """
 
     def __init__(
@@ -84,26 +84,24 @@ class Trouble(Exception):
 
 
 class Silent(Trouble):
-    """The connection lasted, but too little came over it."""
+    """The host sent too little for too long. The connection itself did not fail."""
 
 
 class Receiver(Protocol):
-    """Takes the answer. What a method raises ends the exchange, and `perform` raises it again."""
+    """Takes an answer. If a method raises, the exchange ends and `perform` raises the same."""
 
     def on_head(self, head: Head) -> None:
         """Once, before any of the body."""
 
     def on_body(self, block: bytes) -> None:
-        """A part of the body, at most 16 KiB: without the framing of chunks, and not decoded."""
+        """For each part of the body, at most 16 KiB: without the framing of chunks, not decoded."""
 
     def on_tick(self) -> None:
-        """After each block that came, and at least about once a second."""
+        """After each block, and at least about once a second."""
 
 
 def perform(request: Request, receiver: Receiver) -> None:
-    """Run one exchange to its end, in this thread. Raises Trouble, and whatever the receiver
-    raises.
-    """
+    """Run one exchange to its end, in this thread. Raises Trouble, and what the receiver raises."""
     easy = _handle()
     run = _Run(request, receiver)
     try:
@@ -116,17 +114,17 @@ def perform(request: Request, receiver: Receiver) -> None:
         easy.reset()
     if run.raised is not None:
         raise run.raised
-    if not run.head_is_told:
+    if not run.head_is_complete:
         raise Trouble("the answer ended within its headers", status=run.status, cut=True)
 
 
 def _handle() -> pycurl.Curl:
-    """The handle of this thread, made after the last fork. It is kept because reading the
-    certificates anew takes 20 ms.
+    """The handle of this thread, made after the last fork. We keep it because a new one would read
+    the certificates again, which takes 20 ms.
     """
-    if getattr(_mine, "process", None) != os.getpid():
-        _mine.process, _mine.easy = os.getpid(), pycurl.Curl()
-    easy: pycurl.Curl = _mine.easy
+    if getattr(_of_thread, "process", None) != os.getpid():
+        _of_thread.process, _of_thread.easy = os.getpid(), pycurl.Curl()
+    easy: pycurl.Curl = _of_thread.easy
     return easy
 
 
@@ -137,7 +135,7 @@ def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
         pycurl.URL: f"{address.scheme}://{address.netloc}/",
         pycurl.REQUEST_TARGET: address.target,
         pycurl.CUSTOMREQUEST: request.method,
-        pycurl.HTTPHEADER: [_line(name, value) for name, value in request.headers.items()],
+        pycurl.HTTPHEADER: [header_line(name, value) for name, value in request.headers.items()],
         pycurl.PROTOCOLS: pycurl.PROTO_HTTPS if address.scheme == "https" else pycurl.PROTO_HTTP,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.HTTP_CONTENT_DECODING: 0,
@@ -150,7 +148,7 @@ def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
         pycurl.SSL_VERIFYPEER: 1,
         pycurl.SSL_VERIFYHOST: 2,
         pycurl.SSLVERSION: pycurl.SSLVERSION_TLSv1_2,
-        # A connection that is used again leads to an address that was vetted for another request.
+        # A kept connection leads to an address that was vetted for another request.
         pycurl.FRESH_CONNECT: 1,
         pycurl.FORBID_REUSE: 1,
         pycurl.RESOLVE: [f"{address.host}:{address.port}:{','.join(map(_bracketed, numbers))}"],
@@ -166,7 +164,8 @@ def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
         easy.setopt(option, value)
 
 
-def _line(name: str, value: str) -> bytes:
+def header_line(name: str, value: str) -> bytes:
+    """A header as libcurl takes it. Raises ValueError for one that would be sent otherwise."""
     if not value or any(c in value for c in "\r\n\0"):
         raise ValueError(
             f"the header {name} cannot be sent: it is empty, or holds the end of a line"
@@ -186,17 +185,17 @@ class _Run:
     def __init__(self, request: Request, receiver: Receiver) -> None:
         self.raised: BaseException | None = None
         self.status: int | None = None
-        self.head_is_told = False
+        self.head_is_complete = False
         self._request, self._receiver = request, receiver
         self._allowed = {ip_address(number) for number in request.numbers}
         self._lines = self._header_bytes = self._bytes = 0
         self._head: Head | None = None
-        self._since = time.monotonic()  # begin of the current span of patience, and
+        self._since = time.monotonic()  # when the current span of patience began, and
         self._bytes_then = 0  # the bytes that had come by then
 
     def dial(self, _purpose: int, peer: Any) -> Any:
-        """The socket for a connection. Refuses an address that was not vetted, whatever libcurl
-        made of the names.
+        """Make the socket for a connection. Refuses an address that was not vetted, even if libcurl
+        resolved a name to it.
         """
         family, kind, protocol, where = peer
         if ip_address(where[0]) not in self._allowed or where[1] != self._request.address.port:
@@ -206,7 +205,9 @@ class _Run:
 
     def header(self, line: bytes) -> int | None:
         try:
-            if not self.head_is_told:  # afterwards only trailers can come, behind a body in chunks
+            if (
+                not self.head_is_complete
+            ):  # afterwards only trailers can come, behind a body in chunks
                 self._header(line)
         except BaseException as error:  # noqa: BLE001
             self.raised = error
@@ -221,8 +222,8 @@ class _Run:
                 f"more than {MAX_HEADER_LINES} lines or {MAX_HEADER_BYTES} bytes of headers"
             )
         line = raw.strip()
-        if found := _STATUS.fullmatch(line):
-            self.status = int(found[1])
+        if status_line := _STATUS.fullmatch(line):
+            self.status = int(status_line[1])
             self._head = Head(self.status)
         elif self._head is None:
             raise Trouble("the answer does not begin as HTTP does")
@@ -230,7 +231,7 @@ class _Run:
             name, _, value = line.decode("latin-1").partition(":")
             self._head.headers.setdefault(name.strip().lower(), []).append(value.strip())
         elif self._head.status >= 200:  # 1xx is provisional: another head follows
-            self.head_is_told, self._since = True, time.monotonic()
+            self.head_is_complete, self._since = True, time.monotonic()
             self._receiver.on_head(self._head)
 
     def body(self, block: bytes) -> int | None:
@@ -256,12 +257,14 @@ class _Run:
 
     def _patience(self) -> None:
         patience, now = self._request.patience, time.monotonic()
-        came = self._bytes - self._bytes_then
-        if came >= patience.least_bytes:
+        received = self._bytes - self._bytes_then
+        if received >= patience.least_bytes:
             self._bytes_then, self._since = self._bytes, now
         elif now - self._since > patience.within_s:
-            came_of = f"{came} bytes of the body" if self.head_is_told else "no whole headers"
-            raise Silent(f"silent: {came_of} in {patience.within_s:g} s", status=self.status)
+            progress = (
+                f"{received} bytes of the body" if self.head_is_complete else "no whole headers"
+            )
+            raise Silent(f"silent: {progress} in {patience.within_s:g} s", status=self.status)
 
 
 def _trouble(easy: pycurl.Curl, error: pycurl.error, run: _Run) -> Trouble:

@@ -1,8 +1,9 @@
-"""A file that is being downloaded, and the notes that a later try needs to go on with it.
+"""A file that is being downloaded, and the notes that a later try needs to continue it.
 
-Only the notes count. Whoever goes on throws away the bytes beyond them; if the bytes are not as
-noted, all of them. So it does not matter when a process died, or what the disk kept of its last
-seconds.
+A later try trusts the notes alone. It throws away the bytes beyond them; and all bytes, if they are
+not as noted. So it does not matter when a process died, or what the disk kept of its last seconds.
+
+Downloads write such a file and the archive names it, so this module lies below both rooms.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NOTE_EVERY_BYTES = 16 * BLOCK
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noted:
-    """What is noted of a partial file. `source`: its address without the query, which may hold a
+    """What the notes say of a partial file. `source`: its URL without the query, which may hold a
     token.
     """
 
@@ -38,8 +39,8 @@ class Noted:
 
 
 class Notes:
-    """The notes beside a partial file. Only its owner can read them, and they are replaced as a
-    whole.
+    """The notes beside a partial file. Only the file's owner can read them. Each write replaces
+    them as a whole.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +50,7 @@ class Notes:
         return self._path.exists()
 
     def read(self) -> Noted | None:
-        """None where there are none, or they cannot be read."""
+        """The notes; None where there are none, or they cannot be parsed."""
         try:
             noted = Noted(**json.loads(self._path.read_bytes()))
         except (OSError, ValueError, TypeError):
@@ -75,10 +76,10 @@ class Notes:
 
 
 class Partial:
-    """Takes the blocks of one file, and knows the digest of all that is in it.
+    """Takes the blocks of one file, and knows the digest of all bytes in it.
 
     A second thread writes and hashes while the first receives: in one thread a download would take
-    twice as long. What the second thread raises, the next `add` or `settle` raises again.
+    twice as long. If the second thread raises, the next `add` or `settle` raises the same.
     """
 
     def __init__(self, file: BinaryIO, notes: Notes | None, source: str) -> None:
@@ -114,12 +115,12 @@ class Partial:
 
     @property
     def sha256(self) -> str:
-        """The digest of all that is in it, once it is settled."""
+        """The digest of all bytes in the file. Call `settle` before."""
         return self._digest.hexdigest()
 
-    def recall(self, alive: Callable[[], None]) -> None:
-        """Go on with what an earlier try left of the same source, if its bytes are as noted; else
-        begin. `alive` may raise.
+    def recall(self, keep_going: Callable[[], None]) -> None:
+        """Continue what an earlier try left of the same source, if its bytes are as noted; else
+        begin anew. Calls `keep_going`, which may raise, while it hashes them.
         """
         noted = self._notes.read() if self._notes else None
         if (
@@ -131,7 +132,7 @@ class Partial:
             self._file.seek(0)
             digest, left = hashlib.sha256(), noted.have
             while left and (block := self._file.read(min(BLOCK, left))):
-                alive()
+                keep_going()
                 digest.update(block)
                 left -= len(block)
             if not left and digest.hexdigest() == noted.sha256:
@@ -143,8 +144,8 @@ class Partial:
         self.begin(total=None, validator=None)
 
     def begin(self, *, total: int | None, validator: str | None) -> None:
-        """Throw away what is in it. `validator`: of the file that comes now, if a later try could
-        go on with it.
+        """Throw away all bytes. `validator`: that of the file that comes now; None if a later try
+        cannot continue it.
         """
         self._wait()
         if self._notes:
@@ -170,13 +171,13 @@ class Partial:
             self._hand_over()
 
     def settle(self) -> None:
-        """Hand all that was added to the operating system."""
+        """Hand all blocks to the operating system."""
         self._hand_over()
         self._wait()
         self._file.flush()
 
     def forget(self) -> None:
-        """Nobody will go on with it: it is whole, or of no use."""
+        """Delete the notes: the file is complete, or of no use."""
         self.validator = None
         if self._notes:
             self._notes.forget()

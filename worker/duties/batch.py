@@ -1,0 +1,174 @@
+"""A batch of claimed calls: what each call's log says, what follows from it, and its commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from worker.calls import planner
+from worker.calls.call import Call, Handoff, Start
+from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.calls.replay import replay
+from worker.duties.outcomes import obligation, tell
+from worker.duties.worker import Worker
+from worker.ledger.obligations import Claim, Commit, Loaded
+from worker.vobiz.client import StopOutcome
+
+log = structlog.get_logger()
+# Claims come a little early, so that each request leaves on time.
+HORIZON = timedelta(milliseconds=120)
+LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SentStop:
+    """A stop that left at `requested_at` by Redis's clock."""
+
+    send: planner.Send
+    requested_at: datetime
+    outcome: Future[StopOutcome]
+
+
+@dataclass(slots=True)
+class Work:
+    """One claimed call on its way through a batch."""
+
+    claim: Claim
+    loaded: Loaded
+    call: Call
+    plan: planner.Plan
+    found: list[Event] = field(default_factory=list)  # to be recorded with the commit
+    sends: list[planner.Send] = field(default_factory=list)  # stops that may leave
+    once: list[Start | Handoff] = field(default_factory=list)  # what may go out only once
+    sent: list[SentStop] = field(default_factory=list)
+    sent_once: list[Future[list[Event]]] = field(default_factory=list)
+    retry_at: datetime | None = None  # something due could not be sent now
+    late_s: list[float] = field(default_factory=list)
+    broken: bool = False  # by a fault of ours: nothing is recorded
+
+    @property
+    def requests(self) -> list[planner.Send | Start | Handoff]:
+        return [*self.sends, *self.once]
+
+    @property
+    def unanswered(self) -> set[Future[Any]]:
+        """The requests under way."""
+        answers: list[Future[Any]] = [*(stop.outcome for stop in self.sent), *self.sent_once]
+        return {answer for answer in answers if not answer.done()}
+
+    @property
+    def was_accepted(self) -> bool:
+        """Whether the provider accepted our credentials for one of its stops."""
+        return any(e.kind in {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER} for e in self.found)
+
+    def retry_by(self, instant: datetime) -> None:
+        """Come back at this instant at the latest."""
+        self.retry_at = min(self.retry_at or instant, instant)
+
+
+class Batch:
+    """Claimed calls that were loaded together at `now`, by Redis's clock."""
+
+    def __init__(self, worker: Worker, now: datetime) -> None:
+        self.worker = worker
+        self._ahead_s = now.timestamp() - time.time()  # Redis's clock against ours
+
+    def now(self) -> datetime:
+        """The instant by Redis's clock."""
+        return self.at(time.time())
+
+    def at(self, our_time: float) -> datetime:
+        """The instant of Redis's clock for one of `time.time()`."""
+        return datetime.fromtimestamp(our_time + self._ahead_s, UTC)
+
+    def think(
+        self, claim: Claim, loaded: Loaded, found: list[Event], at: datetime, horizon: timedelta
+    ) -> tuple[Call, planner.Plan]:
+        """Plan the call, take the plan's conclusions as recorded, and plan again until nothing new
+        follows. Adds those conclusions to `found`.
+        """
+        owed, rules = claim.obligation, self.worker.settings.rules
+        while True:
+            call = replay(owed.account, owed.call_uuid, [*loaded.events, *found])
+            plan = planner.plan(
+                call, rules, at, horizon=horizon, generation=self.worker.generation or 0
+            )
+            known = {event.id for event in found}
+            new = [replace(event, at=at) for event in plan.conclusions if event.id not in known]
+            if not new:  # a conclusion can repeat when Redis's clock goes back
+                return call, plan
+            found.extend(new)
+
+    def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> Work | None:
+        """The work for a call; None, with an alert, for one that cannot be planned.
+
+        That is a fault of ours and must not hold up the others. Its claim is not ended: the ledger
+        counts that, and hands it out less and less often.
+        """
+        found: list[Event] = []
+        try:
+            call, plan = self.think(claim, loaded, found, now, HORIZON)
+        except Exception:
+            owed = claim.obligation
+            log.exception("a call cannot be planned", obligation=str(owed))
+            self.worker.alert("poison", account=owed.account, call_uuid=owed.call_uuid)
+            return None
+        return Work(claim=claim, loaded=loaded, call=call, plan=plan, found=found)
+
+    def finish(self, works: Sequence[Work]) -> None:
+        """Record what was found for these calls, and when each is due next."""
+        works = [work for work in works if not work.broken]
+        commits = [self._commit(work) for work in works]
+        fresh = self.worker.ledger.commit(commits)
+        recorded, counts = [], dict[str, float]()
+        for work, commit, ids in zip(works, commits, fresh, strict=True):
+            if ids is not None:
+                recorded.append((work.call, [e for e in commit.events if e.id in ids]))
+                _count_lateness(counts, work.late_s)
+        tell(self.worker, recorded, counts)
+
+    def _commit(self, work: Work) -> Commit:
+        if work.requests:
+            work.call, work.plan = self.think(
+                work.claim, work.loaded, work.found, self.now(), timedelta(0)
+            )
+        plan, call = work.plan, work.call
+        dues: list[tuple[Obligation, datetime | None]] = [
+            (work.claim.obligation, self._due_again(work)),
+            (obligation(call, Duty.LOOK), plan.look_at),
+        ]
+        dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+        keep = self.worker.settings.history if all(t is None for _, t in dues) else None
+        return Commit(
+            claim=work.claim,
+            events=work.found,
+            seen=work.loaded.size,
+            dues=tuple(dues),
+            keep=keep,
+            generation=self.worker.generation,
+        )
+
+    def _due_again(self, work: Work) -> datetime | None:
+        """When the call must be planned again."""
+        plan = work.plan
+        instants = [plan.stop_at, work.retry_at]
+        if work.retry_at is None:
+            instants += [send.at for send in plan.sends]
+            instants += [self.now() for _ in (*plan.starts, *plan.transfers)]
+        return min((instant for instant in instants if instant), default=None)
+
+
+def _count_lateness(counts: dict[str, float], late_s: Sequence[float]) -> None:
+    for late in late_s:
+        counts["lateness_sum"] = counts.get("lateness_sum", 0) + late
+        counts["lateness_count"] = counts.get("lateness_count", 0) + 1
+        for top in LATENESS_BUCKETS:
+            if late <= top:
+                counts[f"lateness_bucket|{top:g}"] = counts.get(f"lateness_bucket|{top:g}", 0) + 1

@@ -1,0 +1,291 @@
+"""Sends the requests of a batch, each stop at its instant, and makes events of the answers.
+
+All stops that are due at one instant are handed to the process's loop in one call, without a thread
+for any. A request that the provider keeps waiting does not hold its batch: it goes on by itself,
+keeps its lease and records its own outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from worker import logs
+from worker.calls import planner
+from worker.calls.call import Handoff, Start
+from worker.calls.events import Event, Kind
+from worker.calls.rules import Action
+from worker.duties.access import HALTED_RETRY, handle_refusal
+from worker.duties.batch import HORIZON, Batch, SentStop, Work
+from worker.duties.leases import LeaseKeeper
+from worker.duties.send_once import Order
+from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
+from worker.vobiz.client import Stop
+
+log = structlog.get_logger()
+PATIENCE_S = 0.1  # how long a batch waits for its slowest answer
+MOST_ERRORS_TOLD = 20
+_LONGEST_WAIT_ASKED_S = 15.0
+_CLOCKS_DIFFER = timedelta(milliseconds=20)  # theirs and ours, so that we are not a hair too early
+
+
+def send_all(batch: Batch, works: Sequence[Work]) -> None:
+    """Send every request of these calls, each stop at its instant.
+
+    Waits for the answers, but no longer than PATIENCE_S.
+    """
+    for work in works:
+        for once in work.once:
+            work.sent_once.append(batch.worker.crew.submit(_send_once, batch, work, once))
+    stops = [(work, send) for work in works for send in work.sends]
+    waiting = deque(sorted(stops, key=lambda stop: stop[1].at))
+    while waiting:
+        _send_together(batch, _due_now(batch, waiting))
+    wait({answer for work in works for answer in work.unanswered}, timeout=PATIENCE_S)
+
+
+def _due_now(
+    batch: Batch, waiting: deque[tuple[Work, planner.Send]]
+) -> list[tuple[Work, planner.Send]]:
+    """Sleep until the instant of the first, and take all whose instant has come."""
+    first = waiting.popleft()
+    early_s = (first[1].at - batch.now()).total_seconds()
+    if early_s > 0:
+        time.sleep(min(early_s, HORIZON.total_seconds()))
+    together, now = [first], batch.now()
+    while waiting and waiting[0][1].at <= now:
+        together.append(waiting.popleft())
+    return together
+
+
+def _send_together(batch: Batch, stops: Sequence[tuple[Work, planner.Send]]) -> None:
+    accounts = batch.worker.settings.accounts
+    try:
+        stops = _still_right(batch, stops)
+        requested_at = batch.now()
+        outcomes = batch.worker.vobiz.send_stops(
+            [
+                Stop(
+                    account=accounts[work.call.account],
+                    call_uuid=work.call.call_uuid,
+                    url=send.url,
+                )
+                for work, send in stops
+            ]
+        )
+    except Exception:
+        log.exception("stops could not be sent; their leases bring them back", stops=len(stops))
+        for work, _ in stops:
+            work.broken = True
+        return
+    for (work, send), outcome in zip(stops, outcomes, strict=True):
+        work.sent.append(SentStop(send, requested_at, outcome))
+
+
+def _still_right(
+    batch: Batch, stops: Sequence[tuple[Work, planner.Send]]
+) -> list[tuple[Work, planner.Send]]:
+    """Leaves out the stops of whole calls of which something was reported since they were planned.
+
+    That may be a newer recording, which the stop would end as well. Such a call is planned again.
+    """
+    whole = [work for work, send in stops if send.url is None]
+    calls = [(work.call.account, work.call.call_uuid) for work in whole]
+    changed = []
+    for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
+        if size != work.loaded.size:
+            work.retry_at = batch.now()
+            changed.append(id(work))
+    return [(work, send) for work, send in stops if send.url or id(work) not in changed]
+
+
+def _send_once(batch: Batch, work: Work, once: Start | Handoff) -> list[Event]:
+    """Send a start or a transfer. Returns what was recorded of it."""
+    order = Order(
+        worker=batch.worker,
+        account=batch.worker.settings.accounts[work.call.account],
+        call=work.call,
+        now=batch.now(),
+        seen=work.loaded.size,
+    )
+    if isinstance(once, Start):
+        return list(order.start(once))
+    return list(order.transfer(once, batch.now()))
+
+
+# When answers come
+# --------------------------------------------------------------------------------------------------
+
+
+def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
+    """Record the answers to these calls' requests, all of which have come."""
+    for work in works:
+        try:
+            for stop in work.sent:
+                work.found.extend(_events(batch, work, stop))
+            for answer in work.sent_once:
+                recorded = answer.result()
+                work.found.extend(recorded)
+                if not recorded:
+                    # Something was reported since it was planned, if only by the one sent before.
+                    work.retry_at = batch.now()
+        except Exception:
+            log.exception(
+                "a request could not be recorded; its lease brings it back",
+                obligation=str(work.claim.obligation),
+            )
+            work.broken = True
+    batch.finish(works)
+
+
+def needs_time(work: Work) -> bool:
+    """Whether an answer is still to come, or has to be followed by another request."""
+    return bool(work.unanswered) or _is_refused(work)
+
+
+def _is_refused(work: Work) -> bool:
+    return any(isinstance(stop.outcome.result().error, Refused) for stop in work.sent)
+
+
+def finish_later(batch: Batch, works: Sequence[Work]) -> None:
+    """Record the answers to these calls' requests as they come, in a thread of the crew.
+
+    Their leases are kept until then.
+    """
+    held = LeaseKeeper(batch.worker.ledger, *(work.claim for work in works)).start()
+    batch.worker.crew.submit(_finish_as_they_come, batch, works, held)
+
+
+def _finish_as_they_come(batch: Batch, works: Sequence[Work], held: LeaseKeeper) -> None:
+    left = list(works)
+    while left:
+        answered = [work for work in left if not work.unanswered]
+        left = [work for work in left if work.unanswered]
+        _finish_late(batch, [work for work in answered if not _is_refused(work)], held)
+        for work in answered:
+            if _is_refused(work):
+                _finish_aside(batch, work, held)
+        wait({answer for work in left for answer in work.unanswered}, return_when=FIRST_COMPLETED)
+
+
+def _finish_aside(batch: Batch, work: Work, held: LeaseKeeper) -> None:
+    """In a thread of its own: to ask whether our credentials still work can take long."""
+    try:
+        batch.worker.crew.submit(_finish_late, batch, [work], held)
+    except RuntimeError:  # the process ends, and only waits for what it has begun
+        _finish_late(batch, [work], held)
+
+
+def _finish_late(batch: Batch, works: Sequence[Work], held: LeaseKeeper) -> None:
+    if not works:
+        return
+    try:
+        finish_answered(batch, works)
+    except LedgerUnavailable as error:
+        if logs.seldom("redis", error):  # the leases run out, and the calls are due again
+            log.warning("redis does not answer", error=str(error))
+    except Exception:
+        log.exception("late answers could not be recorded; the leases bring their calls back")
+    finally:
+        held.end(*(work.claim for work in works))
+
+
+# What an answer to a stop means
+# --------------------------------------------------------------------------------------------------
+
+
+def _events(batch: Batch, work: Work, stop: SentStop) -> Iterator[Event]:
+    """The events that the answer to a stop makes, one for each recording that it was to end."""
+    answered = stop.outcome.result()
+    outcome = Event(
+        id="",
+        kind=Kind.STOP_ACCEPTED,
+        call_uuid=work.call.call_uuid,
+        at=batch.at(answered.at),
+        named=bool(stop.send.url),
+        requested_at=stop.requested_at,
+        reason=stop.send.note,
+    )
+    if answered.error is not None:
+        outcome = _failed(batch, work, stop, outcome, answered.error)
+    return _for_each_recording(batch, work, stop, outcome)
+
+
+def _failed(batch: Batch, work: Work, stop: SentStop, outcome: Event, error: Exception) -> Event:
+    """What an error means for a stop, with its consequences for the account: an alert, a lower
+    rate, or a halt.
+    """
+    worker, call_uuid = batch.worker, work.call.call_uuid
+    account = worker.settings.accounts[work.call.account]
+    outcome = replace(outcome, reason=str(error))
+    match error:
+        case CallOver():
+            return replace(outcome, kind=Kind.CALL_FOUND_OVER)
+        case Refused():
+            if not handle_refusal(worker, account, error, call_uuid=call_uuid):
+                return replace(outcome, kind=Kind.STOP_SET_ASIDE, status=error.status)
+            halted_until = stop.requested_at + HALTED_RETRY
+            return replace(
+                outcome, kind=Kind.STOP_ERRED, status=error.status, retry_at=halted_until
+            )
+        case TryAgain():
+            if error.status == 429:
+                worker.ledger.slow_down("stop", account.auth_id, worker.settings.stop_rate)
+            return replace(
+                outcome,
+                kind=Kind.STOP_ERRED,
+                status=error.status,
+                retry_at=_asked_to_wait_until(error, batch.at(stop.outcome.result().at)),
+            )
+        case WrongPath():
+            worker.alert(
+                "wrong_path", account=account.auth_id, call_uuid=call_uuid, error=str(error)
+            )
+            return replace(outcome, kind=Kind.STOP_ERRED)
+        case _:
+            raise error
+
+
+def _asked_to_wait_until(error: TryAgain, answered_at: datetime) -> datetime | None:
+    """When the provider lets us come back; None where it does not say."""
+    if not error.after_s:
+        return None
+    wait_s = min(error.after_s, _LONGEST_WAIT_ASKED_S)
+    return answered_at + timedelta(seconds=wait_s) + _CLOCKS_DIFFER
+
+
+def _for_each_recording(
+    batch: Batch, work: Work, stop: SentStop, outcome: Event
+) -> Iterator[Event]:
+    requested_at = stop.requested_at
+    later = outcome.retry_at or requested_at + timedelta(seconds=_LONGEST_WAIT_ASKED_S)
+    for i in stop.send.recording_ids:
+        recording = work.plan.recordings[i]
+        is_error = outcome.kind is Kind.STOP_ERRED
+        if is_error and planner.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
+            # Days of trouble must not fill Redis: the tries go on, and only the first of a row are
+            # recorded.
+            work.retry_by(later)
+            continue
+        judged = planner.judge(work.call, recording, batch.worker.settings.rules, requested_at)
+        if not recording.attempts and judged.due_at:
+            work.late_s.append(_seconds_between(judged.due_at, requested_at))
+        yield replace(
+            outcome,
+            id=f"stop.{work.claim.fence}.{i}",
+            recording_id=i or None,
+            trigger=judged.trigger,
+            rule=judged.rule,
+            due_at=judged.due_at,
+            action=judged.action if judged.action != Action.STOP else None,
+        )
+
+
+def _seconds_between(earlier: datetime, later: datetime) -> float:
+    return max(0.0, (later - earlier).total_seconds())
