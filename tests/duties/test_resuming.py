@@ -18,7 +18,7 @@ import pytest
 from tests.waiting import until
 from worker.archive.directory import Archive
 from worker.errors import CorruptMedia, NotReady, TryAgain, Unstored
-from worker.partial import Notes
+from worker.vobiz.partial import Notes
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 from worker.vobiz.piece import CorruptDownload

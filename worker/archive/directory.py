@@ -27,7 +27,7 @@ from worker import wire
 from worker.archive import durable
 from worker.archive.receipts import checks, failed, key, receipt
 from worker.errors import Conflict, StaleLease, Unstored
-from worker.partial import Notes
+from worker.vobiz.partial import Notes
 
 __all__ = ["Archive", "checks", "failed", "key", "receipt"]
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from worker import wire
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
-from worker.partial import Notes
+from worker.vobiz.partial import Notes
 from worker.vobiz import answers
 from worker.vobiz.account import Account
 from worker.vobiz.addresses import HostList, Resolve, system_resolver

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
-from worker.partial import Partial
+from worker.vobiz.partial import Partial
 from worker.vobiz.transport import Head, Patience, Silent, Trouble
 
 _REDIRECTS = (301, 302, 303, 307, 308)
