@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.calls import planner
+from worker.calls import planner, stop_state
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.replay import replay
 from worker.calls.rules import Action, Match, Mode, Rule, Rules, Terms
+from worker.calls.stop_requests import Send
 from worker.calls.views import call_view
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
@@ -75,7 +76,7 @@ def plan(events, seconds, rules=STOPS):
 
 def judge(events, seconds, recording="r", rules=STOPS):
     call = replay("MA_1", "c", events)
-    return planner.judge(call, call.recordings[recording], rules, at(seconds))
+    return stop_state.judge(call, call.recordings[recording], rules, at(seconds))
 
 
 def test_a_running_recording_waits_for_its_deadline():
@@ -84,9 +85,7 @@ def test_a_running_recording_waits_for_its_deadline():
 
 
 def test_at_the_deadline_the_stop_is_call_wide_when_nothing_else_runs():
-    assert plan([started(0)], 60).sends == (
-        planner.Send(at=at(60), recording_ids=("r",), url=None),
-    )
+    assert plan([started(0)], 60).sends == (Send(at=at(60), recording_ids=("r",), url=None),)
 
 
 def test_a_stop_names_the_recording_by_its_url_while_another_runs():
@@ -225,8 +224,8 @@ def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(orde
     call = replay("MA_1", "c", unique)
     same = replay("MA_1", "c", STORY)
     assert call == same
-    stop = planner.judge(call, call.recordings["r"], STOPS, at(20))
-    assert (planner.phase(call.recordings["r"], stop), stop.state) == (
+    stop = stop_state.judge(call, call.recordings["r"], STOPS, at(20))
+    assert (stop_state.phase(call.recordings["r"], stop), stop.state) == (
         Phase.ARCHIVED,
         StopState.CONFIRMED,
     )
@@ -260,7 +259,7 @@ def test_a_look_without_an_answer_uses_up_nothing_and_is_repeated_soon():
 # ------------------------------------------------------------------
 
 SEEN = event(Kind.CALL_FOUND_LIVE, 0, signed=False)
-BLIND = planner.Send(at=at(60), recording_ids=("",), url=None)
+BLIND = Send(at=at(60), recording_ids=("",), url=None)
 
 
 def blind(kind, seconds, **facts):

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.calls import planner
+from worker.calls import planner, stop_state
 from worker.calls.events import Event, Kind
 from worker.calls.replay import replay
 from worker.calls.rules import Action, Mode, Rules, Terms
 from worker.calls.segments import gaps
+from worker.calls.starts import ceiling_s
 from worker.calls.triggers import acts
-from worker.duties.send_once import ceiling_s
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 URL = "https://media.vobiz.ai/v1/Account/MA_1/Recording/{}.mp3"
@@ -359,7 +359,7 @@ def test_a_duration_asked_for_holds_even_where_rules_only_observe():
         Kind.START_ACCEPTED, 1, order="s1", recording_id="r", id="started.s1", signed=False
     )
     call = replay("MA_1", "c", [order, SENT, accepted])
-    stop = planner.judge(call, call.recordings["r"], Rules(), at(2))
+    stop = stop_state.judge(call, call.recordings["r"], Rules(), at(2))
     assert (stop.trigger, stop.due_at) == ("max_duration", at(31))
     assert planner.plan(call, Rules(), at(31)).sends
 

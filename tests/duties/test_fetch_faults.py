@@ -9,7 +9,7 @@ import pytest
 from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
 from tests.waiting import until
 from worker.archive import media
-from worker.calls import fetch_times, planner, timing
+from worker.calls import fetch_times, planner, stop_state, timing
 from worker.calls.call import Phase
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
@@ -79,8 +79,8 @@ def live(events, now, generation=0):
 
 
 def phase_of(recording):
-    return planner.phase(
-        recording, planner.judge(replay("MA_1", "c", [ENDED]), recording, Rules(), T0)
+    return stop_state.phase(
+        recording, stop_state.judge(replay("MA_1", "c", [ENDED]), recording, Rules(), T0)
     )
 
 

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from worker.calls import timing
-from worker.calls.call import Call, Recording, Start
-from worker.calls.events import Event, Kind
+from worker.calls.call import Call, Recording
+from worker.calls.events import Event
 from worker.calls.rules import Action
 from worker.calls.triggers import Act, ended_before, is_transfer
-
-_STOPPED = "it was to be stopped before it was sent"
 
 
 class Cause(StrEnum):
@@ -134,7 +132,7 @@ def _interrupts(
         root for root, resumption in owed.items() if not _goes_on(call, resumption)
     }
     if step.names_one:  # a stop by id is final for its own logical recording only
-        waiting &= _named_roots(call, step)
+        waiting &= named_roots(call, step)
     return [(root, _cause(step)) for root in sorted(roots | waiting)]
 
 
@@ -194,179 +192,13 @@ def is_to_go_on(call: Call, acts: Iterable[Act], at: datetime) -> bool:
     )
 
 
-def orders(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
-    """The starts that follow from resumptions and were not ordered yet, with the parameters of the
-    first segment.
-    """
-    for resumption in _due(call, acts, now):
-        first, act = call.recordings[resumption.root], resumption.act
-        if act.settled_at <= now:
-            order = order_of(resumption)
-            yield Event(
-                id=f"start.{order}",
-                kind=Kind.START_ORDERED,
-                call_uuid=call.call_uuid,
-                at=now,
-                order=order,
-                segment_of=first.root,
-                format=first.format,
-                channels=first.channels,
-                max_duration_s=first.max_duration_s,
-                trigger=act.trigger,
-                rule=act.rule,
-                due_at=act.at,
-                reason=act.event.reason,
-            )
-
-
-def orders_at(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[datetime]:
-    """When to order the resumptions that must wait a moment."""
-    yield from (r.act.settled_at for r in _due(call, acts, now) if r.act.settled_at > now)
-
-
-def _due(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Resumption]:
-    """The resumptions that are owed and were not ordered yet."""
-    if call.over_at:
-        return
-    # Whoever was told `go`, proven, transfers: what was to go on before that question stays ended,
-    # whatever the rules say since.
-    proven_at = max(
-        (
-            h.asked.at
-            for h in call.handoffs.values()
-            if h.asked.at and h.decided and h.decided.verdict == "go" and h.decided.proven
-        ),
-        default=None,
-    )
-    for resumption in interrupted(call, acts)[1]:
-        if proven_at and resumption.act.at <= proven_at:
-            continue
-        root = resumption.root
-        in_time = now <= resumption.act.at + timing.RESUME_WITHIN
-        ordered = order_of(resumption) in call.starts or any(
-            s.ordered.segment_of == root and s.began_at >= resumption.since and not s.failed
-            for s in call.starts.values()
-        )
-        if in_time and not ordered and root in call.recordings:
-            yield resumption
-
-
 def order_of(resumption: Resumption) -> str:
     """The id of its start. All processes compute the same one, so it is ordered once."""
     name = f"{resumption.act.event.id}|{resumption.root}"
     return "r" + hashlib.sha256(name.encode()).hexdigest()[:15]
 
 
-def start_at(start: Start) -> datetime:
-    """When a start may be sent: at once; after a refusal for the moment with back-off, and not
-    before the provider wishes.
-    """
-    last = start.errors[-1] if start.errors else start.ordered
-    assert last.at is not None
-    wait = (
-        timing.stop_backoff(len(start.errors), start.ordered.order or "")
-        if start.errors
-        else timedelta(0)
-    )
-    return max(last.at + wait, last.retry_at or last.at)
-
-
-def lost(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
-    """The outcomes that nobody else will record, of three kinds of start.
-
-    Its sender died before it knew the answer; it will not be sent any more; or the answer is
-    missing and the time limit that was sent with it has run out.
-    """
-    acts = list(acts)
-    for order, start in call.starts.items():
-        if start.outcome is None and start.sent is not None:
-            yield Event(
-                id=f"started.{order}",
-                kind=Kind.START_UNCLEAR,
-                call_uuid=call.call_uuid,
-                order=order,
-                reason="the process that sent it ended before it knew the answer",
-            )
-        elif start.outcome is None and (why := _not_to_be_sent(call, start, acts, now)):
-            yield Event(
-                id=f"started.{order}",
-                kind=Kind.START_FAILED,
-                call_uuid=call.call_uuid,
-                order=order,
-                reason=why,
-                status=409 if why == _STOPPED else None,
-            )
-        elif start.unclear and (lapses := lapses_at(call, start)) and lapses <= now:
-            yield Event(
-                id=f"lapsed.{order}",
-                kind=Kind.START_LAPSED,
-                call_uuid=call.call_uuid,
-                order=order,
-                reason="the time limit that was sent with it has run out",
-            )
-
-
-def lapses_at(call: Call, start: Start) -> datetime | None:
-    """When a start without an answer no longer counts as running. None where none was sent, the
-    outcome is not recorded, or the call is over.
-    """
-    if start.sent is None or start.outcome is None or call.over_at:
-        return None
-    assert start.outcome.at is not None
-    limit = (
-        timedelta(seconds=start.sent.max_duration_s)
-        if start.sent.max_duration_s
-        else timing.NO_CEILING
-    )
-    return start.outcome.at + limit + timing.LAPSES_AFTER
-
-
-def unsettled(call: Call, until: datetime | None = None) -> list[Start]:
-    """The starts that may have begun something, as far as anybody knows. `until`: only those that
-    count as begun by then.
-    """
-    return [
-        s
-        for s in call.starts.values()
-        if s.unsettled and (until is None or s.began_at <= until) and not _ended_with_call(call, s)
-    ]
-
-
-def unsettled_by(call: Call, act: Act) -> list[Start]:
-    """Those of them that an act is about."""
-    return [s for s in unsettled(call, act.at) if is_about(call, act, s)]
-
-
-def _ended_with_call(call: Call, start: Start) -> bool:
-    sent = start.sent or start.ordered
-    return call.over_at is not None and sent.at is not None and call.over_at >= sent.at
-
-
-def _not_to_be_sent(call: Call, start: Start, acts: Sequence[Act], now: datetime) -> str | None:
-    if any(
-        a.ends and a.enforced and a.at >= start.began_at and is_about(call, a, start) for a in acts
-    ):
-        return _STOPPED
-    if call.over_at:
-        return "the call is over"
-    if len(start.errors) >= timing.START_TRIES:
-        return start.errors[-1].reason
-    late = now > start.began_at + (
-        timing.RESUME_WITHIN if start.ordered.segment_of else timing.START_WITHIN
-    )
-    return "it could not be sent in time" if late else None
-
-
-def is_about(call: Call, act: Act, start: Start) -> bool:
-    """Whether what it ends is what that start may have begun: a stop that names a recording is
-    about what goes on with it, too.
-    """
-    if not act.names_one:
-        return True
-    return start.ordered.segment_of in _named_roots(call, act)
-
-
-def _named_roots(call: Call, act: Act) -> set[str | None]:
+def named_roots(call: Call, act: Act) -> set[str | None]:
     """The logical recording that an act names, by the id or the address of any of its segments."""
     event = act.event
     return {

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import planner
+from worker.calls import stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import UNSEEN, concerning
+from worker.calls.handoffs import concerning
 from worker.calls.rules import Rules
 from worker.calls.segments import Gap, gaps
 from worker.calls.triggers import Act, act_of, acts
+from worker.calls.unseen import UNSEEN
 
 # A summary of several stops shows the worst one. The worst state stands first.
 _WORST = (
@@ -43,16 +44,16 @@ def judging(call: Call, rules: Rules, now: datetime) -> StopOf:
     def stop_of(recording: Recording) -> Stop:
         # The unknown recording is another one for each question, so its stop is not kept.
         if recording.recording_id == UNSEEN:
-            return planner.judge(call, recording, rules, now, known)
+            return stop_state.judge(call, recording, rules, now, known)
         if recording.recording_id not in judged:
-            judged[recording.recording_id] = planner.judge(call, recording, rules, now, known)
+            judged[recording.recording_id] = stop_state.judge(call, recording, rules, now, known)
         return judged[recording.recording_id]
 
     return stop_of
 
 
 def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime) -> dict[str, Any]:
-    return _recording_view(call, recording, planner.judge(call, recording, rules, now))
+    return _recording_view(call, recording, stop_state.judge(call, recording, rules, now))
 
 
 def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, A
         "recording_id": recording.recording_id,
         "account": call.account,
         "call_uuid": call.call_uuid,
-        "phase": planner.phase(recording, stop).value,
+        "phase": stop_state.phase(recording, stop).value,
         "labels": call.labels,
         "started_at": rfc3339(recording.started_at),
         "ended_at": rfc3339(recording.ended_at),
@@ -72,7 +73,7 @@ def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, A
         "archive_key": done.archive_key if done else None,
         "segment_of": recording.segment_of,
         "stop": stop_view(stop),
-        "problem": planner.problem(recording, stop),
+        "problem": stop_state.problem(recording, stop),
         "fault": recording.fault.value if recording.fault else None,
     }
 

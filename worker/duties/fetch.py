@@ -17,7 +17,7 @@ import structlog
 
 from worker import wire
 from worker.archive import directory, media
-from worker.calls import fetch_times, planner, timing
+from worker.calls import fetch_times, stop_state, timing
 from worker.calls.call import Call, Recording, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
@@ -265,7 +265,7 @@ def _keep(
     )
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     whole = after.recordings[recording.recording_id]
-    stop = planner.judge(after, whole, worker.settings.rules, now)
+    stop = stop_state.judge(after, whole, worker.settings.rules, now)
     receipt = directory.receipt(
         account=call.account,
         call_uuid=call.call_uuid,

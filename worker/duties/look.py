@@ -12,10 +12,10 @@ import structlog
 
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import unseen
 from worker.calls.replay import replay
-from worker.calls.segments import unsettled
+from worker.calls.starts import unsettled
 from worker.calls.triggers import acts
+from worker.calls.unseen import unseen
 from worker.duties.worker import (
     Held,
     Worker,

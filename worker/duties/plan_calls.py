@@ -19,12 +19,13 @@ from functools import partial
 import structlog
 
 from worker import logs
-from worker.calls import planner
+from worker.calls import planner, stop_state
 from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.rules import Action
+from worker.calls.stop_requests import Send, errors_in_a_row
 from worker.duties.send_once import Order
 from worker.duties.worker import (
     HALTED_RETRY,
@@ -62,7 +63,7 @@ class _Work:
     call: Call
     plan: planner.Plan
     found: list[Event] = field(default_factory=list)
-    sends: list[planner.Send] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
     once: list[Start | Handoff] = field(default_factory=list)  # what may go out only once
     retry_at: datetime | None = None  # something due could not be sent now
     late_s: list[float] = field(default_factory=list)
@@ -71,7 +72,7 @@ class _Work:
     broken: bool = False  # by a fault of ours: nothing is recorded
 
     @property
-    def requests(self) -> list[planner.Send | Start | Handoff]:
+    def requests(self) -> list[Send | Start | Handoff]:
         return [*self.sends, *self.once]
 
     @property
@@ -130,7 +131,7 @@ class _Batch:
         """Gives out the account's request tokens, the earliest first. What gets none stays owed,
         unrecorded.
         """
-        wanted: dict[str, list[tuple[datetime, int, planner.Send]]] = {}
+        wanted: dict[str, list[tuple[datetime, int, Send]]] = {}
         for i, work in enumerate(works):
             for send in work.plan.sends:
                 wanted.setdefault(work.call.account, []).append((send.at, i, send))
@@ -195,7 +196,7 @@ class _Batch:
                 self.now()
             )  # something was reported since, if only by the one sent just before
 
-    def send(self, account: Account, work: _Work, send: planner.Send) -> None:
+    def send(self, account: Account, work: _Work, send: Send) -> None:
         early = (send.at - self.now()).total_seconds()
         if early > 0:
             time.sleep(min(early, HORIZON.total_seconds()))
@@ -252,20 +253,20 @@ class _Batch:
             )
         )
 
-    def _outcomes(self, work: _Work, send: planner.Send, outcome: Event) -> Iterator[Event]:
+    def _outcomes(self, work: _Work, send: Send, outcome: Event) -> Iterator[Event]:
         assert outcome.requested_at is not None
         later = outcome.retry_at or outcome.requested_at + timedelta(seconds=_LONGEST_WAIT_ASKED_S)
         for i in send.recording_ids:
             recording = work.plan.recordings[i]
             if (
                 outcome.kind is Kind.STOP_ERRED
-                and planner.errors_in_a_row(recording) >= MOST_ERRORS_TOLD
+                and errors_in_a_row(recording) >= MOST_ERRORS_TOLD
             ):
                 # Days of trouble must not fill Redis: the tries go on, and only the first of a row
                 # are written down.
                 work.retry_at = min(work.retry_at or later, later)
                 continue
-            judged = planner.judge(
+            judged = stop_state.judge(
                 work.call, recording, self.worker.settings.rules, outcome.requested_at
             )
             if not recording.attempts and judged.due_at:
@@ -374,7 +375,7 @@ def _send_side_by_side(batch: _Batch, works: Sequence[_Work]) -> None:
                 work, request = todo.popleft()
                 account = batch.worker.settings.accounts[work.call.account]
                 try:
-                    if isinstance(request, planner.Send):
+                    if isinstance(request, Send):
                         batch.send(account, work, request)
                     else:
                         batch.send_once(account, work, request)

@@ -19,10 +19,11 @@ import structlog
 from worker.archive import directory
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import found_live
 from worker.calls.obligations import Duty, Obligation
-from worker.calls.replay import is_end, is_proven_end, replay
+from worker.calls.replay import replay
 from worker.calls.timing import KEPT_BY_PROVIDER
+from worker.calls.trust import is_end, is_proven_end
+from worker.calls.unseen import found_live
 from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import HALTED_RETRY, NOBODYS, Held, Worker, is_halted, is_ours
 from worker.errors import EndtapeError, LedgerUnavailable, Refused, StaleLease, TryAgain
