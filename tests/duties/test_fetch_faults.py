@@ -15,7 +15,7 @@ from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.rules import Rules
-from worker.calls.timing import MOST_FAILURES_TOLD
+from worker.calls.timing import MOST_FAILURES_RECORDED
 from worker.command import retry
 from worker.ledger import backlog
 from worker.ledger.calls import Commit
@@ -233,7 +233,7 @@ def test_a_reload_after_the_last_failure_makes_settings_and_ours_due_and_nothing
 
 
 def test_days_of_trouble_do_not_fill_redis_and_the_tries_go_on():
-    many = [failed(at(minutes=15 * n), Fault.STORAGE, n) for n in range(MOST_FAILURES_TOLD)]
+    many = [failed(at(minutes=15 * n), Fault.STORAGE, n) for n in range(MOST_FAILURES_RECORDED)]
     recording = replay("MA_1", "c", [ENDED, *many]).recordings["r"]
     assert fetch_times.says_nothing_new(recording, failed(at(days=2), Fault.STORAGE))
     assert not fetch_times.says_nothing_new(recording, failed(at(days=2), Fault.MEDIA))
@@ -242,7 +242,7 @@ def test_days_of_trouble_do_not_fill_redis_and_the_tries_go_on():
     )
     # Two kinds of trouble in turn: each is told, and then neither again.
     both = replay(
-        "MA_1", "c", [ENDED, *many, failed(at(days=2), Fault.MEDIA, MOST_FAILURES_TOLD)]
+        "MA_1", "c", [ENDED, *many, failed(at(days=2), Fault.MEDIA, MOST_FAILURES_RECORDED)]
     ).recordings["r"]
     assert fetch_times.says_nothing_new(both, failed(at(days=3), Fault.STORAGE))
     assert fetch_times.says_nothing_new(both, failed(at(days=3), Fault.MEDIA))

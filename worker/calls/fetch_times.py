@@ -77,7 +77,7 @@ def rarely(failure: Event, now: datetime) -> datetime:
 
 
 def _are_many(recording: Recording) -> bool:
-    return len(recording.failures) >= timing.MOST_FAILURES_TOLD
+    return len(recording.failures) >= timing.MOST_FAILURES_RECORDED
 
 
 def verdicts(call: Call, now: datetime) -> Iterator[Event]:

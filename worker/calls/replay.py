@@ -100,7 +100,7 @@ def _declarations(by_time: Sequence[Event]) -> list[Event]:
 def _recordings(
     by_time: Sequence[Event], end: CallEnd, wide: Sequence[Event]
 ) -> dict[str, Recording]:
-    """Each recording that an event reports. (An attempt names recordings, too, but reports none.)"""
+    """Each recording that an event reports. (An attempt names recordings too, but reports none.)"""
     by_recording: dict[str, list[Event]] = {}
     for event in by_time:
         if event.recording_id:

@@ -1,4 +1,4 @@
-"""What the events about one recording add up to: proofs of its end, facts, attempts, fetches. Pure."""
+"""What the events about one recording add up to: its end, facts, attempts and fetches. Pure."""
 
 from __future__ import annotations
 

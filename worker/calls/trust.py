@@ -1,5 +1,4 @@
-"""What one event is worth: how far its facts are trusted, and whether it says that a recording began
-or ended. Pure.
+"""How far one event is trusted, and whether it says that a recording began or ended. Pure.
 
 Facts come from the most trustworthy event that carries them: the provider's own list, then signed
 callbacks, then our callers, then unsigned callbacks.

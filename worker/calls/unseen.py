@@ -1,8 +1,8 @@
 """The unseen recording: one that may run on a call and that no event names. Pure.
 
-Somebody asks for a stop and no recording is known; a start of ours got no answer; or a survey sees a
-call live that nobody announced. Then the whole call is stopped, and watched as if it were one
-recording without a name. Neither a 204 nor a 404 proves that this recording is over.
+Three things suggest one: somebody asks for a stop and no recording is known; a start of ours got no
+answer; a survey sees a call live that nobody announced. Then the whole call is stopped, and watched
+as if it were one recording without a name. Neither a 204 nor a 404 proves that this recording is over.
 """
 
 from __future__ import annotations
