@@ -161,7 +161,7 @@ class Start:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the start counts as running: it may still be sent, or may have begun something."""
+        """Whether the start counts as running: it may yet be sent, or may have begun something."""
         return self.recording_id is None and not self.failed and self.lapsed_at is None
 
 

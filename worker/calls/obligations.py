@@ -38,7 +38,7 @@ class Obligation:
 
     @classmethod
     def parse(cls, text: str) -> Obligation:
-        """The obligation that `str` wrote. Raises ValueError for anything else."""
+        """The obligation that `str` wrote. Raises ValueError where a part is missing."""
         duty, account, call_uuid, *rest = text.split("|")
         return cls(
             duty=Duty(duty),

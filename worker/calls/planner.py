@@ -135,7 +135,7 @@ def _stops(stops: Stops, rules: Rules) -> _Part:
 def _fetches(call: Call, now: datetime, generation: int) -> _Part:
     """When to fetch each recording, and which ones are abandoned or given up."""
     return _Part(
-        conclusions=tuple(fetch_times.verdicts(call, now)),
+        conclusions=tuple(fetch_times.conclusions(call, now)),
         fetch_at={i: fetch_times.next_fetch(r, generation) for i, r in call.recordings.items()},
     )
 

@@ -1,9 +1,9 @@
 """Pause and resume: one logical recording as segments with declared gaps. Pure.
 
-A pause or a transfer interrupts the recordings that it ends, and each remains a cause until it is
-taken back. The recording goes on when no cause is left. `transfer.failed` takes back a transfer
-only, so a failed transfer during a card entry does not start the recording again. An explicit
-resume takes back both. A stop is final.
+A pause or a transfer interrupts the recordings that it ends. Each is a cause that lasts until an
+act takes it back; the recording goes on when no cause is left. `transfer.failed` takes back a
+transfer only, so a failed transfer during a card entry does not start the recording again. An
+explicit resume takes back both. A stop is final.
 
 Why a recording ended is fixed when we send its first stop: the log holds that stop's trigger and
 action. Later rules or facts, or the provider's figure for the end, change nothing.
@@ -74,14 +74,15 @@ def interrupted(call: Call, acts: Iterable[Act]) -> tuple[dict[str, set[Cause]],
 
 
 def is_paused(call: Call, acts: Iterable[Act]) -> bool:
-    """Whether a resume would start anything."""
+    """Whether a resume would start a recording."""
     return any(
         causes and Cause.STOP not in causes for causes in interrupted(call, acts)[0].values()
     )
 
 
 def _steps(call: Call, acts: Iterable[Act]) -> list[tuple[datetime, Act | Recording]]:
-    """What interrupts and resumes, by time: each act, and each recording that we sent a stop for.
+    """What interrupts and resumes, in time order: each act, and each recording that we sent a stop
+    for.
 
     The recording stands at the instant of its first stop's trigger, whatever the rules say by now.
     """
@@ -126,8 +127,8 @@ def _interrupts(
         assert first is not None
         return [(step.root, _cause_of_stop(first, acts))]
     roots = {r.root for r in call.recordings.values() if step.covers(r) and _ran_at(r, step)}
-    # A logical recording that is paused, or about to go on, is interrupted too, although no segment
-    # of it runs.
+    # The step also interrupts a logical recording that is paused or about to go on, although no
+    # segment of it runs.
     waiting = now.keys() | {
         root for root, resumption in owed.items() if not _goes_on(call, resumption)
     }
@@ -156,7 +157,7 @@ def _cause(act: Act) -> Cause:
 def _cause_of_stop(stop: Event, acts: Sequence[Act]) -> Cause:
     if is_transfer(stop.trigger or ""):
         return Cause.TRANSFER
-    # The release before this recorded no action with a stop, so the act that it was sent for tells.
+    # The first release recorded no action with a stop: look up the act that it was sent for.
     paused = any(
         a.action is Action.PAUSE for a in acts if a.at == stop.due_at and a.trigger == stop.trigger
     )
@@ -172,8 +173,8 @@ def _goes_on(call: Call, resumption: Resumption) -> bool:
 def _begun_anew(
     call: Call, root: str, since: datetime, until: datetime, now: Collection[str]
 ) -> bool:
-    """Whether another logical recording began meanwhile. Then the interrupted one does not go
-    on.
+    """Whether another logical recording began between `since` and `until`. Then the interrupted
+    one does not go on.
     """
     return any(
         since < (r.ours_at or r.started_at) <= until
@@ -183,9 +184,7 @@ def _begun_anew(
 
 
 def is_to_go_on(call: Call, acts: Iterable[Act], at: datetime) -> bool:
-    """Whether a resumption was owed at that instant, of which nobody has written down an order
-    yet.
-    """
+    """Whether a resumption was owed at that instant that has no START_ORDERED yet."""
     return not call.over_at and any(
         r.act.at <= at <= r.act.at + timing.RESUME_WITHIN and order_of(r) not in call.starts
         for r in interrupted(call, acts)[1]
@@ -193,13 +192,17 @@ def is_to_go_on(call: Call, acts: Iterable[Act], at: datetime) -> bool:
 
 
 def order_of(resumption: Resumption) -> str:
-    """The id of its start. All processes compute the same one, so it is ordered once."""
+    """The order id of a resumption's start. All processes compute the same id, so the start is
+    ordered once.
+    """
     name = f"{resumption.act.event.id}|{resumption.root}"
     return "r" + hashlib.sha256(name.encode()).hexdigest()[:15]
 
 
 def named_roots(call: Call, act: Act) -> set[str | None]:
-    """The logical recording that an act names, by the id or the address of any of its segments."""
+    """The first segments of the logical recording that an act names, by the id or URL of any of
+    its segments.
+    """
     event = act.event
     return {
         r.root
@@ -211,7 +214,7 @@ def named_roots(call: Call, act: Act) -> set[str | None]:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gap:
     """A time in which a logical recording did not record: from the end of one segment to the start
-    of the next, or open.
+    of the next. `ended_at` is None while it lasts.
     """
 
     began_at: datetime | None
@@ -222,20 +225,20 @@ class Gap:
 
 
 def gaps(call: Call, root: str, acts: Iterable[Act]) -> list[Gap]:
-    """The gaps of one logical recording, by time. While it is interrupted, the last one is open."""
+    """The gaps of one logical recording, in time order. `root`: its first segment."""
     acts = list(acts)
     segments = sorted(
         (r for r in call.recordings.values() if r.root == root), key=lambda r: r.started_at
     )
     causes, _ = interrupted(call, acts)
     resumed_by = {s.recording_id: s.ordered.trigger for s in call.starts.values() if s.recording_id}
-    found = [
+    result = [
         _gap(acts, before, after.started_at, resumed_by.get(after.recording_id))
         for before, after in itertools.pairwise(segments)
     ]
     if segments and Cause.STOP not in causes.get(root, {Cause.STOP}):
-        found.append(_gap(acts, segments[-1], None, None))
-    return found
+        result.append(_gap(acts, segments[-1], None, None))
+    return result
 
 
 def _gap(acts: list[Act], before: Recording, until: datetime | None, resumed_by: str | None) -> Gap:

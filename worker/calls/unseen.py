@@ -2,7 +2,7 @@
 
 Three things suggest one: somebody asks for a stop and no recording is known; a start of ours got no
 answer; a survey sees a call live that nobody announced. Then the whole call is stopped, and watched
-as if it were one recording without a name. Neither a 204 nor a 404 proves that this recording is over.
+as if it were one recording without a name. Neither a 204 nor a 404 proves that it is over.
 """
 
 from __future__ import annotations

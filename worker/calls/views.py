@@ -1,4 +1,4 @@
-"""How calls and recordings look from outside: plain values, times in RFC 3339 UTC."""
+"""How calls and recordings look from outside: plain values, times in RFC 3339 UTC. Pure."""
 
 from __future__ import annotations
 
@@ -35,24 +35,26 @@ StopOf = Callable[[Recording], Stop]
 
 
 def judging(call: Call, rules: Rules, now: datetime) -> StopOf:
-    """A function that judges the stops of a call's recordings. It judges each known one once: many
-    hand-offs may ask about it.
+    """A function that judges the stops of a call's recordings. It judges each known recording once,
+    because many hand-offs may ask for it.
     """
-    known = acts(call, rules)
+    call_acts = acts(call, rules)
     judged: dict[str, Stop] = {}
 
     def stop_of(recording: Recording) -> Stop:
-        # The unknown recording is another one for each question, so its stop is not kept.
+        # The unseen recording is another one for each question, so its stop is not kept.
         if recording.recording_id == UNSEEN:
-            return stop_state.judge(call, recording, rules, now, known)
+            return stop_state.judge(call, recording, rules, now, call_acts)
         if recording.recording_id not in judged:
-            judged[recording.recording_id] = stop_state.judge(call, recording, rules, now, known)
+            stop = stop_state.judge(call, recording, rules, now, call_acts)
+            judged[recording.recording_id] = stop
         return judged[recording.recording_id]
 
     return stop_of
 
 
 def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime) -> dict[str, Any]:
+    """One recording, as `GET /v1/recordings/ID` shows it."""
     return _recording_view(call, recording, stop_state.judge(call, recording, rules, now))
 
 
@@ -115,7 +117,7 @@ def stops_view(call: Call, concerned: list[Recording], stop_of: StopOf) -> dict[
 
 
 def handoff_view(call: Call, handoff: Handoff, rules: Rules, now: datetime) -> dict[str, Any]:
-    """A hand-off that was decided, as its asker sees it."""
+    """A decided hand-off, as its asker sees it."""
     return _handoff_view(
         call, handoff, act_of(acts(call, rules), handoff), judging(call, rules, now)
     )
@@ -148,8 +150,9 @@ def transfer_state(handoff: Handoff) -> str:
 
 
 def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
-    known, stop_of = acts(call, rules), judging(call, rules, now)
-    asked = {a.event.order: a for a in known if a.event.kind is Kind.HANDOFF_ASKED}
+    """The whole call, as `GET /v1/calls/UUID` shows it: facts, recordings, gaps, timeline."""
+    call_acts, stop_of = acts(call, rules), judging(call, rules, now)
+    asked = {a.event.order: a for a in call_acts if a.event.kind is Kind.HANDOFF_ASKED}
     roots = dict.fromkeys(r.root for r in call.recordings.values())
     return {
         "call_uuid": call.call_uuid,
@@ -164,7 +167,7 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
         "gaps": [
             {"recording_id": root, **gap_view(gap)}
             for root in roots
-            for gap in gaps(call, root, known)
+            for gap in gaps(call, root, call_acts)
         ],
         "starts": [_start_view(s) for s in call.starts.values()],
         "handoffs": [
@@ -219,6 +222,7 @@ def _timeline_view(event: Event) -> dict[str, Any]:
 
 
 def rfc3339(instant: datetime | None) -> str | None:
+    """An instant in UTC with milliseconds, like `2026-09-14T06:30:00.000Z`."""
     return (
         instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if instant
