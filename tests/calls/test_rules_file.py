@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worker.calls.call import Call, Recording
 from worker.calls.rules import Action, DailyTime, Mode, deadline
-from worker.calls.rules_file import RulesFile, Reader, read
+from worker.calls.rules_file import Reader, RulesFile, read
 from worker.errors import SettingsError
 
 NOW = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
