@@ -30,7 +30,11 @@ def ours(kind: Kind, seconds: float = 0, **facts) -> Event:
 
 def begins(seconds: float = 0, recording: str = "r", **facts) -> Event:
     return event(
-        Kind.RECORDING_STARTED, seconds, recording_id=recording, url=f"https://m/{recording}", **facts
+        Kind.RECORDING_STARTED,
+        seconds,
+        recording_id=recording,
+        url=f"https://m/{recording}",
+        **facts,
     )
 
 

@@ -75,7 +75,12 @@ ACCEPTED = ours(Kind.START_ACCEPTED, 5, order="s1", recording_id="r")
         ),
         (
             "its callback came",
-            [ORDERED, SENT, UNCLEAR, event(Kind.RECORDING_STARTED, 9, order="s1", recording_id="r")],
+            [
+                ORDERED,
+                SENT,
+                UNCLEAR,
+                event(Kind.RECORDING_STARTED, 9, order="s1", recording_id="r"),
+            ],
             False,
             False,
             False,
