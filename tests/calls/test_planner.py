@@ -107,26 +107,6 @@ def test_after_two_stops_by_url_without_proof_the_call_wide_stop_is_used():
     assert plan(events, 80).sends[0].url is None
 
 
-@pytest.mark.parametrize(
-    ("known", "begun", "covered"),
-    [(0, None, True), (14, None, True), (16, None, False), (40, 5, True), (40, 12, False)],
-)
-def test_a_trigger_ends_what_began_before_it_and_what_is_reported_within_five_seconds(
-    known, begun, covered
-):
-    facts = {"started_at": at(begun)} if begun is not None else {}
-    events = [started(known, **facts), event(Kind.DIAL_CONNECTED, 10)]
-    assert (judge(events, 41).due_at == at(10)) is covered
-
-
-def test_a_trigger_without_a_key_keeps():
-    assert judge([started(0), event(Kind.CALL_REDIRECTED, 5)], 6).due_at == at(60)
-
-
-def test_a_204_alone_is_only_accepted():
-    assert judge([started(0), accepted(60)], 61).state is StopState.ACCEPTED
-
-
 def test_without_proof_the_look_goes_first_and_then_the_stop_is_sent_again():
     events = [started(0), accepted(60)]
     assert plan(events, 61).look_at == at(70)
@@ -152,22 +132,6 @@ def test_errors_are_tried_again_soon_and_not_counted():
     ]
     assert at(60) < plan(events, 60).stop_at <= at(61)
     assert judge(events, 61).state is StopState.DUE
-
-
-def test_ended_two_seconds_before_the_request_is_already_over():
-    assert (
-        judge([started(0), accepted(60), ended(61, end=57.9)], 62).state is StopState.ALREADY_OVER
-    )
-    assert judge([started(0), accepted(60), ended(61, end=58.1)], 62).state is StopState.CONFIRMED
-
-
-def test_the_tail_is_the_providers_end_minus_the_instant_it_was_due():
-    assert judge([started(0), accepted(60.5), ended(62, end=60.75)], 63).tail_ms == 750
-
-
-def test_a_recording_that_ended_with_its_call_needed_no_stop():
-    stop = judge([started(0), event(Kind.CALL_ENDED, 20), ended(21, end=20)], 22)
-    assert (stop.state, stop.trigger, stop.tail_ms) == (StopState.NONE, "hangup", None)
 
 
 def test_an_unsigned_end_proves_nothing_and_makes_us_look():

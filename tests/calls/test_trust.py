@@ -51,4 +51,4 @@ def test_the_list_is_trusted_most_then_signatures_then_the_callers_last_word():
         begins(5),
         listed(),
     ]
-    assert sorted(reversed(in_order), key=by_worth) == in_order
+    assert sorted(in_order[::-1], key=by_worth) == in_order
