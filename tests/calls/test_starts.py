@@ -41,11 +41,6 @@ def test_a_start_is_sent_once_and_one_whose_sender_died_is_unclear():
     assert [e.kind for e in plan.conclusions] == [Kind.START_UNCLEAR]
 
 
-def test_a_start_that_nobody_sent_in_time_is_not_sent_later():
-    plan = planner.plan(replay("MA_1", "c", [ORDER]), RULES, at(11))
-    assert [e.kind for e in plan.conclusions] == [Kind.START_FAILED]
-
-
 def test_a_start_that_was_refused_for_the_moment_is_sent_again_at_the_providers_wish():
     erred = event(Kind.START_ERRED, 1.1, order="s1", id="erred.s1.0", retry_at=at(4), signed=False)
     events = [ORDER, SENT, erred]

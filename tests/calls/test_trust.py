@@ -51,4 +51,5 @@ def test_the_list_is_trusted_most_then_signatures_then_the_callers_last_word():
         begins(5),
         listed(),
     ]
-    assert sorted(in_order[::-1], key=by_worth) == in_order
+    shuffled = [in_order[i] for i in (3, 1, 4, 0, 2)]
+    assert sorted(shuffled, key=by_worth) == in_order
