@@ -1,7 +1,6 @@
 """The pure lifecycle: tables of cases, and the law that order, repetition and crashes change
 nothing."""
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,9 +12,8 @@ from worker.calls import planner, stop_state
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.replay import replay
-from worker.calls.rules import Action, Match, Mode, Rule, Rules, Terms
+from worker.calls.rules import Action, Mode, Rules, Terms
 from worker.calls.stop_requests import Send
-from worker.calls.views import call_view
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 STOPS = Rules(defaults=Terms(max_duration=timedelta(seconds=60), on={"transfer": Action.STOP}))
@@ -283,41 +281,6 @@ def test_a_stop_that_somebody_orders_does_not_wait_for_the_deadline_of_first_sig
     )
 
 
-def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
-    def took(number):
-        events = [event(Kind.CALL_SEEN, 0), started(0)]
-        for i in range(number):
-            events += [
-                event(
-                    Kind.HANDOFF_ASKED,
-                    10 + 3 * i,
-                    order=f"h{i}",
-                    trigger="transfer.blind",
-                    wait_s=3.0,
-                    reason=f"{i}",
-                    signed=False,
-                ),
-                accepted(10.1 + 3 * i, trigger="transfer.blind", due=10 + 3 * i),
-                event(
-                    Kind.HANDOFF_DECIDED,
-                    11 + 3 * i,
-                    order=f"h{i}",
-                    verdict="go" if i % 2 else "hold",
-                    by="api",
-                    reason=f"{i}",
-                    signed=False,
-                ),
-            ]
-        call = replay("MA_1", "c", events)
-        assert len(call.handoffs) == number
-        began = time.process_time()
-        assert len(call_view(call, STOPS, at(20_000))["handoffs"]) == number
-        return time.process_time() - began
-
-    few, many = (min(took(number) for _ in range(3)) for number in (100, 800))
-    assert many < 24 * few, "eight times as many took the square of that, 64 times as long"
-
-
 @pytest.mark.parametrize(
     ("events", "moment"),
     [
@@ -351,24 +314,3 @@ def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_t
     found = planner.plan(replay("MA_1", "c", events), rules, early, horizon=lead)
     assert found.sends == ()
     assert found.stop_at - lead >= at(moment - 0.02)
-
-
-def test_the_provider_is_asked_for_missing_numbers_a_few_times_and_not_for_ever():
-    rules = Rules(rules=(Rule(name="in", match=Match(to_number="91*"), terms=Terms()),))
-    events = [
-        event(Kind.STOP_ORDERED, 0, signed=False),
-        event(Kind.CALL_FOUND_OVER, 0.2, requested_at=at(0.1), named=False, signed=False),
-    ]
-    looks = 0
-    while (look_at := plan(events, 0.3, rules).look_at) and looks < 20:
-        looks += 1
-        events.append(
-            Event(
-                id=f"look.{looks}",
-                kind=Kind.LOOKED,
-                call_uuid="c",
-                at=look_at + timedelta(seconds=0.1),
-                live=False,
-            )
-        )
-    assert looks <= 4
