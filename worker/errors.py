@@ -52,7 +52,7 @@ class Unstored(TryAgain):
 
 
 class Refused(EndtapeError):
-    """401 or 403. What that means for others, `reconcile` finds out."""
+    """401 or 403. `duties.access` finds out what it means for other requests."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)

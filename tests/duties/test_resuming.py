@@ -465,8 +465,9 @@ def test_what_waits_to_be_continued_makes_room_before_the_disk_is_full(serve, ar
 DYING = """
 import sys
 from pathlib import Path
-from worker.archive import Archive
-from worker.vobiz import Account, Vobiz
+from worker.archive.directory import Archive
+from worker.vobiz.account import Account
+from worker.vobiz.client import Vobiz
 place, netloc, url = sys.argv[1:]
 client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[netloc], redirect_hosts=[], max_media_bytes=1 << 20)
 with Archive(Path(place) / "archive", Path(place) / "spool").spooled("rec-1", 1) as part:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.waiting import until
 from worker.calls.events import Event, Kind
-from worker.duties import plan_calls, send_once, worker
+from worker.duties import access, plan_calls, send_once
 from worker.duties.plan_calls import MOST_ERRORS_TOLD
 from worker.vobiz.answers import Answer
 from worker.vobiz.client import _without
@@ -299,8 +299,8 @@ def test_a_stop_that_is_refused_with_good_credentials_is_set_aside_with_an_alert
 def tried_each_second(monkeypatch):
     """While its credentials are refused, an account is tried every second here, and every 5 s in
     truth."""
-    assert worker.HALTED_RETRY.total_seconds() == 5
-    for module in (worker, plan_calls, send_once):
+    assert access.HALTED_RETRY.total_seconds() == 5
+    for module in (access, plan_calls, send_once):
         monkeypatch.setattr(module, "HALTED_RETRY", timedelta(seconds=1))
 
 

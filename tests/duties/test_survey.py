@@ -453,7 +453,7 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
     until(lambda: state(house, Scope.SWEEP).done_began_at)
     assert phases(house, [old, older]) == {None}
     house.worker.settings = replace(
-        house.worker.settings, policy=replace(house.worker.settings.rules, adopt=timedelta(days=2))
+        house.worker.settings, rules=replace(house.worker.settings.rules, adopt=timedelta(days=2))
     )
     house.ledger.hasten(survey_state.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
     house.reach(old.recording_id, "archived")

@@ -32,11 +32,13 @@ from datetime import datetime, timedelta
 
 from worker.calls import fetch_times, starts, timing, triggers
 from worker.calls.call import Call, Handoff, Recording, Start
+from worker.calls.confirmation import confirmations
 from worker.calls.events import Event
 from worker.calls.handoffs import left_open, may_go, moments, verdict
 from worker.calls.look_times import next_look
 from worker.calls.rules import Rules
 from worker.calls.stop_requests import Send, Stops, requests, stops_of, unknowns
+from worker.calls.stop_state import judge
 from worker.calls.triggers import Act, act_of
 from worker.calls.unseen import deadlines_of_the_unseen
 
@@ -91,6 +93,7 @@ def plan(
             *fetching.conclusions,
             *starting.conclusions,
             *transferring.conclusions,
+            *confirmations(call, lambda r: judge(call, r, rules, now, acts)),
         ),
         sends=stopping.sends,
         starts=starting.starts,

@@ -18,7 +18,15 @@ from worker.calls.events import Event, Fault, Kind
 SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMPLIED = {"id", "call_uuid", "at"}
-_INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
+_INSTANTS = {
+    "started_at",
+    "ended_at",
+    "added_at",
+    "requested_at",
+    "proven_at",
+    "due_at",
+    "retry_at",
+}
 _FORMATS = {"mp3", "wav"}  # told by the URL: not written twice
 _TELLING = {"first", "machine", "live", "connected", "proven"}  # False says something here
 _FLAGS = {
@@ -58,6 +66,7 @@ _SHORT = {
     "recording_ids": "rs",
     "named": "n",
     "requested_at": "rq",
+    "proven_at": "pa",
     "trigger": "tg",
     "rule": "ru",
     "due_at": "da",
