@@ -48,9 +48,11 @@ def test_the_end_of_a_call(what, events, over, claimed):
         ("known after it, begun before", begins(60, started_at=at(40)), HANG_UP, True),
         ("begun after it", begins(60, started_at=at(55)), HANG_UP, False),
         ("known before a 404", begins(10), gone(50), True),
+        ("known after a 404, begun well before", ends(60, started_at=at(40)), gone(50), True),
+        ("begun about then", ends(60, started_at=at(46)), gone(50), False),
         ("in a conference, which goes on", begins(10, room="m"), HANG_UP, False),
     ],
 )
 def test_the_end_of_a_call_proves_that_what_began_before_is_over(what, recording, end, proven):
     evidence = call_of(SEEN, recording, end).recordings["r"].evidence
-    assert (set(evidence) == {"call_over"}) is proven, what
+    assert ("call_over" in evidence) is proven, what

@@ -81,6 +81,13 @@ def test_it_says_why(events, rules, why):
     assert answer(*events, rules=rules).why.startswith(why)
 
 
+def test_a_recording_that_is_about_to_go_on_counts_as_running_where_the_hand_off_ends_nothing():
+    paused = [begins(0), ours(Kind.PAUSE_ORDERED, 5), ends(6)]
+    resume = ours(Kind.RESUME_ORDERED, 18)
+    assert answer(*paused, rules=KEEPS).proven
+    assert not answer(*paused, resume, rules=KEEPS).proven
+
+
 def test_only_a_proven_verdict_names_its_evidence():
     assert answer(begins(0), SENT).evidence == ()
     assert answer(begins(0), SENT, ends(21)).evidence == ("callback",)

@@ -171,11 +171,20 @@ def test_a_resumption_is_ordered_with_the_parameters_of_the_first_segment():
         ("it was ordered already", [RESUME, *ordered(RESUME)], 21),
         ("it comes too late", [RESUME], 80.1),
         ("the call is over", [RESUME, event(Kind.CALL_ENDED, 21)], 22),
-        ("a hand-off after it was told go, proven", [RESUME, asked(21), ours(Kind.HANDOFF_DECIDED, 22, order="h1", verdict="go", proven=True)], 23),
     ],
 )  # fmt: skip
 def test_a_resumption_is_not_ordered_where(what, events, seconds):
     assert ordered(*events, seconds=seconds) == [], what
+
+
+@pytest.mark.parametrize(("asked_at", "goes_on"), [(21, False), (19, True)])
+def test_what_was_to_go_on_before_a_proven_go_stays_ended_whatever_the_rules_say_since(
+    asked_at, goes_on
+):
+    keeps = Rules(defaults=Terms(on={"transfer": Action.KEEP}))
+    go = ours(Kind.HANDOFF_DECIDED, 22, order="h1", verdict="go", proven=True)
+    call = call_of(*PAUSED, RESUME, asked(asked_at), go)
+    assert bool(list(owed(call, acts(call, keeps), at(23)))) is goes_on
 
 
 def test_a_leg_that_failed_is_waited_upon_before_the_recording_goes_on():
