@@ -1,7 +1,6 @@
 """The pure lifecycle: tables of cases, and the law that order, repetition and crashes change
 nothing."""
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.calls import planner
+from worker.calls import planner, stop_state
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.replay import replay
-from worker.calls.rules import Action, Match, Mode, Rule, Rules, Terms
-from worker.calls.views import call_view
+from worker.calls.rules import Action, Mode, Rules, Terms
+from worker.calls.stop_requests import Send
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 STOPS = Rules(defaults=Terms(max_duration=timedelta(seconds=60), on={"transfer": Action.STOP}))
@@ -75,7 +74,7 @@ def plan(events, seconds, rules=STOPS):
 
 def judge(events, seconds, recording="r", rules=STOPS):
     call = replay("MA_1", "c", events)
-    return planner.judge(call, call.recordings[recording], rules, at(seconds))
+    return stop_state.judge(call, call.recordings[recording], rules, at(seconds))
 
 
 def test_a_running_recording_waits_for_its_deadline():
@@ -84,9 +83,7 @@ def test_a_running_recording_waits_for_its_deadline():
 
 
 def test_at_the_deadline_the_stop_is_call_wide_when_nothing_else_runs():
-    assert plan([started(0)], 60).sends == (
-        planner.Send(at=at(60), recording_ids=("r",), url=None),
-    )
+    assert plan([started(0)], 60).sends == (Send(at=at(60), recording_ids=("r",), url=None),)
 
 
 def test_a_stop_names_the_recording_by_its_url_while_another_runs():
@@ -106,26 +103,6 @@ def test_after_two_stops_by_url_without_proof_the_call_wide_stop_is_used():
     assert plan(events, 70).sends[0].url == URL.format("r")
     events += [accepted(70, named=True), looked(80)]
     assert plan(events, 80).sends[0].url is None
-
-
-@pytest.mark.parametrize(
-    ("known", "begun", "covered"),
-    [(0, None, True), (14, None, True), (16, None, False), (40, 5, True), (40, 12, False)],
-)
-def test_a_trigger_ends_what_began_before_it_and_what_is_reported_within_five_seconds(
-    known, begun, covered
-):
-    facts = {"started_at": at(begun)} if begun is not None else {}
-    events = [started(known, **facts), event(Kind.DIAL_CONNECTED, 10)]
-    assert (judge(events, 41).due_at == at(10)) is covered
-
-
-def test_a_trigger_without_a_key_keeps():
-    assert judge([started(0), event(Kind.CALL_REDIRECTED, 5)], 6).due_at == at(60)
-
-
-def test_a_204_alone_is_only_accepted():
-    assert judge([started(0), accepted(60)], 61).state is StopState.ACCEPTED
 
 
 def test_without_proof_the_look_goes_first_and_then_the_stop_is_sent_again():
@@ -153,22 +130,6 @@ def test_errors_are_tried_again_soon_and_not_counted():
     ]
     assert at(60) < plan(events, 60).stop_at <= at(61)
     assert judge(events, 61).state is StopState.DUE
-
-
-def test_ended_two_seconds_before_the_request_is_already_over():
-    assert (
-        judge([started(0), accepted(60), ended(61, end=57.9)], 62).state is StopState.ALREADY_OVER
-    )
-    assert judge([started(0), accepted(60), ended(61, end=58.1)], 62).state is StopState.CONFIRMED
-
-
-def test_the_tail_is_the_providers_end_minus_the_instant_it_was_due():
-    assert judge([started(0), accepted(60.5), ended(62, end=60.75)], 63).tail_ms == 750
-
-
-def test_a_recording_that_ended_with_its_call_needed_no_stop():
-    stop = judge([started(0), event(Kind.CALL_ENDED, 20), ended(21, end=20)], 22)
-    assert (stop.state, stop.trigger, stop.tail_ms) == (StopState.NONE, "hangup", None)
 
 
 def test_an_unsigned_end_proves_nothing_and_makes_us_look():
@@ -225,8 +186,8 @@ def test_any_order_and_repetition_of_the_same_events_ends_in_the_same_place(orde
     call = replay("MA_1", "c", unique)
     same = replay("MA_1", "c", STORY)
     assert call == same
-    stop = planner.judge(call, call.recordings["r"], STOPS, at(20))
-    assert (planner.phase(call.recordings["r"], stop), stop.state) == (
+    stop = stop_state.judge(call, call.recordings["r"], STOPS, at(20))
+    assert (stop_state.phase(call.recordings["r"], stop), stop.state) == (
         Phase.ARCHIVED,
         StopState.CONFIRMED,
     )
@@ -260,7 +221,7 @@ def test_a_look_without_an_answer_uses_up_nothing_and_is_repeated_soon():
 # ------------------------------------------------------------------
 
 SEEN = event(Kind.CALL_FOUND_LIVE, 0, signed=False)
-BLIND = planner.Send(at=at(60), recording_ids=("",), url=None)
+BLIND = Send(at=at(60), recording_ids=("",), url=None)
 
 
 def blind(kind, seconds, **facts):
@@ -320,41 +281,6 @@ def test_a_stop_that_somebody_orders_does_not_wait_for_the_deadline_of_first_sig
     )
 
 
-def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
-    def took(number):
-        events = [event(Kind.CALL_SEEN, 0), started(0)]
-        for i in range(number):
-            events += [
-                event(
-                    Kind.HANDOFF_ASKED,
-                    10 + 3 * i,
-                    order=f"h{i}",
-                    trigger="transfer.blind",
-                    wait_s=3.0,
-                    reason=f"{i}",
-                    signed=False,
-                ),
-                accepted(10.1 + 3 * i, trigger="transfer.blind", due=10 + 3 * i),
-                event(
-                    Kind.HANDOFF_DECIDED,
-                    11 + 3 * i,
-                    order=f"h{i}",
-                    verdict="go" if i % 2 else "hold",
-                    by="api",
-                    reason=f"{i}",
-                    signed=False,
-                ),
-            ]
-        call = replay("MA_1", "c", events)
-        assert len(call.handoffs) == number
-        began = time.process_time()
-        assert len(call_view(call, STOPS, at(20_000))["handoffs"]) == number
-        return time.process_time() - began
-
-    few, many = (min(took(number) for _ in range(3)) for number in (100, 800))
-    assert many < 24 * few, "eight times as many took the square of that, 64 times as long"
-
-
 @pytest.mark.parametrize(
     ("events", "moment"),
     [
@@ -388,24 +314,3 @@ def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_t
     found = planner.plan(replay("MA_1", "c", events), rules, early, horizon=lead)
     assert found.sends == ()
     assert found.stop_at - lead >= at(moment - 0.02)
-
-
-def test_the_provider_is_asked_for_missing_numbers_a_few_times_and_not_for_ever():
-    rules = Rules(rules=(Rule(name="in", match=Match(to_number="91*"), terms=Terms()),))
-    events = [
-        event(Kind.STOP_ORDERED, 0, signed=False),
-        event(Kind.CALL_FOUND_OVER, 0.2, requested_at=at(0.1), named=False, signed=False),
-    ]
-    looks = 0
-    while (look_at := plan(events, 0.3, rules).look_at) and looks < 20:
-        looks += 1
-        events.append(
-            Event(
-                id=f"look.{looks}",
-                kind=Kind.LOOKED,
-                call_uuid="c",
-                at=look_at + timedelta(seconds=0.1),
-                live=False,
-            )
-        )
-    assert looks <= 4

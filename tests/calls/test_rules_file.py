@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worker.calls.call import Call, Recording
 from worker.calls.rules import Action, DailyTime, Mode, deadline
-from worker.calls.rules_file import RulesFile, _Reader, read
+from worker.calls.rules_file import Reader, RulesFile, read
 from worker.errors import SettingsError
 
 NOW = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
@@ -355,7 +355,7 @@ tables = st.recursive(
     )
 )
 def test_whatever_a_file_holds_is_rules_or_a_list_of_mistakes(document):
-    reader = _Reader("endtape.toml")
+    reader = Reader("endtape.toml")
     found = reader.document(document)
     assert reader.problems or isinstance(found, RulesFile)
 

@@ -8,10 +8,9 @@ import pytest
 from worker.calls import planner
 from worker.calls.events import Event, Kind
 from worker.calls.replay import replay
-from worker.calls.rules import Action, Mode, Rules, Terms
+from worker.calls.rules import Action, Rules, Terms
 from worker.calls.segments import gaps
 from worker.calls.triggers import acts
-from worker.duties.send_once import ceiling_s
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 URL = "https://media.vobiz.ai/v1/Account/MA_1/Recording/{}.mp3"
@@ -253,131 +252,6 @@ def test_a_stop_that_is_due_goes_before_a_start():
     )
     assert plan.sends
     assert plan.starts == ()
-
-
-# Starts
-# -------------------------------------------------------------------------------------------------------------
-
-ORDER = event(Kind.START_ORDERED, 0, order="s1", id="start.s1", signed=False)
-SENT = event(Kind.START_SENT, 1, order="s1", id="sent.s1.0", signed=False)
-
-
-def test_a_start_is_sent_once_and_one_whose_sender_died_is_unclear():
-    assert [
-        s.ordered.order for s in planner.plan(replay("MA_1", "c", [ORDER]), RULES, at(1)).starts
-    ] == ["s1"]
-    plan = planner.plan(replay("MA_1", "c", [ORDER, SENT]), RULES, at(2))
-    assert plan.starts == ()
-    assert [e.kind for e in plan.conclusions] == [Kind.START_UNCLEAR]
-
-
-def test_a_start_that_nobody_sent_in_time_is_not_sent_later():
-    plan = planner.plan(replay("MA_1", "c", [ORDER]), RULES, at(11))
-    assert [e.kind for e in plan.conclusions] == [Kind.START_FAILED]
-
-
-def test_a_start_that_was_refused_for_the_moment_is_sent_again_at_the_providers_wish():
-    erred = event(Kind.START_ERRED, 1.1, order="s1", id="erred.s1.0", retry_at=at(4), signed=False)
-    events = [ORDER, SENT, erred]
-    assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).starts == ()
-    assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).stop_at == at(4)
-    assert len(planner.plan(replay("MA_1", "c", events), RULES, at(4)).starts) == 1
-
-
-UNCLEAR = event(Kind.START_UNCLEAR, 5, order="s1", id="started.s1", signed=False)
-
-
-def test_an_unclear_start_is_looked_for_and_its_callback_or_its_row_settles_it():
-    unsettled = replay("MA_1", "c", [ORDER, SENT, UNCLEAR])
-    assert unsettled.starts["s1"].unclear
-    assert planner.plan(unsettled, RULES, at(5)).look_at == at(5)
-    by_callback = event(Kind.RECORDING_FINALIZED, 50, recording_id="r", order="s1", duration_s=4.0)
-    by_row = event(
-        Kind.RECORDING_LISTED,
-        50,
-        recording_id="r",
-        started_at=at(2),
-        ended_at=at(40),
-        duration_s=38.0,
-        signed=False,
-    )
-    stopped = event(Kind.STOP_ACCEPTED, 40, requested_at=at(39.9), signed=False)
-    for proof in ([by_callback], [by_row, event(Kind.CALL_ENDED, 41)], [by_row, stopped]):
-        call = replay("MA_1", "c", [ORDER, SENT, UNCLEAR, *proof])
-        assert (call.starts["s1"].recording_id, call.starts["s1"].unclear) == ("r", False)
-    assert replay("MA_1", "c", [ORDER, SENT, UNCLEAR, by_row]).starts["s1"].unclear, (
-        "it ended by itself, as ours would not"
-    )
-    of_another = event(
-        Kind.RECORDING_LISTED,
-        50,
-        recording_id="r",
-        started_at=at(-60),
-        ended_at=at(40),
-        duration_s=38.0,
-        signed=False,
-    )
-    assert replay("MA_1", "c", [ORDER, SENT, UNCLEAR, of_another]).starts["s1"].unclear
-
-
-def test_a_hand_off_after_an_unclear_start_stops_the_whole_call_and_is_not_proven_by_the_known_recordings():
-    asked = event(
-        Kind.HANDOFF_ASKED,
-        20,
-        order="h1",
-        trigger="transfer.blind",
-        wait_s=3,
-        id="asked.h1",
-        signed=False,
-    )
-    call = replay("MA_1", "c", [begins(0), ORDER, SENT, UNCLEAR, asked])
-    plan = planner.plan(call, RULES, at(20))
-    assert [(set(s.recording_ids), s.url) for s in plan.sends] == [({"r", ""}, None)]
-
-
-@pytest.mark.parametrize(
-    ("terms", "asked_s", "seconds"),
-    [
-        (Terms(max_duration=timedelta(seconds=60)), None, 65),
-        (Terms(max_duration=timedelta(hours=1)), 30, 35),
-        (Terms(max_duration=timedelta(seconds=10)), 30, 15),
-        (Terms(max_duration=None), None, 14400),
-        (Terms(mode=Mode.OBSERVE, max_duration=timedelta(seconds=60)), None, 14400),
-        (Terms(mode=Mode.OBSERVE), 60, 65),
-        (Terms(max_duration=timedelta(days=3)), None, 28800),
-    ],
-)
-def test_the_carriers_own_limit_is_just_above_our_deadline(terms, asked_s, seconds):
-    order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=asked_s, signed=False)
-    call = replay("MA_1", "c", [order])
-    assert ceiling_s(call, call.starts["s1"], Rules(defaults=terms), T0) == seconds
-
-
-def test_a_duration_asked_for_holds_even_where_rules_only_observe():
-    order = event(Kind.START_ORDERED, 0, order="s1", max_duration_s=30, id="start.s1", signed=False)
-    accepted = event(
-        Kind.START_ACCEPTED, 1, order="s1", recording_id="r", id="started.s1", signed=False
-    )
-    call = replay("MA_1", "c", [order, SENT, accepted])
-    stop = planner.judge(call, call.recordings["r"], Rules(), at(2))
-    assert (stop.trigger, stop.due_at) == ("max_duration", at(31))
-    assert planner.plan(call, Rules(), at(31)).sends
-
-
-def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_call_where_nothing_else_runs():
-    order = event(
-        Kind.START_ORDERED, 0, order="s1", max_duration_s=10.0, id="start.s1", signed=False
-    )
-    sent = event(
-        Kind.START_SENT, 0.1, order="s1", id="sent.s1.0", max_duration_s=15.0, signed=False
-    )
-    plan = planner.plan(replay("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(6))
-    assert (plan.sends, plan.stop_at) == ((), at(10))
-    (send,) = planner.plan(replay("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(10)).sends
-    assert (send.at, send.recording_ids, send.url) == (at(10), ("",), None)
-    beside = planner.plan(replay("MA_1", "c", [begins(0), order, sent, UNCLEAR]), RULES, at(10))
-    assert beside.sends == ()
-    assert [e.kind for e in beside.conclusions] == [Kind.STOP_UNKNOWN]
 
 
 def test_a_stop_that_names_a_later_segment_also_ends_the_one_whose_start_is_under_way():

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from worker.calls import planner
+from worker.calls import planner, stop_state
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import verdict
@@ -691,7 +691,7 @@ class Life(RuleBasedStateMachine):
                 else Kind.STOP_ACCEPTED
             )
             for name in send.recording_ids:
-                judged = planner.judge(call, recordings[name], self.rules, self.now)
+                judged = stop_state.judge(call, recordings[name], self.rules, self.now)
                 found.append(
                     Event(
                         id=f"stop.{self.fence}.{name}",
@@ -800,7 +800,7 @@ class Life(RuleBasedStateMachine):
     def check_that_it_may_be_stopped(self, call, rec, send):
         if rec.name in call.recordings:
             # A call-wide stop hits what is running besides: then its own stop must be due as well.
-            due_at = planner.judge(call, call.recordings[rec.name], self.rules, self.now).due_at
+            due_at = stop_state.judge(call, call.recordings[rec.name], self.rules, self.now).due_at
             assert due_at is not None
             assert due_at <= self.now
         elif rec.order:
@@ -905,11 +905,11 @@ class Life(RuleBasedStateMachine):
     def a_proof_is_never_taken_back_and_nothing_is_proven_that_is_not_so(self):
         call = self.call()
         for name, recording in call.recordings.items():
-            stop = planner.judge(call, recording, self.rules, self.now)
+            stop = stop_state.judge(call, recording, self.rules, self.now)
             if recording.over_at or stop.state in PROVEN:
                 assert not self.provider.recs[name].runs, "a recording that runs was called over"
             if recording.archived:
-                assert planner.phase(recording, stop) is Phase.ARCHIVED
+                assert stop_state.phase(recording, stop) is Phase.ARCHIVED
 
     @invariant()
     def no_recording_is_ended_twice_in_the_ledger(self):
@@ -956,7 +956,7 @@ class Life(RuleBasedStateMachine):
             known = call.recordings.get(rec.name)
             if known is None or rec.trunk or self.provider.call_over or call.over_at:
                 continue
-            stop = planner.judge(call, known, self.rules, self.now)
+            stop = stop_state.judge(call, known, self.rules, self.now)
             if (
                 stop.due_at
                 and stop.due_at < self.now - s(300)
@@ -1004,7 +1004,7 @@ class Life(RuleBasedStateMachine):
         assert all(h.decided for h in call.handoffs.values()), "a question was never answered"
         assert all(x.outcome for x in call.starts.values()), "nobody says what became of a start"
         for name, recording in call.recordings.items():
-            stop = planner.judge(call, recording, self.rules, self.now)
+            stop = stop_state.judge(call, recording, self.rules, self.now)
             if self.provider.recs[name].listed:
                 assert recording.archived, (name, stop, self.dues)
             if recording.over_at:

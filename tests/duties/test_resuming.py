@@ -18,9 +18,9 @@ import pytest
 from tests.waiting import until
 from worker.archive.directory import Archive
 from worker.errors import CorruptMedia, NotReady, TryAgain, Unstored
-from worker.vobiz.partial import Notes
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
+from worker.vobiz.partial import Notes
 from worker.vobiz.piece import CorruptDownload
 from worker.vobiz.transport import Patience
 

@@ -22,6 +22,7 @@ from tests.model.ours import (
     may_happen_again,
     planner,
     replay,
+    stop_state,
     verdict,
 )
 
@@ -81,7 +82,7 @@ class Log:
         plan = self.settle(at)
         for send in plan.sends:
             for i in send.recording_ids:
-                judged = planner.judge(self.call(), plan.recordings[i], self.rules, t(at))
+                judged = stop_state.judge(self.call(), plan.recordings[i], self.rules, t(at))
                 self.add(
                     at,
                     kind,

@@ -42,7 +42,7 @@ from tests.model.ours import (
     Mode,
     StopState,
     is_end,
-    planner,
+    stop_state,
     timing,
     unsettled,
     views,
@@ -337,9 +337,9 @@ class Judgement(Workers):
 
     def _judge_recording(self, call, rid: str, recording) -> None:
         rec = next((r for r in self.recs if r.rid == rid), None)
-        stop = planner.judge(call, recording, self.rules, self.now)
-        planner.phase(recording, stop)
-        planner.problem(recording, stop)
+        stop = stop_state.judge(call, recording, self.rules, self.now)
+        stop_state.phase(recording, stop)
+        stop_state.problem(recording, stop)
         about = f"{call.call_uuid} {rid}"
         if recording.over_at:
             if set(recording.evidence) != {"call_over"} or call.hung_up_at:

@@ -21,6 +21,7 @@ from tests.model.ours import (
     encode,
     planner,
     replay,
+    stop_state,
     to_ms,
     verdict,
     views,
@@ -296,9 +297,9 @@ def _comes_to_rest(log: list[Event], rules: Rules, now: datetime) -> bool:
 def _look(log: Sequence[Event], rules: Rules, now: datetime) -> None:
     call = replay(ACCOUNT, A_LEG, log)
     for recording in call.recordings.values():
-        stop = planner.judge(call, recording, rules, now)
-        planner.phase(recording, stop)
-        planner.problem(recording, stop)
+        stop = stop_state.judge(call, recording, rules, now)
+        stop_state.phase(recording, stop)
+        stop_state.problem(recording, stop)
     for handoff in call.handoffs.values():
         verdict(call, rules, handoff)
     views.call_view(call, rules, now)

@@ -21,6 +21,7 @@ from tests.model.ours import (
     acts,
     ceiling_s,
     decided,
+    errors_in_a_row,
     found_live,
     is_end,
     is_lost,
@@ -29,6 +30,7 @@ from tests.model.ours import (
     replay,
     says_nothing_new,
     send_by,
+    stop_state,
     unseen,
     unsettled,
     verdict,
@@ -218,10 +220,10 @@ class Workers(Application):
         events = []
         for i in send.recording_ids:
             recording = work.plan.recordings[i]
-            if kind is Kind.STOP_ERRED and planner.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
+            if kind is Kind.STOP_ERRED and errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
                 work.retry_at = self.now + s(15)
                 continue
-            judged = planner.judge(work.call, recording, self.rules, requested)
+            judged = stop_state.judge(work.call, recording, self.rules, requested)
             events.append(
                 Event(
                     id=f"stop.{work.fence}.{i}",
@@ -452,7 +454,7 @@ class Workers(Application):
         listed = replace(
             next(e for e in self.rows() if e.recording_id == rid), call_uuid=work.call_uuid
         )
-        stop = planner.judge(call, recording, self.rules, self.now)
+        stop = stop_state.judge(call, recording, self.rules, self.now)
         self.commit_and_plan(
             work,
             [

@@ -1,8 +1,7 @@
-"""The nouns: what is reported or found out (`Event`), and what it adds up to (`Call`, `Recording`,
-`Stop`). Pure.
+"""The nouns that events add up to: `Call`, `Recording`, `Start`, `Handoff`, `Stop`. Pure.
 
-A call and its recordings change in one way only: an event is recorded. Everything else here is
-computed from events by `lifecycle.fold`, in whatever order they came.
+A call changes in one way only: an event is recorded. `replay.replay` computes calls and recordings
+from their events, in whatever order they came; `stop_state.judge` computes a `Stop` by the rules.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from worker.calls.events import Event, Fault, Kind
 
 
 class Phase(StrEnum):
-    """Where a recording stands on its way home."""
+    """Where a recording stands between its start and the archive."""
 
     RECORDING = "recording"
-    STOPPING = "stopping"  # a stop is due or requested, and not proven
+    STOPPING = "stopping"  # a stop was requested, and the end is not proven
     FINALIZING = "finalizing"  # proven over; the provider's facts about the file are still missing
     FETCHING = "fetching"  # the facts are known; the file is not in the archive yet
     ARCHIVED = "archived"
-    ABANDONED = "abandoned"  # the usual tries are used up, or the provider no longer keeps it
+    ABANDONED = "abandoned"  # the normal tries are used up, or the provider no longer keeps it
 
 
 class StopState(StrEnum):
     """How a stop went. Only `confirmed` and `already_over` say that the recording is over."""
 
-    NONE = "none"  # none was needed, or none is due yet
+    NONE = "none"  # no stop was needed, or none is due yet
     DUE = "due"
     ACCEPTED = "accepted"  # the provider said yes; nothing is proven
     CONFIRMED = "confirmed"
     ALREADY_OVER = "already_over"
-    UNKNOWN = "unknown"  # no proof after all tries: still tried, with an alert
+    UNKNOWN = "unknown"  # no proof after all tries: an alert, and further tries
     FAILED = "failed"  # set aside: refused with good credentials
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """Why the whole call is stopped because of a recording that nobody told us of.
+    """Why the whole call is stopped because of an unseen recording.
 
     `proof`: stops are sent until one is proven, or until we give up with an alert. Without it one
     stop is enough.
@@ -51,7 +50,7 @@ class Asked:
     action: str
     rule: str
     proof: bool
-    covers_starts: bool = False  # also meant: whatever our own starts may have begun
+    covers_starts: bool = False  # the stop also ends what our own starts may have begun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,24 +71,22 @@ class Recording:
     trunk: bool = False
     room: bool = False  # a conference's: a leg that hangs up does not end it
     evidence: dict[str, datetime] = field(default_factory=dict)
-    claimed_at: datetime | None = None  # unsigned: somebody says it ended
-    attempts: tuple[
-        Event, ...
-    ] = ()  # STOP_ACCEPTED, STOP_ERRED, STOP_SET_ASIDE, CALL_FOUND_OVER, by time
-    unknown_at: datetime | None = None
+    claimed_at: datetime | None = None  # first claim, without proof, that it ended
+    # STOP_ACCEPTED, STOP_ERRED, STOP_SET_ASIDE, CALL_FOUND_OVER, by time
+    attempts: tuple[Event, ...] = ()
+    unknown_at: datetime | None = None  # STOP_UNKNOWN
     finalized_at: datetime | None = None  # when the provider's facts about the end were known
     failures: tuple[Event, ...] = ()  # FETCH_FAILED since a person's last retry, by time
     abandoned: tuple[Event, ...] = ()  # ABANDONED, the same, by time
     archived: Event | None = None
     gave_up: Event | None = None
-    retried_at: datetime | None = None  # a person wants it, whatever became of it before
-    ours_at: datetime | None = (
-        None  # when we were told to start it, or a rule or a resume wanted it
-    )
-    asked: Asked | None = None  # only of the one that nobody told us of: why it is to be stopped
-    segment_of: str | None = None
+    retried_at: datetime | None = None  # last: a person ordered a retry, whatever failed before
+    # Only if we started it: when a caller ordered that, or a rule or a resume wanted it.
+    ours_at: datetime | None = None
+    asked: Asked | None = None  # only of the unseen recording: why it is to be stopped
+    segment_of: str | None = None  # the first segment, if this is a later one
     channels: int | None = None
-    max_duration_s: float | None = None  # asked for when it was started
+    max_duration_s: float | None = None  # the limit that was asked for when it was started
 
     @property
     def root(self) -> str:
@@ -98,7 +95,7 @@ class Recording:
 
     @property
     def started_at(self) -> datetime:
-        """The provider's figure, else end minus duration, else our receipt."""
+        """The provider's figure, else end minus duration, else when it became known."""
         return self.provider_started_at or self.derived_started_at or self.known_at
 
     @property
@@ -133,19 +130,19 @@ class Start:
     sent: Event | None = None  # START_SENT: from here on it may have happened
     errors: tuple[Event, ...] = ()  # START_ERRED, by time
     outcome: Event | None = None  # START_ACCEPTED, START_FAILED or START_UNCLEAR
-    recording_id: str | None = None  # what it started, however we learned of it
+    recording_id: str | None = None  # the recording that it began, if we know it
     lapsed_at: datetime | None = None  # START_LAPSED
 
     @property
     def began_at(self) -> datetime:
-        """When it counts as begun: at its trigger, or when it was ordered."""
+        """When the start counts as begun: at its trigger, or when it was ordered."""
         began_at = self.ordered.due_at or self.ordered.at
         assert began_at is not None
         return began_at
 
     @property
     def failed(self) -> bool:
-        """Whether it certainly started nothing."""
+        """Whether the start certainly began nothing."""
         return (
             self.recording_id is None
             and self.outcome is not None
@@ -154,7 +151,7 @@ class Start:
 
     @property
     def unclear(self) -> bool:
-        """Whether it was sent and may have begun a recording that we cannot name."""
+        """Whether the start was sent and may have begun a recording that we cannot name."""
         return (
             self.recording_id is None
             and self.outcome is not None
@@ -164,7 +161,7 @@ class Start:
 
     @property
     def unsettled(self) -> bool:
-        """Whether it counts as running: it may still be sent, or it may have begun something."""
+        """Whether the start counts as running: it may yet be sent, or may have begun something."""
         return self.recording_id is None and not self.failed and self.lapsed_at is None
 
 
@@ -174,18 +171,18 @@ class Handoff:
 
     asked: Event
     decided: Event | None = None
-    transfer: Event | None = None  # what came of the provider's transfer that we sent
+    transfer: Event | None = None  # the outcome of the provider's transfer that we sent
 
     @property
     def until(self) -> datetime:
-        """How long the asker waits."""
+        """Until when the asker waits."""
         assert self.asked.at is not None
         return self.asked.at + timedelta(seconds=self.asked.wait_s or 0)
 
     @property
     def is_ours_to_send(self) -> bool:
-        """The worker decided `go`, which it does just before it sends the transfer. After anybody
-        else's decision nobody sends it.
+        """Whether the worker decided `go`, which it does just before it sends the transfer. After a
+        decision by anyone else the transfer is never sent.
         """
         return self.decided is not None and self.decided.verdict == "go" and self.decided.by == "us"
 
@@ -200,32 +197,30 @@ class Call:
     to_number: str | None = None
     direction: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    started_at: datetime | None = None  # as an application told it
+    started_at: datetime | None = None  # as an application announced it
     trunk: bool = False
     reported: bool = False  # the provider itself named this uuid as the A-leg, in a signed callback
-    known: bool = False  # anything but our callers' orders ever spoke of it
+    known: bool = False  # an event other than our callers' orders names the call
     hung_up_at: datetime | None = None  # a signed hang-up
-    over_at: datetime | None = (
-        None  # proven: a signed hang-up, or 404 for a reported uuid and no sign of life since
-    )
-    claimed_over_at: datetime | None = (
-        None  # an unsigned hang-up or any other 404, and no look since that saw it live
-    )
-    found_live_at: datetime | None = None  # first seen live by a survey, unannounced
+    # Proven: a signed hang-up, or a 404 for a reported uuid and no sign of life since.
+    over_at: datetime | None = None
+    # Claimed: an unsigned hang-up or any other 404, and no look since that saw the call live.
+    claimed_over_at: datetime | None = None
+    found_live_at: datetime | None = None  # a survey first saw the call live, unannounced
     looks: tuple[Event, ...] = ()  # LOOKED, by time
     triggers: tuple[Event, ...] = ()  # by time
     recordings: dict[str, Recording] = field(default_factory=dict)
     starts: dict[str, Start] = field(default_factory=dict)  # by order
     handoffs: dict[str, Handoff] = field(default_factory=dict)  # by order
     attempts: tuple[Event, ...] = ()  # stops of the whole call, each request once, by time
-    unknowns: tuple[Event, ...] = ()  # STOP_UNKNOWN of the recording that nobody told us of
+    unknowns: tuple[Event, ...] = ()  # STOP_UNKNOWN of the unseen recording, by time
     declared_at: datetime | None = None  # last: an application said that nothing is being recorded
     events: tuple[Event, ...] = ()  # all, by time
 
 
 def is_no_call(call: Call, attempts: Iterable[Event]) -> bool:
-    """Whether a stop of the whole call was answered that there is no such call, and nobody ever
-    spoke of one.
+    """Whether the provider answered a stop of the whole call with "no such call", and no event but
+    our callers' orders ever named the call.
     """
     return not call.known and any(a.kind is Kind.CALL_FOUND_OVER for a in attempts)
 
@@ -245,4 +240,5 @@ class Stop:
     attempts: int = 0
     tail_ms: int | None = None
     action: str | None = None  # what the trigger does: `stop` or `pause`
-    problem: str | None = None  # `no_live_call`: nobody ever spoke of such a call, and none is live
+    # `no_live_call`: the provider knows no such live call, and no event ever named one
+    problem: str | None = None

@@ -1,5 +1,5 @@
-"""`endtape explain`: which rule applies to a call, why not the others, and what each event makes of
-it. Pure.
+"""`endtape explain`: which rule applies to a call, why the others do not, and what each event does.
+Pure.
 """
 
 from __future__ import annotations
@@ -7,10 +7,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from worker.calls import planner
 from worker.calls.call import Call
 from worker.calls.rules import DailyTime, Rules, Terms
-from worker.calls.triggers import acts
+from worker.calls.stop_state import judge
+from worker.calls.triggers import Act, acts
 from worker.calls.views import rfc3339, stop_view
 
 
@@ -21,26 +21,6 @@ def explain(
     this call; for `trigger` if one is named.
     """
     chosen, terms = rules.choose(call)
-    tried = []
-    for rule in rules.rules:
-        misfit = rule.match.misfit(call)
-        tried.append(
-            {"rule": rule.name, "fits": misfit is None, "why": misfit or "every field fits"}
-        )
-        if misfit is None:
-            break
-    if chosen == "defaults":
-        tried.append(
-            {
-                "rule": "defaults",
-                "fits": True,
-                "why": "no rule fits"
-                if rules.rules
-                else "there are no rules"
-                if rules.from_file
-                else "there is no rules file",
-            }
-        )
     return {
         "call_uuid": call.call_uuid,
         "account": call.account,
@@ -49,37 +29,54 @@ def explain(
         "direction": call.direction,
         "labels": call.labels,
         "rule": chosen,
-        "tried": tried,
+        "tried": _tried(call, rules),
         "terms": terms_view(terms),
-        "trigger": {
-            "trigger": trigger,
-            "action": terms.action(trigger).value,
-            "handoff": terms.action(trigger, asked=True).value,
-        }
-        if trigger
-        else None,
-        "events": [
-            {
-                "at": rfc3339(a.at),
-                "event": a.event.kind.value,
-                "trigger": a.trigger,
-                "action": a.action.value,
-                "enforced": a.enforced,
-            }
-            for a in acts(call, rules)
-        ],
+        "trigger": _trigger_view(terms, trigger) if trigger else None,
+        "events": [_act_view(a) for a in acts(call, rules)],
         "recordings": [
-            {
-                "recording_id": r.recording_id,
-                "stop": stop_view(planner.judge(call, r, rules, now)),
-            }
+            {"recording_id": r.recording_id, "stop": stop_view(judge(call, r, rules, now))}
             for r in call.recordings.values()
         ],
     }
 
 
+def _tried(call: Call, rules: Rules) -> list[dict[str, Any]]:
+    """Each rule up to the one that fits, and why it fits or not. The defaults come last."""
+    tried = []
+    for rule in rules.rules:
+        misfit = rule.match.misfit(call)
+        tried.append(
+            {"rule": rule.name, "fits": misfit is None, "why": misfit or "every field fits"}
+        )
+        if misfit is None:
+            return tried
+    if rules.rules:
+        why = "no rule fits"
+    else:
+        why = "there are no rules" if rules.from_file else "there is no rules file"
+    return [*tried, {"rule": "defaults", "fits": True, "why": why}]
+
+
+def _trigger_view(terms: Terms, trigger: str) -> dict[str, Any]:
+    return {
+        "trigger": trigger,
+        "action": terms.action(trigger).value,
+        "handoff": terms.action(trigger, asked=True).value,
+    }
+
+
+def _act_view(act: Act) -> dict[str, Any]:
+    return {
+        "at": rfc3339(act.at),
+        "event": act.event.kind.value,
+        "trigger": act.trigger,
+        "action": act.action.value,
+        "enforced": act.enforced,
+    }
+
+
 def terms_view(terms: Terms) -> dict[str, Any]:
-    """As the rules file would spell them."""
+    """The terms as the rules file would spell them."""
     return {
         "mode": terms.mode.value,
         "max_duration": f"{terms.max_duration.total_seconds():g}s"

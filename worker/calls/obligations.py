@@ -1,4 +1,4 @@
-"""What we owe a call, and the name under which the ledger keeps it."""
+"""What we owe a call, and the name under which the ledger keeps it. Pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from enum import StrEnum
 
 
 class Duty(StrEnum):
-    """What can be owed. A call owes its planning and its looks; a fetch is owed by one recording; a
-    survey by an account.
+    """What can be owed: planning and looks to a call, a fetch to a recording, a survey to an
+    account.
     """
 
     PLAN = "plan"  # plan the call, and send what is due
     LOOK = "look"  # ask the provider's list and live calls
-    FETCH = "fetch"  # bring the file home
+    FETCH = "fetch"  # download the file into the archive
     # compare the provider's lists with the ledger; the place of the call names the scope
     SURVEY = "survey"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Obligation:
-    """One entry of the ledger's sorted set."""
+    """One entry of the ledger's sorted set, written `DUTY|ACCOUNT|CALL[|RECORDING]`."""
 
     duty: Duty
     account: str
@@ -38,6 +38,7 @@ class Obligation:
 
     @classmethod
     def parse(cls, text: str) -> Obligation:
+        """The obligation that `str` wrote. Raises ValueError where a part is missing."""
         duty, account, call_uuid, *rest = text.split("|")
         return cls(
             duty=Duty(duty),

@@ -1,7 +1,7 @@
 """The operator's rules: when a recording must stop, what triggers it, how patiently we retry. Pure.
 
-`docs/rules.md` tells the operator the same. A field of a call that is not known matches nothing, so
-a rule never acts on a guess; when the fact arrives, the rules are asked again.
+`docs/rules.md` is the operator's description. A field of a call that is not known matches nothing,
+so a rule never acts on a guess. When the fact arrives, a rule is chosen again.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from zoneinfo import ZoneInfo
 
 from worker.calls.call import Call
 
-# Only these fall back to `transfer`.
+# Of the provider's events only these fall back to the key `transfer`.
 _TRANSFERS = ("dial.connected", "conference.join")
 
 
 class Action(StrEnum):
+    """What a trigger does to the recordings that it covers."""
+
     STOP = "stop"
-    KEEP = "keep"
-    PAUSE = "pause"
+    KEEP = "keep"  # nothing
+    PAUSE = "pause"  # ends them, to go on at a resume
     RESUME = "resume"
 
 
 class Mode(StrEnum):
+    """Whether rules act. Orders of our callers are carried out in either mode."""
+
     ENFORCE = "enforce"
-    OBSERVE = "observe"
+    OBSERVE = "observe"  # report what would be due; send nothing
 
 
-# What our callers order is done, whatever the rules say.
+# Our callers' orders are carried out, whatever the rules say.
 _ORDERS = {"api": Action.STOP, "pause": Action.PAUSE, "resume": Action.RESUME}
 
 
@@ -47,13 +51,14 @@ class DailyTime:
         """
         day = start.astimezone(self.zone).date() - timedelta(days=1)
         while True:
-            found = _on(datetime.combine(day, self.at), self.zone)
-            if found >= start:
-                return found
+            instant = _on(datetime.combine(day, self.at), self.zone)
+            if instant >= start:
+                return instant
             day += timedelta(days=1)
 
 
 def _on(local: datetime, zone: ZoneInfo) -> datetime:
+    """The instant of a local time, as `first_from` reads it."""
     early = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if early.astimezone(zone).replace(tzinfo=None) == local:
         return early
@@ -73,7 +78,7 @@ def _on(local: datetime, zone: ZoneInfo) -> datetime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """What holds for one call."""
+    """What the rules say about one call."""
 
     mode: Mode = Mode.ENFORCE
     max_duration: timedelta | None = timedelta(hours=1)
@@ -102,7 +107,7 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """Patterns that a call must fit, all of them. None: any. A pattern may begin or end with
+    """Patterns that a call must fit, all of them. None: any value. A pattern may begin or end with
     `*`.
     """
 
@@ -116,9 +121,7 @@ class Match:
         return self.misfit(call) is None
 
     def lacks(self, call: Call) -> bool:
-        """Whether a call would perhaps fit if the provider told a number or the direction that
-        nobody told us.
-        """
+        """Whether only numbers or a direction that we do not know keep a call from fitting."""
         missing: dict[str, Any] = {
             name: None
             for name in ("from_number", "to_number", "direction")
@@ -127,7 +130,7 @@ class Match:
         return bool(missing) and replace(self, **missing).fits(call)
 
     def misfit(self, call: Call) -> str | None:
-        """The first field that does not fit, in words; None when all do."""
+        """The first field that does not fit, in words; None when all fit."""
         pairs = [
             ("from", self.from_number, call.from_number),
             ("to", self.to_number, call.to_number),
@@ -148,8 +151,8 @@ class Match:
         return None
 
     def covers(self, other: Match) -> bool:
-        """Whether every call that fits `other` fits this too: then a later rule with `other` is
-        unreachable.
+        """Whether every call that fits `other` fits this too. Then a later rule with `other` can
+        never apply.
         """
         pairs = (
             (self.from_number, other.from_number),
@@ -158,10 +161,10 @@ class Match:
             (self.account, other.account),
         )
         return all(
-            mine is None or (theirs is not None and _covers(mine, theirs)) for mine, theirs in pairs
+            wide is None or (narrow is not None and _covers(wide, narrow)) for wide, narrow in pairs
         ) and all(
-            key in other.labels and _covers(mine, other.labels[key])
-            for key, mine in self.labels.items()
+            key in other.labels and _covers(wide, other.labels[key])
+            for key, wide in self.labels.items()
         )
 
 
@@ -179,17 +182,20 @@ def fits(pattern: str, value: str | None) -> bool:
     return value == pattern
 
 
-def _covers(mine: str, theirs: str) -> bool:
-    # A `*` of theirs stands for anything; mine must swallow it with a `*` at the same end.
-    if (theirs.startswith("*") and not mine.startswith("*")) or (
-        theirs.endswith("*") and not mine.endswith("*")
+def _covers(wide: str, narrow: str) -> bool:
+    """Whether every value that fits `narrow` fits `wide`."""
+    # A `*` stands for anything, so `wide` needs a `*` at each end where `narrow` has one.
+    if (narrow.startswith("*") and not wide.startswith("*")) or (
+        narrow.endswith("*") and not wide.endswith("*")
     ):
         return False
-    return fits(mine, theirs.strip("*"))
+    return fits(wide, narrow.strip("*"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
+    """The terms of the calls that match."""
+
     name: str
     match: Match
     terms: Terms
@@ -206,18 +212,17 @@ class Rules:
 
     rules: tuple[Rule, ...] = ()
     defaults: Terms = OBSERVE_ALL
-    adopt: timedelta | None = (
-        None  # how far back from our first start unannounced recordings are fetched
-    )
+    # How far back from our first start unannounced recordings are fetched.
+    adopt: timedelta | None = None
     from_file: bool = False
 
     @property
     def watches(self) -> bool:
-        """Whether any rule watches, so that unannounced calls are worth a question."""
+        """Whether any rule watches, so that a survey has to ask about unannounced calls."""
         return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
 
     def lacks_facts(self, call: Call) -> bool:
-        """Whether another rule might decide if the provider told what nobody told us."""
+        """Whether another rule might decide if we knew the call's numbers and direction."""
         for rule in self.rules:
             if rule.match.fits(call):
                 return False
@@ -240,9 +245,9 @@ def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:
     """The latest instant that the terms allow, and which of them set it; None when nothing bounds
     the recording.
     """
-    found = []
+    ends = []
     if terms.max_duration is not None:
-        found.append((started_at + terms.max_duration, "max_duration"))
+        ends.append((started_at + terms.max_duration, "max_duration"))
     if terms.stop_at:
-        found.append((min(daily.first_from(started_at) for daily in terms.stop_at), "stop_at"))
-    return min(found, default=None)
+        ends.append((min(daily.first_from(started_at) for daily in terms.stop_at), "stop_at"))
+    return min(ends, default=None)

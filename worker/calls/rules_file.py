@@ -1,6 +1,6 @@
 """Reads `endtape.toml`: text in, `Rules` and accounts out, or every mistake at once. Pure.
 
-The format is described in docs/rules.md. Every error names the file, the key, the value and the way
+docs/rules.md describes the format. Every mistake names the file, the key, the value and the way
 out.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,7 +24,10 @@ _STOP_AT = re.compile(r"(\d{2}):(\d{2})(?::(\d{2}))? (\S+)")
 TRIGGER = re.compile(
     r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+"
 )
-TRIGGERS = "transfer, transfer.KIND, transfer.failed, dial.answer, dial.connected, redirect, conference.join, machine, custom.NAME"
+TRIGGERS = (
+    "transfer, transfer.KIND, transfer.failed, dial.answer, dial.connected, redirect,"
+    " conference.join, machine, custom.NAME"
+)
 _TERMS = (
     "mode",
     "max_duration",
@@ -41,7 +44,9 @@ _ACCOUNT = ("auth_id", "token_env", "trunk_secret_env", "parent")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FurtherAccount:
-    """An account of the file. Its secrets stand in the environment under the names given here."""
+    """An account that the file names. `token_env` and `trunk_secret_env` are the names of the
+    environment variables that hold its secrets.
+    """
 
     auth_id: str
     token_env: str
@@ -51,6 +56,8 @@ class FurtherAccount:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RulesFile:
+    """Everything that a rules file says."""
+
     rules: Rules
     accounts: tuple[FurtherAccount, ...] = ()
 
@@ -61,26 +68,30 @@ def read(text: str, name: str) -> RulesFile:
     """
     try:
         document = tomllib.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # tomllib lets a number or a nesting without end through to Python
+    except (ValueError, RecursionError) as error:
+        # Python also refuses a number with too many digits, and too deep a nesting.
         raise SettingsError([f"{name}: not valid TOML: {error}"]) from error
-    reader = _Reader(name)
-    found = reader.document(document)
+    reader = Reader(name)
+    rules_file = reader.document(document)
     if reader.problems:
         raise SettingsError(reader.problems)
-    return found
+    return rules_file
 
 
 def duration(value: Any) -> timedelta | None:
-    """`"45s" "15m" "2h" "30d"` of at least one second, or None when it is not one."""
+    """The duration that a text like "45s", "15m", "2h" or "30d" means, from 1 s to 36500 days. None
+    for anything else.
+    """
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    found = timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match else None
-    return found if found and timedelta(seconds=1) <= found <= timedelta(days=36500) else None
+    if not match:
+        return None
+    length = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    return length if timedelta(seconds=1) <= length <= timedelta(days=36500) else None
 
 
-class _Reader:
+class Reader:
+    """Reads one document. Collects mistakes in `problems` and goes on with a harmless value."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.problems: list[str] = []
@@ -105,16 +116,16 @@ class _Reader:
         yield from ((f"{key}[{i}]", item) for i, item in enumerate(value))
 
     def document(self, raw: dict[str, Any]) -> RulesFile:
-        known = self.table(raw, "", ("adopt", "defaults", "rules", "accounts"))
-        defaults = self.terms(known.get("defaults", {}), "defaults", Terms(), _TERMS)
+        top = self.table(raw, "", ("adopt", "defaults", "rules", "accounts"))
+        defaults = self.terms(top.get("defaults", {}), "defaults", Terms())
         rules = [
             self.rule(item, key, defaults)
-            for key, item in self.tables(known.get("rules", []), "rules")
+            for key, item in self.tables(top.get("rules", []), "rules")
         ]
         self.reachable(rules)
         accounts = [
             self.account(item, key)
-            for key, item in self.tables(known.get("accounts", []), "accounts")
+            for key, item in self.tables(top.get("accounts", []), "accounts")
         ]
         ids = [a.auth_id for a in accounts if a]
         for twice in sorted({i for i in ids if ids.count(i) > 1}):
@@ -122,32 +133,31 @@ class _Reader:
         in_file = Rules(
             rules=tuple(rules),
             defaults=defaults,
-            adopt=self.adopt(known.get("adopt", "new")),
+            adopt=self.adopt(top.get("adopt", "new")),
             from_file=True,
         )
         return RulesFile(rules=in_file, accounts=tuple(a for a in accounts if a))
 
     def adopt(self, value: Any) -> timedelta | None:
-        found = duration(value)
-        if found is None and value != "new":
+        length = duration(value)
+        if length is None and value != "new":
             self.wrong("adopt", value, 'must be "new" or a duration like "30d"')
-        return found
+        return length
 
     def rule(self, raw: Any, key: str, defaults: Terms) -> Rule:
-        known = self.table(raw, key, ("name", "match", *_TERMS))
-        name = known.get("name", key)
+        table = self.table(raw, key, ("name", "match", *_TERMS))
+        name = table.get("name", key)
         if not isinstance(name, str) or not name.strip():
             self.wrong(f"{key}.name", name, "must be a text that names the rule")
             name = key
         return Rule(
             name=name,
-            match=self.match(known.get("match", {}), f"{key}.match"),
-            terms=self.terms(
-                {k: v for k, v in known.items() if k in _TERMS}, key, defaults, _TERMS
-            ),
+            match=self.match(table.get("match", {}), f"{key}.match"),
+            terms=self.terms({k: v for k, v in table.items() if k in _TERMS}, key, defaults),
         )
 
     def reachable(self, rules: list[Rule]) -> None:
+        """Reports each rule that an earlier one leaves no call to, or whose name is taken."""
         for i, rule in enumerate(rules):
             for earlier in rules[:i]:
                 if earlier.name == rule.name:
@@ -166,38 +176,28 @@ class _Reader:
                     break
 
     def match(self, raw: Any, key: str) -> Match:
-        known = self.table(raw, key, _MATCH)
-        found = Match()
+        table = self.table(raw, key, _MATCH)
+        patterns: dict[str, Any] = {}
         for side in ("from", "to"):
-            if side in known:
-                number = self.number(known[side], f"{key}.{side}")
-                found = (
-                    replace(found, from_number=number)
-                    if side == "from"
-                    else replace(found, to_number=number)
-                )
-        if "direction" in known:
-            if known["direction"] not in [
-                "inbound",
-                "outbound",
-            ]:  # a list: the value may be one, which no set can hold
-                self.wrong(
-                    f"{key}.direction", known["direction"], 'must be "inbound" or "outbound"'
-                )
-            found = replace(found, direction=str(known["direction"]))
-        if "account" in known:
-            found = replace(found, account=self.pattern(known["account"], f"{key}.account"))
-        if "labels" in known:
-            labels = known["labels"]
-            if not isinstance(labels, dict):
-                self.wrong(
-                    f"{key}.labels", labels, 'must be a table of texts, like { team = "billing" }'
-                )
-                labels = {}
-            found = replace(
-                found, labels={k: self.pattern(v, f"{key}.labels.{k}") for k, v in labels.items()}
-            )
-        return found
+            if side in table:
+                patterns[f"{side}_number"] = self.number(table[side], f"{key}.{side}")
+        if "direction" in table:
+            direction = table["direction"]
+            # Compared with a list, since a value of the file may be a list, which no set can hold.
+            if direction not in ["inbound", "outbound"]:
+                self.wrong(f"{key}.direction", direction, 'must be "inbound" or "outbound"')
+            patterns["direction"] = str(direction)
+        if "account" in table:
+            patterns["account"] = self.pattern(table["account"], f"{key}.account")
+        if "labels" in table:
+            patterns["labels"] = self.labels(table["labels"], f"{key}.labels")
+        return Match(**patterns)
+
+    def labels(self, value: Any, key: str) -> dict[str, str]:
+        if not isinstance(value, dict):
+            self.wrong(key, value, 'must be a table of texts, like { team = "billing" }')
+            return {}
+        return {name: self.pattern(v, f"{key}.{name}") for name, v in value.items()}
 
     def pattern(self, value: Any, key: str) -> str:
         if not isinstance(value, str) or not value or "*" in value.strip("*") or "**" in value:
@@ -206,37 +206,45 @@ class _Reader:
         return value
 
     def number(self, value: Any, key: str) -> str:
-        # Of a SIP or `tel:` address the user part counts, and the `*` stands at the end of it.
-        user = (
-            wire.user_part(value) if isinstance(value, str) and re.search("[:@<]", value) else None
-        )
+        """The pattern of a telephone number, in bare digits.
+
+        Only the user part of a SIP or `tel:` address counts, and a `*` stands at the end of it.
+        """
+        is_address = isinstance(value, str) and re.search("[:@<]", value)
+        user = wire.user_part(value) if is_address else None
         pattern = self.pattern(user or value, key)
         bare = pattern.strip("*")
-        found = wire.bare_digits(bare) or ""
-        if re.sub(r"[ ()+.-]", "", bare).strip("0123456789") or (not found and "*" not in pattern):
+        digits = wire.bare_digits(bare) or ""
+        if re.sub(r"[ ()+.-]", "", bare).strip("0123456789") or (not digits and "*" not in pattern):
             self.wrong(
                 key,
                 value,
                 "must be digits of a telephone number, or an address like sip:91804*@host;"
                 " `*` may stand at their beginning or end",
             )
-        # What stands after a `*` is no prefix of a number: its zeros count.
-        found = found if pattern.startswith("*") else found.removeprefix("00")
+        # A pattern that begins with `*` matches the end of a number, so its leading zeros are kept.
+        digits = digits if pattern.startswith("*") else digits.removeprefix("00")
         head = "*" if pattern.startswith("*") else ""
-        tail = "*" if pattern.endswith("*") and (found or not head) else ""
-        return f"{head}{found}{tail}"
+        tail = "*" if pattern.endswith("*") and (digits or not head) else ""
+        return f"{head}{digits}{tail}"
 
-    def terms(self, raw: Any, key: str, base: Terms, known_keys: tuple[str, ...]) -> Terms:
-        known = self.table(raw, key, known_keys)
-        found: dict[str, Any] = {}
-        for name, value in known.items():
-            reader = getattr(self, f"_{name}", None) if name in known_keys else None
-            if reader is not None:
-                parsed = reader(value, f"{key}.{name}")
-                if name == "on":
-                    parsed = {**base.on, **(parsed or {})}
-                found[name] = parsed
-        return replace(base, **{f.name: found[f.name] for f in fields(base) if f.name in found})
+    def terms(self, raw: Any, key: str, base: Terms) -> Terms:
+        """The terms of a table. What it leaves out comes from `base`."""
+        readers: dict[str, Callable[[Any, str], Any]] = {
+            "mode": self._mode,
+            "max_duration": self._max_duration,
+            "stop_at": self._stop_at,
+            "confirm_within": self._confirm_within,
+            "stop_tries": self._stop_tries,
+            "if_unproven": self._if_unproven,
+            "watch": self._watch,
+            "on": self._on,
+        }
+        table = self.table(raw, key, _TERMS)
+        given = {n: readers[n](v, f"{key}.{n}") for n, v in table.items() if n in readers}
+        if "on" in given:
+            given["on"] = {**base.on, **given["on"]}
+        return replace(base, **given)
 
     def _mode(self, value: Any, key: str) -> Mode:
         if value not in list(Mode):
@@ -245,18 +253,18 @@ class _Reader:
         return Mode(value)
 
     def _max_duration(self, value: Any, key: str) -> timedelta | None:
-        found = duration(value)
-        if found is None and value != "none":
+        length = duration(value)
+        if length is None and value != "none":
             self.wrong(
                 key, value, 'must be a duration of at least 1s like "45s", "15m" or "2h", or "none"'
             )
-        return found
+        return length
 
     def _confirm_within(self, value: Any, key: str) -> timedelta:
-        found = duration(value)
-        if found is None:
+        length = duration(value)
+        if length is None:
             self.wrong(key, value, 'must be a duration of at least 1s like "10s"')
-        return found or timedelta(seconds=10)
+        return length or timedelta(seconds=10)
 
     def _stop_tries(self, value: Any, key: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
@@ -278,22 +286,18 @@ class _Reader:
         if not isinstance(value, list):
             self.wrong(key, value, 'must be a list like ["18:00 Asia/Kolkata"]')
             return ()
-        found = [self._daily(item, f"{key}[{i}]") for i, item in enumerate(value)]
-        return tuple(daily for daily in found if daily)
+        times = [self._daily(item, f"{key}[{i}]") for i, item in enumerate(value)]
+        return tuple(daily for daily in times if daily)
 
     def _daily(self, value: Any, key: str) -> DailyTime | None:
         match = _STOP_AT.fullmatch(value) if isinstance(value, str) else None
         try:
             if match is None:
                 raise ValueError
-            return DailyTime(
-                at=time(int(match[1]), int(match[2]), int(match[3] or 0)), zone=ZoneInfo(match[4])
-            )
-        except (
-            ValueError,
-            OSError,
-            KeyError,
-        ):  # ZoneInfoNotFoundError is a KeyError; a directory name is an OSError
+            at = time(int(match[1]), int(match[2]), int(match[3] or 0))
+            return DailyTime(at=at, zone=ZoneInfo(match[4]))
+        except (ValueError, OSError, KeyError):
+            # ZoneInfoNotFoundError is a KeyError; the name of a directory raises an OSError.
             self.wrong(
                 key, value, 'must be a time and a zone of the tz database like "18:00 Asia/Kolkata"'
             )
@@ -318,34 +322,37 @@ class _Reader:
         return Action(action)
 
     def account(self, raw: Any, key: str) -> FurtherAccount | None:
-        known = self.table(raw, key, _ACCOUNT)
+        """The account; None after its first mistake."""
+        table = self.table(raw, key, _ACCOUNT)
         for name in ("auth_id", "token_env"):
-            if name not in known:
+            if name not in table:
                 self.wrong(f"{key}.{name}", None, "is required")
                 return None
         for name in ("auth_id", "parent"):
-            if name in known and (
-                not isinstance(known[name], str) or not wire.identifier(known[name])
-            ):
-                self.wrong(f"{key}.{name}", known[name], "must be an account id like SA_7QK2XWPD")
+            if name in table and not _is_identifier(table[name]):
+                self.wrong(f"{key}.{name}", table[name], "must be an account id like SA_7QK2XWPD")
                 return None
         for name in ("token_env", "trunk_secret_env"):
-            if name in known and (
-                not isinstance(known[name], str)
-                or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", known[name])
-            ):
+            if name in table and not _is_variable(table[name]):
                 self.wrong(
                     f"{key}.{name}",
                     "…",
                     "must be the NAME of an environment variable; secrets never stand in this file",
                 )
                 return None
-        return FurtherAccount(**{name: known[name] for name in _ACCOUNT if name in known})
+        return FurtherAccount(**{name: table[name] for name in _ACCOUNT if name in table})
+
+
+def _is_identifier(value: Any) -> bool:
+    return isinstance(value, str) and bool(wire.identifier(value))
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    # TOML reads an unquoted `dial.connected = "stop"` as a table in a table; people will write it
-    # so.
+    # People write `dial.connected = "stop"` without quotes, which TOML reads as a table in a table.
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")

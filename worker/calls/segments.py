@@ -1,9 +1,9 @@
 """Pause and resume: one logical recording as segments with declared gaps. Pure.
 
-A pause or a transfer interrupts the recordings that it ends, and each remains a cause until it is
-taken back. The recording goes on when no cause is left. `transfer.failed` takes back a transfer
-only, so a failed transfer during a card entry does not start the recording again. An explicit
-resume takes back both. A stop is final.
+A pause or a transfer interrupts the recordings that it ends. Each is a cause that lasts until an
+act takes it back; the recording goes on when no cause is left. `transfer.failed` takes back a
+transfer only, so a failed transfer during a card entry does not start the recording again. An
+explicit resume takes back both. A stop is final.
 
 Why a recording ended is fixed when we send its first stop: the log holds that stop's trigger and
 action. Later rules or facts, or the provider's figure for the end, change nothing.
@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from worker.calls import timing
-from worker.calls.call import Call, Recording, Start
-from worker.calls.events import Event, Kind
+from worker.calls.call import Call, Recording
+from worker.calls.events import Event
 from worker.calls.rules import Action
 from worker.calls.triggers import Act, ended_before, is_transfer
-
-_STOPPED = "it was to be stopped before it was sent"
 
 
 class Cause(StrEnum):
@@ -76,14 +74,15 @@ def interrupted(call: Call, acts: Iterable[Act]) -> tuple[dict[str, set[Cause]],
 
 
 def is_paused(call: Call, acts: Iterable[Act]) -> bool:
-    """Whether a resume would start anything."""
+    """Whether a resume would start a recording."""
     return any(
         causes and Cause.STOP not in causes for causes in interrupted(call, acts)[0].values()
     )
 
 
 def _steps(call: Call, acts: Iterable[Act]) -> list[tuple[datetime, Act | Recording]]:
-    """What interrupts and resumes, by time: each act, and each recording that we sent a stop for.
+    """What interrupts and resumes, in time order: each act, and each recording that we sent a stop
+    for.
 
     The recording stands at the instant of its first stop's trigger, whatever the rules say by now.
     """
@@ -128,13 +127,13 @@ def _interrupts(
         assert first is not None
         return [(step.root, _cause_of_stop(first, acts))]
     roots = {r.root for r in call.recordings.values() if step.covers(r) and _ran_at(r, step)}
-    # A logical recording that is paused, or about to go on, is interrupted too, although no segment
-    # of it runs.
+    # The step also interrupts a logical recording that is paused or about to go on, although no
+    # segment of it runs.
     waiting = now.keys() | {
         root for root, resumption in owed.items() if not _goes_on(call, resumption)
     }
     if step.names_one:  # a stop by id is final for its own logical recording only
-        waiting &= _named_roots(call, step)
+        waiting &= named_roots(call, step)
     return [(root, _cause(step)) for root in sorted(roots | waiting)]
 
 
@@ -158,7 +157,7 @@ def _cause(act: Act) -> Cause:
 def _cause_of_stop(stop: Event, acts: Sequence[Act]) -> Cause:
     if is_transfer(stop.trigger or ""):
         return Cause.TRANSFER
-    # The release before this recorded no action with a stop, so the act that it was sent for tells.
+    # The first release recorded no action with a stop: look up the act that it was sent for.
     paused = any(
         a.action is Action.PAUSE for a in acts if a.at == stop.due_at and a.trigger == stop.trigger
     )
@@ -174,8 +173,8 @@ def _goes_on(call: Call, resumption: Resumption) -> bool:
 def _begun_anew(
     call: Call, root: str, since: datetime, until: datetime, now: Collection[str]
 ) -> bool:
-    """Whether another logical recording began meanwhile. Then the interrupted one does not go
-    on.
+    """Whether another logical recording began between `since` and `until`. Then the interrupted
+    one does not go on.
     """
     return any(
         since < (r.ours_at or r.started_at) <= until
@@ -185,189 +184,25 @@ def _begun_anew(
 
 
 def is_to_go_on(call: Call, acts: Iterable[Act], at: datetime) -> bool:
-    """Whether a resumption was owed at that instant, of which nobody has written down an order
-    yet.
-    """
+    """Whether a resumption was owed at that instant that has no START_ORDERED yet."""
     return not call.over_at and any(
         r.act.at <= at <= r.act.at + timing.RESUME_WITHIN and order_of(r) not in call.starts
         for r in interrupted(call, acts)[1]
     )
 
 
-def orders(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
-    """The starts that follow from resumptions and were not ordered yet, with the parameters of the
-    first segment.
-    """
-    for resumption in _due(call, acts, now):
-        first, act = call.recordings[resumption.root], resumption.act
-        if act.settled_at <= now:
-            order = order_of(resumption)
-            yield Event(
-                id=f"start.{order}",
-                kind=Kind.START_ORDERED,
-                call_uuid=call.call_uuid,
-                at=now,
-                order=order,
-                segment_of=first.root,
-                format=first.format,
-                channels=first.channels,
-                max_duration_s=first.max_duration_s,
-                trigger=act.trigger,
-                rule=act.rule,
-                due_at=act.at,
-                reason=act.event.reason,
-            )
-
-
-def orders_at(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[datetime]:
-    """When to order the resumptions that must wait a moment."""
-    yield from (r.act.settled_at for r in _due(call, acts, now) if r.act.settled_at > now)
-
-
-def _due(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Resumption]:
-    """The resumptions that are owed and were not ordered yet."""
-    if call.over_at:
-        return
-    # Whoever was told `go`, proven, transfers: what was to go on before that question stays ended,
-    # whatever the rules say since.
-    proven_at = max(
-        (
-            h.asked.at
-            for h in call.handoffs.values()
-            if h.asked.at and h.decided and h.decided.verdict == "go" and h.decided.proven
-        ),
-        default=None,
-    )
-    for resumption in interrupted(call, acts)[1]:
-        if proven_at and resumption.act.at <= proven_at:
-            continue
-        root = resumption.root
-        in_time = now <= resumption.act.at + timing.RESUME_WITHIN
-        ordered = order_of(resumption) in call.starts or any(
-            s.ordered.segment_of == root and s.began_at >= resumption.since and not s.failed
-            for s in call.starts.values()
-        )
-        if in_time and not ordered and root in call.recordings:
-            yield resumption
-
-
 def order_of(resumption: Resumption) -> str:
-    """The id of its start. All processes compute the same one, so it is ordered once."""
+    """The order id of a resumption's start. All processes compute the same id, so the start is
+    ordered once.
+    """
     name = f"{resumption.act.event.id}|{resumption.root}"
     return "r" + hashlib.sha256(name.encode()).hexdigest()[:15]
 
 
-def start_at(start: Start) -> datetime:
-    """When a start may be sent: at once; after a refusal for the moment with back-off, and not
-    before the provider wishes.
+def named_roots(call: Call, act: Act) -> set[str | None]:
+    """The first segments of the logical recording that an act names, by the id or URL of any of
+    its segments.
     """
-    last = start.errors[-1] if start.errors else start.ordered
-    assert last.at is not None
-    wait = (
-        timing.stop_backoff(len(start.errors), start.ordered.order or "")
-        if start.errors
-        else timedelta(0)
-    )
-    return max(last.at + wait, last.retry_at or last.at)
-
-
-def lost(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
-    """The outcomes that nobody else will record, of three kinds of start.
-
-    Its sender died before it knew the answer; it will not be sent any more; or the answer is
-    missing and the time limit that was sent with it has run out.
-    """
-    acts = list(acts)
-    for order, start in call.starts.items():
-        if start.outcome is None and start.sent is not None:
-            yield Event(
-                id=f"started.{order}",
-                kind=Kind.START_UNCLEAR,
-                call_uuid=call.call_uuid,
-                order=order,
-                reason="the process that sent it ended before it knew the answer",
-            )
-        elif start.outcome is None and (why := _not_to_be_sent(call, start, acts, now)):
-            yield Event(
-                id=f"started.{order}",
-                kind=Kind.START_FAILED,
-                call_uuid=call.call_uuid,
-                order=order,
-                reason=why,
-                status=409 if why == _STOPPED else None,
-            )
-        elif start.unclear and (lapses := lapses_at(call, start)) and lapses <= now:
-            yield Event(
-                id=f"lapsed.{order}",
-                kind=Kind.START_LAPSED,
-                call_uuid=call.call_uuid,
-                order=order,
-                reason="the time limit that was sent with it has run out",
-            )
-
-
-def lapses_at(call: Call, start: Start) -> datetime | None:
-    """When a start without an answer no longer counts as running. None where none was sent, the
-    outcome is not recorded, or the call is over.
-    """
-    if start.sent is None or start.outcome is None or call.over_at:
-        return None
-    assert start.outcome.at is not None
-    limit = (
-        timedelta(seconds=start.sent.max_duration_s)
-        if start.sent.max_duration_s
-        else timing.NO_CEILING
-    )
-    return start.outcome.at + limit + timing.LAPSES_AFTER
-
-
-def unsettled(call: Call, until: datetime | None = None) -> list[Start]:
-    """The starts that may have begun something, as far as anybody knows. `until`: only those that
-    count as begun by then.
-    """
-    return [
-        s
-        for s in call.starts.values()
-        if s.unsettled and (until is None or s.began_at <= until) and not _ended_with_call(call, s)
-    ]
-
-
-def unsettled_by(call: Call, act: Act) -> list[Start]:
-    """Those of them that an act is about."""
-    return [s for s in unsettled(call, act.at) if is_about(call, act, s)]
-
-
-def _ended_with_call(call: Call, start: Start) -> bool:
-    sent = start.sent or start.ordered
-    return call.over_at is not None and sent.at is not None and call.over_at >= sent.at
-
-
-def _not_to_be_sent(call: Call, start: Start, acts: Sequence[Act], now: datetime) -> str | None:
-    if any(
-        a.ends and a.enforced and a.at >= start.began_at and is_about(call, a, start) for a in acts
-    ):
-        return _STOPPED
-    if call.over_at:
-        return "the call is over"
-    if len(start.errors) >= timing.START_TRIES:
-        return start.errors[-1].reason
-    late = now > start.began_at + (
-        timing.RESUME_WITHIN if start.ordered.segment_of else timing.START_WITHIN
-    )
-    return "it could not be sent in time" if late else None
-
-
-def is_about(call: Call, act: Act, start: Start) -> bool:
-    """Whether what it ends is what that start may have begun: a stop that names a recording is
-    about what goes on with it, too.
-    """
-    if not act.names_one:
-        return True
-    return start.ordered.segment_of in _named_roots(call, act)
-
-
-def _named_roots(call: Call, act: Act) -> set[str | None]:
-    """The logical recording that an act names, by the id or the address of any of its segments."""
     event = act.event
     return {
         r.root
@@ -379,7 +214,7 @@ def _named_roots(call: Call, act: Act) -> set[str | None]:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gap:
     """A time in which a logical recording did not record: from the end of one segment to the start
-    of the next, or open.
+    of the next. `ended_at` is None while it lasts.
     """
 
     began_at: datetime | None
@@ -390,20 +225,20 @@ class Gap:
 
 
 def gaps(call: Call, root: str, acts: Iterable[Act]) -> list[Gap]:
-    """The gaps of one logical recording, by time. While it is interrupted, the last one is open."""
+    """The gaps of one logical recording, in time order. `root`: its first segment."""
     acts = list(acts)
     segments = sorted(
         (r for r in call.recordings.values() if r.root == root), key=lambda r: r.started_at
     )
     causes, _ = interrupted(call, acts)
     resumed_by = {s.recording_id: s.ordered.trigger for s in call.starts.values() if s.recording_id}
-    found = [
+    result = [
         _gap(acts, before, after.started_at, resumed_by.get(after.recording_id))
         for before, after in itertools.pairwise(segments)
     ]
     if segments and Cause.STOP not in causes.get(root, {Cause.STOP}):
-        found.append(_gap(acts, segments[-1], None, None))
-    return found
+        result.append(_gap(acts, segments[-1], None, None))
+    return result
 
 
 def _gap(acts: list[Act], before: Recording, until: datetime | None, resumed_by: str | None) -> Gap:

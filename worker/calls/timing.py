@@ -1,76 +1,59 @@
-"""Every wait of the rules in one place: how long things take, and when they are tried again."""
+"""Every wait that the operator's rules do not set, in one place. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
 
-SETTLE = timedelta(
-    seconds=5
-)  # a trigger also ends what is first reported within this time after it
+# Stops
+# ------------------------------------------------------------------------------------------------
 
-
-ITSELF = timedelta(seconds=2)  # ended this much before our request: it ended by itself
-
-
-LOOK_HEAD_START = timedelta(
-    seconds=1
-)  # a repeated stop waits so long for the look that may make it unnecessary
-
-
+# A trigger also ends a recording that is first reported within this time after it.
+SETTLE = timedelta(seconds=5)
+# A recording that ended this long before our request ended by itself.
+ITSELF = timedelta(seconds=2)
+# A repeated stop waits so long for the look that may make it unnecessary.
+LOOK_HEAD_START = timedelta(seconds=1)
+# How often a stop is repeated once all tries are used up.
 UNKNOWN_REPEAT = timedelta(seconds=60)
-
-
-THAT_TRANSFER = timedelta(
-    minutes=2
-)  # after a go, the call's transfer events are the transfer that was asked about
-
-
-DECLARED_WITHIN = timedelta(
-    seconds=10
-)  # "nothing is being recorded" answers a question that is asked so shortly after it
-
-
-START_WITHIN = timedelta(seconds=10)  # a start that a caller waits for is not sent later
-
-
-RESUME_WITHIN = timedelta(seconds=60)  # nor one that a rule wants
-
-
-START_TRIES = 5  # of a start that was refused for the moment
-
-
-SEND_BEFORE_END = timedelta(
-    milliseconds=250
-)  # a transfer without proof leaves so long before the asker's wait ends
-
-
-CEILING = timedelta(
-    seconds=5
-)  # the provider's own limit of a recording that we start, after our deadline
-
-
-LAPSES_AFTER = timedelta(seconds=60)  # the end of that limit, for a start whose answer is missing
-
-
-NO_CEILING = timedelta(
-    hours=4
-)  # the same where nothing bounds it: a call's default limit (vendor's documentation)
-
-
+# How often the provider is asked about a recording that nothing is due for.
 IDLE_LOOK = timedelta(hours=1)
 
+# Hand-offs
+# ------------------------------------------------------------------------------------------------
+
+# For so long after a `go`, the call's transfer events are the transfer that was asked about.
+THAT_TRANSFER = timedelta(minutes=2)
+# "Nothing is being recorded" answers a question that is asked so shortly after it.
+DECLARED_WITHIN = timedelta(seconds=10)
+# A transfer without proof leaves so long before the asker's wait ends.
+SEND_BEFORE_END = timedelta(milliseconds=250)
+
+# Starts
+# ------------------------------------------------------------------------------------------------
+
+START_WITHIN = timedelta(seconds=10)  # a start that a caller waits for is not sent later
+RESUME_WITHIN = timedelta(seconds=60)  # nor, after this, one that a rule or a resume wants
+START_TRIES = 5  # of a start that the provider answers with 429
+# The provider's own limit of a recording that we start lies so long after our deadline.
+CEILING = timedelta(seconds=5)
+# That limit where no deadline bounds it: a call's default limit (vendor's documentation).
+NO_CEILING = timedelta(hours=4)
+# A start without an answer counts as over so long after that limit.
+LAPSES_AFTER = timedelta(seconds=60)
+
+# Fetches
+# ------------------------------------------------------------------------------------------------
 
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
-
-
-FETCH_ALERT = timedelta(hours=24)
-
-
-MOST_FAILURES_TOLD = 100  # of one recording's fetches since a person's last retry
-
-
+FETCH_ALERT = timedelta(hours=24)  # so long after its end a recording that is not fetched alerts
+MOST_FAILURES_RECORDED = 100  # of one recording's fetches since a person's last retry
+# The same bytes that came so often, over such a time, are all that the provider has.
 STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
+
+
+# Back-off
+# ------------------------------------------------------------------------------------------------
 
 
 def stop_backoff(errors: int, seed: str) -> timedelta:
@@ -88,7 +71,6 @@ def fetch_backoff(failures: int, seed: str) -> timedelta:
 
 
 def _jittered(seconds: float, seed: str) -> timedelta:
-    # ±20 %, from the seed: the plan is computed by several processes and all must find the same
-    # instant.
+    # ±20 %, from the seed: several processes compute the plan, and all must get the same instant.
     spread = hashlib.sha256(seed.encode()).digest()[0] / 255
     return timedelta(seconds=seconds * (0.8 + 0.4 * spread))

@@ -1,4 +1,4 @@
-"""How calls and recordings look from outside: plain values, times in RFC 3339 UTC."""
+"""How calls and recordings look from outside: plain values, times in RFC 3339 UTC. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import planner
+from worker.calls import stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import UNSEEN, concerning
+from worker.calls.handoffs import concerning
 from worker.calls.rules import Rules
 from worker.calls.segments import Gap, gaps
 from worker.calls.triggers import Act, act_of, acts
+from worker.calls.unseen import UNSEEN
 
 # A summary of several stops shows the worst one. The worst state stands first.
 _WORST = (
@@ -34,25 +35,27 @@ StopOf = Callable[[Recording], Stop]
 
 
 def judging(call: Call, rules: Rules, now: datetime) -> StopOf:
-    """A function that judges the stops of a call's recordings. It judges each known one once: many
-    hand-offs may ask about it.
+    """A function that judges the stops of a call's recordings. It judges each known recording once,
+    because many hand-offs may ask for it.
     """
-    known = acts(call, rules)
+    call_acts = acts(call, rules)
     judged: dict[str, Stop] = {}
 
     def stop_of(recording: Recording) -> Stop:
-        # The unknown recording is another one for each question, so its stop is not kept.
+        # The unseen recording is another one for each question, so its stop is not kept.
         if recording.recording_id == UNSEEN:
-            return planner.judge(call, recording, rules, now, known)
+            return stop_state.judge(call, recording, rules, now, call_acts)
         if recording.recording_id not in judged:
-            judged[recording.recording_id] = planner.judge(call, recording, rules, now, known)
+            stop = stop_state.judge(call, recording, rules, now, call_acts)
+            judged[recording.recording_id] = stop
         return judged[recording.recording_id]
 
     return stop_of
 
 
 def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime) -> dict[str, Any]:
-    return _recording_view(call, recording, planner.judge(call, recording, rules, now))
+    """One recording, as `GET /v1/recordings/ID` shows it."""
+    return _recording_view(call, recording, stop_state.judge(call, recording, rules, now))
 
 
 def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, A
         "recording_id": recording.recording_id,
         "account": call.account,
         "call_uuid": call.call_uuid,
-        "phase": planner.phase(recording, stop).value,
+        "phase": stop_state.phase(recording, stop).value,
         "labels": call.labels,
         "started_at": rfc3339(recording.started_at),
         "ended_at": rfc3339(recording.ended_at),
@@ -72,7 +75,7 @@ def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, A
         "archive_key": done.archive_key if done else None,
         "segment_of": recording.segment_of,
         "stop": stop_view(stop),
-        "problem": planner.problem(recording, stop),
+        "problem": stop_state.problem(recording, stop),
         "fault": recording.fault.value if recording.fault else None,
     }
 
@@ -114,7 +117,7 @@ def stops_view(call: Call, concerned: list[Recording], stop_of: StopOf) -> dict[
 
 
 def handoff_view(call: Call, handoff: Handoff, rules: Rules, now: datetime) -> dict[str, Any]:
-    """A hand-off that was decided, as its asker sees it."""
+    """A decided hand-off, as its asker sees it."""
     return _handoff_view(
         call, handoff, act_of(acts(call, rules), handoff), judging(call, rules, now)
     )
@@ -147,8 +150,9 @@ def transfer_state(handoff: Handoff) -> str:
 
 
 def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
-    known, stop_of = acts(call, rules), judging(call, rules, now)
-    asked = {a.event.order: a for a in known if a.event.kind is Kind.HANDOFF_ASKED}
+    """The whole call, as `GET /v1/calls/UUID` shows it: facts, recordings, gaps, timeline."""
+    call_acts, stop_of = acts(call, rules), judging(call, rules, now)
+    asked = {a.event.order: a for a in call_acts if a.event.kind is Kind.HANDOFF_ASKED}
     roots = dict.fromkeys(r.root for r in call.recordings.values())
     return {
         "call_uuid": call.call_uuid,
@@ -163,7 +167,7 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
         "gaps": [
             {"recording_id": root, **gap_view(gap)}
             for root in roots
-            for gap in gaps(call, root, known)
+            for gap in gaps(call, root, call_acts)
         ],
         "starts": [_start_view(s) for s in call.starts.values()],
         "handoffs": [
@@ -218,6 +222,7 @@ def _timeline_view(event: Event) -> dict[str, Any]:
 
 
 def rfc3339(instant: datetime | None) -> str | None:
+    """An instant in UTC with milliseconds, like `2026-09-14T06:30:00.000Z`."""
     return (
         instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if instant

@@ -16,9 +16,10 @@ from rich.console import Console
 from worker import wire
 from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import UNSEEN, concerning
+from worker.calls.handoffs import concerning
 from worker.calls.replay import replay
 from worker.calls.triggers import acts
+from worker.calls.unseen import UNSEEN
 from worker.calls.views import recording_view
 from worker.command.terminal import (
     as_json_option,

@@ -16,6 +16,7 @@ from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
+from worker.calls.stop_requests import Send
 from worker.duties.outcomes import obligation, tell
 from worker.duties.worker import Worker
 from worker.ledger.obligations import Claim, Commit, Loaded
@@ -31,7 +32,7 @@ LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0,
 class SentStop:
     """A stop that left at `requested_at` by Redis's clock."""
 
-    send: planner.Send
+    send: Send
     requested_at: datetime
     outcome: Future[StopOutcome]
 
@@ -45,7 +46,7 @@ class Work:
     call: Call
     plan: planner.Plan
     found: list[Event] = field(default_factory=list)  # to be recorded with the commit
-    sends: list[planner.Send] = field(default_factory=list)  # stops that may leave
+    sends: list[Send] = field(default_factory=list)  # stops that may leave
     once: list[Start | Handoff] = field(default_factory=list)  # what may go out only once
     sent: list[SentStop] = field(default_factory=list)
     sent_once: list[Future[list[Event]]] = field(default_factory=list)
@@ -54,7 +55,7 @@ class Work:
     broken: bool = False  # by a fault of ours: nothing is recorded
 
     @property
-    def requests(self) -> list[planner.Send | Start | Handoff]:
+    def requests(self) -> list[Send | Start | Handoff]:
         return [*self.sends, *self.once]
 
     @property

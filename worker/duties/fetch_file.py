@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.archive import media, receipts
-from worker.calls import planner, timing
+from worker.calls import stop_state, timing
 from worker.calls.call import Call, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
@@ -111,7 +111,7 @@ def _file(
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
-    stop = planner.judge(after, recording, worker.settings.rules, task.now)
+    stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
     trials.stored(worker.ledger)
     archived = Event(

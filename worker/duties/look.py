@@ -11,10 +11,10 @@ from functools import partial
 
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import unseen
 from worker.calls.replay import replay
-from worker.calls.segments import unsettled
+from worker.calls.starts import unsettled
 from worker.calls.triggers import acts
+from worker.calls.unseen import unseen
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until

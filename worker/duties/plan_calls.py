@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from worker.calls import planner
 from worker.calls.call import Handoff, Start
+from worker.calls.stop_requests import Send
 from worker.duties import send_stops
 from worker.duties.access import NOBODYS, not_yet, release
 from worker.duties.batch import Batch, Work
@@ -61,7 +61,7 @@ def _ration(batch: Batch, works: Sequence[Work], now: datetime) -> None:
 
     What gets none stays owed, and nothing is recorded about it.
     """
-    wanted: dict[str, list[tuple[datetime, int, planner.Send]]] = {}
+    wanted: dict[str, list[tuple[datetime, int, Send]]] = {}
     for i, work in enumerate(works):
         for send in work.plan.sends:
             wanted.setdefault(work.call.account, []).append((send.at, i, send))

@@ -11,19 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from math import ceil
 
-from worker.calls import timing
 from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
-from worker.calls.rules import Mode, Rules, deadline
+from worker.calls.starts import ceiling_s
 from worker.duties.access import HALTED_RETRY, handle_refusal
 from worker.duties.worker import Worker
 from worker.errors import CallOver, EndtapeError, Refused, Rejected, TryAgain, Unclear, WrongPath
 from worker.vobiz.account import Account
 
-_LONGEST_CEILING_S = 28800  # of `time_limit` (one vendor source)
 _LONGEST_WAIT_ASKED_S = 15
 
 
@@ -180,18 +177,3 @@ class Order:
                 status=getattr(error, "status", None),
             )
         return outcome
-
-
-def ceiling_s(call: Call, start: Start, rules: Rules, now: datetime) -> int:
-    """The provider's own time limit for a recording that begins now, in whole seconds: just above
-    our deadline.
-    """
-    _, terms = rules.choose(call)
-    ends = []
-    if start.ordered.max_duration_s:
-        ends.append(now + timedelta(seconds=start.ordered.max_duration_s))
-    if terms.mode is Mode.ENFORCE and (end := deadline(terms, now)):
-        ends.append(end[0])
-    if not ends:
-        return round(timing.NO_CEILING.total_seconds())
-    return min(ceil((min(ends) - now + timing.CEILING).total_seconds()), _LONGEST_CEILING_S)

@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from worker import logs
-from worker.calls import planner
 from worker.calls.call import Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.rules import Action
+from worker.calls.stop_requests import Send, errors_in_a_row
+from worker.calls.stop_state import judge
 from worker.duties.access import HALTED_RETRY, handle_refusal
 from worker.duties.batch import HORIZON, Batch, SentStop, Work
 from worker.duties.leases import LeaseKeeper
@@ -50,9 +51,7 @@ def send_all(batch: Batch, works: Sequence[Work]) -> None:
     wait({answer for work in works for answer in work.unanswered}, timeout=PATIENCE_S)
 
 
-def _due_now(
-    batch: Batch, waiting: deque[tuple[Work, planner.Send]]
-) -> list[tuple[Work, planner.Send]]:
+def _due_now(batch: Batch, waiting: deque[tuple[Work, Send]]) -> list[tuple[Work, Send]]:
     """Sleep until the instant of the first, and take all whose instant has come."""
     first = waiting.popleft()
     early_s = (first[1].at - batch.now()).total_seconds()
@@ -64,7 +63,7 @@ def _due_now(
     return together
 
 
-def _send_together(batch: Batch, stops: Sequence[tuple[Work, planner.Send]]) -> None:
+def _send_together(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> None:
     accounts = batch.worker.settings.accounts
     try:
         stops = _still_right(batch, stops)
@@ -88,9 +87,7 @@ def _send_together(batch: Batch, stops: Sequence[tuple[Work, planner.Send]]) -> 
         work.sent.append(SentStop(send, requested_at, outcome))
 
 
-def _still_right(
-    batch: Batch, stops: Sequence[tuple[Work, planner.Send]]
-) -> list[tuple[Work, planner.Send]]:
+def _still_right(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> list[tuple[Work, Send]]:
     """Leaves out the stops of whole calls of which something was reported since they were planned.
 
     That may be a newer recording, which the stop would end as well. Such a call is planned again.
@@ -268,12 +265,12 @@ def _for_each_recording(
     for i in stop.send.recording_ids:
         recording = work.plan.recordings[i]
         is_error = outcome.kind is Kind.STOP_ERRED
-        if is_error and planner.errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
+        if is_error and errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
             # Days of trouble must not fill Redis: the tries go on, and only the first of a row are
             # recorded.
             work.retry_by(later)
             continue
-        judged = planner.judge(work.call, recording, batch.worker.settings.rules, requested_at)
+        judged = judge(work.call, recording, batch.worker.settings.rules, requested_at)
         if not recording.attempts and judged.due_at:
             work.late_s.append(_seconds_between(judged.due_at, requested_at))
         yield replace(

@@ -19,9 +19,9 @@ import structlog
 
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
-from worker.calls.handoffs import found_live
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
+from worker.calls.unseen import found_live
 from worker.duties.access import HALTED_RETRY, NOBODYS, handle_refusal, is_halted
 from worker.duties.leases import LeaseKeeper
 from worker.duties.look import adopts_since

@@ -13,8 +13,8 @@ from typing import Any
 
 from worker.archive import receipts
 from worker.calls.events import Event, Kind
-from worker.calls.replay import is_end, is_proven_end
 from worker.calls.timing import KEPT_BY_PROVIDER
+from worker.calls.trust import is_end, is_proven_end
 from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import Worker
 from worker.errors import EndtapeError

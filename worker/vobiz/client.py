@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 
 from worker import wire
 from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, TryAgain, Unclear
-from worker.vobiz.partial import Notes
 from worker.vobiz import answers
 from worker.vobiz.account import Account
 from worker.vobiz.addresses import HostList, Resolve, system_resolver
 from worker.vobiz.answers import Answer, LiveCall, Page, Row
 from worker.vobiz.download import MediaHosts, download
 from worker.vobiz.loop import TimeLimits
+from worker.vobiz.partial import Notes
 from worker.vobiz.piece import Download, Hooks, Limits
 from worker.vobiz.rest import Ask, Rest
 from worker.vobiz.transport import Patience

@@ -16,8 +16,8 @@ from urllib.parse import urljoin
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from worker.errors import TryAgain, WrongPath
-from worker.vobiz.partial import Notes, Partial
 from worker.vobiz.addresses import Address, HostList, Resolve, Unfit, parse_url, resolve_vetted
+from worker.vobiz.partial import Notes, Partial
 from worker.vobiz.piece import Download, Elsewhere, Hooks, Limits, Misfit, Piece, TooMuch
 from worker.vobiz.transport import Request, Trouble, perform
 
