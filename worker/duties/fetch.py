@@ -16,7 +16,10 @@ from pathlib import Path
 import structlog
 
 from worker import wire
-from worker.archive import directory, media
+from worker.archive import media
+from worker.archive.checks import check_media, first_failed
+from worker.archive.keys import key_of
+from worker.archive.receipts import Receipt
 from worker.calls import fetch_times, planner, timing
 from worker.calls.call import Call, Recording, StopState
 from worker.calls.events import Event, Fault, Kind
@@ -143,7 +146,7 @@ def _bring(
     now: datetime,
     alive: Callable[[], None],
 ) -> list[Event]:
-    worker.archive.sweep(older_than_s=_DEAD_PART_S)
+    worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
     row = worker.vobiz.get_recording(account, recording.recording_id)
     if (
         row.call_uuid
@@ -155,7 +158,7 @@ def _bring(
         )
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
-    with worker.archive.spooled(recording.recording_id, int(claim.fence)) as part:
+    with worker.archive.spool.part(recording.recording_id, int(claim.fence)) as part:
         failed: CorruptDownload | None = None
         try:
             got = worker.vobiz.download(
@@ -220,9 +223,9 @@ def _keep(
 ) -> list[Event]:
     with part.open("rb") as file:
         found = media.examine(file)
-    checks = directory.checks(found, got, row.duration_s, worker.settings.max_media_bytes)
+    checks = check_media(found, got, row.duration_s, worker.settings.max_media_bytes)
     # What we cut off at the limit is the same each time, and yet not all that the provider has.
-    bad, cut_by_us = directory.failed(checks), got.bytes > worker.settings.max_media_bytes
+    bad, cut_by_us = first_failed(checks), got.bytes > worker.settings.max_media_bytes
     if bad and (
         cut_by_us or found.container in _NEVER_AUDIO or not _stubborn(recording, got.sha256, now)
     ):
@@ -238,7 +241,7 @@ def _keep(
         ]
     started = row.started_at or recording.provider_started_at
     ended, duration_s = row.ended_at or recording.ended_at, row.duration_s or recording.duration_s
-    key = directory.key(
+    key = key_of(
         call.account,
         recording.recording_id,
         started_at=started,
@@ -266,7 +269,7 @@ def _keep(
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     whole = after.recordings[recording.recording_id]
     stop = planner.judge(after, whole, worker.settings.rules, now)
-    receipt = directory.receipt(
+    receipt = Receipt(
         account=call.account,
         call_uuid=call.call_uuid,
         recording_id=recording.recording_id,
@@ -293,7 +296,7 @@ def _keep(
             if e.recording_id in {None, recording.recording_id}
         ],
     )
-    worker.archive.publish_receipt(key, receipt)
+    worker.archive.publish_receipt(key, receipt.written())
     trials.stored(worker.ledger)
     done = Event(
         id=f"archived.{recording.recording_id}",

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import structlog
 
-from worker.archive import directory
+from worker.archive.keys import key_of
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import found_live
@@ -389,7 +389,7 @@ def _archived(worker: Worker, account: str, event: Event) -> Event | None:
     recording_id = event.recording_id or ""
     try:
         # The receipt's own name has no part of the extension.
-        place = directory.key(
+        place = key_of(
             account,
             recording_id,
             started_at=event.started_at,
