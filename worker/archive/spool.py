@@ -1,7 +1,7 @@
 """The spool: where files are while they are downloaded, before they belong to the archive.
 
-A living attempt holds a lock on its file, so a file without a holder was left by a dead attempt. The
-next attempt at that recording goes on with it if there are notes to it, else it is removed in time.
+A living attempt holds a lock on its file, so a file without a holder was left by a dead attempt.
+The next attempt at that recording goes on with it if notes lie beside it, else a sweep removes it.
 """
 
 from __future__ import annotations
