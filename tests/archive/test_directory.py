@@ -53,6 +53,8 @@ def test_a_file_and_its_receipt_come_under_their_names(archive, place):
     assert (root / KEY).read_bytes() == AUDIO
     with archive.open_file(KEY) as file:
         assert file.read() == AUDIO
+    with archive.open_receipt(KEY) as file:
+        assert json.load(file) == RECEIPT
     assert archive.read_receipt(KEY) == RECEIPT
     text = (root / "MA_1/2026/09/14/rec-1.json").read_text()
     assert text == json.dumps(RECEIPT, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -724,6 +724,19 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     problem(app.get("/recordings/nobody/audio"), 404)
 
 
+@pytest.mark.parametrize("instead", ["nothing", "a link"])
+def test_audio_that_the_archive_lacks_is_404(app, instead, tmp_path):
+    call, recording = recorded(app)
+    app.house.provider.hangup(call)
+    key = app.house.reach(recording.recording_id, "archived")["archive_key"]
+    file = app.house.settings.archive / key
+    file.rename(tmp_path / "elsewhere")
+    if instead == "a link":
+        file.symlink_to(tmp_path / "elsewhere")
+    for what in ("audio", "receipt"):
+        problem(app.get(f"/recordings/{recording.recording_id}/{what}"), 404)
+
+
 def test_who_reads_audio_slowly_costs_no_callback_anything(app):
     """More readers than may read at once, each asking for 200 MB and taking nothing."""
     call, recording = recorded(app)
