@@ -103,7 +103,7 @@ class CallBody(_Body, rename={"from_": "from"}):
 
 
 class StopBody(_Body):
-    """Without `recording_id` and `url` the order is for all recordings of the call."""
+    """Without `recording_id` and `url` all recordings of the call are meant."""
 
     recording_id: Identifier | None = None
     url: Address | None = None

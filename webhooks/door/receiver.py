@@ -68,7 +68,7 @@ class Receiver:
         if request.method == "HEAD":
             return _ok()
         try:
-            callback = _read(settings, account, rest)
+            callback = _verify_and_parse(settings, account, rest)
             return self._record(auth_id, callback)
         except NoCallback:
             return _ok()
@@ -128,7 +128,7 @@ def _is_token(token: str, settings: Settings) -> bool:
     return hmac.compare_digest(token.encode("utf-8", "replace"), settings.callback_token.encode())
 
 
-def _read(settings: Settings, account: Account, rest: str) -> _Callback:
+def _verify_and_parse(settings: Settings, account: Account, rest: str) -> _Callback:
     """Verifies and parses the request. `rest` is the path below the token. Raises Refusal,
     NoCallback.
     """

@@ -1,9 +1,8 @@
 """MPEG audio (1, 2 and 2.5, layers I to III) walked frame by frame. Pure; reads in blocks, so
 memory stays constant.
 
-Only a walk tells the duration for certain: bit rates vary, and headers that announce a length
-describe what was meant to be written, not what is there. Tables: ISO 11172-3 and 13818-3; 2.5 is
-the common extension of the latter.
+Only a walk shows the duration for certain: bit rates vary, and a header that announces a length
+describes what was meant to be written, not what is there.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from worker.archive import pages, tags
+from worker.archive.mpeg_frame import Frame, holds_notes, read_header
 from worker.archive.sound import Sound
 
 _BLOCK = 1 << 20
@@ -27,34 +27,11 @@ _MAX_LOSSES = 64
 _MAX_PAUSES = 2000
 _MAX_TRIES = 20_000  # and one more for each KiB, four times what random bytes need
 _MARK = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef])|ID3|APETAGEX|TAG", re.DOTALL)
-_NOTES = (b"Xing", b"Info")
 _WORD = struct.Struct(">I")
 # Sync, version, layer, bit rate, rate, padding, channel mode; not CRC, private, mode extension,
 # copyright and so on.
 _MATTERS = 0xFFFEFEC0
 _STREAM = 0xFFFE0C00  # what stays the same from frame to frame: sync, version, layer, sample rate
-
-_KBPS_1 = {
-    1: (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-}
-_KBPS_2_LAYER_1 = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
-_KBPS_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES = (44100, 48000, 32000)
-_HALVED = {3: 0, 2: 1, 0: 2}  # by the version's bits (1, 2, 2.5): how often a rate is halved
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What the four bytes of a frame header say. `rate` in Hz, `length` in bytes."""
-
-    layer: int
-    rate: int
-    channels: int
-    samples: int
-    length: int
-    side_info: int  # bytes of layer III's side information
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,37 +63,6 @@ class Walk:
         )
 
 
-def read_header(word: int, free: int = 0) -> Frame | None:
-    """The frame that these 32 bits announce, or None.
-
-    A frame of free bit rate does not state its length: `free` is that length in bytes, without
-    padding.
-    """
-    version, layer = word >> 19 & 3, 4 - (word >> 17 & 3)
-    bit_rate, rate, padding, mode = word >> 12 & 15, word >> 10 & 3, word >> 9 & 1, word >> 6 & 3
-    if (
-        word >> 21 != 0x7FF
-        or version == 1
-        or layer == 4
-        or bit_rate == 15
-        or rate == 3
-        or not (bit_rate or free)
-    ):
-        return None
-    first_version = version == 3
-    hertz = _RATES[rate] >> _HALVED[version]
-    table, samples = _KBPS_1[layer] if first_version else _KBPS_2, 1152
-    if layer == 1:
-        table, samples = _KBPS_1[1] if first_version else _KBPS_2_LAYER_1, 384
-    elif layer == 3 and not first_version:
-        samples = 576
-    slot = 4 if layer == 1 else 1
-    plain = samples // 8 // slot * table[bit_rate - 1] * 1000 // hertz * slot if bit_rate else free
-    mono = mode == 3
-    side_info = (17 if mono else 32) if first_version else (9 if mono else 17)
-    return Frame(layer, hertz, 1 if mono else 2, samples, plain + padding * slot, side_info)
-
-
 def walk(file: BinaryIO, start: int, end: int) -> Walk:
     """Walk every frame between the two offsets, in linear time.
 
@@ -141,13 +87,6 @@ def _rump(file: BinaryIO, start: int, end: int) -> Frame | None:
     head = file.read(4)
     frame = read_header(int.from_bytes(head, "big"))
     return frame if frame and start + frame.length > end else None
-
-
-def _holds_notes(head: bytes, first: Frame) -> bool:
-    at = 4 + first.side_info
-    return first.layer == 3 and (
-        head[at : at + 4] in _NOTES or head[at + 2 : at + 6] in _NOTES or head[36:40] == b"VBRI"
-    )
 
 
 class _Steps:
@@ -246,7 +185,7 @@ class _Steps:
         word = int.from_bytes(head[:4], "big")
         frame = read_header(word, free)
         assert frame is not None
-        if _holds_notes(head, frame):
+        if holds_notes(head, frame):
             at += frame.length
             behind = self._read(at, 4)
             after = read_header(int.from_bytes(behind, "big"), free)
@@ -309,7 +248,7 @@ class _Steps:
         """
         at_end = found >= self._end
         head = self.first is None
-        if not (head or at_end or free is None or _holds_notes(*self._noted(found, free))):
+        if not (head or at_end or free is None or holds_notes(*self._noted(found, free))):
             return False
         limit = _LONGEST if head else self._length
         begin = min(self._over(behind, b"\xff") if head or at_end else behind, found)
