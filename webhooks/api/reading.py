@@ -98,7 +98,7 @@ class Reader:
         """The receipt, byte for byte as it is archived."""
         key, audio = self._audio(recording_id)
         audio.close()
-        with self._archive().open_receipt(key) as file:
+        with _opened(self._archive().open_receipt, key) as file:
             return Response(file.read(), mimetype="application/json")
 
     def _page(
@@ -144,7 +144,7 @@ class Reader:
             yield sight, call, call.recordings.get(recording_id)
 
     def _recording(self, recording_id: str) -> tuple[Call, Recording]:
-        """Raises Problem 404."""
+        """A recording and its call. Raises Problem 404."""
         known = find_recording(self.ledger, self._accounts(), recording_id)
         if known is None:
             raise Problem(404, "no such recording")
@@ -156,10 +156,7 @@ class Reader:
         key = recording.archived.archive_key if recording.archived else None
         if not key:
             raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
-        try:
-            return key, self._archive().open_file(key)
-        except (FileNotFoundError, Conflict, ValueError):
-            raise Problem(404, f"the archive lacks {key}") from None
+        return key, _opened(self._archive().open_file, key)
 
     def _archive(self) -> Archive:
         return Archive(self.settings().archive, self.settings().spool)
@@ -173,6 +170,14 @@ class Reader:
         if named not in accounts:
             raise Problem(400, "account: no such account here", field="account")
         return [named]
+
+
+def _opened(open_in_archive: Callable[[str], BinaryIO], key: str) -> BinaryIO:
+    """A file of the archive. Raises Problem 404 where there is none, or a link in its place."""
+    try:
+        return open_in_archive(key)
+    except (FileNotFoundError, Conflict, ValueError):
+        raise Problem(404, f"the archive lacks {key}") from None
 
 
 def _answer_with(file: BinaryIO, kind: str) -> Response:
