@@ -31,6 +31,7 @@ from worker.ledger.news import Waiting
 from worker.settings import Settings
 
 log = structlog.get_logger()
+WORKERS = 2
 RELOAD_CHECK_S = 1.0
 # Set for the children: one that starts after the rules file is gone must know that there was one.
 _HAD_RULES = "_ENDTAPE_HAD_RULES"
@@ -160,8 +161,14 @@ def main() -> None:
         log.warning("settings", detail=warning)
     unfit: list[str] = []
     ended = threading.Event()
+    forked = threading.Semaphore(0)
+    os.register_at_fork(after_in_parent=forked.release)
 
     def check_fitness() -> None:
+        # Only once all workers are there: a lock that this thread held when one was forked would
+        # stay locked in it for ever. (The time-out is for systems that do not fork.)
+        for _ in range(WORKERS):
+            forked.acquire(timeout=2)
         # Beside the server: without Redis callbacks are answered 503 at once, so that the provider
         # sends them again.
         try:
@@ -175,7 +182,7 @@ def main() -> None:
         factory=True,
         address=settings.host,
         port=settings.port,
-        workers=2,
+        workers=WORKERS,
         respawn_failed_workers=True,
         workers_kill_timeout=SHUTDOWN_S,
         **SERVER,
