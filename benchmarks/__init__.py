@@ -1,3 +1,1 @@
-"""Scripts that print numbers: contract section 8, each figure beside its peer's. `make bench` runs
-them.
-"""
+"""Benchmarks: the figures of contract section 8, each beside its peer's. `make bench` runs them."""

@@ -1,4 +1,4 @@
-"""Row 2: how fast stops leave that are all due at one instant, beside one Celery task with an eta
+"""Row 2: how fast stops leave when all are due at one instant, beside one Celery task with an eta
 for each.
 """
 
@@ -12,13 +12,14 @@ from statistics import median
 
 import requests
 
-from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
+from benchmarks.redis_view import planned
+from benchmarks.stage import Report, Row, Stage, publish, spread, track, until
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 5000
-    ahead_s: int = 10  # to make the calls known and plan them, or to hand out the tasks
+    ahead_s: int = 10  # time to record and plan the calls, or to hand out the tasks
 
 
 FULL, SMALL = Size(), Size(stops=40, ahead_s=3)
@@ -27,17 +28,19 @@ TUNED = (
 ) * 4  # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
 PLAIN = (("prefork", 2),)  # what `celery worker` starts on two cores
 METHOD = (
-    f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s before it (ours: written into the ledger as the "
-    "receiver does; peers: one apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE at a "
-    "stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, ENDTAPE_STOP_RATE lifted. Plain peer: "
-    "`celery worker` as it starts by itself (prefork, one process a core) and requests.delete(...). Tuned peer: four Celery workers "
-    "of 16 threads with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with appendfsync always; "
-    "runs alternate after a small one to warm up."
+    f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s "
+    "before it (ours: written into the ledger as the receiver does; peers: one "
+    "apply_async(eta=...) each, all held by the workers); from the deadline to the last DELETE "
+    "at a stand-in that only answers 204 and notes the instant. Ours: stops, fetches and clock, "
+    "ENDTAPE_STOP_RATE lifted. Plain peer: `celery worker` as it starts by itself (prefork, one "
+    "process a core) and requests.delete(...). Tuned peer: four Celery workers of 16 threads "
+    "with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with "
+    "appendfsync always; runs alternate after a small one to warm up."
 )
 
 
 def drained(sink: str, due: float, wanted: int, within_s: float = 90) -> tuple[float, int]:
-    """Stops a second from the deadline to the last one, and DELETEs that came twice."""
+    """Stops a second, from the deadline to the last one; and how many DELETEs came twice."""
     seen: dict[str, float] = {}
     again = 0
 
@@ -79,10 +82,10 @@ def peer_run(stage: Stage, sink: str, count: int, ahead_s: int) -> tuple[float, 
 def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     rules = f'[defaults]\nmax_duration = "{size.ahead_s}s"\nconfirm_within = "10m"\n'
-    with Stage() as mine, Stage() as plain, Stage() as tuned:
-        stages = {"ours": mine, "plain peer": plain, "tuned peer": tuned}
+    with Stage() as our_stage, Stage() as plain, Stage() as tuned:
+        stages = {"ours": our_stage, "plain peer": plain, "tuned peer": tuned}
         sinks = {who: stage.sink() for who, stage in stages.items()}
-        mine.ours(
+        our_stage.ours(
             ["stops", "fetches", "clock"],
             rules=rules,
             api_url=f"{sinks['ours']}/api/v1",

@@ -38,15 +38,17 @@ class Size:
 FULL, SMALL = Size(), Size(file_bytes=2_000_000, big_bytes=4_000_000)
 WARM_BYTES = 1_000_000
 METHOD = (
-    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; ours is all from the first connection to the end of the "
-    "checks: spool, digest, notes, walk over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
-    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory of a process that brought a small file and then "
-    f"one of {FULL.big_bytes:,} bytes, minus what it was after the small one."
+    f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; "
+    "ours is all from the first connection to the end of the checks: spool, digest, notes, walk "
+    "over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
+    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory "
+    f"of a process that brought a small file and then one of {FULL.big_bytes:,} bytes, minus what "
+    "it was after the small one."
 )
 
 
 def serve(path: Path, port: int) -> None:
-    """Sends the file to whoever connects, and closes; each on a thread, for ever."""
+    """Sends the file on every connection and closes it. Each has a thread; it never returns."""
     size = path.stat().st_size
 
     def answer(connection: socket.socket) -> None:
@@ -55,10 +57,11 @@ def serve(path: Path, port: int) -> None:
             while b"\r\n\r\n" not in asked:
                 some = connection.recv(65536)
                 if not some:
-                    return  # who only looks whether anybody listens asks nothing
+                    return  # a probe of the port sends no request
                 asked += some
             connection.sendall(
-                b'HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nAccept-Ranges: bytes\r\nETag: "1"\r\n'
+                b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n"
+                b'Accept-Ranges: bytes\r\nETag: "1"\r\n'
                 b"Content-Length: %d\r\nConnection: close\r\n\r\n" % size
             )
             at = 0
@@ -71,7 +74,7 @@ def serve(path: Path, port: int) -> None:
 
 
 def fetch(url: str, folder: Path) -> float:
-    """Seconds that it takes a worker to have the file, hashed and checked."""
+    """Downloads, hashes and checks the file as a worker does. Returns the seconds it took."""
     client = Vobiz(
         api_url="http://127.0.0.1:9",
         media_hosts=["127.0.0.1"],
@@ -96,8 +99,8 @@ def fetch(url: str, folder: Path) -> float:
     return took
 
 
-def told(url: str, warm: str, folder: Path) -> None:
-    """Prints the seconds, and by how much the process grew."""
+def print_fetch(url: str, warm: str, folder: Path) -> None:
+    """Prints the seconds, and the growth of the process."""
     fetch(warm, folder)
     before = memory("VmRSS")
     print(json.dumps([fetch(url, folder), memory("VmHWM") - before]))
@@ -113,22 +116,22 @@ def memory(which: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def sent(stage: Stage, size: int) -> str:
-    """Starts the stand-in with a wav of this size; returns the file's URL."""
+def serve_wav(stage: Stage, size: int) -> str:
+    """Starts a server with a WAV of this size. Returns the file's URL."""
     path, port = stage.folder / f"{size}.wav", free_port()
     with path.open("wb") as file:
         file.write(wav_header(size - 44, 1))
         sound = tone("bench", 1) * 64
         for _ in range(min(size, FULL.file_bytes) // len(sound)):
             file.write(sound)
-        file.truncate(size)  # the rest of a big one is silence, and takes no room
+        file.truncate(size)  # the rest of a large one is silence in a sparse file
     stage.start([sys.executable, "-m", "benchmarks.download", "serve", str(path), str(port)], {})
     until(lambda: listens(port))
     return f"http://127.0.0.1:{port}/r.wav"
 
 
 def ours(stage: Stage, url: str, warm: str) -> tuple[float, float]:
-    """Seconds and bytes of growth, in a fresh process."""
+    """Downloads in a fresh process. Returns the seconds, and the process's growth in bytes."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.download", "fetch", url, warm, str(stage.folder)],
         check=True,
@@ -161,15 +164,17 @@ def peer(stage: Stage, url: str) -> float:
 
 
 def measure(runs: int, size: Size = FULL) -> Report:
-    report, mine, theirs, grown = Report(METHOD), [], [], []
+    report, our_s, curl_s, grown = Report(METHOD), [], [], []
     with Stage() as stage:
-        warm, url, big = (sent(stage, n) for n in (WARM_BYTES, size.file_bytes, size.big_bytes))
+        warm, url, big = (
+            serve_wav(stage, n) for n in (WARM_BYTES, size.file_bytes, size.big_bytes)
+        )
         for _ in range(runs):
-            mine.append(ours(stage, url, warm)[0])
-            theirs += [peer(stage, url)] if shutil.which("curl") else []
+            our_s.append(ours(stage, url, warm)[0])
+            curl_s += [peer(stage, url)] if shutil.which("curl") else []
         grown += [ours(stage, big, warm)[1] / 2**20 for _ in range(min(runs, 3))]
-    rate = [size.file_bytes / seconds / 1e6 for seconds in mine]
-    curl = [size.file_bytes / seconds / 1e6 for seconds in theirs]
+    rate = [size.file_bytes / seconds / 1e6 for seconds in our_s]
+    curl = [size.file_bytes / seconds / 1e6 for seconds in curl_s]
     ratio = median(rate) / median(curl) if curl else None
     report.rows = [
         Row(
@@ -199,6 +204,6 @@ if __name__ == "__main__":
         case ["serve", path, port]:
             serve(Path(path), int(port))
         case ["fetch", url, warm, folder]:
-            told(url, warm, Path(folder))
+            print_fetch(url, warm, Path(folder))
         case _:
             sys.exit("python -m benchmarks.download serve FILE PORT | fetch URL WARM-URL FOLDER")

@@ -1,12 +1,10 @@
-"""What a hand-off costs: its delay beside a bare stop that waits for its callback, and what waiting
-ones cost others.
+"""What a hand-off costs: its delay beside a bare stop that waits for its callback, and what many
+waiting hand-offs cost other requests.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -31,7 +29,7 @@ from benchmarks.stage import (
     spread,
     until,
 )
-from worker.processes.supervisor import ROOT
+from emulator.client import Control, started
 
 PER_S = 20
 
@@ -40,21 +38,24 @@ PER_S = 20
 class Size:
     handoffs: int = 200  # in all runs together
     waiting: int = 200
-    wait_s: float = 8  # how long each of them does
-    seconds: float = 3.0  # of callbacks meanwhile
+    wait_s: float = 8  # how long each waits
+    seconds: float = 3.0  # of callbacks while they wait
 
 
 FULL, SMALL = Size(), Size(handoffs=10, waiting=10, wait_s=2, seconds=0.3)
 METHOD = (
-    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each timed from its request to its answer `go`, through "
-    "every process of ours, appendfsync always. The peer sends the emulator a bare DELETE and waits for that recording's end callback on a "
-    "plain socket server; runs alternate, and added is each hand-off minus the median of the bare ones of the same run. Waiting: the emulator is deaf "
-    f"to stops, {FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; the peer is the same without anybody waiting."
+    f"Hand-off: {FULL.handoffs} calls with a known recording, {PER_S} hand-offs a second, each "
+    "timed from its request to its answer `go`, through every process of ours, appendfsync "
+    "always. The peer sends the emulator a bare DELETE and waits for that recording's end "
+    "callback on a plain socket server; runs alternate, and added is each hand-off minus the "
+    "median of the bare ones of the same run. Waiting: the emulator is deaf to stops, "
+    f"{FULL.waiting} hand-offs wait for a proof, and {RATE} callbacks a second come in meanwhile; "
+    "the peer is the same without anybody waiting."
 )
 
 
 class Bell(BaseHTTPRequestHandler):
-    """Rings for the call that a callback is about."""
+    """Receives callbacks, and sets the event of the call whose recording ended."""
 
     rung: dict[str, threading.Event] = {}  # noqa: RUF012 - one for all requests is what is wanted
 
@@ -64,59 +65,52 @@ class Bell(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
         if "RecordStop" in body:
-            next((event.set() for call, event in self.rung.items() if call in body), None)
+            for call, event in list(self.rung.items()):
+                if call in body:
+                    event.set()
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 class Run:
-    """Our processes, the emulator in a process of its own, and calls with a recording."""
+    """Our processes, an emulator, and calls with a recording. Use as a context."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.emulator = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "emulator",
-                "--account",
-                f"{ACCOUNT}:{TOKEN}",
-                "--callback-url",
-                "http://127.0.0.1:9/x",
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.emulator.stdout is not None
-        self.where = json.loads(self.emulator.stdout.readline())
-        self.base, _ = stage.ours(
-            ["web", "stops", "fetches", "clock"],
-            rules='[defaults]\nmax_duration = "1h"\nconfirm_within = "60s"\n',
-            api_url=self.where["api_url"],
-            media=self.where["media_host"],
-        )
-        self.callback = f"{self.base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
-        self.bell = ThreadingHTTPServer(("127.0.0.1", 0), Bell)
-        threading.Thread(target=self.bell.serve_forever, daemon=True).start()
         self.http = requests.Session()
         self.http.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=FULL.waiting + 8))
 
-    def close(self) -> None:
-        self.bell.shutdown()
-        self.emulator.terminate()
-        self.emulator.wait()
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as opening:
+            self._open_all(opening)
+            self._opened = opening.pop_all()
+        return self
+
+    def _open_all(self, opening: contextlib.ExitStack) -> None:
+        nowhere = "http://127.0.0.1:9/x"
+        emulator = opening.enter_context(started(ACCOUNT, TOKEN, nowhere))
+        self.api_url, self.control = emulator.api_url, Control(emulator.control_url)
+        self.base, _ = self.stage.ours(
+            ["web", "stops", "fetches", "clock"],
+            rules='[defaults]\nmax_duration = "1h"\nconfirm_within = "60s"\n',
+            api_url=emulator.api_url,
+            media=emulator.media_host,
+        )
+        self.callback = f"{self.base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
+        bell = ThreadingHTTPServer(("127.0.0.1", 0), Bell)
+        opening.callback(bell.shutdown)
+        threading.Thread(target=bell.serve_forever, daemon=True).start()
+        self.bell_url = f"http://127.0.0.1:{bell.server_address[1]}/"
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
 
     def calls(self, count: int, callback: str) -> list[str]:
         made = []
         for _ in range(count):
-            call = self.http.post(
-                f"{self.where['control_url']}/calls", json={"callback_url": callback}, timeout=10
-            ).json()["call_uuid"]
-            self.http.post(
-                f"{self.where['control_url']}/calls/{call}/record", json={}, timeout=10
-            ).raise_for_status()
+            call = self.control.call(callback_url=callback)
+            self.control.record(call)
             made.append(call)
         return made
 
@@ -131,16 +125,16 @@ class Run:
 
     def timed(self, call: str) -> float:
         began = time.perf_counter()
-        status, said = self.ask(call, 10)
-        if (status, said["proven"]) != (200, True):
-            raise RuntimeError(f"a hand-off was answered {status}: {said}")
+        status, verdict = self.ask(call, 10)
+        if (status, verdict["proven"]) != (200, True):
+            raise RuntimeError(f"a hand-off was answered {status}: {verdict}")
         return (time.perf_counter() - began) * 1000
 
     def bare(self, call: str) -> float:
         bell = Bell.rung[call] = threading.Event()
         began = time.perf_counter()
         answer = self.http.delete(
-            f"{self.where['api_url']}/Account/{ACCOUNT}/Call/{call}/Record/",
+            f"{self.api_url}/Account/{ACCOUNT}/Call/{call}/Record/",
             headers={"X-Auth-ID": ACCOUNT, "X-Auth-Token": TOKEN},
             timeout=10,
         )
@@ -155,7 +149,9 @@ class Run:
 
 
 def paced(work: Callable[[str], float], calls: list[str]) -> list[float]:
-    """Each on a fixed schedule, in a thread of its own."""
+    """Runs `work` for each call on a fixed schedule, in a thread of its own. Returns the
+    results.
+    """
     begin = time.perf_counter() + 0.1
 
     def one(number: int) -> float:
@@ -168,32 +164,28 @@ def paced(work: Callable[[str], float], calls: list[str]) -> list[float]:
 
 def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
+    with Stage() as stage, Run(stage) as run:
+        _measure_delay(report, run, runs, size)
+        run.control.bad_day("deaf-stop")
+        _measure_answers(report, run, runs, size)
+    return report
+
+
+def _measure_delay(report: Report, run: Run, runs: int, size: Size) -> None:
+    """Adds the row of what a hand-off adds to a bare stop."""
     added: dict[str, list[float]] = {"p50": [], "p99": []}
     whole: dict[str, list[float]] = {"ours": [], "bare": []}
-    answers: dict[str, list[float]] = {"waiting": [], "idle": []}
-    with Stage() as stage:
-        run = Run(stage)
-        try:
-            each = max(size.handoffs // 10, size.handoffs // runs)
-            for _ in range(runs):
-                bell_url = f"http://127.0.0.1:{run.bell.server_address[1]}/"
-                bare = paced(run.bare, run.calls(each, bell_url))
-                ours_calls = run.calls(each, run.callback)
-                run.known(ours_calls)
-                ours = paced(run.timed, ours_calls)
-                extra = [ms - median(bare) for ms in ours]
-                added["p50"].append(p(extra, 50))
-                added["p99"].append(p(extra, 99))
-                whole["ours"].append(median(ours))
-                whole["bare"].append(median(bare))
-            run.http.put(
-                f"{run.where['control_url']}/faults/deaf-stop", json={}, timeout=5
-            ).raise_for_status()
-            for _ in range(runs):
-                answers["idle"].append(load(run.callback, rate=RATE, seconds=size.seconds)["p99"])
-                answers["waiting"].append(_with_waiting(run, size))
-        finally:
-            run.close()
+    each = max(size.handoffs // 10, size.handoffs // runs)
+    for _ in range(runs):
+        bare = paced(run.bare, run.calls(each, run.bell_url))
+        calls = run.calls(each, run.callback)
+        run.known(calls)
+        ours = paced(run.timed, calls)
+        extra = [ms - median(bare) for ms in ours]
+        added["p50"].append(p(extra, 50))
+        added["p99"].append(p(extra, 99))
+        whole["ours"].append(median(ours))
+        whole["bare"].append(median(bare))
     worst50, worst99 = median(added["p50"]), median(added["p99"])
     report.rows += [
         Row(
@@ -212,20 +204,32 @@ def measure(runs: int, size: Size = FULL) -> Report:
             target="<= 100 ms",
             met=worst99 <= 100,
         ),
+    ]
+    report.notes.append(
+        f"hand-off: added p50 {spread(added['p50'])}; p99 {spread(added['p99'])}; "
+        f"whole {spread(whole['ours'])}; bare {spread(whole['bare'])} ms"
+    )
+
+
+def _measure_answers(report: Report, run: Run, runs: int, size: Size) -> None:
+    """Adds the row of how long callbacks take while many hand-offs wait, and without any."""
+    idle, waiting = list[float](), list[float]()
+    for _ in range(runs):
+        idle.append(load(run.callback, rate=RATE, seconds=size.seconds)["p99"])
+        waiting.append(_with_waiting(run, size))
+    report.rows.append(
         Row(
             what=f"answer, {size.waiting} waiting, p99 ms",
-            ours=f"{median(answers['waiting']):.1f}",
-            peer=f"{median(answers['idle']):.1f} idle",
-            ratio=f"{median(answers['waiting']) / median(answers['idle']):.1f} x",
+            ours=f"{median(waiting):.1f}",
+            peer=f"{median(idle):.1f} idle",
+            ratio=f"{median(waiting) / median(idle):.1f} x",
             target="<= 100 ms",
-            met=median(answers["waiting"]) <= 100,
-        ),
-    ]
-    report.notes += [
-        f"hand-off: added p50 {spread(added['p50'])}; p99 {spread(added['p99'])}; whole {spread(whole['ours'])}; bare {spread(whole['bare'])} ms",
-        f"answer with {size.waiting} waiting: p99 {spread(answers['waiting'])}; without {spread(answers['idle'])} ms",
-    ]
-    return report
+            met=median(waiting) <= 100,
+        )
+    )
+    report.notes.append(
+        f"answer with {size.waiting} waiting: p99 {spread(waiting)}; without {spread(idle)} ms"
+    )
 
 
 def _with_waiting(run: Run, size: Size) -> float:
@@ -247,6 +251,5 @@ def _with_waiting(run: Run, size: Size) -> float:
 
 
 def _log(run: Run, call: str) -> bytes:
-    return str(
-        run.stage.ledger.command("GET", run.stage.ledger.call_key(ACCOUNT, call)) or ""
-    ).encode()
+    ((_, log),) = run.stage.ledger.texts(ACCOUNT, [call])
+    return log.encode()

@@ -23,7 +23,7 @@ from emulator import signing
 
 
 def requests_for(url: str, count: int) -> list[bytes]:
-    """So many different callbacks, each signed with a nonce of its own."""
+    """Different callbacks, each signed with its own nonce."""
     parts, run = urlsplit(url), uuid.uuid4().hex[:12]
     made = []
     for number in range(count):
@@ -31,9 +31,11 @@ def requests_for(url: str, count: int) -> list[bytes]:
         nonces = signing.Nonces()
         made.append(
             (
-                f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: Vobiz\r\n"
-                f"X-Vobiz-Signature-V3: {signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: {nonces.v3}\r\n"
-                f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+                f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: "
+                "Vobiz\r\nX-Vobiz-Signature-V3: "
+                f"{signing.v3(TOKEN, url, nonces.v3)}\r\nX-Vobiz-Signature-V3-Nonce: "
+                f"{nonces.v3}\r\nContent-Type: "
+                f"application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
             ).encode()
         )
     return made
@@ -51,8 +53,8 @@ def whole(answer: bytes) -> bool:
 def send(
     url: str, *, seconds: float, connections: int, rate: float | None = None, patience_s: float = 15
 ) -> dict[str, float]:
-    """Runs for so long and tells callbacks a second and the times of the answers in ms. Raises
-    RuntimeError for an answer that is no 200, TimeoutError when answers are missing.
+    """Sends callbacks for `seconds`. Returns callbacks a second and the times of the answers in ms.
+    Raises RuntimeError for an answer other than 200, TimeoutError when answers are missing.
     """
     parts = urlsplit(url)
     waiting = deque(requests_for(url, round(seconds * (rate or 5000))))

@@ -1,4 +1,4 @@
-"""Row 4: what it costs to look for what is due when 100,000 calls are tracked, beside the same look
+"""Row 4: what it costs to claim what is due when 100,000 calls are tracked, beside the same claim
 among 100.
 """
 
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
+from benchmarks import redis_view
 from benchmarks.stage import ACCOUNT, Report, Row, Stage, announcement, spread
 from worker.calls.obligations import Duty, Obligation
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 
 FEW, DUE = 100, 50
 
@@ -27,33 +28,35 @@ class Size:
 FULL, SMALL = Size(), Size(many=1000, sweeps=10)
 FREE = {Duty.PLAN: 2000, Duty.LOOK: 12, Duty.FETCH: 5}
 METHOD = (
-    f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among {FULL.many:,}, in one Redis under two prefixes; "
-    f"{FULL.sweeps} pairs of claims a run, taken in turn with the order swapped each time; the median of each. Every call has its log "
-    "and its entry in the set. The disk is left out (appendfsync no), which makes the difference count for more."
+    f"Looking: Ledger.claim with {DUE} stops due among {FEW} tracked calls, and among "
+    f"{FULL.many:,}, in one Redis under two prefixes; {FULL.sweeps} pairs of claims a run, taken "
+    "in turn with the order swapped each time; the median of each. Every call has its log and "
+    "its entry in the set. The disk is left out (appendfsync no), which makes the difference "
+    "count for more."
 )
 
 
-def fill(ledger: Ledger, count: int) -> list[str]:
-    """Tracks calls that are due in an hour: their logs and their obligations."""
+def fill(ledger: Ledger, count: int) -> list[Obligation]:
+    """Tracks calls that are due in an hour: writes their logs and their obligations."""
     later = round((time.time() + 3600) * 1000)
-    made = []
-    pipe = ledger.redis.pipeline(transaction=False)
-    for number in range(count):
-        call_uuid = str(uuid.uuid4())
-        made.append(str(Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=call_uuid)))
-        pipe.set(ledger.call_key(ACCOUNT, call_uuid), announcement(call_uuid)[:300])
-        pipe.zadd(ledger.key("due", "plan"), {made[-1]: later + number})
-        if number % 5000 == 4999:
-            pipe.execute()
-    pipe.execute()
-    return made
+    plans = [
+        Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=str(uuid.uuid4()))
+        for _ in range(count)
+    ]
+    redis_view.track(
+        ledger,
+        (
+            (plan, announcement(plan.call_uuid)[:300], later + number)
+            for number, plan in enumerate(plans)
+        ),
+    )
+    return plans
 
 
-def look_ms(ledger: Ledger, due: Sequence[str]) -> float:
-    """Makes these due and nobody's, and times one claim of them."""
+def look_ms(ledger: Ledger, due: Sequence[Obligation]) -> float:
+    """Makes these calls due and unleased. Returns the milliseconds that one claim of them takes."""
     now = round(time.time() * 1000)
-    ledger.redis.delete(ledger.key("leases", Duty.PLAN))
-    ledger.redis.zadd(ledger.key("due", "plan"), dict.fromkeys(due, now - 1000))
+    redis_view.make_due(ledger, due, now - 1000)
     begin = time.perf_counter()
     claimed = ledger.claim(lead=timedelta(milliseconds=100), batch=200, free=FREE)
     took = (time.perf_counter() - begin) * 1000

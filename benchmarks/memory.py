@@ -1,4 +1,4 @@
-"""Row 3: what a waiting stop costs, in Redis and in the workers, beside a Celery task that waits
+"""Row 3: the memory of a waiting stop, in Redis and in the workers, beside a Celery task that waits
 for its eta.
 """
 
@@ -10,23 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.stage import Report, Row, Stage, planned, publish, spread, track, until
+from benchmarks.redis_view import planned
+from benchmarks.stage import Report, Row, Stage, publish, spread, track, until
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 10_000
-    warm: int = 5_000  # planned before the first figure
+    warm: int = 5_000  # planned before the measurement begins
     peer_stops: int = 2_000
     peer_warm: int = 200
 
 
 FULL, SMALL = Size(), Size(stops=100, warm=50, peer_stops=40, peer_warm=10)
 METHOD = (
-    f"Memory: {FULL.stops:,} recordings made known as by signed callbacks, planned by the real workers and waiting for a deadline in an "
-    "hour: growth of Redis's used_memory with every key (nonces too), and of the resident memory of stops, fetches and clock with "
-    f"their children. Peer: {FULL.peer_stops:,} apply_async(eta=...) held by one worker of 4 processes. Processes are fresh in each run "
-    f"and have planned {FULL.warm:,} stops (held {FULL.peer_warm} tasks) before the first figure."
+    f"Memory: {FULL.stops:,} recordings made known as by signed callbacks, planned by the real "
+    "workers and waiting for a deadline in an hour: growth of Redis's used_memory with every key "
+    "(nonces too), and of the resident memory of stops, fetches and clock with their children. "
+    f"Peer: {FULL.peer_stops:,} apply_async(eta=...) held by one worker of 4 processes. Processes "
+    f"are fresh in each run and have planned {FULL.warm:,} stops (held {FULL.peer_warm} tasks) "
+    "before the first figure."
 )
 
 
@@ -35,8 +38,8 @@ def used(stage: Stage) -> int:
 
 
 def resident(pids: list[int]) -> int:
-    """Bytes of resident memory of processes and all that they started; pages shared with a parent
-    count once for each.
+    """Resident memory, in bytes, of processes and all that they started. Pages that a child shares
+    with its parent count twice.
     """
     found, waiting = 0, list(pids)
     while waiting:
@@ -52,7 +55,7 @@ def names(count: int) -> list[str]:
 
 
 def ours_run(size: Size) -> tuple[float, float]:
-    """Bytes a waiting stop takes in Redis, and in the workers."""
+    """The bytes that a waiting stop takes in Redis and in the workers."""
     with Stage() as stage:
         _, processes = stage.ours(
             ["stops", "fetches", "clock"], rules='[defaults]\nmax_duration = "1h"\n'
@@ -110,6 +113,7 @@ def measure(runs: int, size: Size = FULL) -> Report:
     ]
     for who, found in (("ours", ours), ("peer", peer)):
         report.notes.append(
-            f"{who}: bytes in Redis {spread([r for r, _ in found], 0)}; in workers {spread([w for _, w in found], 0)}"
+            f"{who}: bytes in Redis {spread([r for r, _ in found], 0)}; in workers "
+            f"{spread([w for _, w in found], 0)}"
         )
     return report

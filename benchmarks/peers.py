@@ -60,7 +60,7 @@ def stop(call_uuid: str, due: float) -> None:
 
 @app.task(name="note")  # type: ignore[untyped-decorator]
 def note(fields: dict[str, str]) -> None:
-    """What row 5's callbacks would lead to; no worker runs while they are received."""
+    """The task that row 5's callbacks queue. No worker runs in that row."""
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
@@ -69,7 +69,8 @@ def _ready(**_: Any) -> None:
 
 
 def _verified() -> bool:
-    message = f"{ENV['PEER_PUBLIC_URL']}{request.path}.{request.headers.get('X-Vobiz-Signature-V3-Nonce', '')}"
+    nonce = request.headers.get("X-Vobiz-Signature-V3-Nonce", "")
+    message = f"{ENV['PEER_PUBLIC_URL']}{request.path}.{nonce}"
     expected = base64.b64encode(
         hmac.new(ENV["PEER_TOKEN"].encode(), message.encode(), hashlib.sha256).digest()
     ).decode()

@@ -1,4 +1,4 @@
-"""Row 5: callbacks a second, verified and on disk, and how soon they are answered; the peer
+"""Row 5: callbacks a second, verified and on disk, and the time until they are answered. The peer
 verifies and delays a task.
 """
 
@@ -23,15 +23,16 @@ class Size:
 
 FULL, SMALL = Size(), Size(seconds=0.3)
 METHOD = (
-    f"Receiving: distinct callbacks with V3 signatures from {CONNECTIONS} kept-alive connections for {FULL.seconds:g} s, and {RATE} a "
-    "second on a fixed schedule for the answer times (counted from the scheduled instant). Both on granian with 2 workers, each "
-    "with a Redis of its own with appendfsync always, no workers behind; runs alternate. The peer is a Flask route that "
-    "checks the signature and calls .delay()."
+    f"Receiving: distinct callbacks with V3 signatures from {CONNECTIONS} kept-alive connections "
+    f"for {FULL.seconds:g} s, and {RATE} a second on a fixed schedule for the answer times "
+    "(counted from the scheduled instant). Both on granian with 2 workers, each with a Redis of "
+    "its own with appendfsync always, no workers behind; runs alternate. The peer is a Flask "
+    "route that checks the signature and calls .delay()."
 )
 
 
 def load(url: str, *, rate: float | None = None, seconds: float = FULL.seconds) -> dict[str, float]:
-    """One run of the load generator, in a process of its own."""
+    """Runs the load generator once, in a process of its own."""
     command = [
         sys.executable,
         "-m",
@@ -93,6 +94,7 @@ def measure(runs: int, size: Size = FULL) -> Report:
     ]
     for who in urls:
         report.notes.append(
-            f"{who}: callbacks a second {spread(rates[who], 0)}; p99 ms at {RATE}/s {spread(tails[who])}"
+            f"{who}: callbacks a second {spread(rates[who], 0)}; p99 ms at {RATE}/s "
+            f"{spread(tails[who])}"
         )
     return report

@@ -66,19 +66,22 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def page(reports: dict[str, Report], runs: int, took_s: float) -> str:
-    """What is printed and kept: the table, how it was measured, and every run's figures."""
+    """The page that is printed and kept: the table, the methods, and every run's figures."""
     rows = [row for report in reports.values() for row in report.rows]
     cores = (
         len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1
         if Path("/proc/cpuinfo").exists()
         else "?"
     )
-    about = f"{cores} cores, Python {platform.python_version()}, medians of {runs} runs, {took_s:.0f} s in all."
+    about = (
+        f"{cores} cores, Python {platform.python_version()}, medians of {runs} runs, "
+        f"{took_s:.0f} s in all."
+    )
     parts = [
         "# Benchmarks",
         wrap(
-            f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the stand-ins share "
-            "its cores, so a rate is a comparison, not a capacity."
+            f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the "
+            "stand-ins share its cores, so a rate is a comparison, not a capacity."
         ),
         table(rows),
         "## Method",
@@ -126,7 +129,7 @@ def main() -> None:
     text = page(reports, given.runs, time.monotonic() - begin)
     sys.stdout.write(text)
     if not given.rows:
-        RESULTS.write_text(text)  # the page is only ever a whole run
+        RESULTS.write_text(text)  # only a whole run replaces the page
 
 
 if __name__ == "__main__":

@@ -61,11 +61,11 @@ SERVERS = {
 
 @contextlib.contextmanager
 def stalled(url: str) -> Iterator[None]:
-    """Connections that send a header and half a body, and then nothing."""
+    """Opens connections that send a header and half a body, and nothing more."""
     parts, held = urlsplit(url), []
     half = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        f"Content-Length: 400\r\n\r\n" + "x" * 200
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: "
+        "application/x-www-form-urlencoded\r\nContent-Length: 400\r\n\r\n" + "x" * 200
     ).encode()
     try:
         for _ in range(STALLED):
@@ -81,7 +81,7 @@ def stalled(url: str) -> Iterator[None]:
 
 
 def calm(url: str) -> str:
-    """The answers' p50 and p99 in ms at an easy rate, or that there were none."""
+    """The answers' p50 and p99 in ms at an easy rate, or that there were no answers."""
     tails = []
     for _ in range(RUNS):
         try:
@@ -131,7 +131,8 @@ def main() -> None:
                 with stalled(url):
                     held = calm(url)
                 print(
-                    f"{name:26s} {median(rates):7,.0f}/s ({spread(rates, 0)}); {RATE}/s: {quiet}; with {STALLED} stalled: {held}",
+                    f"{name:26s} {median(rates):7,.0f}/s ({spread(rates, 0)}); {RATE}/s: {quiet}; "
+                    f"with {STALLED} stalled: {held}",
                     flush=True,
                 )
                 end(process)

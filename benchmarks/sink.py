@@ -12,7 +12,10 @@ import json
 import sys
 import time
 
-_NOTHING = b'{"objects": [], "calls": [], "meta": {"limit": 20, "offset": 0, "next": null, "previous": null, "total_count": 0}}'
+_NOTHING = (
+    b'{"objects": [], "calls": [], '
+    b'"meta": {"limit": 20, "offset": 0, "next": null, "previous": null, "total_count": 0}}'
+)
 _taken: list[tuple[str, float]] = []
 
 

@@ -28,7 +28,8 @@ from urllib.parse import parse_qsl, urlencode
 from celery import Celery
 
 from emulator.signing import new_nonce
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
 from worker.vobiz import callbacks
@@ -43,7 +44,7 @@ ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     what: str
     ours: str
@@ -55,7 +56,7 @@ class Row:
 
 @dataclass(slots=True)
 class Report:
-    """What one script found: lines of the table, how they were measured, and each run's figures."""
+    """The result of one script: rows of the table, the method, and each run's figures."""
 
     method: str
     rows: list[Row] = field(default_factory=list)
@@ -89,7 +90,7 @@ class Stage:
         media: str = "127.0.0.1:9",
         **more: str,
     ) -> dict[str, str]:
-        """The environment of our processes, with a free port to listen on."""
+        """The environment of our processes. It has a free port to listen on."""
         config, port = self.folder / "endtape.toml", str(free_port())
         config.write_text(rules)
         return {
@@ -112,7 +113,9 @@ class Stage:
         }
 
     def ours(self, names: Sequence[str], **settings: str) -> tuple[str, Supervisor]:
-        """Starts the Procfile's processes of these names; returns the base URL when they work."""
+        """Starts the Procfile's processes of these names. Returns the base URL when they
+        are ready.
+        """
         env = self.env(**settings)
         wanted = {name: command for name, command in lines().items() if name in names}
         processes = self._stack.enter_context(Supervisor(env, self.folder / "ours.log", wanted))
@@ -123,7 +126,7 @@ class Stage:
         return env["ENDTAPE_PUBLIC_URL"], processes
 
     def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Starts one process in a group of its own; it ends with the stage."""
+        """Starts a process in its own process group. It ends with the stage."""
         with (self.folder / "peer.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -138,7 +141,7 @@ class Stage:
         return process
 
     def sink(self) -> str:
-        """Starts the cheap stand-in for the provider; returns its root URL."""
+        """Starts the cheap stand-in for the provider. Returns its root URL."""
         port = free_port()
         self.start([sys.executable, "-m", "benchmarks.sink", str(port)], {})
         until(lambda: listens(port))
@@ -158,8 +161,8 @@ class Stage:
     def peer_workers(
         self, api_url: str, pools: Iterable[tuple[str, int]], **more: str
     ) -> list[subprocess.Popen[bytes]]:
-        """Starts one plain Celery worker for each (kind of pool, size); returns when all are
-        ready.
+        """Starts a plain Celery worker for each (kind of pool, size). Returns when all
+        are ready.
         """
         celery, started = str(Path(sys.executable).parent / "celery"), []
         for number, (pool, size) in enumerate(pools):
@@ -188,7 +191,7 @@ class Stage:
         return started
 
     def peer_web(self, api_url: str = "http://127.0.0.1:9", **more: str) -> str:
-        """Starts the plain Flask routes on granian, configured as ours; returns the base URL."""
+        """Starts the plain Flask routes on granian, configured as ours. Returns the base URL."""
         port = free_port()
         base = f"http://127.0.0.1:{port}"
         self.start(
@@ -200,7 +203,7 @@ class Stage:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that we started, and what it started."""
+    """Ends a process and all that it started."""
     if process.poll() is None:
         process.terminate()
     try:
@@ -212,7 +215,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def until(condition: Callable[[], bool], within_s: float = 30, every_s: float = 0.05) -> None:
-    """Waits until a condition holds. Raises TimeoutError."""
+    """Waits until a condition holds. Raises TimeoutError when it does not in time."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
@@ -229,7 +232,9 @@ def listens(port: int) -> bool:
 
 
 def announcement(call_uuid: str) -> str:
-    """The body of a callback which says that a recording began, as the provider spells it."""
+    """The body of a callback that reports the beginning of a recording, as the provider
+    spells it.
+    """
     url = f"https://media.vobiz.ai/v1/Account/{ACCOUNT}/Recording/rec-{call_uuid}.mp3"
     return urlencode(
         {
@@ -284,20 +289,10 @@ def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:
     until(lambda: stage.ledger.command("LLEN", "celery") == 0, every_s=0.2)
 
 
-def planned(ledger: Ledger, count: int) -> bool:
-    """Whether so many stops wait, all of them planned and none of them held by a worker."""
-    now = ledger.now().timestamp() * 1000
-    return (
-        int(ledger.command("ZCOUNT", ledger.key("due", "plan"), f"({now}", "+inf")) >= count
-        and not ledger.command("ZCARD", ledger.key("leases", "plan"))
-        and not ledger.command("ZCOUNT", ledger.key("due", "plan"), "-inf", now)
-    )
-
-
 def p(values: Sequence[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """The runs behind a median, for the page."""
+    """The figures of all runs behind a median, for the page."""
     return " ".join(f"{v:,.{digits}f}" for v in values)

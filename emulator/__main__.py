@@ -1,5 +1,5 @@
-"""`python -m emulator`: runs the stand-in provider until it is told to end; prints its addresses as
-one line of JSON.
+"""`python -m emulator`: prints the emulator's addresses as one line of JSON, then serves until
+SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
@@ -18,16 +18,60 @@ from emulator.accounts import Account
 from emulator.provider import Provider
 from emulator.signing import MODES
 
-# Who starts it for a real token puts the address here: everybody on the machine can read a command
-# line.
+# An address with a real token in it belongs here, not on the command line: everybody on the machine
+# can read command lines.
 CALLBACK_URL = "EMULATOR_CALLBACK_URL"
 
 
 def main() -> None:
+    parser = _parser()
+    given = parser.parse_args()
+    try:
+        stand_in = Provider(
+            callback_url=given.callback_url,
+            accounts=read_accounts(given.account, given.trunk_secret, given.signature),
+            port=given.port,
+            seed=given.seed,
+            retry_base_s=given.retry_base_s,
+            keeps_s=given.keeps_s,
+        )
+        plot = None
+        if given.scenario:
+            plot = scenario.read(given.scenario.read_text(), set(stand_in.accounts))
+        for name in given.fault:
+            stand_in.faults.switch_on(name)
+    except KeyError as error:
+        parser.error(f"no bad day is called {error.args[0]}; see docs/emulator.md")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    _serve(stand_in, plot)
+
+
+def _serve(stand_in: Provider, plot: scenario.Plot | None) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    with stand_in as provider:
+        addresses = {
+            "api_url": provider.api_url,
+            "media_host": provider.media_host,
+            "control_url": provider.control_url,
+        }
+        sys.stdout.write(json.dumps(addresses) + "\n")
+        sys.stdout.flush()
+        if plot is not None:
+            scenario.play(plot, provider)
+        done.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="endtape emulator",
         description="A stand-in for the provider, on the loopback interface.",
     )
+    _add_options_of_accounts(parser)
+    _add_options_of_bad_days(parser)
     parser.add_argument(
         "--port", type=int, default=0, help="port of the REST and control API (default: a free one)"
     )
@@ -36,6 +80,23 @@ def main() -> None:
         default=os.environ.get(CALLBACK_URL, ""),
         help="where callbacks of a call go unless it says otherwise",
     )
+    parser.add_argument(
+        "--keeps-s",
+        type=float,
+        metavar="SECONDS",
+        help="how long finished recordings are kept (default: for ever)",
+    )
+    parser.add_argument(
+        "--retry-base-s",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="the first wait before a callback is tried again",
+    )
+    return parser
+
+
+def _add_options_of_accounts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--account",
         action="append",
@@ -56,6 +117,9 @@ def main() -> None:
         choices=MODES,
         help="how callbacks are signed (default: v3+v2, ma with a parent)",
     )
+
+
+def _add_options_of_bad_days(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fault",
         action="append",
@@ -70,70 +134,21 @@ def main() -> None:
         help="calls to make and bad days to have, and when (TOML)",
     )
     parser.add_argument(
-        "--keeps-s",
-        type=float,
-        metavar="SECONDS",
-        help="how long finished recordings are kept (default: for ever)",
-    )
-    parser.add_argument(
-        "--retry-base-s",
-        type=float,
-        default=1.0,
-        metavar="SECONDS",
-        help="the first wait before a callback is tried again",
-    )
-    parser.add_argument(
         "--seed", type=int, default=0, help="seed of the bad days (ids and nonces are never seeded)"
     )
-    given = parser.parse_args()
-    try:
-        known = read_accounts(given.account, given.trunk_secret, given.signature)
-        stand_in = Provider(
-            callback_url=given.callback_url,
-            accounts=known,
-            port=given.port,
-            seed=given.seed,
-            retry_base_s=given.retry_base_s,
-            keeps_s=given.keeps_s,
-        )
-        plot = (
-            scenario.read(given.scenario.read_text(), set(stand_in.accounts))
-            if given.scenario
-            else None
-        )
-        for name in given.fault:
-            stand_in.faults.switch_on(name)
-    except KeyError as error:
-        parser.error(f"no bad day is called {error.args[0]}; see docs/emulator.md")
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
-    with stand_in as provider:
-        where = {
-            "api_url": provider.api_url,
-            "media_host": provider.media_host,
-            "control_url": provider.control_url,
-        }
-        sys.stdout.write(json.dumps(where) + "\n")
-        sys.stdout.flush()
-        if plot is not None:
-            scenario.play(plot, provider)
-        done.wait()
 
 
-def read_accounts(texts: list[str], secrets: list[str], mode: str) -> list[Account] | None:
-    """The accounts that the options name, or None for the default one. Raises ValueError."""
-    found = {account.auth_id: account for account in map(accounts.read, texts)} or {
+def read_accounts(texts: list[str], secrets: list[str], mode: str) -> list[Account]:
+    """The accounts that the options name, or the default one. Raises ValueError."""
+    named = {account.auth_id: account for account in map(accounts.read, texts)} or {
         "MA_EMULATOR": accounts.read("MA_EMULATOR:emulator-token-0001")
     }
     for text in secrets:
         auth_id, _, secret = text.partition(":")
-        if auth_id not in found or not secret:
-            raise ValueError(f"--trunk-secret names no account of these: {', '.join(found)}")
-        found[auth_id] = replace(found[auth_id], trunk_secret=secret)
-    return [replace(account, signature=mode) for account in found.values()]
+        if auth_id not in named or not secret:
+            raise ValueError(f"--trunk-secret names no account of these: {', '.join(named)}")
+        named[auth_id] = replace(named[auth_id], trunk_secret=secret)
+    return [replace(account, signature=mode) for account in named.values()]
 
 
 if __name__ == "__main__":

@@ -1,22 +1,17 @@
-"""The provider's accounts: who may ask, who their parent is, and how their callbacks are signed;
-pure.
-"""
+"""The provider's accounts: tokens, parents, and how callbacks are signed. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from emulator.signing import MODES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account. Without a `signature` mode a sub-account's callbacks carry its parent's
-    signatures too.
+    """One account. When `signature` is empty, callbacks carry V3 and V2; those of a sub-account
+    also carry its parent's signatures.
     """
 
     auth_id: str
@@ -31,7 +26,7 @@ class Account:
 
 
 def read(text: str) -> Account:
-    """`ID:TOKEN` or `ID:TOKEN:PARENT`. Raises ValueError."""
+    """Parses `ID:TOKEN` or `ID:TOKEN:PARENT`. Raises ValueError."""
     parts = text.split(":")
     if len(parts) not in {2, 3} or not all(parts):
         raise ValueError("an account is ID:TOKEN or ID:TOKEN:PARENT")
@@ -42,16 +37,18 @@ def by_id(given: Mapping[str, str] | Iterable[Account]) -> dict[str, Account]:
     """The accounts by id. Raises ValueError for an unknown parent or signature mode."""
     if isinstance(given, dict):
         return {auth_id: Account(auth_id, token) for auth_id, token in given.items()}
-    found = {account.auth_id: account for account in given if isinstance(account, Account)}
-    for account in found.values():
-        if account.parent is not None and account.parent not in found:
+    accounts = {account.auth_id: account for account in given if isinstance(account, Account)}
+    for account in accounts.values():
+        if account.parent is not None and account.parent not in accounts:
             raise ValueError(
-                f"account {account.auth_id} names the parent {account.parent}, which is not among the accounts"
+                f"account {account.auth_id} names the parent {account.parent}, "
+                "which is not among the accounts"
             )
         check_mode(account.mode)
-    return found
+    return accounts
 
 
 def check_mode(mode: str) -> None:
+    """Raises ValueError for an unknown signature mode."""
     if mode not in MODES:
         raise ValueError(f"signature mode {mode!r} is none of {', '.join(MODES)}")

@@ -1,9 +1,9 @@
-"""Real audio of any length, made while it is sent, in constant memory; pure.
+"""Real audio of any length, generated while it is sent, in constant memory. Pure.
 
-WAV is 8 kHz 16-bit PCM with another tone in each channel; MP3 is silent MPEG-2.5 Layer III at 8 kHz
-and 64 kbit/s. Every file carries its recording's id (as its first, inaudible samples, or as
-ancillary data of each frame), so that whoever archives the wrong bytes under the right name can be
-caught.
+WAV is 8 kHz 16-bit PCM with a different tone in each channel. MP3 is silent MPEG-2.5 Layer III at 8
+kHz and 64 kbit/s. Every file carries its recording's id: WAV as its first, inaudible samples, MP3
+as ancillary data of each frame. A test can thus tell whether the right bytes were archived under a
+name.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ import math
 import struct
 import zlib
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RATE = 8000
 FRAME_MS = 72
@@ -32,8 +29,8 @@ CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """One file: its container, what it lasts, and the id it carries. `bytes_wanted` overrides the
-    length.
+    """One file. `mark` is the id that it carries; `bytes_wanted` overrides the length that follows
+    from the duration.
     """
 
     container: str
@@ -51,7 +48,7 @@ class Audio:
         return frames(self.duration_ms) * FRAME_BYTES
 
     def stream(self) -> Iterator[bytes]:
-        """Exactly `size` bytes, in blocks."""
+        """Yields exactly `size` bytes, in blocks."""
         left = self.size
         for block in self._endless():
             if left <= len(block):
@@ -79,7 +76,7 @@ def samples(duration_ms: float) -> int:
 
 
 def frames(duration_ms: float) -> int:
-    """An encoder fills its last frame: part of one counts as one."""
+    """The number of MP3 frames. An encoder fills its last frame, so a part of one counts as one."""
     return math.ceil(round(max(duration_ms, 0), 3) / FRAME_MS)
 
 
@@ -106,7 +103,9 @@ def wav_header(data_bytes: int, channels: int) -> bytes:
 
 
 def tone(mark: str, channels: int) -> bytes:
-    """One second of sine in each channel; whole hertz, so that seconds join without a click."""
+    """One second of sine in each channel. The pitch is in whole hertz, so that seconds join without
+    a click.
+    """
     first = zlib.crc32(mark.encode()) % len(_TONES)
     return _second(
         tuple(_TONES[(first + 7 * channel) % len(_TONES)] for channel in range(channels))
@@ -130,10 +129,10 @@ def _marked(second: bytes, mark: str, channels: int) -> bytes:
 
 
 def mp3_frame(mark: str, channels: int) -> bytes:
-    """A silent frame: MPEG-2.5, Layer III, no checksum, 64 kbit/s, 8 kHz, side information all
+    """A silent frame: MPEG-2.5, Layer III, no checksum, 64 kbit/s, 8 kHz, all side information
     zero.
     """
     head = bytes([0xFF, 0xE3, 0x88, 0x00 if channels == 2 else 0xC0])
     side = bytes(17 if channels == 2 else 9)
-    # With part2_3_length zero all that follows is ancillary data, which decoders skip.
+    # part2_3_length is zero, so the rest is ancillary data, which decoders skip.
     return (head + side + b"id:" + mark.encode("ascii", "replace")[:200]).ljust(FRAME_BYTES, b"\0")

@@ -1,7 +1,7 @@
-"""What each callback says: the provider's field names and values; pure.
+"""What each callback says: the provider's field names and values. Pure.
 
-Numbers are numbers here and turn to text where a form is made of them. Which events carry the
-call's common fields, and which do not, follows the captures in tests/fixtures.
+Numbers are numbers here; encoding turns them into text. Which events carry the call's common fields
+follows the captures in tests/fixtures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CAUSES = {
     "USER_BUSY": (3010, "Busy Line", "busy"),
     "LOST_RACE": (9000, "Lost Race", "no-answer"),
 }
-"""Hang-up causes: code, name and the CallStatus that goes with them."""
+"""By hang-up cause: its code, its name, and the CallStatus of the call then."""
 
 
 def numbers(call: Call) -> Fields:
@@ -61,8 +61,8 @@ def ring(call: Call) -> Fields:
 
 
 def start_app(call: Call) -> Fields:
-    """An inbound call is still ringing when it asks what to do, an outbound one has been
-    answered.
+    """StartApp asks what to do with the call. An inbound call is still ringing then; an outbound
+    one has been answered.
     """
     if call.direction == "inbound":
         return {
@@ -111,19 +111,19 @@ def hangup(call: Call) -> Fields:
 
 
 def pulses(seconds: float) -> int:
-    """What is billed: whole minutes."""
+    """The billed seconds: whole minutes."""
     return -(-round(seconds) // 60) * 60
 
 
 def dial(call: Call, leg: Dial, action: str) -> Fields:
-    """DialAnswer, DialConnected, DialDigitsMatch."""
+    """DialAnswer, DialConnected, DialDigitsMatch or DialHangup, by the `DialAction`."""
     event = {
         "answer": "DialAnswer",
         "connected": "DialConnected",
         "digits": "DialDigitsMatch",
         "hangup": "DialHangup",
     }[action]
-    found = {
+    fields = {
         "Event": event,
         "DialAction": action,
         "CallUUID": call.call_uuid,
@@ -134,7 +134,7 @@ def dial(call: Call, leg: Dial, action: str) -> Fields:
         "DialBLegTo": leg.to_number,
         "DialBLegPosition": 1,
     }
-    return found | {
+    return fields | {
         "answer": {"STIRVerification": STIR},
         "connected": {"X-VH-Reason": "handoff"},
     }.get(action, {})
@@ -155,9 +155,7 @@ def dial_hangup(call: Call, leg: Dial, cause: str, seconds: float) -> Fields:
 
 
 def dial_action(call: Call, leg: Dial, cause: str, *, redirect: bool) -> Fields:
-    """The result of a dial: under the name of a redirect, with the common fields, or as DialAction,
-    with few.
-    """
+    """The result of a dial: as `Redirect` with the common fields, or as `DialAction` with few."""
     status = CAUSES[cause][2]
     result = {
         "DialStatus": status,
@@ -231,8 +229,8 @@ def machine(call: Call) -> Fields:
 
 
 def named(call: Call, name: str, room: Room) -> Fields:
-    """Any voice event by its name, as if it happened now; it changes nothing. An unknown one has
-    the common fields.
+    """The fields of any voice event as if it happened now; the call stays as it is. An unknown
+    event gets the common fields.
     """
     leg = call.dial or Dial(new_id(), call.to_number)
     spelled = {

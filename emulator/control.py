@@ -1,4 +1,4 @@
-"""The control API under `/_control`: everything a test can do to the stand-in, as JSON
+"""The control API under `/_control`: everything that a test can do to the emulator, as JSON
 (docs/emulator.md).
 """
 
@@ -6,33 +6,32 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from emulator.http import Exchange
+from emulator.options import CallOptions, RecordingOptions
+from emulator.switchboard import Switchboard
 
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-
-    Given = dict[str, Any]
+Given = dict[str, Any]
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
-    """200 and what came of it; 404 for what is not known, 400 for what cannot be, 502 for a raw
-    callback without an answer.
+def serve(provider: Switchboard, exchange: Exchange) -> None:
+    """Answers 200 with the result; 404 for an unknown call, recording or route, 400 for wrong
+    fields, 502 for a raw callback that got no answer.
     """
     given = exchange.given()
     parts = exchange.url_path.removeprefix("/_control/").strip("/").split("/")
     try:
         match (exchange.command, *parts):
             case ("GET", *_):
-                found = _look(provider, parts, exchange.query)
+                result = _look(provider, parts, exchange.query)
             case ("POST", "calls", call_uuid, *verb) if verb:
-                found = _on_call(provider, call_uuid, "/".join(verb), given)
+                result = _on_call(provider, call_uuid, "/".join(verb), given)
             case ("POST" | "PUT" | "DELETE" as method, *_):
-                found = _do(provider, method, parts, given)
+                result = _do(provider, method, parts, given)
             case _:
-                found = None
+                result = None
     except KeyError as error:
         exchange.error(
             404,
@@ -44,11 +43,10 @@ def serve(provider: Provider, exchange: Exchange) -> None:
     except (TypeError, ValueError) as error:
         exchange.error(400, str(error))
     else:
-        exchange.error(404, "no such control") if found is None else exchange.answer(200, found)
+        exchange.error(404, "no such control") if result is None else exchange.answer(200, result)
 
 
-# What a caller may write for a field, besides its own name: scenario files, and the provider's own
-# requests, say so.
+# Other spellings of a field: those of scenario files and of the provider's own requests.
 _SHORT = {"from": "from_number", "to": "to_number"}
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "str": ("text", (str,)),
@@ -62,8 +60,8 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
-    """The fields as the deed takes them, but for those that the address names. Raises ValueError
-    with all that is wrong, each by the name that was sent.
+    """The fields as keyword arguments of `deed`, without the arguments `ours`, which the address
+    gives. Raises ValueError that names every wrong field as it was sent.
     """
     known = {
         name: p
@@ -77,13 +75,9 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
             wrong.append(f"{sent}: is not known here; known: {', '.join(known) or 'nothing'}")
         elif name in taken:
             wrong.append(f"{sent}: stands there twice, as {name} too")
-        elif not _fits(
-            value,
-            kinds := [kind.partition("[")[0] for kind in str(known[name].annotation).split(" | ")],
-        ):
-            wrong.append(
-                f"{sent}: must be {' or '.join(_KINDS[kind][0] for kind in kinds)}, not {value!r:.80}"
-            )
+        elif not _fits(value, kinds := _kinds(known[name])):
+            wanted = " or ".join(_KINDS[kind][0] for kind in kinds)
+            wrong.append(f"{sent}: must be {wanted}, not {value!r:.80}")
         taken[name] = value
     wrong += [
         f"{name}: is missing"
@@ -93,6 +87,11 @@ def _fields(deed: Callable[..., Any], given: Given, *ours: str) -> Given:
     if wrong:
         raise ValueError("; ".join(wrong))
     return taken
+
+
+def _kinds(parameter: inspect.Parameter) -> list[str]:
+    """The kinds that the parameter's annotation names: `float | None` is float and None."""
+    return [kind.partition("[")[0] for kind in str(parameter.annotation).split(" | ")]
 
 
 def _fits(value: Any, kinds: list[str]) -> bool:
@@ -113,10 +112,11 @@ def _number(query: dict[str, str], name: str, default: float) -> float:
 
 
 def _sent(name: str, value: Any) -> Any:
-    """A field of a callback: sent as it is, so it may be anything that a form can hold."""
+    """A field of a callback, which may hold any text or number. Raises ValueError for others."""
     if name in {"call_uuid", "name"} or isinstance(value, dict | list):
         raise ValueError(
-            f"{name}: is not known here; the event's own fields have the provider's names, and texts or numbers"
+            f"{name}: is not known here; the event's own fields have the provider's names, "
+            "and texts or numbers"
         )
     return value
 
@@ -131,7 +131,7 @@ def _text(given: Given, name: str) -> str:
     return str(given[name])
 
 
-def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given | None:
+def _look(provider: Switchboard, parts: list[str], query: dict[str, str]) -> Given | None:
     match parts:
         case ["faults"]:
             return provider.faults.listing()
@@ -145,43 +145,43 @@ def _look(provider: Provider, parts: list[str], query: dict[str, str]) -> Given 
             return None
 
 
-def _on_call(provider: Provider, call_uuid: str, verb: str, given: Given) -> Given | None:
+def _on_call(provider: Switchboard, call_uuid: str, verb: str, given: Given) -> Given | None:
     match verb:
         case "record":
-            made = provider.record(call_uuid, **_fields(provider.record, given, "call_uuid"))
+            made = provider.record(call_uuid, **_fields(RecordingOptions, given))
             return {"recording_id": made.recording_id, "url": made.url}
         case "event":
             fields = {name: _sent(name, value) for name, value in given.items() if name != "event"}
             provider.event(call_uuid, _text(given, "event"), **fields)
+            return {}
         case "dial":
             return {"b_leg": provider.dial(call_uuid, **_fields(provider.dial, given, "call_uuid"))}
-        case "dial/end":
-            provider.dial_end(call_uuid, **_fields(provider.dial_end, given, "call_uuid"))
         case "join":
-            return {
-                "member": provider.join_room(
-                    call_uuid, **_fields(provider.join_room, given, "call_uuid")
-                )
-            }
-        case "leave":
-            provider.leave_room(call_uuid, **_fields(provider.leave_room, given, "call_uuid"))
-        case "announce":
-            provider.announce(call_uuid, **_fields(provider.announce, given, "call_uuid"))
-        case "answer":
-            provider.answer(call_uuid, **_fields(provider.answer, given, "call_uuid"))
-        case "transfer":
-            provider.transfer(call_uuid, **_fields(provider.transfer, given, "call_uuid"))
-        case "hangup":
-            provider.hangup(call_uuid, **_fields(provider.hangup, given, "call_uuid"))
-        case _:
-            return None
+            taken = _fields(provider.join_room, given, "call_uuid")
+            return {"member": provider.join_room(call_uuid, **taken)}
+    deed = _deeds_without_answer(provider).get(verb)
+    if deed is None:
+        return None
+    deed(call_uuid, **_fields(deed, given, "call_uuid"))
     return {}
 
 
-def _do(provider: Provider, method: str, parts: list[str], given: Given) -> Given | None:
+def _deeds_without_answer(provider: Switchboard) -> dict[str, Callable[..., None]]:
+    """The verbs that answer with an empty object, by the end of their path."""
+    return {
+        "announce": provider.announce,
+        "answer": provider.answer,
+        "dial/end": provider.dial_end,
+        "hangup": provider.hangup,
+        "leave": provider.leave_room,
+        "transfer": provider.transfer,
+    }
+
+
+def _do(provider: Switchboard, method: str, parts: list[str], given: Given) -> Given | None:
     match (method, *parts):
         case ("POST", "calls"):
-            return {"call_uuid": provider.call(**_fields(provider.call, given)).call_uuid}
+            return {"call_uuid": provider.call(**_fields(CallOptions, given)).call_uuid}
         case ("POST", "recordings", recording_id, "stop"):
             _ = provider.recordings[recording_id]
             provider.end(

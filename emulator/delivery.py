@@ -1,9 +1,9 @@
-"""Sends callbacks: encoded, signed, repeated as the provider repeats them, and mistreated as the
-bad days want it.
+"""Sends callbacks: encodes and signs them, repeats them as the provider does, and spoils them on
+bad days.
 
-Voice callbacks are tried up to four times and wait 3 s for an answer; 200 alone is a success. Trunk
-webhooks are sent once, wait 10 s, and whatever is answered is fine. Callbacks of one call set out
-in their order, each when the one before has had its first try.
+A voice callback is tried up to four times and waits 3 s for an answer; only 200 is a success. A
+trunk webhook is sent once, waits 10 s, and accepts any answer. Callbacks of one call leave in their
+order, each after the first try of the one before.
 """
 
 from __future__ import annotations
@@ -14,31 +14,28 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from emulator import signing
-from emulator.state import Call, Delivery, new_id
-from emulator.timers import Busy, Crew
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from emulator.accounts import Account
-    from emulator.faults import Faults
-    from emulator.journal import Journal
-    from emulator.timers import Timers
+from emulator.accounts import Account
+from emulator.bad_days import BadDays
+from emulator.journal import Journal
+from emulator.state import Call, Delivery, Recording, new_id
+from emulator.timers import Busy, ThreadPool, Timers
 
 RETRIES = 3
 FORM = "application/x-www-form-urlencoded"
 _BOUNDARY = "----callback-of-the-provider"
+_TRUNK = Delivery(encoding="json")
 _FORGED = "not-the-token-of-anybody"
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """One callback on its way. Its nonces stay the same when it is tried again."""
+    """One callback on its way. A repetition carries the same nonces."""
 
     event: str
     call: Call
@@ -60,7 +57,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request as it leaves."""
+    """An HTTP request, ready to be sent."""
 
     method: str
     url: str
@@ -69,7 +66,7 @@ class Message:
 
 
 def encode(fields: Mapping[str, Any], url: str, delivery: Delivery) -> Message:
-    """The request without its signature."""
+    """Builds the request, without its signature."""
     if delivery.encoding == "json":
         return Message(
             "POST", url, json.dumps(fields).encode(), {"Content-Type": "application/json"}
@@ -99,34 +96,62 @@ class Sender:
     def __init__(
         self,
         accounts: Mapping[str, Account],
-        faults: Faults,
+        faults: BadDays,
         journal: Journal,
         timers: Timers,
         *,
         retry_base_s: float,
         silent: bool,
     ) -> None:
-        self._accounts, self._faults, self._journal, self._timers = (
-            accounts,
-            faults,
-            journal,
-            timers,
-        )
+        self.accounts, self.faults, self.journal, self.timers = accounts, faults, journal, timers
         self._retry_base_s, self._silent = retry_base_s, silent
-        self._crew, self._busy = Crew(32, timers.trouble), Busy()
-        self._mine = threading.local()
-        self._lines: dict[
-            str, deque[Callback]
-        ] = {}  # of calls with a callback on its first try: those that wait behind it
+        self._threads, self._busy = ThreadPool(32, timers.trouble), Busy()
+        self._of_thread = threading.local()
+        # call → the callbacks that wait until the one before has had its first try
+        self._lines: dict[str, deque[Callback]] = {}
         self._lock = threading.Lock()
 
+    def tell(
+        self,
+        call: Call,
+        fields: dict[str, Any],
+        *,
+        event: str = "",
+        url: str | None = None,
+        delivery: Delivery | None = None,
+        recording: Recording | None = None,
+    ) -> None:
+        """Queues a callback about a call. Arguments that are left out follow from the fields, the
+        recording and the call.
+        """
+        event = event or fields.get("Event") or "rest"
+        if url is None:
+            url = call.urls.get(event) or call.callback_url
+        if call.trunk:
+            delivery = _TRUNK
+        elif delivery is None:
+            delivery = recording.delivery if recording else call.delivery
+        self.send(
+            Callback(
+                event,
+                call,
+                url,
+                fields,
+                delivery,
+                trunk=bool(call.trunk),
+                recording_id=recording.recording_id if recording else None,
+            )
+        )
+
     def send(self, callback: Callback) -> None:
-        """Returns at once; bad days may lose, double, delay or shuffle it."""
+        """Queues the callback and returns at once. Bad days may lose, double, delay or
+        shuffle it.
+        """
         if self._silent or not callback.url:
             return
-        faults, facts = self._faults, callback.facts()
+        faults, facts = self.faults, callback.facts()
         if faults.hit("lost-callbacks", **facts):
-            self._journal.write(
+            self.journal.write(
                 "callback",
                 {
                     "event": callback.event,
@@ -143,7 +168,7 @@ class Sender:
             if shuffled := faults.hit("shuffled-callbacks", **facts):
                 wait += float(shuffled["seconds"]) * faults.chance.random()
             self._busy.begin()
-            self._timers.after(wait, lambda: self._queue(callback))
+            self.timers.after(wait, lambda: self._queue(callback))
 
     def _queue(self, callback: Callback) -> None:
         with self._lock:
@@ -152,7 +177,7 @@ class Sender:
                 line.append(callback)
                 return
             self._lines[callback.call.call_uuid] = deque()
-        self._crew.run(lambda: self._first_try(callback))
+        self._threads.run(lambda: self._first_try(callback))
 
     def _first_try(self, callback: Callback) -> None:
         try:
@@ -164,28 +189,30 @@ class Sender:
                 if following is None:
                     del self._lines[callback.call.call_uuid]
             if following is not None:
-                self._crew.run(lambda: self._first_try(following))
+                self._threads.run(lambda: self._first_try(following))
 
     def wait_idle(self, timeout: float) -> bool:
-        """True as soon as no callback is on its way, waiting or to be tried again."""
+        """Waits until no callback is under way or waiting for a repetition. False: `timeout`
+        seconds passed first.
+        """
         return self._busy.wait(timeout)
 
     def close(self) -> None:
-        self._crew.close()
+        self._threads.close()
 
     def signed(
         self, account: Account, mode: str, url: str, nonces: signing.Nonces, *, forged: bool = False
     ) -> dict[str, str]:
         """The signature headers of a voice callback of this account."""
-        parent = self._accounts[account.parent].token if account.parent else None
+        parent = self.accounts[account.parent].token if account.parent else None
         return signing.signature_headers(
             mode, url, _FORGED if forged else account.token, _FORGED if forged else parent, nonces
         )
 
     def _headers(self, callback: Callback, body: bytes) -> dict[str, str]:
-        facts, account = callback.facts(), self._accounts[callback.call.account]
-        unsigned = self._faults.hit("unsigned-callbacks", **facts) is not None
-        forged = self._faults.hit("forged-callbacks", **facts) is not None
+        facts, account = callback.facts(), self.accounts[callback.call.account]
+        unsigned = self.faults.hit("unsigned-callbacks", **facts) is not None
+        forged = self.faults.hit("forged-callbacks", **facts) is not None
         if callback.trunk:
             headers = {
                 "User-Agent": "Vobiz-Vapor/1.0",
@@ -202,24 +229,24 @@ class Sender:
             "User-Agent": "Vobiz",
             **self.signed(account, mode, callback.url, callback.nonces, forged=forged),
         }
-        if self._faults.hit("leaked-tokens", **facts):
+        if self.faults.hit("leaked-tokens", **facts):
             headers["auth-token"] = account.token
-            headers["parent-auth-token"] = self._accounts[account.parent or account.auth_id].token
+            headers["parent-auth-token"] = self.accounts[account.parent or account.auth_id].token
         return headers
 
     def _try(self, callback: Callback, tries: int) -> None:
         at, status = time.time(), 0
         try:
             message = encode(callback.fields, callback.url, callback.delivery)
-            if message.body and self._faults.hit("marked-callbacks", **callback.facts()):
+            if message.body and self.faults.hit("marked-callbacks", **callback.facts()):
                 message = replace(message, body=codecs.BOM_UTF8 + message.body)
             message.headers.update(self._headers(callback, message.body))
             status, _ = self.exchange(message, 10 if callback.trunk else 3)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self._journal.write(
+            self.journal.write(
                 "trouble", {"url": callback.url, "error": f"{type(error).__name__}: {error}"[:200]}
             )
-        self._journal.write(
+        self.journal.write(
             "callback",
             {
                 "event": callback.event,
@@ -236,18 +263,18 @@ class Sender:
         if status == 200 or callback.trunk or tries >= RETRIES:
             self._busy.end()
         else:
-            again = lambda: self._crew.run(lambda: self._try(callback, tries + 1))  # noqa: E731
-            self._timers.after(self._retry_base_s * 2**tries, again)
+            again = lambda: self._threads.run(lambda: self._try(callback, tries + 1))  # noqa: E731
+            self.timers.after(self._retry_base_s * 2**tries, again)
 
     def exchange(self, message: Message, timeout: float) -> tuple[int, bytes]:
-        """Status and body of the answer; redirects are not followed. Raises OSError, HTTPException,
-        ValueError.
+        """Sends the request; returns status and body of the answer, without following redirects.
+        Raises OSError, HTTPException, ValueError.
         """
         parts = urlsplit(message.url)
         where = (parts.scheme, parts.netloc)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        kept: dict[tuple[str, str], http.client.HTTPConnection] = self._mine.__dict__.setdefault(
-            "kept", {}
+        kept: dict[tuple[str, str], http.client.HTTPConnection] = (
+            self._of_thread.__dict__.setdefault("kept", {})
         )
         connection = kept.pop(where, None)
         if connection is not None:
@@ -256,8 +283,7 @@ class Sender:
                 kept[where] = connection
                 return answer
             except (ConnectionError, http.client.BadStatusLine):
-                # the receiver had let go of an idle connection, which says nothing about this
-                # callback
+                # The receiver had closed the idle connection; it says nothing about this callback.
                 connection.close()
         connection = (
             http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

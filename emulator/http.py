@@ -1,4 +1,4 @@
-"""One HTTP exchange at one of the provider's doors: what was asked, the answers, the journal's line
+"""One HTTP exchange with the emulator: the request, the shapes of its answers, the journal's entry
 about it.
 """
 
@@ -9,19 +9,16 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from emulator.journal import Journal
 from emulator.state import new_id
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emulator.journal import Journal
-
-    Route = Callable[["Exchange"], None]
-    Trouble = Callable[[Exception], None]
+Route = Callable[["Exchange"], None]
+Trouble = Callable[[Exception], None]
 
 MAX_BODY = 1 << 20
 
@@ -35,9 +32,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
     def shutdown(self) -> None:
-        """Ends `serve_forever` at once: a connection wakes it, so that it need not come to its next
-        poll.
-        """
+        """Ends `serve_forever` at once: a connection wakes it before its next poll."""
         ending = threading.Thread(target=super().shutdown, daemon=True)
         ending.start()
         with contextlib.suppress(OSError):
@@ -45,11 +40,11 @@ class Server(ThreadingHTTPServer):
         ending.join()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Exchange has dealt with everything but what the closing of a broken connection brings."""
+        """Ignores errors of a broken connection's end. Exchange has handled all others."""
 
 
 def handler(route: Route, journal: Journal, trouble: Trouble) -> type[BaseHTTPRequestHandler]:
-    """A handler class whose requests all go to `route`, which answers them."""
+    """A handler class that passes each request to `route`, which answers it."""
 
     class Bound(Exchange):
         _route = staticmethod(route)
@@ -60,7 +55,7 @@ def handler(route: Route, journal: Journal, trouble: Trouble) -> type[BaseHTTPRe
 
 
 class Headers(dict[str, str]):
-    """A request's headers, by their names in lower case; `get` takes them in any."""
+    """A request's headers by lower-case name; `get` accepts any case."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return super().get(name.lower(), default)
@@ -71,14 +66,14 @@ class Exchange(BaseHTTPRequestHandler):
     _journal: Journal
     _trouble: Trouble
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: two would wait for a delayed acknowledgement
+    wbufsize = -1  # head and body in one packet: a second waits for a delayed acknowledgement
     disable_nagle_algorithm = True
     body: bytes = b""
     url_path: str = ""
     path: str = ""
     arrived_at: float = 0
     raw_requestline: bytes
-    loses_answer = False  # a bad day: what was asked for is done, and nobody is told
+    loses_answer = False  # a bad day: the request takes effect and gets no answer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         """Requests are kept in the journal, not on the terminal."""
@@ -87,7 +82,7 @@ class Exchange(BaseHTTPRequestHandler):
         try:
             super().handle()
         except (ConnectionError, TimeoutError) as gone:
-            # Clients come and go; that is worth a line, not a traceback.
+            # A client that disconnects is worth a line, not a traceback.
             self._journal.write(
                 "gone", {"path": self.path, "at": time.time(), "error": type(gone).__name__}
             )
@@ -96,11 +91,11 @@ class Exchange(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         super().handle_one_request()
-        self.path = ""  # what fails after this has nothing to do with that request
+        self.path = ""  # a later failure has nothing to do with the request before
 
     def parse_request(self) -> bool:
-        # The base class reads headers with the e-mail parser, which takes as long as all else that
-        # a stop costs.
+        # The base class reads headers with the e-mail parser, which takes as long as all the rest
+        # of a stop.
         words = self.raw_requestline.decode("latin-1").split()
         if len(words) != 3 or words[2] != "HTTP/1.1":
             return super().parse_request()
@@ -144,12 +139,12 @@ class Exchange(BaseHTTPRequestHandler):
     def given(self) -> dict[str, Any]:
         """The JSON object of the body; empty without a body. Raises BadRequest."""
         try:
-            found = json.loads(self.body) if self.body else {}
+            content = json.loads(self.body) if self.body else {}
         except ValueError:
             raise BadRequest("the body is not JSON") from None
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise BadRequest("the body is not a JSON object")
-        return found
+        return content
 
     def number(self, name: str, default: int) -> int:
         """A parameter of the query. Raises BadRequest."""
@@ -186,7 +181,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def error(self, status: int, text: str) -> None:
-        """The flat shape of most of the application's errors."""
+        """Answers in the flat shape that most errors of the provider have."""
         self.answer(status, {"api_id": new_id(), "error": text})
 
     def envelope(
@@ -197,7 +192,7 @@ class Exchange(BaseHTTPRequestHandler):
         details: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """The other shape, of limits and of the provider's own trouble."""
+        """Answers in the other shape: that of limits and of the provider's own trouble."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(self.arrived_at))
         self.answer(
             status,
@@ -211,7 +206,7 @@ class Exchange(BaseHTTPRequestHandler):
         )
 
     def gateway_404(self) -> None:
-        """No such route: the gateway's answer, not the application's."""
+        """Answers as the provider's gateway does for an unknown route."""
         self.answer(404, {"message": "Not Found"})
 
     def refuse(self, status: int = 401) -> None:

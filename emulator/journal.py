@@ -1,4 +1,4 @@
-"""Every request received and every callback sent, in memory, the newest so many of them."""
+"""The journal: every request received and every callback sent. The oldest are dropped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 
 
 class Journal:
-    """Entries are numbered from 1 without gaps, in the order in which they were answered or
-    sent.
-    """
+    """Entries are numbered from 1 without gaps, in the order of the answers and callbacks."""
 
     def __init__(self, size: int = 200_000) -> None:
         self._entries: deque[dict[str, Any]] = deque(maxlen=size)
@@ -24,7 +22,7 @@ class Journal:
             self._entries.append({"seq": self._seq, "kind": kind, **entry})
 
     def since(self, seq: int = 0) -> list[dict[str, Any]]:
-        """Entries with a number above `seq`, as far as they are still held."""
+        """The entries with a number above `seq` that are still in memory."""
         with self._lock:
-            known = len(self._entries) - (self._seq - max(seq, 0))
-            return list(itertools.islice(self._entries, max(known, 0), None))
+            skipped = len(self._entries) - (self._seq - max(seq, 0))
+            return list(itertools.islice(self._entries, max(skipped, 0), None))

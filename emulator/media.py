@@ -1,5 +1,5 @@
-"""The provider's media host: a recording's file for its owner's credentials, and the many ways to
-get it wrong.
+"""The provider's media host: a recording's file for its owner's credentials, and the ways to spoil
+it.
 """
 
 from __future__ import annotations
@@ -7,20 +7,17 @@ from __future__ import annotations
 import re
 import time
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emulator.audio import CONTENT_TYPES
+from emulator.http import Exchange
+from emulator.state import Recording
+from emulator.switchboard import Switchboard
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-    from emulator.state import Recording
-
-    Hit = Callable[[str], dict[str, Any] | None]
+Hit = Callable[[str], dict[str, Any] | None]
 
 _MEDIA = re.compile(r"/v1/Account/([^/]+)/Recording/([^/.]+)\.(\w+)")
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -33,8 +30,8 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What is sent: blocks, the length that is announced (None: chunks), the share of it that
-    arrives, the hurry.
+    """What is sent. `announced` is the Content-Length (None: chunks); `sent` limits the bytes that
+    leave, `pause_s` is the pause after each block.
     """
 
     blocks: Iterable[bytes]
@@ -43,22 +40,20 @@ class File:
     sent: int | None = None
     pause_s: float = 0
     encoding: str = ""
-    odd: bool = False  # not the recording's own bytes, so not under its ETag either
+    odd: bool = False  # not the recording's own bytes, so it gets another ETag
     piece: Piece | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What the host says about ranges, and which bytes it sends: all of them where `begin` is
-    None.
-    """
+    """The headers about ranges, and the range that is sent: the whole file when `begin` is None."""
 
     headers: dict[str, str]
     begin: int | None = None
     end: int = 0  # the first byte that is not sent
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
+def serve(provider: Switchboard, exchange: Exchange) -> None:
     match = _MEDIA.fullmatch(exchange.url_path)
     recording = provider.ready(match[1], match[2]) if match else None
     if (
@@ -99,7 +94,7 @@ def serve(provider: Provider, exchange: Exchange) -> None:
 
 
 def _file(recording: Recording, hit: Hit) -> File:
-    """The file as this day spoils it: first what it is, then how it travels."""
+    """The file as the bad days spoil it: first its content, then its transport."""
     audio = recording.audio()
     if hit("lying-container"):
         audio = replace(audio, container={"mp3": "wav", "wav": "mp3"}[audio.container])
@@ -126,7 +121,7 @@ def _file(recording: Recording, hit: Hit) -> File:
 
 
 def _ranged(file: File, exchange: Exchange, day: dict[str, Any] | None) -> File:
-    """The file, or the bytes of it that were asked for, as `ranged-media` has it."""
+    """The file, or the range that the request asks for, as `ranged-media` has it."""
     if day is None or file.encoding:
         return file
     size, etag = (
@@ -163,7 +158,7 @@ def _between(blocks: Iterable[bytes], begin: int, end: int) -> Iterator[bytes]:
         at += len(block)
 
 
-def _send(provider: Provider, exchange: Exchange, file: File, container: str) -> None:
+def _send(provider: Switchboard, exchange: Exchange, file: File, container: str) -> None:
     piece = file.piece or Piece({})
     exchange.note("media", announced=file.announced, begin=piece.begin or 0)
     if piece.begin is not None and piece.begin == piece.end:
@@ -200,7 +195,9 @@ def _send(provider: Provider, exchange: Exchange, file: File, container: str) ->
 
 
 def _first(blocks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
-    """All of it, or so many bytes; never an empty block, which would end a chunked body."""
+    """At most `limit` bytes of the blocks. It never yields an empty block, which would end a
+    chunked body.
+    """
     left = limit
     for block in blocks:
         if left is not None:

@@ -1,4 +1,4 @@
-"""How the provider spells an instant, of which it has a different idea in every place; pure."""
+"""How the provider spells an instant: differently in every place. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ INDIA = timezone(timedelta(hours=5, minutes=30))
 
 
 def session(at: float) -> str:
-    """SessionStart and session_start: UTC, without saying so."""
+    """SessionStart and session_start: UTC, without an offset."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def console(at: float) -> str:
-    """StartTime, AnswerTime, EndTime of a hang-up: India's time, without saying so."""
+    """StartTime, AnswerTime, EndTime of a hang-up: India's time, without an offset."""
     return datetime.fromtimestamp(at, INDIA).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -1,32 +1,27 @@
-"""The provider's REST API. Paths are spelled in PascalCase with a slash at the end; whoever spells
-otherwise gets a 401.
-"""
+"""The provider's REST API. Paths are PascalCase and end with a slash; other spellings get a 401."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from emulator import rest_calls, rest_recordings
+from emulator.http import Exchange
+from emulator.switchboard import Switchboard
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Answer = Callable[[Switchboard, Exchange, str, str], None]
 
-    from emulator.http import Exchange
-    from emulator.provider import Provider
-
-    Answer = Callable[[Provider, Exchange, str, str], None]
-
-_ONCE = {
-    "start-recording": "start",
-    "transfer": "transfer",
-}  # by the first word of their own bad days
+# Requests that a client must not repeat blindly → the first word of their own bad days.
+_ONCE = {"start-recording": "start", "transfer": "transfer"}
 _ACCOUNT = re.compile(r"/api/v1/(Account|account)/([^/]+)/(.*)")
 
 
 class Route(NamedTuple):
-    """A method and a path below the account, with one group at most, and what answers it."""
+    """A method and a path below the account, with at most one group, and the function that answers
+    it. `loose` matches the path in any case, with or without the slash.
+    """
 
     name: str
     method: str
@@ -35,14 +30,14 @@ class Route(NamedTuple):
     loose: re.Pattern[str]
 
 
-def serve(provider: Provider, exchange: Exchange) -> None:
+def serve(provider: Switchboard, exchange: Exchange) -> None:
     path = exchange.url_path
     if path == "/api/v1/auth/me":
         _probe(provider, exchange)
         return
     match = _ACCOUNT.fullmatch(path)
     if match is None:
-        # Only the spelling can be wrong here, or everything.
+        # A path below an account is misspelled; any other is unknown.
         exchange.refuse() if path.lower().startswith("/api/v1/account/") else exchange.gateway_404()
     elif not provider.authorised(match[2], exchange.headers):
         exchange.refuse()
@@ -50,15 +45,15 @@ def serve(provider: Provider, exchange: Exchange) -> None:
         _below(provider, exchange, match[1], match[2], match[3])
 
 
-def _below(provider: Provider, exchange: Exchange, word: str, account: str, rest: str) -> None:
+def _below(provider: Switchboard, exchange: Exchange, word: str, account: str, rest: str) -> None:
     for route in ROUTES:
-        # The paths of CDRs alone are known to work below a lower-case `account`.
+        # Only CDRs are known to work below a lower-case `account`.
         if (
             route.method == exchange.command
             and (word == "Account" or route.name == "get-cdr")
-            and (found := route.path.fullmatch(rest))
+            and (match := route.path.fullmatch(rest))
         ):
-            subject = unquote(found[1]) if found.re.groups else ""
+            subject = unquote(match[1]) if match.re.groups else ""
             if route.name == "stop-recording" or not _bad_day(
                 provider, exchange, route.name, account, subject
             ):
@@ -71,7 +66,7 @@ def _below(provider: Provider, exchange: Exchange, word: str, account: str, rest
 
 
 def _bad_day(
-    provider: Provider, exchange: Exchange, route: str, account: str, subject: str
+    provider: Switchboard, exchange: Exchange, route: str, account: str, subject: str
 ) -> bool:
     faults = provider.faults
     facts: dict[str, Any] = {"route": route, "account": account}
@@ -97,7 +92,7 @@ def _bad_day(
     return True
 
 
-def _probe(provider: Provider, exchange: Exchange) -> None:
+def _probe(provider: Switchboard, exchange: Exchange) -> None:
     refused = provider.faults.hit("refuse-auth", route="auth-me") or {}
     if provider.authorised(
         exchange.headers.get("X-Auth-ID") or "", exchange.headers

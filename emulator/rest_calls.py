@@ -1,21 +1,14 @@
-"""REST about calls and conferences: make, look at, transfer, hang up; what remains of a call that
-is over.
-"""
+"""REST requests about calls and conferences, and the CDR of a call that is over."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from emulator import rows
-from emulator.http import BadRequest
+from emulator.http import BadRequest, Exchange
 from emulator.state import new_id
-
-if TYPE_CHECKING:
-    from emulator.http import Exchange
-    from emulator.provider import Provider
+from emulator.switchboard import Switchboard
 
 
-def make(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
+def make(provider: Switchboard, exchange: Exchange, account: str, _: str) -> None:
     given = exchange.given()
     if missing := [
         name for name in ("from", "to", "answer_url") if not isinstance(given.get(name), str)
@@ -44,7 +37,7 @@ def make(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
     provider.announce(call.call_uuid)
 
 
-def live_calls(provider: Provider, exchange: Exchange, account: str, _: str) -> None:
+def live_calls(provider: Switchboard, exchange: Exchange, account: str, _: str) -> None:
     status = exchange.query.get("status")
     if status in {"live", "queued"}:
         calls = (
@@ -57,10 +50,8 @@ def live_calls(provider: Provider, exchange: Exchange, account: str, _: str) -> 
         exchange.error(404, "status is required")
 
 
-def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
-    """Without a status this is not about live calls at all: it finds the CDR of a call that is
-    over.
-    """
+def live_call(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
+    """A live call; without the parameter `status`, the CDR of a call that is over."""
     call = provider.book.calls.get(call_uuid)
     status = exchange.query.get("status")
     if call is None or call.account != account:
@@ -73,7 +64,7 @@ def live_call(provider: Provider, exchange: Exchange, account: str, call_uuid: s
         exchange.error(404, "call not found")
 
 
-def transfer(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+def transfer(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
     given = exchange.given()
     call = provider.live_of(account, call_uuid)
     legs = {"aleg": ["aleg_url"], "bleg": ["bleg_url"], "both": ["aleg_url", "bleg_url"]}.get(
@@ -95,7 +86,7 @@ def transfer(provider: Provider, exchange: Exchange, account: str, call_uuid: st
             )
 
 
-def hang_up(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+def hang_up(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
     if provider.live_of(account, call_uuid) is None:
         exchange.error(404, "call not found")
         return
@@ -103,7 +94,7 @@ def hang_up(provider: Provider, exchange: Exchange, account: str, call_uuid: str
     provider.hangup(call_uuid, source="API Request")
 
 
-def cdr(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+def cdr(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
     call = provider.book.calls.get(call_uuid)
     if call is None or call.account != account or call.ended_at is None:
         exchange.error(404, "CDR not found")
@@ -111,8 +102,8 @@ def cdr(provider: Provider, exchange: Exchange, account: str, call_uuid: str) ->
         exchange.answer(200, rows.cdr(call))
 
 
-def conference_record(provider: Provider, exchange: Exchange, account: str, name: str) -> None:
-    """Accepted, and no file is ever written."""
+def conference_record(provider: Switchboard, exchange: Exchange, account: str, name: str) -> None:
+    """Accepts the request; no file is ever written."""
     if (account, name) not in provider.book.rooms:
         exchange.error(404, "conference not found")
     elif exchange.command == "POST":
@@ -121,7 +112,7 @@ def conference_record(provider: Provider, exchange: Exchange, account: str, name
         exchange.answer(204)
 
 
-def conferences(_provider: Provider, exchange: Exchange, _account: str, name: str) -> None:
-    """No room is ever listed, and asking for one fails with a 200."""
-    found = {"error": "failed"} if name else {"api_id": new_id(), "conferences": list[str]()}
-    exchange.answer(200, found)
+def conferences(_provider: Switchboard, exchange: Exchange, _account: str, name: str) -> None:
+    """Lists no room. A request for one room fails with status 200."""
+    content = {"error": "failed"} if name else {"api_id": new_id(), "conferences": list[str]()}
+    exchange.answer(200, content)

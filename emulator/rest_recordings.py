@@ -1,22 +1,20 @@
-"""REST about recordings: start and stop on a live call; list, get and delete what is finished."""
+"""REST requests about recordings: start and stop on a live call; list, get and delete finished
+ones.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from emulator import rows
-from emulator.http import BadRequest
+from emulator.http import BadRequest, Exchange
 from emulator.state import Delivery, Recording, new_id
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from emulator.http import Exchange
-    from emulator.provider import Provider
+from emulator.switchboard import Switchboard
 
 
-def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
+def stop(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
     if _stop_fails(provider, exchange, account, call_uuid):
         return
     facts = {"call_uuid": call_uuid, "account": account}
@@ -30,7 +28,7 @@ def stop(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -
     exchange.answer(204)
 
 
-def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> bool:
+def _stop_fails(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> bool:
     faults, facts = (
         provider.faults,
         {"call_uuid": call_uuid, "account": account, "route": "stop-recording"},
@@ -55,8 +53,8 @@ def _stop_fails(provider: Provider, exchange: Exchange, account: str, call_uuid:
     return True
 
 
-def start(provider: Provider, exchange: Exchange, account: str, call_uuid: str) -> None:
-    """Each such request starts one more recording."""
+def start(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str) -> None:
+    """Starts one more recording with each request."""
     given = exchange.given()
     call = provider.live_of(account, call_uuid)
     if call is None:
@@ -93,40 +91,40 @@ def _choice(given: dict[str, Any], name: str, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def listing(provider: Provider, exchange: Exchange, account: str, _subject: str) -> None:
-    """Newest first. Its next page is named by a path that lacks `/api`."""
+def listing(provider: Switchboard, exchange: Exchange, account: str, _subject: str) -> None:
+    """Lists recordings, newest first. The path of the next page lacks `/api`."""
     limit, offset = min(exchange.number("limit", 20), 100), exchange.number("offset", 0)
     if not limit:
         raise BadRequest("limit is not a number above 0")
     call_uuid = exchange.query.get("call_uuid")
-    found = sorted(
+    recordings = sorted(
         (r for r in provider.book.recordings_of(account, call_uuid) if _is_listed(provider, r)),
         key=lambda r: -r.started_at,
     )
     kind = exchange.query.get("recording_type")
     if kind:
-        found = [r for r in found if kind == ("trunk" if r.source == "trunk" else "call")]
+        recordings = [r for r in recordings if kind == ("trunk" if r.source == "trunk" else "call")]
     base, more = (
         f"/v1/Account/{account}/Recording/?limit={limit}&offset=",
-        offset + limit < len(found),
+        offset + limit < len(recordings),
     )
     meta = {
         "limit": limit,
         "next": f"{base}{offset + limit}" if more else None,
         "offset": offset,
         "previous": f"{base}{max(offset - limit, 0)}" if offset else None,
-        "total_count": len(found),
+        "total_count": len(recordings),
     }
-    objects = [_row(provider, r, rows.listed) for r in found[offset : offset + limit]]
+    objects = [_row(provider, r, rows.listed) for r in recordings[offset : offset + limit]]
     if more and (
         moved := provider.faults.hit("list-rows-move", account=account, call_uuid=call_uuid)
     ):
         for _ in range(int(moved["rows"])):
-            provider.insert_row(found[0])
+            provider.insert_row(recordings[0])
     exchange.answer(200, {"api_id": new_id(), "meta": meta, "objects": objects})
 
 
-def _is_listed(provider: Provider, recording: Recording) -> bool:
+def _is_listed(provider: Switchboard, recording: Recording) -> bool:
     facts = {
         "call_uuid": recording.call_uuid,
         "recording_id": recording.recording_id,
@@ -141,7 +139,7 @@ def _is_listed(provider: Provider, recording: Recording) -> bool:
 
 
 def _row(
-    provider: Provider, recording: Recording, spell: Callable[..., dict[str, Any]]
+    provider: Switchboard, recording: Recording, spell: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
     facts = {
         "call_uuid": recording.call_uuid,
@@ -156,7 +154,7 @@ def _row(
     return spell(provider.book.calls[recording.call_uuid], recording, **how)
 
 
-def one(provider: Provider, exchange: Exchange, account: str, recording_id: str) -> None:
+def one(provider: Switchboard, exchange: Exchange, account: str, recording_id: str) -> None:
     recording = provider.ready(account, recording_id)
     if recording is None:
         exchange.error(404, "Recording not found")
@@ -164,7 +162,7 @@ def one(provider: Provider, exchange: Exchange, account: str, recording_id: str)
         exchange.answer(200, _row(provider, recording, rows.got))
 
 
-def delete(provider: Provider, exchange: Exchange, account: str, recording_id: str) -> None:
+def delete(provider: Switchboard, exchange: Exchange, account: str, recording_id: str) -> None:
     recording = provider.ready(account, recording_id)
     if recording is None:
         exchange.error(404, "Recording not found")

@@ -1,5 +1,5 @@
-"""What is said of a recording and of a call that is over: callbacks of recordings, rows of the
-list, CDRs; pure.
+"""What the provider says about a recording and about a call that is over: callbacks of recordings,
+rows of the list, CDRs. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from emulator.state import Call, Recording, new_id
 
 
 def times(recording: Recording) -> tuple[int, int, int, int]:
-    """Seconds, milliseconds, and the first and last instant in milliseconds since 1970."""
+    """Length in seconds and in milliseconds, then begin and end in milliseconds since 1970."""
     ms = round(recording.duration_ms)
     return (
         ms // 1000,
@@ -25,7 +25,7 @@ def times(recording: Recording) -> tuple[int, int, int, int]:
 
 
 def started(call: Call, recording: Recording) -> Fields:
-    """`<Record action>`: it names a file that is not there yet, and durations of -1."""
+    """The callback of `<Record action>`. Its file does not exist yet, and its durations are -1."""
     return {
         **common(call),
         "Event": "Record",
@@ -41,7 +41,7 @@ def started(call: Call, recording: Recording) -> Fields:
 
 
 def finished(call: Call, recording: Recording) -> Fields:
-    """The end of a recording as its source and spelling have it."""
+    """The callback of a recording's end, as its source and spelling have it."""
     if recording.source == "rest":
         return from_rest(recording)
     if recording.source == "trunk":
@@ -86,7 +86,7 @@ def finished(call: Call, recording: Recording) -> Fields:
 
 
 def from_rest(recording: Recording) -> Fields:
-    """A recording that REST started: snake case, no Event, no reason, no numbers."""
+    """The end of a recording that REST started: snake case, without Event, reason or numbers."""
     seconds, ms, start, end = times(recording)
     return {
         "api_id": new_id(),
@@ -117,13 +117,13 @@ def transcription(recording: Recording, text: str) -> Fields:
 
 
 def _plus(number: str) -> str:
-    """A number with its plus; an address stays as it is."""
+    """A telephone number with its plus; a SIP address stays as it is."""
     return f"+{number}" if number.isdigit() else number
 
 
 def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool = True) -> Fields:
-    """The row of the recordings list: numbers as strings with five decimals. One that still runs
-    has no end.
+    """A row of the recordings list. Numbers are strings with five decimals; a running recording has
+    no end.
     """
     trunk = recording.source == "trunk"
     ms = max(0.0, recording.duration_ms + off_s * 1000) if recording.ended_at or so_far else 0.0
@@ -151,7 +151,7 @@ def listed(call: Call, recording: Recording, *, off_s: float = 0, so_far: bool =
 
 
 def got(call: Call, recording: Recording, *, off_s: float = 0) -> Fields:
-    """The same, asked for by its id: flat, and with the time in UTC."""
+    """The answer about one recording: flat, with the time in UTC."""
     added = moments.got(recording.listed_at or recording.started_at)
     return {**listed(call, recording, off_s=off_s), "add_time": added, "api_id": new_id()}
 
@@ -173,11 +173,7 @@ def live_call(call: Call) -> Fields:
 
 
 def cdr(call: Call) -> dict[str, Any]:
-    """Of a call that is over; it says nothing of recordings."""
-    ended = call.ended_at or call.answered_at
-    code, name, status = CAUSES[call.cause]
-    billed = round(ended - call.answered_at) if status == "completed" else 0
-    cost = round(pulses(billed) / 60 * 0.45, 2)
+    """The CDR of a call that is over; it does not mention recordings."""
     data = {
         "account_id": call.account,
         "uuid": call.call_uuid,
@@ -186,26 +182,9 @@ def cdr(call: Call) -> dict[str, Any]:
         "caller_id_name": call.from_number,
         "caller_id_number": f"+{call.from_number}",
         "destination_number": call.to_number,
-        "duration": round(ended - call.started_at),
-        "billsec": billed,
-        "ring_time": round(call.answered_at - call.started_at),
-        "start_time": moments.zulu(call.started_at),
-        "answer_time": moments.zulu(call.answered_at),
-        "end_time": moments.zulu(ended),
-        "progress_time": moments.zulu(call.started_at),
-        "created_at": moments.zulu(ended),
-        "updated_at": moments.zulu(ended),
-        "cost": cost,
-        "total_cost": cost,
-        "streaming_cost": 0,
-        "currency": "INR",
-        "hangup_cause": call.cause,
-        "hangup_cause_code": code,
-        "hangup_cause_name": name,
-        "hangup_disposition": "send_bye",
-        "hangup_source": call.hung_up_by,
-        "failure_code": None,
-        "failure_reason": None,
+        **_cdr_times(call),
+        **_cdr_cost(call),
+        **_cdr_hangup(call),
         "bridge_uuid": call.dial.b_leg if call.dial else None,
         "sip_call_id": call.sip_call_id,
         "sip_user_agent": "Vobiz",
@@ -224,6 +203,44 @@ def cdr(call: Call) -> dict[str, Any]:
         "terminated_to": None,
     }
     return {"data": data, "success": True}
+
+
+def _billed_s(call: Call) -> int:
+    ended = call.ended_at or call.answered_at
+    return round(ended - call.answered_at) if CAUSES[call.cause][2] == "completed" else 0
+
+
+def _cdr_times(call: Call) -> Fields:
+    ended = call.ended_at or call.answered_at
+    return {
+        "duration": round(ended - call.started_at),
+        "billsec": _billed_s(call),
+        "ring_time": round(call.answered_at - call.started_at),
+        "start_time": moments.zulu(call.started_at),
+        "answer_time": moments.zulu(call.answered_at),
+        "end_time": moments.zulu(ended),
+        "progress_time": moments.zulu(call.started_at),
+        "created_at": moments.zulu(ended),
+        "updated_at": moments.zulu(ended),
+    }
+
+
+def _cdr_cost(call: Call) -> Fields:
+    cost = round(pulses(_billed_s(call)) / 60 * 0.45, 2)
+    return {"cost": cost, "total_cost": cost, "streaming_cost": 0, "currency": "INR"}
+
+
+def _cdr_hangup(call: Call) -> Fields:
+    code, name, _ = CAUSES[call.cause]
+    return {
+        "hangup_cause": call.cause,
+        "hangup_cause_code": code,
+        "hangup_cause_name": name,
+        "hangup_disposition": "send_bye",
+        "hangup_source": call.hung_up_by,
+        "failure_code": None,
+        "failure_reason": None,
+    }
 
 
 def _trunk(call: Call, event: str, at: float, status: str) -> Fields:
@@ -253,8 +270,8 @@ def trunk_initiated(call: Call) -> Fields:
 
 
 def trunk_hangup(call: Call) -> Fields:
-    """Its Duration includes the ringing; the account is named differently than at the beginning, as
-    documented.
+    """The trunk's Hangup. Its Duration includes the ringing, and its account has another name than
+    in CallInitiated, as documented.
     """
     data, ended = cdr(call)["data"], call.ended_at or call.answered_at
     return {

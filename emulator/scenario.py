@@ -1,28 +1,33 @@
-"""A scenario file: calls, what happens on them, and bad days, each at its time. Read whole before
-anything is played.
+"""Scenario files: calls, events on them, and bad days, each at its time. A file is read completely
+before anything is played.
 """
 
 from __future__ import annotations
 
-import inspect
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emulator import faults
+from emulator import bad_days
 from emulator.callbacks import CAUSES
-from emulator.provider import Provider
+from emulator.options import CallOptions, RecordingOptions
 from emulator.signing import MODES
 from emulator.state import ENCODINGS, METHODS, SOURCES, SPELLINGS, new_id
+from emulator.switchboard import Switchboard
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_CALL_KEYS = (
-    set(inspect.signature(Provider.call).parameters) - {"self", "from_number", "to_number"}
-) | {"name", "at", "from", "to", "hangup_at", "hangup_cause", "recordings", "events"}
-_RECORDING_KEYS = (set(inspect.signature(Provider.record).parameters) - {"self", "call_uuid"}) | {
+_CALL_KEYS = ({option.name for option in fields(CallOptions)} - {"from_number", "to_number"}) | {
+    "name",
+    "at",
+    "from",
+    "to",
+    "hangup_at",
+    "hangup_cause",
+    "recordings",
+    "events",
+}
+_RECORDING_KEYS = {option.name for option in fields(RecordingOptions)} | {
     "at",
     "stop_at",
     "stop_reason",
@@ -65,13 +70,13 @@ _NEEDED = {"dial": "to_number", "join_room": "room", "transfer": "url"}
 
 
 class ScenarioError(ValueError):
-    """All that is wrong with the file, a line each, each beginning with the key."""
+    """Every mistake in the file, one a line; each line begins with the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     at: float
-    act: Callable[[Provider], object]
+    act: Callable[[Switchboard], object]
 
 
 @dataclass(slots=True)
@@ -84,8 +89,8 @@ class Plot:
         return max((step.at for step in self.steps), default=0)
 
 
-def play(plot: Plot, provider: Provider) -> None:
-    """Begins now, and returns at once."""
+def play(plot: Plot, provider: Switchboard) -> None:
+    """Starts the scenario and returns at once."""
     for step in sorted(plot.steps, key=lambda s: s.at):
         provider.later(step.at, partial(step.act, provider))
 
@@ -93,27 +98,27 @@ def play(plot: Plot, provider: Provider) -> None:
 def read(text: str, accounts: set[str]) -> Plot:
     """Raises ScenarioError."""
     try:
-        found = tomllib.loads(text)
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"not TOML: {error}") from None
     reader = _Reader(accounts)
-    reader.file(found)
+    reader.file(tables)
     if reader.wrong:
         raise ScenarioError("\n".join(reader.wrong))
     return reader.plot
 
 
 class _Reader:
-    """Collects the steps, and what is wrong."""
+    """Collects the steps, and the mistakes in `wrong`."""
 
     def __init__(self, accounts: set[str]) -> None:
         self.plot, self.wrong, self._accounts = Plot(), list[str](), accounts
 
-    def file(self, found: dict[str, Any]) -> None:
-        self._keys("", found, {"calls", "faults"})
-        for i, call in enumerate(self._tables("calls", found.get("calls", []))):
+    def file(self, tables: dict[str, Any]) -> None:
+        self._keys("", tables, {"calls", "faults"})
+        for i, call in enumerate(self._tables("calls", tables.get("calls", []))):
             self._call(f"calls[{i}]", call)
-        for i, fault in enumerate(self._tables("faults", found.get("faults", []))):
+        for i, fault in enumerate(self._tables("faults", tables.get("faults", []))):
             self._fault(f"faults[{i}]", fault)
 
     def _call(self, where: str, given: dict[str, Any]) -> None:
@@ -126,7 +131,8 @@ class _Reader:
             self.plot.calls[name] = call_uuid
         if given.get("account", next(iter(self._accounts))) not in self._accounts:
             self.wrong.append(
-                f"{where}.account: {given['account']!r} is none of {', '.join(sorted(self._accounts))}"
+                f"{where}.account: {given['account']!r} is none of "
+                f"{', '.join(sorted(self._accounts))}"
             )
         how = {
             {"from": "from_number", "to": "to_number"}.get(key, key): value
@@ -196,7 +202,7 @@ class _Reader:
 
     def _fault(self, where: str, given: dict[str, Any]) -> None:
         name = given.get("name")
-        if name not in faults.FAULTS:
+        if name not in bad_days.BAD_DAYS:
             self.wrong.append(f"{where}.name: {name!r} is no bad day")
             return
         params = {
@@ -207,7 +213,7 @@ class _Reader:
                 self.wrong.append(f"{where}.call: no call is named {given['call']!r}")
             params["call_uuid"] = self.plot.calls.get(given["call"])
         try:
-            faults.check(name, params)
+            bad_days.check(name, params)
         except ValueError as error:
             self.wrong.append(f"{where}: {error}")
         if not self._values(where, given):
@@ -217,14 +223,14 @@ class _Reader:
             self._step(given["until"], lambda p: p.faults.switch_off(name))
 
     # One value
-    # --------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
 
-    def _step(self, at: float, act: Callable[[Provider], object]) -> None:
+    def _step(self, at: float, act: Callable[[Switchboard], object]) -> None:
         self.plot.steps.append(Step(float(at), act))
 
-    def _tables(self, where: str, found: Any) -> list[dict[str, Any]]:
-        if isinstance(found, list) and all(isinstance(table, dict) for table in found):
-            return found
+    def _tables(self, where: str, value: Any) -> list[dict[str, Any]]:
+        if isinstance(value, list) and all(isinstance(table, dict) for table in value):
+            return value
         self.wrong.append(f"{where}: is not a list of tables")
         return []
 
@@ -236,8 +242,10 @@ class _Reader:
         return self._values(where, given) and not unknown
 
     def _values(self, where: str, given: dict[str, Any]) -> bool:
-        """Whether every value has the type that its key wants, and is one of those it may be."""
-        fine = len(self.wrong)
+        """Whether each value has its key's type and is one of the allowed ones. Adds mistakes to
+        `wrong`.
+        """
+        mistakes_before = len(self.wrong)
         for key, value in given.items():
             place, wanted = (
                 f"{where}.{key}",
@@ -253,7 +261,7 @@ class _Reader:
                 self.wrong.append(f"{place}: {value} is below 0")
             elif key in _CHOICES and value not in _CHOICES[key]:
                 self.wrong.append(f"{place}: {value!r} is none of {', '.join(_CHOICES[key])}")
-        return fine == len(self.wrong)
+        return mistakes_before == len(self.wrong)
 
     def _before(self, where: str, given: dict[str, Any], end: float) -> bool:
         if given.get("at", 0) < end:

@@ -1,7 +1,7 @@
-"""The provider's callback signatures, spelled from its documentation; pure.
+"""The signatures of callbacks, as the provider documents them. Pure.
 
-They cover the address and a nonce, never the body: that is the provider's weakness, and it is kept
-here on purpose.
+They cover the address and a nonce, never the body. That is the provider's weakness, kept here on
+purpose.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlparse
 
 MODES = ("v3+v2", "v2", "v3", "v1", "ma", "none")
-"""What a callback may carry: `ma` is V2 and V3 with the account's token beside MA-V2 and MA-V3 with
-the parent's."""
+"""Which signatures a callback may carry. `ma`: V2 and V3 with the account's token, MA-V2 and MA-V3
+with the parent's."""
 
-# Never seeded: a nonce that came again in the next run would look like a replay to a receiver that
-# remembers.
+# Never seeded: a receiver that remembers nonces would take a repeated one for a replay.
 _CHANCE = random.SystemRandom()
 
 
@@ -29,15 +28,15 @@ def new_nonce() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Nonces:
-    """The pair of nonces one callback carries; MA signatures have none of their own."""
+    """The nonces of one callback. MA signatures use the same ones."""
 
     v2: str = field(default_factory=new_nonce)
     v3: str = field(default_factory=new_nonce)
 
 
 def base_url(url: str) -> str:
-    """Scheme, authority and path as configured. `urlparse`, as in the vendor's Python sample, also
-    cuts `;params`.
+    """Scheme, authority and path of the configured address. `urlparse` also cuts `;params`, as the
+    vendor's Python sample does.
     """
     parts = urlparse(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
@@ -48,8 +47,8 @@ def _hmac64(token: str, message: str, digest: str = "sha256") -> str:
 
 
 def v1(token: str, url: str, nonce: str) -> str:
-    """The legacy signature. Documented as HMAC-SHA1 without saying of what; base and nonce are the
-    likeliest.
+    """The legacy signature. The documentation says HMAC-SHA1 but not of what; base address and
+    nonce are the likeliest.
     """
     return _hmac64(token, base_url(url) + nonce, "sha1")
 

@@ -1,6 +1,4 @@
-"""Calls, recordings and rooms as the provider keeps them, and the book that finds them without
-searching.
-"""
+"""The provider's calls, recordings and rooms, and the book that finds them without a search."""
 
 from __future__ import annotations
 
@@ -18,15 +16,15 @@ METHODS = ("POST", "GET")
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError."""
+    """Raises ValueError unless the value is allowed."""
     if value not in allowed:
         raise ValueError(f"{name} {value!r} is none of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a callback travels: by POST or GET, as a form, multipart, JSON, or JSON within a form's
-    field `response`.
+    """How a callback is sent: by POST or GET; as a form, multipart, JSON, or JSON in the form field
+    `response`.
     """
 
     method: str = "POST"
@@ -53,7 +51,7 @@ class Recording:
     max_length_s: float
     ended_at: float | None = None
     end_reason: str | None = None
-    listed_at: float | None = None  # when list and media have it
+    listed_at: float | None = None  # when its file can be found
     action_url: str = ""
     delivery: Delivery = Delivery()
     spelling: str = "full"  # one of SPELLINGS
@@ -63,6 +61,14 @@ class Recording:
     @property
     def duration_ms(self) -> float:
         return ((self.ended_at or time.time()) - self.started_at) * 1000
+
+    def facts(self) -> dict[str, str]:
+        """The facts that a bad day can be limited to."""
+        return {
+            "call_uuid": self.call_uuid,
+            "recording_id": self.recording_id,
+            "account": self.account,
+        }
 
     def audio(self) -> Audio:
         return Audio(self.container, self.channels, self.duration_ms, self.recording_id)
@@ -93,7 +99,9 @@ class Call:
     hung_up_by: str = "Caller"
     delivery: Delivery = Delivery()
     signature: str = ""  # the account's mode if empty
-    urls: dict[str, str] = field(default_factory=dict)  # where single events go instead
+    urls: dict[str, str] = field(
+        default_factory=dict
+    )  # event → address, for events that go elsewhere
     trunk: str = ""  # the trunk's id
     dial: Dial | None = None
     ringing: bool = False  # not live yet: REST does not know it
@@ -106,7 +114,7 @@ class Call:
 
 @dataclass(slots=True)
 class Room:
-    """A conference: it begins with its first member and ends with its last."""
+    """A conference. It begins with its first member and ends with its last."""
 
     name: str
     room_uuid: str
@@ -114,9 +122,7 @@ class Room:
 
 
 class Book:
-    """All calls and recordings. Its parts are single dict operations, so that readers need no
-    lock.
-    """
+    """All calls and recordings. Each change is a single dict operation, so readers need no lock."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
@@ -174,14 +180,14 @@ class Book:
         return [r for r in self._of_call.get(call_uuid, {}).values() if r.account == account]
 
     def delete_recording(self, recording: Recording) -> None:
-        """Deleting twice is fine."""
+        """Does nothing when it is deleted already."""
         rid = recording.recording_id
         self.recordings.pop(rid, None)
         self._of_call[recording.call_uuid].pop(rid, None)
         self._of_account[recording.account].pop(rid, None)
 
     def join(self, call: Call, name: str) -> tuple[Room, bool]:
-        """The room, and whether the call is its first member."""
+        """Adds the call to the room. Returns the room, and whether the call is its first member."""
         room = self.rooms.setdefault((call.account, name), Room(name, new_id()))
         first = not room.members
         room.members[call.call_uuid] = str(next(self._members))
@@ -189,8 +195,8 @@ class Book:
         return room, first
 
     def leave(self, call: Call) -> tuple[Room, str, bool]:
-        """The room, the member's id there, and whether it was the last. Raises KeyError for a call
-        in no room.
+        """Takes the call out of its room. Returns the room, the member's id there, and whether the
+        room is empty now. Raises KeyError for a call in no room.
         """
         if call.room is None:
             raise KeyError(f"call {call.call_uuid} is in no room")
@@ -203,7 +209,7 @@ class Book:
 
 
 def new_id() -> str:
-    """Never seeded: an id that came again in the next run would look like an old call to a receiver
-    that remembers.
+    """A random id. It is never seeded: a receiver that remembers ids would take a repeated one for
+    an old call.
     """
     return str(uuid.uuid4())

@@ -1,5 +1,5 @@
-"""What the provider does later or aside: one thread that watches the time, a crew of threads, a
-count of open work.
+"""Work that the emulator does later or in other threads: a timer thread, a thread pool, a count of
+open work.
 """
 
 from __future__ import annotations
@@ -9,20 +9,16 @@ import itertools
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Act = Callable[[], object]
-    Trouble = Callable[[Exception], None]
+Act = Callable[[], object]
+Trouble = Callable[[Exception], None]
 
 
 class Timers:
-    """Calls things at their time, in one thread however many there are. What it calls must be
-    quick.
+    """Calls functions at their time, all in one thread. The functions must be quick.
 
-    What a step raises goes to `trouble`, and the next one follows.
+    An exception goes to `trouble`, and the next function follows.
     """
 
     def __init__(self, trouble: Trouble) -> None:
@@ -34,7 +30,9 @@ class Timers:
         threading.Thread(target=self._run, name="emulator-timers", daemon=True).start()
 
     def after(self, seconds: float, act: Act) -> None:
-        """Calls `act` once, `seconds` from now; at once and in this thread if that is now."""
+        """Calls `act` once, `seconds` from now. With 0 it is called at once, in the caller's
+        thread.
+        """
         if seconds <= 0:
             act()
             return
@@ -60,9 +58,9 @@ class Timers:
             _run_safely(act, self.trouble)
 
 
-class Crew:
-    """Daemon threads, started as they are needed, up to a number; unlike an executor it never
-    delays the exit.
+class ThreadPool:
+    """A thread pool of daemon threads, started as they are needed, up to `size`. Unlike an executor
+    it never delays the exit of Python.
     """
 
     def __init__(self, size: int, trouble: Trouble) -> None:
@@ -78,7 +76,7 @@ class Crew:
             self._waiting += 1
             if self._waiting > self._threads and self._threads < self._size:
                 self._threads += 1
-                threading.Thread(target=self._loop, name="emulator-crew", daemon=True).start()
+                threading.Thread(target=self._loop, name="emulator-pool", daemon=True).start()
         self._work.put(act)
 
     def close(self) -> None:
@@ -93,7 +91,7 @@ class Crew:
 
 
 class Busy:
-    """How much is under way, and a way to wait until nothing is."""
+    """Counts open work, and waits until there is none."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -110,7 +108,7 @@ class Busy:
                 self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:
-        """True as soon as nothing is under way, False if `timeout` seconds pass first."""
+        """Waits until there is no open work. False: `timeout` seconds passed first."""
         with self._changed:
             return self._changed.wait_for(lambda: self._count == 0, timeout)
 
@@ -118,5 +116,5 @@ class Busy:
 def _run_safely(act: Act, trouble: Trouble) -> None:
     try:
         act()
-    except Exception as error:  # one broken step must not end the thread that all others share
+    except Exception as error:  # it must not end the thread that all others share
         trouble(error)

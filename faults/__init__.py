@@ -1,1 +1,1 @@
-"""Fault runs: the whole service, the emulator, and everything that can be taken away from them."""
+"""Fault runs: the whole service beside the emulator, while parts of both are taken away."""

@@ -1,5 +1,5 @@
-"""Every bad day of the emulator, each rare enough that what it spoils comes right in the end
-(`refuse-auth` by itself).
+"""Every bad day of the emulator, each rare enough that all is well in the end. `refuse-auth` comes
+by itself.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ ALL: dict[str, dict[str, Any]] = {
     "api-429": {"probability": 0.02, "retry_after": 1},
     "api-timeout": {"probability": 0.02, "seconds": 2},
     "list-lag": {"probability": 0.1, "seconds": 2},
-    "list-running": {
-        "probability": 0.1
-    },  # without `so_far`: a duration above 0 is taken for an end, as promised
+    # Without `so_far`: we take a row with a duration above 0 for an ended recording, as promised.
+    "list-running": {"probability": 0.1},
     "list-rows-move": {"probability": 0.1},
     "wrong-duration": {"probability": 0.05, "seconds": 5},
     "media-5xx": {"probability": 0.05},
@@ -48,5 +47,5 @@ ALL: dict[str, dict[str, Any]] = {
     "huge-media": {"probability": 0.02, "bytes": 3_000_000},
     "lost-callbacks": {"probability": 0.03},
 }
-# By itself, for a moment, since it is the account's trouble and no single request's.
+# By itself and for a moment: it affects the whole account, not single requests.
 REFUSED: dict[str, Any] = {"me": True}

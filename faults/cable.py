@@ -30,7 +30,7 @@ _LOOK_S = 0.1
 
 @dataclass(slots=True)
 class Way:
-    """What becomes of the frames of one direction."""
+    """How one direction treats its frames."""
 
     cut: bool = False
     loss: float = 0.0  # the share of frames that is lost
@@ -38,13 +38,13 @@ class Way:
 
 
 class Cable:
-    """Use as a context: our end is up, with its address, when entered. The other end is wherever it
-    was plugged in last.
+    """A cable. When its context is entered, our end is up and has its address. The other end is
+    where it was plugged in last.
     """
 
     def __init__(self, name: str, ours: str, theirs: str, *, seed: int) -> None:
-        """`name`: of the device, at most 14 bytes; `ours` and `theirs`: addresses of one /30
-        network.
+        """`name`: the device's name, at most 14 bytes. `ours` and `theirs`: two addresses of one
+        /30 network.
         """
         self.name, self.ours, self.theirs = name, ours, theirs
         self.there, self.back = Way(), Way()  # to the machine, and from it
@@ -54,7 +54,7 @@ class Cable:
             threading.Event(),
         )
         self._selector = selectors.DefaultSelector()
-        self._ends: dict[str, int] = {}  # `ours` and `theirs`: file numbers
+        self._ends: dict[str, int] = {}  # `ours` and `theirs` → file descriptor
 
     def __enter__(self) -> Self:
         self._hold("ours", self.name)
@@ -72,7 +72,7 @@ class Cable:
         self._selector.close()
 
     def plug_in(self, pid: int) -> None:
-        """The other end becomes `eth0` of the network namespace of this process."""
+        """Makes the other end `eth0` of this process's network namespace."""
         device = f"{self.name}m"
         self._hold("theirs", device)
         ip("link", "set", device, "netns", str(pid))
@@ -88,16 +88,16 @@ class Cable:
         self._let_go("theirs")
 
     def cut(self, *, there: bool = True, back: bool = True) -> None:
-        """Nothing passes any more, in one direction or both, and nobody is told."""
+        """Stops all frames, in one direction or both. Neither side is notified."""
         self.there.cut, self.back.cut = there, back
 
     def weak(self, *, delay_s: float, loss: float) -> None:
-        """Both directions take so long, and lose so much."""
+        """Delays frames by `delay_s` and loses the share `loss` of them, in both directions."""
         for way in (self.there, self.back):
             way.delay_s, way.loss = delay_s, loss
 
     def mend(self) -> None:
-        """As good as new."""
+        """Restores the cable: no delay, no loss."""
         self.cut(there=False, back=False)
         self.weak(delay_s=0, loss=0)
 

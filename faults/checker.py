@@ -1,9 +1,9 @@
-"""Judges a run by what the provider saw and what lies in the archive, and by nothing that we say of
-ourselves.
+"""Judges a run by what the provider saw and by the files in the archive, never by what our own
+processes report.
 
-`log` is the emulator's journal, `book` its recordings, `owed` what the load meant to become of
-each. What a callback said counts from its first 200: from then on it is written down, and whatever
-follows from it must happen.
+`log` is the emulator's journal, `book` its recordings, `owed` what the load meant to happen to
+each. A callback counts from its first 200: from then on it is recorded, and everything that follows
+from it must happen.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owed:
-    """What the load meant to become of one recording. Without both it is to run until its call
-    ends.
-    """
+    """What should happen to one recording. Without both it runs until its call ends."""
 
     after_s: float | None = None  # the rules end it so long after it was reported
     trigger: str | None = None  # the callback that makes its stop due
@@ -41,7 +39,7 @@ class Owed:
 
 @dataclass(slots=True)
 class Findings:
-    """Ids or sentences, so that what failed can be looked up."""
+    """What a run showed. The lists hold ids or sentences that help to look things up."""
 
     recordings: int = 0
     owed_stops: int = 0
@@ -51,18 +49,16 @@ class Findings:
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     repeats: int = 0
-    late_s: list[float] = field(
-        default_factory=list
-    )  # of each stop, Redis's own downtime taken off
-    unannounced: list[str] = field(
-        default_factory=list
-    )  # of which no callback was ever answered 200
-    answers: Counter[int] = field(default_factory=Counter)  # to callbacks, by status; 0: none came
+    # how late each stop was, without the time in which Redis was away
+    late_s: list[float] = field(default_factory=list)
+    # recordings of which no callback was ever answered 200
+    unannounced: list[str] = field(default_factory=list)
+    answers: Counter[int] = field(default_factory=Counter)  # to callbacks, by status; 0: none
     slowest_answer_s: float = 0.0
     media_requests: int = 0
-    sent_bytes: int = 0  # of media, whatever became of them
+    sent_bytes: int = 0  # by the media host, in all
     kept_bytes: int = 0  # of the files under a final name
-    unfinished: int = 0  # files with a dot, which are nobody's promise
+    unfinished: int = 0  # files with a dot, about which we promise nothing
 
     def late(self, percent: float) -> float:
         ordered = sorted(self.late_s)
@@ -71,16 +67,12 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Allowed:
-    """What a run's bad days make legitimate."""
+    """Deviations that are legitimate under a run's bad days."""
 
-    deaf: bool = False  # a 204 may have stopped nothing, so another before the end was needed
+    deaf: bool = False  # a 204 may have stopped nothing, so repetitions are needed
     other_container: bool = False  # the provider may have served the other container's bytes
-    unheard: bool = (
-        False  # no stop is owed where the callback about the beginning was never answered
-    )
-    start_listed: bool = (
-        False  # the list may have told when a recording began before its callback did
-    )
+    unheard: bool = False  # a recording whose first callback was never answered owes no stop
+    start_listed: bool = False  # the list may show a recording before its callback arrives
     early_s: float = 0.05
 
 
@@ -94,12 +86,17 @@ def judge(
     down: Sequence[Span] = (),
     allowed: Allowed | None = None,
 ) -> Findings:
-    """`down`: when Redis was not there, from and until."""
-    allowed, found, told, stops = allowed or Allowed(), Findings(), Told(log), _stops(log)
-    found.answers, found.slowest_answer_s = told.answers, told.slowest_s
-    found.media_requests = sum(entry["kind"] == "media" for entry in log)
-    found.sent_bytes = sum(entry["bytes"] for entry in log if entry["kind"] == "media.sent")
-    files = _files(archive, found)
+    """Judges a run. `down`: when Redis was away, as pairs of begin and end."""
+    allowed, findings, callbacks, stops = (
+        allowed or Allowed(),
+        Findings(),
+        Callbacks(log),
+        _stops(log),
+    )
+    findings.answers, findings.slowest_answer_s = callbacks.answers, callbacks.slowest_s
+    findings.media_requests = sum(entry["kind"] == "media" for entry in log)
+    findings.sent_bytes = sum(entry["bytes"] for entry in log if entry["kind"] == "media.sent")
+    files = _files(archive, findings)
     by_call = {
         c: list(rs)
         for c, rs in itertools.groupby(
@@ -108,29 +105,29 @@ def judge(
     }
     for recording in book:
         rid = str(recording["recording_id"])
-        if not told.answered(recording):
-            found.unannounced.append(rid)
-        found.recordings += 1
-        if rid in owed and (told.heard(recording) or not allowed.unheard):
-            _judge_stop(found, recording, owed[rid], told, down, allowed)
-        _judge_file(found, recording, files.pop(rid, {}), account, allowed)
-    found.wrong += [
+        if not callbacks.answered(recording):
+            findings.unannounced.append(rid)
+        findings.recordings += 1
+        if rid in owed and (callbacks.heard(recording) or not allowed.unheard):
+            _judge_stop(findings, recording, owed[rid], callbacks, down, allowed)
+        _judge_file(findings, recording, files.pop(rid, {}), account, allowed)
+    findings.wrong += [
         f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}"
         for rid, names in files.items()
     ]
     for call_uuid, sent in stops.items():
-        found.repeats += _repeats(sent, by_call.get(call_uuid, []), told, allowed)
-    return found
+        findings.repeats += _repeats(sent, by_call.get(call_uuid, []), callbacks, allowed)
+    return findings
 
 
 def over(book: Iterable[Entry], archive: Path) -> bool:
-    """Whether every recording has ended and lies in the archive, as far as names go."""
+    """Whether every recording has ended and has a file of its name in the archive."""
     have = Counter(match[3] for _, match in _named(archive) if match)
     return all(r["ended_at"] and have[str(r["recording_id"])] >= 2 for r in book)
 
 
-class Told:
-    """What callbacks said, when they were first sent, and when they were first answered 200."""
+class Callbacks:
+    """The callbacks: their content, when each was first sent, and when first answered 200."""
 
     def __init__(self, log: Sequence[Entry]) -> None:
         self.answers: Counter[int] = Counter()
@@ -163,7 +160,7 @@ class Told:
         return (recording["recording_id"], "Record") in self._noted
 
     def ended(self, recording: Entry) -> float:
-        """When its end was first answered 200."""
+        """When the callback of its end was first answered 200."""
         keys = [
             (recording["recording_id"], "RecordStop"),
             (recording["recording_id"], "rest"),
@@ -190,10 +187,10 @@ class Told:
 
 
 def _judge_stop(
-    found: Findings,
+    findings: Findings,
     recording: Entry,
     owed: Owed,
-    told: Told,
+    callbacks: Callbacks,
     down: Sequence[Span],
     allowed: Allowed,
 ) -> None:
@@ -204,23 +201,22 @@ def _judge_stop(
     )
     if owed.after_s is None and owed.trigger is None:
         if by_us:
-            found.stopped_wrongly.append(rid)
+            findings.stopped_wrongly.append(rid)
         return
-    found.owed_stops += 1
+    findings.owed_stops += 1
     due, earliest = (
-        told.due(recording, owed, noted=True),
-        told.due(recording, owed, noted=False, listed=allowed.start_listed),
+        callbacks.due(recording, owed, noted=True),
+        callbacks.due(recording, owed, noted=False, listed=allowed.start_listed),
     )
     if not by_us:
-        found.unstopped.append(rid)
+        findings.unstopped.append(rid)
     elif due is not None:
-        # A try whose answer was lost may have been written down all the same, so the stop may come
-        # before `due`.
-        found.late_s.append(
+        # A callback may be recorded although its answer was lost; its stop then comes before `due`.
+        findings.late_s.append(
             max(0.0, ended_at - due - sum(_shared((due, ended_at), span) for span in down))
         )
         if earliest is not None and ended_at < earliest - allowed.early_s:
-            found.early.append(f"{rid}: {earliest - ended_at:.3f} s early")
+            findings.early.append(f"{rid}: {earliest - ended_at:.3f} s early")
 
 
 def _shared(one: Span, other: Span) -> float:
@@ -228,7 +224,7 @@ def _shared(one: Span, other: Span) -> float:
 
 
 # Stops
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 
 
 def _stops(log: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -244,7 +240,7 @@ def _stops(log: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def _repeats(
-    sent: Sequence[Entry], recordings: Sequence[Entry], told: Told, allowed: Allowed
+    sent: Sequence[Entry], recordings: Sequence[Entry], callbacks: Callbacks, allowed: Allowed
 ) -> int:
     """Stops that were needless: all that they named had been asked to end before, or had ended and
     we had been told.
@@ -258,7 +254,7 @@ def _repeats(
             for r in meant
             if r["ended_at"] is None or r["ended_at"] >= entry["at"]
         }
-        unknown = {r["recording_id"] for r in meant if told.ended(r) > entry["at"]} - asked
+        unknown = {r["recording_id"] for r in meant if callbacks.ended(r) > entry["at"]} - asked
         if not unknown | (running if allowed.deaf else running - asked):
             count += 1
         if entry["status"] in {204, 404}:
@@ -267,7 +263,7 @@ def _repeats(
 
 
 # Files
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 
 
 def _named(archive: Path) -> Iterable[tuple[Path, re.Match[str] | None]]:
@@ -278,45 +274,45 @@ def _named(archive: Path) -> Iterable[tuple[Path, re.Match[str] | None]]:
             yield path, _NAME.fullmatch(str(path.relative_to(archive)))
 
 
-def _files(archive: Path, found: Findings) -> dict[str, dict[str, Path]]:
-    """By recording: its files, by their names below the archive."""
+def _files(archive: Path, findings: Findings) -> dict[str, dict[str, Path]]:
+    """By recording: its files, by their paths below the archive."""
     files: dict[str, dict[str, Path]] = {}
     for path, match in _named(archive):
         if match is None:
-            found.wrong.append(f"{path.relative_to(archive)}: no name of an archive")
+            findings.wrong.append(f"{path.relative_to(archive)}: no name of an archive")
         else:
             files.setdefault(match[3], {})[str(path.relative_to(archive))] = path
-    found.unfinished = sum(
+    findings.unfinished = sum(
         path.name.startswith(".") for path in archive.rglob("*") if path.is_file()
     )
     return files
 
 
 def _judge_file(
-    found: Findings, recording: Entry, files: dict[str, Path], account: str, allowed: Allowed
+    findings: Findings, recording: Entry, files: dict[str, Path], account: str, allowed: Allowed
 ) -> None:
     rid = str(recording["recording_id"])
     receipts = [name for name in files if name.endswith(".json")]
     audio = [name for name in files if not name.endswith(".json")]
     if len(receipts) != 1 or len(audio) != 1:
         if not audio or not receipts:
-            found.lost.append(rid)
+            findings.lost.append(rid)
         if len(receipts) > 1 or len(audio) > 1 or (receipts and not audio):
-            found.wrong.append(f"{rid}: {len(audio)} of audio, {len(receipts)} receipts")
+            findings.wrong.append(f"{rid}: {len(audio)} of audio, {len(receipts)} receipts")
         return
     expected = _expected(recording, allowed)
     day = datetime.fromtimestamp(recording["started_at"], UTC).strftime("%Y/%m/%d")
     extension = audio[0].rpartition(".")[2]
     data = files[audio[0]].read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    found.kept_bytes += len(data)
+    findings.kept_bytes += len(data)
     if (
         audio[0] != f"{account}/{day}/{rid}.{extension}"
         or receipts[0] != f"{account}/{day}/{rid}.json"
     ):
-        found.wrong.append(f"{rid}: filed as {audio[0]} with {receipts[0]}")
+        findings.wrong.append(f"{rid}: filed as {audio[0]} with {receipts[0]}")
     if expected.get(extension) != digest:
-        found.wrong.append(f"{rid}: {len(data)} bytes that are not the provider's")
+        findings.wrong.append(f"{rid}: {len(data)} bytes that are not the provider's")
     receipt = _read(files[receipts[0]])
     told = (
         receipt.get("recording_id"),
@@ -326,11 +322,11 @@ def _judge_file(
         receipt.get("media", {}).get("bytes"),
     )
     if told != (rid, recording["call_uuid"], account, digest, len(data)):
-        found.wrong.append(f"{rid}: the receipt tells of something else")
+        findings.wrong.append(f"{rid}: the receipt tells of something else")
 
 
 def _expected(recording: Entry, allowed: Allowed) -> dict[str, str]:
-    """What the provider would serve, by container."""
+    """The file that the provider would serve, by container."""
     if not recording["ended_at"]:
         return {}
     lasted_ms = (recording["ended_at"] - recording["started_at"]) * 1000

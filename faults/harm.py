@@ -1,5 +1,5 @@
-"""What is done to the service while calls come. Each is bounded in time, and says in `run.did` what
-it did.
+"""What is done to the service while calls come in. Each harm is limited in time and notes in
+`run.did` what it did.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from pathlib import Path
 
 from faults.bad_days import ALL, REFUSED
 from faults.performance import Run
-from faults.proxy import Act, Rule
+from faults.proxy import Act, Strike
 from faults.stage import Stage
 from faults.watched import WatchedRedis
 from worker.calls.obligations import Duty
 
 
 def nothing(run: Run, stage: Stage) -> None:
-    """Nothing at all."""
+    """Does nothing."""
 
 
 def kills(run: Run, stage: Stage) -> None:
-    """SIGKILL at random moments of the load, whatever else is down just then: processes, children,
-    parents alone, and Redis.
+    """Kills processes by SIGKILL at random moments, whatever else is down: a process with its
+    children, one child, or the parent alone.
     """
     _kill(run, stage, spare_last=False)
 
 
 def kills_of_twins(run: Run, stage: Stage) -> None:
-    """The same, but a process is struck only while its twin is at work."""
+    """Kills as `kills` does, but only a process whose twin is working."""
     _kill(run, stage, spare_last=True)
 
 
@@ -50,10 +50,10 @@ def _kill(run: Run, stage: Stage, *, spare_last: bool) -> None:
 
 
 def kills_and_sweeps(run: Run, stage: Stage) -> None:
-    """The same, and ten times all connections to Redis are cut at once. The media host can go on
-    with what was cut off.
+    """Kills as `kills` does, and cuts all connections to Redis at once, ten times. The media host
+    can continue a download.
     """
-    stage.control.fault("ranged-media")
+    stage.control.bad_day("ranged-media")
     pause_s = run.size.recordings / run.size.rate / 11
 
     def sweep() -> None:
@@ -68,23 +68,23 @@ def kills_and_sweeps(run: Run, stage: Stage) -> None:
 
 
 def faulty(run: Run, stage: Stage) -> None:
-    """A fifth of all requests to the provider fails, one way or another, while processes are
+    """Fails a fifth of all requests to the provider, in one way or another, while processes are
     killed.
     """
     for name, params in (("stop-fails-first", {"status": 503}), ("api-5xx", {}), ("media-5xx", {})):
-        stage.control.fault(name, probability=0.2, **params)
+        stage.control.bad_day(name, probability=0.2, **params)
     kills_of_twins(run, stage)
 
 
 def bad_days(run: Run, stage: Stage) -> None:
-    """Every bad day of the emulator at once, each of them rarely; in the middle our credentials are
-    refused for 3 s.
+    """Switches on every bad day of the emulator at once, each of them rare. In the middle our
+    credentials are refused for 3 s.
     """
     for name, params in ALL.items():
-        stage.control.fault(name, **params)
+        stage.control.bad_day(name, **params)
     half = run.size.recordings / run.size.rate / 2
     run.ended.wait(half)
-    stage.control.fault("refuse-auth", **REFUSED)
+    stage.control.bad_day("refuse-auth", **REFUSED)
     run.ended.wait(3)
     stage.control.ask("DELETE", "faults/refuse-auth")
     run.ended.wait(half)
@@ -92,28 +92,28 @@ def bad_days(run: Run, stage: Stage) -> None:
 
 
 def pops_cut(run: Run, stage: Stage) -> None:
-    """A tenth of the broker's deliveries is cut off after Redis gave them away."""
-    stage.wire.rules = (Rule(command="BRPOP", act=Act.CUT_REPLY, probability=0.1),)
+    """Cuts off a tenth of the broker's deliveries, after Redis has handed them out."""
+    stage.wire.strikes = (Strike(command="BRPOP", act=Act.CUT_REPLY, probability=0.1),)
 
 
 def publishes_cut(run: Run, stage: Stage) -> None:
-    """Half of what the clocks publish lands, but the answer never comes."""
-    stage.wire.rules = (Rule(command="LPUSH", act=Act.CUT_REPLY, probability=0.5),)
+    """Publishes half of the clocks' messages without ever answering the clock."""
+    stage.wire.strikes = (Strike(command="LPUSH", act=Act.CUT_REPLY, probability=0.5),)
 
 
 def wire(run: Run, stage: Stage) -> None:
-    """The way to Redis: scripts cut before and after, answers dropped, a freeze, a trickle, ten
-    sweeps, short-lived connections.
+    """Disturbs the connections to Redis: cuts scripts before and after they run, drops answers,
+    freezes, trickles, sweeps ten times, and keeps connections short.
     """
     part = run.size.recordings / run.size.rate / 6
-    for rules in (
-        (Rule(command="EVALSHA", act=Act.CUT_REPLY, probability=0.05),),
-        (Rule(command="EVALSHA", act=Act.CUT_BEFORE, probability=0.05),),
-        (Rule(command="EVALSHA", act=Act.DROP_REPLY, probability=0.02),),
+    for strikes in (
+        (Strike(command="EVALSHA", act=Act.CUT_REPLY, probability=0.05),),
+        (Strike(command="EVALSHA", act=Act.CUT_BEFORE, probability=0.05),),
+        (Strike(command="EVALSHA", act=Act.DROP_REPLY, probability=0.02),),
     ):
-        stage.wire.rules = rules
+        stage.wire.strikes = strikes
         time.sleep(part)
-    stage.wire.rules = ()
+    stage.wire.strikes = ()
     frozen = time.time()
     stage.wire.freeze()
     time.sleep(min(3.0, part))
@@ -130,7 +130,7 @@ def wire(run: Run, stage: Stage) -> None:
 
 
 def redis_stands_still(run: Run, stage: Stage) -> None:
-    """Redis is stopped with SIGSTOP in the middle of the load."""
+    """Stops Redis with SIGSTOP in the middle of the load."""
     time.sleep(4)
     with stage.still_redis():
         time.sleep(run.size.hold_s)
@@ -138,43 +138,43 @@ def redis_stands_still(run: Run, stage: Stage) -> None:
 
 
 def tripled(run: Run, stage: Stage) -> None:
-    """Each callback three times, shuffled."""
-    stage.control.fault("doubled-callbacks", copies=3)
-    stage.control.fault("shuffled-callbacks", seconds=1)
+    """Sends each callback three times, shuffled."""
+    stage.control.bad_day("doubled-callbacks", copies=3)
+    stage.control.bad_day("shuffled-callbacks", seconds=1)
     run.did.append("each callback 3 times")
     _play_out(run)
 
 
 def third_lost(run: Run, stage: Stage) -> None:
-    """30 % of the callbacks lost, 30 % doubled, all shuffled."""
-    stage.control.fault("lost-callbacks", probability=0.3)
-    stage.control.fault("doubled-callbacks", probability=0.3)
-    stage.control.fault("shuffled-callbacks", seconds=1)
+    """Loses 30 % of the callbacks, doubles 30 %, shuffles all."""
+    stage.control.bad_day("lost-callbacks", probability=0.3)
+    stage.control.bad_day("doubled-callbacks", probability=0.3)
+    stage.control.bad_day("shuffled-callbacks", seconds=1)
     run.did.append("30 % of callbacks lost, 30 % doubled")
     _play_out(run)
 
 
 def all_lost(run: Run, stage: Stage) -> None:
-    """Not one callback arrives."""
-    stage.control.fault("lost-callbacks")
+    """Loses every callback."""
+    stage.control.bad_day("lost-callbacks")
     run.did.append("all callbacks lost")
     _play_out(run, more_s=30)
 
 
 def erased(run: Run, stage: Stage) -> None:
-    """Redis loses all it had, once."""
+    """Erases Redis's data once."""
     time.sleep(run.size.recordings / run.size.rate / 2)
     stage.kill_redis(erase=True)
 
 
 def still(run: Run, stage: Stage) -> None:
-    """One of each process that holds leases stands still for three of them, in the middle of its
-    work, and wakes up.
+    """Freezes one of each process that holds leases, for three leases, in the middle of
+    its work.
     """
     # So that downloads and stops are under way, and each of them holds some.
-    stage.control.fault("trickled-media", bytes=8000, pause_s=0.2)
+    stage.control.bad_day("trickled-media", bytes=8000, pause_s=0.2)
     time.sleep(5)
-    stage.control.fault("stop-timeout", seconds=2)
+    stage.control.bad_day("stop-timeout", seconds=2)
     time.sleep(1)
     stage.control.ask("DELETE", "faults/stop-timeout")
     with stage.still("stops.1", "fetches.1", "clock.1"):
@@ -184,8 +184,8 @@ def still(run: Run, stage: Stage) -> None:
 
 
 def rolling(run: Run, stage: Stage) -> None:
-    """SIGTERM for one process after the other, as a careful operator does it: the next when its
-    twin is at work.
+    """Sends SIGTERM to one process after the other, as a careful operator does: to the next when
+    its twin is working.
     """
     names = sorted(stage.fleet.processes, key=lambda name: name.partition(".")[::-1])
     end, done = time.monotonic() + run.size.recordings / run.size.rate, 0
@@ -199,8 +199,8 @@ def rolling(run: Run, stage: Stage) -> None:
 
 
 def full_disks(run: Run, stage: Stage) -> None:
-    """The spool's disk is full to the last byte while files arrive, then the archive's."""
-    stage.control.fault("trickled-media", bytes=4000, pause_s=0.1)
+    """Fills the spool's disk to the last byte while files arrive, then the archive's."""
+    stage.control.bad_day("trickled-media", bytes=4000, pause_s=0.1)
     for place in (stage.spool, stage.archive):
         time.sleep(3)
         with _filled(place / ".ballast"):
@@ -225,8 +225,8 @@ def _filled(ballast: Path) -> Iterator[None]:
 
 
 def soak(run: Run, stage: Stage) -> None:
-    """Nothing but time: how the memory of our processes grows, and whether anything that is due is
-    left lying.
+    """Lets time pass. Notes how the memory of our processes grows, and how late the oldest
+    obligation was that nobody had leased.
     """
     samples, end, oldest_s = [], time.monotonic() + run.size.recordings / run.size.rate, 0.0
     while time.monotonic() < end:
@@ -238,7 +238,8 @@ def soak(run: Run, stage: Stage) -> None:
     if len(late) > 1:
         slope = (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) * 3600
         run.notes.append(
-            f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, {slope:+.1f} MiB/h over {late[-1][2]} processes"
+            f"memory of their own {late[0][1]:.1f} to {late[-1][1]:.1f} MiB in the second half, "
+            f"{slope:+.1f} MiB/h over {late[-1][2]} processes"
         )
 
 
@@ -252,7 +253,7 @@ def _overdue_s(stage: Stage, duty: Duty) -> float:
 
 
 def _own_mib(stage: Stage) -> tuple[float, int]:
-    """The memory of our processes that they share with nobody, and how many they are."""
+    """The private memory of our processes, and how many they are."""
     kib = count = 0
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
@@ -267,8 +268,8 @@ MANNERS = {"killed": signal.SIGKILL, "ended": signal.SIGTERM, "frozen": signal.S
 
 
 def fail_overs(run: Run, stage: Stage) -> None:
-    """The primary is killed, demoted, ended and frozen, whichever server it is just then; it comes
-    back as a replica.
+    """Takes the primary away, whichever server that is: kills, demotes, ends and freezes it. It
+    comes back as a replica.
     """
     assert isinstance(stage.redis, WatchedRedis)
     took = []
@@ -291,7 +292,7 @@ def fail_overs(run: Run, stage: Stage) -> None:
 
 
 def rabbit_lost(run: Run, stage: Stage) -> None:
-    """RabbitMQ is killed, stands still, and is killed again."""
+    """Kills RabbitMQ, stops it for a while, and kills it again."""
     for i in range(3):
         run.ended.wait(6)
         began = time.time()
@@ -309,5 +310,5 @@ def rabbit_lost(run: Run, stage: Stage) -> None:
 
 
 def _play_out(run: Run, more_s: float = 0.0) -> None:
-    """The bad days last as long as the load."""
+    """Waits: the bad days last as long as the load."""
     run.ended.wait(run.size.recordings / run.size.rate + 3 + more_s)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from emulator.client import Control
 from faults.checker import Owed
-from faults.stage import KEEPS, LONGEST_S, SHORT, SHORT_S, Control
+from faults.stage import KEEPS, LONGEST_S, SHORT, SHORT_S
 
 OTHER, TRIGGER = "918065550101", "DialConnected"
 # So late that a file cut to a tenth is 2 s short or more: what is less cannot be told from the
@@ -24,8 +25,8 @@ _MIX = (("deadline", 0.6), ("trigger", 0.2), ("hangup", 0.2))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """So many recordings, so many a second. `age_s` makes their files longer than they took, evenly
-    on a logarithmic scale; `longest_s` is the age of one more in the middle, a wav.
+    """How many recordings, and how many a second. `age_s`: the range of lengths of their files,
+    evenly distributed on a logarithmic scale.
     """
 
     recordings: int
@@ -41,7 +42,7 @@ class Load:
 
 @dataclass(slots=True)
 class Played:
-    """What was started, and what it is owed; grows while the load runs."""
+    """What was started and what it is owed. It grows while the load runs."""
 
     owed: dict[str, Owed] = field(default_factory=dict)
     failed: list[str] = field(
@@ -50,7 +51,7 @@ class Played:
 
 
 def play(load: Load, control: Control, seed: int, ended: threading.Event) -> Played:
-    """Returns when every call has been made and had its moment, or `ended` is set."""
+    """Makes the calls. Returns after the last one's event, or when `ended` is set."""
     chance, played, acts = random.Random(seed), Played(), []
     for i in range(load.recordings):
         kind = chance.choices([k for k, _ in load.mix], [w for _, w in load.mix])[0]
@@ -98,11 +99,11 @@ class _One:
 
     def start(self) -> None:
         number = {"deadline": SHORT, "trigger": OTHER, "hangup": KEEPS}[self.kind]
-        self.call_uuid = self.control.ask("POST", "calls", to_number=number)["call_uuid"]
-        made = self.control.ask(
-            "POST", f"calls/{self.call_uuid}/record", container=self.container, age_s=self.age_s
+        self.call_uuid = self.control.call(to_number=number)
+        recording_id = self.control.record(
+            self.call_uuid, container=self.container, age_s=self.age_s
         )
-        self.played.owed[made["recording_id"]] = {
+        self.played.owed[recording_id] = {
             "deadline": Owed(after_s=SHORT_S),
             "trigger": Owed(after_s=LONGEST_S, trigger=TRIGGER),
             "hangup": Owed(),
@@ -113,6 +114,6 @@ class _One:
         if not self.started.wait(5):
             raise TimeoutError("the call was not made in time")
         if self.kind == "trigger":
-            self.control.ask("POST", f"calls/{self.call_uuid}/event", event=TRIGGER)
+            self.control.event(self.call_uuid, TRIGGER)
         else:
-            self.control.ask("POST", f"calls/{self.call_uuid}/hangup")
+            self.control.hangup(self.call_uuid)

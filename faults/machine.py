@@ -1,9 +1,9 @@
-"""A machine that is not there: namespaces of its own for network, host name and process numbers,
-one of each process in it.
+"""A simulated machine: its own namespaces for network, host name and process numbers, with one of
+each process in it.
 
-`python -m faults.machine` is its first process. It reads what it shall be as a line of JSON, and
-goes on until its standard input ends; as the first process of its namespace it takes all others
-with it, however it ends.
+`python -m faults.machine` is its first process. It reads its configuration as a line of JSON and
+runs until its standard input ends. As the first process of its namespace it takes all others with
+it, however it ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNSHARE = ["unshare", "--net", "--uts", "--ipc", "--pid", "--fork", "--kill-chi
 
 
 class Machine:
-    """One machine and its cable, which must be entered."""
+    """One machine and its cable. The cable must be entered."""
 
     def __init__(self, name: str, cable: Cable, folder: Path) -> None:
         self.name, self.cable, self.folder = name, cable, folder
@@ -37,10 +37,10 @@ class Machine:
         folder.mkdir()
 
     def boot(self, env: Mapping[str, str], relays: Mapping[int, int]) -> None:
-        """Starts it. `relays`: ports of its own loopback interface, and the ports at our end of the
-        cable that they lead to.
+        """Starts the machine. `relays`: ports of its own loopback interface, and the ports at our
+        end of the cable that they lead to.
         """
-        # In a session of its own, so that a Ctrl-C is ours to deal with.
+        # In a session of its own: a Ctrl-C ends this process, which then ends the machine.
         self.process = subprocess.Popen(
             [*_UNSHARE, sys.executable, "-m", "faults.machine"],
             cwd=ROOT,
@@ -56,20 +56,19 @@ class Machine:
                 f"the machine {self.name} did not start: unshare ended with {self.process.wait()}"
             )
         self.cable.plug_in(self.process.pid)
-        # Whoever loses its power leaves its temporary files behind: they lie where the run cleans
-        # up.
-        told = {
+        # A machine without power leaves temporary files behind, so they belong in the run's folder.
+        order = {
             "name": self.name,
             "env": {**env, "TMPDIR": str(self.folder)},
             "relays": [[near, self.cable.ours, far] for near, far in relays.items()],
             "log": str(self.log),
             "folder": str(self.folder),
         }
-        self.process.stdin.write(json.dumps(told) + "\n")
+        self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
 
     def power_off(self) -> None:
-        """All of it ends at once, and no packet says so."""
+        """Ends all of it at once; no packet announces it."""
         if self.process is None:
             return
         self.cable.cut()
@@ -100,11 +99,11 @@ def main() -> None:
     sys.stdout.flush()
     line = sys.stdin.readline()
     if line:
-        told = json.loads(line)
-        socket.sethostname(told["name"])
-        for near, host, far in told["relays"]:
+        order = json.loads(line)
+        socket.sethostname(order["name"])
+        for near, host, far in order["relays"]:
             Proxy([(host, far)], at=("127.0.0.1", near)).__enter__()
-        Supervisor(told["env"], Path(told["log"]), folder=Path(told["folder"])).__enter__()
+        Supervisor(order["env"], Path(order["log"]), folder=Path(order["folder"])).__enter__()
         sys.stdin.read()
     os._exit(0)
 

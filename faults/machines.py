@@ -28,7 +28,7 @@ _USER, _PASSWORD = "machines", "faults-redis-password"
 
 
 def missing() -> str:
-    """What this machine lacks for the run; empty if nothing."""
+    """What this machine lacks for the run; empty when nothing."""
     if os.geteuid() != 0 or not Path("/proc/self/ns/net").exists():
         return "network namespaces need root on Linux"
     programs = [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]
@@ -38,13 +38,12 @@ def missing() -> str:
 
 
 class Machines(Stage):
-    """Each machine has its own network, host name and process numbers, and one of each process.
-    Redis, provider and door are outside.
+    """A stage of two machines. Each has its own network, host name and process numbers, and one of
+    each process. Redis, provider and door are outside.
     """
 
     def _webs(self) -> list[tuple[str, int]]:
-        # A pid belongs to one run at a time, and so do the devices and networks that are named
-        # after it.
+        # Devices and networks are named after our pid, so runs at the same time do not collide.
         pid, self.machines = os.getpid(), dict[str, Machine]()
         for i, name in enumerate(_NAMES):
             net = f"10.{100 + pid // 256 % 128}.{pid % 256}"
@@ -70,12 +69,10 @@ class Machines(Stage):
 
     def _start(self, env: dict[str, str]) -> None:
         self.env = env
-        api, media = (
-            urlsplit(self.where["api_url"]),
-            int(self.where["media_host"].partition(":")[2]),
-        )
-        # Media over plain http may only come from a loopback address, so each machine has a relay
-        # on its own.
+        api = urlsplit(self.emulator.api_url)
+        media = int(self.emulator.media_host.partition(":")[2])
+        # Media over plain http must come from a loopback address, so each machine has a relay on
+        # its own.
         self.relays = {
             machine: {
                 port: self._stack.enter_context(
@@ -129,21 +126,21 @@ class Machines(Stage):
         return {"stops", "fetches"} <= roles
 
     def _seen(self) -> dict[tuple[str, str], float]:
-        """When a process of a role on a host was last at work."""
-        found = dict[tuple[str, str], float]()
+        """By role and host: when a process was last at work."""
+        newest = dict[tuple[str, str], float]()
         words = self.ledger.command("HGETALL", self.ledger.key("seen"))
         for name, value in (
             words.items() if isinstance(words, dict) else zip(words[::2], words[1::2], strict=True)
         ):
             role, _, process = name.partition("|")
             key = (role, process.rpartition(":")[0])
-            found[key] = max(found.get(key, 0.0), int(value.partition("|")[0]) / 1000)
-        return found
+            newest[key] = max(newest.get(key, 0.0), int(value.partition("|")[0]) / 1000)
+        return newest
 
 
 def apart(run: Run, stage: Stage) -> None:
-    """A link is down, then down in one direction, then bad; then a machine loses its power. The
-    other machine carries on each time.
+    """Cuts a link, cuts it in one direction, makes it bad; then takes a machine's power. The other
+    machine carries on each time.
     """
     assert isinstance(stage, Machines)
     machines = list(stage.machines.values())
@@ -184,7 +181,8 @@ def _strike(
             return
         time.sleep(0.1)
     run.did.append(
-        f"{machine.name} {did} for {mended - began:.0f} s, at work again {time.time() - mended:.1f} s after"
+        f"{machine.name} {did} for {mended - began:.0f} s, at work again "
+        f"{time.time() - mended:.1f} s after"
     )
 
 

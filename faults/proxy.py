@@ -1,8 +1,8 @@
-"""A TCP proxy of our own, between our processes and Redis or before the web processes: it passes
-on, cuts, drops, freezes, trickles.
+"""A TCP proxy between our processes and Redis, or before the web processes. It can cut, drop,
+freeze and trickle what passes.
 
-Two threads a connection. What it does by chance it does by its seed; the order in which connections
-ask is not ours.
+Each connection has two threads. Random decisions follow the seed; the order in which connections
+ask does not.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _BLOCK = 1 << 16
 
 class Act(StrEnum):
     CUT_BEFORE = "cut before"  # the command never reaches the server
-    CUT_REPLY = "cut reply"  # the server has done it; the connection ends instead of an answer
+    CUT_REPLY = "cut reply"  # the server executes it; the connection ends instead of an answer
     DROP_REPLY = "drop reply"  # the same, but the connection stays open and silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """What befalls a command of Redis, by its name in capitals. A reply that says "nothing" is
-    never touched.
+class Strike:
+    """What happens to a command of Redis, by its name in capitals. A reply that a blocking pop
+    found nothing is never touched.
     """
 
     command: str
@@ -40,9 +40,7 @@ class Rule:
 
 
 class Proxy:
-    """Listens on a free port of the loopback interface until it is closed. Several upstreams take
-    turns; one that is down is left out.
-    """
+    """Listens until it is closed. Several upstreams take turns; an unreachable one is skipped."""
 
     def __init__(
         self,
@@ -52,17 +50,14 @@ class Proxy:
         reads_commands: bool = False,
         at: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
-        """`reads_commands`: what passes is Redis's protocol, so that rules can be set. `at`: where
-        it listens.
+        """`reads_commands`: the traffic is Redis's protocol, so rules apply. `at`: the address to
+        listen on; port 0 is a free one.
         """
         self.upstreams, self.reads_commands = list(upstreams), reads_commands
-        self.rules: tuple[Rule, ...] = ()
+        self.strikes: tuple[Strike, ...] = ()
         self.done: Counter[str] = Counter()  # how often each act and sweep happened
-        self.slice, self.pause_s = (
-            0,
-            0.0,
-        )  # trickling: so many bytes at a time, and the pause between
-        self.cut_after = 0  # bytes of answers that a connection carries before it is cut; 0: no end
+        self.slice, self.pause_s = 0, 0.0  # trickling: bytes at a time, and the pause between
+        self.cut_after = 0  # answer bytes after which a connection is cut; 0: never
         self.flowing, self.closing = threading.Event(), threading.Event()
         self.flowing.set()
         self._chance, self.lock, self._turn = random.Random(seed), threading.Lock(), 0
@@ -82,22 +77,22 @@ class Proxy:
         self._listener.close()
         self.sweep()
 
-    # What can be done to what passes
+    # What can be done to the traffic
     # ------------------------------------------------------------------------------
 
     def freeze(self) -> None:
-        """Nothing passes any more; connections stay, and new ones are taken."""
+        """Holds all traffic back. Connections stay open, and new ones are accepted."""
         self.flowing.clear()
 
     def thaw(self) -> None:
         self.flowing.set()
 
     def trickle(self, slice_bytes: int, pause_s: float) -> None:
-        """Answers come so many bytes at a time; 0: whole again."""
+        """Sends answers in slices of so many bytes, with a pause between; 0 ends it."""
         self.slice, self.pause_s = slice_bytes, pause_s
 
     def sweep(self) -> None:
-        """Cuts every connection that there is."""
+        """Cuts every open connection."""
         with self.lock:
             links = list(self._links)
         for link in links:
@@ -105,16 +100,16 @@ class Proxy:
         self.done["sweep"] += 1
 
     def calm(self) -> None:
-        """No trouble from now on; what is cut stays cut."""
-        self.rules, self.slice, self.cut_after = (), 0, 0
+        """Ends all interference. Connections that were cut stay cut."""
+        self.strikes, self.slice, self.cut_after = (), 0, 0
         self.thaw()
 
     def struck(self, command: str) -> Act | None:
-        """What befalls this command now."""
-        for rule in self.rules:
-            if rule.command == command:
+        """What happens to this command now."""
+        for strike in self.strikes:
+            if strike.command == command:
                 with self.lock:
-                    return rule.act if self._chance.random() < rule.probability else None
+                    return strike.act if self._chance.random() < strike.probability else None
         return None
 
     def did(self, what: str) -> None:
@@ -122,7 +117,7 @@ class Proxy:
             self.done[what] += 1
 
     # Connections
-    # --------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         while not self.closing.is_set():
@@ -152,7 +147,7 @@ class Proxy:
 
 
 class Link:
-    """One connection and its other half."""
+    """One direction of a connection, and its other direction."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.proxy, self.client, self.server = proxy, client, server

@@ -1,5 +1,5 @@
-"""A RabbitMQ node of our own in one folder: its own ports, cookie, data and name server, on
-loopback only.
+"""A RabbitMQ node in one folder: with its own ports, cookie, data and name server, on loopback
+only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPMD = Path("/usr/bin/epmd")
 
 
 def missing() -> str:
-    """What this machine lacks for it; empty when nothing is."""
+    """What this machine lacks for it; empty when nothing."""
     return (
         ""
         if SERVER.exists() and EPMD.exists()
@@ -31,9 +31,7 @@ def missing() -> str:
 
 
 class Rabbit:
-    """Stops when it is closed, with all that it started. Messages do not outlive `kill`, queues
-    do.
-    """
+    """Use `stop` to end it and all that it started. `kill` loses messages, not queues."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -67,7 +65,7 @@ class Rabbit:
         self._names: subprocess.Popen[bytes] | None = None
 
     def start(self, *, within_s: float = 60) -> None:
-        """Returns when it takes connections. Raises TimeoutError."""
+        """Starts it. Returns when it accepts connections; raises TimeoutError."""
         if self._names is None:
             self._names = self._run(
                 [str(EPMD), "-port", str(self._names_port), "-address", "127.0.0.1"]
@@ -98,13 +96,13 @@ class Rabbit:
             )
 
     def kill(self) -> None:
-        """Ends it as a crash would, with what it started."""
+        """Kills it as a crash would, with all that it started."""
         if self.process:
             _kill(self.process)
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
-        """It stands still meanwhile: its connections stay open, and nothing is answered."""
+        """Stops it with SIGSTOP for a while: connections stay open, nothing is answered."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGSTOP)
         try:

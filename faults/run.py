@@ -29,7 +29,7 @@ HEAD = ("run", "what", "n", "kills", "unst.", "lost", "wrong", "rep.", "p99 s", 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One run as it is told: its outcome, or why it could not be played."""
+    """One line of the report: the outcome of a run, or why it could not be played."""
 
     name: str
     seed: int
@@ -71,8 +71,10 @@ class Line:
             f"{n} x {status or 'none'}" for status, n in sorted(o.findings.answers.items())
         )
         parts = [
-            f"{self.name}, seed {self.seed}, {self.took_s:.0f} s: {o.did or 'nothing was done to it'}; p50 {o.findings.late(50) * 1000:.0f} ms late; "
-            f"answers {answers}, the slowest {o.findings.slowest_answer_s:.2f} s; {o.findings.media_requests} downloads, "
+            f"{self.name}, seed {self.seed}, {self.took_s:.0f} s: "
+            f"{o.did or 'nothing was done to it'}; p50 {o.findings.late(50) * 1000:.0f} ms late; "
+            f"answers {answers}, the slowest {o.findings.slowest_answer_s:.2f} s; "
+            f"{o.findings.media_requests} downloads, "
             f"{o.findings.sent_bytes / max(o.findings.kept_bytes, 1):.2f} x the bytes kept",
             *o.notes,
         ]
@@ -103,7 +105,7 @@ def play(name: str, seed: int, *, short: bool) -> Line:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """At most 80 columns."""
+    """A Markdown table of at most 80 columns."""
     rows = [HEAD, *(line.cells() for line in lines)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     drawn = [
@@ -121,9 +123,11 @@ def table(lines: Sequence[Line]) -> str:
 
 def page(lines: Sequence[Line], took_s: float) -> str:
     about = (
-        f"`make faults`: {os.cpu_count()} cores, Python {platform.python_version()}, {took_s / 60:.0f} min, load {os.getloadavg()[0]:.1f} at the end. "
-        "unst.: recordings that were not stopped; lost: not in the archive; wrong: files or stops that should not be; rep.: stops that could end "
-        "nothing any more; p99, max: how late stops were, Redis's own downtime taken off."
+        f"`make faults`: {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{took_s / 60:.0f} min, load {os.getloadavg()[0]:.1f} at the end. unst.: recordings that "
+        "were not stopped; lost: not in the archive; wrong: files or stops that should not be; "
+        "rep.: stops that could end nothing any more; p99, max: how late stops were, Redis's own "
+        "downtime taken off."
     )
     notes = "\n".join(_wrap(f"- {note}") for line in lines for note in line.notes())
     return f"# Fault runs\n\n{_wrap(about)}\n\n{table(lines)}\n\n{notes}\n"

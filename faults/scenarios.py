@@ -1,6 +1,4 @@
-"""The runs, by name, with their sizes and what must hold in each besides that nothing is lost,
-wrong, early or unstopped.
-"""
+"""The runs by name, with their sizes and limits."""
 
 from __future__ import annotations
 
@@ -15,19 +13,17 @@ from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
 from faults.stage import RECONCILE_S, SHORT_S, Plan
 from worker.calls.obligations import Duty
-from worker.ledger.calls import LEASES
+from worker.ledger.obligations import LEASES
 from worker.processes.supervisor import ROOT
 
 
 class NotHere(Exception):
-    """The machine, or the state of the project, does not allow the run; the text says what is
-    missing.
-    """
+    """Raised when this machine lacks something that the run needs; the text names it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scenario:
-    """A run by name: what it says, how big it is, and how it is set up."""
+    """One run: its title, its harm, its sizes, and how its stage differs."""
 
     says: str
     harm: Harm
@@ -104,8 +100,7 @@ def _long_files(run: Run) -> None:
 
 
 def _short_calls(run: Run) -> None:
-    # A trigger that is lost leaves a recording to its deadline, which would hide how soon the rest
-    # is home.
+    # A lost trigger leaves a recording to its deadline; that would hide how soon the rest is home.
     run.load = Load(
         recordings=run.size.recordings, rate=run.size.rate, mix=(("deadline", 0.7), ("hangup", 0.3))
     )
@@ -173,8 +168,7 @@ SCENARIOS = {
         harm=harm.pops_cut,
         full=Size(recordings=120, rate=10),
         needs=("proxy",),
-        # One message in a thousand is lost three times in a row, and each time a stop waits for its
-        # lease.
+        # One message in a thousand is lost three times in a row; a stop waits one lease each time.
         bars=Bars(late_s=3 * LEASES[Duty.PLAN].total_seconds() + GRACE_S),
     ),
     "t6": Scenario(
@@ -225,8 +219,8 @@ SCENARIOS = {
         full=Size(recordings=100, rate=5),
         needs=("watch",),
         settle_s=150,
-        # A call that lived when its ledger was lost is stopped as if something ran: nobody knows
-        # that all of it had ended.
+        # A call that lived when the ledger was lost is stopped as if it were being recorded: the
+        # ledger no longer knows that its recordings had ended.
         bars=Bars(late_s=None, repeats=1.0),
     ),
     "t11": Scenario(

@@ -8,14 +8,12 @@ stage closes all that it ever started is ended, by its id.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,13 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import requests
-
+from emulator.client import Control, started
 from faults.proxy import Proxy
 from faults.rabbit import Rabbit
 from faults.watched import WatchedRedis
 from worker.errors import LedgerUnavailable
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import ROOT, Supervisor, free_port, lines
 
@@ -81,9 +79,7 @@ class Plan:
 
 
 class Fleet(Supervisor):
-    """Remembers every process group that it ever started: what a kill leaves over belongs to one of
-    them.
-    """
+    """Remembers every process group that it started, so that it can end what a kill left over."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -104,27 +100,27 @@ class Fleet(Supervisor):
             send(group, signal.SIGKILL)
 
     def _left_over(self) -> set[int]:
-        # Children whose parent was killed alone. The mark makes sure that a number was not given to
-        # somebody else since.
-        mark, found = self.env["ENDTAPE_ARCHIVE"].encode(), set[int]()
+        # Children whose parent was killed alone. The mark tells them from strangers that have got
+        # the same numbers since.
+        mark, left = self.env["ENDTAPE_ARCHIVE"].encode(), set[int]()
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 group = os.getpgid(int(place.name))
                 if group in self.groups and mark in (place / "environ").read_bytes():
-                    found.add(group)
-        return found
+                    left.add(group)
+        return left
 
 
 class Stage:
-    """Use as a context: it is ready when entered."""
+    """The stage. It is ready when its context is entered."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.chance = plan, random.Random(plan.seed)
         self.folder = Path(tempfile.mkdtemp(prefix="ef"))
         self.archive, self.spool = self.folder / "archive", self.folder / "spool"
-        self.down: list[tuple[float, float]] = []  # when Redis was not there
+        self.down: list[tuple[float, float]] = []  # when Redis was away: begin and end
         self.killed: Counter[str] = Counter()
-        self._ending: set[int] = set()  # processes that were told to end, or killed
+        self._ending: set[int] = set()  # pids that got SIGTERM or SIGKILL
         self.log = self.folder / "ours.log"
         self._stack = contextlib.ExitStack()
         self._redis_changes = threading.Lock()
@@ -147,20 +143,8 @@ class Stage:
     def _open(self) -> None:
         for name, mebibytes in self.plan.volumes.items():
             self._mount(self.folder / name, mebibytes)
-        # What ends them is noted before they start: a Ctrl-C may come in between.
-        self.redis: EmbeddedRedis | WatchedRedis = (
-            WatchedRedis(self.folder / "redis")
-            if self.plan.watched
-            else EmbeddedRedis(self.folder / "redis")
-        )
-        self._stack.callback(self.redis.stop)
-        self.redis.start()
-        broker = {}
-        if self.plan.rabbit:
-            self.rabbit = Rabbit(self.folder / "rabbit")
-            self._stack.callback(self.rabbit.stop)
-            self.rabbit.start()
-            broker = {"CELERY_BROKER_URL": self.rabbit.url}
+        self._start_redis()
+        broker = self._start_rabbit() if self.plan.rabbit else {}
         self.wire = self._stack.enter_context(
             Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True)
         )
@@ -168,21 +152,46 @@ class Stage:
         self._stack.callback(self.ledger.redis.close)
         self.door = self._stack.enter_context(Proxy(self._webs()))
         base = f"http://127.0.0.1:{self.door.port}"
-        self.control = Control(self._emulator(f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"))
+        self.emulator = self._stack.enter_context(
+            started(
+                ACCOUNT,
+                TOKEN,
+                f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}",
+                seed=self.plan.seed,
+                log=self.folder / "emulator.log",
+            )
+        )
+        self.control = Control(self.emulator.control_url)
+        self._start({**_without_settings(), **self._env(base), **broker, **self.plan.env})
+
+    def _start_redis(self) -> None:
+        # Each server's end is registered before its start: a Ctrl-C may come in between.
+        self.redis: EmbeddedRedis | WatchedRedis = (
+            WatchedRedis(self.folder / "redis")
+            if self.plan.watched
+            else EmbeddedRedis(self.folder / "redis")
+        )
+        self._stack.callback(self.redis.stop)
+        self.redis.start()
+
+    def _start_rabbit(self) -> dict[str, str]:
+        """Returns the settings that make it the broker."""
+        self.rabbit = Rabbit(self.folder / "rabbit")
+        self._stack.callback(self.rabbit.stop)
+        self.rabbit.start()
+        return {"CELERY_BROKER_URL": self.rabbit.url}
+
+    def _env(self, base: str) -> dict[str, str]:
+        """The settings of our processes."""
         config = self.folder / "endtape.toml"
         config.write_text(self.plan.rules)
-        env = {
-            name: ""
-            for name in os.environ
-            if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"
-        } | {
+        proxied = f"redis://127.0.0.1:{self.wire.port}/0"
+        return {
             "VOBIZ_AUTH_ID": ACCOUNT,
             "VOBIZ_AUTH_TOKEN": TOKEN,
-            "VOBIZ_API_URL": self.where["api_url"],
-            "VOBIZ_MEDIA_HOSTS": self.where["media_host"],
-            "REDIS_URL": f"redis://127.0.0.1:{self.wire.port}/0"
-            if self.plan.proxied
-            else self.redis.url,
+            "VOBIZ_API_URL": self.emulator.api_url,
+            "VOBIZ_MEDIA_HOSTS": self.emulator.media_host,
+            "REDIS_URL": proxied if self.plan.proxied else self.redis.url,
             "HOST": "127.0.0.1",
             "ENDTAPE_PUBLIC_URL": base,
             "ENDTAPE_CALLBACK_TOKEN": CALLBACK_TOKEN,
@@ -193,57 +202,32 @@ class Stage:
             "ENDTAPE_API_RATE": "100",
             "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
             "PYTHONPATH": str(ROOT),
-            **broker,
-            **self.plan.env,
         }
-        self._start(env)
 
     def _webs(self) -> list[tuple[str, int]]:
-        """Where the web processes will listen."""
+        """The addresses on which the web processes will listen."""
         self.ports = {f"web.{i + 1}": free_port() for i in range(EACH)}
         return [("127.0.0.1", port) for port in self.ports.values()]
 
     def _start(self, env: dict[str, str]) -> None:
-        """Starts our processes, and returns when they are ready."""
+        """Starts our processes. Returns when they are ready."""
         self.fleet = Fleet(env, self.log, self._commands(), folder=self.folder)
         self._stack.callback(self.fleet.stop)
         self.fleet.__enter__()
         self.fleet.wait_ready(env["ENDTAPE_PUBLIC_URL"], within_s=60)
 
     def _commands(self) -> dict[str, list[str]]:
-        found = {}
+        commands = {}
         for i in range(EACH):
             for kind, command in lines().items():
                 name = f"{kind}.{i + 1}"
                 odd = {"PORT": str(self.ports.get(name, 8000)), **self.plan.odd.get(name, {})}
-                found[name] = ["env", *(f"{key}={value}" for key, value in odd.items()), *command]
-        return found
-
-    def _emulator(self, callback_url: str) -> str:
-        command = [
-            sys.executable,
-            "-m",
-            "emulator",
-            "--callback-url",
-            callback_url,
-            "--account",
-            f"{ACCOUNT}:{TOKEN}",
-            "--seed",
-            str(self.plan.seed),
-        ]
-        with (self.folder / "emulator.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._stack.callback(_end, process)
-        assert process.stdout is not None
-        self.where: dict[str, str] = json.loads(process.stdout.readline())
-        return str(self.where["control_url"])
+                commands[name] = [
+                    "env",
+                    *(f"{key}={value}" for key, value in odd.items()),
+                    *command,
+                ]
+        return commands
 
     def _mount(self, place: Path, mebibytes: int) -> None:
         place.mkdir()
@@ -256,8 +240,8 @@ class Stage:
             subprocess.run, ["umount", "-l", str(place)], check=False, capture_output=True
         )
 
-    # What can be taken away
-    # ---------------------------------------------------------------------------------------
+    # What a harm can take away
+    # --------------------------------------------------------------------------------------------
 
     def kill(self, *, spare_last: bool = False) -> None:
         """Kills one process at random, as a crash would: with its children, one child of it, or the
@@ -285,15 +269,15 @@ class Stage:
         self.killed[f"{name.partition('.')[0]} {manner}"] += 1
 
     def end(self, name: str) -> None:
-        """SIGTERM: it finishes what it has, and ends."""
+        """Sends SIGTERM: the process finishes its work and ends."""
         process = self.fleet.processes[name]
         self._ending.add(process.pid)
         process.terminate()
 
     def with_a_twin(self) -> list[str]:
-        """Processes whose twin is at work."""
+        """The processes whose twin is working."""
         try:
-            # Workers and clocks write down that they are ready, each under its number.
+            # A worker or clock that is ready has an entry under its pid.
             ready = {
                 field.rpartition(":")[2]
                 for field in self.ledger.command("HKEYS", self.ledger.key("seen"))
@@ -310,7 +294,7 @@ class Stage:
         return [name for name in alive if at_work & _twins(name)]
 
     def kill_redis(self, away_s: float = 0.0, *, erase: bool = False) -> None:
-        """Kills Redis and starts it again after a while, with its data or without."""
+        """Kills Redis and starts it again `away_s` later, with its data or without."""
         assert isinstance(self.redis, EmbeddedRedis)
         with self._redis_changes:
             began = time.time()
@@ -324,7 +308,7 @@ class Stage:
 
     @contextlib.contextmanager
     def still(self, *names: str) -> Iterator[None]:
-        """These processes stand still meanwhile, with their children."""
+        """Stops these processes and their children with SIGSTOP for a while."""
         groups = [self.fleet.processes[name].pid for name in names]
         for group in groups:
             send(group, signal.SIGSTOP)
@@ -348,8 +332,8 @@ class Stage:
 
     @contextlib.contextmanager
     def fail_over(self, what: str) -> Iterator[int]:
-        """The port of a primary, to be taken away. Returns when another takes writes; until then
-        Redis was down.
+        """Yields the primary's port, for the caller to take it away. Returns when another server
+        accepts writes, and notes the time between as downtime.
         """
         assert isinstance(self.redis, WatchedRedis)
         old, began = self.redis.whole(), time.time()
@@ -363,45 +347,23 @@ class Stage:
 
     def _takes_writes(self) -> bool:
         try:
-            return bool(self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60))
+            self.ledger.check_write()
         except LedgerUnavailable:
             return False
+        return True
 
 
-class Control:
-    """The emulator's control API; may be used by several threads."""
-
-    def __init__(self, url: str) -> None:
-        self.url, self._mine = url, threading.local()
-
-    def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        """Raises requests.HTTPError for what the emulator refuses."""
-        http: requests.Session | None = getattr(self._mine, "http", None)
-        if http is None:
-            http = self._mine.http = requests.Session()
-            http.trust_env = False
-        answer = http.request(method, f"{self.url}/{path}", json=body or None, timeout=30)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def fault(self, name: str, **params: Any) -> None:
-        self.ask("PUT", f"faults/{name}", **params)
-
-    def good_days(self) -> None:
-        self.ask("DELETE", "faults")
-
-    def book(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ask("GET", "state")["recordings"]
-        return found
-
-    def log(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.ask("GET", "log")["log"]
-        return found
+def _without_settings() -> dict[str, str]:
+    """Takes back every setting of the surrounding shell: an empty one counts as unset."""
+    return {
+        name: ""
+        for name in os.environ
+        if name.startswith(("ENDTAPE_", "VOBIZ_", "CELERY_")) or name == "REDIS_URL"
+    }
 
 
 def send(group: int, number: int) -> None:
-    """A signal to a process group, which may be gone."""
+    """Sends a signal to a process group, which may be gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
@@ -424,14 +386,3 @@ def _listens(port: int | None) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.5):
         return True
     return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout:
-        process.stdout.close()

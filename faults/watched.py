@@ -1,6 +1,4 @@
-"""A Redis that three Sentinels watch: a primary and two replicas, all on loopback, in one
-folder.
-"""
+"""A Redis that three Sentinels watch: a primary and two replicas, in one folder, on loopback."""
 
 from __future__ import annotations
 
@@ -40,18 +38,16 @@ sentinel failover-timeout {_NAME} 3000
 
 
 class WatchedRedis:
-    """`start` returns when the Sentinels know one another and both replicas follow. Stops when it
-    is closed.
+    """Three servers and three Sentinels. `start` returns when the Sentinels know each other and
+    both replicas follow.
     """
 
     def __init__(self, folder: Path, *, password: str = "", hurried: bool = False) -> None:
-        """`hurried`: while all that is waited for is order, the Sentinels look around more often
-        than they usually do.
+        """`hurried`: the Sentinels poll more often than usual while we only wait for them
+        to agree.
         """
         self.folder, self.password, self._hurried = folder.resolve(), password, hurried
-        self.socket = (
-            self.folder / "none"
-        )  # there is no Unix socket: a replica is reached by its port
+        self.socket = self.folder / "none"  # no Unix socket: replicas are reached by port
         self.ports, self.sentinels = ([free_port() for _ in range(_EACH)] for _ in range(2))
         login = f":{quote(password, safe='')}@" if password else ""
         self.url = (
@@ -60,7 +56,7 @@ class WatchedRedis:
         self.processes: dict[int, subprocess.Popen[bytes]] = {}  # by port
 
     def start(self, *, within_s: float = 30) -> None:
-        """Raises TimeoutError."""
+        """Starts all six. Raises TimeoutError."""
         secret = (
             f"requirepass {self.password}\nmasterauth {self.password}\n" if self.password else ""
         )
@@ -82,8 +78,8 @@ class WatchedRedis:
         )
 
     def start_server(self, port: int, *more: str) -> None:
-        """A server, or a Sentinel; one that was killed comes back as what the Sentinels make of
-        it.
+        """Starts a server or a Sentinel. The Sentinels decide what a server is that was killed
+        before.
         """
         self.processes[port] = subprocess.Popen(
             [str(find_server()), str(self.folder / str(port) / "redis.conf"), *more],
@@ -109,8 +105,8 @@ class WatchedRedis:
             return None
 
     def whole(self, *, within_s: float = 40) -> int:
-        """The primary's port, once all three Sentinels know two replicas that follow it. Raises
-        TimeoutError.
+        """Waits until all three Sentinels know two replicas that follow the primary; returns its
+        port. Raises TimeoutError.
         """
         limit = time.monotonic() + within_s
         self._hurry(_SOON_MS)
@@ -158,8 +154,8 @@ class WatchedRedis:
         return bool(healthy)
 
     def end(self, port: int, number: int = signal.SIGKILL) -> None:
-        """Ends a server or a Sentinel; with SIGTERM it waits for its replicas first, with SIGSTOP
-        it only stands still.
+        """Signals a server or a Sentinel. SIGTERM lets it wait for its replicas first; SIGSTOP
+        freezes it.
         """
         self.processes[port].send_signal(number)
         if number != signal.SIGSTOP:
@@ -169,9 +165,8 @@ class WatchedRedis:
         self.processes[port].send_signal(signal.SIGCONT)
 
     def demote(self, port: int) -> None:
-        """The Sentinels choose another primary although this one is well."""
-        # Until both replicas follow the new one the old one would go on taking writes, which are
-        # thrown away.
+        """Makes the Sentinels choose another primary although this one is healthy."""
+        # The old primary accepts writes until both replicas follow the new one; they would be lost.
         with self.client(port) as client:
             client.execute_command("CLIENT", "PAUSE", 3000, "WRITE")
         with self.client(self.sentinels[0]) as client:

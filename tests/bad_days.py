@@ -1,9 +1,8 @@
 """Recordings that end on bad days, and failures that seem older than they are."""
 
+from tests import redis_view
+from tests.constants import ACCOUNT
 from worker.calls.events import Kind
-
-ACCOUNT = "MA_TEST0001"
-HOUR = '[defaults]\nmax_duration = "1h"\n'
 
 
 def ended(house, *, seconds=0, days_ago=0, fault=None, container="mp3", **params):
@@ -27,12 +26,11 @@ def failures(house, call_uuid):
 def made_older(ledger, call_uuid, kind, by):
     """As if events of that kind had been recorded earlier: the ledger's own clock cannot be put
     forward."""
-    key = ledger.call_key(ACCOUNT, call_uuid)
     lines = []
-    for line in ledger.redis.get(key).splitlines():
+    for line in redis_view.log_of(ledger, ACCOUNT, call_uuid).splitlines():
         event_id, at, rest = line.split(" ", 2)
         older = (
             int(at) - round(by.total_seconds() * 1000) if f'"k":"{kind.value}"' in rest else int(at)
         )
         lines.append(f"{event_id} {older} {rest}\n")
-    ledger.redis.set(key, "".join(lines))
+    redis_view.set_log(ledger, ACCOUNT, call_uuid, "".join(lines))

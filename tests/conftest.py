@@ -26,6 +26,8 @@ from granian.server.embed import Server
 
 from emulator import signing
 from emulator.provider import Provider
+from tests.builders import with_leases
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
 from webhooks.app import create_app
 from webhooks.server import SERVER, Serving
@@ -35,7 +37,8 @@ from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.duties.worker import Worker
 from worker.ledger import survey_state
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.clock import LEAD
 from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
 from worker.processes.supervisor import ROOT, Supervisor, free_port
@@ -52,13 +55,6 @@ hypothesis.settings.register_profile(
     "long", hypothesis.settings.get_profile("suite"), max_examples=200
 )
 hypothesis.settings.load_profile("suite")
-
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 
 
 def pytest_addoption(parser):
@@ -270,8 +266,7 @@ class Local:
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it
             if wait_s:
-                self.ledger.redis.blpop([self.ledger.key("wake")], timeout=wait_s)
-                self.ledger.redis.delete(self.ledger.key("wake"))
+                self.ledger.wait_for_wake(wait_s)
             if self.survey:
                 survey_state.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)
@@ -382,8 +377,13 @@ class Local:
 @pytest.fixture
 def local(ledger, tmp_path):
     """Makes a `Local`, which ends with the test."""
+
+    def make(*, leases_s=None, **how):
+        seen = with_leases(ledger, seconds=leases_s) if leases_s else ledger
+        return open_things.enter_context(Local(seen, tmp_path, **how))
+
     with ExitStack() as open_things:
-        yield lambda **how: open_things.enter_context(Local(ledger, tmp_path, **how))
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emulator.faults import FAULTS
+from emulator.bad_days import BAD_DAYS
 from webhooks.api import response_shapes
 from webhooks.api.request_bodies import AnnouncedRecording
 from webhooks.api.routes import ROUTES
@@ -18,7 +18,7 @@ from worker.calls.call import Phase, StopState
 from worker.calls.events import TRIGGERS, Kind
 from worker.calls.rules import Terms
 from worker.command.main import main
-from worker.errors import REMEDIES
+from worker.ledger.counters import REMEDIES
 from worker.vobiz import callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,7 +184,7 @@ def test_every_word_that_is_shown_to_a_person_stands_in_the_glossary(word):
 
 
 def test_every_bad_day_stands_in_the_emulators_document():
-    assert not [name for name in FAULTS if f"`{name}`" not in EMULATOR]
+    assert not [name for name in BAD_DAYS if f"`{name}`" not in EMULATOR]
 
 
 def test_every_test_that_the_threat_model_names_is_there():

@@ -26,8 +26,9 @@ from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.store import connect
 from worker.settings import Settings
 
 log = structlog.get_logger()
@@ -172,7 +173,13 @@ def main() -> None:
         # Beside the server: without Redis callbacks are answered 503 at once, so that the provider
         # sends them again.
         try:
-            fitness.wait(settings, given_up=ended.is_set)
+            fitness.wait(
+                settings.redis_url,
+                settings.broker_url,
+                allow_no_aof=settings.unsaved,
+                rules_file=settings.config.name if settings.config else None,
+                given_up=ended.is_set,
+            )
         except SettingsError as error:
             unfit.extend(error.problems)
             os.kill(os.getpid(), signal.SIGTERM)

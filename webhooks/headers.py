@@ -11,8 +11,9 @@ import structlog
 from flask import Flask, Response, request
 
 from webhooks.brake import Brake
-from worker.errors import REMEDIES, LedgerUnavailable
-from worker.ledger.calls import Ledger
+from worker.errors import LedgerUnavailable
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
 
 log = structlog.get_logger()
 HEADERS = {
@@ -49,7 +50,7 @@ def install(app: Flask, ledger: Ledger, brake: Brake | None = None) -> None:
 def _count_wrong_key(ledger: Ledger) -> None:
     with contextlib.suppress(LedgerUnavailable):  # without Redis the answer goes out all the same
         ledger.count_refusal("key")
-        if ledger.my_turn("refusal", "key", every=_LOG_EVERY):
+        if ledger.once_per("refusal", "key", every=_LOG_EVERY):
             log.warning("request refused", reason="key", remedy=REMEDIES["key"])
 
 

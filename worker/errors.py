@@ -52,7 +52,7 @@ class Unstored(TryAgain):
 
 
 class Refused(EndtapeError):
-    """401 or 403. What that means for others, `reconcile` finds out."""
+    """401 or 403. `duties.access` finds out what it means for other requests."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -101,18 +101,3 @@ class StaleLease(EndtapeError):
 
 class LedgerUnavailable(EndtapeError):
     """Redis refused, was silent, or did not take the write."""
-
-
-# Why a callback was turned away, and what to do about it: for the log and for `endtape doctor`.
-REMEDIES = {
-    "missing": "the provider sent no signature: ask it to sign, or set ENDTAPE_SIGNATURES=optional",
-    "no_nonce": "a signature without nonce is never valid",
-    "wrong": "check the account's token and that ENDTAPE_PUBLIC_URL is the address that the provider calls",
-    "nonce": "somebody reuses a signature for another body",
-    "other_call": "this URL belongs to another call",
-    "unreadable": "see the error",
-    "cut": "the body broke off, or did not come within 5 s: the network, or a proxy that does not buffer",
-    "too_large": "callbacks are below 64 KiB",
-    "key": "somebody offers a wrong bearer key: check ENDTAPE_API_KEY at the caller",
-    "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
-}

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from worker.errors import EndtapeError
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 _ROLE = "settings"
@@ -61,9 +61,7 @@ class Follower:
         outcome = self._read()
         if outcome.generation != self._answered:
             self._ledger.answer(outcome.generation, self.name, json.dumps(_answer(outcome)))
-            self._ledger.command(
-                "SET", self._ledger.key("settings"), json.dumps(shown(outcome.settings))
-            )
+            self._ledger.publish_settings(json.dumps(shown(outcome.settings)))
             self._ledger.had_rules(
                 outcome.settings.config.name if outcome.settings.config else None
             )
@@ -181,7 +179,7 @@ def shown_by_the_service(ledger: Ledger) -> dict[str, str] | None:
     or Redis does not answer.
     """
     try:
-        text = ledger.command("GET", ledger.key("settings"))
+        text = ledger.published_settings()
         return json.loads(text) if text and any(_living(ledger)) else None
     except EndtapeError:
         return None

@@ -23,7 +23,7 @@ from dotenv.parser import parse_stream
 from worker import wire
 from worker.calls import rules_file
 from worker.calls.rules import Rules
-from worker.calls.rules_file import RulesFile
+from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError
 from worker.ledger import redis_url, sentinel_url
 from worker.vobiz.account import Account
@@ -214,14 +214,6 @@ def unread(place: Path) -> list[str]:
 
 def _base(host: str, port: int) -> str:
     return f"http://{host}:{port}"
-
-
-def gone(place: str) -> str:
-    """What is wrong where there were rules, and there is no file any more."""
-    return (
-        f"ENDTAPE_CONFIG: {place} is gone, and it had the rules, so nothing would be stopped any more; put the file back, or, "
-        'if nothing is to be stopped, write one with `[defaults]` and `mode = "observe"`'
-    )
 
 
 def nearest(name: str) -> str:

@@ -1,5 +1,4 @@
-"""Each row of the benchmarks can be played, and its stand-in answers whoever asks. What the figures
-are, nobody judges here."""
+"""Each row of the benchmarks can be played. Nobody judges the figures here."""
 
 import contextlib
 import subprocess

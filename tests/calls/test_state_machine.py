@@ -966,6 +966,22 @@ class Life(RuleBasedStateMachine):
                     at > self.now - s(150) and rec.name in names for at, _, names in self.requests
                 ), "nobody tries any more"
 
+    def check_that_the_proof_is_an_event(self, name, recording, stop):
+        """Each owed stop that is proven was recorded so, once unless a proof was taken back; no
+        other stop was."""
+        confirmed = [
+            e
+            for e in sorted(self.log.values(), key=lambda e: e.at)
+            if e.kind is Kind.STOP_CONFIRMED and e.recording_id == name
+        ]
+        if recording.over_at and stop.requested_at:
+            assert confirmed, "a proof that nobody recorded"
+            assert confirmed[-1].at >= recording.over_at
+        if stop.state is StopState.NONE:
+            assert not confirmed, "a stop that was never owed"
+        for before, after in itertools.pairwise(confirmed):
+            assert after.proven_at > before.at
+
     def teardown(self):
         """However it went: once the provider obeys and nobody dies, every known recording is proven
         over and archived."""
@@ -995,6 +1011,7 @@ class Life(RuleBasedStateMachine):
                 assert stop.state in {*PROVEN, StopState.NONE}
             if stop.state is StopState.CONFIRMED:
                 assert stop.requested_at is not None
+            self.check_that_the_proof_is_an_event(name, recording, stop)
         assert self.now - T0 < KEPT_BY_PROVIDER
         shuffled = replay("MA_1", "c", sorted(self.log.values(), key=lambda e: e.id))
         assert shuffled == call

@@ -7,7 +7,9 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner
 
-from tests.bad_days import ACCOUNT, made_older
+from tests import redis_view
+from tests.bad_days import made_older
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
@@ -87,9 +89,7 @@ def test_a_stop_that_is_unknown_is_in_the_list_of_the_unproven_with_its_reason(l
         "payments line of the second floor:" in text,
         max(map(len, text.splitlines())) <= 80,
     ) == (True, True, True), text
-    house.ledger.redis.zremrangebyrank(
-        house.ledger.key("due", "LOOK"), 0, -1
-    )  # even if nobody looked any more
+    redis_view.forget_all_due(house.ledger, Duty.LOOK)  # even if nobody looked any more
     assert [v["recording_id"] for v in json.loads(run("--unproven", "--json"))] == [recording]
     house.provider.hangup(call)
     house.reach(recording, "archived")

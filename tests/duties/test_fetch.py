@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
+from tests import redis_view
+from tests.bad_days import ended, failures, made_older
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.calls import timing
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.views import recording_view, rfc3339
-from worker.ledger.calls import LEASES
-from worker.ledger.codec import to_ms
 from worker.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
@@ -215,13 +215,12 @@ def sent(house, recording):
     )
 
 
-def test_a_file_that_takes_longer_than_a_lease_comes_home_at_the_first_try(local, monkeypatch):
-    monkeypatch.setitem(LEASES, Duty.FETCH, timedelta(seconds=1.5))
-    house = local(rules=HOUR)
+def test_a_file_that_takes_longer_than_a_lease_comes_home_at_the_first_try(local):
+    house = local(rules=HOUR, leases_s=1.5)
     call, recording = ended(
         house, seconds=1, container="wav", fault="trickled-media", bytes=1600, pause_s=0.2
     )
-    assert recording.audio().size / 1600 * 0.2 > 1.2 * LEASES[Duty.FETCH].total_seconds()
+    assert recording.audio().size / 1600 * 0.2 > 1.2 * 1.5
     house.reach(recording.recording_id, "archived")
     assert until(lambda: sent(house, recording)[0]) == recording.audio().size
     assert (failures(house, call), sent(house, recording)[1]) == ([], 1)
@@ -327,9 +326,7 @@ def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says
         lambda: house.ledger.outstanding() == 0
     )  # the planner would take back what it does not know of
     look = Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call.call_uuid)
-    house.ledger.redis.zadd(
-        house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())}
-    )
+    redis_view.make_due(house.ledger, look)
     until(lambda: Kind.LOOKED in house.kinds(call.call_uuid))
     assert house.recording(old.recording_id)["phase"] is None
     until(lambda: house.ledger.outstanding() == 0)
@@ -337,9 +334,7 @@ def test_a_recording_from_before_our_first_start_is_left_alone_unless_adopt_says
     house.worker.settings = replace(
         settings, rules=replace(settings.rules, adopt=timedelta(days=30))
     )
-    house.ledger.redis.zadd(
-        house.ledger.key("due", Duty.LOOK), {str(look): to_ms(house.ledger.now())}
-    )
+    redis_view.make_due(house.ledger, look)
     assert (
         house.reach(old.recording_id, "archived")["started_at"]
         < house.worker.first_start.isoformat()

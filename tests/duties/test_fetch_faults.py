@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.bad_days import ACCOUNT, HOUR, ended, failures, made_older
+from tests import redis_view
+from tests.bad_days import ended, failures, made_older
+from tests.builders import obligation
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.archive import media
 from worker.calls import fetch_times, planner, timing
@@ -18,8 +21,8 @@ from worker.calls.rules import Rules
 from worker.calls.timing import MOST_FAILURES_TOLD
 from worker.command import retry
 from worker.ledger import backlog
-from worker.ledger.calls import Commit
 from worker.ledger.codec import decode, encode, to_ms
+from worker.ledger.obligations import Commit
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -454,12 +457,8 @@ def test_a_reload_does_not_wake_what_is_the_fault_of_the_provider(local, quick):
     house.reload()
     recording_2 = house.provider.record(other)
     house.reach(recording_2.recording_id, "recording")
-    until(
-        lambda: (
-            house.ledger.redis.zscore(house.ledger.key("due", Duty.PLAN), f"plan|{ACCOUNT}|{call}")
-            is None
-        )
-    )  # it was planned
+    plan = obligation(Duty.PLAN, call)
+    until(lambda: redis_view.due_at(house.ledger, plan) is None)  # it was planned
     assert waits(house, call, recording)
     assert len(failures(house, call)) == tries
 
@@ -481,9 +480,7 @@ def test_a_reload_while_a_call_is_planned_is_not_missed(ledger):
                 )
             ]
         ) != [None]
-        assert (
-            ledger.redis.zscore(ledger.key("due", o.duty), str(o)) <= to_ms(ledger.now())
-        ) is soon
+        assert (redis_view.due_at(ledger, o) <= to_ms(ledger.now())) is soon
 
 
 def test_rules_that_are_reloaded_while_a_call_is_planned_hold_for_it(local, monkeypatch):

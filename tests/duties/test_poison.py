@@ -6,6 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from tests import redis_view
+from tests.builders import with_leases
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls import planner
 from worker.calls.events import Event, Fault, Kind
@@ -13,30 +16,27 @@ from worker.calls.obligations import Duty, Obligation
 from worker.command import doctor
 from worker.duties import fetch
 from worker.ledger import backlog
-from worker.ledger import calls as books
-from worker.ledger.calls import ALONE_AFTER, ASIDE_AFTER, Commit
+from worker.ledger.obligations import ALONE_AFTER, ASIDE_AFTER, Claim, Commit
 from worker.processes import clock
 
-ACCOUNT = "MA_TEST0001"
 FREE = dict.fromkeys(Duty, 100)
+LONG_ENOUGH_TO_WORK_S = 1
 
 
 @pytest.fixture
-def short_leases(monkeypatch):
-    monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(seconds=0.1)))
+def ledger(ledger):
+    """The ledger of a process whose leases are short."""
+    return with_leases(ledger, seconds=0.1)
 
 
-@pytest.fixture
-def leases_long_enough_to_work(monkeypatch):
-    monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(seconds=1)))
+def patient(ledger):
+    return with_leases(ledger, seconds=60)
 
 
 def track(ledger, call, duty=Duty.PLAN):
     """A call with one obligation of this duty, due now."""
     ledger.record(ACCOUNT, Event(id="seen", kind=Kind.CALL_SEEN, call_uuid=call))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
-        (claim,) = claimed(ledger)
+    (claim,) = claimed(patient(ledger))
     size = ledger.size(ACCOUNT, call)
     o = Obligation(
         duty=duty, account=ACCOUNT, call_uuid=call, recording_id="r" if duty is Duty.FETCH else None
@@ -56,10 +56,8 @@ def claimed(ledger):
 
 def begin(ledger, *, die=True):
     """Claims what is due and begins it, as a worker does that then dies, or lives and finishes."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not die:
-            patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
-        claims = until(lambda: claimed(ledger), 5)
+    seen = ledger if die else patient(ledger)
+    claims = until(lambda: claimed(seen), 5)
     _, loaded = ledger.load(claims)
     if not die:
         ledger.commit(
@@ -71,136 +69,124 @@ def begin(ledger, *, die=True):
     return claims
 
 
-def due_in(ledger, o):
-    return ledger.redis.zscore(ledger.key("due", o.duty), str(o)) / 1000 - ledger.now().timestamp()
-
-
-def test_what_is_finished_is_not_counted(ledger, short_leases):
+def test_what_is_finished_is_not_counted(ledger):
     track(ledger, "c")
     for _ in range(5):
         (claim,) = begin(ledger, die=False)
-        assert claim.failed == 0
-    assert ledger.redis.hlen(ledger.key("unfinished")) == 0
+        assert claim.unfinished_tries == 0
+    assert redis_view.unfinished(ledger) == 0
 
 
 def test_each_try_that_ends_with_its_worker_is_counted_and_one_that_is_finished_forgets_them(
-    ledger, short_leases
+    ledger,
 ):
     track(ledger, "c")
-    assert [begin(ledger)[0].failed for _ in range(4)] == [0, 1, 2, 3]
-    assert begin(ledger, die=False)[0].failed == 4
-    assert begin(ledger)[0].failed == 0
-    assert begin(ledger)[0].failed == 1
+    assert [begin(ledger)[0].unfinished_tries for _ in range(4)] == [0, 1, 2, 3]
+    assert begin(ledger, die=False)[0].unfinished_tries == 4
+    assert begin(ledger)[0].unfinished_tries == 0
+    assert begin(ledger)[0].unfinished_tries == 1
 
 
-def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger, short_leases):
+def test_what_was_handed_out_and_never_begun_is_not_taken_for_poison(ledger):
     track(ledger, "c")
     for _ in range(6):
         (claim,) = until(
             lambda: claimed(ledger), 5
         )  # the message was lost, or waits in a long queue
-        assert claim.failed <= 1
+        assert claim.unfinished_tries <= 1
     assert ledger.unfinished() == {}
 
 
 @pytest.mark.parametrize("duty", [Duty.PLAN, Duty.SURVEY])
-def test_a_stop_or_a_survey_is_never_given_up_and_comes_back_within_a_minute(
-    ledger, short_leases, duty
-):
+def test_a_stop_or_a_survey_is_never_given_up_and_comes_back_within_a_minute(ledger, duty):
     o = track(ledger, "c", duty)
     waits = []
     for _ in range(ALONE_AFTER + 3):
         begin(ledger)
-        waits.append(due_in(ledger, o))
+        waits.append(redis_view.due_in_s(ledger, o))
     assert waits[ALONE_AFTER] < waits[-1] < 1  # longer and longer
-    ledger.redis.hset(ledger.key("unfinished"), str(o), 1_000_000)
+    redis_view.set_unfinished(ledger, o, 1_000_000)
     begin(ledger)
-    assert 5 < due_in(ledger, o) <= 60
+    assert 5 < redis_view.due_in_s(ledger, o) <= 60
 
 
 @pytest.mark.parametrize("duty", [Duty.LOOK, Duty.FETCH])
-def test_a_look_or_a_fetch_is_set_aside_after_six_tries_and_tried_again_hours_later(
-    ledger, short_leases, duty
-):
+def test_a_look_or_a_fetch_is_set_aside_after_six_tries_and_tried_again_hours_later(ledger, duty):
     o = track(ledger, "c", duty)
     for _ in range(ASIDE_AFTER):
         begin(ledger)
-        assert due_in(ledger, o) < 60
+        assert redis_view.due_in_s(ledger, o) < 60
     begin(ledger)
-    assert due_in(ledger, o) > 3600
+    assert redis_view.due_in_s(ledger, o) > 3600
     assert ledger.unfinished() == {o: ASIDE_AFTER + 1}
 
 
-def test_work_that_goes_on_keeps_its_lease_although_it_was_put_far_off(ledger, short_leases):
+def test_work_that_goes_on_keeps_its_lease_although_it_was_put_far_off(ledger):
     o = track(ledger, "c", Duty.FETCH)
     for _ in range(ASIDE_AFTER):
         begin(ledger)
     (claim,) = begin(ledger)
-    far = due_in(ledger, o)
+    far = redis_view.due_in_s(ledger, o)
     ledger.renew(claim)
-    assert due_in(ledger, o) == pytest.approx(far, abs=1)
+    assert redis_view.due_in_s(ledger, o) == pytest.approx(far, abs=1)
 
 
-def test_a_reload_gives_it_another_try(ledger, short_leases):
+def test_a_reload_gives_it_another_try(ledger):
     o = track(ledger, "c")
     for _ in range(5):
         begin(ledger)
     assert o in ledger.unfinished()
     ledger.reload()
     assert ledger.unfinished() == {}
-    assert due_in(ledger, o) <= 0.001  # dues are whole milliseconds
+    assert redis_view.due_in_s(ledger, o) <= 0.001  # dues are whole milliseconds
 
 
-def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held(
-    ledger, short_leases
-):
+def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held(ledger):
     o = track(ledger, "c", Duty.FETCH)
     for _ in range(ASIDE_AFTER):
         begin(ledger)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
-        begin(ledger)
-    assert due_in(ledger, o) > 3600
+    begin(patient(ledger))
+    assert redis_view.due_in_s(ledger, o) > 3600
     ledger.reload()
-    assert due_in(ledger, o) <= 60
+    assert redis_view.due_in_s(ledger, o) <= 60
 
 
 def test_what_failed_travels_in_small_batches_and_then_alone():
     def batches(*failed):
         claims = [
-            books.Claim(
+            Claim(
                 obligation=Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=f"c{i}"),
                 fence=str(i),
-                failed=n,
+                unfinished_tries=n,
             )
             for i, n in enumerate(failed)
         ]
-        return [[c.failed for c in b] for b in clock.batches(Duty.PLAN, claims)]
+        return [[c.unfinished_tries for c in b] for b in clock.batches(Duty.PLAN, claims)]
 
     assert batches(*[0] * 60) == [[0] * 50, [0] * 10]
     assert batches(*[0] * 5, *[1] * 9) == [[0] * 5, [1] * 6, [1] * 3]
     assert batches(2, 0, 3, 0) == [[0, 0], [2], [3]]
 
 
-def test_what_points_to_nothing_is_swept_away(ledger, short_leases, monkeypatch):
+def test_what_points_to_nothing_is_swept_away(ledger, monkeypatch):
     o = track(ledger, "c")
     begin(ledger)
     begin(ledger)
-    ledger.redis.zrem(ledger.key("due", o.duty), str(o))
-    monkeypatch.setattr(books, "LEASES", dict.fromkeys(Duty, timedelta(minutes=1)))
+    redis_view.forget_due(ledger, o)
     live = track(ledger, "d")
-    (held,) = until(lambda: claimed(ledger))
+    (held,) = until(lambda: claimed(patient(ledger)))
     ledger.tidy()
-    assert ledger.redis.hkeys(ledger.key("fences")) == [str(live)]
-    assert ledger.redis.hlen(ledger.key("unfinished")) == 0
-    assert ledger.redis.zcard(ledger.key("leases", Duty.PLAN)) == 1
+    assert redis_view.fences(ledger) == [str(live)]
+    assert redis_view.unfinished(ledger) == 0
+    assert redis_view.leases(ledger, Duty.PLAN) == 1
     assert ledger.commit([Commit(claim=held, seen=1000)])[0] is not None
 
 
 def test_a_call_that_cannot_be_planned_is_tried_less_and_less_often_and_the_others_go_on(
-    local, leases_long_enough_to_work, monkeypatch
+    local, monkeypatch
 ):
-    house, plan = local(rules='[defaults]\nmax_duration = "1s"\n'), planner.plan
+    rules = '[defaults]\nmax_duration = "1s"\n'
+    house, plan = local(rules=rules, leases_s=LONG_ENOUGH_TO_WORK_S), planner.plan
     bad = house.provider.call(to_number="1").call_uuid
 
     def fails(call, *args, **how):
@@ -239,9 +225,9 @@ def fetches_that_die(monkeypatch):
 
 @pytest.mark.end_to_end
 def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_others_come_home(
-    local, leases_long_enough_to_work, fetches_that_die
+    local, fetches_that_die
 ):
-    house = local()
+    house = local(leases_s=LONG_ENOUGH_TO_WORK_S)
     call = house.provider.call(to_number="1").call_uuid
     bad, good = (house.provider.record(call).recording_id for _ in range(2))
     fetches_that_die.add(bad)
@@ -252,7 +238,7 @@ def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_
     until(lambda: any(n >= ASIDE_AFTER for n in house.ledger.unfinished().values()), 40)
     (o,) = house.ledger.unfinished()
     assert o.recording_id == bad
-    until(lambda: due_in(house.ledger, o) > 3600)
+    until(lambda: redis_view.due_in_s(house.ledger, o) > 3600)
     (entry,) = backlog.find(house.ledger)
     assert (
         entry.owed,
@@ -268,19 +254,14 @@ def test_a_recording_whose_fetch_never_ends_is_set_aside_listed_as_ours_and_the_
     assert list(backlog.find(house.ledger)) == []
 
 
-def test_a_retry_makes_a_look_that_was_set_aside_due_and_forgets_the_tries(ledger, short_leases):
+def test_a_retry_makes_a_look_that_was_set_aside_due_and_forgets_the_tries(ledger):
     o = track(ledger, "c", Duty.LOOK)
     for _ in range(ASIDE_AFTER + 1):
         begin(ledger)
     until(lambda: ledger.set_aside() == {o: ASIDE_AFTER + 1})
     (entry,) = backlog.find(ledger)
     assert (entry.owed, entry.fault, entry.started_at) == (o, Fault.OURS, None)
-    until(
-        lambda: (
-            ledger.redis.zscore(ledger.key("leases", o.duty), str(o))
-            < ledger.now().timestamp() * 1000
-        )
-    )
+    until(lambda: redis_view.lease_of(ledger, o) < ledger.now().timestamp() * 1000)
     backlog.retry(ledger, o, reason="mended", by="cli")
-    assert due_in(ledger, o) < 1
+    assert redis_view.due_in_s(ledger, o) < 1
     assert ledger.unfinished() == {}

@@ -7,14 +7,17 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from tests import redis_view
+from tests.builders import obligation
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
-from worker.duties import plan_calls, send_once, worker
+from worker.calls.obligations import Duty
+from worker.duties import access, plan_calls, send_once
 from worker.duties.plan_calls import MOST_ERRORS_TOLD
 from worker.vobiz.answers import Answer
 from worker.vobiz.client import _without
 
-ACCOUNT = "MA_TEST0001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 SECOND = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
 
@@ -219,7 +222,7 @@ def test_a_429_is_heeded_not_counted_and_lowers_the_rate(local):
     house.stop_reaches(recording.recording_id, "confirmed")
     first, second = house.requests("DELETE", call.call_uuid)
     assert 2 <= second["at"] - first["at"] < 4
-    assert float(house.ledger.redis.hget(house.ledger.key("rate", "stop", ACCOUNT), "limit")) <= 25
+    assert redis_view.lowered_rate(house.ledger, "stop", ACCOUNT) <= 25
     assert [
         e.kind for e in house.call(call.call_uuid).recordings[recording.recording_id].attempts
     ] == [Kind.STOP_ERRED, Kind.STOP_ACCEPTED]
@@ -299,8 +302,8 @@ def test_a_stop_that_is_refused_with_good_credentials_is_set_aside_with_an_alert
 def tried_each_second(monkeypatch):
     """While its credentials are refused, an account is tried every second here, and every 5 s in
     truth."""
-    assert worker.HALTED_RETRY.total_seconds() == 5
-    for module in (worker, plan_calls, send_once):
+    assert access.HALTED_RETRY.total_seconds() == 5
+    for module in (access, plan_calls, send_once):
         monkeypatch.setattr(module, "HALTED_RETRY", timedelta(seconds=1))
 
 
@@ -436,9 +439,8 @@ def test_a_call_of_an_account_that_left_the_settings_waits_for_its_return(local)
     house.worker.settings = replace(house.worker.settings, accounts={})
     call, recording = start(house)
     until(lambda: house.alerts().get("no_such_account"))
-    until(
-        lambda: not house.ledger.redis.zcard(house.ledger.key("leases", "plan"))
-    )  # whoever alerted has put it off
+    # The worker that alerted has put it off.
+    until(lambda: not redis_view.leases(house.ledger, Duty.PLAN))
     assert bodies(house, call) == []
     assert house.ledger.outstanding() >= 1
     house.worker.settings = house.settings
@@ -463,8 +465,8 @@ def test_a_call_with_odd_figures_holds_up_no_other(local):
 
 def test_a_call_that_cannot_be_planned_is_told_and_holds_up_no_other(local):
     house = local(rules=SECOND)
-    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
-    house.ledger.redis.zadd(house.ledger.key("due", "plan"), {f"plan|{ACCOUNT}|broken": 0})
+    redis_view.spoil_log(house.ledger, ACCOUNT, "broken")
+    redis_view.make_due(house.ledger, obligation(Duty.PLAN, "broken"))
     _, recording = start(house)
     house.stop_reaches(recording.recording_id, "confirmed")
     until(lambda: house.alerts().get("poison", 0) == 1)
@@ -473,9 +475,9 @@ def test_a_call_that_cannot_be_planned_is_told_and_holds_up_no_other(local):
 def test_events_that_only_a_newer_release_knows_are_skipped(local):
     house = local(rules=SECOND)
     house.post({"Event": "Ring", "CallUUID": "c1"})
-    key = house.ledger.call_key(ACCOUNT, "c1")
-    house.ledger.redis.set(
-        key, house.ledger.redis.get(key) + 'zzz 1795491482000 {"k":"SomethingNew"}\n'
+    log = redis_view.log_of(house.ledger, ACCOUNT, "c1")
+    redis_view.set_log(
+        house.ledger, ACCOUNT, "c1", log + 'zzz 1795491482000 {"k":"SomethingNew"}\n'
     )
     assert house.kinds("c1") == [Kind.CALL_SEEN]
 
@@ -515,8 +517,8 @@ def test_a_backlog_above_the_rate_is_sent_at_the_rate_and_asks_no_more_often_tha
     for call in calls:
         house.provider.record(call.call_uuid)
     until(lambda: len(house.requests("DELETE")) >= 10)
-    fence, began, sent = (
-        int(house.ledger.redis.get(house.ledger.key("fence"))),
+    claims, began, sent = (
+        redis_view.claims_so_far(house.ledger),
         time.monotonic(),
         len(house.requests("DELETE")),
     )
@@ -524,7 +526,7 @@ def test_a_backlog_above_the_rate_is_sent_at_the_rate_and_asks_no_more_often_tha
     took = time.monotonic() - began
     assert 100 - sent <= 10 + 40 * took + 2
     assert took < 100 / 40 + 3
-    assert int(house.ledger.redis.get(house.ledger.key("fence"))) - fence < 1000
+    assert redis_view.claims_so_far(house.ledger) - claims < 1000
 
 
 @pytest.mark.end_to_end
@@ -564,17 +566,15 @@ def test_a_call_that_is_gone_as_far_as_anybody_can_tell_is_not_stopped_for_ever(
         signed=False,
     )
     house.stop_reaches("r9", "unknown")
-    until(
-        lambda: not house.ledger.redis.zscore(house.ledger.key("due", "plan"), f"plan|{ACCOUNT}|c9")
-    )
-    assert house.ledger.redis.zscore(house.ledger.key("due", "look"), f"look|{ACCOUNT}|c9")
+    until(lambda: not redis_view.due_at(house.ledger, obligation(Duty.PLAN, "c9")))
+    assert redis_view.due_at(house.ledger, obligation(Duty.LOOK, "c9"))
 
 
 @pytest.mark.parametrize("before", ['mode = "observe"', 'max_duration = "none"'])
 def test_a_reload_stops_what_had_no_deadline_before(local, before):
     house = local(rules=f"[defaults]\n{before}\n")
     call, recording = start(house)
-    until(lambda: not house.ledger.redis.exists(house.ledger.key("leases", "plan")))
+    until(lambda: not redis_view.leases(house.ledger, Duty.PLAN))
     house.rules.write_text(SECOND)
     house.worker.settings = type(house.settings).from_env(house.env, folder=house.folder)
     house.ledger.reload()

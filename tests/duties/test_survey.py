@@ -11,15 +11,17 @@ import pytest
 
 from emulator import rows
 from emulator.state import Recording, new_id
+from tests import redis_view
+from tests.builders import obligation
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.command import reconcile
 from worker.ledger import survey_state
-from worker.ledger.survey_state import Round, Scope
+from worker.ledger.survey_state import Scope, SurveyState
 
-ACCOUNT, OTHER = "MA_TEST0001", "SA_TEST0002"
-HOUR = '[defaults]\nmax_duration = "1h"\n'
+OTHER = "SA_TEST0002"
 WATCH = '[defaults]\nmax_duration = "1h"\n[[rules]]\nname = "watched"\nmatch = { to = "91805*" }\nwatch = true\n'
 
 
@@ -61,7 +63,7 @@ def unannounced(house, *, ago_s=0.0, seconds=1.0, account=ACCOUNT, call_uuid=Non
 
 
 def state(house, scope=Scope.NEW, account=ACCOUNT):
-    return survey_state.load(house.ledger, account, scope) or Round()
+    return survey_state.load(house.ledger, account, scope) or SurveyState()
 
 
 def surveyed(house, scope=Scope.NEW, account=ACCOUNT, within_s=15):
@@ -409,20 +411,16 @@ def test_an_account_that_left_the_settings_is_surveyed_no_more(local):
     house = house_of(local)
     survey_state.keep_due(house.ledger, ["MA_GONE"])
     surveyed(house)
-    assert (
-        house.ledger.redis.zscore(
-            house.ledger.key("due", Duty.SURVEY), str(survey_state.obligation("MA_GONE", Scope.NEW))
-        )
-        is None
-    )
+    gone = survey_state.obligation("MA_GONE", Scope.NEW)
+    assert redis_view.due_at(house.ledger, gone) is None
 
 
 def test_a_call_that_cannot_be_read_holds_up_no_survey(local):
     house = house_of(local)
     recording = unannounced(house)
-    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, recording.call_uuid), "id 1 {not json}\n")
-    house.ledger.redis.set(house.ledger.call_key(ACCOUNT, "broken"), "id 1 {not json}\n")
-    house.ledger.redis.zadd(house.ledger.key("due", "look"), {f"look|{ACCOUNT}|broken": 9e12})
+    redis_view.spoil_log(house.ledger, ACCOUNT, recording.call_uuid)
+    redis_view.spoil_log(house.ledger, ACCOUNT, "broken")
+    redis_view.make_due(house.ledger, obligation(Duty.LOOK, "broken"), at=9e12)
     other = unannounced(house)
     house.reach(other.recording_id, "archived")
     assert until(lambda: state(house).done_began_at)
@@ -432,7 +430,7 @@ def test_a_reload_plans_no_call_for_a_survey(local):
     house = house_of(local)
     surveyed(house)
     house.ledger.reload()
-    assert not [m for m, _ in house.ledger.redis.zscan_iter(house.ledger.key("due", Duty.PLAN))]
+    assert not redis_view.owed(house.ledger, Duty.PLAN)
 
 
 # From before our time ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -453,20 +451,15 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
     until(lambda: state(house, Scope.SWEEP).done_began_at)
     assert phases(house, [old, older]) == {None}
     house.worker.settings = replace(
-        house.worker.settings, policy=replace(house.worker.settings.rules, adopt=timedelta(days=2))
+        house.worker.settings, rules=replace(house.worker.settings.rules, adopt=timedelta(days=2))
     )
-    house.ledger.hasten(survey_state.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
+    house.ledger.make_due_now(survey_state.obligation(ACCOUNT, Scope.SWEEP))  # else within the hour
     house.reach(old.recording_id, "archived")
     surveyed(house)
     assert phases(house, [older]) == {None}
 
 
 # An erased ledger ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def erase(house):
-    keys = list(house.ledger.redis.scan_iter(house.ledger.prefix.replace("{", "[{]") + "*"))
-    house.ledger.redis.delete(*keys)
 
 
 def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local):
@@ -478,7 +471,7 @@ def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local
     until(lambda: Kind.RECORDING_STARTED in house.kinds(running.call_uuid))
     missed = unannounced(house)
     media = len(house.requests("GET", f"{known.recording_id}.mp3"))
-    erase(house)
+    redis_view.erase(house.ledger)
     view = house.reach(known.recording_id, "archived")
     assert (house.folder / "archive" / view["archive_key"]).stat().st_size == view["bytes"]
     house.reach(missed.recording_id, "archived")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import redis_view
 from tests.bad_days import ended
+from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.duties import trials
 from worker.duties.trials import Trials
-
-ACCOUNT = "MA_TEST0001"
 
 
 def ready(house):
@@ -34,9 +34,7 @@ def house(local):
 
 def trial(house, **how):
     found = Trials(house.ledger, lambda: replace(house.settings, **how), lambda: False)
-    house.ledger.redis.delete(
-        house.ledger.key("turn", "trial", ACCOUNT)
-    )  # as if time had passed since the last
+    redis_view.forget_turn(house.ledger, "trial", ACCOUNT)
     return found.turn()
 
 
@@ -150,11 +148,7 @@ def test_a_place_that_does_not_answer_is_told_and_not_tried_by_one_thread_after_
 
 
 def test_a_line_that_nobody_repeats_is_forgotten(house):
-    house.ledger.redis.hset(
-        house.ledger.key("degraded"),
-        "archive@gone",
-        f"{round(house.ledger.now().timestamp() * 1000) - 121_000}|its machine is off",
-    )
+    redis_view.degrade_earlier(house.ledger, "archive@gone", "its machine is off", seconds=121)
     assert ready(house) == (200, [])
 
 

@@ -1,5 +1,4 @@
-"""A receiver of callbacks, and the stand-in with an account, its sub-account and bad days that pass
-quickly."""
+"""A receiver of callbacks, and an emulator with an account and its sub-account."""
 
 import json
 import threading
@@ -14,6 +13,7 @@ import pytest
 import requests
 
 from emulator.accounts import Account
+from emulator.client import Control
 from emulator.provider import Provider
 from tests.waiting import until
 
@@ -21,7 +21,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 
 def quiet_session():
-    """One that looks neither at proxies nor at netrc."""
+    """A session that uses neither proxies nor netrc."""
     session = requests.Session()
     session.trust_env = False
     return session
@@ -48,7 +48,7 @@ class Arrived:
 
 
 class Inbox:
-    """Every request that arrived. It answers with `statuses`, one each, then 200."""
+    """Keeps every request. It answers with `statuses`, one each, then with 200."""
 
     def __init__(self, host):
         self.root, self.url = f"http://{host}", f"http://{host}/cb"
@@ -59,7 +59,7 @@ class Inbox:
         return self.arrived
 
     def events(self):
-        return [found.event for found in self.arrived]
+        return [callback.event for callback in self.arrived]
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def inbox():
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            found.arrived.append(Arrived(self.command, self.path, dict(self.headers), body))
-            self.send_response(found.statuses.popleft() if found.statuses else 200)
+            kept.arrived.append(Arrived(self.command, self.path, dict(self.headers), body))
+            self.send_response(kept.statuses.popleft() if kept.statuses else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -81,11 +81,11 @@ def inbox():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Box)
     server.daemon_threads = True
-    found = Inbox(f"127.0.0.1:{server.server_address[1]}")
+    kept = Inbox(f"127.0.0.1:{server.server_address[1]}")
     threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
     ).start()
-    yield found
+    yield kept
     server.shutdown()
     server.server_close()
 
@@ -98,12 +98,12 @@ def provider(inbox):
     ]
     with Provider(
         callback_url=inbox.url, accounts=accounts, retry_base_s=0.02, finalise_s=0.01
-    ) as found:
-        yield found
+    ) as emulated:
+        yield emulated
 
 
 class Rest:
-    """Requests to the stand-in in the name of an account."""
+    """REST requests in the name of an account."""
 
     def __init__(self, provider, account="MA_E", token="tok"):
         self.root, self.account = provider.api_url, account
@@ -145,7 +145,7 @@ def rest_of(provider):
 
 @pytest.fixture
 def finished(provider):
-    """Makes a finished recording of some seconds on a live call."""
+    """A function that makes a finished recording of some seconds on a live call."""
 
     def make(call_uuid=None, seconds=2.0, **how):
         uuid = call_uuid or provider.call().call_uuid
@@ -160,22 +160,13 @@ def finished(provider):
 
 @pytest.fixture
 def control(provider):
-    http = quiet_session()
-
-    def ask(verb, path, **body):
-        return http.request(verb, f"{provider.control_url}/{path}", json=body or None, timeout=5)
-
-    return ask
-
-
-@pytest.fixture
-def soon():
-    return until
+    client = Control(provider.control_url)
+    return lambda method, path, /, **body: client.request(method, path, body)
 
 
 @pytest.fixture
 def sample():
-    """A fixture of the provider's wire, by its name: fields of a callback, or JSON."""
+    """A function that reads a captured message of the provider: fields of a callback, or JSON."""
 
     def read(name):
         text = (FIXTURES / name).read_text()
@@ -191,24 +182,17 @@ def sample():
     return read
 
 
-class Day:
-    """What a bad day's test needs."""
+class BadDay:
+    """What a bad day's test does with the emulator and sees of it."""
 
-    def __init__(self, provider, rest, inbox, finished, soon):
-        self.provider, self.rest, self.inbox, self.finished, self.soon = (
-            provider,
-            rest,
-            inbox,
-            finished,
-            soon,
-        )
+    def __init__(self, provider, rest, inbox, finished):
+        self.provider, self.rest, self.inbox, self.finished = provider, rest, inbox, finished
 
-    def on(self, name, **params):
-        self.provider.faults.switch_on(name, **params)
+    def on(self, name, **parameters):
+        self.provider.faults.switch_on(name, **parameters)
 
     def stop(self, *, named=False):
-        """A stop of a new call's recording, by its address if `named`: the answer, and the
-        recording."""
+        """Stops a new call's recording, by its address when `named`. Returns answer and recording."""
         call = self.provider.call()
         recording = self.provider.record(call.call_uuid, announce=False)
         return self.rest.delete(
@@ -216,28 +200,30 @@ class Day:
         ), recording
 
     def start(self):
-        """A start on a new call: the answer, None without one, and what records on the call
-        then."""
+        """Starts a recording on a new call. Returns the answer (None when the connection was
+        dropped) and the recordings that run then.
+        """
         call = self.provider.call()
-        answer = self.asked(f"Call/{call.call_uuid}/Record/", {})
+        answer = self._post(f"Call/{call.call_uuid}/Record/", {})
         return answer, self.provider.book.running(call.call_uuid)
 
     def transfer(self):
-        """A transfer of a new call: the answer, None without one, and the events that arrived of
-        it."""
+        """Transfers a new call. Returns the answer (None when the connection was dropped) and the
+        events of which callbacks arrived.
+        """
         call = self.provider.call()
-        answer = self.asked(f"Call/{call.call_uuid}/", {"aleg_url": self.inbox.url})
+        answer = self._post(f"Call/{call.call_uuid}/", {"aleg_url": self.inbox.url})
         assert self.provider.wait_idle(5)
         return answer, self.inbox.events()
 
-    def asked(self, path, body):
+    def _post(self, path, body):
         try:
             return self.rest.post(path, json=body)
         except requests.ConnectionError:
             return None
 
-    def told(self, number=1):
-        """Sends so many events and gives what arrived when all is quiet."""
+    def callbacks(self, number=1):
+        """Sends so many events. Returns the callbacks that have arrived when all is quiet."""
         for i in range(number):
             self.provider.event(self.provider.call().call_uuid, "Ring", Nth=str(i))
         assert self.provider.wait_idle(5)
@@ -245,5 +231,5 @@ class Day:
 
 
 @pytest.fixture
-def day(provider, rest, inbox, finished, soon):
-    return Day(provider, rest, inbox, finished, soon)
+def bad_day(provider, rest, inbox, finished):
+    return BadDay(provider, rest, inbox, finished)

@@ -1,5 +1,6 @@
-"""Files are real: as long as they say, with a tone in each channel, and with their recording's id
-inside."""
+"""Files are real audio: as long as they claim, a tone in each channel, their recording's
+id inside.
+"""
 
 import struct
 from array import array

@@ -1,5 +1,4 @@
-"""What arrives on the wire in odd shapes gets an answer, and the next request is read from where it
-begins."""
+"""Odd requests get an answer, and the next request on the connection is read from its beginning."""
 
 import re
 import socket
@@ -15,7 +14,7 @@ AUTH = "X-AUTH-id: MA_E\r\nx-auth-TOKEN:tok\r\n"
 
 
 def talk(provider, text):
-    """Sends this and gives all that comes back."""
+    """Sends bytes. Returns all that comes back."""
     parts = urlsplit(provider.api_url)
     with socket.create_connection((parts.hostname, parts.port), timeout=5) as client:
         client.sendall(text.encode())

@@ -1,4 +1,4 @@
-"""The stand-in is a product: what happens on its calls, and the files that come of it."""
+"""The emulator as a library: events of its calls, and the files that result."""
 
 import socket
 import threading
@@ -12,6 +12,7 @@ from tinytag import TinyTag
 from emulator.accounts import Account, read
 from emulator.provider import Provider
 from emulator.timers import Timers
+from tests.waiting import until
 
 
 def test_a_stop_answers_204_also_when_nothing_is_recording_and_404_when_the_call_is_over(
@@ -135,7 +136,7 @@ def test_a_recording_that_cannot_be_is_refused(provider, how):
 
 
 def test_a_client_that_goes_away_leaves_a_line_in_the_journal_and_none_on_the_terminal(
-    provider, finished, soon, capfd
+    provider, finished, capfd
 ):
     recording = finished(seconds=3000, container="wav")
     parts = urlsplit(recording.url)
@@ -145,7 +146,7 @@ def test_a_client_that_goes_away_leaves_a_line_in_the_journal_and_none_on_the_te
             f"GET {parts.path} HTTP/1.1\r\nHost: x\r\nX-Auth-ID: MA_E\r\nX-Auth-Token: tok\r\n\r\n".encode()
         )
         assert client.recv(100)
-    gone = soon(lambda: [entry for entry in provider.journal.since() if entry["kind"] == "gone"])
+    gone = until(lambda: [entry for entry in provider.journal.since() if entry["kind"] == "gone"])
     assert gone[0]["path"] == parts.path
     assert capfd.readouterr().err == ""
 

@@ -1,10 +1,11 @@
-"""The REST API as documented: who may ask, how paths are spelled, what is answered, in which
-shape."""
+"""The REST API as documented: credentials, the spelling of paths, answers and their shapes."""
 
 import time
 
 import pytest
 import requests
+
+from tests.waiting import until
 
 
 def test_only_the_account_itself_may_ask(provider, rest, rest_of):
@@ -85,10 +86,10 @@ def test_a_start_answers_where_the_file_will_be_and_each_one_starts_another(
     assert inbox.wait(1)[0].target == "/rest"
 
 
-def test_a_start_ends_at_its_time_limit(provider, rest, soon):
+def test_a_start_ends_at_its_time_limit(provider, rest):
     call = provider.call()
     recording = provider.record(call.call_uuid, source="rest", max_length_s=0.03)
-    soon(lambda: recording.end_reason == "maxLength")
+    until(lambda: recording.end_reason == "maxLength")
 
 
 @pytest.mark.parametrize(

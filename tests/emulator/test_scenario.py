@@ -1,5 +1,6 @@
-"""Scenario files: the documented example plays as it says, and a wrong file is refused with the key
-of each mistake."""
+"""Scenario files: the documented example plays as described, and a wrong file is refused with the
+key of each mistake.
+"""
 
 import re
 from pathlib import Path
@@ -7,17 +8,18 @@ from pathlib import Path
 import pytest
 
 from emulator import scenario
-from emulator.faults import FAULTS
+from emulator.bad_days import BAD_DAYS
+from tests.waiting import until
 
 DOCS = (Path(__file__).resolve().parent.parent.parent / "docs" / "emulator.md").read_text()
 ACCOUNTS = {"MA_E"}
 
 
-def test_the_documented_example_plays_as_it_says(provider, inbox, soon):
+def test_the_documented_example_plays_as_it_says(provider, inbox):
     plot = scenario.read(re.search(r"```toml\n(.*?)```", DOCS, re.DOTALL)[1], ACCOUNTS)
     scenario.play(plot, provider)
     call = plot.calls["sales"]
-    soon(lambda: inbox.events().count("Hangup") == 3 and provider.wait_idle(5))
+    until(lambda: inbox.events().count("Hangup") == 3 and provider.wait_idle(5))
     mine = [a.event for a in inbox.arrived if a.fields.get("CallUUID") == call]
     assert mine[:5] == ["StartApp", "Record", "DialAnswer", "DialConnected", "MachineDetection"]
     assert sorted(mine[5:]) == ["DialHangup", "Hangup", "Hangup", "RecordStop", "Redirect"]
@@ -34,7 +36,7 @@ def test_the_documented_example_plays_as_it_says(provider, inbox, soon):
     assert {"CallInitiated"} < set(inbox.events())
 
 
-def test_bad_days_come_and_go_at_their_times(provider, soon):
+def test_bad_days_come_and_go_at_their_times(provider):
     plot = scenario.read(
         '[[faults]]\nname = "deaf-stop"\nat = 0.02\nuntil = 0.06\n[[faults]]\nname = "api-5xx"\nstatus = 502',
         ACCOUNTS,
@@ -42,11 +44,11 @@ def test_bad_days_come_and_go_at_their_times(provider, soon):
     assert plot.lasts_s == 0.06
     scenario.play(plot, provider)
     assert provider.faults.listing()["on"]["api-5xx"]["status"] == 502
-    soon(lambda: "deaf-stop" in provider.faults.listing()["on"])
-    soon(lambda: "deaf-stop" not in provider.faults.listing()["on"])
+    until(lambda: "deaf-stop" in provider.faults.listing()["on"])
+    until(lambda: "deaf-stop" not in provider.faults.listing()["on"])
 
 
-def test_every_verb_can_be_played(provider, inbox, soon):
+def test_every_verb_can_be_played(provider, inbox):
     does = [
         'do = "announce"',
         'do = "dial"\nto_number = "1"',
@@ -59,7 +61,7 @@ def test_every_verb_can_be_played(provider, inbox, soon):
         f"[[calls.events]]\nat = {0.02 * n}\n{do}\n" for n, do in enumerate(does)
     )
     scenario.play(scenario.read(text, ACCOUNTS), provider)
-    soon(
+    until(
         lambda: (
             {
                 "StartApp",
@@ -133,8 +135,8 @@ def test_all_mistakes_are_told_at_once():
 
 def test_the_table_of_bad_days_in_the_docs_is_the_list_of_bad_days():
     rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", DOCS, re.MULTILINE))
-    assert {name: rows[name].split(" | ")[1] for name in FAULTS} == {
-        name: fault.says for name, fault in FAULTS.items()
+    assert {name: rows[name].split(" | ")[1] for name in BAD_DAYS} == {
+        name: fault.says for name, fault in BAD_DAYS.items()
     }
-    for name, fault in FAULTS.items():
+    for name, fault in BAD_DAYS.items():
         assert re.findall(r"`(\w+)`", rows[name].split(" | ")[0]) == list(fault.params)

@@ -1,4 +1,4 @@
-"""Signatures: every vector, and what each mode puts on a callback."""
+"""Signatures: the provider's vectors, and the headers of each mode."""
 
 import pytest
 

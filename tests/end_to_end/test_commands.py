@@ -19,7 +19,8 @@ from tests.bad_days import made_older
 from tests.processes import command_lines
 from tests.waiting import until
 from worker.calls.events import Event, Kind
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.supervisor import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.end_to_end, pytest.mark.xdist_group("commands")]

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests import redis_view
 from tests.waiting import until
 from worker.calls.obligations import Duty
-from worker.ledger.calls import LEASES, Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.obligations import LEASES
+from worker.ledger.store import connect
 from worker.processes.supervisor import Supervisor
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("draining")]
@@ -110,7 +113,7 @@ def test_a_trickling_download_is_given_back_when_its_worker_ends_and_brought_hom
     assert (status, seconds < GOES_WITHIN_S) == (0, True), (status, seconds)
     assert list((service.folder / "spool").glob(".*.part")) == []  # it was let go, not killed
     ledger = Ledger(connect(service.redis.url))
-    assert ledger.redis.hlen(ledger.key("unfinished")) == 0
+    assert redis_view.unfinished(ledger) == 0
     service.provider.faults.switch_off("trickled-media")
     assert service.reach(recording, "archived", 30)["problem"] is None
     assert (

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from tests.constants import KEY
 from tests.waiting import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
-KEY = "test-api-key-000000001"
 
 
 def ask(service, call, key, wait_s):

@@ -11,18 +11,13 @@ import pytest
 import requests
 
 from emulator import signing
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.processes import command_lines
 from tests.waiting import until
 from tests.wire_level import FORM, connect, exchange, head, statuses
 from webhooks.headers import HEADERS
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("hostile")]
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 SECRETS = (TOKEN, CALLBACK_TOKEN, KEY)
 DOOR = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
 BODY = "Event=Ring&CallUUID=hostile"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.supervisor import Supervisor, lines
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("poison")]

@@ -1,4 +1,4 @@
-"""The checker finds what is wrong: each test spoils one thing of a run in which all is well."""
+"""The checker finds every fault: each test spoils one thing of a good run."""
 
 import hashlib
 import json

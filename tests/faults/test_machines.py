@@ -1,5 +1,6 @@
-"""Cables and machines of the fault runs; and what only a cut cable shows of a request that was
-given up."""
+"""Cables and machines of the fault runs, and what only a cut cable shows about an abandoned
+request.
+"""
 
 import os
 import signal
@@ -16,7 +17,7 @@ from faults.cable import Cable, ip
 from faults.machine import Machine
 from tests.waiting import until
 from worker.errors import TryAgain, Unclear
-from worker.ledger.board import connect
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import find_server
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
@@ -61,7 +62,7 @@ def cable():
 
 @pytest.fixture
 def provider(cable, tmp_path):
-    """At the other end: what it was asked is read with `asked`."""
+    """A provider at the other end of the cable. `asked` reads its requests."""
     with (tmp_path / "asked").open("w") as out:
         process = subprocess.Popen(
             ["unshare", "--net", sys.executable, "-c", SERVER],
@@ -100,7 +101,7 @@ def ask(cable):
 
 
 def unsent(cable):
-    """Bytes that the kernel still means to send to the other end, by connection."""
+    """Bytes that the kernel has not yet sent to the other end, by connection."""
     their = "".join(f"{int(part):02X}" for part in reversed(cable.theirs.split(".")))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [

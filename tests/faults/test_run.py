@@ -1,4 +1,4 @@
-"""The fault runs themselves: what they print, and that they leave nothing behind."""
+"""The fault runs: what they print, and that they leave nothing behind."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.faults import FAULTS, check
+from emulator.bad_days import BAD_DAYS, check
 from faults import bad_days
 from faults.checker import Findings
 from faults.machines import missing
@@ -26,7 +26,7 @@ def test_every_bad_day_of_the_emulator_has_its_part():
     # No run orders starts or transfers; tests/webhooks holds those. And an application's 404 for a
     # live call is believed, as promised, until the call shows a sign of life; and a file behind
     # zeros is not the provider's own, byte for byte.
-    played = {name for name in FAULTS if not name.startswith(("start-", "transfer-"))} - {
+    played = {name for name in BAD_DAYS if not name.startswith(("start-", "transfer-"))} - {
         "stop-404",
         "padded-media",
     }

@@ -9,24 +9,19 @@ from dataclasses import replace
 import pytest
 import redis
 
+from tests.constants import ENV
+from tests.ledger.servers import check, servers
 from tests.waiting import until
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
 from worker.ledger.fitness import State
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import find_server
 from worker.processes.supervisor import ROOT, free_port, lines
 from worker.settings import Settings
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-ENV = {
-    "VOBIZ_AUTH_ID": "MA_TEST0001",
-    "VOBIZ_AUTH_TOKEN": "test-auth-token",
-    "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
-    "ENDTAPE_API_KEY": "test-api-key-000000001",
-    "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
-    "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1",
-}
 pytestmark = pytest.mark.redis
 
 
@@ -86,14 +81,14 @@ def wrong(url, **how):
 
 def refusals(url, **env):
     with pytest.raises(SettingsError) as caught:
-        fitness.check(settings(url, **env))
+        check(settings(url, **env))
     return "\n".join(caught.value.problems)
 
 
 def test_a_server_as_it_should_be_passes(server):
     url = server()
     assert wrong(url) == {}
-    fitness.check(settings(url))
+    check(settings(url))
     assert Ledger(connect(url)).prepare()
 
 
@@ -117,8 +112,8 @@ def test_a_cluster_is_refused_even_of_one_node_and_for_the_queues_alone(server):
 def test_without_an_append_only_file_it_is_refused_unless_the_operator_allows_it(server):
     url = server(appendonly="no")
     assert "ENDTAPE_APPENDONLY=optional" in refusals(url)
-    fitness.check(settings(url, ENDTAPE_APPENDONLY="optional"))
-    assert wrong(url, unsaved=True) == {"append-only file": State.WARNING}
+    check(settings(url, ENDTAPE_APPENDONLY="optional"))
+    assert wrong(url, allow_no_aof=True) == {"append-only file": State.WARNING}
 
 
 @pytest.mark.parametrize("fsync", ["everysec", "no"])
@@ -129,7 +124,7 @@ def test_a_file_that_is_not_synced_with_every_write_is_warned_about(server, fsyn
 def test_a_server_that_does_not_tell_its_settings_is_warned_about_and_not_refused(server):
     url = server("--rename-command", "CONFIG", "")
     assert wrong(url) == {"appendfsync": State.WARNING}
-    fitness.check(settings(url))
+    check(settings(url))
     mute = server("--rename-command", "INFO", "", port=free_port())
     assert wrong(mute) == {
         "version": State.WARNING,
@@ -170,7 +165,7 @@ def test_a_wrong_password_is_refused_and_never_shown(server):
     url = server("--requirepass", "right-password")
     found = refusals(url.replace("//", "//:wrong-password@"))
     assert ("refuses name and password" in found, "wrong-password" in found) == (True, False)
-    fitness.check(settings(url.replace("//", "//:right-password@")))
+    check(settings(url.replace("//", "//:right-password@")))
 
 
 def test_a_wrong_password_for_the_queues_is_blamed_on_their_own_setting(server):
@@ -201,7 +196,7 @@ def test_all_that_is_wrong_is_told_at_once(server):
 def test_a_server_that_does_not_answer_is_waited_for(server):
     port = free_port()
     with pytest.raises(LedgerUnavailable):
-        fitness.check(settings(f"redis://127.0.0.1:{port}"))
+        check(settings(f"redis://127.0.0.1:{port}"))
     turns = iter(range(10))
 
     def starts_meanwhile():
@@ -209,7 +204,7 @@ def test_a_server_that_does_not_answer_is_waited_for(server):
             server(port=port)
         return False
 
-    fitness.wait(settings(f"redis://127.0.0.1:{port}"), given_up=starts_meanwhile)
+    fitness.wait(**servers(settings(f"redis://127.0.0.1:{port}")), given_up=starts_meanwhile)
     assert next(turns) >= 2
 
 
@@ -259,9 +254,9 @@ def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_proce
 ):
     url = server()
     rules, given = tmp_path / "endtape.toml", {**ENV, "REDIS_URL": url}
-    fitness.check(Settings.from_env(given, folder=tmp_path))  # there never was one
+    check(Settings.from_env(given, folder=tmp_path))  # there never was one
     rules.write_text('[defaults]\nmax_duration = "5m"\n')
-    fitness.check(Settings.from_env(given, folder=tmp_path))
+    check(Settings.from_env(given, folder=tmp_path))
     rules.unlink()
     env = {**os.environ, **given, "PORT": str(free_port())}
     started = {
@@ -279,4 +274,4 @@ def test_a_start_without_the_rules_file_that_was_there_is_refused_by_every_proce
         told = process.communicate(timeout=60)[1]
         assert (process.returncode, "endtape.toml is gone" in told) == (2, True), name
     rules.write_text('[defaults]\nmode = "observe"\n')  # said in so many words
-    fitness.check(Settings.from_env(given, folder=tmp_path))
+    check(Settings.from_env(given, folder=tmp_path))

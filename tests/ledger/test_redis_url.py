@@ -10,9 +10,11 @@ import threading
 
 import pytest
 
+from tests.ledger.servers import check
 from worker.errors import SettingsError
-from worker.ledger import fitness, redis_url
-from worker.ledger.calls import Ledger, connect
+from worker.ledger import redis_url
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes.celery_app import make_celery
 from worker.settings import Settings
 
@@ -221,4 +223,4 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_by_both_clients_and_at
     ):
         connection.channel().client.ping()
     with pytest.raises(SettingsError, match=r"REDIS_URL = \(secret\): .*ssl_ca_certs"):
-        fitness.check(Settings.from_env({**GOOD, "REDIS_URL": url}, folder=tmp_path))
+        check(Settings.from_env({**GOOD, "REDIS_URL": url}, folder=tmp_path))

@@ -10,26 +10,21 @@ import redis
 
 from faults.harm import MANNERS
 from faults.watched import WatchedRedis
+from tests.constants import ENV
+from tests.ledger.servers import check
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.command import doctor
 from worker.errors import LedgerUnavailable, SettingsError
-from worker.ledger import fitness, sentinel, sentinel_url
-from worker.ledger.calls import Ledger, connect
+from worker.ledger import sentinel, sentinel_url
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.store import connect
 from worker.processes.broker import ForgivingQoS
 from worker.processes.celery_app import make_celery
 from worker.settings import Settings
 
 PASSWORD = "p@ss:word/1,2;3"  # every character that means something in an address
-ENV = {
-    "VOBIZ_AUTH_ID": "MA_TEST0001",
-    "VOBIZ_AUTH_TOKEN": "test-auth-token",
-    "ENDTAPE_CALLBACK_TOKEN": "test-callback-token-0001",
-    "ENDTAPE_API_KEY": "test-api-key-000000001",
-    "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
-    "VOBIZ_MEDIA_HOSTS": "127.0.0.1:1",
-}
 pytestmark = [pytest.mark.redis, pytest.mark.xdist_group("sentinel")]
 SIX_SERVERS = pytest.mark.end_to_end
 
@@ -50,7 +45,7 @@ def settings(url, **env):
 
 def refusal(url, **env):
     with pytest.raises(SettingsError) as caught:
-        fitness.check(settings(url, **env))
+        check(settings(url, **env))
     assert "p@ss" not in str(caught.value)
     assert "p%40ss" not in str(caught.value)
     return str(caught.value)
@@ -189,10 +184,8 @@ def test_the_queues_go_the_same_way(watched):
 
 @SIX_SERVERS
 def test_the_primary_is_looked_at_and_named(watched):
-    fitness.check(settings(watched.url))
-    fitness.check(
-        settings(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/endtape/1"))
-    )
+    check(settings(watched.url))
+    check(settings(watched.url, CELERY_BROKER_URL=watched.url.replace("/endtape", "/endtape/1")))
     found = next(iter(doctor.checks(settings(watched.url), Ledger(connect(watched.url)))))
     assert (found.name, found.state, found.detail) == (
         "sentinels",
@@ -231,7 +224,7 @@ def test_sentinels_with_a_password_of_their_own(watched):
     alone = f"{watched.url.partition('@')[0]}@127.0.0.1:{port}/endtape"
     try:
         assert "sentinel_password" in refusal(alone)
-        fitness.check(settings(f"{alone}?sentinel_password=theirs"))
+        check(settings(f"{alone}?sentinel_password=theirs"))
         celery = make_celery(f"{alone}?sentinel_password=theirs", publisher=True)
         celery.send_task("beat", args=["stops"], queue="stops")
     finally:
@@ -245,13 +238,13 @@ def test_too_few_sentinels_are_waited_for(watched):
         watched.end(port)
     try:
         with pytest.raises(LedgerUnavailable, match="1 of 3 Sentinels answer"):
-            fitness.check(settings(watched.url))
+            check(settings(watched.url))
         assert writes(connect(watched.url))  # a process at work goes on
     finally:
         for port in watched.sentinels[:2]:
             watched.start_server(port, "--sentinel")
     watched.whole()
-    fitness.check(settings(watched.url))
+    check(settings(watched.url))
 
 
 @SIX_SERVERS

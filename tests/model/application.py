@@ -1,5 +1,6 @@
-"""What the application does that drives the call, and how it is answered: starts, stops, pauses,
-hand-offs, transfers."""
+"""The application that drives the call: its starts, stops, pauses, hand-offs and transfers, and our
+answers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _STOP_LEAVES = s(1)
 
 @dataclass
 class Ask:
-    """A request that waits for the answer to a hand-off."""
+    """A hand-off request that waits for its answer."""
 
     order: str
     until: datetime
@@ -42,7 +43,7 @@ class Application(Reading, Provider):
         return self.log[event.id]
 
     # Starts
-    # -----------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def app_starts(self) -> None:
         order = f"s{next(self.count)}"
@@ -78,7 +79,7 @@ class Application(Reading, Provider):
             self.orders[event.order] = event
 
     # Hand-offs
-    # --------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def app_asks(self, *, again: int = 0) -> None:
         order, wait = f"h{next(self.count)}", self.rng.choice([0.0, 3.0, 3.0, 10.0])
@@ -165,7 +166,7 @@ class Application(Reading, Provider):
             self.app_asks(again=again)
 
     # The transfer itself
-    # ------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def transfers(self) -> None:
         if not self.live:
@@ -257,8 +258,9 @@ class Application(Reading, Provider):
             self.mail(fields, forwarded=self.signs == 1 and self.rng.random() < 0.1, dial=dial)
 
     def legs_ring(self, legs: Sequence[str]) -> None:
-        """Callbacks that carry a dialled leg's own uuid: with the A-leg's beside it, or a call of
-        their own in our books."""
+        """Callbacks with a dialled leg's own uuid: with the A-leg's uuid beside it, or as a call of
+        its own in our ledger.
+        """
         for leg in legs:
             if self.rng.random() < 0.25:
                 fields = {**self.base(leg), "Event": "Ring", "CallStatus": "ringing"}
@@ -272,10 +274,10 @@ class Application(Reading, Provider):
                 self.after(self.rng.uniform(1, 60), self.mail, hang_up)
 
     # Pauses
-    # -------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def app_resumes(self) -> Event | None:
-        """None where the answer is 409: nothing is paused."""
+        """Resumes. Returns None when the answer is 409: nothing is paused."""
         call = self.call()
         if not is_paused(call, acts(call, self.rules)):
             self.say("APP resumes: 409")

@@ -1,5 +1,6 @@
-"""The smallest sequences that the model found, each as a claim about the pure core: true where it
-holds."""
+"""The smallest sequences that the model found, each as a claim about the pure core. A case returns
+True when the claim holds.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +51,9 @@ class Log:
         return self.record(at, Event(kind=kind, call_uuid="c", **facts))
 
     def record(self, at: float, event: Event) -> Event:
-        """As the ledger does: what looks the same within a while is a repeat, later only where it
-        may have happened again."""
+        """Records as the ledger does. The same event within a while is a repeat; later only where
+        it can happen again.
+        """
         like = [e.at for e in self.events if e.id == event.id or e.id.startswith(f"{event.id}.")]
         if like and may_happen_again(event) and t(at) - max(like) >= REPEAT_AFTER:
             event, like = replace(event, id=f"{event.id}.{at:g}"), []
@@ -67,7 +69,7 @@ class Log:
         return planner.plan(self.call(), self.rules, t(at))
 
     def settle(self, at: float):
-        """What the planner concludes, written down; its plan then."""
+        """Records the planner's conclusions until there are no more. Returns the last plan."""
         while new := [
             e for e in self.plan(at).conclusions if all(e.id != o.id for o in self.events)
         ]:
@@ -75,7 +77,7 @@ class Log:
         return self.plan(at)
 
     def stop(self, at: float, kind: Kind = Kind.STOP_ACCEPTED, **facts):
-        """Sends what is due and writes the answer down; what was sent."""
+        """Sends what is due and records the answer. Returns what was sent."""
         plan = self.settle(at)
         for send in plan.sends:
             for i in send.recording_ids:
@@ -113,8 +115,9 @@ class Log:
 
 
 def paused(end: float = 10.1) -> Log:
-    """R1 runs from 0, is paused at 10 and proven over at 10.2; the provider says that it ended at
-    `end`."""
+    """R1 runs from 0, is paused at 10 and proven over at 10.2. The provider reports its end at
+    `end`.
+    """
     log = Log()
     log.add(0, Kind.CALL_SEEN)
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
@@ -301,8 +304,7 @@ _BUSY = {
 
 
 def _transferred_and_failed(again_at: float) -> Log:
-    """A transfer whose dial was busy at 12, and what it ended goes on as R2; then the same once
-    more."""
+    """A transfer whose dial was busy at 12; R2 continues what it ended. Then the same again."""
     log = Log()
     log.add(0, Kind.RECORDING_STARTED, recording_id="R1", url="u/R1")
     log.add(10, Kind.CALL_TRANSFERRED)

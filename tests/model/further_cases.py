@@ -1,5 +1,6 @@
-"""Further smallest sequences: legs of one dial, 404s that come early or are wrong, a provider with
-other manners."""
+"""More smallest sequences: legs of one dial, 404s that are early or wrong, a provider with other
+habits.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold, judged by what is true at the provider and by our own reading of the rules.
+"""Judges a life by the truth at the provider and by our own reading of the rules.
 
 Classes of violations, the worst letter first. `run.py --mute` leaves classes out; those in
 CONTRACTS_WILL never count.
@@ -88,15 +88,16 @@ class Judgement(Workers):
     # --------------------------------------------------------------------------------
 
     def deceived(self, since) -> bool:
-        """Whether a wrong 404 for the call, given after that instant, has not been taken back."""
+        """Whether a wrong 404 for the call came after that instant and has not been corrected."""
         lie = self.deceived_at(since)
         if lie is None:
             return False
         return not any(at > lie + s(4) for at in self.signs_of_life())
 
     def signs_of_life(self) -> list:
-        """When we were told that the call lives. What is told late of a recording that is over says
-        nothing."""
+        """The instants at which events showed that the call lives. Late reports about a recording
+        that is over do not count.
+        """
         over = {e.recording_id for e in self.log.values() if is_end(e)}
         return [
             e.at
@@ -105,7 +106,7 @@ class Judgement(Workers):
         ]
 
     # Stops
-    # ----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_plan(self, plan) -> None:
         roots = Counter(x.ordered.segment_of for x in plan.starts if x.ordered.segment_of)
@@ -113,7 +114,9 @@ class Judgement(Workers):
             self.violation("S:many", f"{roots} at once", str(roots))
 
     def judge_delete(self, send, work: Work) -> None:
-        """For an id that was never a call each order sends once, and an error is tried again."""
+        """Judges a DELETE for an id that was never a call: each order sends once, and an error is
+        tried again.
+        """
         if self.nobody:
             asked = [
                 e
@@ -140,7 +143,7 @@ class Judgement(Workers):
         return bool(decided_before) or planned_before or (due is not None and due <= self.now)
 
     def judge_end(self, rec: Rec, send, work: Work) -> None:
-        """A DELETE of ours ends a recording."""
+        """Judges the end of a recording by our DELETE."""
         if self.may_be_ended(rec, work):
             return
         if send.url is not None and send.url != rec.address:
@@ -155,7 +158,8 @@ class Judgement(Workers):
             kind = "B:untold"
         self.violation(
             kind,
-            f"{self.told(rec)} ended by a DELETE {'call-wide' if send.url is None else 'by URL'} for {send.recording_ids}",
+            f"{self.told(rec)} ended by a DELETE {'call-wide' if send.url is None else 'by URL'} "
+            f"for {send.recording_ids}",
             rec.rid,
         )
 
@@ -174,10 +178,10 @@ class Judgement(Workers):
         return True
 
     # Starts
-    # ---------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_start(self, start) -> None:
-        """A start leaves now."""
+        """Judges a start that is sent now."""
         o = start.ordered
         if not o.segment_of:
             return
@@ -188,7 +192,8 @@ class Judgement(Workers):
         if later and not any(a.action is RESUME and a.at > later[-1].at for a in acts):
             self.violation(
                 "S:after",
-                f"resumed at {since_start(o.due_at)} by {o.trigger}, ended for all at {since_start(later[-1].at)} by {later[-1].trigger}",
+                f"resumed at {since_start(o.due_at)} by {o.trigger}, ended for all at "
+                f"{since_start(later[-1].at)} by {later[-1].trigger}",
                 o.order,
             )
         for ask in self.asks.values():
@@ -201,7 +206,8 @@ class Judgement(Workers):
             ):
                 self.violation(
                     "A:newborn",
-                    f"resumed at {since_start(o.due_at)}, {ask.order} asked at {since_start(asked.at)} and told go, proven",
+                    f"resumed at {since_start(o.due_at)}, {ask.order} asked at "
+                    f"{since_start(asked.at)} and told go, proven",
                     o.order,
                 )
         self._judge_race(o)
@@ -226,12 +232,13 @@ class Judgement(Workers):
             ):
                 self.violation(
                     "S:race",
-                    f"resumed by a leg's end at {since_start(event.at)}, the dial was connected, told {since_start(dial.told_at)}",
+                    f"resumed by a leg's end at {since_start(event.at)}, the dial was connected, "
+                    f"told {since_start(dial.told_at)}",
                     o.order,
                 )
 
     # Answers
-    # --------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_answer(self, ask: Ask, said: Event) -> None:
         if said.verdict == "go" and said.proven:
@@ -298,10 +305,12 @@ class Judgement(Workers):
         return "A:late" if any(w >= asked.at for w in self.wide) else "A:untold"
 
     # Every moment
-    # -----------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def healthy_since(self):
-        """Since when our workers stand with the rules of now, and no wrong 404 holds them off."""
+        """The instant since which our workers have run with the present rules and no wrong 404 has
+        misled them.
+        """
         since = [b for a, b in self.down if a <= self.now]
         if self.reloaded_at:
             since.append(self.reloaded_at)
@@ -356,7 +365,7 @@ class Judgement(Workers):
             )
 
     def waits(self):
-        """How long anything may take in this life."""
+        """How long things may take in this life."""
         return s(8 + (20 if self.fails else 0) + (12 if self.dies else 0))
 
     def judge_due(self, rec: Rec) -> None:
@@ -392,8 +401,9 @@ class Judgement(Workers):
         self._judge_asked(rec, events, named_at)
 
     def _judge_named(self, rec: Rec, due) -> None:
-        """Where a name does not help, the whole call is stopped, if nothing else runs that must not
-        be ended."""
+        """Judges that the whole call is stopped where a stop by name fails, unless something else
+        runs that must go on.
+        """
         if self.by_url not in ("does nothing", "is answered 404") or rec.named < 3:
             return
         wide = [d for d in self.wide if d >= due - s(1)]
@@ -413,7 +423,9 @@ class Judgement(Workers):
             self.violation("C:named", f"{self.told(rec)} was named {rec.named} times", rec.rid)
 
     def _judge_asked(self, rec: Rec, events: list[Event], named_at) -> None:
-        """A person's stop, and a hand-off, always send at once, whatever was tried before."""
+        """Judges that a person's stop or a hand-off always sends at once, whatever was tried
+        before.
+        """
         asked = [
             a
             for a in self.acts(events)
@@ -432,7 +444,8 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:asked",
-                f"{self.told(rec)} was to end at {since_start(at)}, last DELETE {[since_start(d) for d in rec.deleted[-1:]]}",
+                f"{self.told(rec)} was to end at {since_start(at)}, last DELETE "
+                f"{[since_start(d) for d in rec.deleted[-1:]]}",
                 rec.rid,
             )
 
@@ -451,13 +464,15 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:ordered",
-                f"{rec.rid} was ordered, {acts[0].trigger} came at {since_start(acts[0].at)}, and nothing was sent",
+                f"{rec.rid} was ordered, {acts[0].trigger} came at {since_start(acts[0].at)}, and "
+                "nothing was sent",
                 rec.rid,
             )
 
     def judge_watch(self, call) -> None:
-        """A call found live is stopped at its deadline from first sight, if something runs of which
-        nobody told."""
+        """Judges that a call that was found live is stopped at its deadline from first sight, if
+        something runs that nobody reported.
+        """
         seen = call.found_live_at
         if (
             not seen
@@ -505,7 +520,7 @@ class Judgement(Workers):
         )
 
     def judge_resume(self, resume: Event | None, paused: list[Rec]) -> None:
-        """Ten seconds after a resume that should have worked."""
+        """Judges the state ten seconds after a resume that should have worked."""
         names = [r.rid for r in paused]
         if resume is None:
             if self.undisturbed(self.now - s(30)):
@@ -525,12 +540,15 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:resume",
-                f"resumed at {since_start(resume.at)} after a pause that ended {names}, and nothing started",
+                f"resumed at {since_start(resume.at)} after a pause that ended {names}, and "
+                "nothing started",
                 resume.id,
             )
 
     def judge_redial(self, failed: Event) -> None:
-        """Ten seconds after a dial failed: what the transfer before it ended goes on."""
+        """Judges the state ten seconds after a failed dial: recordings that the transfer ended must
+        have been resumed.
+        """
         acts = self.acts(self.events())
         mine = next((a for a in acts if a.event.id == failed.id), None)
         if (
@@ -568,12 +586,13 @@ class Judgement(Workers):
         ):
             self.violation(
                 "C:resume",
-                f"a dial failed at {since_start(failed.at)} after a transfer that ended {[r.rid for r in ended]}, and nothing started",
+                f"a dial failed at {since_start(failed.at)} after a transfer that ended "
+                f"{[r.rid for r in ended]}, and nothing started",
                 failed.id,
             )
 
     # The end
-    # ----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def judge_life(self) -> None:
         call = self.call()
@@ -582,7 +601,8 @@ class Judgement(Workers):
             if rec.told_at and rec.lists_at and (known is None or not known.archived):
                 self.violation(
                     "D:lost",
-                    f"{rec.rid}: {known and (known.evidence, known.gave_up and known.gave_up.reason)}",
+                    f"{rec.rid}: "
+                    f"{known and (known.evidence, known.gave_up and known.gave_up.reason)}",
                     rec.rid,
                 )
         if any(not h.decided for h in call.handoffs.values()):
@@ -598,7 +618,7 @@ class Judgement(Workers):
 
 
 def _is_sign(event: Event) -> bool:
-    """Whether it says that the call lives."""
+    """Whether the event shows that the call lives."""
     return (
         (event.signed and event.kind in _SIGNS)
         or event.kind is Kind.START_ACCEPTED

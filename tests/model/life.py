@@ -1,5 +1,4 @@
-"""One life: a call from its first ring to the last thing that is owed about it, as a seed has
-it."""
+"""One life: a call from its first ring to the last obligation about it, as a seed determines."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ class Life(Judgement):
         self.trunk = self.rng.random() < 0.04
 
     # The script
-    # -------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def script(self) -> None:
         rng = self.rng
@@ -87,7 +86,7 @@ class Life(Judgement):
                 at += rng.choice([0.001, 0.01, 0.3, 2])
 
     def script_of_nobody(self) -> None:
-        """Orders for an id that was never a call. Perhaps it becomes one within moments."""
+        """Plays orders for an id that was never a call. It may become one within moments."""
         rng = self.rng
         self.live, self.hung_up_at = False, T0
         for _ in range(rng.randrange(1, 4)):
@@ -110,7 +109,7 @@ class Life(Judgement):
         self.begins(xml=True, told=False).kind = "trunk"
 
     def room_records(self) -> None:
-        """A conference's recording, which the vendor's documentation knows and advises against."""
+        """Plays a conference's recording, which the vendor documents and advises against."""
         rec = self.begins(xml=True, told=False)
         rec.kind = "room"
         self.mail(
@@ -124,8 +123,9 @@ class Life(Judgement):
         )
 
     def leg_records(self) -> None:
-        """A recording of a dialled leg, whose callbacks carry that leg's uuid, with the A-leg's
-        beside it or alone."""
+        """Plays a recording of a dialled leg. Its callbacks carry that leg's uuid, alone or with
+        the A-leg's beside it.
+        """
         self.begins(xml=True, length=self.rng.choice([None, 15]), leg=f"b{next(self.count)}")
 
     def base(self, leg: str = A_LEG) -> dict[str, str]:
@@ -135,7 +135,7 @@ class Life(Judgement):
         return found
 
     def redials(self) -> None:
-        """A transfer whose dial fails, and again: the callbacks of both look just the same."""
+        """Plays a transfer whose dial fails, twice. The callbacks of both look the same."""
         if not self.live:
             return
         self.mail({**self.base(), "Event": "Transfer"}, forwarded=True)
@@ -210,14 +210,14 @@ class Life(Judgement):
         }
 
     # Living it
-    # --------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def dies_at_work(self, work) -> None:
         self.died += len(work.plan.sends)
         super().dies_at_work(work)
 
     def run(self) -> list[tuple[str, str]]:
-        """Every violation, as its class and what happened."""
+        """Plays the life. Returns its violations, each as its class and a sentence."""
         self.script()
         try:
             self.goes_on()
@@ -225,7 +225,8 @@ class Life(Judgement):
             kinds = Counter(e.kind.value for e in self.log.values())
             self.violation(
                 str(found),
-                f"{len(self.log)} events, {kinds.most_common(3)}, steps {self.steps.most_common(1)}",
+                f"{len(self.log)} events, {kinds.most_common(3)}, steps "
+                f"{self.steps.most_common(1)}",
             )
         except Exception:
             self.violation("F:error", traceback.format_exc(limit=-4))

@@ -1,5 +1,6 @@
-"""Logs of odd callbacks and orders, thought through at odd moments: nothing may raise, and order
-must not matter."""
+"""Logs of odd callbacks and orders, planned at odd moments: nothing may raise, and order must not
+matter.
+"""
 
 from __future__ import annotations
 
@@ -241,7 +242,7 @@ def _order(rng: random.Random, number: int, now: datetime) -> Event:
 
 
 def think_through(seed: int) -> str | None:
-    """What went wrong with the log that a seed has, or None."""
+    """Plans the log of a seed. Returns what went wrong, or None."""
     rng, log, now = random.Random(seed), [], T0
     for number in range(rng.choice([3, 10, 40])):
         now += s(rng.choice([0, 0.001, 0.5, 3, 60, 4000, 86400 * 3]))

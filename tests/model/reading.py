@@ -1,8 +1,8 @@
-"""The contract's rules (section 5), read anew: what each event asks for, and when a recording has
-to end.
+"""The contract's rules (section 5), implemented a second time: what each event asks for, and when a
+recording has to end.
 
-It never asks the planner. It knows more than the planner does: whether a dial was truly connected,
-and when a recording truly began.
+It never calls the planner. It knows more than the planner does: whether a dial was really
+connected, and when a recording really began.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SETTLE = s(5)
 
 
 def policies(rng: random.Random, local_noon: datetime) -> list[Rules]:
-    """The rules of a life, and those that a reload brings."""
+    """The rules of a life, and those after each reload."""
     on = {"transfer": STOP, "transfer.failed": RESUME, "custom.card": PAUSE, "custom.done": RESUME}
     short = Terms(max_duration=s(rng.choice([20, 60, 300])), on=on)
     endless = Terms(max_duration=None, on=on)
@@ -73,7 +73,7 @@ def policies(rng: random.Random, local_noon: datetime) -> list[Rules]:
 
 
 def own_action(terms: Terms, trigger: str, *, asked: bool) -> Action:
-    """What a trigger does."""
+    """The action of a trigger."""
     if trigger in ("api", "pause", "resume"):
         return {"api": STOP, "pause": PAUSE, "resume": RESUME}[trigger]
     if trigger in terms.on:
@@ -113,8 +113,7 @@ class Reading(World):
         return self.rules.choose(self.call() if whole else replay(ACCOUNT, A_LEG, events))[1]
 
     def failed_dial(self, event: Event) -> bool:
-        """Whether a dial failed, by what truly became of it: a leg that lost a race proves
-        nothing."""
+        """Whether a dial really failed. A leg that lost a race proves nothing."""
         if event.kind is not Kind.DIAL_ENDED or event.connected is not False:
             return False
         dial = self.dial_of.get(event.id)
@@ -167,8 +166,9 @@ class Reading(World):
         return (order.segment_of if order else None) or rid
 
     def is_about(self, act: Act, rec: Rec) -> bool:
-        """A stop by id is final for its logical recording: it ends also what a resume that was
-        under way started."""
+        """Whether a stop by id concerns the recording. It is final for the whole logical recording,
+        with what a resume was starting just then.
+        """
         if act.recording_id in (None, rec.rid):
             return True
         under_way = (
@@ -179,8 +179,9 @@ class Reading(World):
         return under_way and self.root_of(act.recording_id) == self.root_of(rec.rid)
 
     def due_at(self, rec: Rec, events: list[Event], *, by_truth: bool) -> datetime | None:
-        """When it had to end, by what was told. `by_truth`: a trigger ends what had truly begun;
-        else what seems to have."""
+        """When the recording had to end, by the reported events. `by_truth`: a trigger ends what
+        had really begun; otherwise what seems to have begun.
+        """
         terms = self.terms(events)
         mine = sorted(
             (e for e in events if e.recording_id == rec.rid and e.kind in TELLS), key=lambda e: e.at

@@ -1,4 +1,4 @@
-"""Plays lives of the model and tells what was violated.
+"""Plays lives of the model and prints the violations.
 
 python -m tests.model.run --seeds 2000                    exit 1 on any violation that counts
 python -m tests.model.run --only 17 --trace               one life, with everything that happened
@@ -20,8 +20,7 @@ from tests.model.odd_logs import think_through
 
 @dataclass
 class Outcome:
-    """What came of some lives. `classes`: of each class of violation, the seed and what
-    happened."""
+    """The result of some lives. `classes`: by class of violation, the seed and a sentence."""
 
     classes: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     lives: int = 0
@@ -75,8 +74,9 @@ def main() -> int:
         if wrong := think_through(seed):
             outcome.classes["F:fuzz"].append((seed, wrong))
     print(
-        f"{outcome.lives} lives, {given.fuzz} odd logs; {outcome.events} events, {outcome.recordings} recordings, "
-        f"{outcome.deletes} DELETEs, {outcome.asks} hand-offs of which {outcome.proven} were told go, proven"
+        f"{outcome.lives} lives, {given.fuzz} odd logs; {outcome.events} events, "
+        f"{outcome.recordings} recordings, {outcome.deletes} DELETEs, {outcome.asks} hand-offs of "
+        f"which {outcome.proven} were told go, proven"
     )
     for kind, found in sorted(outcome.classes.items()):
         note = (

@@ -1,9 +1,9 @@
-"""What is true at the provider, whatever anybody was told: which recordings run, which legs ring,
-what it answers.
+"""The truth at the provider, whoever was told of it: which recordings run, which legs ring, how it
+answers.
 
-Its manners differ from life to life, because its documentation leaves them open: what a DELETE with
-a URL does, what it answers while the call rings, whether a 404 can be trusted, how late and how
-often callbacks come.
+Its habits differ from life to life, because its documentation leaves them open: the effect of a
+DELETE with a URL, the answer to a DELETE while the call rings, whether a 404 can be trusted, how
+late and how often callbacks come.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Dial:
 
 class Provider(World):
     def begin(self) -> None:
-        """The character of this life's provider."""
+        """Draws the habits of this life's provider."""
         rng = self.rng
         self.recs: list[Rec] = []
         self.dial_of: dict[str, Dial] = {}  # by the id of the event that told of its end
@@ -102,7 +102,7 @@ class Provider(World):
         return self.live and self.now >= self.answered_at
 
     # Callbacks
-    # --------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def base(self, leg: str = A_LEG) -> dict[str, str]:
         return {
@@ -177,7 +177,7 @@ class Provider(World):
             dial.told_at = dial.told_at or event.at
 
     # Recordings
-    # -------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def begins(
         self,
@@ -285,7 +285,7 @@ class Provider(World):
             )
 
     def rows(self, leg: str = A_LEG) -> list[Event]:
-        """What its list shows of a call now."""
+        """The rows of the call in its list."""
         found = []
         for rec in self.recs:
             if leg != A_LEG:
@@ -329,7 +329,7 @@ class Provider(World):
                     rec.told_at = event.at
 
     # The call
-    # ---------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def rings(self) -> None:
         self.mail({**self.base(), "Event": "Ring", "CallStatus": "ringing"})
@@ -360,15 +360,16 @@ class Provider(World):
         )
 
     # What it answers
-    # --------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def lied(self, what: str) -> None:
         self.lied_at.append(self.now)
         self.say("PROVIDER", what)
 
     def answers_delete(self, leg: str, url: str | None) -> tuple[Kind, float, int | None, bool]:
-        """What a DELETE is answered, after how long, with which status, and whether it takes
-        effect."""
+        """The answer to a DELETE: after how long, with which status, and whether it takes
+        effect.
+        """
         rng = self.rng
         quick = rng.uniform(0.01, 0.2)
         if leg != A_LEG:
@@ -409,7 +410,7 @@ class Provider(World):
         return Kind.STOP_ACCEPTED, quick, None, url is None or self.by_url != "does nothing"
 
     def hit_by_delete(self, leg: str, url: str | None) -> list[Rec]:
-        """What a DELETE ends that takes effect now."""
+        """The recordings that a DELETE ends when it takes effect now."""
         if self.now < self.deaf_until:
             return []
         return [
@@ -422,7 +423,7 @@ class Provider(World):
         ]
 
     def is_seen_live(self) -> bool:
-        """What it answers to a look at the live call."""
+        """Whether a request about the live call finds it."""
         if not self.lives():
             if self.live:
                 self.lied("rings, and is not found live")
@@ -433,10 +434,12 @@ class Provider(World):
         return True
 
     def deceived_at(self, begun: datetime) -> datetime | None:
-        """The last 404 for the call that came although it lived, and after a recording of it had
-        begun."""
+        """When the last 404 for the call came although the call lived and a recording had begun
+        before it.
+        """
         lies = [at for at in self.lied_at if at >= begun]
         return lies[-1] if lies else None
 
     def told(self, rec: Rec) -> str:
-        return f"{rec.rid} (began {since_start(rec.begun)}, told {since_start(rec.told_at) if rec.told_at else 'never'})"
+        told = since_start(rec.told_at) if rec.told_at else "never"
+        return f"{rec.rid} (began {since_start(rec.begun)}, told {told})"

@@ -1,8 +1,6 @@
-"""Our own workers in simulated time: what `worker/stops.py`, `orders.py`, `looks.py`, `fetch.py`
-and `survey.py` do, step by step.
+"""Our workers in simulated time: what the modules of `worker/duties` do, step by step.
 
-They call the real planner and write down what comes of it, and they die or stand still at any
-moment.
+They call the real planner and record its conclusions. They die or stop for a while at any moment.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ _LEASE, _LOOK_LEASE, _NET = s(3), s(5), s(60)
 
 @dataclass
 class Work:
-    """One claimed call on its way."""
+    """One claimed call that a worker works on."""
 
     key: Key
     fence: int
@@ -87,7 +85,7 @@ class Workers(Application):
         return at
 
     def next_work(self) -> tuple[datetime, Key] | None:
-        """What is due next; it is claimed a little early."""
+        """The obligation that is due next. It is claimed a little early."""
         ready = [
             (self.not_down(max(at - LEAD, self.now)), key)
             for key, at in self.dues.items()
@@ -122,7 +120,7 @@ class Workers(Application):
     # -----------------------------------------------------------------------------------------
 
     def seen(self, work: Work):
-        """The call as this piece of work knows it."""
+        """The call as this worker has read it."""
         if not work.found and self.book(work).size == work.size:
             return self.book(work).call()
         return replay(ACCOUNT, work.call_uuid, [*work.snapshot, *work.found])
@@ -174,8 +172,9 @@ class Workers(Application):
             self.commit(work)
 
     def answer_once(self, work: Work, came: list[Event]) -> None:
-        """Of what may go out once; nothing came where anything was reported since the plan was
-        made."""
+        """Records the answer of a request that is sent at most once. Nothing was sent when anything
+        was reported since the plan.
+        """
         if not came:
             work.retry_at = self.now
         self.answer(work, came)
@@ -242,7 +241,7 @@ class Workers(Application):
         self.answer(work, events)
 
     # What goes out once
-    # -------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def start(self, work: Work, start) -> None:
         o, rng = start.ordered, self.rng
@@ -318,7 +317,7 @@ class Workers(Application):
         self.answer_once(work, [self.book(work).events[go.id], self.book(work).events[event.id]])
 
     # Ending a piece of work
-    # -----------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def dies_at_work(self, work: Work) -> None:
         work.dead, work.left = True, -99
@@ -371,12 +370,12 @@ class Workers(Application):
             return
         self.dues[work.key] = self.now + _NET
         self._write(work, found)
-        self.hasten(("stop", work.call_uuid, ""))
+        self.make_due_now(("stop", work.call_uuid, ""))
         self.judge_moment()
         self.news()
 
     # Looks
-    # ------------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def look(self, work: Work) -> None:
         self.after(self.rng.uniform(0.05, 0.5), self.looked, work)
@@ -415,7 +414,7 @@ class Workers(Application):
         return bool(unsettled(call)) or (hidden is not None and hidden.over_at is None)
 
     # Fetching
-    # ---------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def fetch(self, work: Work) -> None:
         self.after(self.rng.uniform(0.05, 2), self.fetched, work)
@@ -473,7 +472,7 @@ class Workers(Application):
         )
 
     # Surveys
-    # ----------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def survey(self, every: float) -> None:
         for event in self.rows():
@@ -509,7 +508,7 @@ class Workers(Application):
                     for r in call.recordings.values()
                 )
             ):
-                self.hasten(("look", A_LEG, ""))
+                self.make_due_now(("look", A_LEG, ""))
         if self.live or self.now < self.hung_up_at + timedelta(hours=6):
             self.after(
                 every,
@@ -522,4 +521,4 @@ class Workers(Application):
         self.generation += 1
         self.reloaded_at = self.now
         self.rules, self.later_rules = self.later_rules, self.rules
-        self.hasten(("stop", A_LEG, ""))
+        self.make_due_now(("stop", A_LEG, ""))

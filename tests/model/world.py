@@ -1,7 +1,7 @@
-"""Simulated time, what each call's log holds, and what is owed: the ledger, without Redis.
+"""Simulated time, the log of each call, and the obligations: the ledger without Redis.
 
-`record`, `record_together` and the commit of a piece of work do what the scripts in `worker/lua`
-do, each in one step.
+`record`, `record_together` and a commit do what the scripts in `worker/ledger/lua` do, each in one
+step.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ def since_start(instant: datetime) -> str:
 
 
 class Violation(Exception):
-    """One that ends the life at once."""
+    """A violation that ends the life at once."""
 
 
 class Book:
-    """One call's log. It only grows, so its size tells whether anything is newer."""
+    """One call's log. It only grows, so its size shows whether there are newer events."""
 
     def __init__(self, call_uuid: str) -> None:
         self.call_uuid = call_uuid
         self.events: dict[str, Event] = {}
-        self._folded = (-1, None)
+        self._replayed = (-1, None)
 
     @property
     def size(self) -> int:
         return len(self.events)
 
     def call(self):
-        """What its events add up to; a log of the same size is the same log."""
-        if self._folded[0] != self.size:
-            self._folded = (self.size, replay(ACCOUNT, self.call_uuid, self.events.values()))
-        return self._folded[1]
+        """The call that the events add up to, cached by the size of the log."""
+        if self._replayed[0] != self.size:
+            self._replayed = (self.size, replay(ACCOUNT, self.call_uuid, self.events.values()))
+        return self._replayed[1]
 
     def lines_like(self, event_id: str) -> list[Event]:
-        """An event, and those that look the same and happened again."""
+        """The event of this id, and those that look like it and happened again."""
         again = re.compile(re.escape(event_id) + r"(\.\d+)?")
         return [e for i, e in self.events.items() if again.fullmatch(i)]
 
@@ -87,7 +87,7 @@ class World:
 
     @property
     def log(self) -> dict[str, Event]:
-        """Of the call itself, by its A-leg."""
+        """The log of the call itself, by its A-leg."""
         return self.books[A_LEG].events
 
     def events(self) -> list[Event]:
@@ -97,7 +97,7 @@ class World:
         return self.books[A_LEG].call()
 
     # Time
-    # -------------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def say(self, *words: object) -> None:
         if self.trace:
@@ -120,10 +120,10 @@ class World:
         return T0 + s(round((self.now - T0).total_seconds(), 3))
 
     # The ledger
-    # -------------------------------------------------------------------------------------------------------
+    # --------------------------------------------------------------------------------------------
 
     def store(self, event: Event) -> Event:
-        """One line more, as a reader decodes it."""
+        """Adds a line, as a reader decodes it."""
         book = self.books.setdefault(event.call_uuid, Book(event.call_uuid))
         line = f"{event.id} {to_ms(self.ms())} {encode(event, ACCOUNT)}"
         back = decode(line, ACCOUNT, event.call_uuid)[0]
@@ -142,10 +142,10 @@ class World:
         return back
 
     def stored(self, event: Event) -> None:
-        """Who wants to know of each event overrides this."""
+        """Is called with each recorded event. Subclasses override it."""
 
     def record(self, event: Event) -> Event | None:
-        """What `record.lua` does: the event as it stands, or None for a repeat."""
+        """Does what `record.lua` does. Returns the event as recorded, or None for a repeat."""
         book = self.books.setdefault(event.call_uuid, Book(event.call_uuid))
         if event.id in book.events:
             last = max(e.at for e in book.lines_like(event.id))
@@ -153,12 +153,14 @@ class World:
                 return None
             event = replace(event, id=f"{event.id}.{to_ms(self.ms())}")
         back = self.store(event)
-        self.hasten(("stop", event.call_uuid, ""))
+        self.make_due_now(("stop", event.call_uuid, ""))
         self.news()
         return back
 
     def record_together(self, call_uuid: str, events: list[Event], *, seen: int) -> bool:
-        """What `record_together.lua` does: all or none, and none where the log has grown."""
+        """Does what `record_together.lua` does: records all events or none, and none when the log
+        has grown.
+        """
         book = self.books[call_uuid]
         if book.size != seen or events[-1].id in book.events:
             return False
@@ -168,9 +170,11 @@ class World:
         self.news()
         return True
 
-    def hasten(self, key: Key) -> None:
+    def make_due_now(self, key: Key) -> None:
         if key not in self.held:
             self.dues[key] = min(self.now, self.dues.get(key, self.now))
 
     def news(self) -> None:
-        """Requests that wait see each event."""
+        """Is called after events were recorded, for the requests that wait. Subclasses
+        override it.
+        """

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from worker.ledger.calls import Ledger, connect
+from tests import redis_view
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import clock
-from worker.processes.broker import PREFIX
 from worker.processes.celery_app import make_celery
 from worker.processes.embedded_redis import EmbeddedRedis
 
@@ -41,8 +42,6 @@ def test_a_queue_that_nobody_works_off_does_not_grow_without_end_and_the_newest_
     for n in range(20):
         celery.send_task("reconcile", args=[str(n)], queue="stops")
     hand._say_so()
-    names = [
-        ledger.redis.lindex(PREFIX + "stops", n) for n in range(ledger.redis.llen(PREFIX + "stops"))
-    ]
-    assert len(names) == 6  # and the beat
-    assert base64.b64decode(json.loads(names[1])["body"]).decode().startswith('[["19"]')
+    messages = redis_view.queued(ledger, "stops")
+    assert len(messages) == 6  # and the beat
+    assert base64.b64decode(json.loads(messages[1])["body"]).decode().startswith('[["19"]')

@@ -8,7 +8,8 @@ import pytest
 from faults import rabbit
 from tests.waiting import until
 from worker.command import doctor
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import broker
 from worker.processes.celery_app import fit_redis_or_exit, make_celery
 from worker.processes.clock import Clock

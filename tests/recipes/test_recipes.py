@@ -11,13 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.constants import ACCOUNT, APP_KEY, KEY
 from tests.waiting import until
 
 pytestmark = pytest.mark.end_to_end  # as their readers run them, against the whole service
 
 RECIPES = Path(__file__).resolve().parent.parent.parent / "docs" / "recipes"
-ACCOUNT = "MA_TEST0001"
-APP_KEY, KEY = "test-app-key-000000001", "test-api-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "transfer.failed" = "resume" }\n'
 RUN = {
     "flask-call-control": ["python"],

@@ -2,9 +2,8 @@
 
 import requests
 
+from tests.constants import KEY
 from tests.waiting import until
-
-KEY = "test-api-key-000000001"
 
 
 class Application:

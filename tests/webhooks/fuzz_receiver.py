@@ -21,18 +21,13 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 from emulator import signing
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.wire_level import connect, statuses
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port, lines
 
 CASES = Path(__file__).parent / "cases"
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 DOOR = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
 FORM, JSON, PARTS = (
     "application/x-www-form-urlencoded",

@@ -13,14 +13,14 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
+from tests.constants import ACCOUNT, APP_KEY, KEY
 from tests.waiting import until
-from tests.webhooks.application import KEY, Application, recorded
+from tests.webhooks.application import Application, recorded
 from tests.wire_level import connect, head
 from webhooks import server
 from webhooks.api.reading import Reader
 from worker.calls.events import Kind
 
-ACCOUNT, APP_KEY = "MA_TEST0001", "test-app-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "custom.card" = "pause", "custom.done" = "resume" }\n'
 
 

@@ -9,16 +9,11 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 
 from emulator import signing
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, TOKEN
 from tests.waiting import until
 from worker.calls.events import Kind
 from worker.vobiz import callbacks
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 MARK = b"\xef\xbb\xbf"

@@ -5,13 +5,8 @@ import pytest
 import requests
 
 from emulator import signing
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 RING = {"Event": "Ring", "CallUUID": "c1"}
 FORGED = [
     {"Host": "evil.example"},

@@ -9,9 +9,9 @@ from itertools import product
 import pytest
 import requests
 
+from tests.constants import ACCOUNT, KEY
 from tests.waiting import until
 
-ACCOUNT, KEY = "MA_TEST0001", "test-api-key-000000001"
 HOUR = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 WAIT_S = 1.2
 

@@ -8,10 +8,10 @@ import time
 import pytest
 import requests
 
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY
 from webhooks.brake import Brake
 from webhooks.headers import HEADERS
 
-ACCOUNT, CALLBACK_TOKEN, KEY = "MA_TEST0001", "test-callback-token-0001", "test-api-key-000000001"
 RING = {"Event": "Ring", "CallUUID": "c1"}
 
 

@@ -6,10 +6,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from tests.constants import APP_KEY, KEY
 from tests.waiting import until
 from webhooks.api.routes import ROUTES
 
-KEY, APP_KEY = "test-api-key-000000001", "test-app-key-000000001"
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 WAITING = {r.name for r in ROUTES if r.body and "wait_s" in r.body.__struct_fields__}
 CONFORMING = [

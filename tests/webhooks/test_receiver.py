@@ -11,15 +11,11 @@ import pytest
 import requests
 
 from emulator import signing
+from tests import redis_view
+from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from webhooks.app import create_app
 from worker.calls.events import Kind
 
-ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
-    "MA_TEST0001",
-    "test-auth-token",
-    "test-callback-token-0001",
-    "test-api-key-000000001",
-)
 EMPTY = "<Response></Response>"
 ENDED = {
     "call_uuid": "c1",
@@ -271,7 +267,7 @@ def test_when_redis_does_not_answer_the_sender_is_asked_to_come_again_within_a_s
 def test_no_header_that_carries_a_token_reaches_an_event(local):
     house = local()
     house.post(ring(), **{"auth-token": TOKEN, "parent-auth-token": "parent-secret-token"})
-    stored = house.ledger.redis.get(house.ledger.call_key(ACCOUNT, "c1"))
+    stored = redis_view.log_of(house.ledger, ACCOUNT, "c1")
     assert "CallSeen" in stored
     assert not [
         secret for secret in (TOKEN, "parent-secret-token", CALLBACK_TOKEN, KEY) if secret in stored

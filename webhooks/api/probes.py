@@ -9,7 +9,7 @@ from flask import Response
 
 from webhooks.api import metrics
 from worker.errors import LedgerUnavailable
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 SEEN_WITHIN = timedelta(seconds=15)

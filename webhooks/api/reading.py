@@ -26,7 +26,8 @@ from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
 from worker.errors import Conflict
-from worker.ledger.calls import Ledger, Sight
+from worker.ledger.calls import SeenAt
+from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
 
@@ -102,12 +103,12 @@ class Reader:
             return Response(file.read(), mimetype="application/json")
 
     def _page(
-        self, wanted: _Wanted, query: MultiDict[str, str], before: Sight | None
-    ) -> tuple[list[dict[str, Any]], Sight | None]:
+        self, wanted: _Wanted, query: MultiDict[str, str], before: SeenAt | None
+    ) -> tuple[list[dict[str, Any]], SeenAt | None]:
         """The recordings of a page, and the sight after which the next page begins; None at the
         end of the list.
         """
-        page: list[tuple[Sight, dict[str, Any]]] = []
+        page: list[tuple[SeenAt, dict[str, Any]]] = []
         until, rules = time.monotonic() + self._read_for_s, self.settings().rules
         for read, (sight, call, recording) in enumerate(self._sights(query, before), 1):
             if recording:
@@ -123,8 +124,8 @@ class Reader:
         return [view for _, view in page], None
 
     def _sights(
-        self, query: MultiDict[str, str], before: Sight | None
-    ) -> Iterator[tuple[Sight, Call, Recording | None]]:
+        self, query: MultiDict[str, str], before: SeenAt | None
+    ) -> Iterator[tuple[SeenAt, Call, Recording | None]]:
         """Every recording that was ever seen, newest first; None in place of one that is not asked
         for.
         """
@@ -213,7 +214,7 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _cursor(text: str | None) -> Sight | None:
+def _cursor(text: str | None) -> SeenAt | None:
     if text is None:
         return None
     try:
@@ -223,6 +224,6 @@ def _cursor(text: str | None) -> Sight | None:
         raise Problem(400, "cursor: not one that we gave", field="cursor") from None
 
 
-def _spelled(sight: Sight) -> str:
+def _spelled(sight: SeenAt) -> str:
     """A place in the list as a cursor."""
     return base64.urlsafe_b64encode("|".join(map(str, sight)).encode()).decode()

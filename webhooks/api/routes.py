@@ -17,7 +17,7 @@ from webhooks.api.reading import Reader
 from webhooks.api.reports import Reports
 from webhooks.api.starts import Starts
 from webhooks.api.stops import Stops
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
 from worker.settings import Settings
 

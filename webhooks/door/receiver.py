@@ -19,8 +19,10 @@ from werkzeug.routing import BaseConverter
 from webhooks.body import read_body
 from worker import logs, wire
 from worker.calls.events import Event
-from worker.errors import REMEDIES, LedgerUnavailable
-from worker.ledger.calls import Ledger, Recorded
+from worker.errors import LedgerUnavailable
+from worker.ledger.calls import Recorded
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
 from worker.settings import Settings
 from worker.vobiz import callbacks, signature
 from worker.vobiz.account import Account
@@ -107,7 +109,7 @@ class Receiver:
         reason = refusal.reason
         try:
             self.ledger.count_refusal(reason)
-            is_due = self.ledger.my_turn("refusal", reason, every=_LOG_EVERY)
+            is_due = self.ledger.once_per("refusal", reason, every=_LOG_EVERY)
         except LedgerUnavailable:  # without Redis the answer goes out all the same
             since_s = time.monotonic() - self._logged_at.get(reason, -60)
             is_due = since_s >= _LOG_EVERY.total_seconds()

@@ -51,6 +51,7 @@ class Kind(StrEnum):
     STOP_ERRED = "StopErred"  # 429, 5xx, timeout, wrong path: tried again, not counted
     STOP_SET_ASIDE = "StopSetAside"  # refused although our credentials are good
     STOP_UNKNOWN = "StopUnknown"  # no proof after all tries, or nothing to name it by: alert
+    STOP_CONFIRMED = "StopConfirmed"  # evidence proves that a recording whose stop was owed is over
     # the provider's application answered 404: to a stop of the call, or (`named`) of one recording
     CALL_FOUND_OVER = "CallFoundOver"
     CALL_FOUND_LIVE = "CallFoundLive"  # a survey saw the call live, and nobody had announced it
@@ -144,6 +145,7 @@ class Event:
     recording_ids: tuple[str, ...] = ()  # the recordings that an attempt or a look was about
     named: bool | None = None  # stop: by URL rather than call-wide
     requested_at: datetime | None = None  # just before the request was written
+    proven_at: datetime | None = None  # STOP_CONFIRMED: when the first proof reached us
     trigger: str | None = None
     rule: str | None = None
     due_at: datetime | None = (

@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 
 from worker.calls import fetch_times, timing
 from worker.calls.call import Call, Handoff, Phase, Recording, Start, Stop, StopState, is_no_call
+from worker.calls.confirmation import confirmations
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import (
     UNSEEN,
@@ -126,6 +127,7 @@ def plan(
         *orders(call, known, now),
         *lost(call, known, now),
         *left_open(call, undecided, now),
+        *confirmations(call, lambda r: judge(call, r, rules, now, known)),
     ]
     sent = {i for s in sends for i in s.recording_ids}
     # A stop that is due and not sent has nothing to name its recording by.

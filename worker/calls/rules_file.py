@@ -351,3 +351,12 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def gone(place: str) -> str:
+    """What to tell an operator whose rules file was read before and is missing now."""
+    return (
+        f"ENDTAPE_CONFIG: {place} is gone, and it had the rules, so nothing would be stopped "
+        "any more; put the file back, or, if nothing is to be stopped, write one with "
+        '`[defaults]` and `mode = "observe"`'
+    )

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
+from emulator.client import Control, started
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port
 
@@ -55,43 +55,13 @@ class Expected:
     states: tuple[str, ...]
 
 
-class Control:
-    """The emulator's control API."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.http = requests.Session()
-        self.http.trust_env = False
-
-    def post(self, path: str, **body: Any) -> dict[str, Any]:
-        answer = self.http.post(f"{self.url}/{path}", json=body, timeout=5)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def fault(self, name: str, **params: Any) -> None:
-        self.http.put(f"{self.url}/faults/{name}", json=params, timeout=5).raise_for_status()
-
-    def call(self, to: str) -> str:
-        return str(self.post("calls", to_number=to)["call_uuid"])
-
-    def record(self, call: str, **how: Any) -> str:
-        return str(self.post(f"calls/{call}/record", **how)["recording_id"])
-
-    def event(self, call: str, name: str) -> None:
-        self.post(f"calls/{call}/event", event=name)
-
-    def hangup(self, call: str) -> None:
-        self.post(f"calls/{call}/hangup")
-
-
 def play(control: Control, found: list[Expected]) -> None:
     """Seven calls, side by side; adds to `found` what has to come of them, as each recording
     starts.
     """
-    first = control.call("918011112222")
+    first = control.call(to_number="918011112222")
     found.append(Expected("max duration", control.record(first), ("confirmed",)))
-    transferred = control.call("918065550101")
+    transferred = control.call(to_number="918065550101")
     found.append(
         Expected(
             "transfer, stops",
@@ -99,17 +69,17 @@ def play(control: Control, found: list[Expected]) -> None:
             ("confirmed",),
         )
     )
-    kept = control.call("918022223333")
+    kept = control.call(to_number="918022223333")
     found.append(Expected("transfer, keeps", control.record(kept), ("none",)))
-    ended = control.call("918065550102")
+    ended = control.call(to_number="918065550102")
     found.append(Expected("normal hang-up", control.record(ended, container="wav"), ("none",)))
-    double = control.call("918011113333")
+    double = control.call(to_number="918011113333")
     found.append(Expected("two on a call, first", control.record(double), ("confirmed",)))
-    lost = control.call("918011114444")
-    control.fault("lost-callbacks", call_uuid=lost, event="RecordStop")
+    lost = control.call(to_number="918011114444")
+    control.bad_day("lost-callbacks", call_uuid=lost, event="RecordStop")
     found.append(Expected("end callback lost", control.record(lost), ("confirmed",)))
-    stubborn = control.call("918011115555")
-    control.fault("stop-fails-first", call_uuid=stubborn, times=2)
+    stubborn = control.call(to_number="918011115555")
+    control.bad_day("stop-fails-first", call_uuid=stubborn, times=2)
     found.append(Expected("provider fails twice", control.record(stubborn), ("confirmed",)))
     time.sleep(1.5)
     found.append(
@@ -136,50 +106,38 @@ def run(folder: Path, *, as_json: bool = False) -> int:
         secrets.token_urlsafe(16),
     )
     callback = f"{base}/vobiz/{ACCOUNT}/{token}"
-    with EmbeddedRedis(folder / "redis") as redis:
-        emulator = subprocess.Popen(
-            [sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
-            env={**os.environ, "EMULATOR_CALLBACK_URL": callback},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert emulator.stdout is not None
-        try:
-            where = json.loads(emulator.stdout.readline())
-            env = {
-                "VOBIZ_AUTH_ID": ACCOUNT,
-                "VOBIZ_AUTH_TOKEN": TOKEN,
-                "VOBIZ_API_URL": where["api_url"],
-                "VOBIZ_MEDIA_HOSTS": where["media_host"],
-                "REDIS_URL": redis.url,
-                "PORT": str(port),
-                "HOST": "127.0.0.1",
-                "ENDTAPE_PUBLIC_URL": base,
-                "ENDTAPE_CALLBACK_TOKEN": token,
-                "ENDTAPE_API_KEY": key,
-                "ENDTAPE_ARCHIVE": str(folder / "recordings"),
-                "ENDTAPE_SPOOL": str(folder / "spool"),
-                "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
-                "ENDTAPE_API_RATE": "20",
-            }
-            with Supervisor(
-                {**_without_settings(), **env},
-                folder / "endtape.log",
-                folder=folder,
-                each_turn=redis.start_again,
-            ) as processes:
-                screen.print("Starting Redis, the emulator and every process ...")
-                processes.wait_ready(base)
-                screen.print("Ready. Seven calls are on their way ...")
-                expected: list[Expected] = []
-                playing = threading.Thread(
-                    target=play, args=(Control(where["control_url"]), expected), daemon=True
-                )
-                playing.start()
-                views = _watch(base, key, expected, screen, playing)
-        finally:
-            emulator.terminate()
-            emulator.wait()
+    with EmbeddedRedis(folder / "redis") as redis, started(ACCOUNT, TOKEN, callback) as where:
+        env = {
+            "VOBIZ_AUTH_ID": ACCOUNT,
+            "VOBIZ_AUTH_TOKEN": TOKEN,
+            "VOBIZ_API_URL": where.api_url,
+            "VOBIZ_MEDIA_HOSTS": where.media_host,
+            "REDIS_URL": redis.url,
+            "PORT": str(port),
+            "HOST": "127.0.0.1",
+            "ENDTAPE_PUBLIC_URL": base,
+            "ENDTAPE_CALLBACK_TOKEN": token,
+            "ENDTAPE_API_KEY": key,
+            "ENDTAPE_ARCHIVE": str(folder / "recordings"),
+            "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
+            "ENDTAPE_API_RATE": "20",
+        }
+        with Supervisor(
+            {**_without_settings(), **env},
+            folder / "endtape.log",
+            folder=folder,
+            each_turn=redis.start_again,
+        ) as processes:
+            screen.print("Starting Redis, the emulator and every process ...")
+            processes.wait_ready(base)
+            screen.print("Ready. Seven calls are on their way ...")
+            expected: list[Expected] = []
+            playing = threading.Thread(
+                target=play, args=(Control(where.control_url), expected), daemon=True
+            )
+            playing.start()
+            views = _watch(base, key, expected, screen, playing)
     return _report(expected, views, folder, as_json=as_json)
 
 

@@ -18,12 +18,15 @@ import redis
 import requests
 
 from worker import in_force
+from worker.calls.rules_file import gone
 from worker.command.run import is_loopback
-from worker.errors import REMEDIES, EndtapeError
+from worker.errors import EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.counters import REMEDIES
+from worker.ledger.store import connect
 from worker.processes.broker import RABBIT, try_rabbit
-from worker.settings import Settings, gone
+from worker.settings import Settings
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 
@@ -54,7 +57,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
     yield _tried("redis", lambda: _redis(ledger))
     try:
-        for finding in fitness.findings(ledger.redis, unsaved=settings.unsaved):
+        for finding in fitness.findings(ledger.redis, allow_no_aof=settings.unsaved):
             yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
     except EndtapeError:
         pass  # told above: it does not answer

@@ -20,7 +20,8 @@ from worker.command.terminal import (
     print_table,
     table_of,
 )
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 
 
 @click.command("explain")

@@ -19,9 +19,9 @@ from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
 from worker.command.backlog_page import FAULTS, name_of, searching
 from worker.command.terminal import as_json_option, careful, open_ledger, print_table, table_of
-from worker.ledger import backlog, survey_state
+from worker.ledger import backlog
 from worker.ledger.backlog import Entry
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 _UNPROVEN = {
@@ -153,7 +153,7 @@ def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 def _tracked(ledger: Ledger) -> Iterator[Call]:
     for account in ledger.accounts():
-        calls = iter(sorted(survey_state.tracked(ledger, account)))
+        calls = iter(sorted(ledger.tracked(account)))
         while some := list(islice(calls, 500)):
             yield from (
                 replay(account, call_uuid, events)

@@ -15,8 +15,8 @@ from worker.calls.obligations import Duty
 from worker.duties import survey
 from worker.duties.worker import Worker
 from worker.ledger import survey_state
-from worker.ledger.calls import Ledger
-from worker.ledger.survey_state import Round, Scope
+from worker.ledger.client import Ledger
+from worker.ledger.survey_state import Scope, SurveyState
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 
@@ -59,7 +59,7 @@ def run(
     tried = False
     while True:
         survey_state.keep_due(ledger, settings.accounts)
-        state = {(a, s): survey_state.load(ledger, a, s) or Round() for a, s in surveys}
+        state = {(a, s): survey_state.load(ledger, a, s) or SurveyState() for a, s in surveys}
         left = [which for which in surveys if not _is_done(state[which], asked_at)]
         told(
             len(surveys) - len(left),
@@ -71,7 +71,7 @@ def run(
             return [_report(ledger, account, state, asked_at) for account in settings.accounts]
         for account, scope in left:
             if state[account, scope].began_at is None:
-                ledger.hasten(survey_state.obligation(account, scope))
+                ledger.make_due_now(survey_state.obligation(account, scope))
         claimed = ledger.claim(lead=timedelta(0), batch=10, free={Duty.SURVEY: 10})
         survey.surveys(worker, claimed.claims)
         tried = tried or bool(claimed.claims)
@@ -79,16 +79,16 @@ def run(
             time.sleep(0.05)
 
 
-def _is_done(state: Round, asked_at: datetime) -> bool:
+def _is_done(state: SurveyState, asked_at: datetime) -> bool:
     return state.done_began_at is not None and state.done_began_at >= asked_at
 
 
-def _found(state: Round, asked_at: datetime) -> dict[str, int]:
+def _found(state: SurveyState, asked_at: datetime) -> dict[str, int]:
     return state.done_found if _is_done(state, asked_at) else state.found
 
 
 def _report(
-    ledger: Ledger, account: str, state: dict[tuple[str, Scope], Round], asked_at: datetime
+    ledger: Ledger, account: str, state: dict[tuple[str, Scope], SurveyState], asked_at: datetime
 ) -> Report:
     mine = [state[account, scope] for scope in Scope]
     found = {kind: sum(_found(r, asked_at).get(kind, 0) for r in mine) for kind in KINDS}

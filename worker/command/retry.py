@@ -14,7 +14,7 @@ from worker.command.backlog_page import FAULTS, name_of, searching
 from worker.command.terminal import as_json_option, careful, open_ledger
 from worker.errors import EndtapeError
 from worker.ledger import backlog
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 

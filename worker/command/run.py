@@ -11,14 +11,11 @@ import contextlib
 import errno
 import fcntl
 import io
-import json
 import os
 import secrets
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +23,7 @@ from pathlib import Path
 import click
 from dotenv import dotenv_values
 
+from emulator.client import started
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness
 from worker.processes.embedded_redis import EmbeddedRedis
@@ -65,7 +63,12 @@ def run() -> None:
         for warning in settings.warnings:
             click.echo(f"Warning: {warning}", err=True)
         try:
-            fitness.check(settings)
+            fitness.check(
+                settings.redis_url,
+                settings.broker_url,
+                allow_no_aof=settings.unsaved,
+                rules_file=settings.config.name if settings.config else None,
+            )
         except LedgerUnavailable as error:
             click.echo(f"Redis does not answer; the processes wait for it. See REDIS_URL ({error})")
         open_things.enter_context(
@@ -158,27 +161,16 @@ def is_loopback(url: str) -> bool:
 
 @contextlib.contextmanager
 def _emulator(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{given.get('ENDTAPE_CALLBACK_TOKEN')}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emulator", "--account", f"{ACCOUNT}:{TOKEN}"],
-        env={**os.environ, "EMULATOR_CALLBACK_URL": callback},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
-        where = json.loads(process.stdout.readline())
-        click.echo(f"Emulator's control API: {where['control_url']}  (docs/emulator.md)")
+    token = given.get("ENDTAPE_CALLBACK_TOKEN")
+    callback = f"http://127.0.0.1:{given.get('PORT') or '8000'}/vobiz/{ACCOUNT}/{token}"
+    with started(ACCOUNT, TOKEN, callback) as where:
+        click.echo(f"Emulator's control API: {where.control_url}  (docs/emulator.md)")
         yield {
             "VOBIZ_AUTH_ID": ACCOUNT,
             "VOBIZ_AUTH_TOKEN": TOKEN,
-            "VOBIZ_API_URL": where["api_url"],
-            "VOBIZ_MEDIA_HOSTS": where["media_host"],
+            "VOBIZ_API_URL": where.api_url,
+            "VOBIZ_MEDIA_HOSTS": where.media_host,
         }
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager

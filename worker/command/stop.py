@@ -31,7 +31,7 @@ from worker.command.terminal import (
     table_of,
 )
 from worker.errors import EndtapeError
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 

@@ -18,7 +18,8 @@ from rich.table import Table
 from worker.calls.events import Event
 from worker.command import run
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.settings import Settings, environment
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

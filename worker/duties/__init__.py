@@ -1,4 +1,4 @@
-"""The deeds: plan a call, send its stops, look, fetch, survey.
+"""The duties: plan a call, send its stops, look, fetch, survey.
 
-This room knows Celery neither by name nor by import: a deed is a function of a worker and its claims.
+A duty is a function of a worker and its claims. No module of this room may know Celery.
 """

@@ -1,75 +1,56 @@
-"""Brings one recording home: facts from the provider's API, bytes into the spool, checks, archive,
-receipt.
+"""The duty FETCH: bring one recording home. Facts from the provider's API, bytes into the spool,
+checks, archive, receipt.
 
 Harmless to repeat: the archive never overwrites, and an identical file under the final name is a
-success. A file in the spool is locked by the attempt that writes to it, so two never write into
-one; what a dead one left, the next goes on with.
+success. Each attempt locks the spooled file that it writes to, so two attempts never write into one
+file; an attempt continues what a dead one left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
-
-import structlog
+from functools import partial
 
 from worker import wire
-from worker.archive import media
-from worker.archive.checks import check_media, first_failed
-from worker.archive.keys import key_of
-from worker.archive.receipts import Receipt
-from worker.calls import fetch_times, planner, timing
-from worker.calls.call import Call, Recording, StopState
-from worker.calls.events import Event, Fault, Kind
+from worker.calls import fetch_times
+from worker.calls.call import Stop
+from worker.calls.confirmation import lacks_tail
+from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
-from worker.calls.segments import gaps
-from worker.calls.triggers import acts
-from worker.calls.views import gap_view, stop_view
-from worker.duties import trials
-from worker.duties.worker import Held, Worker, commit_and_plan, is_ours, postponed, wait_until
-from worker.errors import (
-    Conflict,
-    CorruptMedia,
-    EndtapeError,
-    LedgerUnavailable,
-    MediaRefused,
-    Refused,
-    StaleLease,
-    TryAgain,
-    Unstored,
-    WrongPath,
-)
-from worker.ledger.calls import Claim, Loaded
+from worker.duties.access import not_yet
+from worker.duties.fetch_faults import WrongOwner, failure
+from worker.duties.fetch_file import Arrival, Filed, keep
+from worker.duties.fetch_task import FetchTask
+from worker.duties.histograms import TAIL, observe
+from worker.duties.leases import LeaseKeeper
+from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
+from worker.duties.worker import Worker
+from worker.errors import EndtapeError, LedgerUnavailable, StaleLease, TryAgain
+from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
-from worker.vobiz.client import CorruptDownload, Download, RedirectRefused, Row
+from worker.vobiz.answers import Row
+from worker.vobiz.download import CorruptDownload
 
-log = structlog.get_logger()
-_DEAD_PART_S = (
-    7200.0  # on its first day a recording is tried every hour, and goes on where it was cut off
-)
-_NEVER_AUDIO = {"html", "json", "xml", "empty"}
+# How long a dead attempt's file stays in the spool. On its first day a recording is tried every
+# hour, and the next attempt continues that file.
+_DEAD_PART_S = 7200.0
+
+
+class Ending(EndtapeError):
+    """The process was asked to end, so the download is given back."""
 
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
-    """Fetches one after the other; the clock hands out one at a time for each free slot."""
+    """Fetch the claimed recordings, one after the other. Raises LedgerUnavailable.
+
+    The clock hands out one recording at a time for each free slot.
+    """
     for claim in claims:
         now, (loaded,) = worker.ledger.load([claim])
         if loaded is not None:
-            try:
-                _fetch(worker, claim, loaded, now)
-            except StaleLease:
-                continue  # somebody else has it now
-            except LedgerUnavailable:
-                raise
-            except Exception:  # not even a failure could be recorded: the ledger counts that, and sets it aside in the end
-                log.exception("a recording cannot be fetched", obligation=str(claim.obligation))
-                worker.alert(
-                    "poison",
-                    account=claim.obligation.account,
-                    recording_id=claim.obligation.recording_id,
-                )
+            work = partial(_fetch, worker, claim, loaded, now)
+            do_or_report(worker, claim, work, "a recording cannot be fetched")
 
 
 def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
@@ -79,311 +60,110 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     if recording is None or recording.archived:
         wait_until(worker, claim, loaded, None)
         return
+    task = FetchTask(
+        worker=worker, claim=claim, loaded=loaded, call=call, recording=recording, now=now
+    )
     account = worker.settings.accounts.get(o.account)
     if account is None:
-        error = f"the account {o.account} left the settings: add it to the rules file until its recordings are home"
-        _failed(
-            worker,
-            claim,
-            loaded,
-            call,
-            recording,
-            _event(worker, claim, recording, Fault.SETTINGS, error),
-            now,
+        reason = (
+            f"the account {o.account} left the settings:"
+            " add it to the rules file until its recordings are home"
         )
+        _record_failure(task, task.failure(Fault.SETTINGS, reason))
         return
-    later = postponed(worker, claim, now)
+    later = not_yet(worker, o.account, now)
     if later:
         wait_until(worker, claim, loaded, later)
         return
-    with Held(worker.ledger, claim) as alive:
+    outcome = _try(task, account)
+    if outcome is None:
+        wait_until(worker, claim, loaded, now)  # given back: another worker takes it at once
+    elif isinstance(outcome, Event):
+        _record_failure(task, outcome)
+    else:
+        counts = _tail(task, outcome.stop)
+        commit_and_plan(worker, claim, loaded, outcome.events, call, now=now, counts=counts)
 
-        def going_on() -> None:
-            alive()
-            if worker.ending():
-                raise Ending(str(claim.obligation))
 
-        failure: Event | None
+def _try(task: FetchTask, account: Account) -> Filed | Event | None:
+    """One try: the archived recording, else the event of its failure; None where this process ends.
+
+    Raises StaleLease and LedgerUnavailable.
+    """
+    with LeaseKeeper(task.worker.ledger, task.claim) as check_lease:
+
+        def keep_going() -> None:
+            check_lease()
+            if task.worker.ending():
+                raise Ending(str(task.claim.obligation))
+
         try:
-            events = _bring(worker, claim, account, call, recording, now, going_on)
-            failure = next((e for e in events if e.kind is Kind.FETCH_FAILED), None)
+            return _bring(task, account, keep_going)
         except (StaleLease, LedgerUnavailable):
             raise
         except Ending:
-            wait_until(worker, claim, loaded, now)  # given back: another worker takes it at once
-            return
-        except Exception as error:  # noqa: BLE001 - told with its traceback where it is a fault of ours; when it is tried again, its fault decides
-            failure = _failure(worker, claim, account, recording, error, now)
-    if failure:
-        _failed(worker, claim, loaded, call, recording, failure, now)
+            return None
+        except Exception as error:  # noqa: BLE001 - recorded as a failed fetch, which has a fault
+            return failure(task, account, error)
+
+
+def _record_failure(task: FetchTask, failed: Event) -> None:
+    """Record a failed fetch. A failure like many before it is not recorded again: it only waits."""
+    says_nothing_new = fetch_times.says_nothing_new(task.recording, failed)
+    if says_nothing_new and not fetch_times.is_lost(task.call, task.recording, task.now):
+        rarely = fetch_times.rarely(failed, task.now)
+        wait_until(task.worker, task.claim, task.loaded, rarely)
     else:
-        commit_and_plan(worker, claim, loaded, events, now, call)
+        commit_and_plan(task.worker, task.claim, task.loaded, [failed], task.call, now=task.now)
 
 
-def _failed(
-    worker: Worker,
-    claim: Claim,
-    loaded: Loaded,
-    call: Call,
-    recording: Recording,
-    failure: Event,
-    now: datetime,
-) -> None:
-    if fetch_times.says_nothing_new(recording, failure) and not fetch_times.is_lost(
-        call, recording, now
-    ):
-        wait_until(worker, claim, loaded, fetch_times.rarely(failure, now))
-    else:
-        commit_and_plan(worker, claim, loaded, [failure], now, call)
+def _tail(task: FetchTask, stop: Stop) -> dict[str, float]:
+    """The count of a confirmed stop's tail, where nobody knew the end when it was confirmed."""
+    counts: dict[str, float] = {}
+    if stop.tail_ms is not None and lacks_tail(task.call, task.recording.recording_id):
+        observe(counts, TAIL, timedelta(milliseconds=stop.tail_ms))
+    return counts
 
 
-def _bring(
-    worker: Worker,
-    claim: Claim,
-    account: Account,
-    call: Call,
-    recording: Recording,
-    now: datetime,
-    alive: Callable[[], None],
-) -> list[Event]:
+def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) -> Filed | Event:
+    """Download the recording into the spool and archive it. `keep_going` raises to abort.
+
+    Raises whatever the client, the spool and the archive raise.
+    """
+    worker, recording_id = task.worker, task.recording.recording_id
     worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
-    row = worker.vobiz.get_recording(account, recording.recording_id)
-    if (
-        row.call_uuid
-        and row.call_uuid != call.call_uuid
-        and recording.recording_id in _recordings_of(worker, call.account, row.call_uuid)
-    ):
-        raise WrongOwner(
-            f"the provider says that it belongs to call {row.call_uuid}, which fetches it"
-        )
+    row = worker.vobiz.get_recording(account, recording_id)
+    _check_owner(task, row)
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
-    with worker.archive.spool.part(recording.recording_id, int(claim.fence)) as part:
-        failed: CorruptDownload | None = None
+    with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
+        broken_off: CorruptDownload | None = None
         try:
             got = worker.vobiz.download(
                 account,
                 row.url,
                 part.file,
-                alive=alive,
+                alive=keep_going,
                 announced=worker.archive.reserve,
                 notes=part.notes,
             )
         except CorruptDownload as error:
-            failed, got = error, error.got
-        alive()
-        return _keep(worker, claim, call, recording, row, part.path, got, failed, now)
+            broken_off, got = error, error.got
+        keep_going()
+        return keep(task, Arrival(row=row, path=part.path, got=got, broken_off=broken_off))
 
 
-class Ending(EndtapeError):
-    """The worker was told to end; the download is given back."""
-
-
-class WrongOwner(TryAgain):
-    """A callback named this recording under a call that it does not belong to."""
-
-
-def fault_of(error: Exception) -> Fault:
-    """Whose fault it is that a fetch failed so."""
-    if isinstance(error, CorruptMedia) and error.check in _NOT_THE_MEDIA:
-        return _NOT_THE_MEDIA[error.check]
-    return next((fault for kinds, fault in _FAULTS if isinstance(error, kinds)), Fault.OURS)
-
-
-# The first that fits. An OSError of the network is a TryAgain by now, so what is left comes from
-# our own disks.
-_FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
-    ((Unstored, Conflict, OSError), Fault.STORAGE),
-    ((CorruptMedia, WrongOwner), Fault.MEDIA),
-    ((Refused, WrongPath, RedirectRefused), Fault.SETTINGS),
-    ((TryAgain,), Fault.PROVIDER),
-)
-# Checks that say something else: larger than allowed, and a copy on our own disk that differs.
-_NOT_THE_MEDIA = {"size": Fault.SETTINGS, "sha256": Fault.STORAGE}
-
-
-def _recordings_of(worker: Worker, account: str, call_uuid: str) -> set[str | None]:
-    return (
-        {event.recording_id for event in worker.ledger.events(account, call_uuid)}
-        if wire.identifier(call_uuid)
-        else set()
-    )
-
-
-def _keep(
-    worker: Worker,
-    claim: Claim,
-    call: Call,
-    recording: Recording,
-    row: Row,
-    part: Path,
-    got: Download,
-    failed: CorruptDownload | None,
-    now: datetime,
-) -> list[Event]:
-    with part.open("rb") as file:
-        found = media.examine(file)
-    checks = check_media(found, got, row.duration_s, worker.settings.max_media_bytes)
-    # What we cut off at the limit is the same each time, and yet not all that the provider has.
-    bad, cut_by_us = first_failed(checks), got.bytes > worker.settings.max_media_bytes
-    if bad and (
-        cut_by_us or found.container in _NEVER_AUDIO or not _stubborn(recording, got.sha256, now)
-    ):
-        event = _event(
-            worker,
-            claim,
-            recording,
-            Fault.SETTINGS if cut_by_us else Fault.MEDIA,
-            str(failed) if failed else f"{bad}: {checks[bad]}",
+def _check_owner(task: FetchTask, row: Row) -> None:
+    """Raises WrongOwner where the recording belongs to another call, which fetches it itself."""
+    if not row.call_uuid or row.call_uuid == task.call.call_uuid:
+        return
+    if task.recording.recording_id in _recordings_of(task, row.call_uuid):
+        raise WrongOwner(
+            f"the provider says that it belongs to call {row.call_uuid}, which fetches it"
         )
-        return [
-            replace(event, check="size" if cut_by_us else bad, sha256=got.sha256, bytes=got.bytes)
-        ]
-    started = row.started_at or recording.provider_started_at
-    ended, duration_s = row.ended_at or recording.ended_at, row.duration_s or recording.duration_s
-    key = key_of(
-        call.account,
-        recording.recording_id,
-        started_at=started,
-        ended_at=ended,
-        duration_s=duration_s,
-        added_at=row.added_at or recording.added_at or recording.known_at,
-        extension=found.extension,
-    )
-    worker.archive.publish(part, key, got.sha256)
-    listed = Event(
-        id=f"listed.end.{recording.recording_id}",
-        kind=Kind.RECORDING_LISTED,
-        call_uuid=call.call_uuid,
-        at=now,
-        recording_id=recording.recording_id,
-        url=row.url,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        added_at=row.added_at,
-        duration_s=row.duration_s,
-        format=row.format,
-        from_number=row.from_number,
-        to_number=row.to_number,
-    )
-    after = replay(call.account, call.call_uuid, [*call.events, listed])
-    whole = after.recordings[recording.recording_id]
-    stop = planner.judge(after, whole, worker.settings.rules, now)
-    receipt = Receipt(
-        account=call.account,
-        call_uuid=call.call_uuid,
-        recording_id=recording.recording_id,
-        from_number=after.from_number,
-        to_number=after.to_number,
-        direction=after.direction,
-        labels=after.labels,
-        started_at=started or whole.started_at,
-        ended_at=ended,
-        provider_url=row.url,
-        provider_duration_s=row.duration_s,
-        provider_format=row.format,
-        media=found,
-        sha256=got.sha256,
-        checks=checks,
-        stop=stop_view(stop),
-        attempts=len(recording.failures) + 1,
-        fetched_at=now,
-        segment_of=whole.segment_of,
-        gaps=[gap_view(g) for g in gaps(after, whole.root, acts(after, worker.settings.rules))],
-        events=[
-            {"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed}
-            for e in after.events
-            if e.recording_id in {None, recording.recording_id}
-        ],
-    )
-    worker.archive.publish_receipt(key, receipt.written())
-    trials.stored(worker.ledger)
-    done = Event(
-        id=f"archived.{recording.recording_id}",
-        kind=Kind.MEDIA_ARCHIVED,
-        call_uuid=call.call_uuid,
-        recording_id=recording.recording_id,
-        archive_key=key,
-        sha256=got.sha256,
-        bytes=got.bytes,
-        format=found.extension,
-        check=bad,
-        reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
-        rule=stop.rule,
-        due_at=stop.due_at,
-        trigger=stop.trigger if stop.due_at else None,
-        enforced=stop.state is not StopState.NONE,
-    )
-    return [listed, done]
 
 
-def _stubborn(recording: Recording, sha256: str, now: datetime) -> bool:
-    """The same bytes came often enough over a long enough time that this is all the provider
-    has.
-    """
-    same = [f.at for f in recording.failures if f.sha256 == sha256 and f.at]
-    return (
-        len(same) + 1 >= timing.STUBBORN_TRIES
-        and now - min(same, default=now) >= timing.STUBBORN_SPAN
-    )
-
-
-def _event(worker: Worker, claim: Claim, recording: Recording, fault: Fault, reason: str) -> Event:
-    return Event(
-        id=f"fetch.{claim.fence}",
-        kind=Kind.FETCH_FAILED,
-        call_uuid=claim.obligation.call_uuid,
-        recording_id=recording.recording_id,
-        reason=reason[:300],
-        fault=fault,
-        generation=worker.generation,
-    )
-
-
-def _failure(
-    worker: Worker,
-    claim: Claim,
-    account: Account,
-    recording: Recording,
-    error: Exception,
-    now: datetime,
-) -> Event:
-    retry_at, fault = None, fault_of(error)
-    if fault is Fault.OURS:
-        log.error("a recording cannot be fetched", obligation=str(claim.obligation), exc_info=error)
-        worker.alert("poison", account=account.auth_id, recording_id=recording.recording_id)
-    if isinstance(error, MediaRefused):
-        worker.alert(
-            "media_refused",
-            account=account.auth_id,
-            recording_id=recording.recording_id,
-            error=str(error),
-        )
-    elif isinstance(error, Refused):
-        is_ours(worker, account, error, recording_id=recording.recording_id)
-    if fault is Fault.STORAGE and not isinstance(error, Conflict):
-        trials.no_room(worker.ledger, worker.settings, error)
-    if isinstance(error, Conflict | WrongOwner):
-        worker.alert(
-            "conflict" if isinstance(error, Conflict) else "wrong_owner",
-            recording_id=recording.recording_id,
-            error=str(error),
-        )
-    if isinstance(error, RedirectRefused):
-        worker.alert("redirect_refused", host=error.host, recording_id=recording.recording_id)
-    if isinstance(error, TryAgain) and error.after_s:
-        retry_at = now + timedelta(seconds=min(error.after_s, 3600))
-    ended = recording.ended_at or recording.over_at
-    if ended and now - ended > timing.FETCH_ALERT:
-        worker.alert("fetch_overdue", recording_id=recording.recording_id, error=str(error))
-    return replace(
-        _event(
-            worker,
-            claim,
-            recording,
-            fault,
-            str(error) if isinstance(error, EndtapeError) else f"{type(error).__name__}: {error}",
-        ),
-        retry_at=retry_at,
-        check=error.check if isinstance(error, CorruptMedia) else None,
-    )
+def _recordings_of(task: FetchTask, call_uuid: str) -> set[str | None]:
+    if not wire.identifier(call_uuid):
+        return set()
+    return {e.recording_id for e in task.worker.ledger.events(task.call.account, call_uuid)}

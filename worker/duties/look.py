@@ -1,5 +1,5 @@
-"""Asks the provider about a call: its list of recordings, and whether the call is live unless it is
-known to be over.
+"""The duty LOOK: ask the provider about a call. Its recordings are listed, and unless the call is
+known to be over, the live calls are asked for it.
 """
 
 from __future__ import annotations
@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-
-import structlog
+from functools import partial
 
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
@@ -16,69 +15,62 @@ from worker.calls.handoffs import unseen
 from worker.calls.replay import replay
 from worker.calls.segments import unsettled
 from worker.calls.triggers import acts
-from worker.duties.worker import (
-    Held,
-    Worker,
-    commit_and_plan,
-    is_ours,
-    postponed,
-    spend,
-    wait_until,
-)
-from worker.errors import EndtapeError, LedgerUnavailable, Refused
-from worker.ledger.calls import Claim, Loaded
+from worker.duties.access import handle_refusal, not_yet, spend
+from worker.duties.leases import LeaseKeeper
+from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
+from worker.duties.worker import Worker
+from worker.errors import EndtapeError, Refused
+from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import LiveCall
 from worker.vobiz.client import Row
 
-log = structlog.get_logger()
-
 
 def looks(worker: Worker, claims: Sequence[Claim]) -> None:
-    """One look for each call. Harmless to repeat: it only reads, and what it finds is recorded
-    once.
+    """Look at each claimed call once. Raises LedgerUnavailable.
+
+    Harmless to repeat: a look only reads, and its findings have ids that are recorded once.
     """
     now, loaded = worker.ledger.load(claims)
-    for claim, found in zip(claims, loaded, strict=True):
-        if found is not None:
-            try:
-                _look(worker, claim, found, now)
-            except LedgerUnavailable:
-                raise
-            except Exception:  # a fault of ours must not hold up the others
-                log.exception("a call cannot be looked at", obligation=str(claim.obligation))
-                worker.alert(
-                    "poison", account=claim.obligation.account, call_uuid=claim.obligation.call_uuid
-                )
+    for claim, log_of_call in zip(claims, loaded, strict=True):
+        if log_of_call is not None:
+            work = partial(_look, worker, claim, log_of_call, now)
+            do_or_report(worker, claim, work, "a call cannot be looked at")
 
 
 def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
-    later = postponed(worker, claim, now)
+    o = claim.obligation
+    later = not_yet(worker, o.account, now)
     if later:
         wait_until(worker, claim, loaded, later)
         return
-    o = claim.obligation
     account = worker.settings.accounts[o.account]
     call = replay(o.account, o.call_uuid, loaded.events)
-    found: list[Event] = []
+    rows: list[Event] = []
     looked = Event(
         id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now
     )
-    with Held(worker.ledger, claim):
+    with LeaseKeeper(worker.ledger, claim):
         try:
-            found += _listed(worker, account, call)
-            if call.over_at is None and (
-                not _all_over(call, found) or _may_be_more(worker, call, now)
-            ):
+            rows += _listed(worker, account, call)
+            if _must_know_whether_live(worker, call, rows, now):
                 spend(worker, account)
                 looked = _with_facts(looked, worker.vobiz.live_call(account, o.call_uuid))
         except Refused as error:
             looked = replace(looked, reason=str(error))
-            is_ours(worker, account, error, call_uuid=o.call_uuid)
+            handle_refusal(worker, account, error, call_uuid=o.call_uuid)
         except EndtapeError as error:
             looked = replace(looked, reason=str(error))
-    found.append(looked)
-    commit_and_plan(worker, claim, loaded, found, now, call)
+    commit_and_plan(worker, claim, loaded, [*rows, looked], call, now=now)
+
+
+def _must_know_whether_live(
+    worker: Worker, call: Call, listed: Sequence[Event], now: datetime
+) -> bool:
+    """Whether the list alone does not show that nothing is being recorded any more."""
+    if call.over_at is not None:
+        return False
+    return not _all_over(call, listed) or _may_be_more(worker, call, now)
 
 
 def _with_facts(looked: Event, live: LiveCall | None) -> Event:
@@ -106,8 +98,8 @@ def _listed(worker: Worker, account: Account, call: Call) -> list[Event]:
 
 
 def adopts_since(worker: Worker) -> datetime:
-    """Recordings that nobody announced are ours if they began at this instant or later: our first
-    start, less `adopt`.
+    """A recording that nobody announced is adopted if it began at this instant or later: the first
+    start of Endtape, less the setting `adopt`.
     """
     return (worker.ledger.first_start() or worker.first_start) - (
         worker.settings.rules.adopt or timedelta(0)
@@ -115,13 +107,16 @@ def adopts_since(worker: Worker) -> datetime:
 
 
 def is_adopted(row: Row, since: datetime) -> bool:
+    """Whether a row that the ledger does not know is taken up. `since`: see `adopts_since`."""
     began = row.started_at or row.ended_at or row.added_at
     return began is None or began >= since
 
 
 def listed(call_uuid: str, row: Row) -> Event:
-    """The provider's row as an event of that call. The same row always gives the same id."""
-    # A row may first show a running recording, and later its end. These are two events.
+    """The provider's row as an event of the call. The same row always gives the same id.
+
+    A row may first show a running recording, and later its end. These are two events.
+    """
     over = "end" if row.ended_at or row.duration_s else "row"
     return Event(
         id=f"listed.{over}.{row.recording_id}",
@@ -142,8 +137,8 @@ def listed(call_uuid: str, row: Row) -> Event:
 
 
 def _may_be_more(worker: Worker, call: Call, now: datetime) -> bool:
-    """Whether a recording may run that nobody told us of. Then we must know whether the call is
-    live.
+    """Whether a recording may run that nobody reported: one of our starts that got no answer, or
+    one that an order to stop the whole call is about.
     """
     rules = worker.settings.rules
     rule, terms = rules.choose(call)
@@ -152,6 +147,7 @@ def _may_be_more(worker: Worker, call: Call, now: datetime) -> bool:
 
 
 def _all_over(call: Call, listed: Sequence[Event]) -> bool:
+    """Whether the call has recordings, and each one is proven over or listed with an end."""
     ended = {e.recording_id for e in listed if e.ended_at or e.duration_s}
     return bool(call.recordings) and all(
         r.over_at or r.recording_id in ended for r in call.recordings.values()

@@ -25,20 +25,13 @@ from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.rules import Action
+from worker.duties.access import HALTED_RETRY, NOBODYS, handle_refusal, not_yet, release
+from worker.duties.leases import LeaseKeeper
+from worker.duties.outcomes import obligation, tell
 from worker.duties.send_once import Order
-from worker.duties.worker import (
-    HALTED_RETRY,
-    NOBODYS,
-    Held,
-    Worker,
-    is_ours,
-    not_yet,
-    obligation,
-    release,
-    tell,
-)
+from worker.duties.worker import Worker
 from worker.errors import CallOver, LedgerUnavailable, Refused, TryAgain, WrongPath
-from worker.ledger.calls import Claim, Commit, Loaded
+from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.vobiz.account import Account
 
 log = structlog.get_logger()
@@ -215,7 +208,7 @@ class _Batch:
             kind, reason = Kind.CALL_FOUND_OVER, str(error)
         except Refused as error:
             kind, reason, status = Kind.STOP_SET_ASIDE, str(error), error.status
-            if is_ours(self.worker, account, error, call_uuid=call.call_uuid):
+            if handle_refusal(self.worker, account, error, call_uuid=call.call_uuid):
                 kind, retry_at = Kind.STOP_ERRED, requested_at + HALTED_RETRY
         except TryAgain as error:
             kind, reason, status = Kind.STOP_ERRED, str(error), error.status
@@ -322,7 +315,7 @@ class _Batch:
             generation=self.worker.generation,
         )
 
-    def finish_late(self, work: _Work, held: Held, _: Future[None]) -> None:
+    def finish_late(self, work: _Work, held: LeaseKeeper, _: Future[None]) -> None:
         held.end(work.claim)
         try:
             self.finish([work])
@@ -351,7 +344,7 @@ def stops(worker: Worker, claims: Sequence[Claim]) -> None:
     _send_side_by_side(batch, sending)
     late = [w for w in sending if not w.sent.done()]
     if late:
-        held = Held(worker.ledger, *(w.claim for w in late)).start()
+        held = LeaseKeeper(worker.ledger, *(w.claim for w in late)).start()
         for work in late:
             work.sent.add_done_callback(partial(batch.finish_late, work, held))
     finished = [w for w in sending if not any(w is other for other in late)]

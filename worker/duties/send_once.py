@@ -1,9 +1,9 @@
-"""Sends what must go out once: the start of a recording, and the provider's transfer after a
-hand-off's go.
+"""Sends the two requests that must never be repeated: the start of a recording, and the provider's
+transfer after a hand-off's go.
 
-Neither may be repeated. So a process records each before it sends it, and sends nothing that is
-recorded already. If it dies in between, nobody knows whether the request left; the provider's list
-or callback will tell.
+A process records each request before it sends it, and sends no request that is recorded already. If
+the process dies in between, nobody knows whether the request left. The provider's list or callback
+will show it.
 """
 
 from __future__ import annotations
@@ -18,33 +18,39 @@ from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
 from worker.calls.rules import Mode, Rules, deadline
-from worker.duties.worker import HALTED_RETRY, Worker, is_ours
+from worker.duties.access import HALTED_RETRY, handle_refusal
+from worker.duties.worker import Worker
 from worker.errors import CallOver, EndtapeError, Refused, Rejected, TryAgain, Unclear, WrongPath
 from worker.vobiz.account import Account
 
 _LONGEST_CEILING_S = 28800  # of `time_limit` (one vendor source)
+_LONGEST_WAIT_ASKED_S = 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """One thing to send for a call."""
+    """Sends one start or transfer for a call, as planned from its log.
+
+    `seen`: the size of that log. `now`: when the request is sent.
+    """
 
     worker: Worker
     account: Account
     call: Call
     now: datetime
-    seen: int  # the size of the log that the plan was made from
+    seen: int
 
     def _may_send(self, *events: Event) -> bool:
-        """Records the events that go before a request. True only for the one process that did,
-        which may send.
+        """Record the events that precede a request. True: this process recorded them, so it alone
+        may send the request.
 
-        False where another process did, and where the call's log has grown since the plan was made.
+        False where another process was first, and where the call's log has grown since the plan.
         """
         return self.worker.ledger.record_together(self.account.auth_id, events, seen=self.seen)
 
     def _recorded(self, outcome: Event) -> Event:
-        # Recorded at once: a caller waits for it, and it must not be lost if the lease is.
+        # The outcome is recorded before the batch commits: a caller waits for it, and a lost lease
+        # must not lose it.
         self.worker.ledger.record(self.account.auth_id, outcome)
         return replace(outcome, at=self.now)
 
@@ -52,8 +58,9 @@ class Order:
     # -----------------------------------------------------------------------------------------
 
     def start(self, start: Start) -> Iterator[Event]:
-        """Sends the start, once. Yields what was recorded: nothing where this process may not send
-        it.
+        """Send the start, once. Yields the recorded events; none where this process may not send.
+
+        Raises LedgerUnavailable.
         """
         o = start.ordered
         limit_s = ceiling_s(self.call, start, self.worker.settings.rules, self.now)
@@ -64,7 +71,7 @@ class Order:
             order=o.order,
             max_duration_s=float(limit_s),
         )
-        # The order is recorded before we send: a hand-off that is asked meanwhile must find it.
+        # The order itself is recorded too: a hand-off that is asked meanwhile must find it.
         if not self._may_send(o, sent):
             return
         yield replace(sent, at=self.now)
@@ -78,41 +85,18 @@ class Order:
             call_uuid=self.call.call_uuid,
             order=o.order,
         )
-        address = f"{settings.public_url}/vobiz/{self.account.auth_id}/{settings.callback_token}/call/{self.call.call_uuid}/start/{o.order}"
+        door = f"{settings.public_url}/vobiz/{self.account.auth_id}/{settings.callback_token}"
         try:
             got = self.worker.vobiz.start_recording(
                 self.account,
                 self.call.call_uuid,
                 time_limit_s=limit_s,
-                callback_url=address,
+                callback_url=f"{door}/call/{self.call.call_uuid}/start/{o.order}",
                 format=o.format,
                 channels=o.channels,
             )
-        except CallOver as error:
-            return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=404)
-        except (Rejected, WrongPath) as error:
-            return replace(
-                outcome,
-                kind=Kind.START_FAILED,
-                reason=str(error),
-                status=getattr(error, "status", None),
-            )
-        except Refused as error:
-            if is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid):
-                return self._later(start, str(error), HALTED_RETRY, error.status)
-            return replace(outcome, kind=Kind.START_FAILED, reason=str(error), status=error.status)
-        except TryAgain as error:
-            return self._later(
-                start, str(error), timedelta(seconds=min(error.after_s or 0, 15)), error.status
-            )
-        except Unclear as error:
-            self.worker.alert(
-                "start_unclear",
-                account=self.account.auth_id,
-                call_uuid=self.call.call_uuid,
-                error=str(error),
-            )
-            return replace(outcome, kind=Kind.START_UNCLEAR, reason=str(error))
+        except (CallOver, Rejected, Refused, TryAgain, Unclear, WrongPath) as error:
+            return self._not_started(start, outcome, error)
         if got.recording_id is None:
             return replace(
                 outcome,
@@ -120,6 +104,27 @@ class Order:
                 reason="the provider accepted it and did not name the recording",
             )
         return replace(outcome, recording_id=got.recording_id, url=got.url, format=o.format)
+
+    def _not_started(self, start: Start, outcome: Event, error: EndtapeError) -> Event:
+        """START_UNCLEAR, START_ERRED where it is worth another try, else START_FAILED."""
+        reason, status = str(error), getattr(error, "status", None)
+        if isinstance(error, Unclear):
+            self.worker.alert(
+                "start_unclear",
+                account=self.account.auth_id,
+                call_uuid=self.call.call_uuid,
+                error=reason,
+            )
+            return replace(outcome, kind=Kind.START_UNCLEAR, reason=reason)
+        if isinstance(error, TryAgain):
+            asked_s = min(error.after_s or 0, _LONGEST_WAIT_ASKED_S)
+            return self._later(start, reason, timedelta(seconds=asked_s), status)
+        if isinstance(error, Refused) and handle_refusal(
+            self.worker, self.account, error, call_uuid=self.call.call_uuid
+        ):
+            return self._later(start, reason, HALTED_RETRY, status)
+        status = 404 if isinstance(error, CallOver) else status
+        return replace(outcome, kind=Kind.START_FAILED, reason=reason, status=status)
 
     def _later(self, start: Start, reason: str, wait: timedelta, status: int | None) -> Event:
         o = start.ordered
@@ -137,14 +142,14 @@ class Order:
     # ------------------------------------------------------------------------------------------
 
     def transfer(self, handoff: Handoff, now: datetime) -> Iterator[Event]:
-        """Decides go and sends the transfer, once. Yields what was recorded: nothing where this
-        process may not send it.
+        """Decide go and send the transfer, once. Yields the recorded events; none where this
+        process may not send.
 
-        `now`: the instant just before sending.
+        `now`: the instant just before sending. Raises LedgerUnavailable.
         """
-        found = verdict(self.call, self.worker.settings.rules, handoff)
-        go = decided(self.call, handoff, found, go=True, by="us")
-        if now > send_by(handoff, found) or not self._may_send(go):
+        answer = verdict(self.call, self.worker.settings.rules, handoff)
+        go = decided(self.call, handoff, answer, go=True, by="us")
+        if now > send_by(handoff, answer) or not self._may_send(go):
             return
         yield replace(go, at=now)
         yield self._recorded(self._transferred(handoff))
@@ -163,7 +168,7 @@ class Order:
         except Unclear as error:
             return replace(outcome, kind=Kind.TRANSFER_UNCLEAR, reason=str(error))
         except Refused as error:
-            is_ours(self.worker, self.account, error, call_uuid=self.call.call_uuid)
+            handle_refusal(self.worker, self.account, error, call_uuid=self.call.call_uuid)
             return replace(
                 outcome, kind=Kind.TRANSFER_FAILED, reason=str(error), status=error.status
             )
@@ -178,8 +183,8 @@ class Order:
 
 
 def ceiling_s(call: Call, start: Start, rules: Rules, now: datetime) -> int:
-    """The provider's own limit for a recording that begins now: just above our deadline, whole
-    seconds.
+    """The provider's own time limit for a recording that begins now, in whole seconds: just above
+    our deadline.
     """
     _, terms = rules.choose(call)
     ends = []

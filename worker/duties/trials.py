@@ -1,7 +1,7 @@
 """Tries whether archive, spool and credentials work: when `fetches` starts, and every half minute.
 
-Each stored file, and each that could not be stored, counts as a trial too. What fails raises an
-alert and gets a line in `/readyz`; its first success takes the line away.
+Storing a recording counts as a trial too, whether it succeeds or fails. A failed trial raises an
+alert and adds a line to `/readyz`; the first success removes the line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import structlog
 from worker.archive import durable
 from worker.archive.directory import FLOOR_BYTES
 from worker.errors import LedgerUnavailable, Unstored
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 
@@ -32,23 +32,25 @@ _SAY_EVERY = timedelta(minutes=1)
 
 
 def failed(ledger: Ledger, what: str, why: str) -> None:
-    """Something did not work just now. All processes learn it; the alert is raised at most once a
-    minute.
+    """Report that a trial failed: to all processes, and as an alert at most once a minute.
+
+    `what`: the line's name in `/readyz`. `why`: the reason, without paths.
     """
     ledger.degrade(what, why[:300])
-    if ledger.my_turn("degraded", what, every=_SAY_EVERY):
+    if ledger.once_per("degraded", what, every=_SAY_EVERY):
         log.error("alert", what="degraded", about=what, error=why)
         ledger.count({"alerts_total|degraded": 1})
 
 
 def worked(ledger: Ledger, *what: str) -> None:
+    """Report that trials succeeded. The log has a line if one of them had failed before."""
     if ledger.restore(*what):
         log.warning("works again", about=what)
 
 
 def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
-    """A file could not be stored. The error's file name tells whether in the spool or in the
-    archive.
+    """Report that a file could not be stored. The file name in the error shows whether the spool or
+    the archive failed.
     """
     place = Path(
         str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
@@ -61,12 +63,14 @@ def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
 
 
 def stored(ledger: Ledger) -> None:
-    """A file was stored, so archive and spool work."""
+    """Report that a file was stored, so archive and spool work."""
     worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
 
 
 def on_this_machine(what: str) -> str:
-    """Each machine has its own spool, and mounts the archive for itself."""
+    """The name with this machine's: each machine has its own spool and its own mount of the
+    archive.
+    """
     return f"{what}@{socket.gethostname()}"
 
 
@@ -76,10 +80,13 @@ def reason(error: Exception) -> str:
 
 
 class _Trial:
-    """One trial in a thread of its own, because nothing ends a system call that hangs."""
+    """One trial in a thread of its own, because nothing ends a system call that hangs.
 
-    def __init__(self, deed: Callable[[], None]) -> None:
-        self._deed = deed
+    `error`: why the trial failed; None while it runs and after it succeeded.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
         self._thread.start()
@@ -87,7 +94,7 @@ class _Trial:
     def _run(self) -> None:
         error: Exception | None = None
         try:
-            self._deed()
+            self._work()
         except Exception as raised:  # noqa: BLE001 - whatever it is, nothing is stored
             error = raised
         self.error = error
@@ -98,7 +105,7 @@ class _Trial:
 
 
 class Trials:
-    """Repeats the trials, in a thread of its own. Calls `settings` each time, so that it sees a
+    """Repeats the trials until `ending`. Calls `settings` for each turn, so that it follows a
     reload.
     """
 
@@ -121,7 +128,9 @@ class Trials:
                 time.sleep(1)
 
     def turn(self) -> bool:
-        """Tries each once. True if all of them work. Raises LedgerUnavailable."""
+        """Try archive, spool and the credentials of each account once. True if all work. Raises
+        LedgerUnavailable.
+        """
         settings = self._settings()
         works = [
             self._stores("archive", lambda: store(settings.archive, settings.accounts)),
@@ -136,10 +145,11 @@ class Trials:
         works += [self._accepted(vobiz, settings, name) for name in settings.accounts]
         return all(works)
 
-    def _stores(self, what: str, deed: Callable[[], None]) -> bool:
-        trial = self._hanging.pop(what, None) or _Trial(deed)
+    def _stores(self, what: str, work: Callable[[], None]) -> bool:
+        trial = self._hanging.pop(what, None) or _Trial(work)
         if not trial.ended(_ANSWER_S):
-            self._hanging[what] = trial  # the next turn waits for this one, and begins no other
+            # The next turn waits for this trial instead of beginning another.
+            self._hanging[what] = trial
             trial.error = TimeoutError(f"does not answer within {_ANSWER_S:.0f} s")
         if trial.error:
             failed(self._ledger, on_this_machine(what), reason(trial.error))
@@ -148,9 +158,9 @@ class Trials:
         return trial.error is None
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
-        # Shared by all processes. (Of a halted account, every process that has work for it asks
+        # One of all processes tries. (For a halted account, processes that have work for it ask
         # every 5 s anyway.)
-        if not self._ledger.my_turn("trial", name, every=timedelta(seconds=_SOON_S - 1)):
+        if not self._ledger.once_per("trial", name, every=timedelta(seconds=_SOON_S - 1)):
             return True
         self._ledger.charge("api", name, settings.api_rate)
         answer = vobiz.credentials_work(settings.accounts[name])
@@ -173,10 +183,10 @@ class Trials:
 
 
 def store(root: Path, accounts: Iterable[str] = ()) -> None:
-    """Writes a little, forces it to disk and removes it: in the root, and where today's recordings
-    of each account go.
+    """Write a small file, force it to disk and remove it: in the root, and in each account's folder
+    of today.
 
-    Raises OSError; Unstored if the disk has less left than a fetch must leave.
+    Raises OSError, and Unstored if the disk has less space than a fetch must leave.
     """
     durable.make(root)
     if shutil.disk_usage(root).free < FLOOR_BYTES:

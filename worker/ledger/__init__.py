@@ -1,4 +1,4 @@
-"""Redis: the calls, what is owed and when, limits, counters, and the news that processes send one another.
+"""Redis: the calls, what is owed and when, limits, counters, and what processes tell one another.
 
 This room knows neither the provider nor the archive.
 """

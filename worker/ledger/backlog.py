@@ -1,4 +1,4 @@
-"""What does not come home by itself, as the ledger tells, and a person's order to try it again."""
+"""Recordings that are not archived and will not be without a person, and the order to try again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.ledger.calls import Ledger, Sight
+from worker.ledger.calls import SeenAt
+from worker.ledger.client import Ledger
 
 _AT_ONCE = 500
 _ABANDONED = (Kind.ABANDONED.value, Kind.GAVE_UP.value)
@@ -21,10 +22,10 @@ _FAILING = (*_ABANDONED, Kind.FETCH_FAILED.value)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A recording that is abandoned or fails, or work that was set aside: a fetch, or the look at a
-    call.
+    """A recording that is abandoned or keeps failing, or work that was set aside: a fetch, or the
+    look at a call.
 
-    `next_at`: the next try, None where none will come without a person.
+    `next_at`: the next try; None if only a person can order one.
     """
 
     owed: Obligation
@@ -42,15 +43,15 @@ def find(
     failing: bool = False,
     told: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[Entry]:
-    """Everything of that fault, of all where it is None: what was set aside, then what is
-    abandoned, newest first; where `failing`, also what is not abandoned yet.
+    """What was set aside, then what is abandoned, newest first. `fault`: only entries with this
+    fault; None: all. `failing`: also recordings that fail and are not abandoned yet.
 
-    Reads the log of every recording that is remembered; `told` hears how many of how many are done.
+    Reads the log of every known recording. Calls `told` with how many of how many are done.
     """
     aside = ledger.set_aside()
     if fault in {None, Fault.OURS}:
-        for o, tries in aside.items():
-            yield from _aside(ledger, o, tries)
+        for owed, tries in aside.items():
+            yield from _aside(ledger, owed, tries)
     for call, recording in marked(ledger, _FAILING if failing else _ABANDONED, told):
         owed = Obligation(
             duty=Duty.FETCH,
@@ -69,20 +70,21 @@ def find(
 def marked(
     ledger: Ledger, marks: Sequence[str], told: Callable[[int, int], None]
 ) -> Iterator[tuple[Call, Recording]]:
-    """Every recording that is remembered, newest first, in whose call's log one of these words
-    stands.
-    """
+    """Every known recording, newest first, whose call's log contains one of these words."""
     accounts = ledger.accounts()
     total, done = ledger.remembered(accounts), 0
-    sights = ledger.recent(accounts)
-    while some := list(islice(sights, _AT_ONCE)):
+    recordings = ledger.recent(accounts)
+    while some := list(islice(recordings, _AT_ONCE)):
         yield from _marked(ledger, some, marks)
         done += len(some)
         told(done, max(done, total))
 
 
 def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
-    """Orders another try, whatever became of it before. To repeat it is harmless."""
+    """Orders another try, whatever the tries before gave. Ordering twice is harmless.
+
+    `reason` and `by` (who ordered it) go into the event.
+    """
     if owed.recording_id:
         ledger.record(
             owed.account,
@@ -96,31 +98,29 @@ def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
             ),
         )
     else:
-        ledger.forgive(owed.account, owed.call_uuid)
+        ledger.reset_tries(owed.account, owed.call_uuid)
 
 
 def _marked(
-    ledger: Ledger, sights: Sequence[Sight], marks: Sequence[str]
+    ledger: Ledger, seen: Sequence[SeenAt], marks: Sequence[str]
 ) -> Iterator[tuple[Call, Recording]]:
-    """Those of these recordings in whose call's log one of the marks stands, by first sight as they
-    came.
-    """
+    """Those of these recordings whose call's log contains one of the marks, in the same order."""
     calls: dict[tuple[str, str], Call] = {}
-    where: dict[tuple[str, str], str] = {}
-    for account in {account for _, account, _ in sights}:
-        mine = ledger.calls_of(account, [i for _, a, i in sights if a == account])
-        where |= {(account, i): call_uuid for i, call_uuid in mine.items()}
-        marked = [
-            i
-            for i, text in ledger.texts(account, sorted(set(mine.values())))
+    call_of: dict[tuple[str, str], str] = {}
+    for account in {account for _, account, _ in seen}:
+        call_uuids = ledger.calls_of(account, [i for _, a, i in seen if a == account])
+        call_of |= {(account, i): call_uuid for i, call_uuid in call_uuids.items()}
+        with_marks = [
+            call_uuid
+            for call_uuid, text in ledger.texts(account, sorted(set(call_uuids.values())))
             if any(mark in text for mark in marks)
         ]
         calls |= {
-            (account, i): replay(account, i, events)
-            for i, events in ledger.logs(account, marked).items()
+            (account, call_uuid): replay(account, call_uuid, events)
+            for call_uuid, events in ledger.logs(account, with_marks).items()
         }
-    for _, account, recording_id in sights:
-        call = calls.get((account, where.get((account, recording_id), "")))
+    for _, account, recording_id in seen:
+        call = calls.get((account, call_of.get((account, recording_id), "")))
         if call and recording_id in call.recordings:
             yield call, call.recordings[recording_id]
 
@@ -146,18 +146,19 @@ def _entry(
     )
 
 
-def _aside(ledger: Ledger, o: Obligation, tries: int) -> Iterator[Entry]:
-    call = replay(o.account, o.call_uuid, ledger.logs(o.account, [o.call_uuid])[o.call_uuid])
-    recording = call.recordings.get(o.recording_id or "")
-    if recording is None or not recording.archived:
-        what = "the look at its call" if o.duty is Duty.LOOK else "fetching it"
-        yield Entry(
-            owed=o,
-            fault=Fault.OURS,
-            tries=tries,
-            next_at=ledger.next_at(o),
-            started_at=recording.started_at
-            if recording
-            else min((r.started_at for r in call.recordings.values()), default=None),
-            problem=f"{what} was begun and never finished; the workers' log says why",
-        )
+def _aside(ledger: Ledger, owed: Obligation, tries: int) -> Iterator[Entry]:
+    events = ledger.logs(owed.account, [owed.call_uuid])[owed.call_uuid]
+    call = replay(owed.account, owed.call_uuid, events)
+    recording = call.recordings.get(owed.recording_id or "")
+    if recording and recording.archived:
+        return
+    what = "the look at its call" if owed.duty is Duty.LOOK else "fetching it"
+    starts = [recording] if recording else call.recordings.values()
+    yield Entry(
+        owed=owed,
+        fault=Fault.OURS,
+        tries=tries,
+        next_at=ledger.next_at(owed),
+        started_at=min((r.started_at for r in starts), default=None),
+        problem=f"{what} was begun and never finished; the workers' log says why",
+    )

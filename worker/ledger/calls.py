@@ -1,525 +1,333 @@
-"""The book of events and of what is owed, in Redis. Every write is one script, so no crash falls
-between two of them.
+"""The calls: one log of events for each, and what finds a call by its recording or its leg.
 
-    {endtape}:call:ACCOUNT:CALL    string a line for each event: all that is known of a call (worker/codec.py)
-    {endtape}:due:DUTY             zset   every obligation, by the next instant to look at it (ms)
-    {endtape}:leases:DUTY          zset   who is being worked on, until when; {endtape}:fences: the token of each
-    {endtape}:unfinished           hash   obligation → how often it was begun again and not finished
-    {endtape}:recordings:ACCOUNT   hash   recording → call;  {endtape}:recent:ACCOUNT: recordings by first sight (ms)
-    {endtape}:aliases:ACCOUNT      hash   another leg → its call
-    {endtape}:nonces:HOUR:XX       hash   digest of a nonce → digest of the body that came with it, in many small hashes
-    {endtape}:wake                 list   a clock blocks on it
-    {endtape}:ears:ACCOUNT:CALL    set    channels of processes in which somebody waits for news of the call
+{endtape}:call:ACCOUNT:CALL       string  the call's log: a line for each event (codec.py)
+{endtape}:recordings:ACCOUNT      hash    recording → call
+{endtape}:recent:ACCOUNT          zset    recordings, by the instant they were first seen (ms)
+{endtape}:aliases:ACCOUNT         hash    another leg → its call
+{endtape}:room:ACCOUNT:ROOM       hash    CALL|MEMBER of a conference room → in, out, or first
+{endtape}:nonces:HOUR:XX          hash    digest of a nonce → digest of the body that came with it
+{endtape}:listeners:ACCOUNT:CALL  set     channels of processes in which a request waits for news
 
-An obligation never leaves its `due` before it is done: claiming moves its score to the end of the
-lease.
+One script writes an event and all that points to it, so no crash falls between them.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import heapq
 import time
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
-from typing import Any, Literal
-
-import redis
+from typing import Any
 
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
-from worker.errors import LedgerUnavailable, StaleLease
-from worker.ledger.board import PREFIX, connect, pairs
 from worker.ledger.codec import decode, encode, from_ms, to_ms
-from worker.ledger.reading import Reading, Sight
+from worker.ledger.store import Store, span_ms
 
-__all__ = ["PREFIX", "Ledger", "Sight", "connect"]
-# The shorter, the sooner a stop that died with its worker is sent again; the longer, the less a
-# slow worker is doubted.
-LEASES = dict.fromkeys(Duty, timedelta(seconds=5)) | {Duty.PLAN: timedelta(seconds=3)}
-ALONE_AFTER, ASIDE_AFTER = (
-    3,
-    6,
-)  # tries that were not finished: by a worker that died, or a fault of ours
-LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
-REPEAT_AFTER = timedelta(
-    seconds=15
-)  # two transfers that look alike within it count as one: a provider's retry
-_EARS_S = 120  # longer than anybody waits
-_REPEATABLE = {
-    Kind.CALL_TRANSFERRED,
-    Kind.CALL_REDIRECTED,
-}  # and a dial that ended and names no leg
-_IN_ROOMS = {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}
+SeenAt = tuple[int, str, str]  # first seen (ms), account, recording
+
+# Two transfers that look alike count as one within this time: the second is a provider's retry.
+REPEAT_AFTER = timedelta(seconds=15)
+_REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
+_ENTERED_OR_LEFT = {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}
+_LISTENERS_S = 120  # longer than any request waits
+_AT_ONCE = 500
 
 
 class Recorded(StrEnum):
+    """What became of an event."""
+
     NEW = "new"
     REPEAT = "repeat"
-    NOTED = "noted"  # nothing to record but the nonce
-    NONCE_REUSED = "nonce"  # this nonce came with another body
+    NOTED = "noted"  # there was no event to record, only a nonce
+    NONCE_REUSED = "nonce"  # the nonce came with another body before; nothing was recorded
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """An obligation that is ours until the lease runs out."""
-
-    obligation: Obligation
-    fence: str
-    failed: int = 0  # tries before this one that were not finished
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claimed:
-    now: datetime
-    claims: tuple[Claim, ...]
-    next_at: datetime | None  # the earliest obligation that was not claimed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """A call's log as it was read."""
-
-    obligation: Obligation
-    log: str
-
-    @property
-    def size(self) -> int:
-        """It only grows, so it tells whether anything is newer."""
-        return len(self.log)
-
-    @cached_property
-    def events(self) -> list[Event]:
-        return decode(self.log, self.obligation.account, self.obligation.call_uuid)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Commit:
-    """What a piece of work found out. `dues`: the next instant of obligations, None: nothing more
-    is owed.
-    """
-
-    claim: Claim
-    events: Sequence[Event] = ()
-    seen: int = 0  # the size of the log that the work was based on
-    dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
-    keep: timedelta | None = None  # the call is finished: forget it after this time
-    generation: int | None = (
-        None  # of the settings that the plan came from; None: it came from none
-    )
-
-
-class Ledger(Reading):
-    """One per process; safe to share between threads, never across a fork."""
+class Calls(Store):
+    """Events in, events out."""
 
     # Recording what is reported
-    # -----------------------------------------------------------------------------------
+    # -----------------------------------------------------------------------------
 
     def record(
         self, account: str, event: Event | None, *, nonces: Sequence[str] = (), body: bytes = b""
     ) -> tuple[Recorded, datetime]:
-        """Writes one event and makes its call due, or only notes the nonces when `event` is None.
-        Repeats are harmless.
+        """Writes one event and makes its call due. With None it only notes the nonces. Repeating
+        it is harmless.
 
-        `body`: what came with the nonces, as it was received. Returns what became of it, and the
-        instant by Redis's clock.
+        `body`: the request's body that came with the nonces, as received. Returns what became of
+        the event, and the instant by Redis's clock.
         """
-        call_uuid = event.call_uuid if event else ""
-        recording = event.recording_id or "" if event else ""
-        aliases = " ".join(leg for leg in (event.leg, event.b_leg) if leg) if event else ""
-        repeat_after = REPEAT_AFTER if event and may_happen_again(event) else timedelta(0)
-        if event and event.kind is Kind.RETRY_ORDERED:
-            self.forgive(
-                account, event.call_uuid, event.recording_id
-            )  # first: a retry that is written down finds nothing in its way
         places, fields = self._nonces(nonces)
-        status, now = self._run(
+        status, now = self.run(
             "record",
-            [
-                self.call_key(account, call_uuid),
-                self.key("due", Duty.PLAN),
-                self.key("leases", Duty.PLAN),
-                self.key("recordings", account),
-                self.key("recent", account),
-                self.key("wake"),
-                self.key("aliases", account),
-                self.key("metrics"),
-                self.key("ears", account, call_uuid),
-                *places,
-            ],
-            [
-                str(Obligation(duty=Duty.PLAN, account=account, call_uuid=call_uuid)),
-                event.id if event else "",
-                encode(event, account) if event else "",
-                _short(body, 8),
-                recording,
-                call_uuid,
-                round(repeat_after.total_seconds() * 1000),
-                aliases,
-                event.kind.value if event else "",
-                *fields,
-            ],
+            [*self._record_keys(account, event.call_uuid if event else ""), *places],
+            [*_record_args(account, event, body), *fields],
         )
-        if event and event.room and event.kind in _IN_ROOMS and status != Recorded.NONCE_REUSED:
-            self._move_in_room(account, event)
+        if (
+            event
+            and event.room
+            and event.kind in _ENTERED_OR_LEFT
+            and status != Recorded.NONCE_REUSED
+        ):
+            self._move_in_room(account, event, event.room)
         return Recorded(status), from_ms(now)
+
+    def _record_keys(self, account: str, call_uuid: str) -> list[str]:
+        return [
+            self.call_key(account, call_uuid),
+            self.key("due", Duty.PLAN),
+            self.key("leases", Duty.PLAN),
+            self.key("recordings", account),
+            self.key("recent", account),
+            self.key("wake"),
+            self.key("aliases", account),
+            self.key("metrics"),
+            self.key("listeners", account, call_uuid),
+        ]
 
     def record_together(self, account: str, events: Sequence[Event], *, seen: int) -> bool:
         """Records events of one call, all or none. True if they were recorded.
 
-        None is recorded if the log has not the size `seen` any more, or if it holds the last of the
-        events already.
+        Nothing is recorded if the log no longer has the size `seen`, or if it already holds the
+        last of the events.
         """
         call_uuid = events[0].call_uuid
         args: list[str | int] = [seen]
         for event in events:
             args += [event.id, encode(event, account), event.kind.value]
-        found: int = self._run(
-            "record_together",
-            [
-                self.call_key(account, call_uuid),
-                self.key("ears", account, call_uuid),
-                self.key("metrics"),
-            ],
-            args,
-        )
-        return bool(found)
+        keys = [
+            self.call_key(account, call_uuid),
+            self.key("listeners", account, call_uuid),
+            self.key("metrics"),
+        ]
+        return bool(self.run("record_together", keys, args))
 
     def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:
-        # Small hashes are packed by Redis: 20 bytes for a nonce instead of 90.
-        hour, places, fields = int(time.time() // 3600), [], []
+        # Many small hashes, because Redis packs those: 20 bytes for a nonce instead of 90.
+        hour, places, fields = int(time.time() // 3600), list[str](), list[str]()
         for field in dict.fromkeys(_short(nonce.encode("utf-8", "replace"), 9) for nonce in nonces):
             bucket = f"{zlib.crc32(field.encode()) % 256:02x}"
-            places += [
-                self.key("nonces", str(hour), bucket),
-                self.key("nonces", str(hour - 1), bucket),
-            ]
+            places += [self.key("nonces", str(h), bucket) for h in (hour, hour - 1)]
             fields.append(field)
         return places, fields
 
-    def _move_in_room(self, account: str, event: Event) -> None:
-        # Safe to repeat, and done before the provider gets its answer: if we die between, it sends
-        # the event again.
-        assert event.room is not None
+    def _move_in_room(self, account: str, event: Event, room: str) -> None:
+        # Runs before the provider gets its answer, and is safe to repeat: if this process dies in
+        # between, the provider sends the event again.
         state = "out" if event.kind is Kind.CONFERENCE_LEFT else "first" if event.first else "in"
-        inside = set(
-            self._run(
-                "enter_room",
-                [self.key("room", account, event.room)],
-                [f"{event.call_uuid}|{event.member or ''}", state],
-            )
-        )
-        if event.kind is not Kind.CONFERENCE_ENTERED:
-            return
-        # `first=false` says that somebody was there, even if we were never told who.
-        joined = (
-            inside
-            if event.call_uuid in inside and len(inside) > 1
-            else {event.call_uuid}
-            if event.first is False
-            else set()
-        )
-        for call_uuid in sorted(joined):
-            self.record(
-                account,
-                Event(
-                    id=f"join:{event.id}",
-                    kind=Kind.CONFERENCE_JOINED,
-                    call_uuid=call_uuid,
-                    b_leg=None,
-                    signed=event.signed,
-                    reason=event.room,
-                    by=event.call_uuid,
-                ),
-            )
+        member = f"{event.call_uuid}|{event.member or ''}"
+        inside = set(self.run("enter_room", [self.key("room", account, room)], [member, state]))
+        if event.kind is Kind.CONFERENCE_ENTERED:
+            for call_uuid in sorted(_joined(event, inside)):
+                self.record(account, _join(event, call_uuid))
 
-    # Working on what is owed
-    # --------------------------------------------------------------------------------------
-
-    def claim(self, *, lead: timedelta, batch: int, free: dict[Duty, int]) -> Claimed:
-        """Takes what is due within `lead`, at most `batch` at once and `free` of each duty
-        outstanding.
+    def add_listener(self, channel: str, account: str, call_uuid: str) -> None:
+        """For two minutes, publishes the call's key to `channel` whenever the log of the call
+        grows.
         """
-        now, claims, next_at = self._run(
-            "claim_due",
-            [self.key("fence"), self.key("fences"), self.key("unfinished"), *self._sets()],
-            [
-                _ms(lead),
-                batch,
-                ALONE_AFTER,
-                ASIDE_AFTER,
-                _ms(LONGEST_WAIT),
-                _ms(ASIDE),
-                *(n for d in Duty for n in (free.get(d, 0), _ms(LEASES[d]))),
-            ],
-        )
-        return Claimed(
-            now=from_ms(now),
-            next_at=from_ms(float(next_at)) if next_at else None,
-            claims=tuple(
-                Claim(obligation=Obligation.parse(o), fence=str(f), failed=int(n))
-                for o, f, n in claims
-            ),
-        )
+        key = self.key("listeners", account, call_uuid)
+        with self.pipeline() as pipe:
+            pipe.sadd(key, channel)
+            pipe.expire(key, _LISTENERS_S)
 
-    def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
-        """Begins work: now by Redis's clock, and what is known of each call; None where the claim
-        is no longer ours. Leases start anew.
-        """
-        keys, args = [self.key("fences"), self.key("unfinished")], list[str | int]()
-        for claim in claims:
-            o = claim.obligation
-            keys += [
-                self.key("due", o.duty),
-                self.key("leases", o.duty),
-                self.call_key(o.account, o.call_uuid),
-            ]
-            args += [str(o), claim.fence, _ms(LEASES[o.duty])]
-        seconds, micros, *logs = self._run("begin", keys, args)
-        found = [
-            Loaded(obligation=claim.obligation, log=log) if log is not None else None
-            for claim, log in zip(claims, logs, strict=True)
-        ]
-        return from_ms(int(seconds) * 1000 + int(micros) / 1000), found
+    # Reading calls
+    # ------------------------------------------------------------------------------------------
 
-    def unfinished(self) -> dict[Obligation, int]:
-        """What keeps being begun and never finished, and how often it was."""
-        found = self.command("HGETALL", self.key("unfinished"))
-        return {
-            Obligation.parse(o): int(n) + 1
-            for o, n in pairs(found).items()
-            if int(n) + 1 >= ALONE_AFTER
-        }
-
-    def set_aside(self) -> dict[Obligation, int]:
-        """What of that is tried every few hours only."""
-        return {
-            o: n
-            for o, n in self.unfinished().items()
-            if o.duty in {Duty.LOOK, Duty.FETCH} and n >= ASIDE_AFTER
-        }
-
-    def forgive(self, account: str, call_uuid: str, recording_id: str | None = None) -> None:
-        """Whatever of a call was begun and never finished is tried again as if it were new, and at
-        once.
-        """
-        look = Obligation(duty=Duty.LOOK, account=account, call_uuid=call_uuid)
-        mine = (
-            look,
-            replace(look, duty=Duty.PLAN),
-            replace(look, duty=Duty.FETCH, recording_id=recording_id),
-        )
-        if self.command("HDEL", self.key("unfinished"), *map(str, mine)):
-            for o in mine:
-                self.hasten(
-                    o
-                )  # the planner leaves what is held as it is, also where whoever holds it is dead
-            self.wake()
-
-    def next_at(self, obligation: Obligation) -> datetime | None:
-        """When it is due; None when it is not owed."""
-        found = self.command("ZSCORE", self.key("due", obligation.duty), str(obligation))
-        return from_ms(float(found)) if found else None
-
-    def tidy(self) -> None:
-        """Drops what obligations left behind that are owed no longer."""
-        left = {
-            o
-            for name in ("fences", "unfinished")
-            for o, _ in self.redis.hscan_iter(self.key(name), count=500)
-        }
-        for duty in Duty:
-            mine = [o for o in left if o.startswith(f"{duty}|")]
-            for i in range(0, len(mine), 500):
-                self._run(
-                    "tidy",
-                    [
-                        self.key("due", duty),
-                        self.key("leases", duty),
-                        self.key("fences"),
-                        self.key("unfinished"),
-                    ],
-                    mine[i : i + 500],
-                )
+    def events(self, account: str, call_uuid: str) -> list[Event]:
+        """All events of a call; empty if the call is unknown."""
+        log = self.command("GET", self.call_key(account, call_uuid))
+        return decode(log or "", account, call_uuid)
 
     def size(self, account: str, call_uuid: str) -> int:
-        """Of a call's log; compare with `Loaded.size`."""
+        """The size of a call's log; compare it with `Loaded.size`."""
         return int(self.command("STRLEN", self.call_key(account, call_uuid)))
 
-    def commit(self, commits: Sequence[Commit]) -> list[frozenset[str] | None]:
-        """Ends leases. For each: the ids of the events that are new, or None when the claim was no
-        longer ours.
-        """
-        if not commits:
-            return []
-        try:
-            pipe = self.redis.pipeline(transaction=False)
-            for c in commits:
-                self._scripts["commit"](
-                    keys=self._commit_keys(c), args=_commit_args(c), client=pipe
-                )
-            answers = pipe.execute()
-        except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
-        return [frozenset(a[1]) if a[0] == "ok" else None for a in answers]
+    def texts(self, account: str, call_uuids: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Each of these calls and its log as stored, which is empty for an unknown call."""
+        for at in range(0, len(call_uuids), _AT_ONCE):
+            some = call_uuids[at : at + _AT_ONCE]
+            logs: list[str | None] = self.command(
+                "MGET", *(self.call_key(account, call_uuid) for call_uuid in some)
+            )
+            yield from ((i, log or "") for i, log in zip(some, logs, strict=True))
 
-    def _commit_keys(self, c: Commit) -> list[str]:
-        o = c.claim.obligation
+    def logs(self, account: str, call_uuids: Collection[str]) -> dict[str, list[Event]]:
+        """The events of each of these calls. Unknown and unreadable calls give an empty list; an
+        unreadable one raises an alert when it is planned.
+        """
+        return {
+            i: _readable(text, account, i) for i, text in self.texts(account, sorted(call_uuids))
+        }
+
+    def call_of(self, account: str, recording_id: str) -> str | None:
+        """The call that a recording belongs to; None if the recording is unknown."""
+        call_uuid: str | None = self.command("HGET", self.key("recordings", account), recording_id)
+        return call_uuid
+
+    def calls_of(self, account: str, recording_ids: Sequence[str]) -> dict[str, str]:
+        """Recording → call, for those of these recordings that are known."""
+        if not recording_ids:
+            return {}
+        calls = self.command("HMGET", self.key("recordings", account), *recording_ids)
+        return {i: call for i, call in zip(recording_ids, calls, strict=True) if call}
+
+    def a_leg(self, account: str, leg: str) -> str:
+        """The call that a leg belongs to; the leg itself if no other call is known for it."""
+        return self.command("HGET", self.key("aliases", account), leg) or leg
+
+    def accounts(self) -> list[str]:
+        """Every account with a known recording, also one that left the settings. Scans all keys."""
+        prefix = self.key("recent", "")
+        pattern = f"{prefix.replace('{', '[{]')}*"
+        with self.answering():
+            keys = [str(key) for key in self.redis.scan_iter(pattern, count=2000)]
+        return sorted(key.removeprefix(prefix) for key in keys)
+
+    # Recordings, newest first
+    # -------------------------------------------------------------------------------
+
+    def remembered(self, accounts: Iterable[str]) -> int:
+        """How many recordings `recent` gives."""
+        return sum(int(self.command("ZCARD", self.key("recent", account))) for account in accounts)
+
+    def recent(
+        self,
+        accounts: Iterable[str],
+        *,
+        before: SeenAt | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[SeenAt]:
+        """Recordings by the instant they were first seen, newest first.
+
+        `before`: the last item of the page before. A recording that is new meanwhile shifts
+        nothing.
+        """
+        yield from heapq.merge(
+            *(self._recent(account, before, since, until) for account in accounts), reverse=True
+        )
+
+    def _recent(
+        self, account: str, before: SeenAt | None, since: datetime | None, until: datetime | None
+    ) -> Iterator[SeenAt]:
+        top: int | str = before[0] if before else to_ms(until) if until else "+inf"
+        low: int | str = to_ms(since) if since else "-inf"
+        skip, size, last = 0, 100, before
+        while True:
+            page = self._page(account, top, low, skip, size)
+            for seen_at in page:
+                if last is None or seen_at < last:
+                    yield seen_at
+                    last = seen_at
+            if len(page) < size:
+                return
+            # The next page begins where this one ended. A count from the top would be shifted by
+            # recordings that are new meanwhile.
+            skip = skip + size if page[-1][0] == top else 0
+            top = page[-1][0]
+
+    def _page(
+        self, account: str, top: int | str, low: int | str, skip: int, size: int
+    ) -> list[SeenAt]:
+        key, limit = self.key("recent", account), ("WITHSCORES", "LIMIT", skip, size)
+        answer = self.command("ZREVRANGEBYSCORE", key, top, low, *limit)
+        if answer and isinstance(answer[0], list | tuple):
+            answer = [value for pair in answer for value in pair]
         return [
-            self.call_key(o.account, o.call_uuid),
-            self.key("fences"),
-            self.key("recordings", o.account),
-            self.key("recent", o.account),
-            self.key("wake"),
-            self.key("ears", o.account, o.call_uuid),
-            *self._sets(),
-            self.key("unfinished"),
-            self.key("generation"),
+            (int(float(score)), account, recording_id)
+            for recording_id, score in zip(answer[::2], answer[1::2], strict=True)
         ]
 
-    def _sets(self) -> list[str]:
-        return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
-
-    def renew(self, claim: Claim) -> None:
-        """Keeps a claim for another lease. Raises StaleLease when it is no longer ours."""
-        o = claim.obligation
-        if not self._run(
-            "renew",
-            [self.key("due", o.duty), self.key("fences"), self.key("leases", o.duty)],
-            [str(o), claim.fence, _ms(LEASES[o.duty])],
-        ):
-            raise StaleLease(str(o))
-
-    def hasten(self, obligation: Obligation) -> None:
-        """Makes due now what is owed later; while somebody works on it, or seems to, when the lease
-        ends.
-        """
-        held = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
-        self.command(
-            "ZADD",
-            self.key("due", obligation.duty),
-            "XX",
-            "LT",
-            max(to_ms(self.now()), float(held or 0)),
-            str(obligation),
-        )
-
-    def outstanding(self) -> int:
-        """How much is owed to calls and recordings."""
-        return sum(
-            int(self.command("ZCARD", self.key("due", duty)))
-            for duty in Duty
-            if duty is not Duty.SURVEY
-        )
-
-    def make_all_due(self) -> None:
-        """After a change of the rules every tracked call is planned anew: whatever is owed on it, a
-        stop may be now.
-        """
-        now = to_ms(self.now())
-        for duty in (Duty.PLAN, Duty.LOOK, Duty.FETCH):
-            for member, _ in self.redis.zscan_iter(self.key("due", duty), count=500):
-                o = Obligation.parse(member)
-                planner = Obligation(duty=Duty.PLAN, account=o.account, call_uuid=o.call_uuid)
-                self.command("ZADD", self.key("due", Duty.PLAN), "LT", now, str(planner))
-        self.wake()
-
-    def reload(self) -> int:
-        """Tells every process on every machine to read its settings again; what they may have
-        mended is tried at once.
-        """
-        number = int(self.command("INCR", self.key("generation")))
-        aside = self.set_aside()
-        self.command("DEL", self.key("unfinished"))  # what is set aside gets another try
-        for o in aside:
-            self.hasten(o)
-        self.make_all_due()
-        return number
-
-    def wake(self) -> None:
-        self.command("RPUSH", self.key("wake"), 1)
+    # Forgetting
+    # ---------------------------------------------------------------------------------------------
 
     def forget(self, account: str, *, before: datetime) -> int:
-        """Drops what points to calls that are forgotten already: recordings first seen before that
-        instant, and legs.
+        """Deletes what points to calls whose logs expired: recordings first seen before that
+        instant, and legs. Returns how many recordings were deleted.
         """
-        gone, kept, recordings, recent = (
-            0,
-            0,
-            self.key("recordings", account),
-            self.key("recent", account),
-        )
+        gone, kept = 0, 0
+        recordings, recent = self.key("recordings", account), self.key("recent", account)
         while ids := self.command(
-            "ZRANGEBYSCORE", recent, "-inf", to_ms(before), "LIMIT", kept, 500
+            "ZRANGEBYSCORE", recent, "-inf", to_ms(before), "LIMIT", kept, _AT_ONCE
         ):
-            calls = self.command("HMGET", recordings, *ids)
-            dead = [
-                i for i, alive in zip(ids, self._known(account, calls), strict=True) if not alive
-            ]
+            known = self._known(account, self.command("HMGET", recordings, *ids))
+            dead = [i for i, is_known in zip(ids, known, strict=True) if not is_known]
             if dead:
                 self.command("HDEL", recordings, *dead)
                 self.command("ZREM", recent, *dead)
             gone, kept = gone + len(dead), kept + len(ids) - len(dead)
-        for leg, call_uuid in list(self.redis.hscan_iter(self.key("aliases", account), count=500)):
+        aliases = self.key("aliases", account)
+        with self.answering():
+            legs = list(self.redis.hscan_iter(aliases, count=_AT_ONCE))
+        for leg, call_uuid in legs:
             if not self._known(account, [call_uuid])[0]:
-                self.command("HDEL", self.key("aliases", account), leg)
+                self.command("HDEL", aliases, leg)
         return gone
 
     def _known(self, account: str, calls: Sequence[str | None]) -> list[bool]:
         with self.pipeline() as pipe:
             for call_uuid in calls:
                 pipe.exists(self.call_key(account, call_uuid or ""))
-            return [bool(n) for n in pipe.execute()]
-
-    # Waiting for news
-    # -----------------------------------------------------------------------------------------------
-
-    def hear(self, ear: str, account: str, call_uuid: str) -> None:
-        """From now on each event of the call is published to the channel `ear`, for a while."""
-        with self.pipeline() as pipe:
-            pipe.sadd(self.key("ears", account, call_uuid), ear)
-            pipe.expire(self.key("ears", account, call_uuid), _EARS_S)
+            return [bool(exists) for exists in pipe.execute()]
 
 
 def may_happen_again(event: Event) -> bool:
     """Whether two events that look alike may be two events: nothing in them names the dial or the
-    transfer they are about.
+    transfer that they report.
     """
     return event.kind in _REPEATABLE or (event.kind is Kind.DIAL_ENDED and event.b_leg is None)
 
 
-def _commit_args(c: Commit) -> list[Any]:
-    o = c.claim.obligation
-    args: list[Any] = [
-        str(o),
-        c.claim.fence,
-        o.call_uuid,
-        c.seen,
-        round(c.keep.total_seconds()) if c.keep else 0,
-        len(c.events),
-        len(c.dues),
-        "" if c.generation is None else c.generation,
+def _record_args(account: str, event: Event | None, body: bytes) -> list[Any]:
+    call_uuid = event.call_uuid if event else ""
+    planner = Obligation(duty=Duty.PLAN, account=account, call_uuid=call_uuid)
+    if event is None:
+        return [str(planner), "", "", _short(body, 8), "", call_uuid, 0, "", ""]
+    repeat_after = REPEAT_AFTER if may_happen_again(event) else timedelta(0)
+    return [
+        str(planner),
+        event.id,
+        encode(event, account),
+        _short(body, 8),
+        event.recording_id or "",
+        call_uuid,
+        span_ms(repeat_after),
+        " ".join(leg for leg in (event.leg, event.b_leg) if leg),
+        event.kind.value,
     ]
-    for event in c.events:
-        args += [event.id, encode(event, o.account), event.recording_id or ""]
-    for other, instant in c.dues:
-        args += [str(other), _instant(instant)]
-    return args
 
 
-def _instant(instant: datetime | Literal["now"] | None) -> str | int:
-    if isinstance(instant, datetime):
-        return to_ms(instant)
-    return instant or ""
+def _joined(event: Event, inside: set[str]) -> set[str]:
+    """The calls that are joined by this one entering a room with the calls `inside`."""
+    if event.call_uuid in inside and len(inside) > 1:
+        return inside
+    # `first=false` says that somebody was in the room, even if nobody reported who.
+    return {event.call_uuid} if event.first is False else set()
+
+
+def _join(event: Event, call_uuid: str) -> Event:
+    return Event(
+        id=f"join:{event.id}",
+        kind=Kind.CONFERENCE_JOINED,
+        call_uuid=call_uuid,
+        b_leg=None,
+        signed=event.signed,
+        reason=event.room,
+        by=event.call_uuid,
+    )
+
+
+def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
+    try:
+        return decode(log, account, call_uuid)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _short(content: bytes, size: int) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:size]).decode().rstrip("=")
-
-
-def _ms(span: timedelta) -> int:
-    return round(span / timedelta(milliseconds=1))

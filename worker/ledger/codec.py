@@ -1,9 +1,9 @@
-"""How an event is written into Redis: compact JSON, milliseconds, no field that the key already
-tells.
+"""How an event is stored in Redis: compact JSON, milliseconds, and no field that the key holds
+already.
 
-A waiting stop may cost 1 KiB at most, and most of that is its events. Unknown fields are skipped
-when reading, so two neighbouring releases can run side by side; a release that changes the meaning
-of a field raises SCHEMA.
+A waiting stop may cost 1 KiB at most, and most of that is its events. A reader skips unknown
+fields, so two neighbouring releases can run side by side. A release that changes the meaning of a
+field raises SCHEMA.
 """
 
 from __future__ import annotations
@@ -18,9 +18,18 @@ from worker.calls.events import Event, Fault, Kind
 SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IMPLIED = {"id", "call_uuid", "at"}
-_INSTANTS = {"started_at", "ended_at", "added_at", "requested_at", "due_at", "retry_at"}
-_FORMATS = {"mp3", "wav"}  # told by the URL: not written twice
-_TELLING = {"first", "machine", "live", "connected", "proven"}  # False says something here
+_INSTANTS = {
+    "started_at",
+    "ended_at",
+    "added_at",
+    "requested_at",
+    "proven_at",
+    "due_at",
+    "retry_at",
+}
+_FORMATS = {"mp3", "wav"}  # the URL ends with it, so it is not stored twice
+# False is stored too: it differs from None.
+_TRI_STATE = {"first", "machine", "live", "connected", "proven"}
 _FLAGS = {
     "signed",
     "trunk",
@@ -58,6 +67,7 @@ _SHORT = {
     "recording_ids": "rs",
     "named": "n",
     "requested_at": "rq",
+    "proven_at": "pa",
     "trigger": "tg",
     "rule": "ru",
     "due_at": "da",
@@ -103,13 +113,13 @@ def from_ms(milliseconds: float) -> datetime:
 
 
 def encode(event: Event, account: str) -> str:
-    """The event on one line of ASCII, without its id, call and instant, which the ledger keeps
+    """The event as one line of ASCII, without its id, call and instant: the ledger stores those
     beside it.
     """
     out: dict[str, Any] = {}
     for name in _NAMES:
         value = getattr(event, name)
-        if value is None or value == () or (value is False and name not in _TELLING):
+        if value is None or value == () or (value is False and name not in _TRI_STATE):
             continue
         if name == "format" and event.url and event.url.endswith(f".{value}"):
             continue
@@ -124,11 +134,12 @@ def encode(event: Event, account: str) -> str:
 
 
 def decode(log: str, account: str, call_uuid: str) -> list[Event]:
-    """The events of a call's log: one line each, `id milliseconds json`, as the scripts write
-    them.
+    """The events of a call's log, which has a line `ID MILLISECONDS JSON` for each.
+
+    Raises ValueError, KeyError, TypeError or AttributeError for a log that cannot be read.
     """
-    found = (_decode(line, account, call_uuid) for line in log.splitlines())
-    return [event for event in found if event is not None]
+    events = (_decode(line, account, call_uuid) for line in log.splitlines())
+    return [event for event in events if event is not None]
 
 
 def _decode(line: str, account: str, call_uuid: str) -> Event | None:
@@ -137,21 +148,26 @@ def _decode(line: str, account: str, call_uuid: str) -> Event | None:
     raw: dict[str, Any] = json.loads(stored)
     if raw.get("k") not in _KINDS:
         return None
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for short, value in raw.items():
         name = _LONG.get(short)
-        if name in _INSTANTS:
-            found[name] = from_ms(value)
-        elif name in _TUPLES:
-            found[name] = tuple(value)
-        elif name == "fault":
-            found[name] = Fault(value) if value in _FAULTS else None
-        elif name is not None:
-            found[name] = bool(value) if name in _FLAGS else value
-    if found.get("url") and found.get("recording_id"):
-        found["url"] = found["url"].replace("{a}", account).replace("{r}", found["recording_id"])
-        extension = found["url"].rpartition(".")[2]
+        if name is not None:
+            values[name] = _value(name, value)
+    if values.get("url") and values.get("recording_id"):
+        url = values["url"].replace("{a}", account).replace("{r}", values["recording_id"])
+        extension = url.rpartition(".")[2]
+        values["url"] = url
         if extension in _FORMATS:
-            found.setdefault("format", extension)
-    found["kind"] = Kind(found["kind"])
-    return Event(id=event_id, call_uuid=call_uuid, at=from_ms(int(at)), **found)
+            values.setdefault("format", extension)
+    values["kind"] = Kind(values["kind"])
+    return Event(id=event_id, call_uuid=call_uuid, at=from_ms(int(at)), **values)
+
+
+def _value(name: str, stored: Any) -> Any:
+    if name in _INSTANTS:
+        return from_ms(stored)
+    if name in _TUPLES:
+        return tuple(stored)
+    if name == "fault":
+        return Fault(stored) if stored in _FAULTS else None
+    return bool(stored) if name in _FLAGS else stored

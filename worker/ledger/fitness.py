@@ -1,9 +1,10 @@
-"""Is this a Redis that Endtape's promises can stand on? Found out once, when a process starts, and
-by `endtape doctor`.
+"""Whether a Redis can keep Endtape's promises. Checked when a process starts, and by
+`endtape doctor`.
 
-What would lose calls silently is refused: an evicting, clustered, too old or forgetful server, or a
-clock that is off. A server that does not answer is waited for: it may be restarting. What a server
-does not tell is said, and not held against it: managed services forbid `CONFIG`.
+A process refuses a server that would lose calls silently: one that evicts keys, is part of a
+cluster, is too old, keeps no append-only file, or has a clock that is off. It waits for a server
+that does not answer, which may be restarting. What the server does not report is a warning only:
+managed services forbid `CONFIG`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import redis
 import structlog
 
 from worker import logs
+from worker.calls.rules_file import gone
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import sentinel, sentinel_url
-from worker.ledger.board import Board, connect
-from worker.settings import Settings, gone
+from worker.ledger.presence import Presence
+from worker.ledger.redis_url import SCHEMES
+from worker.ledger.store import connect
 
 log = structlog.get_logger()
 OLDEST_REDIS = (6, 2)
@@ -38,7 +41,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that was looked at; what is not fine says what to do."""
+    """The result of one check. If it is not fine, `detail` says what to do."""
 
     name: str
     state: State
@@ -46,60 +49,63 @@ class Finding:
 
 
 def findings(
-    client: redis.Redis, *, unsaved: bool = False, now: Callable[[], float] = time.time
+    client: redis.Redis, *, allow_no_aof: bool = False, now: Callable[[], float] = time.time
 ) -> list[Finding]:
-    """Everything there is to know about the server of the ledger. `unsaved`: it may keep no
-    append-only file.
+    """Checks the server of the ledger. `allow_no_aof`: accept one without an append-only file.
 
-    Raises LedgerUnavailable while it does not answer.
+    Raises LedgerUnavailable if it does not answer, SettingsError if it refuses us.
     """
-    with _understood("REDIS_URL"):
-        told = _told(client, "server", "memory", "persistence", "cluster")
-        if _mode_of(told) == "sentinel":
-            return [_mode(told)]  # it knows nothing of the rest
+    with _blaming("REDIS_URL"):
+        info = _info(client, "server", "memory", "persistence", "cluster")
+        if _mode_of(info) == "sentinel":
+            return [_mode(info)]  # a Sentinel has no answer to the other checks
         return [
-            _version(told),
-            _mode(told),
-            _eviction(told),
-            *_durability(client, told, unsaved=unsaved),
+            _version(info),
+            _mode(info),
+            _eviction(info),
+            *_durability(client, info, allow_no_aof=allow_no_aof),
             _clock(client, now),
         ]
 
 
 def broker_findings(client: redis.Redis) -> list[Finding]:
-    """What a Redis of its own for the queues must be; it carries hints only, so it may forget
-    them.
+    """Checks a separate Redis for Celery's queues. They carry hints only, so it may lose them.
+
+    Raises as `findings` does.
     """
-    with _understood("CELERY_BROKER_URL"):
-        return [_mode(_told(client, "server", "cluster"))]
+    with _blaming("CELERY_BROKER_URL"):
+        return [_mode(_info(client, "server", "cluster"))]
 
 
 @contextlib.contextmanager
-def _understood(name: str) -> Iterator[None]:
-    """Tells what waiting puts right from what it does not; `name` is the setting that led to the
-    server.
+def _blaming(name: str) -> Iterator[None]:
+    """Raises SettingsError for what only a person can put right, and LedgerUnavailable for what may
+    pass. `name`: the setting with the server's address.
     """
     try:
         yield
     except redis.AuthenticationError as error:
         raise SettingsError(
             [
-                f"{name} = (secret): the server refuses name and password ({error}); set them in the URL"
+                f"{name} = (secret): the server refuses name and password ({error}); "
+                "set them in the URL"
             ]
         ) from None
     except (redis.RedisError, LedgerUnavailable) as error:
         if _forbidden(error) or _forbidden(error.__cause__):
             raise SettingsError(
                 [
-                    f"{name} = (secret): the server refuses a command that Endtape needs ({error}); "
-                    "let this user do everything with our keys (ACL), or name another server"
+                    f"{name} = (secret): the server refuses a command that Endtape needs "
+                    f"({error}); let this user do everything with our keys (ACL), or name "
+                    "another server"
                 ]
             ) from None
         if "CERTIFICATE_VERIFY_FAILED" in str(error):  # waiting would not help
             raise SettingsError(
                 [
-                    f"{name} = (secret): the server's certificate is not trusted ({error}); name who vouches for it with "
-                    "?ssl_ca_certs=/path/ca.pem, and the server by the name that it was made for"
+                    f"{name} = (secret): the server's certificate is not trusted ({error}); "
+                    "name who vouches for it with ?ssl_ca_certs=/path/ca.pem, and the server "
+                    "by the name that it was made for"
                 ]
             ) from None
         if isinstance(error, LedgerUnavailable):
@@ -108,18 +114,18 @@ def _understood(name: str) -> Iterator[None]:
 
 
 def _forbidden(error: BaseException | None) -> bool:
-    """Whether the server answered that it never does this for us: waiting would not help."""
+    """Whether the server will never run this command for us, so that waiting would not help."""
     return isinstance(error, redis.exceptions.NoPermissionError) or (
         isinstance(error, redis.ResponseError) and "unknown command" in str(error)
     )
 
 
-def _told(client: redis.Redis, *sections: str) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    with contextlib.suppress(redis.ResponseError):  # INFO is forbidden to us
+def _info(client: redis.Redis, *sections: str) -> dict[str, Any]:
+    info: dict[str, Any] = {}
+    with contextlib.suppress(redis.ResponseError):  # the server forbids INFO
         for section in sections:
-            told |= client.info(section)
-    return told
+            info |= client.info(section)
+    return info
 
 
 def _fine(name: str, detail: str) -> Finding:
@@ -134,8 +140,8 @@ def _warning(name: str, detail: str) -> Finding:
     return Finding(name=name, state=State.WARNING, detail=detail)
 
 
-def _version(told: dict[str, Any]) -> Finding:
-    version = str(told.get("redis_version") or "unknown")
+def _version(info: dict[str, Any]) -> Finding:
+    version = str(info.get("redis_version") or "unknown")
     if version == "unknown":
         return _warning(
             "version",
@@ -147,22 +153,22 @@ def _version(told: dict[str, Any]) -> Finding:
             "version", f"the server is version {version}; use Redis 6.2 or newer, or Valkey"
         )
     return _fine(
-        "version", f"{told.get('server_name') or 'redis'} {told.get('valkey_version') or version}"
+        "version", f"{info.get('server_name') or 'redis'} {info.get('valkey_version') or version}"
     )
 
 
-def _mode_of(told: dict[str, Any]) -> str:
-    return str(
-        told.get("redis_mode") or told.get("server_mode") or "standalone"
-    )  # Valkey has its own word for it
+def _mode_of(info: dict[str, Any]) -> str:
+    # `server_mode` is Valkey's word.
+    return str(info.get("redis_mode") or info.get("server_mode") or "standalone")
 
 
-def _mode(told: dict[str, Any]) -> Finding:
-    mode = _mode_of(told)
-    if int(told.get("cluster_enabled") or 0) or mode == "cluster":
+def _mode(info: dict[str, Any]) -> Finding:
+    mode = _mode_of(info)
+    if int(info.get("cluster_enabled") or 0) or mode == "cluster":
         return _failed(
             "mode",
-            "the server is part of a Redis Cluster, which cannot carry Celery's queues; use a server of its own, or Sentinel",
+            "the server is part of a Redis Cluster, which cannot carry Celery's queues; "
+            "use a server of its own, or Sentinel",
         )
     if mode == "sentinel":
         return _failed(
@@ -171,8 +177,8 @@ def _mode(told: dict[str, Any]) -> Finding:
     return _fine("mode", "a server of its own")
 
 
-def _eviction(told: dict[str, Any]) -> Finding:
-    policy = str(told.get("maxmemory_policy") or "unknown")
+def _eviction(info: dict[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy") or "unknown")
     if policy == "unknown":
         return _warning(
             "eviction", "the server does not tell its maxmemory-policy; it must be noeviction"
@@ -180,29 +186,33 @@ def _eviction(told: dict[str, Any]) -> Finding:
     if policy != "noeviction":
         return _failed(
             "eviction",
-            f"maxmemory-policy is {policy}, so the server may throw calls away; set `maxmemory-policy noeviction`",
+            f"maxmemory-policy is {policy}, so the server may throw calls away; "
+            "set `maxmemory-policy noeviction`",
         )
     return _fine("eviction", "noeviction")
 
 
-def _durability(client: redis.Redis, told: dict[str, Any], *, unsaved: bool) -> Iterator[Finding]:
-    if "aof_enabled" not in told:
+def _durability(
+    client: redis.Redis, info: dict[str, Any], *, allow_no_aof: bool
+) -> Iterator[Finding]:
+    if "aof_enabled" not in info:
         yield _warning(
             "append-only file",
-            "the server does not tell whether it keeps one; it needs `appendonly yes`, `appendfsync always`",
+            "the server does not tell whether it keeps one; "
+            "it needs `appendonly yes`, `appendfsync always`",
         )
         return
-    if not int(told["aof_enabled"]):
+    if not int(info["aof_enabled"]):
         lost = (
             "appendonly is off, so a restart of the server forgets calls and acknowledged callbacks"
         )
-        if unsaved:
+        if allow_no_aof:
             yield _warning("append-only file", f"{lost}; ENDTAPE_APPENDONLY=optional allows it")
         else:
             yield _failed(
                 "append-only file",
-                f"{lost}; set `appendonly yes` and `appendfsync always`, or, where a managed service keeps "
-                "data in its own way, ENDTAPE_APPENDONLY=optional",
+                f"{lost}; set `appendonly yes` and `appendfsync always`, or, where a managed "
+                "service keeps data in its own way, ENDTAPE_APPENDONLY=optional",
             )
         return
     yield _fine("append-only file", "appendonly yes")
@@ -215,22 +225,22 @@ def _durability(client: redis.Redis, told: dict[str, Any], *, unsaved: bool) -> 
     elif fsync == "unknown":
         yield _warning(
             "appendfsync",
-            "the server does not tell; with anything but `always` acknowledged callbacks can be lost",
+            "the server does not tell; with anything but `always` acknowledged callbacks "
+            "can be lost",
         )
     else:
         lost = "up to a second" if fsync == "everysec" else "up to half a minute"
         yield _warning(
             "appendfsync",
-            f"appendfsync is {fsync}: {lost} of acknowledged callbacks can be lost; set `appendfsync always`",
+            f"appendfsync is {fsync}: {lost} of acknowledged callbacks can be lost; "
+            "set `appendfsync always`",
         )
 
 
 def _clock(client: redis.Redis, now: Callable[[], float]) -> Finding:
     before, (seconds, micros), after = now(), client.time(), now()
     theirs = int(seconds) + int(micros) / 1e6
-    off = (
-        before - theirs if theirs < before else theirs - after if theirs > after else 0.0
-    )  # the way there and back is no error
+    off = max(before - theirs, theirs - after, 0.0)  # between `before` and `after` it agrees
     if off > CLOCK_REFUSED_S:
         return _failed(
             "clock", f"this machine's clock and the server's are {off:.1f} s apart; set both by NTP"
@@ -242,44 +252,30 @@ def _clock(client: redis.Redis, now: Callable[[], float]) -> Finding:
     return _fine("clock", "agrees with the server's")
 
 
-def check(settings: Settings) -> None:
-    """One look at each Redis that is named. Raises SettingsError with every reason,
-    LedgerUnavailable while one does not answer.
+def check(
+    redis_url: str, broker_url: str, *, allow_no_aof: bool = False, rules_file: str | None = None
+) -> None:
+    """Checks each Redis once, and logs warnings. Remembers `rules_file`, the name of the one in
+    use.
+
+    Raises SettingsError with every reason; one is that there is no rules file now and there was one
+    before. Raises LedgerUnavailable if a server does not answer.
     """
-    problems = [*_watched("REDIS_URL", settings.redis_url)]
-    if settings.broker_url != settings.redis_url:
-        problems += _watched("CELERY_BROKER_URL", settings.broker_url)
-    if problems:
-        raise SettingsError(problems)
-    with connect(settings.redis_url, connections=2) as client:
-        for finding in findings(client, unsaved=settings.unsaved):
-            if finding.state is State.FAILED:
-                problems.append(f"REDIS_URL = (secret): {finding.detail}")
-            elif finding.state is State.WARNING:
-                log.warning("redis", what=finding.name, detail=finding.detail)
-        if not problems:
-            board = Board(client)
-            with _understood("REDIS_URL"):
-                board.prepare()
-                before = board.had_rules(settings.config.name if settings.config else None)
-            if before and not settings.config:
-                problems.append(gone(before))
-    if settings.broker_url != settings.redis_url and settings.broker_url.startswith(
-        ("redis://", "rediss://", "unix://", sentinel_url.SCHEME)
-    ):
-        with connect(settings.broker_url, connections=2) as client:
-            problems += [
-                f"CELERY_BROKER_URL = (secret): {f.detail}"
-                for f in broker_findings(client)
-                if f.state is State.FAILED
-            ]
+    problems = [*_watched("REDIS_URL", redis_url)]
+    if broker_url != redis_url:
+        problems += _watched("CELERY_BROKER_URL", broker_url)
+    if not problems:
+        problems += _ledger_problems(redis_url, allow_no_aof=allow_no_aof, rules_file=rules_file)
+        if broker_url != redis_url and broker_url.startswith((*SCHEMES, sentinel_url.SCHEME)):
+            problems += _broker_problems(broker_url)
     if problems:
         raise SettingsError(problems)
 
 
 def _watched(name: str, url: str) -> Iterator[str]:
-    """What is wrong with the Sentinels that an address names, if it does. Raises LedgerUnavailable
-    while too few of them answer.
+    """What is wrong with the Sentinels of an address. `name`: the setting with the address.
+
+    Raises LedgerUnavailable if too few of them answer.
     """
     if url.startswith(sentinel_url.SCHEME):
         try:
@@ -288,11 +284,45 @@ def _watched(name: str, url: str) -> Iterator[str]:
             yield from (f"{name} = (secret): {problem}" for problem in error.problems)
 
 
-def wait(settings: Settings, *, given_up: Callable[[], bool] = lambda: False) -> None:
-    """Returns once Redis answers and is fit, or when `given_up` says so. Raises SettingsError."""
+def _ledger_problems(url: str, *, allow_no_aof: bool, rules_file: str | None) -> Iterator[str]:
+    with connect(url, connections=2) as client:
+        fit = True
+        for finding in findings(client, allow_no_aof=allow_no_aof):
+            if finding.state is State.FAILED:
+                fit = False
+                yield f"REDIS_URL = (secret): {finding.detail}"
+            elif finding.state is State.WARNING:
+                log.warning("redis", what=finding.name, detail=finding.detail)
+        if fit:
+            presence = Presence(client)
+            with _blaming("REDIS_URL"):
+                presence.prepare()
+                before = presence.had_rules(rules_file)
+            if before and not rules_file:
+                yield gone(before)
+
+
+def _broker_problems(url: str) -> Iterator[str]:
+    with connect(url, connections=2) as client:
+        for finding in broker_findings(client):
+            if finding.state is State.FAILED:
+                yield f"CELERY_BROKER_URL = (secret): {finding.detail}"
+
+
+def wait(
+    redis_url: str,
+    broker_url: str,
+    *,
+    allow_no_aof: bool = False,
+    rules_file: str | None = None,
+    given_up: Callable[[], bool] = lambda: False,
+) -> None:
+    """Repeats `check` until every Redis answers and is fit, or until `given_up` returns True.
+    Raises SettingsError.
+    """
     while not given_up():
         try:
-            check(settings)
+            check(redis_url, broker_url, allow_no_aof=allow_no_aof, rules_file=rules_file)
         except LedgerUnavailable as error:
             if logs.seldom("waiting", error):
                 log.warning("waiting for redis; see REDIS_URL", error=str(error))

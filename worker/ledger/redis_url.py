@@ -1,9 +1,9 @@
 """The address of one Redis, `redis://`, `rediss://` or `unix://`, as each of its two clients spells
 it.
 
-redis-py keeps the ledger, kombu carries Celery's queues. They spell the same options differently,
-and neither reports an option that it does not know before it connects. So an address is parsed
-here, and written anew for each.
+The ledger uses redis-py, Celery's queues use kombu. They spell the same options differently, and
+neither reports an unknown option before it connects. So this module parses an address, and writes
+it anew for each of the two.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Server:
     db: int
     username: str
     password: str = field(repr=False)
-    tls: dict[str, str] = field(repr=False)  # in redis-py's words
+    tls: dict[str, str] = field(repr=False)  # options by the names of redis-py
 
     def for_redis(self) -> str:
         query = urlencode(self.tls, quote_via=quote)
@@ -44,7 +44,7 @@ class Server:
             return f"redis+socket://{self._login()}{quote(self.place)}?virtual_host={self.db}"
         if self.scheme == "redis":
             return self.for_redis()
-        # Without `ssl_cert_reqs` kombu would verify nothing, and redis-py everything.
+        # Without `ssl_cert_reqs` kombu verifies nothing, whereas redis-py verifies everything.
         options = {
             **self.tls,
             "ssl_cert_reqs": f"CERT_{self.tls.get('ssl_cert_reqs', 'required').upper()}",
@@ -62,15 +62,14 @@ class Server:
 
 
 def parse(url: str) -> Server:
-    """Raises ValueError. Its text says what to write instead, and shows no secret."""
+    """Raises ValueError, whose text says what to write instead and shows no secret."""
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:  # its text may show a part of the password
+    except ValueError:  # urlsplit's text may show a part of the password
         raise ValueError("must be a host, and a number as its port") from None
-    pairs = parse_qsl(
-        parts.query.replace("+", "%2B"), keep_blank_values=True
-    )  # here a `+` means itself, not a space
+    # A `+` means itself here, not a space.
+    pairs = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True)
     query = dict(pairs)
     if parts.fragment or len(query) != len(pairs):
         raise ValueError("must have no `#`, and no parameter twice")
@@ -119,7 +118,8 @@ def _tls(query: dict[str, str]) -> dict[str, str]:
         required = options["ssl_cert_reqs"].lower().removeprefix("cert_")
         if required not in _REQUIREMENTS:
             raise ValueError(
-                f"ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}, or CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED"
+                f"ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}, "
+                "or CERT_NONE, CERT_OPTIONAL, CERT_REQUIRED"
             )
         options["ssl_cert_reqs"] = required
     if "ssl_check_hostname" in options:

@@ -1,4 +1,9 @@
-"""The address of a Redis that Sentinels watch."""
+"""The address of a Redis that Sentinels watch:
+`sentinel://[[user]:password@]host:port,host:port,host:port/master-name[/db]`.
+
+`user` and `password` are those of the servers. Sentinels with their own get
+`?sentinel_username=…&sentinel_password=…`.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +15,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 SCHEME = "sentinel://"
-
-
 FORM = "sentinel://[[user]:password@]host:port,host:port,host:port/master-name[/db]"
-
-
+_DEFAULT_PORT = 26379
 _OWN = {"sentinel_username", "sentinel_password"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watched:
-    """What such an address says."""
+    """A parsed address: the Sentinels, and the name under which they watch the primary."""
 
     sentinels: tuple[tuple[str, int], ...]
     name: str
@@ -31,7 +33,9 @@ class Watched:
     sentinel_password: str | None = field(repr=False)
 
     def asking(self, timeout_s: float) -> dict[str, Any]:
-        """How a Sentinel is asked: once, and not for long. Whoever needs the answer asks again."""
+        """Options of redis-py for a connection to a Sentinel. It fails soon, without a retry, and
+        the caller asks again.
+        """
         return {
             "username": self.sentinel_username,
             "password": self.sentinel_password,
@@ -42,16 +46,15 @@ class Watched:
 
 
 def parse(url: str) -> Watched:
-    """Raises ValueError."""
+    """Parses an address of the form FORM. Raises ValueError."""
     parts = urlsplit(url)
     userinfo, _, hosts = parts.netloc.rpartition("@")
     username, _, password = userinfo.partition(":")
     sentinels = tuple(_place(host) for host in hosts.split(","))
     name, _, db = parts.path.strip("/").partition("/")
-    more = {
-        key: unquote(value)
-        for key, _, value in (pair.partition("=") for pair in parts.query.split("&") if pair)
-    }  # a `+` is a plus
+    # Not parse_qsl: in a password a `+` means itself, not a space.
+    pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)
+    more = {key: unquote(value) for key, _, value in pairs}
     if (
         parts.scheme + "://" != SCHEME
         or not name
@@ -76,7 +79,4 @@ def _place(host: str) -> tuple[str, int]:
     parts = urlsplit(f"//{host}")
     if not parts.hostname or host.rpartition("]")[2].endswith(":"):
         raise ValueError("a Sentinel has no host or no port")
-    return parts.hostname, parts.port or _PORT
-
-
-_PORT, _ASK_S = 26379, 1.0
+    return parts.hostname, parts.port or _DEFAULT_PORT

@@ -1,9 +1,11 @@
-"""How far an account's surveys have come, kept in Redis between their steps.
+"""How far an account's surveys have come, stored in Redis between their steps.
 
-    {endtape}:survey:ACCOUNT:SCOPE   string a `Round` as JSON;  {endtape}:erased: when this ledger was found erased (ms)
+    {endtape}:survey:ACCOUNT:SCOPE  string  a `SurveyState` as JSON
+    {endtape}:erased                string  when this ledger was found erased (ms)
 
-Its law: a round only says where to go on and how far everything was seen. Whatever of it is lost or
-written twice, the next round asks again, and what it finds again is recorded once.
+One pass of a survey is a round. Its state only says where to go on, and how far everything was
+seen. If a state is lost or written twice, the next round asks again; what it finds again is
+recorded once.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from enum import StrEnum
 from typing import Any
 
 from worker.calls.obligations import Duty, Obligation
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 from worker.ledger.codec import from_ms, to_ms
 
 
 class Scope(StrEnum):
-    """How deep a survey looks. In an obligation it stands in the place of the call, whose ids have
+    """How far back a survey reads. An obligation holds it in the place of the call's id, which has
     no dots.
     """
 
@@ -30,7 +32,7 @@ class Scope(StrEnum):
 
 
 class Stage(StrEnum):
-    """What the next step of a round asks for."""
+    """What the next step of a round requests."""
 
     CALLS = "calls"  # the list of live calls
     CALL = "call"  # one live call that nobody announced
@@ -38,9 +40,9 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Round:
-    """One pass of a survey, and what is remembered from one to the next. `began_at` None: none is
-    under way.
+class SurveyState:
+    """One round of a survey, and what is remembered from one round to the next. `began_at` None: no
+    round is under way.
     """
 
     began_at: datetime | None = None
@@ -51,19 +53,21 @@ class Round:
     page: tuple[str, ...] = ()  # the recordings of the page before
     found: dict[str, int] = field(default_factory=dict)
     problem: str | None = None  # why the last step failed
-    # from one round to the next
-    seen_to: datetime | None = None  # everything listed before it was seen,
-    seen_from: datetime | None = None  # from here on
+    # remembered from one round to the next
+    seen_to: datetime | None = None  # everything that was listed before this was seen,
+    seen_from: datetime | None = None  # and after this
     unwatched: tuple[str, ...] = ()  # live calls that no rule watches
-    rules: int = 0  # the generation of the rules that said so
-    done_began_at: datetime | None = None  # of the last round that came to its end
+    rules: int = 0  # the generation of those rules
+    done_began_at: datetime | None = None  # when the last finished round began
     done_found: dict[str, int] = field(default_factory=dict)
 
-    def count(self, **more: int) -> Round:
+    def count(self, **more: int) -> SurveyState:
+        """Adds to what was found."""
         counts = {name: self.found.get(name, 0) + n for name, n in more.items() if n}
         return replace(self, found={**self.found, **counts})
 
-    def ended(self) -> Round:
+    def ended(self) -> SurveyState:
+        """The state after the end of this round."""
         return replace(
             self,
             began_at=None,
@@ -80,10 +84,9 @@ class Round:
         )
 
 
-_SLICE = 2000  # Redis serves nobody else meanwhile
 _INSTANTS = {"began_at", "seen_to", "seen_from", "done_began_at"}
 _TUPLES = {"pending", "page", "unwatched"}
-_KNOWN = {f.name for f in fields(Round)}
+_KNOWN = {f.name for f in fields(SurveyState)}
 
 
 def obligation(account: str, scope: Scope) -> Obligation:
@@ -91,30 +94,24 @@ def obligation(account: str, scope: Scope) -> Obligation:
 
 
 def keep_due(ledger: Ledger, accounts: Iterable[str]) -> None:
-    """Sees to it that each account is surveyed: at once if nobody ever was told to, else when it is
-    due anyway.
-    """
-    now = to_ms(ledger.now())
-    with ledger.pipeline() as pipe:
-        for account in accounts:
-            for scope in Scope:
-                pipe.zadd(
-                    ledger.key("due", Duty.SURVEY), {str(obligation(account, scope)): now}, nx=True
-                )
+    """Makes due the surveys of each account that are not owed yet. Others keep their due time."""
+    ledger.ensure_due(obligation(account, scope) for account in accounts for scope in Scope)
 
 
-def load(ledger: Ledger, account: str, scope: Scope) -> Round | None:
-    """None when this account was never surveyed so, as far as the ledger knows."""
+def load(ledger: Ledger, account: str, scope: Scope) -> SurveyState | None:
+    """None if this account had no survey of this scope yet, as far as the ledger knows."""
     text = ledger.command("GET", _key(ledger, account, scope))
     return _decode(text) if text else None
 
 
-def save(ledger: Ledger, account: str, scope: Scope, given: Round) -> None:
+def save(ledger: Ledger, account: str, scope: Scope, given: SurveyState) -> None:
     ledger.command("SET", _key(ledger, account, scope), _encode(given))
 
 
 def note_erased(ledger: Ledger) -> bool:
-    """For a day, in which every account has its first survey again. True when this is news."""
+    """Remembers for 24 h that the ledger was erased; in that time every account gets its first
+    survey again. True for the first caller only.
+    """
     return bool(ledger.command("SET", ledger.key("erased"), to_ms(ledger.now()), "NX", "EX", 86400))
 
 
@@ -122,24 +119,11 @@ def was_erased(ledger: Ledger) -> bool:
     return bool(ledger.command("EXISTS", ledger.key("erased")))
 
 
-def tracked(ledger: Ledger, account: str) -> set[str]:
-    """The calls of an account that a stop or a look is owed to: all whose recordings may run, and
-    some more. One that changes its place meanwhile may be missed, till the next survey.
-    """
-    found: set[str] = set()
-    for duty in (Duty.PLAN, Duty.LOOK):
-        mine, at = f"{duty}|{account}|", 0
-        while members := ledger.command("ZRANGE", ledger.key("due", duty), at, at + _SLICE - 1):
-            found.update(member.removeprefix(mine) for member in members if member.startswith(mine))
-            at += _SLICE
-    return found
-
-
 def _key(ledger: Ledger, account: str, scope: Scope) -> str:
     return ledger.key("survey", account, scope.removeprefix("."))
 
 
-def _encode(given: Round) -> str:
+def _encode(given: SurveyState) -> str:
     plain = {name: getattr(given, name) for name in sorted(_KNOWN)}
     return json.dumps(
         {
@@ -151,8 +135,8 @@ def _encode(given: Round) -> str:
     )
 
 
-def _decode(text: str) -> Round:
-    found: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _KNOWN}
-    found |= {name: from_ms(found[name]) for name in _INSTANTS & found.keys()}
-    found |= {name: tuple(found[name]) for name in _TUPLES & found.keys()}
-    return Round(**{**found, "stage": Stage(found.get("stage", Stage.CALLS))})
+def _decode(text: str) -> SurveyState:
+    values: dict[str, Any] = {k: v for k, v in json.loads(text).items() if k in _KNOWN}
+    values |= {name: from_ms(values[name]) for name in _INSTANTS & values.keys()}
+    values |= {name: tuple(values[name]) for name in _TUPLES & values.keys()}
+    return SurveyState(**{**values, "stage": Stage(values.get("stage", Stage.CALLS))})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from worker import wire
 from worker.calls.call import Call, Recording
 from worker.calls.replay import replay
-from worker.ledger.calls import Ledger
+from worker.ledger.client import Ledger
 
 
 def find_call(

@@ -38,7 +38,8 @@ from worker.duties.worker import Worker
 from worker.errors import EndtapeError, SettingsError
 from worker.in_force import Follower, Outcome, problems_of
 from worker.ledger import fitness
-from worker.ledger.calls import Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 from worker.processes import broker, draining
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
@@ -179,7 +180,7 @@ class Process:
     def _tell(self, problems: Sequence[str]) -> None:
         """One of all processes of this machine alerts, once a minute for the same mistakes."""
         what = hashlib.sha256("\n".join([socket.gethostname(), *problems]).encode()).hexdigest()
-        if self.ledger.my_turn("settings", what, every=timedelta(minutes=1)):
+        if self.ledger.once_per("settings", what, every=timedelta(minutes=1)):
             self.worker.alert("settings_broken", problems=problems)
 
 
@@ -212,7 +213,12 @@ def fit_redis_or_exit(settings: Settings) -> None:
     """
     warn(settings)
     try:
-        fitness.wait(settings)
+        fitness.wait(
+            settings.redis_url,
+            settings.broker_url,
+            allow_no_aof=settings.unsaved,
+            rules_file=settings.config.name if settings.config else None,
+        )
         if settings.broker_url.startswith(broker.RABBIT):
             with contextlib.suppress(
                 OSError

@@ -24,7 +24,9 @@ from worker import logs
 from worker.calls.obligations import Duty
 from worker.errors import EndtapeError
 from worker.in_force import Follower, Outcome, problems_of
-from worker.ledger.calls import ALONE_AFTER, LEASES, Claim, Ledger, connect
+from worker.ledger.client import Ledger
+from worker.ledger.obligations import ALONE_AFTER, Claim
+from worker.ledger.store import connect
 from worker.processes.broker import PREFIX, RABBIT
 from worker.processes.celery_app import (
     FOLLOW_S,
@@ -85,13 +87,16 @@ class Clock:
 
     def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
         for claim in claims:
-            if claim.failed >= ALONE_AFTER:
+            if claim.unfinished_tries >= ALONE_AFTER:
                 if logs.seldom("poison", claim.obligation):
                     log.error(
-                        "alert", what="poison", obligation=str(claim.obligation), tries=claim.failed
+                        "alert",
+                        what="poison",
+                        obligation=str(claim.obligation),
+                        tries=claim.unfinished_tries,
                     )
                 self.ledger.count({"alerts_total|poison": 1})
-        self._send("reconcile", message(duty, claims), route(duty), kept=LEASES[duty])
+        self._send("reconcile", message(duty, claims), route(duty), kept=self.ledger.leases[duty])
 
     def _send(
         self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
@@ -112,10 +117,7 @@ class Clock:
 
     def _sleep(self, seconds: float) -> None:
         self.stopping.wait(PAUSE_S)
-        left = min(seconds, LONGEST_SLEEP_S) - PAUSE_S
-        if left > 0.005:
-            self.ledger.redis.blpop([self.ledger.key("wake")], timeout=max(left, 0.01))
-        self.ledger.redis.delete(self.ledger.key("wake"))
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
 
     def _say_so(self) -> None:
         self._beat_at = time.monotonic() + BEAT_S
@@ -145,9 +147,9 @@ def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
     """
     largest = BATCH[duty]
     for size, some in (
-        (largest, [c for c in claims if c.failed == 0]),
-        (max(1, largest // 8), [c for c in claims if c.failed == 1]),
-        (1, [c for c in claims if c.failed > 1]),
+        (largest, [c for c in claims if c.unfinished_tries == 0]),
+        (max(1, largest // 8), [c for c in claims if c.unfinished_tries == 1]),
+        (1, [c for c in claims if c.unfinished_tries > 1]),
     ):
         for i in range(0, len(some), size):
             yield some[i : i + size]

@@ -17,7 +17,7 @@ from worker.calls.obligations import Duty, Obligation
 from worker.duties import fetch, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
-from worker.ledger.calls import Claim
+from worker.ledger.obligations import Claim
 from worker.processes.celery_app import process
 
 log = structlog.get_logger()
@@ -50,7 +50,7 @@ def beat(queue: str) -> None:
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":
             survey_state.keep_due(ledger, worker.settings.accounts)
-        if queue == "fetches" and ledger.my_turn("forget", "all", every=timedelta(hours=1)):
+        if queue == "fetches" and ledger.once_per("forget", "all", every=timedelta(hours=1)):
             for account in worker.settings.accounts:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)
             ledger.tidy()

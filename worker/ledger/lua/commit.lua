@@ -1,7 +1,7 @@
--- Ends a lease: records what was found out and sets what is due next. Refuses when the lease went to another or ran out.
--- Where the call was reported on meanwhile, or planned with settings that were read before the last reload, it is due again now.
-local call, fences, recordings, recent, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local ears = KEYS[6]
+-- Ends a lease: writes the events that the work found, and sets when obligations are due next. Refuses if the lease ran
+-- out or another worker has it. If the log grew since the worker read it, or a reload came after the settings that it
+-- planned with, the obligation is due again now.
+local call, fences, recordings, recent, wake, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local due = {plan = KEYS[7], look = KEYS[9], fetch = KEYS[11], survey = KEYS[13]}
 local leases = {plan = KEYS[8], look = KEYS[10], fetch = KEYS[12], survey = KEYS[14]}
 local unfinished, generation = KEYS[15], KEYS[16]
@@ -14,7 +14,7 @@ local kind = string.match(obligation, '^(%a+)|')
 local until_ms = redis.call('ZSCORE', leases[kind], obligation)
 if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
 redis.call('HDEL', fences, obligation)
-redis.call('HDEL', unfinished, obligation)      -- whatever was not finished before, now it is
+redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
 redis.call('ZREM', leases[kind], obligation)
 
 local log = redis.call('GET', call) or ''
@@ -36,7 +36,7 @@ for _ = 1, events do
 end
 if #new > 0 then
   redis.call('SET', call, log .. table.concat(lines))
-  for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+  for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 end
 for _ = 1, dues do
   local other, instant = ARGV[at], ARGV[at + 1]

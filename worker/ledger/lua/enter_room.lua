@@ -1,6 +1,6 @@
--- Notes that a member of a call came into a conference room or left it, in whatever order that is reported: who has
--- left once stays out. `first` comes in when the room was empty, so whoever came first before is gone, told or not.
--- Returns the calls that are in the room now.
+-- Notes that a member of a call entered a conference room or left it. The reports come in any order: a member who left
+-- once stays out. `first` means that the room was empty, so the member who was first before has left, even if nobody
+-- reported it. Returns the calls that are in the room now.
 local room = KEYS[1]
 local member, state = ARGV[1], ARGV[2]
 if state == 'out' then

@@ -1,13 +1,14 @@
 -- Records one event of a call, once; makes the call due now and wakes a clock.
--- Repeating it is harmless: an id, or a nonce with the same body, that is already known changes nothing.
-local call, due, leases, recordings, recent, wake, aliases, metrics, ears = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- Repeating it is harmless: a known id changes nothing, nor does a known nonce with the same body.
+local call, due, leases, recordings, recent, wake, aliases, metrics, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local obligation, id, event, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local recording, call_uuid, repeat_after_ms, alias_list = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local kind = ARGV[9]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- A request may carry two nonces, one for each signature: all are remembered, one that is known decides.
+-- A request may carry two nonces, one for each signature. Both are stored; if either is known, the request is one
+-- that came before.
 local known = false
 for i = 10, #ARGV do
   local place, place_before = KEYS[2 * i - 10], KEYS[2 * i - 9]
@@ -25,7 +26,7 @@ if id == '' then return {'noted', now} end
 local log = redis.call('GET', call) or ''
 local _, _, last = string.find('\n' .. log, '\n' .. string.gsub(id, '%p', '%%%0') .. ' (%d+) ')
 if last and repeat_after_ms > 0 then
-  -- Some events look the same each time they really happen; a provider's retries are over within minutes.
+  -- Two events that look alike may both have happened. One within `repeat_after_ms` of the other is a provider's retry.
   for at in string.gmatch('\n' .. log, '\n' .. id .. '%.%d+ (%d+) ') do last = at end
   if now - tonumber(last) >= repeat_after_ms then
     id = id .. '.' .. now
@@ -34,17 +35,17 @@ if last and repeat_after_ms > 0 then
 end
 if last then return {'repeat', now} end
 redis.call('HINCRBYFLOAT', metrics, 'events_total|' .. kind, 1)
-redis.call('SET', call, log .. id .. ' ' .. now .. ' ' .. event .. '\n')   -- exact size; APPEND would reserve twice
+redis.call('SET', call, log .. id .. ' ' .. now .. ' ' .. event .. '\n')   -- takes exactly its size; APPEND would reserve twice as much
 if recording ~= '' then
   redis.call('HSETNX', recordings, recording, call_uuid)
   redis.call('ZADD', recent, 'NX', now, recording)
 end
 for alias in string.gmatch(alias_list, '%S+') do redis.call('HSET', aliases, alias, call_uuid) end
--- Whoever holds the call now compares the size of its log when it is done, and comes back.
+-- A worker that holds the call compares the size of the log when it commits, and plans again.
 local lease = redis.call('ZSCORE', leases, obligation)
 if not lease or tonumber(lease) <= now then
   redis.call('ZADD', due, 'LT', now, obligation)
   if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
 end
-for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 return {'new', now}

@@ -1,7 +1,7 @@
--- Records events of a call, all or none. None if the log has grown since the caller read it (ARGV[1]: its size then), or
--- if it holds the last of them already. Returns 1 to one caller only, which may then act. That caller holds the call's
--- lease, so no obligation has to be made due.
-local call, ears, metrics = KEYS[1], KEYS[2], KEYS[3]
+-- Records events of a call, all or none. Records none if the log grew since the caller read it (ARGV[1]: its size then),
+-- or if it already holds the last of them. Only one caller gets 1, and that one may act. It holds the call's lease, so
+-- nothing has to be made due.
+local call, listeners, metrics = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local log = redis.call('GET', call) or ''
@@ -15,5 +15,5 @@ for i = 2, #ARGV, 3 do
   end
 end
 redis.call('SET', call, log .. table.concat(lines))
-for _, ear in ipairs(redis.call('SMEMBERS', ears)) do redis.call('PUBLISH', ear, call) end
+for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 return 1

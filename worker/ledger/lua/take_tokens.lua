@@ -1,7 +1,9 @@
--- A token bucket shared by all processes. Grants up to `wanted` requests; returns how many, and in how many
--- milliseconds the next would be free. `queue` of them come back later, and are told a place behind those that were
--- told one before, so that a backlog does not ask all at once, again and again. Who says `owe` gets all, and the others
--- wait until that is made up for. A limit that the provider's 429 lowered recovers within `recover_ms`.
+-- A token bucket that all processes share. Grants up to `wanted` requests, and returns how many, and after how many
+-- milliseconds the next one is free. The fifth argument:
+--   a number  how many callers will come back. Each gets a later time slot than the callers before, so that a backlog
+--             does not ask all at once, again and again.
+--   `owe`     take the tokens even if none are left; the bucket goes negative and later callers wait.
+--   `cut`     the provider answered 429: halve the rate. It recovers within `recover_ms`.
 local bucket = KEYS[1]
 local wanted, rate, burst, recover_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local cut, owe, queue = ARGV[5] == 'cut', ARGV[5] == 'owe', tonumber(ARGV[5]) or 0
@@ -12,7 +14,7 @@ local tokens, at = tonumber(stored[1]) or burst, tonumber(stored[2]) or now
 local limit, cut_at = tonumber(stored[3]) or rate, tonumber(stored[4]) or 0
 limit = math.min(rate, limit + (rate - limit) * math.min(1, (now - cut_at) / recover_ms))
 if cut then
-  if now - cut_at < 1000 then return {0, 0} end   -- one burst of 429 is one lesson
+  if now - cut_at < 1000 then return {0, 0} end   -- several 429 within a second halve it once
   redis.call('HSET', bucket, 'limit', math.max(1, limit / 2), 'cut_at', now)
   redis.call('PEXPIRE', bucket, recover_ms + 60000)
   return {0, 0}

@@ -1,4 +1,4 @@
--- Drops what was left behind by obligations that are owed no longer. Those that are owed keep everything.
+-- Deletes leases, fences and counts of those obligations that are owed no longer. Owed ones keep everything.
 local due, leases, fences, unfinished = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 for _, obligation in ipairs(ARGV) do
   if not redis.call('ZSCORE', due, obligation) then

@@ -8,7 +8,7 @@ import pytest
 import requests
 from tinytag import TinyTag
 
-from emulator.faults import FAULTS
+from emulator.bad_days import BAD_DAYS
 
 TRIED = {}
 
@@ -22,32 +22,32 @@ def bad_day(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in FAULTS if "media" in name or name == "lying-container"]
+    "name", [name for name in BAD_DAYS if "media" in name or name == "lying-container"]
 )
-def test_each_bad_day_does_what_its_name_says(day, name):
-    TRIED[name](day)
+def test_each_bad_day_does_what_its_name_says(bad_day, name):
+    TRIED[name](bad_day)
 
 
 @bad_day("media-5xx")
-def _(day):
-    recording = day.finished()
-    day.on("media-5xx", status=500, times=1)
-    assert [day.rest.media(recording).status_code for _ in range(2)] == [500, 200]
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("media-5xx", status=500, times=1)
+    assert [bad_day.rest.media(recording).status_code for _ in range(2)] == [500, 200]
 
 
 @bad_day("media-timeout")
-def _(day):
-    recording = day.finished()
-    day.on("media-timeout", seconds=0.05)
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("media-timeout", seconds=0.05)
     with pytest.raises(requests.ConnectionError):
-        day.rest.media(recording)
+        bad_day.rest.media(recording)
 
 
 @bad_day("redirect-media")
-def _(day):
-    recording = day.finished()
-    day.on("redirect-media", location="https://storage.example/x.mp3", status=307)
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("redirect-media", location="https://storage.example/x.mp3", status=307)
+    answer = bad_day.rest.media(recording)
     assert (answer.status_code, answer.headers["Location"]) == (
         307,
         "https://storage.example/x.mp3",
@@ -55,18 +55,18 @@ def _(day):
 
 
 @bad_day("empty-media")
-def _(day):
-    recording = day.finished()
-    day.on("empty-media")
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("empty-media")
+    answer = bad_day.rest.media(recording)
     assert (answer.status_code, answer.headers["Content-Length"], answer.content) == (200, "0", b"")
 
 
 @bad_day("html-media")
-def _(day):
-    recording = day.finished()
-    day.on("html-media")
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("html-media")
+    answer = bad_day.rest.media(recording)
     assert (answer.headers["Content-Type"], answer.content[:15]) == (
         "audio/mpeg",
         b"<!doctype html>",
@@ -74,10 +74,10 @@ def _(day):
 
 
 @bad_day("json-media")
-def _(day):
-    recording = day.finished()
-    day.on("json-media")
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("json-media")
+    answer = bad_day.rest.media(recording)
     assert (answer.status_code, answer.headers["Content-Type"], "error" in answer.json()) == (
         200,
         "audio/mpeg",
@@ -86,18 +86,18 @@ def _(day):
 
 
 @bad_day("lying-container")
-def _(day):
-    mp3, wav = day.finished(), day.finished(container="wav")
-    day.on("lying-container")
-    assert day.rest.media(mp3).content[:4] == b"RIFF"
-    assert day.rest.media(wav).content[:2] == b"\xff\xe3"
+def _(bad_day):
+    mp3, wav = bad_day.finished(), bad_day.finished(container="wav")
+    bad_day.on("lying-container")
+    assert bad_day.rest.media(mp3).content[:4] == b"RIFF"
+    assert bad_day.rest.media(wav).content[:2] == b"\xff\xe3"
 
 
 @bad_day("short-media")
-def _(day):
-    recording = day.finished(seconds=20, container="wav")
-    day.on("short-media", fraction=0.25)
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished(seconds=20, container="wav")
+    bad_day.on("short-media", fraction=0.25)
+    answer = bad_day.rest.media(recording)
     assert len(answer.content) == int(answer.headers["Content-Length"])
     assert TinyTag.get(
         filename="x.wav", file_obj=BytesIO(answer.content)
@@ -105,10 +105,10 @@ def _(day):
 
 
 @bad_day("padded-media")
-def _(day):
-    recording = day.finished(seconds=1)
-    day.on("padded-media", bytes=300)
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished(seconds=1)
+    bad_day.on("padded-media", bytes=300)
+    answer = bad_day.rest.media(recording)
     assert (int(answer.headers["Content-Length"]), answer.content[:302]) == (
         recording.audio().size + 300,
         bytes(300) + b"\xff\xe3",
@@ -116,29 +116,29 @@ def _(day):
 
 
 @bad_day("truncated-media")
-def _(day):
-    recording = day.finished(seconds=20)
-    day.on("truncated-media", fraction=0.3)
+def _(bad_day):
+    recording = bad_day.finished(seconds=20)
+    bad_day.on("truncated-media", fraction=0.3)
     with pytest.raises(
         requests.exceptions.ChunkedEncodingError, match=str(int(recording.audio().size * 0.3))
     ):
-        day.rest.media(recording)
+        bad_day.rest.media(recording)
 
 
 @bad_day("trickled-media")
-def _(day):
-    recording = day.finished(seconds=0.3)
-    day.on("trickled-media", bytes=1000, pause_s=0.02)
+def _(bad_day):
+    recording = bad_day.finished(seconds=0.3)
+    bad_day.on("trickled-media", bytes=1000, pause_s=0.02)
     began = time.monotonic()
-    assert len(day.rest.media(recording).content) == recording.audio().size
+    assert len(bad_day.rest.media(recording).content) == recording.audio().size
     assert time.monotonic() - began >= 0.02 * (recording.audio().size // 1000)
 
 
 @bad_day("no-length-media")
-def _(day):
-    recording = day.finished()
-    day.on("no-length-media")
-    answer = day.rest.media(recording)
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("no-length-media")
+    answer = bad_day.rest.media(recording)
     assert (answer.headers["Transfer-Encoding"], "Content-Length" in answer.headers) == (
         "chunked",
         False,
@@ -147,17 +147,17 @@ def _(day):
 
 
 @bad_day("ranged-media")
-def _(day):
-    recording = day.finished(seconds=3)
-    whole = day.rest.media(recording).content
+def _(bad_day):
+    recording = bad_day.finished(seconds=3)
+    whole = bad_day.rest.media(recording).content
 
     def ask(begin, validator='"v1"'):
-        headers = {**day.rest.headers, "Range": f"bytes={begin}-", "If-Range": validator}
+        headers = {**bad_day.rest.headers, "Range": f"bytes={begin}-", "If-Range": validator}
         return requests.get(recording.url, headers=headers, timeout=5)
 
     assert ask(10).status_code == 200  # a host that knows nothing of ranges
-    day.on("ranged-media")
-    first, rest = day.rest.media(recording), ask(10)
+    bad_day.on("ranged-media")
+    first, rest = bad_day.rest.media(recording), ask(10)
     assert (
         first.status_code,
         first.headers["ETag"],
@@ -170,29 +170,31 @@ def _(day):
         whole[10:],
     )
     assert (ask(10, '"v0"').status_code, ask(len(whole)).status_code) == (200, 416)
-    day.on("truncated-media", fraction=0.5)
+    bad_day.on("truncated-media", fraction=0.5)
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match=str((len(whole) - 10) // 2)):
         ask(10)
-    day.provider.faults.switch_off("truncated-media")
-    day.on("ranged-media", blind=True, etag='"v2"')
+    bad_day.provider.faults.switch_off("truncated-media")
+    bad_day.on("ranged-media", blind=True, etag='"v2"')
     assert (ask(10).status_code, ask(10).headers["ETag"]) == (206, '"v2"')
-    day.on("ranged-media", shifted=5)
+    bad_day.on("ranged-media", shifted=5)
     assert ask(10).headers["Content-Range"].startswith("bytes 15-")
-    day.on("ranged-media", ignored=True)
+    bad_day.on("ranged-media", ignored=True)
     assert (ask(10).status_code, ask(10).content) == (200, whole)
     modified = "Mon, 14 Sep 2026 02:30:00 GMT"
-    day.on("ranged-media", modified=modified)
-    assert day.rest.media(recording).headers["Last-Modified"] == modified
+    bad_day.on("ranged-media", modified=modified)
+    assert bad_day.rest.media(recording).headers["Last-Modified"] == modified
     assert (ask(10, modified).status_code, "ETag" in ask(10, modified).headers) == (206, False)
-    day.on("no-length-media")
+    bad_day.on("no-length-media")
     assert (ask(10, modified).status_code, ask(10, modified).content) == (206, whole[10:])
 
 
 @bad_day("gzip-media")
-def _(day):
-    recording = day.finished()
-    day.on("gzip-media")
-    with requests.get(recording.url, headers=day.rest.headers, stream=True, timeout=5) as answer:
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("gzip-media")
+    with requests.get(
+        recording.url, headers=bad_day.rest.headers, stream=True, timeout=5
+    ) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert gzip.decompress(b"".join(answer.raw.stream(decode_content=False))) == b"".join(
             recording.audio().stream()
@@ -200,11 +202,11 @@ def _(day):
 
 
 @bad_day("huge-media")
-def _(day):
-    recording = day.finished()
-    day.on("huge-media", bytes=30_000_001)
-    assert len(day.rest.media(recording).content) == 30_000_001
-    day.on("huge-media", bytes=10**12)
-    with day.rest.media(recording, stream=True) as answer:
+def _(bad_day):
+    recording = bad_day.finished()
+    bad_day.on("huge-media", bytes=30_000_001)
+    assert len(bad_day.rest.media(recording).content) == 30_000_001
+    bad_day.on("huge-media", bytes=10**12)
+    with bad_day.rest.media(recording, stream=True) as answer:
         assert answer.headers["Content-Length"] == str(10**12)
         assert len(answer.raw.read(1 << 20)) == 1 << 20

@@ -1,8 +1,8 @@
-"""Bad days of the provider, by name, each with its parameters and what they are unless given.
+"""The provider's bad days (faults that can be switched on), with their parameters and defaults.
 
-Any of them can be limited (`LIMITS`): to a number of times, to a probability, to one call,
-recording, account, route or event, or to several (a list). A limit to something that the moment
-does not have keeps the bad day away.
+Each can be limited (`LIMITS`): to a number of times, to a probability, to one call, recording,
+account, route or event, or to a list of them. A limit on a fact that the moment does not have (say,
+`event` for a REST request) keeps the bad day away.
 """
 
 from __future__ import annotations
@@ -17,120 +17,123 @@ LIMITS = ("times", "probability", *FACTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """What the bad day does, and its parameters with their defaults; None stands for one that must
-    be given.
+class BadDay:
+    """What the bad day does, and its parameters with their defaults. A default of None means that
+    the parameter is required.
     """
 
     says: str
     params: dict[str, Any] = field(default_factory=dict)
 
 
-FAULTS = {
+BAD_DAYS = {
     # The life of a recording
-    "early-404": Fault(
+    "early-404": BadDay(
         "list, get and media do not know a recording for `seconds` after its end", {"seconds": 1}
     ),
-    "slow-finalise": Fault(
+    "slow-finalise": BadDay(
         "the file is ready, and its callback sent, `seconds` after the end", {"seconds": 1}
     ),
     # Callbacks
-    "lost-callbacks": Fault("callbacks are not sent"),
-    "doubled-callbacks": Fault("callbacks are sent `copies` times", {"copies": 2}),
-    "late-callbacks": Fault("callbacks are sent `seconds` late", {"seconds": 1}),
-    "shuffled-callbacks": Fault(
+    "lost-callbacks": BadDay("callbacks are not sent"),
+    "doubled-callbacks": BadDay("callbacks are sent `copies` times", {"copies": 2}),
+    "late-callbacks": BadDay("callbacks are sent `seconds` late", {"seconds": 1}),
+    "shuffled-callbacks": BadDay(
         "callbacks are held back and go out in random order within `seconds`", {"seconds": 1}
     ),
-    "unsigned-callbacks": Fault("callbacks carry no signature"),
-    "forged-callbacks": Fault("callbacks are signed with a token that is not the account's"),
-    "leaked-tokens": Fault(
+    "unsigned-callbacks": BadDay("callbacks carry no signature"),
+    "forged-callbacks": BadDay("callbacks are signed with a token that is not the account's"),
+    "leaked-tokens": BadDay(
         "callbacks carry the account's tokens in `auth-token` and `parent-auth-token`"
     ),
-    "marked-callbacks": Fault("a byte order mark stands before the body of callbacks"),
+    "marked-callbacks": BadDay("a byte order mark stands before the body of callbacks"),
     # Stops
-    "deaf-stop": Fault("a stop answers 204 and stops nothing"),
-    "stop-fails-first": Fault(
+    "deaf-stop": BadDay("a stop answers 204 and stops nothing"),
+    "stop-fails-first": BadDay(
         "a stop answers `status` and stops nothing; limit it with `times`", {"status": 503}
     ),
-    "stop-429": Fault("a stop answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
-    "stop-timeout": Fault(
+    "stop-429": BadDay("a stop answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
+    "stop-timeout": BadDay(
         "a stop is held for `seconds`, then the connection is dropped", {"seconds": 5}
     ),
-    "gateway-404": Fault("a stop answers the gateway's 404"),
-    "stop-404": Fault("a stop answers that the call is not found, and stops nothing"),
-    "stop-unknown-url": Fault(
+    "gateway-404": BadDay("a stop answers the gateway's 404"),
+    "stop-404": BadDay("a stop answers that the call is not found, and stops nothing"),
+    "stop-unknown-url": BadDay(
         "a stop that names a recording answers that it is not found, and stops nothing"
     ),
-    "stop-loses-body": Fault(
+    "stop-loses-body": BadDay(
         "the body of a stop is lost on its way, so it stops all recordings of the call"
     ),
-    "refuse-auth": Fault(
+    "refuse-auth": BadDay(
         "a stop answers `status`; `me` says whether the probe `auth/me` fails too",
         {"status": 401, "me": False},
     ),
-    # Starts and transfers, which nobody may repeat blindly
-    "start-fails": Fault("a start answers `status` and starts nothing", {"status": 503}),
-    "start-timeout": Fault(
+    # Starts and transfers, which a client must not repeat blindly
+    "start-fails": BadDay("a start answers `status` and starts nothing", {"status": 503}),
+    "start-timeout": BadDay(
         "a start is held for `seconds`, then the connection is dropped; nothing starts",
         {"seconds": 5},
     ),
-    "start-lost-answer": Fault(
+    "start-lost-answer": BadDay(
         "a start starts a recording, and the connection is dropped instead of an answer"
     ),
-    "start-nameless": Fault("a start starts a recording and does not name it"),
-    "transfer-fails": Fault("a transfer answers `status` and transfers nothing", {"status": 503}),
-    "transfer-timeout": Fault(
+    "start-nameless": BadDay("a start starts a recording and does not name it"),
+    "transfer-fails": BadDay("a transfer answers `status` and transfers nothing", {"status": 503}),
+    "transfer-timeout": BadDay(
         "a transfer is held for `seconds`, then the connection is dropped; nothing is transferred",
         {"seconds": 5},
     ),
-    "transfer-lost-answer": Fault(
+    "transfer-lost-answer": BadDay(
         "a transfer takes place, and the connection is dropped instead of an answer"
     ),
     # The rest of the REST API: every route but the stop
-    "api-5xx": Fault("REST answers `status`", {"status": 503}),
-    "api-429": Fault("REST answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
-    "api-timeout": Fault(
+    "api-5xx": BadDay("REST answers `status`", {"status": 503}),
+    "api-429": BadDay("REST answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
+    "api-timeout": BadDay(
         "a REST request is held for `seconds`, then the connection is dropped", {"seconds": 5}
     ),
     # The list of recordings
-    "list-lag": Fault(
+    "list-lag": BadDay(
         "the list, but not get or media, lacks a recording for `seconds` after its end",
         {"seconds": 60},
     ),
-    "list-rows-move": Fault(
+    "list-rows-move": BadDay(
         "`rows` new recordings appear after each page that has a next one", {"rows": 1}
     ),
-    "list-running": Fault(
+    "list-running": BadDay(
         "the list shows running recordings, without an end; `so_far` gives them a duration",
         {"so_far": False},
     ),
-    "wrong-duration": Fault("list and get tell a duration that is `seconds` off", {"seconds": 5}),
+    "wrong-duration": BadDay(
+        "list and get report a duration that is `seconds` off", {"seconds": 5}
+    ),
     # Media
-    "media-5xx": Fault("media answer `status`", {"status": 503}),
-    "media-timeout": Fault(
+    "media-5xx": BadDay("media answer `status`", {"status": 503}),
+    "media-timeout": BadDay(
         "media are held for `seconds`, then the connection is dropped", {"seconds": 5}
     ),
-    "redirect-media": Fault(
+    "redirect-media": BadDay(
         "media answer `status` to `location`", {"location": None, "status": 302}
     ),
-    "empty-media": Fault("media answer 200 and nothing"),
-    "html-media": Fault("media answer an HTML page as audio"),
-    "json-media": Fault("media answer a JSON error as audio"),
-    "lying-container": Fault("the other container's bytes under the name"),
-    "short-media": Fault(
+    "empty-media": BadDay("media answer 200 and nothing"),
+    "html-media": BadDay("media answer an HTML page as audio"),
+    "json-media": BadDay("media answer a JSON error as audio"),
+    "lying-container": BadDay("the other container's bytes under the name"),
+    "short-media": BadDay(
         "a whole file, but only `fraction` as long as the recording", {"fraction": 0.5}
     ),
-    "truncated-media": Fault(
+    "truncated-media": BadDay(
         "the announced length is right, the connection ends after `fraction` of it",
         {"fraction": 0.5},
     ),
-    "padded-media": Fault("the file stands behind `bytes` zeros", {"bytes": 1024}),
-    "trickled-media": Fault(
+    "padded-media": BadDay("the file stands behind `bytes` zeros", {"bytes": 1024}),
+    "trickled-media": BadDay(
         "media arrive `bytes` at a time, with `pause_s` between", {"bytes": 512, "pause_s": 0.2}
     ),
-    "ranged-media": Fault(
-        "media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by 206; "
-        "`changing`: each answer has another ETag; `blind`: If-Range is not looked at; `ignored`: Range neither; `shifted`: the range begins so many bytes too late",
+    "ranged-media": BadDay(
+        "media carry `etag`, or the Last-Modified `modified`, and answer Range with If-Range by "
+        "206; `changing`: each answer has another ETag; `blind`: If-Range is not looked at; "
+        "`ignored`: Range neither; `shifted`: the range begins so many bytes too late",
         {
             "etag": '"v1"',
             "modified": "",
@@ -140,14 +143,14 @@ FAULTS = {
             "shifted": 0,
         },
     ),
-    "no-length-media": Fault("media are sent in chunks, without a Content-Length"),
-    "gzip-media": Fault("media are sent with Content-Encoding gzip, asked for or not"),
-    "huge-media": Fault("media of `bytes` are announced and sent", {"bytes": 5 * 1024**3}),
+    "no-length-media": BadDay("media are sent in chunks, without a Content-Length"),
+    "gzip-media": BadDay("media are sent with Content-Encoding gzip, asked for or not"),
+    "huge-media": BadDay("media of `bytes` are announced and sent", {"bytes": 5 * 1024**3}),
 }
 
 
-class Faults:
-    """Which bad days are on. `hit` asks, and uses up one of its `times`."""
+class BadDays:
+    """Which bad days are on. Threads may share one."""
 
     def __init__(self, seed: int = 0) -> None:
         self._on: dict[str, dict[str, Any]] = {}
@@ -156,19 +159,19 @@ class Faults:
         self._lock = threading.Lock()
 
     def switch_on(self, name: str, **params: Any) -> None:
-        """From now on, instead of how it was on before. Raises KeyError for an unknown name,
-        ValueError for a parameter.
+        """Switches a bad day on; it replaces an earlier setting of the same name. Raises KeyError
+        for an unknown name, ValueError for a wrong parameter.
         """
         check(name, params)
         with self._lock:
-            # With its name, so that what `hit` returns is never an empty, hence untrue, dict.
-            self._on[name] = {"name": name, **FAULTS[name].params, **params}
+            # The name is a value too, so that the dict that `hit` returns is never empty and false.
+            self._on[name] = {"name": name, **BAD_DAYS[name].params, **params}
             self._left.pop(name, None)
             if "times" in params:
                 self._left[name] = int(params["times"])
 
     def switch_off(self, name: str) -> None:
-        """Switching off what is not on is fine."""
+        """Does nothing when it is not on."""
         with self._lock:
             self._on.pop(name, None)
 
@@ -183,15 +186,17 @@ class Faults:
                 for name, params in self._on.items()
             }
         return {
-            "known": {name: fault.says for name, fault in FAULTS.items()},
-            "parameters": {name: fault.params for name, fault in FAULTS.items()},
+            "known": {name: fault.says for name, fault in BAD_DAYS.items()},
+            "parameters": {name: fault.params for name, fault in BAD_DAYS.items()},
             "limits": LIMITS,
             "on": on,
         }
 
     def hit(self, name: str, **facts: Any) -> dict[str, Any] | None:
-        """The parameters of a bad day that strikes now, each of them present, else None."""
-        # No lock on a good day: a burst of stops asks for seven of them each.
+        """The parameters of the bad day, all of them present, when it strikes now; else None. A
+        strike uses up one of its `times`.
+        """
+        # No lock while it is off: each stop of a burst checks seven bad days.
         if name not in self._on:
             return None
         with self._lock:
@@ -210,13 +215,14 @@ class Faults:
 
 
 def check(name: str, params: dict[str, Any]) -> None:
-    """Raises KeyError for a name and ValueError for a parameter that is not documented, or is
-    missing.
+    """Raises KeyError for an unknown name, ValueError for a parameter that is unknown, missing or
+    of the wrong type.
     """
-    fault = FAULTS[name]
+    fault = BAD_DAYS[name]
     if unknown := params.keys() - fault.params.keys() - set(LIMITS):
         raise ValueError(
-            f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join([*fault.params, *LIMITS])}"
+            f"{name} has no parameter {', '.join(sorted(unknown))}; "
+            f"it has {', '.join([*fault.params, *LIMITS])}"
         )
     if (
         missing := {param for param, default in fault.params.items() if default is None}

@@ -1,0 +1,209 @@
+"""A downloaded file on its way from the spool into the archive: checks, publication, receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from worker.archive import media
+from worker.archive.checks import check_media, first_failed
+from worker.archive.keys import key_of
+from worker.archive.receipts import Receipt
+from worker.calls import planner, timing
+from worker.calls.call import Call, Stop, StopState
+from worker.calls.events import Event, Fault, Kind
+from worker.calls.replay import replay
+from worker.calls.segments import gaps
+from worker.calls.triggers import acts
+from worker.calls.views import gap_view, stop_view
+from worker.duties import trials
+from worker.duties.fetch_task import FetchTask
+from worker.vobiz.answers import Row
+from worker.vobiz.download import CorruptDownload, Download
+
+_NEVER_AUDIO = {"html", "json", "xml", "empty"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrival:
+    """What a download brought: the provider's row, the spooled file, what was read, and the error
+    of a download that broke off.
+    """
+
+    row: Row
+    path: Path
+    got: Download
+    broken_off: CorruptDownload | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filed:
+    """A recording that is in the archive: the events to record, and its stop as in the receipt."""
+
+    events: tuple[Event, Event]  # RECORDING_LISTED, MEDIA_ARCHIVED
+    stop: Stop
+
+
+def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
+    """Check the file, and archive it with its receipt if it may be kept. FETCH_FAILED otherwise.
+
+    Raises Conflict, Unstored, CorruptMedia and OSError of the archive.
+    """
+    max_bytes = task.worker.settings.max_media_bytes
+    with arrival.path.open("rb") as file:
+        examined = media.examine(file)
+    checks = check_media(examined, arrival.got, arrival.row.duration_s, max_bytes)
+    bad = first_failed(checks)
+    if bad and not _may_be_kept(task, arrival, examined):
+        return _refused(task, arrival, bad, checks[bad])
+    return _file(task, arrival, examined, checks, bad)
+
+
+# Checks
+# ------------------------------------------------------------------------------------------------
+
+
+def _is_cut_by_us(task: FetchTask, arrival: Arrival) -> bool:
+    return arrival.got.bytes > task.worker.settings.max_media_bytes
+
+
+def _may_be_kept(task: FetchTask, arrival: Arrival, examined: media.Media) -> bool:
+    """Whether a file that failed a check is archived nevertheless: the same bytes came so often,
+    over so long a time, that the provider has nothing else.
+
+    A file that we cut off at the limit is the same each time too, and not all that the provider
+    has.
+    """
+    if _is_cut_by_us(task, arrival) or examined.container in _NEVER_AUDIO:
+        return False
+    same = [f.at for f in task.recording.failures if f.sha256 == arrival.got.sha256 and f.at]
+    often = len(same) + 1 >= timing.STUBBORN_TRIES
+    return often and task.now - min(same, default=task.now) >= timing.STUBBORN_SPAN
+
+
+def _refused(task: FetchTask, arrival: Arrival, bad: str, why: str) -> Event:
+    cut_by_us = _is_cut_by_us(task, arrival)
+    return replace(
+        task.failure(
+            Fault.SETTINGS if cut_by_us else Fault.MEDIA,
+            str(arrival.broken_off) if arrival.broken_off else f"{bad}: {why}",
+        ),
+        check="size" if cut_by_us else bad,
+        sha256=arrival.got.sha256,
+        bytes=arrival.got.bytes,
+    )
+
+
+# File and receipt
+# ------------------------------------------------------------------------------------------------
+
+
+def _file(
+    task: FetchTask,
+    arrival: Arrival,
+    examined: media.Media,
+    checks: Mapping[str, str],
+    bad: str | None,
+) -> Filed:
+    """The audio first, then the receipt. Both are harmless to repeat."""
+    worker, call = task.worker, task.call
+    key = _key(task, arrival.row, examined.extension)
+    worker.archive.publish(arrival.path, key, arrival.got.sha256)
+    listed = _listed(task, arrival.row)
+    after = replay(call.account, call.call_uuid, [*call.events, listed])
+    recording = after.recordings[task.recording.recording_id]
+    stop = planner.judge(after, recording, worker.settings.rules, task.now)
+    worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
+    trials.stored(worker.ledger)
+    archived = Event(
+        id=f"archived.{recording.recording_id}",
+        kind=Kind.MEDIA_ARCHIVED,
+        call_uuid=call.call_uuid,
+        recording_id=recording.recording_id,
+        archive_key=key,
+        sha256=arrival.got.sha256,
+        bytes=arrival.got.bytes,
+        format=examined.extension,
+        check=bad,
+        reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
+        rule=stop.rule,
+        due_at=stop.due_at,
+        trigger=stop.trigger if stop.due_at else None,
+        enforced=stop.state is not StopState.NONE,
+    )
+    return Filed(events=(listed, archived), stop=stop)
+
+
+def _key(task: FetchTask, row: Row, extension: str) -> str:
+    known = task.recording
+    return key_of(
+        task.call.account,
+        known.recording_id,
+        started_at=row.started_at or known.provider_started_at,
+        ended_at=row.ended_at or known.ended_at,
+        duration_s=row.duration_s or known.duration_s,
+        added_at=row.added_at or known.added_at or known.known_at,
+        extension=extension,
+    )
+
+
+def _listed(task: FetchTask, row: Row) -> Event:
+    recording_id = task.recording.recording_id
+    return Event(
+        id=f"listed.end.{recording_id}",
+        kind=Kind.RECORDING_LISTED,
+        call_uuid=task.call.call_uuid,
+        at=task.now,
+        recording_id=recording_id,
+        url=row.url,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        added_at=row.added_at,
+        duration_s=row.duration_s,
+        format=row.format,
+        from_number=row.from_number,
+        to_number=row.to_number,
+    )
+
+
+def _receipt(
+    task: FetchTask,
+    arrival: Arrival,
+    call: Call,
+    examined: media.Media,
+    checks: Mapping[str, str],
+    stop: Stop,
+) -> dict[str, Any]:
+    """The receipt's content. `call`: with the provider's row in it."""
+    row, known = arrival.row, task.recording
+    recording = call.recordings[known.recording_id]
+    known_acts = acts(call, task.worker.settings.rules)
+    return Receipt(
+        account=call.account,
+        call_uuid=call.call_uuid,
+        recording_id=recording.recording_id,
+        from_number=call.from_number,
+        to_number=call.to_number,
+        direction=call.direction,
+        labels=call.labels,
+        started_at=row.started_at or known.provider_started_at or recording.started_at,
+        ended_at=row.ended_at or known.ended_at,
+        provider_url=row.url,
+        provider_duration_s=row.duration_s,
+        provider_format=row.format,
+        media=examined,
+        sha256=arrival.got.sha256,
+        checks=checks,
+        stop=stop_view(stop),
+        attempts=len(known.failures) + 1,
+        fetched_at=task.now,
+        segment_of=recording.segment_of,
+        gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
+        events=[
+            {"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed}
+            for e in call.events
+            if e.recording_id in {None, recording.recording_id}
+        ],
+    ).written()

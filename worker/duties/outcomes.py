@@ -1,0 +1,144 @@
+"""Records what came of a piece of work, and reports it: log lines, alerts, counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from worker.calls.call import Call
+from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.duties.histograms import CONFIRMATION, TAIL, observe
+from worker.duties.worker import Worker
+from worker.errors import LedgerUnavailable, StaleLease
+from worker.ledger.obligations import Claim, Commit, Loaded
+
+log = structlog.get_logger()
+_NET = timedelta(seconds=60)  # within which a plan sets right what is due
+_ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
+
+
+def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complaint: str) -> bool:
+    """Do the work of one claim, so that a fault of ours does not hold up the other claims.
+
+    A lost lease ends the work: another worker does it. Any other exception is logged as `complaint`
+    with its traceback and raises the alert `poison`. The obligation then stays unfinished: the
+    ledger counts that, and hands it out less and less often. False after such an exception. Raises
+    LedgerUnavailable.
+    """
+    try:
+        work()
+    except StaleLease:
+        return True
+    except LedgerUnavailable:
+        raise
+    except Exception:
+        log.exception(complaint, obligation=str(claim.obligation))
+        worker.alert("poison", **_about(claim.obligation))
+        return False
+    return True
+
+
+def _about(o: Obligation) -> dict[str, str | None]:
+    if o.duty is Duty.FETCH:
+        return {"account": o.account, "recording_id": o.recording_id}
+    if o.duty is Duty.SURVEY:
+        return {"account": o.account}
+    return {"account": o.account, "call_uuid": o.call_uuid}
+
+
+def commit_and_plan(
+    worker: Worker,
+    claim: Claim,
+    loaded: Loaded,
+    events: Sequence[Event],
+    call: Call,
+    *,
+    now: datetime,
+    counts: dict[str, float] | None = None,
+) -> bool:
+    """Record events, and make the call's plan due at once: the plan decides what follows.
+
+    `counts` go to the counters if the events were recorded. False when the lease was lost: then
+    nothing is recorded. Raises LedgerUnavailable.
+    """
+    o = claim.obligation
+    plan = replace(o, duty=Duty.PLAN, recording_id=None)
+    # The plan sets the next instant of this obligation. If the plan dies with its worker, the
+    # obligation is due again after a minute.
+    commit = Commit(
+        claim=claim, events=events, seen=loaded.size, dues=((o, now + _NET), (plan, "now"))
+    )
+    ids = worker.ledger.commit([commit])[0]
+    if ids is None:
+        return False
+    tell(worker, [(call, [e for e in events if e.id in ids])], counts)
+    return True
+
+
+def wait_until(worker: Worker, claim: Claim, loaded: Loaded, instant: datetime | None) -> None:
+    """End a claim without an outcome. The obligation is due at `instant`; None: it is done."""
+    worker.ledger.commit(
+        [Commit(claim=claim, seen=loaded.size, dues=((claim.obligation, instant),))]
+    )
+
+
+def tell(
+    worker: Worker,
+    recorded: Sequence[tuple[Call, Collection[Event]]],
+    more: dict[str, float] | None = None,
+) -> None:
+    """Report newly recorded events: a log line and a count for each, and the alerts among them.
+
+    `more`: further counts.
+    """
+    counts = dict(more or {})
+    for call, events in recorded:
+        for event in events:
+            log.info(
+                event.kind.value,
+                account=call.account,
+                call_uuid=call.call_uuid,
+                recording_id=event.recording_id,
+                reason=event.reason,
+                trigger=event.trigger,
+                rule=event.rule,
+            )
+            _count(counts, event)
+            if event.kind in _ALERTS or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
+                _alert(worker, call, event)
+    worker.ledger.count(counts)
+
+
+def _count(counts: dict[str, float], event: Event) -> None:
+    _add(counts, f"events_total|{event.kind.value}")
+    if event.kind is Kind.ABANDONED:
+        _add(counts, f"abandoned_total|{event.fault}")
+    if event.kind is Kind.STOP_CONFIRMED and event.due_at and event.proven_at:
+        observe(counts, CONFIRMATION, event.proven_at - event.due_at)
+        if event.ended_at:
+            observe(counts, TAIL, event.ended_at - event.due_at)
+
+
+def _add(counts: dict[str, float], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
+def _alert(worker: Worker, call: Call, event: Event) -> None:
+    worker.alert(
+        event.kind.value,
+        account=call.account,
+        call_uuid=call.call_uuid,
+        recording_id=event.recording_id,
+        reason=event.reason,
+        **({"fault": event.fault.value} if event.fault else {}),
+    )
+
+
+def obligation(call: Call, duty: Duty, recording_id: str | None = None) -> Obligation:
+    return Obligation(
+        duty=duty, account=call.account, call_uuid=call.call_uuid, recording_id=recording_id
+    )

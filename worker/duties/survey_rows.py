@@ -1,0 +1,170 @@
+"""The part of a survey that reads the provider's list of recordings, one page a step.
+
+Rows that the ledger does not know become events. The same row always gives an event with the same
+id, so reading a row twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker.archive.keys import key_of
+from worker.calls.events import Event, Kind
+from worker.calls.replay import is_end, is_proven_end
+from worker.calls.timing import KEPT_BY_PROVIDER
+from worker.duties.look import adopts_since, is_adopted, listed
+from worker.duties.worker import Worker
+from worker.errors import EndtapeError
+from worker.ledger.calls import Recorded
+from worker.ledger.survey_state import Scope, SurveyState
+from worker.vobiz.account import Account
+from worker.vobiz.answers import Row
+from worker.vobiz.client import next_offset
+
+# A row appears minutes after the end of its recording, and the clocks differ.
+_LATE_ROWS = timedelta(minutes=15)
+# No call lasts longer than a day. So in any sort order, its row lies within the last 24 h of the
+# list.
+_A_DAY = timedelta(hours=24)
+_MOST_ROWS = 1_000_000  # where to stop reading a list that never ends
+
+
+def read_page(
+    worker: Worker, account: Account, scope: Scope, current: SurveyState, now: datetime
+) -> tuple[SurveyState, bool]:
+    """Read one page of recordings and record the news in it. True with the last page that this
+    survey needs.
+    """
+    page = worker.vobiz.recordings_page(account, offset=current.offset)
+    since = adopts_since(worker)
+    ids = tuple(row.recording_id for row in page.rows)
+    by_id = {row.recording_id: row for row in page.rows}
+    rows = [row for i, row in by_id.items() if i not in current.page]
+    counts = _heal(worker, account.auth_id, rows, since, now)
+    current = healed(worker, current.count(rows=len(rows)), **counts)
+    offset = next_offset(page, current.offset)
+    last = (
+        offset is None
+        or offset > _MOST_ROWS
+        or (bool(ids) and not rows)
+        or _is_older(page.rows, _horizon(scope, current, since, now))
+    )
+    return replace(current, offset=offset or 0, page=ids), last
+
+
+def healed(worker: Worker, current: SurveyState, **counts: int) -> SurveyState:
+    """Count what this survey healed, by kind, in `/metrics` and in its state."""
+    worker.ledger.count({f"healed_total|{kind}": n for kind, n in counts.items() if n})
+    return current.count(**counts)
+
+
+def is_news(worker: Worker, account: str, event: Event) -> bool:
+    """Record an event. False when it is recorded already: a callback, a look or the survey of the
+    other scope came first.
+    """
+    return worker.ledger.record(account, event)[0] is Recorded.NEW
+
+
+def _horizon(scope: Scope, current: SurveyState, since: datetime, now: datetime) -> datetime:
+    """Rows that were listed before this instant need not be read again."""
+    if scope is Scope.NEW:
+        return max(since, (current.seen_to or now) - _LATE_ROWS)
+    if current.seen_to and current.seen_from and current.seen_from <= since:
+        return max(since, current.seen_to - _A_DAY)
+    return max(since, now - KEPT_BY_PROVIDER)
+
+
+def _is_older(rows: Sequence[Row], horizon: datetime) -> bool:
+    """Whether a page is older than the horizon, and with it all later pages.
+
+    The provider does not document the order of the list. A list that does not go back in time is
+    read to its end.
+    """
+    instants = [at for row in rows if (at := _listed_at(row))]
+    if not instants or len(instants) < len(rows):
+        return False
+    return max(instants) < horizon and instants[0] >= instants[-1]
+
+
+def _listed_at(row: Row) -> datetime | None:
+    return max((t for t in (row.added_at, row.ended_at, row.started_at) if t), default=None)
+
+
+# What the ledger does not know
+# ------------------------------------------------------------------------------------------------
+
+
+def _heal(
+    worker: Worker, account: str, rows: Sequence[Row], since: datetime, now: datetime
+) -> dict[str, int]:
+    """Record what these rows say and the ledger does not know. How many rows of each kind."""
+    ledger, counts = worker.ledger, {"listed": 0, "ended": 0, "restored": 0}
+    ours = ledger.calls_of(account, [row.recording_id for row in rows])
+    # The provider files trunk recordings under their own id. So do we with a row without a call.
+    homes = {
+        row.recording_id: row.call_uuid or ours.get(row.recording_id) or row.recording_id
+        for row in rows
+    }
+    logs = ledger.logs(account, {*homes.values(), *ours.values()})
+    for row in rows:
+        event = listed(homes[row.recording_id], row)
+        calls = {homes[row.recording_id], ours.get(row.recording_id)}
+        known = [e for i in calls if i for e in logs[i] if e.recording_id == row.recording_id]
+        if any(_says_as_much(e, event) for e in known):
+            continue
+        if known:
+            counts["ended"] += is_news(worker, account, event) and is_end(event)
+        elif archived := _archived(worker, account, event):
+            # A recording older than the history stays forgotten.
+            if (_listed_at(row) or now) >= now - worker.settings.history:
+                is_news(worker, account, archived)  # first, so that no worker fetches it meanwhile
+                counts["restored"] += is_news(worker, account, event)
+        elif is_adopted(row, since):
+            counts["listed"] += is_news(worker, account, event)
+    return counts
+
+
+def _says_as_much(known: Event, row: Event) -> bool:
+    """Whether a known event of the recording makes its row superfluous."""
+    done = known.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP}
+    return known.id == row.id or done or is_proven_end(known)
+
+
+def _archived(worker: Worker, account: str, event: Event) -> Event | None:
+    """MEDIA_ARCHIVED for a listed recording whose receipt lies in the archive already; None where
+    no receipt can be read: then fetching the recording decides.
+    """
+    try:
+        return _archived_by(worker, account, event)
+    except (EndtapeError, OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _archived_by(worker: Worker, account: str, event: Event) -> Event:
+    recording_id = event.recording_id or ""
+    # The name of the receipt has no part of the extension, so any extension will do.
+    place = key_of(
+        account,
+        recording_id,
+        started_at=event.started_at,
+        ended_at=event.ended_at,
+        duration_s=event.duration_s,
+        added_at=event.added_at,
+        extension="wav",
+    )
+    media: dict[str, Any] = worker.archive.read_receipt(place)["media"]
+    container = str(media["codec"] if media["container"] == "mp3" else media["container"])
+    extension = container.replace("unknown", "bin")
+    return Event(
+        id=f"archived.{recording_id}",
+        kind=Kind.MEDIA_ARCHIVED,
+        call_uuid=event.call_uuid,
+        recording_id=recording_id,
+        archive_key=f"{place.rpartition('.')[0]}.{extension}",
+        sha256=str(media["sha256"]),
+        bytes=int(media["bytes"]),
+        format=extension,
+    )

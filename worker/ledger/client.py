@@ -1,0 +1,39 @@
+"""The ledger as the processes use it: all parts over one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from worker.calls.events import Event, Kind
+from worker.ledger.calls import Calls, Recorded
+from worker.ledger.counters import Counters
+from worker.ledger.limits import Limits
+from worker.ledger.obligations import Obligations
+from worker.ledger.presence import Presence
+
+
+class Ledger(Calls, Obligations, Limits, Presence, Counters):
+    """One per process; safe to share between threads, never across a fork.
+
+    What concerns one subject stands in its part. Here is what concerns two of them.
+    """
+
+    def record(
+        self, account: str, event: Event | None, *, nonces: Sequence[str] = (), body: bytes = b""
+    ) -> tuple[Recorded, datetime]:
+        """As `Calls.record`. A retry that a person orders also resets the tries of its
+        recording.
+        """
+        if event and event.kind is Kind.RETRY_ORDERED:
+            # Before the event is written, so that a retry in the log never finds old tries.
+            self.reset_tries(account, event.call_uuid, event.recording_id)
+        return super().record(account, event, nonces=nonces, body=body)
+
+    def reload(self) -> int:
+        """Orders every process on every machine to read its settings again, and tries again at once
+        what those may have mended. Returns the number of the reload.
+        """
+        generation = self.next_generation()
+        self.retry_all()
+        return generation

@@ -1,0 +1,65 @@
+"""What was counted: for `/metrics`, and the refused callbacks for `endtape doctor`.
+
+{endtape}:metrics       hash  counters, by `name|labels`
+{endtape}:refused:SLOT  hash  callbacks that were refused within ten minutes, by reason
+"""
+
+from __future__ import annotations
+
+import time
+
+from worker.ledger.store import Store, as_dict
+
+SLOT_S, HOUR_S = 600, 3600
+
+# Why a callback was refused, and what to do about it: for the log and for `endtape doctor`.
+REMEDIES = {
+    "missing": "the provider sent no signature: ask it to sign, or set ENDTAPE_SIGNATURES=optional",
+    "no_nonce": "a signature without nonce is never valid",
+    "wrong": "check the account's token and that ENDTAPE_PUBLIC_URL is the address that "
+    "the provider calls",
+    "nonce": "somebody reuses a signature for another body",
+    "other_call": "this URL belongs to another call",
+    "unreadable": "see the error",
+    "cut": "the body broke off, or did not come within 5 s: the network, or a proxy that "
+    "does not buffer",
+    "too_large": "callbacks are below 64 KiB",
+    "key": "somebody offers a wrong bearer key: check ENDTAPE_API_KEY at the caller",
+    "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
+}
+
+
+class Counters(Store):
+    """Counters of all processes together."""
+
+    def count(self, counts: dict[str, float]) -> None:
+        """Adds to counters. Their names are `name`, or `name|label`."""
+        if counts:
+            with self.pipeline() as pipe:
+                for name, amount in counts.items():
+                    pipe.hincrbyfloat(self.key("metrics"), name, amount)
+
+    def counters(self) -> dict[str, float]:
+        counted = as_dict(self.command("HGETALL", self.key("metrics")))
+        return {name: float(value) for name, value in counted.items()}
+
+    def count_refusal(self, reason: str) -> None:
+        """Counts one callback that was refused. `reason`: a key of REMEDIES."""
+        slot = self.key("refused", str(_slot()))
+        with self.pipeline() as pipe:
+            pipe.hincrby(slot, reason, 1)
+            pipe.expire(slot, HOUR_S + 2 * SLOT_S)
+            pipe.hincrbyfloat(self.key("metrics"), f"refused_total|{reason}", 1)
+
+    def refusals(self) -> dict[str, int]:
+        """How many callbacks were refused in the last hour (up to ten minutes more), by reason."""
+        last, total = _slot(), dict[str, int]()
+        for slot in range(last - HOUR_S // SLOT_S, last + 1):
+            counted = as_dict(self.command("HGETALL", self.key("refused", str(slot))))
+            for reason, count in counted.items():
+                total[reason] = total.get(reason, 0) + int(count)
+        return total
+
+
+def _slot() -> int:
+    return int(time.time() // SLOT_S)

@@ -1,0 +1,79 @@
+"""How often the provider may be asked, which accounts are halted, and what is done once per while.
+
+{endtape}:rate:BUCKET:ACCOUNT  hash    a token bucket
+{endtape}:halted:ACCOUNT       string  since when (ms) the provider refuses our credentials
+{endtape}:turn:DEED:WHAT       string  somebody did this already; expires when it may be done again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from worker.ledger.codec import to_ms
+from worker.ledger.store import Store, span_ms
+
+RECOVERY = timedelta(seconds=20)  # from the provider's 429 to the full rate
+
+
+class Limits(Store):
+    """Rate limits and halted accounts, shared by all processes."""
+
+    def take(
+        self, bucket: str, account: str, wanted: int, rate: float, *, queue: int = 0
+    ) -> tuple[int, timedelta]:
+        """Takes up to `wanted` request tokens. Returns how many were granted, and how long it is
+        until the next one.
+
+        `rate`: tokens a second. `queue`: how many callers will come back; then the time returned is
+        when the first of them should, and the others follow `1 / rate` seconds apart.
+        """
+        granted, wait_ms = self._bucket(bucket, account, wanted, rate, queue)
+        return granted, timedelta(milliseconds=wait_ms)
+
+    def charge(self, bucket: str, account: str, rate: float) -> None:
+        """Takes one token even if none is left: later callers wait the longer.
+
+        For a request that another bucket allowed already.
+        """
+        self._bucket(bucket, account, 1, rate, "owe")
+
+    def slow_down(self, bucket: str, account: str, rate: float) -> None:
+        """Halves the rate after a 429 of the provider. It recovers within `RECOVERY`."""
+        self._bucket(bucket, account, 0, rate, "cut")
+
+    def _bucket(
+        self, bucket: str, account: str, wanted: int, rate: float, mode: str | int
+    ) -> tuple[int, int]:
+        burst = max(1.0, rate / 4)
+        granted, wait_ms = self.run(
+            "take_tokens",
+            [self.key("rate", bucket, account)],
+            [wanted, rate, burst, span_ms(RECOVERY), mode],
+        )
+        return int(granted), int(wait_ms)
+
+    def halt(self, account: str) -> bool:
+        """The provider refuses our credentials: the account's listings and fetches wait. True if it
+        was not halted before.
+        """
+        return bool(self.command("SET", self.key("halted", account), to_ms(self.now()), "NX"))
+
+    def release(self, account: str) -> bool:
+        """The account works again. True if it was halted before."""
+        return bool(self.command("DEL", self.key("halted", account)))
+
+    def halted(self, accounts: Iterable[str]) -> set[str]:
+        """Those of these accounts that are halted."""
+        names = sorted(set(accounts))
+        halted_since = (
+            self.command("MGET", *(self.key("halted", account) for account in names))
+            if names
+            else []
+        )
+        return {account for account, since in zip(names, halted_since, strict=True) if since}
+
+    def once_per(self, deed: str, what: str, *, every: timedelta) -> bool:
+        """True for the first caller of all processes within each `every`."""
+        key = self.key("turn", deed, what)
+        return bool(self.command("SET", key, 1, "NX", "PX", span_ms(every)))

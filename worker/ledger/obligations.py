@@ -1,0 +1,357 @@
+"""What is owed, by the instant when it is due; and the leases of those who work on it.
+
+{endtape}:due:DUTY     zset    every obligation, by the instant when it is due next (ms)
+{endtape}:leases:DUTY  zset    obligations that are being worked on, by the end of the lease (ms)
+{endtape}:fences       hash    obligation → the token of its lease; {endtape}:fence: the last token
+{endtape}:unfinished   hash    obligation → how often it was begun again and not finished
+{endtape}:wake         list    the clock blocks on it
+
+An obligation stays in its `due` until it is done: claiming it moves its score to the end of the
+lease. If the worker dies, the obligation is due again when the lease ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Literal
+
+import redis
+
+from worker.calls.events import Event
+from worker.calls.obligations import Duty, Obligation
+from worker.errors import StaleLease
+from worker.ledger.codec import decode, encode, from_ms, to_ms
+from worker.ledger.store import PREFIX, Store, as_dict, instant_of, span_ms
+
+# A shorter lease sends a stop sooner again after its worker died. A longer one takes fewer slow
+# workers for dead.
+LEASES: Mapping[Duty, timedelta] = {
+    Duty.PLAN: timedelta(seconds=3),
+    Duty.LOOK: timedelta(seconds=5),
+    Duty.FETCH: timedelta(seconds=5),
+    Duty.SURVEY: timedelta(seconds=5),
+}
+# After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels
+# alone, and after so many it is set aside: tried every few hours only.
+ALONE_AFTER, ASIDE_AFTER = 3, 6
+LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
+_AT_ONCE = 500
+_SLICE = 2000  # how much is read at once; Redis serves nobody else meanwhile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """An obligation that is ours until its lease ends."""
+
+    obligation: Obligation
+    fence: str  # the token of the lease
+    unfinished_tries: int = 0  # how often it was begun before and not finished
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """What one `claim` took."""
+
+    now: datetime
+    claims: tuple[Claim, ...]
+    next_at: datetime | None  # when the earliest obligation is due that was not claimed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A call's log as it was read."""
+
+    obligation: Obligation
+    log: str
+
+    @property
+    def size(self) -> int:
+        """A log only grows, so a different size means newer events."""
+        return len(self.log)
+
+    @cached_property
+    def events(self) -> list[Event]:
+        return decode(self.log, self.obligation.account, self.obligation.call_uuid)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """The outcome of a piece of work.
+
+    `dues`: obligations and when each is due next; None: it is owed no longer.
+    """
+
+    claim: Claim
+    events: Sequence[Event] = ()
+    seen: int = 0  # the size of the log that the work was based on
+    dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
+    keep: timedelta | None = None  # the call is finished: its log expires after this time
+    generation: int | None = None  # of the settings used for planning; None: nothing was planned
+
+
+class Obligations(Store):
+    """Claims, leases and due times. `leases`: how long the lease of each duty is."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str = PREFIX,
+        *,
+        leases: Mapping[Duty, timedelta] = LEASES,
+    ) -> None:
+        super().__init__(client, prefix)
+        self.leases = leases
+
+    # Claiming, working, committing
+    # --------------------------------------------------------------------------
+
+    def claim(self, *, lead: timedelta, batch: int, free: Mapping[Duty, int]) -> Claimed:
+        """Claims obligations that are due within `lead`: at most `batch` of each duty in one call,
+        and at most `free` of each duty outstanding.
+        """
+        now, claims, next_at = self.run(
+            "claim_due",
+            [self.key("fence"), self.key("fences"), self.key("unfinished"), *self._sets()],
+            [
+                span_ms(lead),
+                batch,
+                ALONE_AFTER,
+                ASIDE_AFTER,
+                span_ms(LONGEST_WAIT),
+                span_ms(ASIDE),
+                *(n for duty in Duty for n in (free.get(duty, 0), span_ms(self.leases[duty]))),
+            ],
+        )
+        return Claimed(
+            now=from_ms(now),
+            next_at=from_ms(float(next_at)) if next_at else None,
+            claims=tuple(
+                Claim(
+                    obligation=Obligation.parse(obligation),
+                    fence=str(fence),
+                    unfinished_tries=int(tries),
+                )
+                for obligation, fence, tries in claims
+            ),
+        )
+
+    def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
+        """Begins work on claims; their leases start anew. Returns the instant by Redis's clock, and
+        the log of each call: None if the claim is no longer ours.
+        """
+        keys, args = [self.key("fences"), self.key("unfinished")], list[str | int]()
+        for claim in claims:
+            owed = claim.obligation
+            keys += [
+                self.key("due", owed.duty),
+                self.key("leases", owed.duty),
+                self.call_key(owed.account, owed.call_uuid),
+            ]
+            args += [str(owed), claim.fence, span_ms(self.leases[owed.duty])]
+        answer = self.run("begin", keys, args)
+        loaded = [
+            Loaded(obligation=claim.obligation, log=log) if log is not None else None
+            for claim, log in zip(claims, answer[2:], strict=True)
+        ]
+        return instant_of(answer[:2]), loaded
+
+    def renew(self, claim: Claim) -> None:
+        """Extends a lease. Raises StaleLease if the claim is no longer ours."""
+        owed = claim.obligation
+        keys = [self.key("due", owed.duty), self.key("fences"), self.key("leases", owed.duty)]
+        if not self.run("renew", keys, [str(owed), claim.fence, span_ms(self.leases[owed.duty])]):
+            raise StaleLease(str(owed))
+
+    def commit(self, commits: Sequence[Commit]) -> list[frozenset[str] | None]:
+        """Ends leases. Returns for each the ids of the events that are new, or None if the claim
+        was no longer ours.
+        """
+        if not commits:
+            return []
+        with self.answering():
+            pipe = self.redis.pipeline(transaction=False)
+            for commit in commits:
+                self.run("commit", self._commit_keys(commit), _commit_args(commit), client=pipe)
+            answers = pipe.execute()
+        return [frozenset(answer[1]) if answer[0] == "ok" else None for answer in answers]
+
+    def _commit_keys(self, commit: Commit) -> list[str]:
+        owed = commit.claim.obligation
+        return [
+            self.call_key(owed.account, owed.call_uuid),
+            self.key("fences"),
+            self.key("recordings", owed.account),
+            self.key("recent", owed.account),
+            self.key("wake"),
+            self.key("listeners", owed.account, owed.call_uuid),
+            *self._sets(),
+            self.key("unfinished"),
+            self.key("generation"),
+        ]
+
+    def _sets(self) -> list[str]:
+        return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
+
+    # Work that is begun and never finished
+    # ------------------------------------------------------------------
+
+    def unfinished(self) -> dict[Obligation, int]:
+        """Obligations that were begun `ALONE_AFTER` times or more without being finished, and how
+        often.
+        """
+        counts = as_dict(self.command("HGETALL", self.key("unfinished")))
+        return {
+            Obligation.parse(owed): int(count) + 1
+            for owed, count in counts.items()
+            if int(count) + 1 >= ALONE_AFTER
+        }
+
+    def set_aside(self) -> dict[Obligation, int]:
+        """Those of the unfinished obligations that are tried every few hours only."""
+        return {
+            owed: tries
+            for owed, tries in self.unfinished().items()
+            if owed.duty in {Duty.LOOK, Duty.FETCH} and tries >= ASIDE_AFTER
+        }
+
+    def reset_tries(self, account: str, call_uuid: str, recording_id: str | None = None) -> None:
+        """Tries the unfinished work of a call again at once, as if it were new."""
+        look = Obligation(duty=Duty.LOOK, account=account, call_uuid=call_uuid)
+        work = (
+            look,
+            replace(look, duty=Duty.PLAN),
+            replace(look, duty=Duty.FETCH, recording_id=recording_id),
+        )
+        if self.command("HDEL", self.key("unfinished"), *map(str, work)):
+            # Not by way of the planner: it changes no due time of an obligation that has a lease,
+            # even when the worker that holds the lease is dead.
+            for owed in work:
+                self.make_due_now(owed)
+            self.wake()
+
+    def retry_all(self) -> None:
+        """Forgets every unfinished try, and makes due now what is set aside and every call."""
+        aside = self.set_aside()
+        self.command("DEL", self.key("unfinished"))
+        for owed in aside:
+            self.make_due_now(owed)
+        self.make_all_due()
+
+    def tidy(self) -> None:
+        """Deletes fences, leases and counts of obligations that are owed no longer."""
+        with self.answering():
+            counted = {
+                owed
+                for name in ("fences", "unfinished")
+                for owed, _ in self.redis.hscan_iter(self.key(name), count=_AT_ONCE)
+            }
+        for duty in Duty:
+            of_duty = [owed for owed in counted if owed.startswith(f"{duty}|")]
+            keys = [
+                self.key("due", duty),
+                self.key("leases", duty),
+                self.key("fences"),
+                self.key("unfinished"),
+            ]
+            for i in range(0, len(of_duty), _AT_ONCE):
+                self.run("tidy", keys, of_duty[i : i + _AT_ONCE])
+
+    # When work is due
+    # ---------------------------------------------------------------------------------------
+
+    def next_at(self, obligation: Obligation) -> datetime | None:
+        """When an obligation is due; None if it is not owed."""
+        score = self.command("ZSCORE", self.key("due", obligation.duty), str(obligation))
+        return from_ms(float(score)) if score else None
+
+    def ensure_due(self, obligations: Iterable[Obligation]) -> None:
+        """Makes due now each of these that is not owed yet."""
+        now = to_ms(self.now())
+        with self.pipeline() as pipe:
+            for owed in obligations:
+                pipe.zadd(self.key("due", owed.duty), {str(owed): now}, nx=True)
+
+    def make_due_now(self, obligation: Obligation) -> None:
+        """Makes due now what is owed later. If it has a lease, it is due when the lease ends."""
+        lease_ends = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
+        at = max(to_ms(self.now()), float(lease_ends or 0))
+        self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", at, str(obligation))
+
+    def make_all_due(self) -> None:
+        """Makes every tracked call due for planning, whatever is owed on it: under new rules a stop
+        may be due now.
+        """
+        plans, now = self.key("due", Duty.PLAN), to_ms(self.now())
+        for duty in (Duty.PLAN, Duty.LOOK, Duty.FETCH):
+            for owed in self._owed(duty):
+                planner = Obligation(duty=Duty.PLAN, account=owed.account, call_uuid=owed.call_uuid)
+                self.command("ZADD", plans, "LT", now, str(planner))
+        self.wake()
+
+    def _owed(self, duty: Duty) -> Iterator[Obligation]:
+        with self.answering():
+            for member, _ in self.redis.zscan_iter(self.key("due", duty), count=_AT_ONCE):
+                yield Obligation.parse(member)
+
+    def outstanding(self) -> int:
+        """How many obligations there are on calls and recordings (surveys do not count)."""
+        duties = (duty for duty in Duty if duty is not Duty.SURVEY)
+        return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
+
+    def tracked(self, account: str) -> set[str]:
+        """The calls of an account that are to be planned or looked at: all whose recordings may
+        run, and some more.
+
+        May miss a call whose due time changes meanwhile.
+        """
+        calls = set[str]()
+        for duty in (Duty.PLAN, Duty.LOOK):
+            prefix, at = f"{duty}|{account}|", 0
+            while members := self.command("ZRANGE", self.key("due", duty), at, at + _SLICE - 1):
+                calls.update(m.removeprefix(prefix) for m in members if m.startswith(prefix))
+                at += _SLICE
+        return calls
+
+    # Waking the clock
+    # ---------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Wakes one clock."""
+        self.command("RPUSH", self.key("wake"), 1)
+
+    def wait_for_wake(self, timeout_s: float) -> None:
+        """Blocks until somebody wakes the clock, or for `timeout_s`, and forgets all wakes so far.
+        Below 5 ms it does not block.
+        """
+        with self.answering():
+            if timeout_s > 0.005:
+                self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
+            self.redis.delete(self.key("wake"))
+
+
+def _commit_args(commit: Commit) -> list[Any]:
+    owed = commit.claim.obligation
+    args: list[Any] = [
+        str(owed),
+        commit.claim.fence,
+        owed.call_uuid,
+        commit.seen,
+        round(commit.keep.total_seconds()) if commit.keep else 0,
+        len(commit.events),
+        len(commit.dues),
+        "" if commit.generation is None else commit.generation,
+    ]
+    for event in commit.events:
+        args += [event.id, encode(event, owed.account), event.recording_id or ""]
+    for other, instant in commit.dues:
+        args += [str(other), _instant(instant)]
+    return args
+
+
+def _instant(instant: datetime | Literal["now"] | None) -> str | int:
+    if isinstance(instant, datetime):
+        return to_ms(instant)
+    return instant or ""
