@@ -21,7 +21,8 @@ from statistics import median
 
 from benchmarks.stage import ACCOUNT, TOKEN, Report, Row, Stage, listens, spread, until
 from emulator.audio import tone, wav_header
-from worker.archive import directory, media
+from worker.archive import media
+from worker.archive.checks import check_media, first_failed
 from worker.archive.directory import Archive
 from worker.processes.supervisor import free_port
 from worker.vobiz.account import Account
@@ -82,7 +83,7 @@ def fetch(url: str, folder: Path) -> float:
     )
     files = Archive(folder / "archive", folder / "spool")
     began = time.perf_counter()
-    with files.spooled("rec-1", 1) as part:
+    with files.spool.part("rec-1", 1) as part:
         got = client.download(
             Account(auth_id=ACCOUNT, tokens=(TOKEN,)),
             url,
@@ -91,9 +92,9 @@ def fetch(url: str, folder: Path) -> float:
             announced=files.reserve,
             notes=part.notes,
         )
-        checks = directory.checks(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
+        checks = check_media(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
         took = time.perf_counter() - began
-    if directory.failed(checks):
+    if first_failed(checks):
         raise RuntimeError(f"the file is not as it was sent: {checks}")
     return took
 

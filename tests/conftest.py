@@ -206,6 +206,7 @@ class Local:
         signatures="required",
         provider_accounts=None,
         survey=False,
+        brake=None,
         **env,
     ):
         accounts = accounts or {ACCOUNT: TOKEN}
@@ -246,7 +247,7 @@ class Local:
         )
         self.survey = survey
         self._done = threading.Event()
-        self.app = create_app(self.settings, ledger, self._done)
+        self.app = create_app(self.settings, ledger, self._done, brake)
         self._server = Behind(self.app, int(self.base.rpartition(":")[2]))
         self._turns = threading.Thread(target=self._turn, daemon=True)
 

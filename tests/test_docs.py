@@ -164,7 +164,7 @@ def test_every_key_of_the_rules_stands_in_their_document():
 def test_an_event_that_shows_a_transfer_raises_the_trigger_of_its_row(reported):
     event = callbacks.parse({"event": reported, "calluuid": "c1"})
     rows = [line for line in TRANSFERS.splitlines() if f"`{reported}`" in line]
-    assert [row for row in rows if f"`{triggers.name(event)}`" in row.split("|")[4]]
+    assert [row for row in rows if f"`{triggers.trigger_of(event)}`" in row.split("|")[4]]
 
 
 def test_the_rules_that_the_documents_show_can_be_read():

@@ -15,7 +15,9 @@ from granian import Granian
 from werkzeug.exceptions import HTTPException
 
 from webhooks import headers
-from webhooks.api import problems, routes
+from webhooks.api import routes
+from webhooks.api.problems import TITLES, Problem
+from webhooks.brake import Brake
 from webhooks.door import receiver
 from webhooks.server import SERVER, Serving
 from worker import logs
@@ -28,8 +30,15 @@ from worker.ledger.store import connect
 from worker.settings import Settings
 
 log = structlog.get_logger()
-_HAD_RULES = "_ENDTAPE_HAD_RULES"  # for children that are started after the file is gone
-SHUTDOWN_S = 10  # more than a body may take; then whoever reads an answer slowly is cut off
+WORKERS = 2
+# Set for the children: one that starts after the rules file is gone must know that there was one.
+_HAD_RULES = "_ENDTAPE_HAD_RULES"
+SHUTDOWN_S = 10  # longer than a body may take; then the answers to slow readers are cut off
+_DETAILS = {
+    404: "see /v1/openapi.json for the routes",
+    405: "see /v1/openapi.json for the routes",
+    413: "a request has at most 64 KiB",
+}
 
 
 def _follow_reloads(settings: Settings, ledger: Ledger, ended: threading.Event) -> InForce:
@@ -53,9 +62,10 @@ def create_app(
     settings: Settings | None = None,
     ledger: Ledger | None = None,
     ended: threading.Event | None = None,
+    brake: Brake | None = None,
 ) -> Flask:
-    """The application. Reads the environment when it is not given settings; follows nothing any
-    more once it has `ended`.
+    """The application. Without settings it reads the environment; once `ended` is set it follows no
+    reload and no news any more. `brake` holds back wrong guesses.
     """
     ended = ended or threading.Event()
     settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
@@ -63,58 +73,52 @@ def create_app(
     ledger = ledger or Ledger(connect(settings.redis_url, timeout_s=0.2, connections=64))
     current = _follow_reloads(settings, ledger, ended).current
     app = Flask("webhooks", static_folder=None)
-    app.url_map.merge_slashes = (
-        False  # no path is answered with a redirect, which no sender of callbacks follows
-    )
-    app.url_map.converters["rest"] = receiver.Rest
-    headers.attach(app, ledger)
+    # Never answer a path with a redirect, which no sender of callbacks follows.
+    app.url_map.merge_slashes = False
+    app.url_map.converters["rest"] = receiver.RestOfPath
+    headers.install(app, ledger, brake)
     app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
-    app.register_blueprint(routes.blueprint(routes.Api(ledger, current), Waiting(ledger, ended)))
-
-    @app.errorhandler(problems.Problem)
-    def _problem(error: problems.Problem) -> Response:
-        return error.response()
-
-    @app.errorhandler(HTTPException)
-    def _nothing(error: HTTPException) -> Response:
-        status = error.code if error.code in problems.TITLES else 400
-        says = {
-            404: "see /v1/openapi.json for the routes",
-            405: "see /v1/openapi.json for the routes",
-            413: "a request has at most 64 KiB",
-        }
-        answer = problems.Problem(status, says.get(status, error.name)).response()
-        for name, value in error.get_headers():
-            if name in {"Allow", "Content-Range"}:
-                answer.headers[name] = value
-        return answer
-
-    @app.errorhandler(Exception)
-    def _fault(error: Exception) -> Response:
-        # The framework's own line would name the path, and with it the callback token.
-        log.error("a request failed by a fault of ours", exc_info=error)
-        return problems.Problem(500, "this is a fault of Endtape; its log says more").response()
-
-    @app.errorhandler(EndtapeError)
-    def _unavailable(error: EndtapeError) -> Response:
-        if logs.seldom("unanswered", error):
-            log.warning("a request could not be answered", error=str(error))
-        return problems.Problem(503, "the state store does not answer").response()
-
+    app.register_blueprint(routes.blueprint(ledger, current, Waiting(ledger, ended)))
+    app.register_error_handler(Problem, Problem.response)
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(Exception, _failed)
+    app.register_error_handler(EndtapeError, _unavailable)
     return app
 
 
+def _refused(error: HTTPException) -> Response:
+    """The answer where the framework refuses a request: no such route, a body that is too large."""
+    status = error.code if error.code in TITLES else 400
+    answer = Problem(status, _DETAILS.get(status, error.name)).response()
+    for name, value in error.get_headers():
+        if name in {"Allow", "Content-Range"}:
+            answer.headers[name] = value
+    return answer
+
+
+def _failed(error: Exception) -> Response:
+    # The framework's own log line would name the path, and with it the callback token.
+    log.error("a request failed by a fault of ours", exc_info=error)
+    return Problem(500, "this is a fault of Endtape; its log says more").response()
+
+
+def _unavailable(error: EndtapeError) -> Response:
+    if logs.seldom("unanswered", error):
+        log.warning("a request could not be answered", error=str(error))
+    return Problem(503, "the state store does not answer").response()
+
+
 def serving() -> Serving:
-    """What the server runs in each of its processes, which end with their parent: an orphan would
-    go on answering beside whatever is started instead, also after an upgrade.
+    """What the server runs in each of its processes. Each ends with its parent: an orphan would go
+    on answering beside the service that is started next, perhaps of a newer version.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_follow, args=(parent,), name="parent", daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
     return Serving(create_app())
 
 
-def _follow(parent: BaseProcess) -> None:
+def _end_with(parent: BaseProcess) -> None:
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -131,10 +135,16 @@ def main() -> None:
         log.warning("settings", detail=warning)
     unfit: list[str] = []
     ended = threading.Event()
+    forked = threading.Semaphore(0)
+    os.register_at_fork(after_in_parent=forked.release)
 
-    def look() -> None:
-        # Aside: without Redis callbacks are answered 503 at once, so that the provider sends them
-        # again.
+    def check_fitness() -> None:
+        # Only once all workers are there: a lock that this thread held when one was forked would
+        # stay locked in it for ever. (The time-out is for systems that do not fork.)
+        for _ in range(WORKERS):
+            forked.acquire(timeout=2)
+        # Beside the server: without Redis callbacks are answered 503 at once, so that the provider
+        # sends them again.
         try:
             fitness.wait(
                 settings.redis_url,
@@ -152,14 +162,13 @@ def main() -> None:
         factory=True,
         address=settings.host,
         port=settings.port,
-        workers=2,
+        workers=WORKERS,
         respawn_failed_workers=True,
         workers_kill_timeout=SHUTDOWN_S,
         **SERVER,
     )
-    server.on_startup(
-        threading.Thread(target=look, name="guards", daemon=True).start
-    )  # it ends on a signal from here on
+    # Not earlier: only from the start-up on does a signal end the server.
+    server.on_startup(threading.Thread(target=check_fitness, name="fitness", daemon=True).start)
     server.serve()
     ended.set()
     if unfit:

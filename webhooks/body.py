@@ -1,19 +1,19 @@
-"""The body of a request, read to a limit."""
+"""The body of a request, read up to a limit."""
 
 from __future__ import annotations
 
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-MAX_BODY = 64 * 1024
+MAX_BODY = 64 * 1024  # bytes
 
 
 def read_body() -> bytes:
     """The request's body as it was sent. Raises RequestEntityTooLarge above MAX_BODY,
-    ClientDisconnected when it broke off.
+    ClientDisconnected where the body broke off.
     """
-    # Without a declared length the framework's own limit would cut the body silently: read one byte
-    # more and see.
+    # Where no length is declared, the framework's own limit would cut the body silently. So read
+    # one byte more than is allowed.
     if (request.content_length or 0) > MAX_BODY:
         raise RequestEntityTooLarge
     body: bytes = request.stream.read(MAX_BODY + 1)

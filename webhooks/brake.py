@@ -1,29 +1,18 @@
-"""What a wrong guess at a token or a key costs whoever guesses."""
+"""The price of wrong guesses at a token or a key: whoever guesses has to wait."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from datetime import timedelta
-
-import structlog
-
-from worker.errors import LedgerUnavailable
-from worker.ledger.client import Ledger
-from worker.ledger.counters import REMEDIES
-
-log = structlog.get_logger()
-_SAY_AGAIN = timedelta(minutes=1)
 
 
 class Brake:
     """Holds wrong guesses back: after `free` of them, which come back one a second, each waits
     `pause_s`.
 
-    Who has the right token or key never comes here, so no guessing delays or locks out anybody
-    else. At most `at_once` threads wait; what comes beyond is answered at once, because a waiting
-    room without end would be a way to stop us.
+    A request with the right token or key is never held, so guessing delays and locks out nobody
+    else. At most `at_once` threads wait, and further guesses are answered at once: an unlimited
+    number of delayed requests would itself be a denial of service.
     """
 
     def __init__(self, *, free: float = 20, pause_s: float = 0.1, at_once: int = 32) -> None:
@@ -32,7 +21,8 @@ class Brake:
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(at_once)
 
-    def press(self) -> None:
+    def wait(self) -> None:
+        """Called for each wrong guess, before its answer: spends a free guess, or sleeps."""
         if not self._spend() and self._room.acquire(blocking=False):
             try:
                 time.sleep(self._pause_s)
@@ -47,10 +37,3 @@ class Brake:
                 return False
             self._left -= 1
             return True
-
-
-def _tell(ledger: Ledger) -> None:
-    with contextlib.suppress(LedgerUnavailable):  # neither a count nor a line is worth an answer
-        ledger.count_refusal("key")
-        if ledger.once_per("refusal", "key", every=_SAY_AGAIN):
-            log.warning("request refused", reason="key", remedy=REMEDIES["key"])

@@ -1,9 +1,8 @@
 """Between the server and the application: a request gets a thread only when all of it is here.
 
-A body that is still on its way costs a coroutine, so slow senders delay nobody, and none of them
-for longer than BODY_S. What is larger than a callback may be is never collected. A long answer is
-read piece by piece, as its reader takes it, on threads of its own: no reader costs a callback
-anything.
+A body that is still on its way costs a coroutine, so slow senders delay nobody; after BODY_S the
+sender gets 408. A body larger than MAX_BODY is never collected. A long answer is read piece by
+piece, as its reader takes it, on threads of its own, so no reader delays a callback.
 """
 
 from __future__ import annotations
@@ -24,32 +23,30 @@ from granian.http import HTTP1Settings
 from webhooks.body import MAX_BODY
 from webhooks.headers import HEADERS
 
-BODY_S = 5.0
-READER_S = 60.0  # in which a reader must take a piece of its answer
+BODY_S = 5.0  # a body must arrive within
+READER_S = 60.0  # a reader must take each piece of its answer within
 THREADS = 64  # as many as connections to Redis
-WAITING_THREADS = (
-    512  # of `/v1`, where a request may wait for a proof; they must not take a callback's
-)
-STREAMS = 64  # long answers at once; each costs a file and a piece in memory
-STREAM_THREADS = 16  # each is busy only while a piece is read
+# Of `/v1`, where a request may wait for a proof: such a one must not take a callback's thread.
+WAITING_THREADS = 512
+STREAMS = 64  # long answers at once; each costs an open file and a piece in memory
+STREAM_THREADS = 16  # each is busy only while it reads a piece
 _ASCII = "".join(map(chr, range(128)))
-_COLLECTED = 1024 * 1024  # a longer answer is sent piece by piece
-_PIECE = 64 * 1024
+_COLLECTED = 1024 * 1024  # bytes; a longer answer is sent piece by piece
+_PIECE = 64 * 1024  # bytes
 
 SERVER: dict[str, Any] = {
-    # granian's own interface (RSGI) hands the path over decoded, though the signature covers it as
-    # it was sent, and takes a long answer into memory as fast as it is read, however slow the
-    # reader is.
+    # Not granian's own interface (RSGI): that gives the path decoded, though the signature covers
+    # it as it was sent, and it takes a long answer into memory at once, however slow its reader.
     "interface": Interfaces.ASGINL,
     "backlog": 2048,
     "log_access": False,
     "websockets": False,
-    # Only so does the time for headers also hold for a connection that says nothing at all; it
-    # would be kept for ever.
+    # With HTTP/1 alone the time limit for headers also holds for a connection that sends nothing;
+    # else that would be kept for ever.
     "http": HTTPModes.http1,
     "http1_settings": HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
 }
-"""What granian is told, in production and in tests."""
+"""The arguments of granian, in production and in tests."""
 
 Pairs = list[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -59,7 +56,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Answer:
-    """`pieces`: what is to be sent instead of `body`, None when that is all."""
+    """An answer of the application: `body`, or `pieces` where it is long."""
 
     status: int
     headers: Pairs
@@ -69,35 +66,44 @@ class _Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Body:
-    """`cut`: the sender went away before the end."""
+    """The body of a request. `cut`: the sender went away before its end."""
 
     content: bytes = b""
     cut: bool = False
 
 
 class Serving:
-    """A WSGI application as the server's ASGI interface serves it."""
+    """A WSGI application as the server's ASGI interface serves it.
+
+    `streams`: how many long answers may be sent at once. `reader_s`: seconds in which a reader must
+    take each piece. `body_s`: seconds in which a body must arrive.
+    """
 
     def __init__(
-        self, application: Application, *, streams: int = STREAMS, reader_s: float = READER_S
+        self,
+        application: Application,
+        *,
+        streams: int = STREAMS,
+        reader_s: float = READER_S,
+        body_s: float = BODY_S,
     ) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
         self._waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="caller")
         self._reading = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
-        self._streams_left, self._reader_s = streams, reader_s
+        self._streams_left, self._reader_s, self._body_s = streams, reader_s, body_s
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout(self._body_s):
                 body = await _body(headers, receive)
         except TimeoutError:
             await _send(send, _SLOW)
             return
         environ = _environ(scope, headers, body)
-        callers = environ["PATH_INFO"].lstrip("/").startswith("v1/")  # as the router reads it
-        threads = self._waiting if callers else self._threads
+        is_of_callers = environ["PATH_INFO"].lstrip("/").startswith("v1/")  # as the router reads it
+        threads = self._waiting if is_of_callers else self._threads
         answer = await asyncio.get_running_loop().run_in_executor(threads, self._answer, environ)
         if answer.pieces is None:
             await _send(send, answer)
@@ -105,15 +111,19 @@ class Serving:
             await self._stream(answer, answer.pieces, receive, send)
 
     def _answer(self, environ: dict[str, Any]) -> _Answer:
-        said: list[tuple[int, Pairs]] = []
+        """Runs the application. A short answer comes whole; one that is long, or of unknown length,
+        in pieces.
+        """
+        heads: list[tuple[int, Pairs]] = []
 
         def start_response(status: str, headers: Pairs, _: object = None) -> None:
-            said.append((int(status[:3]), headers))
+            heads.append((int(status[:3]), headers))
 
         pieces = self._application(environ, start_response)
-        status, headers = said[-1]
+        status, headers = heads[-1]
         length = next((value for name, value in headers if name.lower() == "content-length"), None)
-        if environ["REQUEST_METHOD"] != "HEAD" and (length is None or int(length) > _COLLECTED):
+        is_long = length is None or int(length) > _COLLECTED
+        if is_long and environ["REQUEST_METHOD"] != "HEAD":
             return _Answer(status=status, headers=headers, pieces=pieces)
         try:
             return _Answer(status=status, headers=headers, body=b"".join(pieces))
@@ -123,8 +133,8 @@ class Serving:
     async def _stream(
         self, answer: _Answer, pieces: Iterable[bytes], receive: Receive, send: Send
     ) -> None:
-        """Sends a long answer as its reader takes it; a reader that goes away, or takes nothing for
-        long, ends it.
+        """Sends a long answer as its reader takes it. It ends early when the reader goes away, or
+        takes no piece for `reader_s`.
         """
         read = asyncio.get_running_loop().run_in_executor
         if self._streams_left <= 0:
@@ -168,14 +178,14 @@ _BUSY = _Answer(
 
 
 def _next(pieces: Iterable[bytes]) -> bytes:
-    """The next pieces as one of about _PIECE bytes; empty at the end."""
-    found, size = [], 0
+    """The next pieces, joined to one of about _PIECE bytes; empty at the end."""
+    taken, size = [], 0
     for piece in pieces:
-        found.append(piece)
+        taken.append(piece)
         size += len(piece)
         if size >= _PIECE:
             break
-    return b"".join(found)
+    return b"".join(taken)
 
 
 def _close(pieces: Iterable[bytes]) -> None:
@@ -185,6 +195,7 @@ def _close(pieces: Iterable[bytes]) -> None:
 
 
 async def _gone(receive: Receive) -> None:
+    """Returns when the reader has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -203,8 +214,8 @@ def _start(answer: _Answer) -> dict[str, Any]:
 
 
 async def _body(headers: dict[str, str], receive: Receive) -> _Body:
-    """All of it, but of one that is too large no more than it takes for the application to see
-    that.
+    """The whole body. If it exceeds MAX_BODY: the first MAX_BODY + 1 bytes, or nothing where its
+    length was declared; that is enough for the application to answer 413.
     """
     if "content-length" not in headers and "transfer-encoding" not in headers:
         return _Body()
@@ -223,21 +234,24 @@ async def _body(headers: dict[str, str], receive: Receive) -> _Body:
 
 
 def _declared(headers: dict[str, str]) -> int:
+    """The declared length of the body; 0 where none, or an impossible one, was declared."""
     length = headers.get("content-length") or "0"
     return int(length) if length.isascii() and length.isdigit() else 0
 
 
 def _headers(scope: dict[str, Any]) -> dict[str, str]:
-    """By name in lower case; one that was sent several times is joined."""
-    found: dict[str, str] = {}
+    """The headers by name in lower case. The values of one that was sent twice are joined."""
+    headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]},{value}" if name in found else value
-    return found
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dict[str, Any]:
+    """The request as WSGI has it. `RAW_URI` is the path as it was sent."""
     raw_path = scope["raw_path"]
+    is_http_1 = scope["http_version"] == "1"
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
@@ -246,9 +260,7 @@ def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dic
         "QUERY_STRING": quote(scope["query_string"], safe=_ASCII),
         "SERVER_NAME": scope["server"][0],
         "SERVER_PORT": scope["server"][1],
-        "SERVER_PROTOCOL": "HTTP/1.0"
-        if scope["http_version"] == "1"
-        else f"HTTP/{scope['http_version']}",
+        "SERVER_PROTOCOL": "HTTP/1.0" if is_http_1 else f"HTTP/{scope['http_version']}",
         "REMOTE_ADDR": scope["client"][0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope["scheme"],
@@ -259,13 +271,13 @@ def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dic
         "wsgi.run_once": False,
     }
     for name, value in headers.items():
-        if "_" not in name:  # it could pass for another that we trust
+        if "_" not in name:  # in WSGI such a name looks like one with `-`, which we may trust
             environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
     if not environ.get("HTTP_HOST"):
-        environ.pop("HTTP_HOST", None)  # none was sent; the server puts in an empty one
+        environ.pop("HTTP_HOST", None)  # the server puts in an empty one where none was sent
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ.pop("HTTP_CONTENT_LENGTH", None)
     environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
-    # A body that broke off is shorter than announced, also where nothing was.
+    # The length must exceed what is there where a body broke off, also if no length was declared.
     environ["CONTENT_LENGTH"] = str(max(len(body.content) + body.cut, _declared(headers)))
     return environ

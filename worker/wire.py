@@ -1,4 +1,5 @@
-"""How the provider spells numbers, times and telephone numbers; pure, and tolerant by design.
+"""Reads numbers, times, telephone numbers and ids as the provider spells them. Pure; tolerant by
+design.
 
 The provider sends every value as a string, durations as `"60040.00000"`, unknown ones as `-1` or an
 empty string, and instants in four spellings: epoch milliseconds, ISO 8601 with `T` and `Z`,
@@ -16,9 +17,8 @@ from urllib.parse import unquote
 
 INDIA = timezone(timedelta(hours=5, minutes=30))
 _SANE_YEARS = range(2000, 2200)
-_LONGEST_S = (
-    30 * 86400
-)  # a call ends after a day at the latest; nothing lasts longer than it is kept
+# A call ends after a day at the latest, and nothing is longer than the 30 days that it is kept for.
+_LONGEST_S = 30 * 86400
 _DIGITS = frozenset("0123456789")
 _LONGEST_NUMBER = 40
 _RFC3339 = re.compile(
@@ -29,80 +29,82 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def number(value: object) -> float | None:
-    """A finite number above 0, or None: the provider's -1, 0, empty, `nan` and words all mean "not
-    known".
+    """A finite number above 0, or None: the provider's -1, 0, empty, `nan` and words all mean
+    "unknown".
     """
     if value is None or isinstance(value, bool):
         return None
     try:
-        found = Decimal(str(value).strip())
+        exact = Decimal(str(value).strip())
     except InvalidOperation:
         return None
-    return float(found) if found.is_finite() and 0 < found < Decimal(10) ** 18 else None
+    return float(exact) if exact.is_finite() and 0 < exact < Decimal(10) ** 18 else None
 
 
 def seconds(milliseconds: float | None) -> float | None:
-    """A duration in seconds, or None where it is not known or longer than any call can be."""
-    found = None if milliseconds is None else milliseconds / 1000
-    return found if found is not None and found <= _LONGEST_S else None
+    """A duration in seconds, or None where it is unknown or longer than any call can be."""
+    if milliseconds is None or milliseconds / 1000 > _LONGEST_S:
+        return None
+    return milliseconds / 1000
 
 
 def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
-    """Any of the four spellings as aware UTC, or None. `naive` is the zone of a time that names
-    none.
+    """Any of the four spellings as aware UTC, or None. `naive` is the zone of a time that is spelt
+    without one.
     """
     text = str(value or "").strip()
     milliseconds = number(text)
     try:
         if milliseconds is not None:
-            found = datetime.fromtimestamp(milliseconds / 1000, UTC)
+            at = datetime.fromtimestamp(milliseconds / 1000, UTC)
         else:
-            found = datetime.fromisoformat(_six_digits(text))
-            found = found.replace(tzinfo=naive) if found.tzinfo is None else found
+            at = datetime.fromisoformat(_six_digits(text))
+            at = at.replace(tzinfo=naive) if at.tzinfo is None else at
     except (ValueError, OverflowError, OSError):
         return None
-    return found.astimezone(UTC) if found.year in _SANE_YEARS else None
+    return at.astimezone(UTC) if at.year in _SANE_YEARS else None
 
 
 def rfc3339(text: str) -> datetime | None:
-    """An instant as our own callers must spell it, with its zone, as aware UTC; None for anything
-    else.
+    """An instant as our own callers must spell it, in RFC 3339 with its zone, as aware UTC; None
+    for any other text.
     """
-    found = _RFC3339.fullmatch(text)
-    if not found:
+    match = _RFC3339.fullmatch(text)
+    if not match:
         return None
-    day, clock, seconds, rest = found.groups()
+    day, clock, seconds, rest = match.groups()
     if seconds != "60":
         return instant(f"{day}T{clock}:{seconds}{rest.upper()}")
+    # A leap second comes only at the end of a day, in UTC.
     before = instant(f"{day}T{clock}:59{rest.upper()}")
     if before is None or (before.hour, before.minute) != (23, 59):
-        return None  # a leap second is put in at the end of a day, in UTC
+        return None
     return before.replace(microsecond=0) + timedelta(seconds=1)
 
 
 def digits(value: object) -> str | None:
     """A telephone number as digits, without `+` or a leading `00`; None where there is none.
 
-    Of a SIP or `tel:` address the user part counts, and never a digit of its host. A user whose
+    Of a SIP or `tel:` address only the user part counts, never a digit of the host. A user whose
     name has a letter (`sip:agent7@host`, `anonymous`) has no number.
     """
-    found = bare_digits(user_part(value))
-    return found.removeprefix("00") or None if found else None
+    written = bare_digits(user_part(value))
+    return written.removeprefix("00") or None if written else None
 
 
 def bare_digits(text: str) -> str | None:
-    """The digits of a number as it is written, with spaces, brackets, dashes, dots; None where it
+    """The digits of a number that may hold spaces, brackets, dashes and dots; None where the text
     is no number.
     """
-    if any(c.isalnum() and c not in _DIGITS for c in text):
+    if any(char.isalnum() and char not in _DIGITS for char in text):
         return None
-    found = "".join(c for c in text if c in _DIGITS)
-    return found if 0 < len(found) <= _LONGEST_NUMBER else None
+    digits = "".join(char for char in text if char in _DIGITS)
+    return digits if 0 < len(digits) <= _LONGEST_NUMBER else None
 
 
 def user_part(value: object) -> str:
-    """`1001` of `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`; empty where nobody is
-    named.
+    """The user of a SIP or `tel:` address: `1001` of
+    `"Bob" <sip:1001;isub=2@10.0.0.5:5060;transport=udp>`. Empty where the address names no user.
     """
     text = "" if isinstance(value, bool) else str(value if value is not None else "").strip()
     inside = re.match(r'(?:"(?:[^"\\]|\\.)*"|[^<"])*<([^>]*)', text)
@@ -120,8 +122,8 @@ def user_part(value: object) -> str:
 
 
 def _is_host(address: str, *, bare: bool) -> bool:
-    # Without `@` a SIP address has no user, but some senders leave the host out: plain digits are
-    # meant as a number.
+    # Without `@` a SIP address has no user. But some senders leave out the host, so plain digits
+    # count as a number.
     named = re.split("[;?]", address)[0].strip()
     if not bare:
         return not re.fullmatch(r"\+?[0-9]+", named)
@@ -133,8 +135,8 @@ def _is_host(address: str, *, bare: bool) -> bool:
 
 
 def identifier(value: object) -> str | None:
-    """An opaque id of at most 128 safe characters, or None. Ids become keys and file names, so
-    nothing else passes.
+    """An opaque id of at most 128 safe characters, or None. Ids become parts of keys and file
+    names, so no other character may pass.
     """
     text = str(value or "").strip()
     return text if _ID.fullmatch(text) else None

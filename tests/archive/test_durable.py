@@ -32,8 +32,8 @@ def archive(place):
 
 
 def spooled(archive, fence, content=AUDIO):
-    part = archive.spool_file("rec-1", fence)
-    with archive.writing(part) as file:
+    part = archive.spool.create("rec-1", fence)
+    with archive.spool.writing(part) as file:
         file.write(content)
     return part
 
@@ -92,7 +92,7 @@ def test_a_file_system_without_links_is_named_and_nothing_is_left(archive, place
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from worker.archive import Archive
+from worker.archive.directory import Archive
 
 root, spool, sha, key, point, across = *sys.argv[1:5], int(sys.argv[5]), sys.argv[6] == "True"
 count = 0

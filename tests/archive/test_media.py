@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinytag import TinyTag
 
-from worker.archive import media, mpeg
+from worker.archive import media
+from worker.archive.mpeg_frame import read_header
 
 MPEG1, MPEG2, MPEG25 = 3, 2, 0
 MONO, STEREO = 3, 0
@@ -34,7 +35,7 @@ def header(version=MPEG25, layer=3, bit_rate=2, rate=2, *, padding=0, mode=MONO)
 
 def frame(*args, fill=b"\x55", **kwargs):
     head = header(*args, **kwargs)
-    return head + fill * (mpeg.read_header(struct.unpack(">I", head)[0]).length - 4)
+    return head + fill * (read_header(struct.unpack(">I", head)[0]).length - 4)
 
 
 def id3v2(size=300, footer=False):

@@ -28,7 +28,7 @@ from tests.archive.test_media import (
     riff,
 )
 from worker.archive import media
-from worker.archive.directory import checks, failed
+from worker.archive.checks import check_media, first_failed
 from worker.vobiz.piece import Download
 
 NOISE = random.Random(11).randbytes(160_000)  # 10 s of 8 kHz, 16 bits, mono
@@ -58,7 +58,7 @@ def refused(content, provider_s, *, announced=None):
         content_type=None,
         hops=0,
     )
-    return failed(checks(found, arrived, provider_s, 1 << 30))
+    return first_failed(check_media(found, arrived, provider_s, 1 << 30))
 
 
 def accepted(content, provider_s=10.0):

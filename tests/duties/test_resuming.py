@@ -319,13 +319,13 @@ def archive(tmp_path):
 
 
 def attempt(archive, host, fence, **more):
-    with archive.spooled("rec-1", fence) as part:
+    with archive.spool.part("rec-1", fence) as part:
         got = download(host, part.file, notes=part.notes, **more)
         return got, part.path.read_bytes()
 
 
 def spool(archive):
-    return sorted(path.name for path in archive._spool.iterdir())
+    return sorted(path.name for path in archive.spool.place.iterdir())
 
 
 def stopped_at(archive, host, fence, count, error=TryAgain, **more):
@@ -350,8 +350,8 @@ def test_the_next_try_goes_on_and_nothing_is_left_behind(serve, archive):
 def test_another_token_in_the_address_is_the_same_file_and_is_never_written_down(serve, archive):
     host = serve()
     stopped_at(archive, host, 1, 100_000)
-    assert b"t1" not in (archive._spool / ".rec-1.1.notes").read_bytes()
-    assert (archive._spool / ".rec-1.1.notes").stat().st_mode & 0o077 == 0
+    assert b"t1" not in (archive.spool.place / ".rec-1.1.notes").read_bytes()
+    assert (archive.spool.place / ".rec-1.1.notes").stat().st_mode & 0o077 == 0
     attempt(archive, host, 2, url=host.url.replace("token=t1", "token=t2"))
     assert host.given == 300_000
 
@@ -380,7 +380,7 @@ LEFT = {
 def test_what_was_left_and_is_not_as_noted_is_begun_anew(serve, archive, kind, change):
     host = serve()
     stopped_at(archive, host, 1, 100_000)
-    spoil(archive._spool / f".rec-1.1.{kind}", change)
+    spoil(archive.spool.place / f".rec-1.1.{kind}", change)
     got, content = attempt(archive, host, 2)
     assert (got.sha256, content) == (SHA, BODY)
     assert host.asked[1] == (None, None)
@@ -389,7 +389,7 @@ def test_what_was_left_and_is_not_as_noted_is_begun_anew(serve, archive, kind, c
 def test_bytes_beyond_the_notes_are_asked_for_again(serve, archive):
     host = serve()
     stopped_at(archive, host, 1, 100_000)
-    spoil(archive._spool / ".rec-1.1.part", lambda data: data + b"half a block")
+    spoil(archive.spool.place / ".rec-1.1.part", lambda data: data + b"half a block")
     assert attempt(archive, host, 2)[1] == BODY
     assert host.asked[1] == ("bytes=100000-", '"v1"')
 
@@ -423,16 +423,16 @@ def test_an_answer_that_says_not_now_leaves_what_there_is(serve, archive):
 def test_a_living_attempts_file_is_left_to_it(serve, archive):
     host = serve()
     stopped_at(archive, host, 1, 100_000)
-    with archive.spooled("rec-1", 2) as first, archive.spooled("rec-1", 3) as second:
+    with archive.spool.part("rec-1", 2) as first, archive.spool.part("rec-1", 3) as second:
         assert (first.path.name, second.path.name) == (".rec-1.1.part", ".rec-1.3.part")
         os.utime(first.path, (0, 0))
-        assert archive.sweep(1000) == 0
+        assert archive.spool.sweep(1000) == 0
 
 
 def test_a_file_that_lies_in_the_archive_already_is_never_written_to(serve, archive):
     host = serve()
     stopped_at(archive, host, 1, 100_000)
-    part, kept = archive._spool / ".rec-1.1.part", archive._spool / "kept"
+    part, kept = archive.spool.place / ".rec-1.1.part", archive.spool.place / "kept"
     os.link(part, kept)
     attempt(archive, host, 2)
     assert kept.read_bytes() == BODY[:100_000]
@@ -443,10 +443,10 @@ def test_only_the_youngest_of_several_is_continued_and_the_rest_goes(serve, arch
     host = serve()
     stopped_at(archive, host, 1, 100_000)
     for name in ("part", "notes"):
-        (archive._spool / f".rec-1.7.{name}").write_bytes(
-            (archive._spool / f".rec-1.1.{name}").read_bytes()
+        (archive.spool.place / f".rec-1.7.{name}").write_bytes(
+            (archive.spool.place / f".rec-1.1.{name}").read_bytes()
         )
-    os.utime(archive._spool / ".rec-1.1.part", (1, 1))
+    os.utime(archive.spool.place / ".rec-1.1.part", (1, 1))
     attempt(archive, host, 8)
     assert spool(archive) == []
     assert host.given == 300_000
@@ -471,7 +471,7 @@ from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 place, netloc, url = sys.argv[1:]
 client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[netloc], redirect_hosts=[], max_media_bytes=1 << 20)
-with Archive(Path(place) / "archive", Path(place) / "spool").spooled("rec-1", 1) as part:
+with Archive(Path(place) / "archive", Path(place) / "spool").spool.part("rec-1", 1) as part:
     client.download(Account(auth_id="MA_1", tokens=("secret",)), url, part.file, keep_going=lambda: None, notes=part.notes)
 """
 
@@ -491,7 +491,7 @@ def test_a_worker_that_is_killed_leaves_what_the_next_one_goes_on_with(serve, ar
 
     host._answer = dripping
     worker = subprocess.Popen([sys.executable, "-c", DYING, tmp_path, host.netloc, host.url])
-    notes = Notes(archive._spool / ".rec-1.1.notes")
+    notes = Notes(archive.spool.place / ".rec-1.1.notes")
     until(notes.read)
     worker.send_signal(signal.SIGKILL)
     worker.wait()

@@ -18,7 +18,7 @@ from tests.waiting import until
 from tests.webhooks.application import Application, recorded
 from tests.wire_level import connect, head
 from webhooks import server
-from webhooks.api import routes
+from webhooks.api.reading import Reader
 from worker.calls.events import Kind
 
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "custom.card" = "pause", "custom.done" = "resume" }\n'
@@ -627,30 +627,33 @@ def test_pages_are_newest_first_and_new_recordings_do_not_shift_them(app):
     assert third["cursor"] is None
 
 
-def test_a_page_that_found_nothing_yet_says_where_to_go_on(app, monkeypatch):
-    monkeypatch.setattr(routes, "_LOOKED_AT", 2)
+def page(app, query, **limits):
+    """What a page is whose answer may read only so much."""
+    reader = Reader(app.house.ledger, lambda: app.house.settings, **limits)
+    with app.house.app.test_request_context(f"/v1/recordings?{query}"):
+        return reader.recordings().json
+
+
+def test_a_page_that_found_nothing_yet_says_where_to_go_on(app):
     for number in range(5):
         app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
         time.sleep(0.002)
     pages, cursor = [], ""
     while cursor is not None:
-        page = app.get(f"/recordings?call_uuid=c0{cursor and '&cursor='}{cursor}").json()
-        pages.append([r["recording_id"] for r in page["recordings"]])
-        cursor = page["cursor"]
+        found = page(app, f"call_uuid=c0{cursor and '&cursor='}{cursor}", most_read=2)
+        pages.append([r["recording_id"] for r in found["recordings"]])
+        cursor = found["cursor"]
     assert pages == [[], [], ["r0"]]
 
 
-def test_a_page_takes_only_so_long(app, monkeypatch):
-    monkeypatch.setattr(routes, "_LOOKED_FOR_S", 0.0)
+def test_a_page_takes_only_so_long(app):
     for number in range(2):
         app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
         time.sleep(0.002)
-    first = app.get("/recordings?call_uuid=c0").json()
+    first = page(app, "call_uuid=c0", read_for_s=0.0)
     assert (first["recordings"], first["cursor"] is None) == ([], False)
-    assert [
-        r["recording_id"]
-        for r in app.get(f"/recordings?call_uuid=c0&cursor={first['cursor']}").json()["recordings"]
-    ] == ["r0"]
+    second = page(app, f"call_uuid=c0&cursor={first['cursor']}", read_for_s=0.0)
+    assert [r["recording_id"] for r in second["recordings"]] == ["r0"]
 
 
 def test_the_list_is_filtered_by_phase_call_account_and_time(app):
@@ -719,6 +722,19 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
     assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])
     problem(app.get("/recordings/nobody/audio"), 404)
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a link"])
+def test_audio_that_the_archive_lacks_is_404(app, instead, tmp_path):
+    call, recording = recorded(app)
+    app.house.provider.hangup(call)
+    key = app.house.reach(recording.recording_id, "archived")["archive_key"]
+    file = app.house.settings.archive / key
+    file.rename(tmp_path / "elsewhere")
+    if instead == "a link":
+        file.symlink_to(tmp_path / "elsewhere")
+    for what in ("audio", "receipt"):
+        problem(app.get(f"/recordings/{recording.recording_id}/{what}"), 404)
 
 
 def test_who_reads_audio_slowly_costs_no_callback_anything(app):

@@ -1,4 +1,4 @@
 """Our callers' door: `/v1`.
 
-This room writes orders down and reads back; it sends nothing to the provider.
+This room records orders and reads back; it sends nothing to the provider.
 """

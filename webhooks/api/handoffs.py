@@ -1,4 +1,4 @@
-"""The hand-off: an application that is about to transfer a call asks, and is told go or hold."""
+"""The hand-off: before an application transfers a call, it asks, and the answer is go or hold."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from flask import Response, jsonify, request
 from webhooks.api import request_bodies
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
+from webhooks.api.starts import Starts
 from worker.calls.call import Call, Handoff
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
 from worker.calls.views import handoff_view, recording_view
 
-_TRANSFER_S = (
-    6.0  # after the asker's wait: how long we wait for the provider's answer to a transfer
-)
-_STOP_LEAVES_S = (
-    1.0  # after the asker's wait: how long we wait for a stop to leave that needs no proof
-)
-_SAME_ASK = timedelta(minutes=2)  # so long after a go an equal question gets the same answer
+# Both begin when the asker's own wait is over.
+_TRANSFER_S = 6.0  # how long we wait for the provider's answer to a transfer
+_STOP_LEAVES_S = 1.0  # how long we wait for a stop to be sent that needs no proof
+_SAME_ASK = timedelta(minutes=2)  # after a go: for so long an equal question gets the same answer
 
 
 class Handoffs:
-    def __init__(self, orders: Orders) -> None:
-        self.orders, self.ledger, self.settings = orders, orders.ledger, orders.settings
+    def __init__(self, orders: Orders, starts: Starts) -> None:
+        self.orders, self.starts = orders, starts
+        self.ledger, self.settings = orders.ledger, orders.settings
 
     def handoff(self, call_uuid: str) -> Response:
-        """200 go, 409 hold. The stops go on after the answer."""
+        """200 go, 409 hold. The stops are carried on after the answer."""
         body = request_bodies.read(request_bodies.HandoffBody)
         if body.kind == "failed":
             raise Problem(400, "kind: `failed` is told through …/handoff/failed", field="kind")
@@ -70,11 +69,11 @@ class Handoffs:
         return jsonify(view)
 
     def _same_ask(self, account: str, call_uuid: str, digest: str) -> str:
-        """The id of a hand-off that came without an Idempotency-Key.
+        """The id of a hand-off whose request has no Idempotency-Key.
 
-        It is that of an equal question that is still open, or whose transfer we sent in the last
-        two minutes and which did not fail. Otherwise it is a new id: the same one for all who ask
-        at the same time.
+        An equal question that is still open keeps its id; so does one whose transfer we sent in the
+        last two minutes without a failure. Otherwise the id is new, and the same for all who ask at
+        the same time.
         """
         call = self.orders.call(account, call_uuid)
         equal = [
@@ -87,17 +86,18 @@ class Handoffs:
             (e.at for e in call.triggers if e.kind is Kind.HANDOFF_FAILED and e.at), default=None
         )
         for handoff in equal:
-            at = handoff.decided.at if handoff.decided else None
-            went = (
-                handoff.transfer is not None and handoff.transfer.kind is not Kind.TRANSFER_FAILED
-            )
-            if at is None or (went and now < at + _SAME_ASK and not (failed and failed > at)):
+            decided_at = handoff.decided.at if handoff.decided else None
+            if decided_at is None:
+                return str(handoff.asked.order)
+            was_sent = handoff.transfer and handoff.transfer.kind is not Kind.TRANSFER_FAILED
+            failed_since = failed is not None and failed > decided_at
+            if was_sent and now < decided_at + _SAME_ASK and not failed_since:
                 return str(handoff.asked.order)
         return "n" + hashlib.sha256(f"{digest}|{len(equal)}".encode()).hexdigest()[:15]
 
     def _decision(self, account: str, call_uuid: str, order: str) -> Handoff:
-        """The hand-off once it is decided, and its transfer answered. Waits for that; at the end it
-        decides itself.
+        """The hand-off once it is decided and its transfer is answered. Waits for that; when the
+        time is over, this process decides.
         """
         now = self.ledger.now()
         seen = partial(self._seen, account, order)
@@ -119,37 +119,37 @@ class Handoffs:
         return settled or self.orders.call(account, call_uuid).handoffs[order]
 
     def _stop_is_on_its_way(self, account: str, call_uuid: str, order: str) -> bool:
-        """Whether everything is proven, and only the stop of the whole call must still leave before
-        we answer.
+        """Whether everything is proven, and only the stop of the whole call must still be sent
+        before we answer.
         """
         call = self.orders.call(account, call_uuid)
-        found = verdict(call, self.settings().rules, call.handoffs[order])
-        return found.proven and found.go is None
+        now_known = verdict(call, self.settings().rules, call.handoffs[order])
+        return now_known.proven and now_known.go is None
 
     def _seen(self, account: str, order: str, call: Call) -> Handoff | None:
-        """The hand-off if there is nothing left to wait for. Decides it if the verdict is known and
-        no transfer is to be sent.
+        """The hand-off if nothing is left to wait for, else None. Decides it if the verdict is
+        known and no transfer has to be sent.
         """
         handoff = call.handoffs[order]
         if handoff.decided is not None:
             sending = handoff.asked.body and handoff.is_ours_to_send and handoff.transfer is None
             return None if sending else handoff
-        found = verdict(call, self.settings().rules, handoff)
-        if found.go is None or (found.go and handoff.asked.body):
+        known = verdict(call, self.settings().rules, handoff)
+        if known.go is None or (known.go and handoff.asked.body):
             return None
         return self._decide(account, call, order)
 
     def _decide(self, account: str, call: Call, order: str) -> Handoff:
         """Records a decision. Returns the hand-off with the decision that counts: the first one."""
         handoff = call.handoffs[order]
-        found = verdict(call, self.settings().rules, handoff)
-        decision = decided(call, handoff, found, go=found.last_word, by="api")
+        final = verdict(call, self.settings().rules, handoff)
+        decision = decided(call, handoff, final, go=final.last_word, by="api")
         self.ledger.record(account, decision)
         return self.orders.call(account, call.call_uuid).handoffs[order]
 
     def handoff_failed(self, call_uuid: str) -> Response:
-        """The application reports that its transfer did not happen. 200 with what the rule does
-        about it.
+        """The application reports that its transfer did not happen. 200 with the rule's action, and
+        the recordings that it resumed.
         """
         body = request_bodies.read(request_bodies.FailedBody)
         account, a_leg = self.orders.where(call_uuid, body.account)
@@ -166,7 +166,7 @@ class Handoffs:
             ),
         )
         act = self.orders.act(self.orders.call(account, a_leg), event_id)
-        starts = self.orders.resumed(account, a_leg, event_id, body.wait_s)
+        starts = self.starts.resumed(account, a_leg, event_id, body.wait_s)
         call, rules, now = (
             self.orders.call(account, a_leg),
             self.settings().rules,

@@ -1,21 +1,31 @@
-"""The routes of `/v1` in one table, and the OpenAPI 3.1 document that is made from it."""
+"""What a route of `/v1` is, and the OpenAPI 3.1 document that is made from all of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from flask import Response
 
 from webhooks.api import response_shapes
 from webhooks.api.problems import TITLES
 from worker.calls.call import Phase
 from worker.calls.events import Fault
 
+Schemas = dict[type, dict[str, Any]]  # by shape: the reference to its component
 _ALWAYS = (400, 401, 404, 405, 503)
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "description": "asking twice with one key is asking once",
+}
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "account": {
         "schema": {"type": "string"},
@@ -33,11 +43,14 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """One route. `answers`: the shape of each good status; None where it is no JSON."""
+    """One route. `view` picks its view function from the object that has them all; `answers` is the
+    shape of each good status, None where the answer is no JSON.
+    """
 
     method: str
     path: str  # as Flask spells it
     name: str
+    view: Callable[[Any], Callable[..., Response]]
     says: str
     answers: Mapping[int, type | None]
     body: type | None = None
@@ -49,15 +62,11 @@ class Route:
 
 
 def document(routes: Sequence[Route], *, server: str) -> dict[str, Any]:
-    """OpenAPI 3.1. Every shape that occurs is a component."""
-    types = list(
-        dict.fromkeys(
-            [
-                response_shapes.Problem,
-                *(t for r in routes for t in (r.body, *r.answers.values()) if t),
-            ]
-        )
-    )
+    """The document as JSON data. Every shape that occurs is a component. `server` is the address
+    under which callers reach the service.
+    """
+    shapes = [t for route in routes for t in (route.body, *route.answers.values()) if t]
+    types = list(dict.fromkeys([response_shapes.Problem, *shapes]))
     refs, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
@@ -72,7 +81,8 @@ def document(routes: Sequence[Route], *, server: str) -> dict[str, Any]:
         "info": {
             "title": "Endtape",
             "version": version("endtape"),
-            "description": "Starts, stops and hands off call recordings, and proves that they ended.",
+            "description": "Starts, stops and hands off call recordings,"
+            " and proves that they ended.",
         },
         "servers": [{"url": server}],
         "components": {
@@ -84,69 +94,62 @@ def document(routes: Sequence[Route], *, server: str) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, schema: dict[type, dict[str, Any]]) -> dict[str, Any]:
-    parameters = [
-        {
-            "name": n,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
-        }
-        for n in re.findall(r"<(\w+)>", route.path)
-    ]
-    parameters += [
-        {"name": n, "in": "query", "required": False, **_PARAMETERS[n]} for n in route.query
-    ]
-    if route.once:
-        parameters.append(
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "schema": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": 255,
-                    "pattern": "^[!-~]+$",
-                },
-                "description": "asking twice with one key is asking once",
-            }
-        )
-    refusals = sorted(
-        {
-            *_ALWAYS,
-            *route.refusals,
-            *(() if route.app_key else (403,)),
-            *((413,) if route.body else ()),
-            *((422,) if route.once else ()),
-        }
-    )
-    found: dict[str, Any] = {
+def _operation(route: Route, schema: Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.says,
-        "parameters": parameters,
+        "parameters": _parameters(route),
         "description": "With ENDTAPE_API_KEY" + (" or ENDTAPE_APP_KEY." if route.app_key else "."),
-        "responses": {
-            **{str(s): _answer(s, t, schema) for s, t in route.answers.items()},
-            **{str(s): _refusal(s, schema) for s in refusals if s not in route.answers},
-        },
+        "responses": _responses(route, schema),
     }
     if route.body:
-        content: dict[str, Any] = {"application/json": {"schema": schema[route.body]}}
-        if route.any_form:
-            as_it_came = {
-                "type": "object",
-                "description": "a request of the provider's, with its own fields",
-            }
-            content = {
-                "application/json": {"schema": {"anyOf": [schema[route.body], as_it_came]}},
-                "application/x-www-form-urlencoded": {"schema": as_it_came},
-            }
-        found["requestBody"] = {"required": route.any_form, "content": content}
-    return found
+        operation["requestBody"] = {
+            "required": route.any_form,
+            "content": _content(schema[route.body], any_form=route.any_form),
+        }
+    return operation
 
 
-def _answer(status: int, shape: type | None, schema: dict[type, dict[str, Any]]) -> dict[str, Any]:
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": _ID}
+        for name in re.findall(r"<(\w+)>", route.path)
+    ]
+    in_query = [
+        {"name": name, "in": "query", "required": False, **_PARAMETERS[name]}
+        for name in route.query
+    ]
+    return in_path + in_query + ([_IDEMPOTENCY_KEY] if route.once else [])
+
+
+def _responses(route: Route, schema: Schemas) -> dict[str, Any]:
+    refusals = {*_ALWAYS, *route.refusals}
+    if not route.app_key:
+        refusals.add(403)
+    if route.body:
+        refusals.add(413)
+    if route.once:
+        refusals.add(422)
+    answers = {str(status): _answer(status, t, schema) for status, t in route.answers.items()}
+    return answers | {
+        str(status): _refusal(status, schema) for status in sorted(refusals - set(route.answers))
+    }
+
+
+def _content(body: dict[str, Any], *, any_form: bool) -> dict[str, Any]:
+    if not any_form:
+        return {"application/json": {"schema": body}}
+    as_it_came = {
+        "type": "object",
+        "description": "a request of the provider's, with its own fields",
+    }
+    return {
+        "application/json": {"schema": {"anyOf": [body, as_it_came]}},
+        "application/x-www-form-urlencoded": {"schema": as_it_came},
+    }
+
+
+def _answer(status: int, shape: type | None, schema: Schemas) -> dict[str, Any]:
     if shape is None:
         return {"description": "the bytes", "content": {"*/*": {}}}
     kind = "application/problem+json" if status == 409 else "application/json"
@@ -156,7 +159,7 @@ def _answer(status: int, shape: type | None, schema: dict[type, dict[str, Any]])
     }
 
 
-def _refusal(status: int, schema: dict[type, dict[str, Any]]) -> dict[str, Any]:
+def _refusal(status: int, schema: Schemas) -> dict[str, Any]:
     return {
         "description": TITLES[status],
         "content": {"application/problem+json": {"schema": schema[response_shapes.Problem]}},

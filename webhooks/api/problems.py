@@ -1,14 +1,10 @@
-"""How `/v1` says no: RFC 9457 answers; and who may ask for what."""
+"""How `/v1` refuses a request: RFC 9457 answers."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable
 from typing import Any
 
-from flask import Response, jsonify, request
-
-from worker.settings import Settings
+from flask import Response, jsonify
 
 TITLES = {
     400: "Bad Request",
@@ -29,8 +25,8 @@ TITLES = {
 
 
 class Problem(Exception):
-    """An RFC 9457 answer. `field` names what is wrong in the request; `more` are further
-    members.
+    """An RFC 9457 answer, raised by a view. `field` names the wrong field of the request; `more`
+    are further members of the answer.
     """
 
     def __init__(self, status: int, detail: str, *, field: str | None = None, **more: Any) -> None:
@@ -54,17 +50,3 @@ class Problem(Exception):
         if self.status == 503:
             answer.headers["Retry-After"] = "2"
         return answer
-
-
-def need_key(settings: Callable[[], Settings], *, app_key_too: bool = False) -> None:
-    """Raises Problem 401 without a good key, 403 where the lesser key is not enough."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    offered = given.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else b""
-    now = settings()
-    if any([hmac.compare_digest(offered, k.encode()) for k in now.api_keys]):  # noqa: C419 - all are compared
-        return
-    if now.app_key and hmac.compare_digest(offered, now.app_key.encode()):
-        if app_key_too:
-            return
-        raise Problem(403, "the application key may not do this; use ENDTAPE_API_KEY")
-    raise Problem(401, "send `Authorization: Bearer` with ENDTAPE_API_KEY")

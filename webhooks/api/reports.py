@@ -1,5 +1,5 @@
-"""What our callers tell us: calls and recordings that others started, events, and what is to be
-tried again.
+"""What our callers report: calls and recordings that others started, events, and recordings to try
+again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import replace
 from flask import Response, jsonify, request
 
 from webhooks.api import request_bodies
-from webhooks.api.orders import Orders, announced, digest_of, identity
+from webhooks.api.announcements import announcement
+from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.body import read_body
 from worker import wire
@@ -19,27 +20,26 @@ from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.views import call_view, recording_view
 from worker.ledger.calls import Recorded
+from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
 _ACCOUNT = ("account", "accountid", "authid", "parentauthid")
-_FIELDS = {
-    "calluuid": "call_uuid",
-    "recordingid": "recording_id",
-}  # as our own callers spell what the provider spells in many ways
+# The fields that the provider spells in many ways, as our own callers spell them
+_FIELDS = {"calluuid": "call_uuid", "recordingid": "recording_id"}
 
 
-class Telling:
+class Reports:
     def __init__(self, orders: Orders) -> None:
         self.orders, self.ledger, self.settings = orders, orders.ledger, orders.settings
 
     def announce(self, call_uuid: str) -> Response:
-        """Makes a call known whose recording somebody else started. `recordings: []` says that
-        nothing is being recorded.
+        """Makes a call known whose recording somebody else started. `recordings: []` declares that
+        nothing is being recorded. 200 with the call.
         """
         body = request_bodies.read(request_bodies.CallBody)
         account, a_leg = self.orders.where(call_uuid, body.account)
-        told = Event(
+        call = Event(
             id=f"told.{secrets.token_hex(6)}",
             kind=Kind.CALL_ANNOUNCED,
             call_uuid=a_leg,
@@ -50,7 +50,7 @@ class Telling:
             started_at=request_bodies.instant(body.started_at, "started_at"),
             by="api",
         )
-        events = [announced(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
+        events = [announcement(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
         if body.recordings == []:
             events.append(
                 Event(
@@ -60,8 +60,8 @@ class Telling:
                     by="api",
                 )
             )
-        if not _says_nothing_new(self.orders.call(account, a_leg), told):
-            events.insert(0, told)
+        if not _says_nothing_new(self.orders.call(account, a_leg), call):
+            events.insert(0, call)
         for event in events:
             self.ledger.record(account, event)
         return jsonify(
@@ -69,37 +69,24 @@ class Telling:
         )
 
     def event(self) -> Response:
-        """A provider's request as the application received it, or `custom.NAME`. 200 says that it
-        is written down.
+        """A provider's request as the application received it, or `custom.NAME`. 200 says that the
+        event is recorded, or of a kind that is not followed.
         """
         order_id = f"order.{identity('e')}"
-        try:
-            fields = _forwarded()
-            name = fields.get("event", "")
-            event = (
-                _custom(fields, name, order_id)
-                if name.startswith("custom.")
-                else callbacks.parse(fields)
-            )
-        except callback_fields.Unreadable as error:
-            place = re.match(r"(\w+): ", str(error))
-            raise Problem(
-                400, str(error), field=_FIELDS.get(place[1].lower(), place[1]) if place else None
-            ) from None
+        fields, event = _reported(order_id)
         if event is None:
-            return jsonify({"event": name or None, "recorded": "ignored"})
+            return jsonify({"event": fields.get("event") or None, "recorded": "ignored"})
         accounts = self.settings().accounts
         named = next(
             (fields[k] for k in _ACCOUNT if fields.get(k) in accounts), fields.get("account")
         )
         account, a_leg = self.orders.where(event.call_uuid, named)
-        if name.startswith("custom."):
-            event = replace(event, call_uuid=a_leg)
+        if event.kind is Kind.CUSTOM_REPORTED:
+            event, recorded = replace(event, call_uuid=a_leg), Recorded.NEW
             self.orders.record(account, event)
-            recorded = Recorded.NEW
         else:
-            # Forwarded, a request is the application's word: the provider's signature was for
-            # another address.
+            # A forwarded request counts as unsigned: the provider's signature was for another
+            # address.
             recorded, _ = self.ledger.record(
                 account, replace(event, id=f"{event.id}.f", by=f"{event.by} (forwarded)")
             )
@@ -113,58 +100,65 @@ class Telling:
         )
 
     def retry(self, recording_id: str) -> Response:
-        """202: it is tried again, whatever became of it."""
+        """202: the recording is fetched again, whatever became of it. 409 if it is archived."""
         body = request_bodies.read(request_bodies.RetryBody)
-        for account in self.settings().accounts:
-            call_uuid = (
-                self.ledger.call_of(account, recording_id)
-                if wire.identifier(recording_id)
-                else None
-            )
-            call = self.orders.call(account, call_uuid) if call_uuid else None
-            if call and recording_id in call.recordings:
-                if call.recordings[recording_id].archived:
-                    raise Problem(409, "it is archived already")
-                self.orders.record(
-                    account,
-                    Event(
-                        id=f"retry.{identity('r')}",
-                        kind=Kind.RETRY_ORDERED,
-                        call_uuid=call.call_uuid,
-                        recording_id=recording_id,
-                        reason=body.reason,
-                        by="api",
-                        digest=digest_of(recording_id, body.reason),
-                    ),
-                )
-                call = self.orders.call(account, call.call_uuid)
-                answer = jsonify(
-                    recording_view(
-                        call,
-                        call.recordings[recording_id],
-                        self.settings().rules,
-                        self.ledger.now(),
-                    )
-                )
-                answer.status_code = 202
-                return answer
-        raise Problem(404, "no such recording")
+        known = find_recording(self.ledger, self.settings().accounts, recording_id)
+        if known is None:
+            raise Problem(404, "no such recording")
+        call, recording = known
+        if recording.archived:
+            raise Problem(409, "it is archived already")
+        self.orders.record(
+            call.account,
+            Event(
+                id=f"retry.{identity('r')}",
+                kind=Kind.RETRY_ORDERED,
+                call_uuid=call.call_uuid,
+                recording_id=recording_id,
+                reason=body.reason,
+                by="api",
+                digest=digest_of(recording_id, body.reason),
+            ),
+        )
+        call = self.orders.call(call.account, call.call_uuid)
+        recording = call.recordings[recording_id]
+        answer = jsonify(recording_view(call, recording, self.settings().rules, self.ledger.now()))
+        answer.status_code = 202
+        return answer
+
+
+def _reported(order_id: str) -> tuple[callback_fields.Fields, Event | None]:
+    """The fields of the request, and its event; None for a kind that is not followed. Raises
+    Problem 400 that names the field.
+    """
+    try:
+        fields = _forwarded()
+        name = fields.get("event", "")
+        if name.startswith("custom."):
+            return fields, _custom(fields, name, order_id)
+        return fields, callbacks.parse(fields)
+    except callback_fields.Unreadable as error:
+        match = re.match(r"(\w+): ", str(error))
+        field = _FIELDS.get(match[1].lower(), match[1]) if match else None
+        raise Problem(400, str(error), field=field) from None
 
 
 def _forwarded() -> callback_fields.Fields:
-    """What the application sends: its own event, or a provider's request. Raises Unreadable.
+    """The fields that the application sends: those of its own event, or of a provider's request.
+    Raises Unreadable.
 
-    The query of a GET that it got may come as a form or as the query of this request; what the
-    application put into its own callback URL then stands in it too.
+    Where the provider's request was a GET, its query comes as a form or as the query of this
+    request. Parameters that the application put into its own callback URL stand in it, too; only
+    the provider's fields and the account are kept.
     """
     query = request.query_string.decode("ascii", "replace")
-    said = callback_fields.read_fields(
+    sent = callback_fields.read_fields(
         body=read_body(), content_type=request.content_type or "", query=query
     )
-    found = callback_fields.of_provider(said.form)
-    if found is None or said.fields.get("event", "").startswith("custom."):
-        return said.fields
-    return {name: said.fields[name] for name in _ACCOUNT if name in said.fields} | found
+    of_provider = callback_fields.of_provider(sent.form)
+    if of_provider is None or sent.fields.get("event", "").startswith("custom."):
+        return sent.fields
+    return {name: sent.fields[name] for name in _ACCOUNT if name in sent.fields} | of_provider
 
 
 def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
@@ -177,9 +171,8 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
         raise Problem(
             400, "call_uuid: is needed, an id of letters, digits, `_` and `-`", field="call_uuid"
         )
-    reason = (
-        fields.get("reason", "")[:200].encode("utf-8", "replace").decode() or None
-    )  # JSON can spell half a character; terminals cannot
+    # JSON can spell half a surrogate pair; UTF-8 cannot.
+    reason = fields.get("reason", "")[:200].encode("utf-8", "replace").decode() or None
     return Event(
         id=order_id,
         kind=Kind.CUSTOM_REPORTED,
@@ -191,22 +184,22 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
     )
 
 
-def _says_nothing_new(call: Call, told: Event) -> bool:
+def _says_nothing_new(call: Call, announced: Event) -> bool:
+    """Whether the call is known, with everything that this event says of it."""
     pairs = (
-        (told.from_number, call.from_number),
-        (told.to_number, call.to_number),
-        (told.direction, call.direction),
-        (told.started_at, call.started_at),
+        (announced.from_number, call.from_number),
+        (announced.to_number, call.to_number),
+        (announced.direction, call.direction),
+        (announced.started_at, call.started_at),
     )
-    same = (
-        all(mine is None or mine == known for mine, known in pairs)
-        and (told.labels or {}).items() <= call.labels.items()
-    )
-    return same and bool(call.events)
+    same = all(new is None or new == known for new, known in pairs)
+    same_labels = (announced.labels or {}).items() <= call.labels.items()
+    return bool(call.events) and same and same_labels
 
 
 def _digits(number: str | None, field: str) -> str | None:
-    found = wire.digits(number)
-    if number is not None and found is None:
+    """The digits of a number that a caller sent. Raises Problem 400 where it holds none."""
+    digits = wire.digits(number)
+    if number is not None and digits is None:
         raise Problem(400, f"{field}: {number[:40]!r} holds no digits", field=field)
-    return found
+    return digits

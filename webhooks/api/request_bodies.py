@@ -1,5 +1,5 @@
-"""What our callers may send, field by field. Unknown fields and impossible values are refused by
-name.
+"""The bodies that our callers may send, field by field. A refusal names the unknown field or the
+impossible value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker import wire
 from worker.calls import rules_file
 
 T = TypeVar("T", bound=Struct)
-# Python's `$` alone would let a newline through, into ids and then into the log of a call
+# Python's `$` also matches before a final newline, which would come into ids and the log of a call.
 _END = r"$(?!\n)"
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 Identifier = Annotated[
@@ -68,6 +68,7 @@ Account = Annotated[
     ),
 ]
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write one at the beginning of a file
 _PATTERNS: list[Meta] = [get_args(kind)[1] for kind in (Identifier, Duration, Address, Kind)]
 
 
@@ -154,12 +155,10 @@ class RetryBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def read(kind: type[T]) -> T:
-    """The request's body; an absent one is an empty object. Raises Problem 400 or 413 that names
-    the field.
+    """The request's body; an absent one counts as an empty object. Raises Problem 400 that names
+    the field, RequestEntityTooLarge.
     """
-    raw = read_body().removeprefix(
-        b"\xef\xbb\xbf"
-    )  # some editors put a byte order mark before what they save
+    raw = read_body().removeprefix(_BYTE_ORDER_MARK)
     try:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as error:
@@ -170,15 +169,16 @@ def read(kind: type[T]) -> T:
 
 
 def _plainly(message: str) -> str:
-    """What was expected, in words where only a pattern would be shown."""
-    said = message.partition(" - at ")[0]
-    meant = next(
-        (m.description for m in _PATTERNS if m.description and repr(m.pattern) in said), None
-    )
-    return f"must be {meant}" if meant else said
+    """Msgspec's message without the place. Where it shows only a pattern: that pattern in words."""
+    text = message.partition(" - at ")[0]
+    for meta in _PATTERNS:
+        if meta.description and repr(meta.pattern) in text:
+            return f"must be {meta.description}"
+    return text
 
 
 def _field(message: str) -> str | None:
+    """The field that msgspec's message is about, as a path; None where it is the body itself."""
     unknown = re.search(r"unknown field `([^`]{0,80})`", message)
     place = re.search(r"`\$\.?([^`]*)`$", message)
     inside = place[1] if place else ""
@@ -186,29 +186,29 @@ def _field(message: str) -> str | None:
 
 
 def instant(text: str | None, field: str) -> datetime | None:
-    """An instant that a caller sent, from a body or a query. Raises Problem 400."""
+    """An instant that a caller sent, from a body or a query, as aware UTC. Raises Problem 400."""
     if text is None:
         return None
-    found = wire.rfc3339(text)
-    if found is None:
+    at = wire.rfc3339(text)
+    if at is None:
         raise Problem(
             400,
             f"{field}: {text[:40]!r} is no instant with its zone, like 2026-09-14T06:30:00Z or"
             " 2026-09-14T12:00:00+05:30 (in a query `+` is written %2B)",
             field=field,
         )
-    return found
+    return at
 
 
 def seconds(text: str | None, field: str) -> float | None:
-    """A duration in seconds. Raises Problem 400."""
+    """A duration that a caller sent, in seconds. Raises Problem 400."""
     if text is None:
         return None
-    found: timedelta | None = rules_file.duration(text)
-    if found is None:
+    duration: timedelta | None = rules_file.duration(text)
+    if duration is None:
         raise Problem(
             400,
             f'{field}: {text!r} is no duration of at least 1s like "45s", "15m" or "2h"',
             field=field,
         )
-    return found.total_seconds()
+    return duration.total_seconds()

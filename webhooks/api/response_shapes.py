@@ -1,5 +1,5 @@
-"""What `/v1` answers, as the OpenAPI document shows it. Only the document is made from these; tests
-hold them against the answers.
+"""The shapes of `/v1`'s answers, for the OpenAPI document. The views do not use them; tests compare
+them with real answers.
 """
 
 from __future__ import annotations

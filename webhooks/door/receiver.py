@@ -1,14 +1,14 @@
 """The provider's door: verify, parse, record, answer. 200 means that the event is written down.
 
-The answer says what the sender should do next: 200 nothing, 503 send it again, 4xx do not bother.
+The answer says what the sender should do next: 200 nothing, 503 send it again, 4xx give up.
 """
 
 from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -18,6 +18,7 @@ from werkzeug.routing import BaseConverter
 
 from webhooks.body import read_body
 from worker import logs, wire
+from worker.calls.events import Event
 from worker.errors import LedgerUnavailable
 from worker.ledger.calls import Recorded
 from worker.ledger.client import Ledger
@@ -27,77 +28,71 @@ from worker.vobiz import callback_fields, callbacks, signature
 from worker.vobiz.account import Account
 
 log = structlog.get_logger()
-_SAY_AGAIN = timedelta(minutes=1)
+_LOG_EVERY = timedelta(minutes=1)
 _EMPTY = "<Response></Response>"
 
 
+class Refusal(Exception):
+    """The callback is not taken. `reason` is what the answer, the counter and the log call it;
+    `error` is logged with it.
+    """
+
+    def __init__(self, status: int, reason: str, error: str | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.error = status, reason, error
+
+
+class NoCallback(Exception):
+    """A GET without any field of the provider's: a browser, or somebody who checks the address."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Callback:
+    """A callback that was verified and parsed. `event` is None for a kind that is not followed."""
+
+    event: Event | None
+    nonces: Sequence[str]
+    content: bytes  # all that was sent, to tell a repeat from another callback with the same nonce
+
+
 class Receiver:
-    """`settings` is asked anew for each request, so that a reload is seen."""
+    """`settings` is called for each request, so that a reload takes effect."""
 
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings]) -> None:
         self.ledger, self.settings = ledger, settings
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}  # by reason: when this process logged it last
 
     def receive(self, auth_id: str, token: str, rest: str) -> Response:
         settings = self.settings()
         account = settings.accounts.get(auth_id)
-        known = hmac.compare_digest(
-            token.encode("utf-8", "replace"), settings.callback_token.encode()
-        )
-        if account is None or not known:
-            return self._refuse(404, "unknown")
+        if not _is_token(token, settings) or account is None:
+            return self._refuse(Refusal(404, "unknown"))
         if request.method == "HEAD":
-            return _answer()
+            return _ok()
         try:
-            body = read_body()
-        except RequestEntityTooLarge:
-            return self._refuse(413, "too_large", auth_id)
-        except (ClientDisconnected, RequestTimeout) as error:
-            return self._refuse(error.code, "cut", auth_id)
-        try:
-            said = callback_fields.read_fields(
-                body=body, content_type=request.content_type or "", query=_query()
-            )
-            verified = self._verify(settings, account, body, said)
-            event = callbacks.parse(said.fields)
-            below = rest.lstrip("/")
-            bound = below.removeprefix("call/").split("/")[0] if below.startswith("call/") else None
-            if bound is not None and {bound} != (
-                {event.call_uuid} if event else callbacks.calls(said.fields)
-            ):
-                return self._refuse(403, "other_call", auth_id)
-        except callback_fields.Nothing as error:
-            # A browser, or somebody who checks the address: no callback, so none that is refused.
-            return (
-                _answer()
-                if request.method == "GET"
-                else self._refuse(400, "unreadable", auth_id, error=str(error))
-            )
-        except callback_fields.Unreadable as error:
-            return self._refuse(400, "unreadable", auth_id, error=str(error))
-        except signature.SignatureRejected as error:
-            return self._refuse(403, error.reason, auth_id)
-        if event is not None:
-            # Unsigned it is another event: it must not keep the signed one, which proves something,
-            # from being recorded.
-            event = replace(
-                event,
-                id=event.id if verified.signed else f"{event.id}.u",
-                signed=verified.signed,
-                order=_order(rest) if event.recording_id else None,
-            )
-        try:
-            status, _ = self.ledger.record(
-                auth_id, event, nonces=verified.nonces, body=body + b"\0" + request.query_string
-            )
+            callback = _verify_and_parse(settings, account, rest)
+            return self._record(auth_id, callback)
+        except NoCallback:
+            return _ok()
+        except Refusal as refusal:
+            return self._refuse(refusal, auth_id)
         except LedgerUnavailable as error:
             if logs.seldom("redis", error):
                 log.warning(
                     "redis does not answer; the provider is asked to send again", error=str(error)
                 )
             return Response("try again\n", 503, {"Retry-After": "2"}, mimetype="text/plain")
+
+    def _record(self, auth_id: str, callback: _Callback) -> Response:
+        """200 once the event is recorded. Raises Refusal for a nonce that came with other content
+        before, LedgerUnavailable.
+        """
+        event = callback.event
+        status, _ = self.ledger.record(
+            auth_id, event, nonces=callback.nonces, body=callback.content
+        )
         if status is Recorded.NONCE_REUSED:
-            return self._refuse(403, "nonce", auth_id)
+            raise Refusal(403, "nonce")
         if event is not None and status is Recorded.NEW:
             log.info(
                 event.kind.value,
@@ -107,68 +102,138 @@ class Receiver:
                 by=event.by,
                 signed=event.signed,
             )
-        return _answer()
+        return _ok()
 
-    @staticmethod
-    def _verify(
-        settings: Settings, account: Account, body: bytes, said: callback_fields.ParsedRequest
-    ) -> signature.Verified:
-        headers = {
-            name: value
-            for name, value in request.headers.items()
-            if name.lower().startswith("x-vobiz-")
-        }
-        if (
-            account.trunk_secrets
-            and "X-Vobiz-Signature" in headers
-            and (
-                "X-Vobiz-Event" in headers
-                or (request.content_type or "").startswith("application/json")
-            )
-        ):
-            return signature.verify_trunk(body=body, headers=headers, secrets=account.trunk_secrets)
-        return signature.verify(
-            base_url=signature.base_url(settings.public_url, _raw_path()),
-            headers=headers,
-            tokens=account.tokens,
-            parent_tokens=account.parent_tokens,
-            query=_query(),
-            form=said.form,
-            required=settings.signatures_required,
-        )
-
-    def _refuse(self, status: int, reason: str, account: str = "", **facts: str) -> Response:
+    def _refuse(self, refusal: Refusal, account: str = "") -> Response:
+        """The answer to a refused callback. Each reason is counted, and logged once a minute."""
+        reason = refusal.reason
         try:
             self.ledger.count_refusal(reason)
-            told = not self.ledger.once_per("refusal", reason, every=_SAY_AGAIN)
-        except LedgerUnavailable:  # neither a count nor a line is worth an answer
-            told = time.monotonic() - self._said.get(reason, -60) < _SAY_AGAIN.total_seconds()
-        if not told:
-            self._said[reason] = time.monotonic()
+            is_due = self.ledger.once_per("refusal", reason, every=_LOG_EVERY)
+        except LedgerUnavailable:  # without Redis the answer goes out all the same
+            since_s = time.monotonic() - self._logged_at.get(reason, -60)
+            is_due = since_s >= _LOG_EVERY.total_seconds()
+        if is_due:
+            self._logged_at[reason] = time.monotonic()
             log.warning(
-                "callback refused", reason=reason, remedy=REMEDIES[reason], account=account, **facts
+                "callback refused",
+                reason=reason,
+                remedy=REMEDIES[reason],
+                account=account,
+                **({} if refusal.error is None else {"error": refusal.error}),
             )
-        return Response(
-            f"{reason}\n" if status != 404 else "not found\n", status, mimetype="text/plain"
+        text = "not found\n" if refusal.status == 404 else f"{reason}\n"
+        return Response(text, refusal.status, mimetype="text/plain")
+
+
+def _is_token(token: str, settings: Settings) -> bool:
+    return hmac.compare_digest(token.encode("utf-8", "replace"), settings.callback_token.encode())
+
+
+def _verify_and_parse(settings: Settings, account: Account, rest: str) -> _Callback:
+    """Verifies and parses the request. `rest` is the path below the token. Raises Refusal,
+    NoCallback.
+    """
+    body = _body()
+    try:
+        said = callback_fields.read_fields(
+            body=body, content_type=request.content_type or "", query=_query()
         )
-
-
-def _order(rest: str) -> str | None:
-    # Recordings that we start have a callback URL of their own, `call/CALL/start/ORDER`.
-    parts = rest.split("/")
-    return (
-        wire.identifier(parts[3])
-        if len(parts) == 4 and parts[0] == "call" and parts[2] == "start"
-        else None
+        verified = _verify(settings, account, body, said)
+        event = callbacks.parse(said.fields)
+    except callback_fields.Nothing as error:
+        if request.method == "GET":
+            raise NoCallback from None
+        raise Refusal(400, "unreadable", str(error)) from None
+    except callback_fields.Unreadable as error:
+        raise Refusal(400, "unreadable", str(error)) from None
+    except signature.SignatureRejected as error:
+        raise Refusal(403, error.reason) from None
+    _check_call(rest, event, said)
+    return _Callback(
+        event=event and _as_received(event, rest, signed=verified.signed),
+        nonces=verified.nonces,
+        content=body + b"\0" + request.query_string,
     )
 
 
-def _answer() -> Response:
+def _body() -> bytes:
+    try:
+        return read_body()
+    except RequestEntityTooLarge:
+        raise Refusal(413, "too_large") from None
+    except (ClientDisconnected, RequestTimeout) as error:
+        raise Refusal(error.code, "cut") from None
+
+
+def _verify(
+    settings: Settings, account: Account, body: bytes, said: callback_fields.ParsedRequest
+) -> signature.Verified:
+    """Checks the request's signature by its headers. Raises SignatureRejected."""
+    headers = {
+        name: value
+        for name, value in request.headers.items()
+        if name.lower().startswith("x-vobiz-")
+    }
+    if account.trunk_secrets and _is_of_trunk(headers):
+        return signature.verify_trunk(body=body, headers=headers, secrets=account.trunk_secrets)
+    return signature.verify(
+        base_url=signature.base_url(settings.public_url, _raw_path()),
+        headers=headers,
+        tokens=account.tokens,
+        parent_tokens=account.parent_tokens,
+        query=_query(),
+        form=said.form,
+        required=settings.signatures_required,
+    )
+
+
+def _is_of_trunk(headers: dict[str, str]) -> bool:
+    """Whether this is a webhook of a trunk, which is signed in another way."""
+    is_json = (request.content_type or "").startswith("application/json")
+    return "X-Vobiz-Signature" in headers and ("X-Vobiz-Event" in headers or is_json)
+
+
+def _check_call(rest: str, event: Event | None, said: callback_fields.ParsedRequest) -> None:
+    """Raises Refusal where the address is that of one call (`call/CALL/…`), and the callback is
+    about another.
+    """
+    steps = rest.lstrip("/").split("/")
+    if steps[0] != "call" or len(steps) < 2:
+        return
+    calls = {event.call_uuid} if event else callbacks.calls(said.fields)
+    if calls != {steps[1]}:
+        raise Refusal(403, "other_call")
+
+
+def _as_received(event: Event, rest: str, *, signed: bool) -> Event:
+    """The event with what the request adds to it.
+
+    An unsigned one has an id of its own: it must not keep the signed one, which proves something,
+    from being recorded.
+    """
+    return replace(
+        event,
+        id=event.id if signed else f"{event.id}.u",
+        signed=signed,
+        order=_order(rest) if event.recording_id else None,
+    )
+
+
+def _order(rest: str) -> str | None:
+    """The order of a start that we sent: its callback URL ends with `call/CALL/start/ORDER`."""
+    steps = rest.split("/")
+    if len(steps) == 4 and steps[0] == "call" and steps[2] == "start":
+        return wire.identifier(steps[3])
+    return None
+
+
+def _ok() -> Response:
     return Response(_EMPTY, 200, mimetype="application/xml")
 
 
 def _raw_path() -> str:
-    """The path as it was sent, which is what is signed."""
+    """The path as it was sent, because the signature covers that."""
     sent: str = request.environ.get("RAW_URI") or request.path
     return sent.encode("latin-1", "replace").decode("utf-8", "replace")
 
@@ -177,8 +242,8 @@ def _query() -> str:
     return request.query_string.decode("ascii", "replace")
 
 
-class Rest(BaseConverter):
-    """Whatever follows in a path, slashes and nothing included."""
+class RestOfPath(BaseConverter):
+    """All that follows in a path: slashes, and nothing at all, fit, too."""
 
     regex = ".*?"
     part_isolating = False

@@ -1,4 +1,4 @@
-"""Files: the spool, what is in a sound file, receipts, and the archive.
+"""Files: the spool, the checks of a sound file, keys, receipts, and the archive.
 
 This room knows neither Redis nor the provider.
 """

@@ -1,8 +1,9 @@
-"""A file under its name: whole or not at all, never replaced, and on disk for good before anybody
-says so.
+"""Gives a file its name: whole or not at all, never replaced, and on disk for good before anybody
+is told.
 
-It is written elsewhere, forced to disk, linked to its name (a link fails where the name is taken,
-unlike a rename), and then the directory is forced to disk. So the file system must know hard links.
+The file is written elsewhere, forced to disk, linked to its name (a link fails where the name is
+taken, unlike a rename), and then the directory is forced to disk. So the file system must support
+hard links.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from typing import BinaryIO
 
 from worker.errors import Conflict, CorruptMedia, Unstored
 
-_DEAD_S = 3600.0
+_DEAD_S = 3600.0  # an unfinished copy that is older than this belongs to a dead process
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINK_FROM_THERE = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_READ = (
-    os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-)  # never wait for the writer of a named pipe
+# Without O_NONBLOCK, opening a named pipe would wait for its writer.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make(place: Path) -> None:
-    """The directory and all above it, on disk for good; what is made is its owner's only."""
+    """Make the directory and all above it, on disk for good. New ones are readable by their owner
+    only.
+    """
     if place.is_dir():
         return
     make(place.parent)
@@ -54,7 +56,7 @@ def enter(parent: int, step: str, *, make: bool) -> int:
     if make:
         with contextlib.suppress(FileExistsError):
             os.mkdir(step, 0o700, dir_fd=parent)
-        # Also when it was there: whoever made it may have died before this.
+        # Also when it was there: the process that made it may have died before this.
         os.fsync(parent)
     try:
         return os.open(step, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
@@ -81,10 +83,10 @@ def open_regular(name: str | Path, directory: int | None = None) -> BufferedRead
 
 
 def put(part: Path, directory: int, name: str, sha256: str) -> None:
-    """The part's content under the name, on disk for good. Raises Conflict where other content
-    stands.
+    """Put the part's content under the name, on disk for good. The part stays where it is.
 
-    To repeat it is harmless. The part stays where it is.
+    Harmless to repeat. Raises Conflict where other content stands under the name, CorruptMedia when
+    a copy differs, Unstored where the file system has no hard links.
     """
     with open_regular(part) as source:
         os.fsync(source.fileno())
@@ -99,7 +101,9 @@ def put(part: Path, directory: int, name: str, sha256: str) -> None:
 def _link(
     part: str | Path, directory: int, name: str, sha256: str, *, source: int | None = None
 ) -> None:
-    """Give the file its name, unless the name is taken: by the same content is as good."""
+    """Give the file its name. A name that is taken by the same content is as good. Raises Conflict
+    where other content stands under the name.
+    """
     try:
         os.link(part, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
     except FileExistsError:
@@ -111,8 +115,8 @@ def _link(
 
 
 def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> None:
-    """The way from another file system: a copy beside the name, under a name of its own, then the
-    link.
+    """Bring the file from another file system: copy it beside the name, under a name of its own,
+    then link the copy.
     """
     _forget_leftovers(directory, name)
     beside = f".{name}.{secrets.token_hex(8)}.part"
@@ -130,7 +134,8 @@ def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> 
     except OSError as error:
         if error.errno in _NO_LINK_FROM_THERE:
             raise Unstored(
-                f"cannot make a link in the archive ({error.strerror}): its file system needs hard links, and its directories must be writable"
+                f"cannot make a link in the archive ({error.strerror}):"
+                " its file system needs hard links, and its directories must be writable"
             ) from error
         raise
     finally:
@@ -139,8 +144,8 @@ def _copy_and_link(source: BinaryIO, directory: int, name: str, sha256: str) -> 
 
 
 def _forget_leftovers(directory: int, name: str) -> None:
-    """Remove copies for this name that were left unfinished an hour ago; what is being written is
-    younger.
+    """Remove unfinished copies for this name that are older than an hour: no living process still
+    writes to those.
     """
     for leftover in os.listdir(directory):
         if leftover.startswith(f".{name}.") and leftover.endswith(".part"):
@@ -154,7 +159,7 @@ def _forget_leftovers(directory: int, name: str) -> None:
 
 @contextlib.contextmanager
 def full_disk(part: Path) -> Iterator[None]:
-    """Where the disk or a quota runs full, the part is removed and Unstored raised."""
+    """Remove the part and raise Unstored when the disk or a quota runs full inside."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""What the bytes of a file really are, and how much audio is present. Pure; never raises for what a
-file holds.
+"""What the bytes of a file really are, and how much audio is present. Pure; no content of a file
+makes it raise.
 
-The provider's file names and content types lie (WAV under `.mp3` was seen), so only the bytes are
-asked.
+The provider's file names and content types lie (WAV under `.mp3` was seen), so only the bytes
+count.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from worker.archive import mpeg, pages, tags, wav
+from worker.archive.sound import Sound
 
-# Audio that the provider does not send, and that we do not walk. Each kind gets its name, and fails
-# the check of the container.
+# Kinds of audio that the provider does not send and that we do not walk. Each gets its name, and
+# fails the check of the container.
 _OTHERS = (
     (b"OggS", "ogg"),
     (b"fLaC", "flac"),
@@ -29,13 +30,13 @@ class Media:
     """What the bytes are. `duration_s`: of the audio that is present, found by walking. `problem`:
     None if all of it is sound.
 
-    With some problems nothing need be missing: the header counts more than is there, or other bytes
-    stand amid the audio. Then `lost_s` says how much may be missing; the bytes alone do not tell.
+    `container` is "wav", "mp3", "html", "json", "xml", "empty", another kind of audio, or
+    "unknown". Some problems may mean that nothing is missing: the header counts more than is
+    there, or other bytes stand amid the audio. Then `lost_s` says how much may be missing; the
+    bytes alone do not show whether it is.
     """
 
-    container: (
-        str  # "wav", "mp3", "html", "json", "xml", "empty", another kind of audio, or "unknown"
-    )
+    container: str
     bytes: int
     extension: str = "bin"
     codec: str | None = None
@@ -47,8 +48,8 @@ class Media:
 
 
 def examine(file: BinaryIO) -> Media:
-    """Walk the whole of an open, seekable file, in constant memory and linear time. Only errors of
-    reading it are raised.
+    """Walk the whole of an open, seekable file, in constant memory and linear time. Raises only the
+    errors of reading it (OSError).
     """
     size = file.seek(0, 2)
     if not size:
@@ -64,7 +65,7 @@ def examine(file: BinaryIO) -> Media:
     start = _behind_tags(file, size)
     head = _head(file, start)
     if wav.is_here(head):
-        return _wav(file, start, size, head)
+        return _media("wav", size, wav.extension(head), wav.measure(file, start, size))
     return _other(head, size) or _mpeg(file, start, size) or _unknown(file, start, size)
 
 
@@ -74,7 +75,9 @@ def _head(file: BinaryIO, start: int) -> bytes:
 
 
 def _behind_tags(file: BinaryIO, size: int) -> int:
-    """Where the audio begins. Some writers put ID3 before a WAV, too, and players step over it."""
+    """The offset behind the leading tags. Some writers put ID3 before a WAV, too, and players step
+    over it.
+    """
     at = 0
     for _ in range(16):
         length = tags.length_at(_head(file, at))
@@ -101,38 +104,24 @@ def _other(head: bytes, size: int) -> Media | None:
 
 
 def _mpeg(file: BinaryIO, start: int, size: int) -> Media | None:
-    walk = mpeg.walk(file, start, tags.before(file, start, size))
-    if walk.first is None and start:
-        walk = mpeg.walk(
-            file, 10, tags.before(file, 10, size)
-        )  # the tag may be shorter than it states
-    if walk.first is None:
-        return None
-    return Media(
-        container="mp3",
-        bytes=size,
-        extension=f"mp{walk.first.layer}",
-        codec=f"mp{walk.first.layer}",
-        channels=walk.first.channels,
-        sample_rate=walk.first.rate,
-        duration_s=walk.duration_s,
-        problem=walk.problem,
-        lost_s=walk.lost_s,
-    )
+    sound = mpeg.walk(file, start, tags.before(file, start, size)).sound
+    if sound is None and start:
+        # The leading tag may be shorter than it states: walk again from behind its header.
+        sound = mpeg.walk(file, 10, tags.before(file, 10, size)).sound
+    return _media("mp3", size, sound.codec or "mp3", sound) if sound else None
 
 
-def _wav(file: BinaryIO, start: int, size: int, head: bytes) -> Media:
-    wave = wav.measure(file, start, size)
+def _media(container: str, size: int, extension: str, sound: Sound) -> Media:
     return Media(
-        container="wav",
+        container=container,
         bytes=size,
-        extension=wav.extension(head),
-        codec=wave.codec,
-        channels=wave.channels,
-        sample_rate=wave.sample_rate,
-        duration_s=wave.duration_s,
-        problem=wave.problem,
-        lost_s=wave.lost_s,
+        extension=extension,
+        codec=sound.codec,
+        channels=sound.channels,
+        sample_rate=sound.sample_rate,
+        duration_s=sound.duration_s,
+        problem=sound.problem,
+        lost_s=sound.lost_s,
     )
 
 

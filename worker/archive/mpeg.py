@@ -1,9 +1,8 @@
 """MPEG audio (1, 2 and 2.5, layers I to III) walked frame by frame. Pure; reads in blocks, so
 memory stays constant.
 
-Only a walk tells the duration for certain: bit rates vary, and headers that announce a length
-describe what was meant to be written, not what is there. Tables: ISO 11172-3 and 13818-3; 2.5 is
-the common extension of the latter.
+Only a walk shows the duration for certain: bit rates vary, and a header that announces a length
+describes what was meant to be written, not what is there.
 """
 
 from __future__ import annotations
@@ -14,108 +13,72 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from worker.archive import pages, tags
+from worker.archive.mpeg_frame import Frame, holds_notes, read_header
+from worker.archive.sound import Sound
 
 _BLOCK = 1 << 20
-_MARGIN = 1 << 15  # what is read beyond a block, so that a run of frames can be followed
-_SURE = 4  # frames of one stream in a row; in random bytes that is one chance in 10^20
+_MARGIN = 1 << 15  # bytes read beyond a block, so that a run of frames can be followed
+_SURE = 4  # frames of one stream in a row; random bytes hold that with a chance of 1 in 10^20
 _LONGEST = 2881  # layer II, 160 kbit/s at 8 kHz, padded
 _LONGEST_FREE = 6000
-# A file that is made to be slow: after so many gaps, joins, or false beginnings of frames the rest
-# is not looked at.
+# Limits against a file that was made to be slow: after so many gaps, joins, or false beginnings of
+# frames the walk ends.
 _MAX_LOSSES = 64
 _MAX_PAUSES = 2000
-_MAX_TRIES = 20_000  # and one for each KiB, four times what random bytes have
+_MAX_TRIES = 20_000  # and one more for each KiB, four times what random bytes need
 _MARK = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef])|ID3|APETAGEX|TAG", re.DOTALL)
-_NOTES = (b"Xing", b"Info")
 _WORD = struct.Struct(">I")
 # Sync, version, layer, bit rate, rate, padding, channel mode; not CRC, private, mode extension,
 # copyright and so on.
 _MATTERS = 0xFFFEFEC0
 _STREAM = 0xFFFE0C00  # what stays the same from frame to frame: sync, version, layer, sample rate
 
-_KBPS_1 = {
-    1: (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-}
-_KBPS_2_LAYER_1 = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
-_KBPS_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_RATES = (44100, 48000, 32000)
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What the four bytes of a frame header say."""
-
-    layer: int
-    rate: int
-    channels: int
-    samples: int
-    length: int
-    side_info: int  # bytes of layer III's side information
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Walk:
-    """What a walk found: `first` is None where there was no audio. `problem` names what was neither
-    frame, tag nor padding.
+    """What a walk found. `first`: the first frame, None where there was no audio. `problem` names
+    the bytes that are neither frame, tag nor padding.
 
-    `lost_s` is how much audio there would be in those bytes; None where they are an error page, or
-    too many to say.
+    `lost_s` is how many seconds of audio those bytes would hold; None where they are an error page,
+    or too many to say.
     """
 
     first: Frame | None = None
-    frames: int = 0
     duration_s: float = 0.0
     problem: str | None = None
     lost_s: float | None = None
 
-
-def read_header(word: int, free: int = 0) -> Frame | None:
-    """The frame that these 32 bits announce, or None. One of free bit rate tells no length: `free`
-    says it, without padding.
-    """
-    version, layer = word >> 19 & 3, 4 - (word >> 17 & 3)
-    bit_rate, rate, padding, mode = word >> 12 & 15, word >> 10 & 3, word >> 9 & 1, word >> 6 & 3
-    if (
-        word >> 21 != 0x7FF
-        or version == 1
-        or layer == 4
-        or bit_rate == 15
-        or rate == 3
-        or not (bit_rate or free)
-    ):
-        return None
-    first_version = version == 3
-    table = _KBPS_1[layer] if first_version else _KBPS_2_LAYER_1 if layer == 1 else _KBPS_2
-    hertz = _RATES[rate] >> (0 if first_version else 1 if version == 2 else 2)
-    samples = 384 if layer == 1 else 576 if layer == 3 and not first_version else 1152
-    slot = 4 if layer == 1 else 1
-    plain = samples // 8 // slot * table[bit_rate - 1] * 1000 // hertz * slot if bit_rate else free
-    mono = mode == 3
-    side_info = (17 if mono else 32) if first_version else (9 if mono else 17)
-    return Frame(layer, hertz, 1 if mono else 2, samples, plain + padding * slot, side_info)
+    @property
+    def sound(self) -> Sound | None:
+        """The audio that was walked, or None where there was none."""
+        if self.first is None:
+            return None
+        return Sound(
+            codec=f"mp{self.first.layer}",
+            channels=self.first.channels,
+            sample_rate=self.first.rate,
+            duration_s=self.duration_s,
+            problem=self.problem,
+            lost_s=self.lost_s,
+        )
 
 
 def walk(file: BinaryIO, start: int, end: int) -> Walk:
     """Walk every frame between the two offsets, in linear time.
 
-    No problem are tags and padding at both ends and between tags; a partial frame at both ends and
-    before a tag; a stream that goes on with other channels or another rate. A first frame that only
-    holds an encoder's notes (Xing, Info, VBRI) is no audio. After anything else the walk goes on
-    where frames follow, so that the duration is that of all the audio present.
+    These are no problem: tags and padding at both ends and between tags; a partial frame at both
+    ends and before a tag; a stream that goes on with other channels or another rate. A first frame
+    that only holds an encoder's notes (Xing, Info, VBRI) is no audio. After any other bytes the
+    walk goes on where frames follow, so the duration is that of all the audio present.
     """
     steps = _Steps(file, end)
     steps.run(start)
     if steps.first is None:
         return Walk(first=_rump(file, start, end), problem="there is not one whole frame")
-    found = steps.found()
-    page = pages.amid(file, start, end)  # it may hide within a frame
-    return (
-        replace(found, problem="an error page stands amid the audio", lost_s=None)
-        if page
-        else found
-    )
+    walked = steps.walked()
+    if pages.amid(file, start, end):  # a page may hide within a frame
+        return replace(walked, problem="an error page stands amid the audio", lost_s=None)
+    return walked
 
 
 def _rump(file: BinaryIO, start: int, end: int) -> Frame | None:
@@ -126,16 +89,9 @@ def _rump(file: BinaryIO, start: int, end: int) -> Frame | None:
     return frame if frame and start + frame.length > end else None
 
 
-def _holds_notes(head: bytes, first: Frame) -> bool:
-    at = 4 + first.side_info
-    return first.layer == 3 and (
-        head[at : at + 4] in _NOTES or head[at + 2 : at + 6] in _NOTES or head[36:40] == b"VBRI"
-    )
-
-
 class _Steps:
-    """The walk's own state: what a header of this stream looks like, how many frames, which
-    gaps.
+    """The state of a walk: what the headers of this stream look like, how many frames there were,
+    and which gaps.
     """
 
     def __init__(self, file: BinaryIO, end: int) -> None:
@@ -154,12 +110,11 @@ class _Steps:
     def _frames(self) -> int:
         return sum(self._rates.values())
 
-    def found(self) -> Walk:
+    def walked(self) -> Walk:
         duration_s = sum(count * samples / rate for (samples, rate), count in self._rates.items())
         problem = self._problem()
         return Walk(
             first=self.first,
-            frames=self._frames,
             duration_s=duration_s,
             problem=problem,
             lost_s=self._lost_s if self._gaps and not self._page and not self._gave_up else None,
@@ -183,10 +138,12 @@ class _Steps:
             at = self._stride(self._beyond(at))
             pauses += 1
 
-    # ── frames ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # Frames
 
     def _stride(self, at: int) -> int:
-        """Step from frame to frame; returns where that ended. The inner loop is the hot one."""
+        """Step from frame to frame; returns the offset where no frame follows. The inner loop is
+        the hot one.
+        """
         unpack, lengths = _WORD.unpack_from, self._lengths
         frames, length, size = 0, self._length, _MARGIN
         while at < self._end:
@@ -212,21 +169,23 @@ class _Steps:
         return at
 
     def _learn(self, word: int) -> int:
-        """The length of a frame with this header, kept; 0 if it is none of this stream."""
+        """The length of a frame with this header, kept for later; 0 if the header does not belong
+        to this stream.
+        """
         frame = read_header(word, self._free)
         if frame is None or (word ^ self._word) & _STREAM or frame.channels != self._channels:
             return 0
         return self._lengths.setdefault(word, frame.length)
 
     def _adopt(self, at: int, free: int) -> int:
-        """Frames of this stream follow from here; returns where its audio begins, which is behind
-        an encoder's notes.
+        """Take the stream that begins here for the current one. Returns where its audio begins,
+        which is behind an encoder's notes.
         """
         head = self._read(at, 4 + 64)
         word = int.from_bytes(head[:4], "big")
         frame = read_header(word, free)
         assert frame is not None
-        if _holds_notes(head, frame):
+        if holds_notes(head, frame):
             at += frame.length
             behind = self._read(at, 4)
             after = read_header(int.from_bytes(behind, "big"), free)
@@ -238,11 +197,11 @@ class _Steps:
         self.first = self.first or frame
         return at
 
-    # ── what is no frame ───────────────────────────────────────────────────────────────────────────────────────────
+    # Bytes that are no frame
 
     def _beyond(self, at: int) -> int:
-        """Over what is no frame, to where frames follow or the walk ends. Says so where audio may
-        be missing.
+        """Step over bytes that are no frame, to where frames follow or the walk ends. Notes a gap
+        where audio may be missing.
         """
         behind, tagged = self._skip(at)
         if behind >= self._end:
@@ -252,22 +211,20 @@ class _Steps:
         if free is not None and (first or tagged or plain):
             return self._adopt(behind, free)
         found, free = self._search(behind if first or tagged else max(at - self._length + 4, 0))
-        if found < at and self._rates.get(
-            self._now
-        ):  # the last frame was cut by the beginning of others
+        # Where frames begin before `at`, the last frame was cut by the beginning of others.
+        is_cut = found < at
+        if is_cut and self._rates.get(self._now):
             self._rates[self._now] -= 1
-        harmless, gap_at = (
-            self._is_harmless(behind, found, free),
-            at - self._length if found < at else at,
-        )
+        harmless = self._is_harmless(behind, found, free)
+        gap_at = at - self._length if is_cut else at
         begins = found if free is None else self._adopt(found, free)
         if not harmless:
             self._gap(gap_at, found)
         return begins
 
     def _skip(self, at: int) -> tuple[int, bool]:
-        """Over zeros and tags; whether there was a tag. Ends where neither is, at the end of the
-        walk at the latest.
+        """Step over zeros and tags. Returns the offset behind them (the end of the walk at the
+        most), and whether there was a tag.
         """
         tagged = False
         while True:
@@ -286,12 +243,12 @@ class _Steps:
         return tags.behind(self._file, at, self._end, byte)
 
     def _is_harmless(self, behind: int, found: int, free: int | None) -> bool:
-        """Whether nothing is missing here: less than a frame at either end or at a join, and
-        padding of any length.
+        """Whether the bytes from `behind` to `found` are nothing that is missing: less than a frame
+        at either end or at a join, and padding of any length.
         """
         at_end = found >= self._end
         head = self.first is None
-        if not (head or at_end or free is None or _holds_notes(*self._noted(found, free))):
+        if not (head or at_end or free is None or holds_notes(*self._noted(found, free))):
             return False
         limit = _LONGEST if head else self._length
         begin = min(self._over(behind, b"\xff") if head or at_end else behind, found)
@@ -314,8 +271,8 @@ class _Steps:
             self._lost_s += (found - at) / self._length * samples / rate
 
     def _search(self, at: int) -> tuple[int, int | None]:
-        """The next offset at which a tag stands (then None) or frames that are surely some, with
-        their free length; or the end.
+        """The next offset at which a tag stands (with None), or a sure run of frames (with their
+        free length); or the end of the walk (with None).
         """
         while at < self._end and self._tries > 0:
             block = self._read(at, _BLOCK + _MARGIN)
@@ -336,7 +293,9 @@ class _Steps:
         return self._end, None
 
     def _is_tag(self, at: int, length: int) -> bool:
-        """Three letters are no proof: the end, frames, padding or another tag must follow."""
+        """Whether a tag of this length stands here. Three letters are no proof: the end, frames,
+        padding or another tag must follow.
+        """
         if self.first is None or at + length > self._end:
             return False
         behind = at + length
@@ -353,11 +312,10 @@ class _Steps:
         return self._run(block, 0, at_end=at + len(block) >= self._end, enough=enough)
 
     def _run(self, block: bytes, pos: int, *, at_end: bool, enough: int) -> int | None:
-        """Whether so many whole frames of one stream follow each other here, or half as many up to
-        the end.
+        """Find `enough` whole frames of one stream in a row, or half as many up to the end.
 
-        Returns the length that a free bit rate has (0 for the others), None where there are no such
-        frames.
+        Returns the length of a frame of free bit rate (0 for the others), None where there are no
+        such frames.
         """
         if len(block) < pos + 4:
             return None
@@ -365,7 +323,7 @@ class _Steps:
         if word >> 12 & 15 or read_header(word, 1) is None:
             return 0 if self._chain(block, pos, 0, at_end=at_end, enough=enough) else None
         again = pos + 23
-        for _ in range(8):  # the next header of free bit rate tells how long this frame is
+        for _ in range(8):  # the distance to the next such header is the length of this frame
             again = block.find(block[pos : pos + 2], again + 1, pos + _LONGEST_FREE)
             free = again - pos - (word >> 9 & 1) * (4 if word >> 17 & 3 == 3 else 1)
             if again < 0 or self._chain(block, pos, free, at_end=at_end, enough=_SURE):

@@ -6,8 +6,8 @@ import re
 from typing import BinaryIO
 
 _BLOCK = 1 << 20
-_LONGEST = 64
-# A tag alone can stand in audio by chance. A tag with so much text behind it cannot.
+_LONGEST = 64  # bytes that _HTML matches at most
+# Audio can hold a tag by chance, but not a tag with so much text behind it.
 _HTML = re.compile(rb"<(?:!doctype html|html|head|body)[\s>][\t\r\n -~]{16}", re.IGNORECASE)
 
 

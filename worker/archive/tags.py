@@ -1,5 +1,5 @@
-"""What stands around audio and is no audio: padding, and ID3, APE and Lyrics3 tags, at both ends
-and in between. Pure.
+"""Bytes around audio that are no audio: padding, and ID3, APE and Lyrics3 tags, at both ends and in
+between. Pure.
 
 A tag is stepped over by the size that it states. Its content is not read.
 """
@@ -25,8 +25,8 @@ def length_at(head: bytes) -> int:
 
 
 def _id3_size(size: bytes) -> int:
-    """The size, seven bits in each byte. Some writers use all eight bits: then a byte is above
-    127.
+    """The size: seven bits in each byte, or eight where a byte is above 127, as some writers have
+    it.
     """
     if max(size) > 127:
         return int.from_bytes(size, "big")
@@ -34,7 +34,7 @@ def _id3_size(size: bytes) -> int:
 
 
 def behind(file: BinaryIO, at: int, end: int, padding: bytes) -> int:
-    """The first offset from `at` on whose byte is no padding; `end` if there is none."""
+    """The first offset from `at` on that holds no byte of `padding`; `end` if there is none."""
     length = 256
     while at < end:
         block = _read(file, at, min(end, at + length))
@@ -47,8 +47,8 @@ def behind(file: BinaryIO, at: int, end: int, padding: bytes) -> int:
 
 
 def before(file: BinaryIO, start: int, end: int) -> int:
-    """Where the tags begin that end at `end`, in any order, also with zeros behind them. `end` if
-    there is no tag.
+    """The offset at which the trailing tags begin, in any order, also with zeros behind them; `end`
+    if there is no tag.
     """
     for _ in range(16):
         begin = _one_before(file, start, end)

@@ -4,7 +4,7 @@ Wave64. Pure.
 Many headers are wrong, and players play the files all the same. Writers that cannot seek leave
 sizes open; others include the header in the size, state a wrong block alignment, or leave out
 padding. So a size counts only where it fits the bytes, and the duration of uncompressed audio
-follows from channels, bits and rate alone, as in players.
+follows from channels, bits and rate alone, as players compute it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from worker.archive import mpeg, pages, tags
+from worker.archive.sound import Sound
 
-# writers that cannot seek leave 0, this or more (sox, Android), or 0xFFFFFFFF (ffmpeg)
+# Writers that cannot seek leave 0 for a size, this or more (sox, Android), or 0xFFFFFFFF (ffmpeg).
 _OPEN = 0x7FFF0000
 _OPEN_64 = 1 << 62
 _MAX_CHUNKS = 10_000
-_PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = (
-    1,
-    2,
-    3,
-    6,
-    7,
-    0x11,
-    0x31,
-    0xFFFE,
-)
+# Codings by the tag of the format chunk
+_PCM = 1
+_MS_ADPCM = 2
+_FLOAT = 3
+_ALAW = 6
+_MULAW = 7
+_IMA_ADPCM = 0x11
+_GSM = 0x31
+_EXTENSIBLE = 0xFFFE
 _MPEG = (0x50, 0x55)
+_FIXED_WIDTH = (_PCM, _FLOAT, _ALAW, _MULAW)
 _KNOWN = (
     b"fmt ",
     b"data",
@@ -51,20 +52,6 @@ _KNOWN = (
 _W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")  # the GUID that Wave64 begins with
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wave:
-    """The audio in a file. `lost_s`: how much more the header counts than is there. Whether that
-    ever existed, others must tell.
-    """
-
-    codec: str | None = None
-    channels: int | None = None
-    sample_rate: int | None = None
-    duration_s: float | None = None
-    problem: str | None = None
-    lost_s: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     name: bytes
@@ -74,8 +61,8 @@ class _Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Audio:
-    """Where audio lies. `counted`: its length by the header. `length`: how much of that is
-    there.
+    """Where audio lies, in bytes. `counted`: its length by the header; `length`: how much of that
+    is present.
     """
 
     at: int
@@ -85,7 +72,7 @@ class _Audio:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The format chunk. Only compressed audio needs `block`."""
+    """The format chunk. `tag` is the coding; only compressed audio needs `block`."""
 
     tag: int
     channels: int
@@ -96,6 +83,7 @@ class _Form:
 
 
 def is_here(head: bytes) -> bool:
+    """Whether a file of this family begins with these bytes (28 of them are enough)."""
     return (head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE") or (
         head[:16] == _W64 and head[24:28] == b"wave"
     )
@@ -105,8 +93,8 @@ def extension(head: bytes) -> str:
     return "w64" if head[:16] == _W64 else "wav"
 
 
-def measure(file: BinaryIO, start: int, size: int) -> Wave:
-    """Walk the chunks from `start` on. What stands behind the audio matters only if it is an error
+def measure(file: BinaryIO, start: int, size: int) -> Sound:
+    """Walk the chunks from `start` on. Bytes behind the audio matter only if they are an error
     page.
     """
     file.seek(start)
@@ -114,53 +102,44 @@ def measure(file: BinaryIO, start: int, size: int) -> Wave:
     riff = _Wave64(file, start, size) if head[:16] == _W64 else _Riff(file, start, size, head[:4])
     form, audio = riff.read()
     if form is None:
-        return Wave(problem="the file has no format chunk")
-    wave = Wave(
+        return Sound(problem="the file has no format chunk")
+    sound = Sound(
         codec=_codec(form, riff.order),
         channels=form.channels,
         sample_rate=form.rate,
         duration_s=0.0,
     )
     if audio is None:
-        return _but(wave, "the file has no data chunk")
+        return _but(sound, "the file has no data chunk")
     if pages.amid(file, audio.at, audio.at + audio.length) or pages.amid(
         file, audio.at + audio.length, size
     ):
-        return _but(wave, "an error page stands amid the audio")
+        return _but(sound, "an error page stands amid the audio")
     if form.tag in _MPEG and audio.length:
-        return _with_mpeg(file, audio, wave)
+        return _with_mpeg(file, audio, sound)
     per_second = _bytes_per_second(form)
     if not (form.channels and form.rate and per_second):
-        return _but(wave, "the format chunk has a zero for channels, rate or block")
+        return _but(sound, "the format chunk has a zero for channels, rate or block")
     missing = audio.counted - audio.length
     duration_s = _whole(audio.length, form) / per_second
     problem = None if duration_s else "the file holds no audio"
     if missing:
         problem = f"the audio is cut: {audio.length} of {audio.counted} bytes are there"
     return replace(
-        wave,
+        sound,
         duration_s=duration_s,
         problem=problem,
         lost_s=missing / per_second if missing and duration_s else None,
     )
 
 
-def _but(wave: Wave, problem: str) -> Wave:
-    return replace(wave, duration_s=0.0, problem=problem)
+def _but(sound: Sound, problem: str) -> Sound:
+    return replace(sound, duration_s=0.0, problem=problem)
 
 
-def _with_mpeg(file: BinaryIO, audio: _Audio, wave: Wave) -> Wave:
-    walk = mpeg.walk(file, audio.at, audio.at + audio.length)
-    if walk.first is None:
-        return _but(wave, "the format chunk says MPEG, and there is none")
-    return Wave(
-        codec=f"mp{walk.first.layer}",
-        channels=walk.first.channels,
-        sample_rate=walk.first.rate,
-        duration_s=walk.duration_s,
-        problem=walk.problem,
-        lost_s=walk.lost_s,
-    )
+def _with_mpeg(file: BinaryIO, audio: _Audio, sound: Sound) -> Sound:
+    walked = mpeg.walk(file, audio.at, audio.at + audio.length).sound
+    return walked or _but(sound, "the format chunk says MPEG, and there is none")
 
 
 class _Riff:
@@ -176,7 +155,7 @@ class _Riff:
         self._data_64 = 0
 
     def read(self) -> tuple[_Form | None, _Audio | None]:
-        """The format, and the first data chunk that holds audio."""
+        """The format, and the first data chunk that holds audio; None for what is missing."""
         form: _Form | None = None
         audio: _Audio | None = None
         for chunk in self.chunks(self._start + self.header):
@@ -232,8 +211,8 @@ class _Riff:
         return _Audio(chunk.at, min(counted, there), counted)
 
     def _is_chunks(self, at: int) -> bool:
-        """Whether chunks lead from here exactly to the end, or to a data chunk. Then this is no
-        audio of an open length.
+        """Whether chunks lead from here exactly to the end, or to a data chunk. If so, this is no
+        audio whose length was left open.
         """
         for _ in range(_MAX_CHUNKS):
             chunk = self._chunk(at)
@@ -247,8 +226,8 @@ class _Riff:
         return False
 
     def _form(self, form: bytes) -> _Form | None:
-        """The format. The oldest kind of chunk ends before `bits`; the newest (extensible) names
-        its coding further down.
+        """The format, or None if the chunk is too short. The oldest kind of chunk ends before
+        `bits`; the newest (extensible) names its coding further down.
         """
         if len(form) < 14:
             return None
@@ -265,8 +244,8 @@ class _Riff:
 
 
 class _Wave64(_Riff):
-    """Names are GUIDs that begin with RIFF's, sizes have 64 bits and count their own header, chunks
-    begin at multiples of 8.
+    """The chunks of a Wave64 file. Names are GUIDs that begin with RIFF's names, sizes have 64 bits
+    and include the chunk's header, and chunks begin at multiples of 8.
     """
 
     header = 40
@@ -293,7 +272,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def _width(form: _Form) -> int:
-    """Bytes of one sample of uncompressed audio; 0 where that cannot be told."""
+    """The bytes of one sample of uncompressed audio; 0 where the format does not say."""
     if form.tag in (_ALAW, _MULAW):
         return 1
     if 1 <= form.bits <= 64:
@@ -302,11 +281,11 @@ def _width(form: _Form) -> int:
 
 
 def _bytes_per_second(form: _Form) -> float:
-    """The rate by which players compute a duration. Some codings fix how many samples a block
-    holds; then that decides.
+    """The rate by which players compute a duration. Where a coding fixes how many samples a block
+    holds, that number decides.
     """
     channels, block = form.channels, form.block
-    if form.tag in (_PCM, _FLOAT, _ALAW, _MULAW):
+    if form.tag in _FIXED_WIDTH:
         return _width(form) * channels * form.rate
     samples = 0
     if form.tag == _IMA_ADPCM and channels and block > 4 * channels:
@@ -321,8 +300,8 @@ def _bytes_per_second(form: _Form) -> float:
 
 
 def _whole(length: int, form: _Form) -> int:
-    """The length without a last sample that is cut."""
-    frame = _width(form) * form.channels if form.tag in (_PCM, _FLOAT, _ALAW, _MULAW) else 1
+    """The length in bytes, without a last sample that is cut."""
+    frame = _width(form) * form.channels if form.tag in _FIXED_WIDTH else 1
     return length - length % frame
 
 

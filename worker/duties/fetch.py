@@ -131,12 +131,12 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
     Raises whatever the client, the spool and the archive raise.
     """
     worker, recording_id = task.worker, task.recording.recording_id
-    worker.archive.sweep(older_than_s=_DEAD_PART_S)
+    worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
     row = worker.vobiz.get_recording(account, recording_id)
     _check_owner(task, row)
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
-    with worker.archive.spooled(recording_id, int(task.claim.fence)) as part:
+    with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
         broken_off: CorruptDownload | None = None
         try:
             got = worker.vobiz.download(

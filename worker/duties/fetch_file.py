@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.archive import media, receipts
+from worker.archive import media
+from worker.archive.checks import check_media, first_failed
+from worker.archive.keys import key_of
+from worker.archive.receipts import Receipt
 from worker.calls import stop_state, timing
 from worker.calls.call import Call, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
@@ -51,8 +54,8 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     max_bytes = task.worker.settings.max_media_bytes
     with arrival.path.open("rb") as file:
         examined = media.examine(file)
-    checks = receipts.checks(examined, arrival.got, arrival.row.duration_s, max_bytes)
-    bad = receipts.failed(checks)
+    checks = check_media(examined, arrival.got, arrival.row.duration_s, max_bytes)
+    bad = first_failed(checks)
     if bad and not _may_be_kept(task, arrival, examined):
         return _refused(task, arrival, bad, checks[bad])
     return _file(task, arrival, examined, checks, bad)
@@ -135,7 +138,7 @@ def _file(
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
     known = task.recording
-    return receipts.key(
+    return key_of(
         task.call.account,
         known.recording_id,
         started_at=row.started_at or known.provider_started_at,
@@ -177,7 +180,7 @@ def _receipt(
     row, known = arrival.row, task.recording
     recording = call.recordings[known.recording_id]
     known_acts = acts(call, task.worker.settings.rules)
-    return receipts.receipt(
+    return Receipt(
         account=call.account,
         call_uuid=call.call_uuid,
         recording_id=recording.recording_id,
@@ -203,4 +206,4 @@ def _receipt(
             for e in call.events
             if e.recording_id in {None, recording.recording_id}
         ],
-    )
+    ).written()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from worker.archive import receipts
+from worker.archive.keys import key_of
 from worker.calls.events import Event, Kind
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.trust import is_end, is_proven_end
@@ -146,7 +146,7 @@ def _archived(worker: Worker, account: str, event: Event) -> Event | None:
 def _archived_by(worker: Worker, account: str, event: Event) -> Event:
     recording_id = event.recording_id or ""
     # The name of the receipt has no part of the extension, so any extension will do.
-    place = receipts.key(
+    place = key_of(
         account,
         recording_id,
         started_at=event.started_at,

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from worker import wire
@@ -261,15 +262,15 @@ class Vobiz:
         *,
         keep_going: Callable[[], None],
         announced: Callable[[int | None], None] = lambda _: None,
-        notes: Notes | None = None,
+        notes: Path | None = None,
         patience: Patience = PATIENCE,
     ) -> Download:
         """Write the file behind `url` to `sink`, however long that takes, as long as bytes come
         (`patience`).
 
-        A file that was cut off goes on where the host can do that, in this try and, with `notes`,
-        after what an earlier one left in `sink`; else it begins anew. The digest is always that of
-        all of it.
+        A file that was cut off goes on where the host can do that, in this try and, with the file
+        `notes`, after what an earlier one left in `sink`; else it begins anew. The digest is always
+        that of all of it.
 
         `keep_going` is called about once a second and may raise to abort; `announced` with the
         number of bytes to come, before any is written. What either or the sink raises passes
@@ -287,7 +288,7 @@ class Vobiz:
             sink,
             Limits(max_bytes=self._max_media_bytes, patience=patience),
             Hooks(keep_going=keep_going, announced=announced),
-            notes,
+            Notes(notes) if notes else None,
         )
 
     def _credentials_for(self, account: Account, url: str) -> dict[str, str]:

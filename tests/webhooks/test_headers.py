@@ -21,88 +21,70 @@ def took(deed):
     return time.monotonic() - begun
 
 
-def test_the_first_wrong_guesses_are_free_and_the_next_ones_wait():
-    brake = Brake(free=3, pause_s=0.05, at_once=2)
-    assert took(lambda: [brake.press() for _ in range(3)]) < 0.04
-    assert took(lambda: [brake.press() for _ in range(4)]) >= 0.2
-
-
-def test_no_more_than_so_many_wait_and_the_others_are_not_kept():
-    brake = Brake(free=0, pause_s=0.3, at_once=2)
-    times = []
-    threads = [threading.Thread(target=lambda: times.append(took(brake.press))) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(t >= 0.3 for t in times) == 2
-    assert sum(t < 0.2 for t in times) == 10
-
-
-def test_free_guesses_come_back_with_time():
-    brake = Brake(free=1, pause_s=0.1, at_once=1)
-    brake.press()
-    brake._at -= 1
-    assert took(brake.press) < 0.05
-
-
 def guess(house, session, *, account=ACCOUNT, token="x" * 24):
     return session.post(f"{house.base}/vobiz/{account}/{token}", data=RING, timeout=5)
 
 
+PAUSE_S = 0.5
+
+
+def brake():
+    """One whose pause stands out from all that a loaded machine adds to a request."""
+    return Brake(free=3, pause_s=PAUSE_S)
+
+
 def test_guessing_a_callback_token_is_slowed_down_and_the_provider_never_waits(local):
-    house = local()
+    house = local(brake=brake())
     with requests.Session() as session:
-        assert took(lambda: [guess(house, session) for _ in range(40)]) >= 20 * 0.1 - 0.3
-    stop = threading.Event()
+        # In a second of pauses one guess becomes free again.
+        assert took(lambda: [guess(house, session) for _ in range(6)]) >= 2 * PAUSE_S
+    stop, guesses = threading.Event(), []
 
     def keep_guessing():
         with requests.Session() as mine:
             while not stop.is_set():
-                guess(house, mine)
+                guesses.append(took(lambda: guess(house, mine)))
 
     threads = [threading.Thread(target=keep_guessing) for _ in range(6)]
     for thread in threads:
         thread.start()
-    good = [
-        took(lambda i=i: house.post({**RING, "CallUUID": f"c{i}"}).raise_for_status())
-        for i in range(30)
-    ]
+    good = []
+    while len(good) < 30 or len(guesses) < 20:
+        callback = {**RING, "CallUUID": f"c{len(good)}"}
+        good.append(took(lambda sent=callback: house.post(sent).raise_for_status()))
     stop.set()
     for thread in threads:
         thread.join()
-    assert statistics.median(good) < 0.09  # a pause is 0.1 s
-    assert house.ledger.refusals()["unknown"] > 40
+    # Both are slower on a loaded machine, but only the guesses are by a pause.
+    assert statistics.median(guesses) - statistics.median(good) > PAUSE_S / 2
+    assert house.ledger.refusals()["unknown"] >= 6 + 20
 
 
 def test_guessing_a_key_is_slowed_down_counted_and_told_and_the_application_never_waits(local):
-    house = local()
+    house = local(brake=brake())
     assert (
-        took(lambda: [house.get("/v1/recordings", key=f"wrong-key-{i:012}") for i in range(35)])
-        >= 15 * 0.1 - 0.3
+        took(lambda: [house.get("/v1/recordings", key=f"wrong-key-{i:012}") for i in range(6)])
+        >= 2 * PAUSE_S
     )
-    assert house.ledger.refusals()["key"] == 35
-    assert (
-        statistics.median(
-            took(lambda: house.get("/v1/recordings").raise_for_status()) for _ in range(20)
-        )
-        < 0.09
-    )
+    wrong = [took(lambda: house.get("/v1/recordings", key="wrong-key-1")) for _ in range(4)]
+    good = [took(lambda: house.get("/v1/recordings").raise_for_status()) for _ in range(20)]
+    assert max(wrong) - statistics.median(good) > PAUSE_S / 2
+    assert house.ledger.refusals()["key"] == 10
     assert house.get("/v1/recordings", key="k" * 30).json()["title"] == "Unauthorized"
 
 
 def test_a_request_without_any_key_is_no_guess(local):
-    house = local()
-    assert took(lambda: [requests.get(house.base + "/", timeout=5) for _ in range(40)]) < 2
+    house = local(brake=Brake(free=3, pause_s=5.0))
+    assert took(lambda: [requests.get(house.base + "/", timeout=5) for _ in range(8)]) < 5 * 5.0
     assert house.ledger.refusals() == {}
 
 
-@pytest.mark.parametrize("warm", [0, 60], ids=["the first ones", "while guessing is slowed down"])
-def test_an_unknown_account_and_an_unknown_token_take_equally_long(local, warm):
-    house, times = local(), {"account": [], "token": [], "both": []}
+@pytest.mark.parametrize("free", [20, 0], ids=["the first ones", "while guessing is slowed down"])
+def test_an_unknown_account_and_an_unknown_token_take_equally_long(local, free):
+    pause_s = 0.2
+    house = local(brake=Brake(free=free, pause_s=pause_s))
+    times = {"account": [], "token": [], "both": []}
     with requests.Session() as session:
-        for _ in range(min(warm, 25)):
-            guess(house, session)
         for _ in range(6):
             for name, how in (
                 ("account", {"account": "MA_OTHER", "token": CALLBACK_TOKEN}),
@@ -111,7 +93,8 @@ def test_an_unknown_account_and_an_unknown_token_take_equally_long(local, warm):
             ):
                 times[name].append(took(lambda how=how: guess(house, session, **how)))
     middle = [statistics.median(t) for t in times.values()]
-    assert max(middle) - min(middle) < 0.05
+    assert max(middle) - min(middle) < pause_s / 2
+    assert (min(middle) >= pause_s) is (free == 0)
 
 
 def test_every_answer_of_every_kind_carries_the_headers(local):

@@ -1,0 +1,57 @@
+"""Files in the spool: one for each attempt, and nothing is left of the dead."""
+
+import errno
+import os
+import time
+
+import pytest
+
+from worker.archive.spool import Spool
+from worker.errors import StaleLease, TryAgain
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(tmp_path / "spool")
+
+
+@pytest.mark.parametrize(
+    "recording_id", ["..", "../x", "/x", "a/b", "", "a\0b", "a.b", "é", "x" * 129, "x\n"]
+)
+def test_an_id_that_is_none_makes_no_file(spool, recording_id):
+    with pytest.raises(ValueError, match="recording id"):
+        spool.create(recording_id, 1)
+    assert not spool.place.exists()
+
+
+def test_an_attempt_has_one_file(spool):
+    spool.create("rec-1", 1)
+    spool.create("rec-1", 2)
+    with pytest.raises(StaleLease):
+        spool.create("rec-1", 1)
+
+
+def test_the_sweep_takes_old_parts_and_nothing_else(spool, tmp_path):
+    old, young = spool.create("rec-1", 1), spool.create("rec-1", 2)
+    others = [spool.place / name for name in (".rec-1.x.part", "rec-1.1.part", ".keep")]
+    for path in others:
+        path.write_bytes(b"x")
+    for path in (old, *others):
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert spool.sweep(900) == 1
+    assert not old.exists()
+    assert young.exists()
+    assert all(path.exists() for path in others)
+    assert Spool(tmp_path / "missing").sweep(0) == 0
+
+
+@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_removes_the_part_and_is_tried_again(spool, full):
+    part = spool.create("rec-1", 1)
+    with pytest.raises(TryAgain), spool.writing(part):
+        raise OSError(full, "full")
+    assert not part.exists()
+    part = spool.create("rec-1", 2)
+    with pytest.raises(OSError, match="broken"), spool.writing(part):
+        raise OSError(errno.EIO, "broken")
+    assert part.exists()

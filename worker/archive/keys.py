@@ -1,0 +1,68 @@
+"""The keys of the archive: under which name each recording is filed. Pure; the only grammar of
+keys.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from worker import wire
+
+_KEY = re.compile(
+    r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/"
+    r"([A-Za-z0-9_-]{1,128})\.([a-z0-9]{1,8})"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """A key taken apart. `folders`: account, year, month and day, from the root downwards."""
+
+    folders: tuple[str, str, str, str]
+    recording_id: str
+    extension: str
+
+    @property
+    def audio_name(self) -> str:
+        return f"{self.recording_id}.{self.extension}"
+
+    @property
+    def receipt_name(self) -> str:
+        return f"{self.recording_id}.json"
+
+
+def parse(key: str) -> Key:
+    """The parts of a key. Raises ValueError for any other text, also for the name of a receipt."""
+    parts = _KEY.fullmatch(key)
+    if not parts or parts[6] == "json":
+        raise ValueError(f"not a key of the archive: {key[:300]!r}")
+    account, year, month, day, recording_id, extension = parts.groups()
+    return Key(folders=(account, year, month, day), recording_id=recording_id, extension=extension)
+
+
+def key_of(
+    account: str,
+    recording_id: str,
+    *,
+    started_at: datetime | None,
+    ended_at: datetime | None,
+    duration_s: float | None,
+    added_at: datetime | None,
+    extension: str,
+) -> str:
+    """`{account}/{YYYY}/{MM}/{DD}/{recording_id}.{extension}` by the start in UTC.
+
+    Where the start is unknown, the day is that of the end minus the duration, else that of the
+    provider's add_time. Raises ValueError where none of them is known, and for ids and extensions
+    that are not safe as names.
+    """
+    derived = ended_at - timedelta(seconds=duration_s) if ended_at and duration_s else None
+    day = started_at or derived or added_at
+    if day is None:
+        raise ValueError(f"no time is known by which recording {recording_id} could be filed")
+    for name in (account, recording_id, extension):
+        if wire.identifier(name) != name:
+            raise ValueError(f"not fit for a file name: {name[:140]!r}")
+    return f"{account}/{day.astimezone(UTC):%Y/%m/%d}/{recording_id}.{extension}"
