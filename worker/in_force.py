@@ -116,9 +116,11 @@ class Follower:
         """Takes turns until `ended` is set. It reports no Redis that does not answer: the process
         itself does that.
         """
-        while not ended.wait(FOLLOW_S):
+        while True:  # the first turn comes at once, so that a reload just after the start counts it
             with contextlib.suppress(EndtapeError):
                 self.turn()
+            if ended.wait(FOLLOW_S):
+                break
         with contextlib.suppress(EndtapeError):
             self.gone()
 

@@ -1,9 +1,11 @@
 """The settings in force: a reload is read once, and one with mistakes changes nothing."""
 
+import threading
+
 import pytest
 
 from worker.errors import LedgerUnavailable
-from worker.in_force import InForce, exit_with
+from worker.in_force import Follower, InForce, exit_with
 from worker.settings import Settings
 
 ENV = {
@@ -71,3 +73,13 @@ def test_a_process_with_wrong_settings_ends_with_status_2_and_a_line_for_each_pr
     with pytest.raises(SystemExit) as ended:
         exit_with(["one", "two"])
     assert (ended.value.code, capfd.readouterr().err) == (2, "one\ntwo\n")
+
+
+def test_a_process_answers_a_reload_in_its_first_turn_which_comes_at_once(dotenv, ledger):
+    ledger.reload()
+    ended = threading.Event()
+    ended.set()  # there is no second turn
+    Follower(ledger, "clock", InForce(Settings.from_env())).run(ended)
+    (process,) = ledger.answers(1)
+    assert process.startswith("clock ")
+    assert ledger.last_seen("settings") == {}  # it ended, and said so
