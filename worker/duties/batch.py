@@ -110,8 +110,8 @@ class Batch:
     def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> Work | None:
         """The work for a call; None, with an alert, for one that cannot be planned.
 
-        That is a fault of ours and must not hold up the others. Its claim is not ended: the ledger
-        counts that, and hands it out less and less often.
+        Such a call is a fault of ours and must not hold up the others. Its claim stays open: the
+        ledger counts the unfinished try, and hands the call out less and less often.
         """
         found: list[Event] = []
         try:

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 class LeaseKeeper:
     """Renews the leases of some claims in a thread of its own, three times in each lease.
 
-    As a context manager it gives its `check`, and lets go of all claims at the end.
+    A `with` block gets its `check`. At the end of the block the keeper stops renewing all leases.
     """
 
     def __init__(self, ledger: Ledger, *claims: Claim) -> None:

@@ -1,8 +1,8 @@
 """Sends the requests of a batch, each stop at its instant, and makes events of the answers.
 
-All stops that are due at one instant are handed to the process's loop in one call, without a thread
-for any. A request that the provider keeps waiting does not hold its batch: it goes on by itself,
-keeps its lease and records its own outcome.
+The stops that are due at one instant go to the process's REST loop in one call, and need no thread
+of their own. A request that the provider keeps waiting does not hold its batch: it goes on by
+itself, keeps its lease and records its own outcome.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 PATIENCE_S = 0.1  # how long a batch waits for its slowest answer
 MOST_ERRORS_TOLD = 20
 _LONGEST_WAIT_ASKED_S = 15.0
-_CLOCKS_DIFFER = timedelta(milliseconds=20)  # theirs and ours, so that we are not a hair too early
+_CLOCKS_DIFFER = timedelta(milliseconds=20)  # so much later, in case the provider's clock lags
 
 
 def send_all(batch: Batch, works: Sequence[Work]) -> None:
@@ -88,9 +88,10 @@ def _send_together(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> None:
 
 
 def _still_right(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> list[tuple[Work, Send]]:
-    """Leaves out the stops of whole calls of which something was reported since they were planned.
+    """The stops that may still leave.
 
-    That may be a newer recording, which the stop would end as well. Such a call is planned again.
+    Left out: the stop of a whole call whose log has grown since the plan. The news may be a newer
+    recording, which the stop would end as well. Such a call is planned again.
     """
     whole = [work for work, send in stops if send.url is None]
     calls = [(work.call.account, work.call.call_uuid) for work in whole]
@@ -130,7 +131,8 @@ def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
                 recorded = answer.result()
                 work.found.extend(recorded)
                 if not recorded:
-                    # Something was reported since it was planned, if only by the one sent before.
+                    # Not sent: the call's log has grown since the plan, perhaps by the start or
+                    # transfer before this one.
                     work.retry_at = batch.now()
         except Exception:
             log.exception(
@@ -142,7 +144,7 @@ def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
 
 
 def needs_time(work: Work) -> bool:
-    """Whether an answer is still to come, or has to be followed by another request."""
+    """Whether an answer is missing, or is a refusal that takes another request to understand."""
     return bool(work.unanswered) or _is_refused(work)
 
 
@@ -266,8 +268,8 @@ def _for_each_recording(
         recording = work.plan.recordings[i]
         is_error = outcome.kind is Kind.STOP_ERRED
         if is_error and errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
-            # Days of trouble must not fill Redis: the tries go on, and only the first of a row are
-            # recorded.
+            # Days of errors must not fill Redis. The tries go on, and the errors beyond the first
+            # MOST_ERRORS_TOLD in a row are not recorded.
             work.retry_by(later)
             continue
         judged = judge(work.call, recording, batch.worker.settings.rules, requested_at)

@@ -192,8 +192,8 @@ class _Loop:
         """Libcurl calls this when a connection stands, just before the request leaves on it.
 
         A second call for the same transfer means that a kept connection died, and that libcurl
-        would send the request again. Whether a kept connection still lives libcurl itself checks
-        only when it was idle for a second.
+        would send the request again. Libcurl itself checks a kept connection only when that was
+        idle for a second.
         """
         number = self._kept.pop(connection[-1], None)
         if transfer.has_left:
