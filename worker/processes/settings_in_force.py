@@ -139,7 +139,10 @@ _making = threading.Lock()
 
 
 def following_worker() -> FollowingWorker:
-    """This process's own, made at the first call after the fork. Raises LedgerUnavailable."""
+    """The worker of this process, made at the first call after the fork.
+
+    Raises LedgerUnavailable.
+    """
     global _following  # noqa: PLW0603 - one per process
     with _making:
         if _following is None or _following.pid != os.getpid():
