@@ -478,6 +478,23 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again():
     assert seen == [b"GET", b"POST"]
 
 
+def test_a_request_fails_where_its_kept_connection_ended_and_no_new_one_is_taken():
+    def serve(listener):
+        connection, _ = listener.accept()
+        listener.close()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    vobiz = client(listener.getsockname()[1])
+    threading.Thread(target=serve, args=[listener], daemon=True).start()
+    vobiz.live_call(ONE, CALL)
+    time.sleep(0.05)  # until the end of the connection has come
+    outcome = vobiz.send_stops([Stop(account=ONE, call_uuid=CALL)])[0].result(2)
+    assert isinstance(outcome.error, TryAgain)
+
+
 def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
     together = threading.Barrier(40)
     api.answer = lambda request: (together.wait(10) and {}) or {}

@@ -88,6 +88,7 @@ class _Transfer:
     size: int = 0
     has_left: bool = False
     is_stale: bool = False  # the kept connection that it was to leave on had ended
+    wants_new: bool = False  # so it goes out on a new connection, or fails
     progress: tuple[bool, int, int] = (False, 0, 0)  # at the last sweep that saw any
     progress_at: float = 0.0
 
@@ -198,7 +199,7 @@ class _Loop:
         number = self._kept.pop(connection[-1], None)
         if transfer.has_left:
             return int(pycurl.PREREQFUNC_ABORT)
-        if number is not None and _has_ended(number):
+        if number is not None and not transfer.wants_new and _has_ended(number):
             transfer.is_stale = True
             return int(pycurl.PREREQFUNC_ABORT)
         transfer.has_left = True
@@ -254,7 +255,8 @@ class _Loop:
         self._multi.remove_handle(easy)
         easy.reset()
         self._spare.append(easy)
-        if transfer.is_stale and not transfer.has_left:
+        if transfer.is_stale:
+            transfer.is_stale, transfer.wants_new = False, True
             self._handed_over.append(transfer)
         elif reason is None:
             transfer.future.set_result(transfer.answer(status))
@@ -307,7 +309,7 @@ def _prepare(easy: pycurl.Curl, transfer: _Transfer) -> None:
         (pycurl.DNS_CACHE_TIMEOUT, 1),  # one look-up for a batch, and no address for long
         (pycurl.NOSIGNAL, 1),
         (pycurl.OPENSOCKETFUNCTION, _open_socket),
-        (pycurl.FRESH_CONNECT, int(transfer.is_stale)),
+        (pycurl.FRESH_CONNECT, int(transfer.wants_new)),
         (pycurl.HEADERFUNCTION, transfer.lines.append),
         (pycurl.WRITEFUNCTION, transfer.on_block),
     ):
