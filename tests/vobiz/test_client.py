@@ -495,6 +495,20 @@ def test_a_request_fails_where_its_kept_connection_ended_and_no_new_one_is_taken
     assert isinstance(outcome.error, TryAgain)
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Ty"])
+def test_an_answer_that_ends_within_its_head_says_nothing(head):
+    def serve(listener):
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(head)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        with pytest.raises(Unclear, match="within its headers"):
+            client(listener.getsockname()[1]).transfer(ONE, CALL, {"legs": "aleg"})
+
+
 def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
     together = threading.Barrier(40)
     api.answer = lambda request: (together.wait(10) and {}) or {}

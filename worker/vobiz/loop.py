@@ -127,6 +127,14 @@ def _headers(lines: Sequence[bytes]) -> dict[str, str]:
     return headers
 
 
+def _is_cut(lines: Sequence[bytes]) -> bool:
+    """Whether the last head lacks its end. Libcurl takes such an answer for a whole one."""
+    cut = True
+    for line in lines:
+        cut = line.startswith(b"HTTP/") or (cut and bool(line.strip()))
+    return cut
+
+
 class _Loop:
     """Runs transfers in a thread of its own. All methods but `send` belong to that thread."""
 
@@ -258,12 +266,13 @@ class _Loop:
         if transfer.is_stale:
             transfer.is_stale, transfer.wants_new = False, True
             self._handed_over.append(transfer)
-        elif reason is None:
+        elif reason is None and not _is_cut(transfer.lines):
             transfer.future.set_result(transfer.answer(status))
         elif transfer.size > MAX_ANSWER_BYTES:
             text = f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes"
             transfer.future.set_exception(TryAgain(text, status=status))
         else:
+            reason = reason or "the answer ended within its headers"
             text = f"{transfer.request.method} failed: {reason}"
             transfer.future.set_exception(TryAgain(text))
 
