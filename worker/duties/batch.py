@@ -79,6 +79,7 @@ class Batch:
 
     def __init__(self, worker: Worker, now: datetime) -> None:
         self.worker = worker
+        self.halted: set[str] = set()  # accounts that were halted before the first request left
         self._ahead_s = now.timestamp() - time.time()  # Redis's clock against ours
 
     def now(self) -> datetime:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from worker.calls.call import Handoff, Start
 from worker.calls.stop_requests import Send
 from worker.duties import send_stops
-from worker.duties.access import NOBODYS, not_yet, release
+from worker.duties.access import NOBODYS, not_yet
 from worker.duties.batch import Batch, Work
 from worker.duties.worker import Worker
 from worker.ledger.obligations import Claim, Loaded
@@ -25,7 +25,7 @@ def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:
     # 3. Commit the calls for which nothing is to be sent; they need not wait for the others.
     batch.finish([work for work in works if not work.requests])
     sending = sorted((work for work in works if work.requests), key=_first_at)
-    halted = worker.ledger.halted({work.call.account for work in sending})
+    batch.halted = worker.ledger.halted({work.call.account for work in sending})
     # 4. Send, each stop at its instant, and wait a moment for the answers.
     send_stops.send_all(batch, sending)
     # 5. The calls that still lack an answer, or were refused, go on in a thread of the crew.
@@ -33,11 +33,8 @@ def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:
     answered = [work for work in sending if not any(work is other for other in late)]
     if late:
         send_stops.finish_later(batch, late)
-    # 6. Commit the others. An account that was halted and is accepted now is released.
+    # 6. Commit the others.
     send_stops.finish_answered(batch, answered)
-    for account in halted:
-        if any(work.call.account == account and work.was_accepted for work in answered):
-            release(worker, account)
 
 
 def _begin(

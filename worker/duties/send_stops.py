@@ -22,7 +22,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.rules import Action
 from worker.calls.stop_requests import Send, errors_in_a_row
 from worker.calls.stop_state import judge
-from worker.duties.access import HALTED_RETRY, handle_refusal
+from worker.duties.access import HALTED_RETRY, handle_refusal, release
 from worker.duties.batch import HORIZON, Batch, SentStop, Work
 from worker.duties.leases import LeaseKeeper
 from worker.duties.send_once import Order
@@ -122,7 +122,10 @@ def _send_once(batch: Batch, work: Work, once: Start | Handoff) -> list[Event]:
 
 
 def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
-    """Record the answers to these calls' requests, all of which have come."""
+    """Record the answers to these calls' requests, all of which have come.
+
+    An account that was halted and is accepted now is released.
+    """
     for work in works:
         try:
             for stop in work.sent:
@@ -141,6 +144,8 @@ def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
             )
             work.broken = True
     batch.finish(works)
+    for account in batch.halted & {work.call.account for work in works if work.was_accepted}:
+        release(batch.worker, account)
 
 
 def needs_time(work: Work) -> bool:
