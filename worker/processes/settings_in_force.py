@@ -115,7 +115,8 @@ class FollowingWorker:
             if settings is not self._worker.settings:
                 self._worker = self._made_with(settings)
                 log.info("settings read", generation=generation)
-            self._worker.generation = self.in_force.generation
+            # Not the one in force: a reload may have come since, and is not in these settings.
+            self._worker.generation = generation
             return self._worker
 
     def _made_with(self, settings: Settings) -> Worker:
