@@ -526,6 +526,17 @@ def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
     assert hanging.result(2).error is None
 
 
+def test_a_loop_that_breaks_leaves_no_request_without_an_outcome(monkeypatch, vobiz):
+    def broken(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as broken_loop:
+        broken_loop.setattr(loop, "_headers", broken)
+        outcome = vobiz.send_stops([Stop(account=ONE, call_uuid=CALL)])[0].result(2)
+        assert isinstance(outcome.error, TryAgain)
+    vobiz.stop_recordings(ONE, CALL)
+
+
 def test_silence_ends_a_request_before_its_total_time(monkeypatch, api, vobiz):
     monkeypatch.setattr(
         vobiz_client, "STOP_LIMITS", TimeLimits(connect_s=2, silence_s=0.3, total_s=9)

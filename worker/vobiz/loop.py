@@ -181,14 +181,15 @@ class _Loop:
             log.exception("the loop of requests broke; the next request makes a new one")
             with self._lock:
                 self.error = error
-            for transfer in (*self._running.values(), *self._handed_over):
+            left = (*self._running.values(), *self._handed_over)
+            for transfer in (one for one in left if not one.future.done()):
                 transfer.future.set_exception(TryAgain(f"the loop of requests broke: {error}"))
 
     def _begin_transfers(self) -> None:
         while self._handed_over:
             transfer = self._handed_over.popleft()
-            easy = self._spare.pop() if self._spare else pycurl.Curl()
             try:
+                easy = self._spare.pop() if self._spare else pycurl.Curl()
                 _prepare(easy, transfer)
                 easy.setopt(pycurl.PREREQFUNCTION, partial(self._before_request, transfer))
             except Exception as error:  # noqa: BLE001 - what libcurl cannot send is this one's fault
@@ -255,7 +256,7 @@ class _Loop:
                 self._end(easy, f"nothing came for {limit_s:g} s")
 
     def _end(self, easy: pycurl.Curl, reason: str | None) -> None:
-        transfer = self._running.pop(easy)
+        transfer = self._running[easy]  # and there until nothing can break any more
         status = easy.getinfo(pycurl.RESPONSE_CODE)
         number = easy.getinfo(pycurl.ACTIVESOCKET)
         if number >= 0:  # else the server closed the connection with its answer
@@ -275,6 +276,7 @@ class _Loop:
             reason = reason or "the answer ended within its headers"
             text = f"{transfer.request.method} failed: {reason}"
             transfer.future.set_exception(TryAgain(text))
+        del self._running[easy]
 
     def _on_socket(self, what: int, number: int, *_: object) -> None:
         if what == pycurl.POLL_REMOVE:
