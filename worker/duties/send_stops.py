@@ -91,16 +91,23 @@ def _still_right(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> list[tuple
     """The stops that may still leave.
 
     Left out: the stop of a whole call whose log has grown since the plan. The news may be a newer
-    recording, which the stop would end as well. Such a call is planned again.
+    recording, which the stop would end as well. Such a call is planned again. While Redis does not
+    answer, no stop of a whole call leaves; one that names its recording needs no answer.
     """
     whole = [work for work, send in stops if send.url is None]
     calls = [(work.call.account, work.call.call_uuid) for work in whole]
-    changed = []
-    for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
-        if size != work.loaded.size:
-            work.retry_at = batch.now()
-            changed.append(id(work))
-    return [(work, send) for work, send in stops if send.url or id(work) not in changed]
+    held = set()
+    try:
+        for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
+            if size != work.loaded.size:
+                work.retry_at = batch.now()
+                held.add(id(work))
+    except LedgerUnavailable as error:
+        log.warning("redis does not answer: stops of whole calls wait", error=str(error))
+        held = {id(work) for work in whole}
+        for work in whole:
+            work.broken = True
+    return [(work, send) for work, send in stops if send.url or id(work) not in held]
 
 
 def _send_once(batch: Batch, work: Work, once: Start | Handoff) -> list[Event]:
