@@ -49,7 +49,7 @@ class Plan:
     """What a call needs: conclusions to record, requests to send, and when to plan, look and fetch
     next.
 
-    `recordings`: each recording that a stop may be about, also the unseen one. `stop_at`: when to
+    `recordings`: each recording that a stop may be about, also the unseen one. `plan_at`: when to
     plan the call again (PLAN). `look_at`, `fetch_at`: when LOOK and FETCH are due. None: not owed.
     """
 
@@ -58,7 +58,7 @@ class Plan:
     starts: tuple[Start, ...] = ()
     transfers: tuple[Handoff, ...] = ()
     recordings: dict[str, Recording] = field(default_factory=dict)
-    stop_at: datetime | None = None
+    plan_at: datetime | None = None
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
 
@@ -83,12 +83,12 @@ def plan(
     fetching = _fetches(call, now, generation)
     starting = _starts(call, acts, now, stops_first=bool(stopping.sends))
     transferring = _transfers(call, rules, acts, now)
-    stop_at = min((*stopping.again_at, *starting.again_at, *transferring.again_at), default=None)
+    plan_at = min((*stopping.again_at, *starting.again_at, *transferring.again_at), default=None)
     sends_nothing = not (stopping.sends or starting.starts or transferring.transfers)
-    if stop_at and stop_at <= now + horizon and sends_nothing:
+    if plan_at and plan_at <= now + horizon and sends_nothing:
         # The clock claims ahead of time, and nothing can be sent yet. With the horizon added, the
         # next plan is made at the moment itself.
-        stop_at += horizon
+        plan_at += horizon
     return Plan(
         conclusions=(
             *stopping.conclusions,
@@ -101,7 +101,7 @@ def plan(
         starts=starting.starts,
         transfers=transferring.transfers,
         recordings=stops.recordings,
-        stop_at=stop_at,
+        plan_at=plan_at,
         look_at=_look_at(stops, rules),
         fetch_at=fetching.fetch_at,
     )

@@ -160,7 +160,7 @@ class Batch:
     def _due_again(self, work: Work) -> datetime | None:
         """When the call must be planned again."""
         plan = work.plan
-        instants = [plan.stop_at, work.retry_at]
+        instants = [plan.plan_at, work.retry_at]
         if work.retry_at is None:
             instants += [send.at for send in plan.sends]
             instants += [self.now() for _ in (*plan.starts, *plan.transfers)]

@@ -8,6 +8,7 @@ from typing import Self
 
 import structlog
 
+from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, StaleLease
 from worker.ledger.client import Ledger
 from worker.ledger.obligations import Claim
@@ -54,11 +55,12 @@ class LeaseKeeper:
                 except LedgerUnavailable as error:
                     # Redis may answer again before the lease runs out. If it does not, the commit
                     # finds out.
-                    log.warning(
-                        "a lease could not be renewed",
-                        error=str(error),
-                        obligation=str(claim.obligation),
-                    )
+                    if logs.seldom("lease", error):
+                        log.warning(
+                            "a lease could not be renewed",
+                            error=str(error),
+                            obligation=str(claim.obligation),
+                        )
 
     def __enter__(self) -> Callable[[], None]:
         self.start()
