@@ -86,3 +86,9 @@ def test_the_provider_s_figure_tells_whether_audio_is_missing_where_the_bytes_do
 
 def test_a_length_that_was_not_announced_is_said_so():
     assert check_media(SOUND, arrived(declared=None), 100.0, 5000)["length"] == "not announced"
+
+
+def test_a_body_that_broke_off_fails_its_length_also_where_the_host_announced_none():
+    # Cut at a frame's end and within the tolerance of `duration`, nothing else shows it.
+    found = check_media(SOUND, arrived(declared=None), 100.0, 5000, broken_off="1000 bytes, no end")
+    assert (first_failed(found), found["length"]) == ("length", "1000 bytes, no end")

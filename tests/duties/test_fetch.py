@@ -108,6 +108,17 @@ def test_what_fails_a_check_is_downloaded_again(local, fault):
     assert len(failures(house, call)) == 1
 
 
+def test_a_file_without_length_that_is_cut_at_a_frames_end_is_not_taken_for_whole(local):
+    house = local(rules=HOUR)
+    house.provider.faults.switch_on("no-length-media")
+    call, recording = ended(house, fault="truncated-media", times=1, seconds=3, fraction=0.5)
+    assert recording.audio().size % 2 == 0  # half of it ends with a frame
+    view = house.reach(recording.recording_id, "archived")
+    assert (view["problem"], view["bytes"]) == (None, recording.audio().size)
+    (failure,) = failures(house, call)
+    assert (failure.check, failure.fault) == ("length", Fault.MEDIA)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_by_the_media_host_concerns_that_recording_alone(local, status):
     house = local(rules=HOUR)

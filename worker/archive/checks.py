@@ -22,10 +22,17 @@ class Arrived(Protocol):
 
 
 def check_media(
-    media: Media, download: Arrived, provider_duration_s: float | None, max_bytes: int
+    media: Media,
+    download: Arrived,
+    provider_duration_s: float | None,
+    max_bytes: int,
+    *,
+    broken_off: str | None = None,
 ) -> dict[str, str]:
     """Each check by name: "passed", or why it failed. "not announced" means that the host stated no
     length to compare with.
+
+    `broken_off`: how the download broke off, if it did. `length` fails then, announced or not.
 
     `duration`: the audio present is within 2 s or 2 %, whichever is more, of the provider's
     duration. `frames`: where audio may be missing (`lost_s`) and the bytes alone do not show it,
@@ -33,7 +40,7 @@ def check_media(
     """
     sound = media.container in ("wav", "mp3")
     return {
-        "length": _length(download),
+        "length": broken_off or _length(download),
         "container": PASSED if sound else media.problem or f"{media.container} is no audio",
         "frames": _frames(media, provider_duration_s) if sound else "not walked",
         "duration": _duration(media.duration_s, provider_duration_s),

@@ -54,7 +54,14 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     max_bytes = task.worker.settings.max_media_bytes
     with arrival.path.open("rb") as file:
         examined = media.examine(file)
-    checks = check_media(examined, arrival.got, arrival.row.duration_s, max_bytes)
+    cut = arrival.broken_off
+    checks = check_media(
+        examined,
+        arrival.got,
+        arrival.row.duration_s,
+        max_bytes,
+        broken_off=str(cut) if cut and cut.check == "length" else None,
+    )
     bad = first_failed(checks)
     if bad and not _may_be_kept(task, arrival, examined):
         return _refused(task, arrival, bad, checks[bad])
