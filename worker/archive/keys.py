@@ -32,6 +32,10 @@ class Key:
     def receipt_name(self) -> str:
         return f"{self.recording_id}.json"
 
+    @property
+    def signature_name(self) -> str:
+        return f"{self.receipt_name}.sig"
+
 
 def parse(key: str) -> Key:
     """The parts of a key. Raises ValueError for any other text, also for the name of a receipt."""

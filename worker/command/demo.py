@@ -136,6 +136,7 @@ def _settings(folder: Path, emulator: Addresses, redis_url: str, port: int) -> d
         "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "ENDTAPE_ARCHIVE": str(folder / "recordings"),
         "ENDTAPE_SPOOL": str(folder / "spool"),
+        "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
         "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
         "ENDTAPE_API_RATE": "20",
     }

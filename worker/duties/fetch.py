@@ -18,6 +18,7 @@ from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
+from worker.duties import signing
 from worker.duties.access import not_yet
 from worker.duties.fetch_faults import WrongOwner, failure
 from worker.duties.fetch_file import Arrival, Filed, keep
@@ -131,6 +132,7 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
     Raises whatever the client, the spool and the archive raise.
     """
     worker, recording_id = task.worker, task.recording.recording_id
+    signing.ready(worker)  # before a download that could not be filed
     worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
     row = worker.vobiz.get_recording(account, recording_id)
     _check_owner(task, row)
