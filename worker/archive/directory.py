@@ -172,8 +172,7 @@ class Archive:
             # Whoever wrote it, we sign no word about another recording.
             raise Conflict(f"the receipt of {key.audio_name} is about another recording")
         own = signer.key()
-        trusted = {own.public.fingerprint, (stands.get("signature") or {}).get("key")}
-        if not _is_signed(directory, key, stored, trusted):
+        if not _is_signed(directory, key, stored, {own.public.fingerprint, *signer.known}):
             self._write(directory, key.signature_name, own.sign(stored, signing.RECEIPTS))
 
     def _write(self, directory: int, name: str, text: bytes) -> None:
@@ -226,9 +225,9 @@ def _receipt_stands(directory: int, key: Key, sha256: str) -> bool:
     return True
 
 
-def _is_signed(directory: int, key: Key, stored: bytes, trusted: set[str | None]) -> bool:
-    """Whether one of these keys signed the stored receipt: with a key that was replaced since, too,
-    if the receipt names it. Raises Conflict where any other signature stands.
+def _is_signed(directory: int, key: Key, stored: bytes, trusted: set[str]) -> bool:
+    """Whether one of these keys signed the stored receipt. Raises Conflict where any other
+    signature stands.
     """
     try:
         with durable.open_regular(key.signature_name, directory) as file:

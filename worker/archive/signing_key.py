@@ -58,11 +58,13 @@ class Signer:
     """Who signs: a name, and the key in a file. The file is read, or made, at the first use.
 
     `told_at`: when this process last made the key known, by the monotonic clock; None before.
+    `known`: the fingerprints of all keys that signed in this service.
     """
 
     def __init__(self, place: Path, name: str) -> None:
         self.place, self.name = place, name
         self.told_at: float | None = None
+        self.known: frozenset[str] = frozenset()
         self._key: SigningKey | None = None
         self._loading = threading.Lock()
 

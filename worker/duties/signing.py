@@ -51,7 +51,7 @@ def make_known(ledger: Ledger, archive: Archive, *, announced: str | None = None
     else:
         since = _since(archive, key, signer.name, now)
         ledger.announce_key(fingerprint, key.public.text, signer.name, since)
-    signer.told_at = time.monotonic()
+    signer.told_at, signer.known = time.monotonic(), frozenset(known)
     others = [
         use.fingerprint
         for use in known.values()
