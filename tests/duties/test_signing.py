@@ -2,16 +2,21 @@
 known to all."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
 from tests import redis_view
 from tests.bad_days import ended, failures
-from tests.constants import HOUR
+from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.archive import durable, signers, signing
 from worker.archive.directory import Archive
 from worker.archive.signing_key import Signer
+from worker.archive.verify import Trust, Verifier
+from worker.calls.events import Event, Kind
+from worker.duties import absence
 from worker.duties.signing import make_known
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
@@ -63,6 +68,62 @@ def test_a_crash_between_receipt_and_signature_is_completed_by_the_next_try(loca
     receipt = (house.folder / "archive" / view["archive_key"]).with_suffix(".json")
     signature = receipt.with_name(f"{receipt.name}.sig")
     assert signing.verify(receipt.read_bytes(), signature.read_bytes(), signing.RECEIPTS)
+
+
+def test_what_was_given_up_is_said_in_the_archive_signed_with_whose_fault_it_was(
+    local, monkeypatch
+):
+    put, died = durable.put, []
+
+    def dying(part, directory, name, sha256):
+        if name.endswith(".absent.json.sig") and not died:
+            died.append(name)
+            raise OSError(5, "Input/output error")
+        put(part, directory, name, sha256)
+
+    monkeypatch.setattr(durable, "put", dying)
+    monkeypatch.setattr(absence, "_AGAIN", timedelta(0))
+    house = local(rules=HOUR)
+    call, recording = ended(house, fault="media-5xx", days_ago=31)
+    filed = until(
+        lambda: next(
+            (e for e in house.ledger.events(ACCOUNT, call) if e.kind is Kind.ABSENCE_FILED), None
+        )
+    )
+    assert (died, house.alerts()["absence_unfiled"]) == (
+        [f"{recording.recording_id}.absent.json.sig"],
+        1,
+    )
+    day = (house.folder / "archive" / filed.archive_key).parent
+    said = day / f"{recording.recording_id}.absent.json"
+    signature = said.with_name(f"{said.name}.sig")
+    assert signing.verify(said.read_bytes(), signature.read_bytes(), signing.RECEIPTS)
+    content = json.loads(said.read_text())
+    assert (content["schema"], content["fault"], content["call_uuid"]) == (
+        "endtape/absent/1",
+        "provider",
+        call,
+    )
+    assert "30 days" in content["reason"]
+    assert not {"from", "to"} & set(content)
+    verifier = Verifier(
+        house.folder / "archive",
+        Trust(signers.of_service(house.ledger.signing_keys())),
+        quick=False,
+    )
+    with ThreadPoolExecutor(1) as readers:
+        report = verifier.check(str(day.relative_to(house.folder / "archive")), readers)
+    assert (report.findings, report.counts["absent"], report.counts["signed"]) == ([], 1, 1)
+    until(lambda: house.ledger.outstanding() == 0)
+    house.provider.faults.clear()
+    house.ledger.record(
+        ACCOUNT,
+        Event(
+            id="again", kind=Kind.RETRY_ORDERED, call_uuid=call, recording_id=recording.recording_id
+        ),
+    )
+    house.reach(recording.recording_id, "archived")  # a receipt that appears later counts
+    assert json.loads(said.read_text()) == content
 
 
 def test_a_key_that_cannot_be_used_costs_no_download_and_is_an_alert(local):

@@ -88,20 +88,35 @@ class Archive:
         parsed, sha256 = keys.parse(key), receipt["media"]["sha256"]
         if self.signer:
             receipt = receipt | {"signature": self.signer.key().field(signing.RECEIPTS)}
-        text = json.dumps(receipt, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         with self._directory(parsed, make=False) as directory:
             durable.open_regular(parsed.audio_name, directory).close()
             if _receipt_stands(directory, parsed, sha256):
                 os.fsync(directory)
             else:
                 try:
-                    self._write(directory, parsed.receipt_name, text.encode() + b"\n")
+                    self._write(directory, parsed.receipt_name, _written(receipt))
                 except Conflict:
                     # Another attempt was quicker, which is fine if it was about the same audio.
                     if not _receipt_stands(directory, parsed, sha256):
                         raise
             if self.signer:
-                self._sign_receipt(directory, parsed, receipt, self.signer)
+                self._sign(directory, parsed.receipt_name, receipt, self.signer)
+
+    def publish_absence(self, key: str, absence: dict[str, Any]) -> None:
+        """Put the statement that a recording was given up where its receipt would be, and its
+        signature, on disk for good. `key`: with any extension.
+
+        Harmless to repeat: the first statement stays. Raises Conflict where one about another
+        recording stands, Unstored when the disk is full, Unsigned.
+        """
+        parsed = keys.parse(key)
+        if self.signer:
+            absence = absence | {"signature": self.signer.key().field(signing.RECEIPTS)}
+        with self._directory(parsed) as directory:
+            with contextlib.suppress(Conflict):  # the first one stays
+                self._write(directory, parsed.absence_name, _written(absence))
+            if self.signer:
+                self._sign(directory, parsed.absence_name, absence, self.signer)
 
     def publish_signer(self, fingerprint: str, line: str) -> str:
         """Put a key's line for `allowed_signers` into the archive, once. Returns the line that
@@ -161,19 +176,18 @@ class Archive:
                             )
         return None
 
-    def _sign_receipt(
-        self, directory: int, key: Key, receipt: dict[str, Any], signer: Signer
-    ) -> None:
-        """Sign the bytes of the receipt that stands there, unless a good signature does."""
-        with durable.open_regular(key.receipt_name, directory) as file:
+    def _sign(self, directory: int, name: str, said: dict[str, Any], signer: Signer) -> None:
+        """Sign the bytes that stand under the name, unless a good signature does. `said`: what we
+        would have written there.
+        """
+        with durable.open_regular(name, directory) as file:
             stored = file.read()
-        stands = json.loads(stored)
-        if any(stands.get(name) != receipt.get(name) for name in _IDENTITY):
+        if not _is_about(stored, said):
             # Whoever wrote it, we sign no word about another recording.
-            raise Conflict(f"the receipt of {key.audio_name} is about another recording")
+            raise Conflict(f"{name} is about another recording")
         own = signer.key()
-        if not _is_signed(directory, key, stored, {own.public.fingerprint, *signer.known}):
-            self._write(directory, key.signature_name, own.sign(stored, signing.RECEIPTS))
+        if not _is_signed(directory, name, stored, {own.public.fingerprint, *signer.known}):
+            self._write(directory, keys.signature_of(name), own.sign(stored, signing.RECEIPTS))
 
     def _write(self, directory: int, name: str, text: bytes) -> None:
         """Put a small file under the name. Raises Conflict where other content stands there."""
@@ -225,19 +239,33 @@ def _receipt_stands(directory: int, key: Key, sha256: str) -> bool:
     return True
 
 
-def _is_signed(directory: int, key: Key, stored: bytes, trusted: set[str]) -> bool:
-    """Whether one of these keys signed the stored receipt. Raises Conflict where any other
-    signature stands.
+def _written(said: dict[str, Any]) -> bytes:
+    text = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _is_about(stored: bytes, said: dict[str, Any]) -> bool:
+    """Whether a stored file is about the same recording as this one."""
+    try:
+        stands = json.loads(stored)
+        return all(stands.get(name) == said.get(name) for name in _IDENTITY)
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _is_signed(directory: int, name: str, stored: bytes, trusted: set[str]) -> bool:
+    """Whether one of these keys signed what is stored under the name. Raises Conflict where any
+    other signature stands.
     """
     try:
-        with durable.open_regular(key.signature_name, directory) as file:
+        with durable.open_regular(keys.signature_of(name), directory) as file:
             by = signing.verify(stored, file.read(), signing.RECEIPTS)
     except FileNotFoundError:
         return False
     except signing.BadSignature as error:
-        raise Conflict(f"the signature of {key.receipt_name} is wrong: {error}") from None
+        raise Conflict(f"the signature of {name} is wrong: {error}") from None
     if by.fingerprint not in trusted:
-        raise Conflict(f"{key.receipt_name} is signed with another key than ours")
+        raise Conflict(f"{name} is signed with another key than ours")
     return True
 
 

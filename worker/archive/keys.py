@@ -33,8 +33,17 @@ class Key:
         return f"{self.recording_id}.json"
 
     @property
+    def absence_name(self) -> str:
+        return f"{self.recording_id}.absent.json"
+
+    @property
     def signature_name(self) -> str:
-        return f"{self.receipt_name}.sig"
+        return signature_of(self.receipt_name)
+
+
+def signature_of(name: str) -> str:
+    """The name of the signature beside a file."""
+    return f"{name}.sig"
 
 
 def parse(key: str) -> Key:

@@ -19,6 +19,7 @@ from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
 from worker.duties import signing
+from worker.duties.absence import file_absence
 from worker.duties.access import not_yet
 from worker.duties.fetch_faults import WrongOwner, failure
 from worker.duties.fetch_file import Arrival, Filed, keep
@@ -64,6 +65,9 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     task = FetchTask(
         worker=worker, claim=claim, loaded=loaded, call=call, recording=recording, now=now
     )
+    if recording.gave_up:
+        file_absence(task)
+        return
     account = worker.settings.accounts.get(o.account)
     if account is None:
         reason = (
