@@ -139,8 +139,8 @@ def main() -> None:
     os.register_at_fork(after_in_parent=forked.release)
 
     def check_fitness() -> None:
-        # Only once all workers are there: a lock that this thread held when one was forked would
-        # stay locked in it for ever. (The time-out is for systems that do not fork.)
+        # First wait until all workers are forked: a lock that this thread held at a fork would stay
+        # locked in the child for ever. (The time-out is for systems that do not fork.)
         for _ in range(WORKERS):
             forked.acquire(timeout=2)
         # Beside the server: without Redis callbacks are answered 503 at once, so that the provider

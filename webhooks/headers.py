@@ -1,4 +1,4 @@
-"""What every answer of `web` carries, and what a wrong guess costs."""
+"""The headers of every answer of `web`, and the delay after a wrong token or key."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from webhooks.headers import HEADERS
 BODY_S = 5.0  # a body must arrive within
 READER_S = 60.0  # a reader must take each piece of its answer within
 THREADS = 64  # as many as connections to Redis
-# Of `/v1`, where a request may wait for a proof: such a one must not take a callback's thread.
+# For `/v1`: a request there may wait for a proof, and must not take a thread from a callback.
 WAITING_THREADS = 512
 STREAMS = 64  # long answers at once; each costs an open file and a piece in memory
 STREAM_THREADS = 16  # each is busy only while it reads a piece
@@ -35,14 +35,15 @@ _COLLECTED = 1024 * 1024  # bytes; a longer answer is sent piece by piece
 _PIECE = 64 * 1024  # bytes
 
 SERVER: dict[str, Any] = {
-    # Not granian's own interface (RSGI): that gives the path decoded, though the signature covers
-    # it as it was sent, and it takes a long answer into memory at once, however slow its reader.
+    # Not granian's own interface (RSGI). RSGI gives the decoded path, and the signature covers the
+    # path as it was sent. RSGI also takes a long answer into memory at once, however slow its
+    # reader.
     "interface": Interfaces.ASGINL,
     "backlog": 2048,
     "log_access": False,
     "websockets": False,
-    # With HTTP/1 alone the time limit for headers also holds for a connection that sends nothing;
-    # else that would be kept for ever.
+    # With HTTP/1 alone the time limit for headers also holds for a connection that sends nothing.
+    # Otherwise the server would keep that connection for ever.
     "http": HTTPModes.http1,
     "http1_settings": HTTP1Settings(header_read_timeout=5000, max_buffer_size=64 * 1024),
 }
@@ -278,6 +279,7 @@ def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dic
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     environ.pop("HTTP_CONTENT_LENGTH", None)
     environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
-    # The length must exceed what is there where a body broke off, also if no length was declared.
+    # If the body broke off, state more bytes than we have, even if no length was declared: by that
+    # `read_body` finds the break.
     environ["CONTENT_LENGTH"] = str(max(len(body.content) + body.cut, _declared(headers)))
     return environ

@@ -79,7 +79,7 @@ def judge(events, seconds, recording="r", rules=STOPS):
 
 def test_a_running_recording_waits_for_its_deadline():
     found = plan([started(0)], 1)
-    assert (found.sends, found.stop_at) == ((), at(60))
+    assert (found.sends, found.plan_at) == ((), at(60))
 
 
 def test_at_the_deadline_the_stop_is_call_wide_when_nothing_else_runs():
@@ -108,7 +108,7 @@ def test_after_two_stops_by_url_without_proof_the_call_wide_stop_is_used():
 def test_without_proof_the_look_goes_first_and_then_the_stop_is_sent_again():
     events = [started(0), accepted(60)]
     assert plan(events, 61).look_at == at(70)
-    assert plan(events, 61).stop_at == at(71)
+    assert plan(events, 61).plan_at == at(71)
     assert plan([*events, looked(70)], 70).sends
 
 
@@ -119,7 +119,7 @@ def test_after_all_tries_it_is_unknown_and_repeated_every_minute_until_a_proof_c
     (verdict,) = plan(events, 100).conclusions
     events.append(replace(verdict, at=at(100)))
     assert judge(events, 100).state is StopState.UNKNOWN
-    assert plan(events, 101).stop_at == at(150)
+    assert plan(events, 101).plan_at == at(150)
     assert judge([*events, ended(130)], 131).state is StopState.CONFIRMED
 
 
@@ -128,7 +128,7 @@ def test_errors_are_tried_again_soon_and_not_counted():
         started(0),
         event(Kind.STOP_ERRED, 60, "r", requested_at=at(60), due_at=at(60), trigger="max_duration"),
     ]
-    assert at(60) < plan(events, 60).stop_at <= at(61)
+    assert at(60) < plan(events, 60).plan_at <= at(61)
     assert judge(events, 61).state is StopState.DUE
 
 
@@ -199,7 +199,7 @@ def test_whatever_is_lost_an_open_recording_never_loses_its_duty(kept, seconds):
     found = planner.plan(call, STOPS, at(seconds))
     for recording in call.recordings.values():
         owed = [
-            found.stop_at,
+            found.plan_at,
             found.look_at,
             found.fetch_at[recording.recording_id],
             *[s.at for s in found.sends],
@@ -238,7 +238,7 @@ def blind(kind, seconds, **facts):
 
 
 def test_a_call_found_live_is_stopped_as_a_whole_at_its_deadline_from_first_sight():
-    assert (plan([SEEN], 1).stop_at, plan([SEEN], 1).sends) == (at(60), ())
+    assert (plan([SEEN], 1).plan_at, plan([SEEN], 1).sends) == (at(60), ())
     assert plan([SEEN], 60).sends == (BLIND,)
 
 
@@ -271,7 +271,7 @@ def test_a_blind_stop_without_proof_is_repeated_then_unknown_and_sent_no_more():
     (unknown,) = plan([SEEN, *tries, looked(103)], 104).conclusions
     assert unknown.kind is Kind.STOP_UNKNOWN
     late = [SEEN, *tries, looked(103), replace(unknown, at=at(104))]
-    assert plan(late, 104).stop_at is None
+    assert plan(late, 104).plan_at is None
     assert plan(late, 4000).sends == ()
 
 
@@ -313,4 +313,4 @@ def test_who_comes_a_little_early_and_can_do_nothing_does_not_come_again_until_t
     )
     found = planner.plan(replay("MA_1", "c", events), rules, early, horizon=lead)
     assert found.sends == ()
-    assert found.stop_at - lead >= at(moment - 0.02)
+    assert found.plan_at - lead >= at(moment - 0.02)

@@ -45,7 +45,7 @@ def test_a_start_that_was_refused_for_the_moment_is_sent_again_at_the_providers_
     erred = event(Kind.START_ERRED, 1.1, order="s1", id="erred.s1.0", retry_at=at(4), signed=False)
     events = [ORDER, SENT, erred]
     assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).starts == ()
-    assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).stop_at == at(4)
+    assert planner.plan(replay("MA_1", "c", events), RULES, at(2)).plan_at == at(4)
     assert len(planner.plan(replay("MA_1", "c", events), RULES, at(4)).starts) == 1
 
 
@@ -137,7 +137,7 @@ def test_a_start_without_an_answer_is_stopped_at_its_deadline_with_the_whole_cal
         Kind.START_SENT, 0.1, order="s1", id="sent.s1.0", max_duration_s=15.0, signed=False
     )
     plan = planner.plan(replay("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(6))
-    assert (plan.sends, plan.stop_at) == ((), at(10))
+    assert (plan.sends, plan.plan_at) == ((), at(10))
     (send,) = planner.plan(replay("MA_1", "c", [order, sent, UNCLEAR]), RULES, at(10)).sends
     assert (send.at, send.recording_ids, send.url) == (at(10), ("",), None)
     beside = planner.plan(replay("MA_1", "c", [begins(0), order, sent, UNCLEAR]), RULES, at(10))

@@ -562,7 +562,7 @@ class Life(RuleBasedStateMachine):
             soon = (
                 [x.at for x in plan.sends]
                 + [self.now for _ in (*plan.starts, *plan.transfers) if not self.under_way]
-                + ([plan.stop_at] if plan.stop_at else [])
+                + ([plan.plan_at] if plan.plan_at else [])
             )
             wanted = [
                 ("stop", "", min(soon, default=None)),

@@ -330,6 +330,17 @@ def test_when_our_credentials_are_refused_the_account_is_halted_and_the_first_su
     assert not house.ledger.halted([ACCOUNT])
 
 
+def test_an_account_is_released_by_the_first_stop_that_is_accepted_also_when_its_answer_is_late(
+    local, monkeypatch
+):
+    monkeypatch.setattr(access, "_works_again", lambda *_: False)  # nobody else finds it out
+    monkeypatch.setattr(send_stops, "PATIENCE_S", 0)
+    house = local(rules=SECOND)
+    house.ledger.halt(ACCOUNT)
+    start(house)
+    until(lambda: not house.ledger.halted([ACCOUNT]))
+
+
 def test_days_of_refusals_do_not_fill_the_ledger_and_the_tries_go_on(local, tried_each_second):
     house = local(rules=SECOND)
     house.provider.faults.switch_on("refuse-auth", me=True)

@@ -389,7 +389,7 @@ def case_15_looks_become_rare_where_nothing_is_ever_listed() -> bool:
             at += 0.1
             continue
         plan = log.plan(at)
-        at = max(at, min((x - T0).total_seconds() for x in (plan.stop_at, plan.look_at) if x))
+        at = max(at, min((x - T0).total_seconds() for x in (plan.plan_at, plan.look_at) if x))
         if plan.look_at and t(at) >= plan.look_at:
             looks, at = looks + 1, at + 0.3
             if at > 70:

@@ -341,7 +341,7 @@ class Workers(Application):
             if work.retry_at
             else [*(x.at for x in plan.sends), *(self.now for _ in (*plan.starts, *plan.transfers))]
         )
-        stop_at = min((t for t in (plan.stop_at, work.retry_at, *left) if t), default=None)
+        stop_at = min((t for t in (plan.plan_at, work.retry_at, *left) if t), default=None)
         newer = self.book(work).size != work.size or work.generation != self.generation
         fresh = self._write(work, work.found)
         dues = {("stop", work.call_uuid, ""): stop_at, ("look", work.call_uuid, ""): plan.look_at}

@@ -478,6 +478,37 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again():
     assert seen == [b"GET", b"POST"]
 
 
+def test_a_request_fails_where_its_kept_connection_ended_and_no_new_one_is_taken():
+    def serve(listener):
+        connection, _ = listener.accept()
+        listener.close()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        connection.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    vobiz = client(listener.getsockname()[1])
+    threading.Thread(target=serve, args=[listener], daemon=True).start()
+    vobiz.live_call(ONE, CALL)
+    time.sleep(0.05)  # until the end of the connection has come
+    outcome = vobiz.send_stops([Stop(account=ONE, call_uuid=CALL)])[0].result(2)
+    assert isinstance(outcome.error, TryAgain)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Ty"])
+def test_an_answer_that_ends_within_its_head_says_nothing(head):
+    def serve(listener):
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(head)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        with pytest.raises(Unclear, match="within its headers"):
+            client(listener.getsockname()[1]).transfer(ONE, CALL, {"legs": "aleg"})
+
+
 def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
     together = threading.Barrier(40)
     api.answer = lambda request: (together.wait(10) and {}) or {}
@@ -493,6 +524,17 @@ def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
     assert not hanging.done()
     goes_on.set()
     assert hanging.result(2).error is None
+
+
+def test_a_loop_that_breaks_leaves_no_request_without_an_outcome(monkeypatch, vobiz):
+    def broken(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as broken_loop:
+        broken_loop.setattr(loop, "_headers", broken)
+        outcome = vobiz.send_stops([Stop(account=ONE, call_uuid=CALL)])[0].result(2)
+        assert isinstance(outcome.error, TryAgain)
+    vobiz.stop_recordings(ONE, CALL)
 
 
 def test_silence_ends_a_request_before_its_total_time(monkeypatch, api, vobiz):

@@ -32,7 +32,7 @@ from worker.settings import Settings
 
 
 class Orders:
-    """`settings` is called for each request, so that a reload takes effect."""
+    """Calls `settings` for each request, so that a reload takes effect."""
 
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings], waiting: Waiting) -> None:
         self.ledger, self.settings, self.waiting = ledger, settings, waiting
@@ -41,8 +41,8 @@ class Orders:
         """The account and the A-leg that a call's id means.
 
         A call that nobody knows yet belongs to the account that the request names, or to the only
-        one there is. Raises Problem 400 where the id is none, the account is unknown, or the
-        request has to name one.
+        one there is. Raises Problem 400 if the id is malformed, the account is unknown, or the
+        request has to name an account and does not.
         """
         if wire.identifier(call_uuid) != call_uuid:
             raise Problem(

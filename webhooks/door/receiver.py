@@ -52,11 +52,11 @@ class _Callback:
 
     event: Event | None
     nonces: Sequence[str]
-    content: bytes  # all that was sent, to tell a repeat from another callback with the same nonce
+    content: bytes  # all that was sent: tells a repeat from another callback with its nonce
 
 
 class Receiver:
-    """`settings` is called for each request, so that a reload takes effect."""
+    """Answers callbacks. Calls `settings` for each request, so that a reload takes effect."""
 
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings]) -> None:
         self.ledger, self.settings = ledger, settings
@@ -84,8 +84,8 @@ class Receiver:
             return Response("try again\n", 503, {"Retry-After": "2"}, mimetype="text/plain")
 
     def _record(self, auth_id: str, callback: _Callback) -> Response:
-        """200 once the event is recorded. Raises Refusal for a nonce that came with other content
-        before, LedgerUnavailable.
+        """200 once the event is recorded. Raises LedgerUnavailable, and Refusal if the nonce came
+        before with other content.
         """
         event = callback.event
         status, _ = self.ledger.record(
@@ -195,8 +195,8 @@ def _is_of_trunk(headers: dict[str, str]) -> bool:
 
 
 def _check_call(rest: str, event: Event | None, said: callback_fields.ParsedRequest) -> None:
-    """Raises Refusal where the address is that of one call (`call/CALL/…`), and the callback is
-    about another.
+    """Raises Refusal if the path names a call (`call/CALL/…`) and the callback is about another
+    call.
     """
     steps = rest.lstrip("/").split("/")
     if steps[0] != "call" or len(steps) < 2:
@@ -209,8 +209,8 @@ def _check_call(rest: str, event: Event | None, said: callback_fields.ParsedRequ
 def _as_received(event: Event, rest: str, *, signed: bool) -> Event:
     """The event with what the request adds to it.
 
-    An unsigned one has an id of its own: it must not keep the signed one, which proves something,
-    from being recorded.
+    An unsigned event gets an id of its own. Under the id of the signed event it would keep that one
+    from being recorded, and the signed event is the proof.
     """
     return replace(
         event,
@@ -243,7 +243,7 @@ def _query() -> str:
 
 
 class RestOfPath(BaseConverter):
-    """All that follows in a path: slashes, and nothing at all, fit, too."""
+    """The rest of a path. It may hold slashes, and it may be empty."""
 
     regex = ".*?"
     part_isolating = False

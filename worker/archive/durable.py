@@ -61,7 +61,7 @@ def enter(parent: int, step: str, *, make: bool) -> int:
     if make:
         with contextlib.suppress(FileExistsError):
             os.mkdir(step, 0o700, dir_fd=parent)
-        # Also when it was there: the process that made it may have died before this.
+        # Also if the directory was there: the process that made it may have died before its fsync.
         os.fsync(parent)
     try:
         return os.open(step, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
@@ -106,8 +106,8 @@ def put(part: Path, directory: int, name: str, sha256: str) -> None:
 def _link(
     part: str | Path, directory: int, name: str, sha256: str, *, source: int | None = None
 ) -> None:
-    """Give the file its name. A name that is taken by the same content is as good. Raises Conflict
-    where other content stands under the name.
+    """Give the file its name. Done, too, if the same content stands under the name already. Raises
+    Conflict where other content stands there.
     """
     try:
         os.link(part, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)

@@ -81,7 +81,7 @@ class Recording:
     archived: Event | None = None
     gave_up: Event | None = None
     absence: Event | None = None  # ABSENCE_FILED
-    retried_at: datetime | None = None  # last: a person ordered a retry, whatever failed before
+    retried_at: datetime | None = None  # when a person last ordered a retry
     # Only if we started it: when a caller ordered that, or a rule or a resume wanted it.
     ours_at: datetime | None = None
     asked: Asked | None = None  # only of the unseen recording: why it is to be stopped

@@ -119,8 +119,8 @@ def _is_not_found(event: Event) -> bool:
 
 
 def _signs_of_life(event: Event, ended: Collection[str | None]) -> Iterator[datetime]:
-    """When the call was live, as far as an event says so: a 404 before that instant was too early,
-    or wrong.
+    """The instants at which an event shows that the call was live. A 404 before such an instant
+    came too early, or was wrong.
     """
     if _shows_life(event, ended):
         yield received_at(event)

@@ -1,8 +1,8 @@
-"""When a proof of a recording's end is recorded as an event (STOP_CONFIRMED). Pure.
+"""Writes down that a stop is confirmed, as an event (STOP_CONFIRMED). Pure.
 
+`stop_state` decides whether a stop is confirmed, by the evidence alone; the event changes no state.
 The plan concludes the event the first time that evidence meets a stop which was owed. The event
-changes no state, because a stop is judged by its evidence alone. The event serves the log, the
-timeline, the receipt and the counters.
+serves the log, the timeline, the receipt and the counters.
 
 A proof can be taken back: a sign of life that arrives after a 404 makes the 404 a mere claim. The
 event of the first proof then stays in the log, and the next proof is an event of its own, because
@@ -44,8 +44,8 @@ def lacks_tail(call: Call, recording_id: str) -> bool:
 
 
 def _confirmed_at(call: Call) -> dict[str | None, datetime]:
-    """When the last STOP_CONFIRMED of each recording was recorded. Proofs that arrive later than
-    that are new: the earlier proof was taken back.
+    """When the last STOP_CONFIRMED of each recording was recorded. If the first proof that still
+    holds is later than that, the earlier proof was taken back.
     """
     return {e.recording_id: e.at for e in call.events if e.kind is Kind.STOP_CONFIRMED and e.at}
 
@@ -53,9 +53,9 @@ def _confirmed_at(call: Call) -> dict[str | None, datetime]:
 def _was_owed(recording: Recording, stop: Stop) -> bool:
     """Whether the stop was owed while the recording ran.
 
-    A stop that was requested was owed. Without a request only the provider's facts tell whether the
-    recording outlived the instant that the stop was due, and only rules that held when it ended
-    count: after a first try to fetch the file, changed rules cannot make a stop owed.
+    A stop that was requested was owed. Without a request, the provider's facts must show that the
+    recording ran on after its stop was due. Once a fetch was tried the answer is no: rules that
+    changed after the end cannot make a stop owed.
     """
     if stop.requested_at is not None:
         return True

@@ -40,8 +40,8 @@ _UNASKED = timedelta(seconds=5)  # a transfer that waits for no proof may be sen
 def concerning(call: Call, act: Act) -> list[Recording]:
     """The recordings whose ends must be proven for a stop or hand-off (`act`).
 
-    Those that ran when it came; where none ran, those that were over already. Also the unseen one,
-    where nothing else is known, or where a start of ours may have begun something.
+    Those that ran when the act came. If none ran: those that were over already. The unseen one is
+    added if no recording is known, or if a start of ours may have begun something.
     """
     covered = recordings_about(call, act)
     running = [r for r in covered if not ended_before(r, act.at)]
@@ -64,8 +64,8 @@ def no_live_call(call: Call, act: Act) -> bool:
 
 
 def was_sent(call: Call, act: Act) -> bool:
-    """Whether the whole call was stopped since the act, or will not be. Such a stop also ends
-    the unseen recording.
+    """Whether no stop of the whole call is left to send: it was sent since the act, or none will
+    be. Such a stop also ends the unseen recording.
     """
     if call.over_at or declared_for(call, act.at) or newer_runs(call, act):
         return True
@@ -124,8 +124,8 @@ def _is_proven(call: Call, rules: Rules, act: Act, concerned: Sequence[Recording
         return False
     if act.enforced and act.ends:
         return True
-    # A hand-off that ends nothing makes no resumption lapse, so one asked for earlier counts as
-    # running.
+    # A hand-off that ends nothing cancels no resumption. So a recording that is about to resume
+    # counts as running.
     return not is_to_go_on(call, acts(call, rules), act.at)
 
 
@@ -185,8 +185,8 @@ def decided(call: Call, handoff: Handoff, answer: Verdict, *, go: bool, by: str)
 
 
 def send_by(handoff: Handoff, answer: Verdict) -> datetime:
-    """Until when the provider's transfer may be sent: the end of the asker's wait; at least 5 s
-    after the question where no proof is needed.
+    """The last instant to send the provider's transfer: the end of the asker's wait. Where no proof
+    is needed: at least 5 s after the question.
     """
     assert handoff.asked.at is not None
     return handoff.until if answer.act.ends else max(handoff.until, handoff.asked.at + _UNASKED)

@@ -1,6 +1,6 @@
-"""When to look: to ask the provider's list and live calls about a call. Pure.
+"""When to look at a call, that is: to poll the provider's list and live calls about it. Pure.
 
-Soon after somebody claims an end, then ever more rarely.
+We look soon after somebody claims an end, then ever more rarely.
 """
 
 from __future__ import annotations

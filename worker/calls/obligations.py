@@ -14,7 +14,7 @@ class Duty(StrEnum):
     PLAN = "plan"  # plan the call, and send what is due
     LOOK = "look"  # ask the provider's list and live calls
     FETCH = "fetch"  # download the file into the archive
-    # compare the provider's lists with the ledger; the place of the call names the scope
+    # compare the provider's lists with the ledger; `call_uuid` of the obligation holds the scope
     SURVEY = "survey"
 
 

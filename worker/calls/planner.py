@@ -17,8 +17,9 @@ already_over  proven, and it had ended 2 s or more before    fetch
               our request
 
 A person's stop and a hand-off send at once in every state but the last two. Errors (429, 5xx,
-timeouts, a wrong path) leave the state as it is, and the request is sent again with back-off. A
-proof is final: later events add evidence and move nothing back.
+timeouts, a wrong path) leave the state as it is, and the request is sent again with back-off.
+Later events add evidence. One kind of proof can be taken back: a 404, by a sign of life of the call
+that reaches us after it (`call_end`).
 
 `stop_state` names the state of a stop, `stop_requests` what follows from it. `plan` puts five parts
 together: stops, fetches, starts, transfers and looks.
@@ -48,8 +49,8 @@ class Plan:
     """What a call needs: conclusions to record, requests to send, and when to plan, look and fetch
     next.
 
-    `recordings`: all that stops may be about, with the unseen one. `stop_at`, `look_at` and
-    `fetch_at`: the next instant of each obligation (PLAN, LOOK, FETCH), None where nothing is owed.
+    `recordings`: each recording that a stop may be about, also the unseen one. `plan_at`: when to
+    plan the call again (PLAN). `look_at`, `fetch_at`: when LOOK and FETCH are due. None: not owed.
     """
 
     conclusions: tuple[Event, ...] = ()
@@ -57,7 +58,7 @@ class Plan:
     starts: tuple[Start, ...] = ()
     transfers: tuple[Handoff, ...] = ()
     recordings: dict[str, Recording] = field(default_factory=dict)
-    stop_at: datetime | None = None
+    plan_at: datetime | None = None
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
 
@@ -82,11 +83,12 @@ def plan(
     fetching = _fetches(call, now, generation)
     starting = _starts(call, acts, now, stops_first=bool(stopping.sends))
     transferring = _transfers(call, rules, acts, now)
-    stop_at = min((*stopping.again_at, *starting.again_at, *transferring.again_at), default=None)
+    plan_at = min((*stopping.again_at, *starting.again_at, *transferring.again_at), default=None)
     sends_nothing = not (stopping.sends or starting.starts or transferring.transfers)
-    if stop_at and stop_at <= now + horizon and sends_nothing:
-        # Planned early, and nothing to send: not again before the moment itself.
-        stop_at += horizon
+    if plan_at and plan_at <= now + horizon and sends_nothing:
+        # The clock claims ahead of time, and nothing can be sent yet. With the horizon added, the
+        # next plan is made at the moment itself.
+        plan_at += horizon
     return Plan(
         conclusions=(
             *stopping.conclusions,
@@ -99,7 +101,7 @@ def plan(
         starts=starting.starts,
         transfers=transferring.transfers,
         recordings=stops.recordings,
-        stop_at=stop_at,
+        plan_at=plan_at,
         look_at=_look_at(stops, rules),
         fetch_at=fetching.fetch_at,
     )

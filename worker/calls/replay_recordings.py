@@ -90,8 +90,8 @@ def _declared_end(known_at: datetime, declared: Sequence[datetime]) -> dict[str,
 
 
 def _claims_an_end(event: Event) -> bool:
-    """Whether an event makes us look: an unsigned end, or a 404 to the stop that named this
-    recording.
+    """Whether an event claims the end without proof, so that we poll: an unsigned end, or a 404 to
+    the stop that named this recording.
     """
     return (event.kind is Kind.RECORDING_FINALIZED and not event.signed) or (
         event.kind is Kind.CALL_FOUND_OVER and bool(event.named)

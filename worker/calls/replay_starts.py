@@ -134,10 +134,10 @@ def _begun_by(
 ) -> str | None:
     """The recording that a start without an answer began; None where none fits, or more than one.
 
-    `candidates` are those that only the provider's list names. Ours began while the request was
-    under way. The list showed it running, or it ended by a stop of the whole call or at the limit
-    that was sent with the start: one that ended by itself is somebody else's. Once the call is over
-    nothing depends on the choice, and the first will do.
+    `candidates`: only the provider's list names them. Ours began while the request was under way.
+    Also, the list showed it running, or we ended it: by a stop of the whole call, or by the limit
+    that was sent with the start. A recording that ended by itself is somebody else's. Once the call
+    is over nothing depends on the choice, and the first will do.
     """
     assert start.sent is not None
     assert start.outcome is not None
@@ -195,8 +195,8 @@ def _ours(recording: Recording, start: Start) -> Recording:
 
 
 def _first_segment(recording: Recording, recordings: dict[str, Recording]) -> str | None:
-    """The first segment of the logical recording. What a segment was ordered for may prove to be a
-    later segment itself.
+    """The first segment of the logical recording. The recording that a start was to continue may
+    prove to be a later segment itself.
     """
     first, seen = recording.segment_of, {recording.recording_id}
     while first in recordings and first not in seen and (before := recordings[first].segment_of):

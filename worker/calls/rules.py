@@ -62,8 +62,8 @@ def _on(local: datetime, zone: ZoneInfo) -> datetime:
     early = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if early.astimezone(zone).replace(tzinfo=None) == local:
         return early
-    # Skipped: the clock change lies between the reading with the new offset and the one with the
-    # old.
+    # The clock change skips this local time. The change lies between the time read with the new
+    # offset and the time read with the old one.
     late = early
     early = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
     offset = early.astimezone(zone).utcoffset()

@@ -84,7 +84,8 @@ def _steps(call: Call, acts: Iterable[Act]) -> list[tuple[datetime, Act | Record
     """What interrupts and resumes, in time order: each act, and each recording that we sent a stop
     for.
 
-    The recording stands at the instant of its first stop's trigger, whatever the rules say by now.
+    A recording's place in that order is the instant its first stop was due, whatever the rules say
+    by now.
     """
     steps: list[tuple[datetime, Act | Recording]] = [
         (a.at, a) for a in acts if a.enforced and (a.ends or a.action is Action.RESUME)
@@ -200,8 +201,8 @@ def order_of(resumption: Resumption) -> str:
 
 
 def named_roots(call: Call, act: Act) -> set[str | None]:
-    """The first segments of the logical recording that an act names, by the id or URL of any of
-    its segments.
+    """The logical recordings that an act names, by the id or URL of any segment. Each is given by
+    its first segment.
     """
     event = act.event
     return {

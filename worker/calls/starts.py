@@ -75,7 +75,7 @@ def _not_ordered(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Res
 
 
 def _last_proven_go(call: Call) -> datetime | None:
-    """When the last hand-off was asked that was answered `go`, proven.
+    """When the last hand-off was asked whose answer was a proven `go`.
 
     Its asker transfers the call. So a recording that was to go on before that question stays ended,
     whatever the rules have said since.

@@ -2,8 +2,9 @@
 
 A DELETE is call-wide, or it names one recording by its URL. A call-wide one also ends recordings
 that must go on, and recordings that we do not know. So a stop names its recording while anything
-else runs, or may run, on the call. Two exceptions: after two stops by URL without proof the stop is
-call-wide once nothing else runs; and a deadline may end what a start without an answer began.
+else runs, or may run, on the call; otherwise it is call-wide. Two exceptions. After the first stop
+by URL the second names the recording too, even if nothing else runs by then. And a deadline may end
+what a start without an answer began.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Send:
 class Stops:
     """The stops of one call at `now`. The dicts are keyed by recording id.
 
-    `until`: requests that are due by then are named now, so that they leave on time.
+    `until`: requests that are due by then are planned now, so that they leave on time.
     """
 
     call: Call

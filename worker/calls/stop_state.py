@@ -16,7 +16,7 @@ from worker.calls.rules import Action, Mode, Rules, Terms, deadline
 from worker.calls.triggers import Act
 
 NO_LIVE_CALL = "no_live_call"
-# The stop requests that the provider understood.
+# The stop requests that the provider's application answered: with a 2xx, or with its own 404.
 ANSWERED = {Kind.STOP_ACCEPTED, Kind.CALL_FOUND_OVER}
 
 
@@ -188,7 +188,7 @@ def _state(call: Call, recording: Recording, owed: Owed | None, now: datetime) -
 
 
 def _proven_state(recording: Recording, owed: Owed | None) -> StopState:
-    """The state of a stop whose recording is proven over."""
+    """The state of a stop whose recording is proven over. Here it becomes CONFIRMED."""
     requested_at = _first_request(recording)
     if requested_at is None:
         return StopState.NONE if owed is None or not owed.enforced else StopState.ALREADY_OVER
@@ -202,7 +202,7 @@ def _first_request(recording: Recording) -> datetime | None:
 
 
 def _ended_after(recording: Recording, due_at: datetime) -> bool:
-    """Whether a recording ran on after its stop was due. One that still runs did."""
+    """Whether a recording ran on after its stop was due. True for one that still runs."""
     end = recording.ended_at or recording.over_at
     return end is None or end > due_at
 

@@ -22,9 +22,9 @@ IDLE_LOOK = timedelta(hours=1)
 # Hand-offs
 # ------------------------------------------------------------------------------------------------
 
-# For so long after a `go`, the call's transfer events are the transfer that was asked about.
+# For so long after a `go`, a transfer event of the call is taken for the transfer asked about.
 THAT_TRANSFER = timedelta(minutes=2)
-# "Nothing is being recorded" answers a question that is asked so shortly after it.
+# The declaration "nothing is being recorded" answers questions that are asked within this time.
 DECLARED_WITHIN = timedelta(seconds=10)
 # A transfer without proof leaves so long before the asker's wait ends.
 SEND_BEFORE_END = timedelta(milliseconds=250)
@@ -32,8 +32,8 @@ SEND_BEFORE_END = timedelta(milliseconds=250)
 # Starts
 # ------------------------------------------------------------------------------------------------
 
-START_WITHIN = timedelta(seconds=10)  # a start that a caller waits for is not sent later
-RESUME_WITHIN = timedelta(seconds=60)  # nor, after this, one that a rule or a resume wants
+START_WITHIN = timedelta(seconds=10)  # a start that a caller ordered is not sent later
+RESUME_WITHIN = timedelta(seconds=60)  # a start that a rule or a resume wants is not sent later
 START_TRIES = 5  # of a start that the provider answers with 429
 # The provider's own limit of a recording that we start lies so long after our deadline.
 CEILING = timedelta(seconds=5)
@@ -48,7 +48,7 @@ LAPSES_AFTER = timedelta(seconds=60)
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
 FETCH_ALERT = timedelta(hours=24)  # so long after its end a recording that is not fetched alerts
 MOST_FAILURES_RECORDED = 100  # of one recording's fetches since a person's last retry
-# The same bytes that came so often, over such a time, are all that the provider has.
+# If the same bad bytes come so often, over such a time, the provider has nothing better.
 STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
 
 

@@ -1,9 +1,9 @@
 """Which events of a call act on its recordings, and how. Pure.
 
 Three things are not left to the rules. A dial that failed counts as a failed transfer. For two
-minutes after a hand-off's `go`, or until the transfer fails, the call's transfer events are the
-transfer that was asked about, so they do nothing more. A hand-off for which the rules have no key
-stops the recording: asking is the trigger.
+minutes after a hand-off's `go`, or until the transfer fails, a transfer event of the call counts as
+the transfer that was asked about, so it does nothing more. A hand-off for which the rules have no
+key stops the recording: asking is the trigger.
 """
 
 from __future__ import annotations

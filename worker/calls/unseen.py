@@ -26,7 +26,7 @@ def unseen(
 
     There are three reasons: somebody asks for the end of everything; a trigger comes while nobody
     knows what a start of ours began; a deadline comes, of such a start or of a call that nobody
-    announced. The last reason whose time has come decides, else the next one.
+    announced. Of the reasons that are due the latest decides; if none is due, the earliest.
     """
     ending = [a for a in acts if a.ends and a.enforced and (a.is_order or unsettled_by(call, a))]
     reasons = []
@@ -46,7 +46,7 @@ def unseen(
 
 
 def unseen_because(call: Call, asked: Asked) -> Recording:
-    """The unseen recording of one question, with the attempts and proofs that count for it."""
+    """The unseen recording for one reason, with the attempts and proofs that count for it."""
     evidence = {}
     if call.hung_up_at:
         evidence["call_over"] = call.hung_up_at
@@ -70,7 +70,9 @@ def unseen_because(call: Call, asked: Asked) -> Recording:
 
 
 def asked_by(call: Call, act: Act, rule: str) -> Asked:
-    """The question of an act. It needs proof where no known recording answers it."""
+    """The reason that an act gives to stop the whole call. It needs proof if the act is about no
+    known recording, or if a start of ours may have begun something.
+    """
     covers_starts = bool(unsettled_by(call, act))
     return Asked(
         due_at=act.at,
@@ -127,9 +129,9 @@ def _deadline(
 def found_live(call: Call) -> bool:
     """Whether something may be recording on a call that nobody announced.
 
-    From first sight until the call is over, an application declares that nothing records, or the
-    recording that ran at first sight is known. A recording that ended before, or began later, is
-    not that one.
+    True from first sight on, until one of three things: the call is over; an application declares
+    that nothing is being recorded; we know the recording that ran at first sight. A recording that
+    ended before first sight, or began later, is another one.
     """
     seen_at = call.found_live_at
     if (
@@ -164,11 +166,11 @@ def recordings_about(call: Call, act: Act) -> list[Recording]:
 
 
 def declared_for(call: Call, asked_at: datetime) -> datetime | None:
-    """When an application declared that nothing is being recorded, if that answers a question of
-    this instant.
+    """When an application declared that nothing is being recorded, if that counts for a question
+    that was asked at `asked_at`.
 
-    It does not if it came too long before, or if a recording or an order to start one became known
-    after it.
+    A declaration does not count if it is too old, or if a recording, or an order to start one,
+    became known after it.
     """
     declared_at = call.declared_at
     if (

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
+from worker.calls.call import Call, Recording
 from worker.calls.events import Fault
 from worker.calls.obligations import Duty, Obligation
-from worker.calls.replay import replay
 from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger
 from worker.errors import EndtapeError
 from worker.ledger import backlog
 from worker.ledger.client import Ledger
+from worker.ledger.whose import find_recording
 from worker.settings import Settings
 
 
@@ -131,9 +132,9 @@ def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
     """The fetch of the recording of this id, or the look of the call of this id where that was set
     aside. Raises EndtapeError with the reason where there is nothing to try.
     """
-    for account in dict.fromkeys([*settings.accounts, *ledger.accounts()]):
-        if owed := _fetch_of(ledger, account, name):
-            return owed
+    known = find_recording(ledger, dict.fromkeys([*settings.accounts, *ledger.accounts()]), name)
+    if known:
+        return _fetch_of(*known)
     for owed in ledger.set_aside():
         if owed.duty is Duty.LOOK and owed.call_uuid == name:
             return owed
@@ -145,18 +146,14 @@ def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
     raise EndtapeError(f"{name}: no such recording")
 
 
-def _fetch_of(ledger: Ledger, account: str, recording_id: str) -> Obligation | None:
-    """None where the account has no such recording. Raises EndtapeError where it is archived."""
-    call_uuid = ledger.call_of(account, recording_id)
-    if not call_uuid:
-        return None
-    call = replay(account, call_uuid, ledger.events(account, call_uuid))
-    recording = call.recordings.get(recording_id)
-    if recording is None:
-        return None
+def _fetch_of(call: Call, recording: Recording) -> Obligation:
+    """Raises EndtapeError where the recording is archived."""
     if recording.archived:
         key = recording.archived.archive_key
-        raise EndtapeError(f"{recording_id}: is archived already, as {key}")
+        raise EndtapeError(f"{recording.recording_id}: is archived already, as {key}")
     return Obligation(
-        duty=Duty.FETCH, account=account, call_uuid=call.call_uuid, recording_id=recording_id
+        duty=Duty.FETCH,
+        account=call.account,
+        call_uuid=call.call_uuid,
+        recording_id=recording.recording_id,
     )

@@ -21,6 +21,7 @@ from rich.table import Table
 from worker.calls.events import Event
 from worker.command import run
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
+from worker.ledger import whose
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
 from worker.settings import Settings, environment
@@ -123,14 +124,12 @@ def find_call(
     account alone. Raises EndtapeError when the id is not known.
     """
     # Accounts of a broken rules file, and those that left the settings, are found in the ledger.
-    for accounts in ([only],) if only else (list(settings.accounts), ledger.accounts()):
-        for account in accounts:
-            for call_uuid in dict.fromkeys(
-                (uuid, ledger.call_of(account, uuid) or ledger.a_leg(account, uuid))
-            ):
-                events = ledger.events(account, call_uuid)
-                if events:
-                    return account, call_uuid, events
+    accounts = [only] if only else list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
+    known = whose.find_call(ledger, accounts, uuid, a_leg_first=False)
+    if known is None and (recorded := whose.find_recording(ledger, accounts, uuid)):
+        known = recorded[0].account, recorded[0].call_uuid
+    if known:
+        return *known, ledger.events(*known)
     raise EndtapeError(f"{uuid}: no such call or recording")
 
 

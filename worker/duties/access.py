@@ -21,8 +21,8 @@ def handle_refusal(worker: Worker, account: Account, error: Refused, **facts: ob
     """Find out what a 401 or 403 of the API means, and act on it. True when the account is halted.
 
     Our credentials still work: the provider refuses this one thing. Raises the alert `set_aside`
-    with `facts` and returns False. Our credentials are refused: halts the account, raises the alert
-    `account_halted` and returns True.
+    with `facts` and returns False. Our credentials are refused, or that cannot be told now: halts
+    the account, raises the alert `account_halted` and returns True.
     """
     if worker.vobiz.credentials_work(account):
         if worker.ledger.halted([account.auth_id]):
@@ -66,7 +66,7 @@ def spend(worker: Worker, account: Account) -> None:
 
 
 def is_halted(worker: Worker, account: Account) -> bool:
-    """Whether the provider may be asked for nothing but stops for this account."""
+    """Whether only stops may be sent for this account."""
     return bool(worker.ledger.halted([account.auth_id])) and not _works_again(worker, account)
 
 

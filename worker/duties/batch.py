@@ -79,6 +79,7 @@ class Batch:
 
     def __init__(self, worker: Worker, now: datetime) -> None:
         self.worker = worker
+        self.halted: set[str] = set()  # accounts that were halted before the first request left
         self._ahead_s = now.timestamp() - time.time()  # Redis's clock against ours
 
     def now(self) -> datetime:
@@ -110,8 +111,8 @@ class Batch:
     def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> Work | None:
         """The work for a call; None, with an alert, for one that cannot be planned.
 
-        That is a fault of ours and must not hold up the others. Its claim is not ended: the ledger
-        counts that, and hands it out less and less often.
+        Such a call is a fault of ours and must not hold up the others. Its claim stays open: the
+        ledger counts the unfinished try, and hands the call out less and less often.
         """
         found: list[Event] = []
         try:
@@ -159,7 +160,7 @@ class Batch:
     def _due_again(self, work: Work) -> datetime | None:
         """When the call must be planned again."""
         plan = work.plan
-        instants = [plan.stop_at, work.retry_at]
+        instants = [plan.plan_at, work.retry_at]
         if work.retry_at is None:
             instants += [send.at for send in plan.sends]
             instants += [self.now() for _ in (*plan.starts, *plan.transfers)]

@@ -34,8 +34,8 @@ from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
 from worker.vobiz.piece import CorruptDownload
 
-# How long a dead attempt's file stays in the spool. On its first day a recording is tried every
-# hour, and the next attempt continues that file.
+# How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
+# follows within about an hour, and continues that file.
 _DEAD_PART_S = 7200.0
 
 
@@ -123,7 +123,7 @@ def _record_failure(task: FetchTask, failed: Event) -> None:
 
 
 def _tail(task: FetchTask, stop: Stop) -> dict[str, float]:
-    """The count of a confirmed stop's tail, where nobody knew the end when it was confirmed."""
+    """Count the tail of a confirmed stop, if the end was still unknown at its confirmation."""
     counts: dict[str, float] = {}
     if stop.tail_ms is not None and lacks_tail(task.call, task.recording.recording_id):
         observe(counts, TAIL, timedelta(milliseconds=stop.tail_ms))

@@ -70,11 +70,11 @@ def _is_cut_by_us(task: FetchTask, arrival: Arrival) -> bool:
 
 
 def _may_be_kept(task: FetchTask, arrival: Arrival, examined: media.Media) -> bool:
-    """Whether a file that failed a check is archived nevertheless: the same bytes came so often,
-    over so long a time, that the provider has nothing else.
+    """Whether a file that failed a check is archived nevertheless: the same bytes came
+    STUBBORN_TRIES times over STUBBORN_SPAN, so the provider has nothing else.
 
-    A file that we cut off at the limit is the same each time too, and not all that the provider
-    has.
+    Never a file that we cut off at our size limit: it is the same each time, and the provider has
+    more.
     """
     if _is_cut_by_us(task, arrival) or examined.container in _NEVER_AUDIO:
         return False

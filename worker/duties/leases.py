@@ -8,6 +8,7 @@ from typing import Self
 
 import structlog
 
+from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, StaleLease
 from worker.ledger.client import Ledger
 from worker.ledger.obligations import Claim
@@ -18,7 +19,7 @@ log = structlog.get_logger()
 class LeaseKeeper:
     """Renews the leases of some claims in a thread of its own, three times in each lease.
 
-    As a context manager it gives its `check`, and lets go of all claims at the end.
+    A `with` block gets its `check`. At the end of the block the keeper stops renewing all leases.
     """
 
     def __init__(self, ledger: Ledger, *claims: Claim) -> None:
@@ -54,11 +55,12 @@ class LeaseKeeper:
                 except LedgerUnavailable as error:
                     # Redis may answer again before the lease runs out. If it does not, the commit
                     # finds out.
-                    log.warning(
-                        "a lease could not be renewed",
-                        error=str(error),
-                        obligation=str(claim.obligation),
-                    )
+                    if logs.seldom("lease", error):
+                        log.warning(
+                            "a lease could not be renewed",
+                            error=str(error),
+                            obligation=str(claim.obligation),
+                        )
 
     def __enter__(self) -> Callable[[], None]:
         self.start()

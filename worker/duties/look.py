@@ -1,5 +1,5 @@
-"""The duty LOOK: ask the provider about a call. Its recordings are listed, and unless the call is
-known to be over, the live calls are asked for it.
+"""The duty LOOK: poll the provider about a call. A look lists the call's recordings. If they leave
+it open whether anything records, the look also asks whether the call is live.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
 def _must_know_whether_live(
     worker: Worker, call: Call, listed: Sequence[Event], now: datetime
 ) -> bool:
-    """Whether the list alone does not show that nothing is being recorded any more."""
+    """Whether to ask for the live call too: the list leaves it open whether anything records."""
     if call.over_at is not None:
         return False
     return not _all_over(call, listed) or _may_be_more(worker, call, now)

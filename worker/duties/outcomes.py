@@ -17,7 +17,7 @@ from worker.errors import LedgerUnavailable, StaleLease
 from worker.ledger.obligations import Claim, Commit, Loaded
 
 log = structlog.get_logger()
-_NET = timedelta(seconds=60)  # within which a plan sets right what is due
+_NET = timedelta(seconds=60)  # a safety net: due again by then if no plan sets an earlier instant
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from worker.calls.call import Handoff, Start
 from worker.calls.stop_requests import Send
 from worker.duties import send_stops
-from worker.duties.access import NOBODYS, not_yet, release
+from worker.duties.access import NOBODYS, not_yet
 from worker.duties.batch import Batch, Work
 from worker.duties.worker import Worker
 from worker.ledger.obligations import Claim, Loaded
@@ -25,19 +25,16 @@ def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:
     # 3. Commit the calls for which nothing is to be sent; they need not wait for the others.
     batch.finish([work for work in works if not work.requests])
     sending = sorted((work for work in works if work.requests), key=_first_at)
-    halted = worker.ledger.halted({work.call.account for work in sending})
+    batch.halted = worker.ledger.halted({work.call.account for work in sending})
     # 4. Send, each stop at its instant, and wait a moment for the answers.
     send_stops.send_all(batch, sending)
-    # 5. Let those go on by themselves that are still without an answer, or were refused.
+    # 5. The calls that still lack an answer, or were refused, go on in a thread of the crew.
     late = [work for work in sending if send_stops.needs_time(work)]
     answered = [work for work in sending if not any(work is other for other in late)]
     if late:
         send_stops.finish_later(batch, late)
-    # 6. Commit the others. An account that was halted and is accepted now is released.
+    # 6. Commit the others.
     send_stops.finish_answered(batch, answered)
-    for account in halted:
-        if any(work.call.account == account and work.was_accepted for work in answered):
-            release(worker, account)
 
 
 def _begin(
@@ -52,14 +49,14 @@ def _begin(
 
 
 def _first_at(work: Work) -> datetime:
-    """When the first request of a call leaves; what may go out only once goes at once."""
+    """When the first request of a call leaves. A start or a transfer leaves at once."""
     return work.sends[0].at if work.sends else datetime.min.replace(tzinfo=UTC)
 
 
 def _ration(batch: Batch, works: Sequence[Work], now: datetime) -> None:
     """Give out the accounts' request tokens, the earliest stops first.
 
-    What gets none stays owed, and nothing is recorded about it.
+    A stop without a token stays owed, and nothing is recorded about it.
     """
     wanted: dict[str, list[tuple[datetime, int, Send]]] = {}
     for i, work in enumerate(works):
@@ -95,13 +92,13 @@ def _granted(worker: Worker, account: str, wanted: int) -> int:
 
 
 def _put_off(worker: Worker, account: str, works: Sequence[Work], now: datetime) -> None:
-    """Set when the calls come back that got no token."""
+    """Set when to plan the calls again that got no token."""
     if account not in worker.settings.accounts:
         for work in works:
             work.retry_at = now + NOBODYS
         return
     rate, ledger = worker.settings.stop_rate, worker.ledger
-    # What has waited already asks again soon; what is new goes to the end of the queue.
+    # A call that has waited already asks again soon; a new one goes to the end of the queue.
     for group, queue in (
         ([work for work in works if _has_waited(work, now)], False),
         ([work for work in works if not _has_waited(work, now)], True),

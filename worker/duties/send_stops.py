@@ -1,8 +1,8 @@
 """Sends the requests of a batch, each stop at its instant, and makes events of the answers.
 
-All stops that are due at one instant are handed to the process's loop in one call, without a thread
-for any. A request that the provider keeps waiting does not hold its batch: it goes on by itself,
-keeps its lease and records its own outcome.
+The stops that are due at one instant go to the process's REST loop in one call, and need no thread
+of their own. A request that the provider keeps waiting does not hold its batch: it goes on by
+itself, keeps its lease and records its own outcome.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.rules import Action
 from worker.calls.stop_requests import Send, errors_in_a_row
 from worker.calls.stop_state import judge
-from worker.duties.access import HALTED_RETRY, handle_refusal
+from worker.duties.access import HALTED_RETRY, handle_refusal, release
 from worker.duties.batch import HORIZON, Batch, SentStop, Work
 from worker.duties.leases import LeaseKeeper
 from worker.duties.send_once import Order
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 PATIENCE_S = 0.1  # how long a batch waits for its slowest answer
 MOST_ERRORS_TOLD = 20
 _LONGEST_WAIT_ASKED_S = 15.0
-_CLOCKS_DIFFER = timedelta(milliseconds=20)  # theirs and ours, so that we are not a hair too early
+_CLOCKS_DIFFER = timedelta(milliseconds=20)  # so much later, in case the provider's clock lags
 
 
 def send_all(batch: Batch, works: Sequence[Work]) -> None:
@@ -88,18 +88,26 @@ def _send_together(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> None:
 
 
 def _still_right(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> list[tuple[Work, Send]]:
-    """Leaves out the stops of whole calls of which something was reported since they were planned.
+    """The stops that may still leave.
 
-    That may be a newer recording, which the stop would end as well. Such a call is planned again.
+    Left out: the stop of a whole call whose log has grown since the plan. The news may be a newer
+    recording, which the stop would end as well. Such a call is planned again. While Redis does not
+    answer, no stop of a whole call leaves; one that names its recording needs no answer.
     """
     whole = [work for work, send in stops if send.url is None]
     calls = [(work.call.account, work.call.call_uuid) for work in whole]
-    changed = []
-    for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
-        if size != work.loaded.size:
-            work.retry_at = batch.now()
-            changed.append(id(work))
-    return [(work, send) for work, send in stops if send.url or id(work) not in changed]
+    held = set()
+    try:
+        for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
+            if size != work.loaded.size:
+                work.retry_at = batch.now()
+                held.add(id(work))
+    except LedgerUnavailable as error:
+        log.warning("redis does not answer: stops of whole calls wait", error=str(error))
+        held = {id(work) for work in whole}
+        for work in whole:
+            work.broken = True
+    return [(work, send) for work, send in stops if send.url or id(work) not in held]
 
 
 def _send_once(batch: Batch, work: Work, once: Start | Handoff) -> list[Event]:
@@ -121,7 +129,10 @@ def _send_once(batch: Batch, work: Work, once: Start | Handoff) -> list[Event]:
 
 
 def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
-    """Record the answers to these calls' requests, all of which have come."""
+    """Record the answers to these calls' requests, all of which have come.
+
+    An account that was halted and is accepted now is released.
+    """
     for work in works:
         try:
             for stop in work.sent:
@@ -130,7 +141,8 @@ def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
                 recorded = answer.result()
                 work.found.extend(recorded)
                 if not recorded:
-                    # Something was reported since it was planned, if only by the one sent before.
+                    # Not sent: the call's log has grown since the plan, perhaps by the start or
+                    # transfer before this one.
                     work.retry_at = batch.now()
         except Exception:
             log.exception(
@@ -139,10 +151,12 @@ def finish_answered(batch: Batch, works: Sequence[Work]) -> None:
             )
             work.broken = True
     batch.finish(works)
+    for account in batch.halted & {work.call.account for work in works if work.was_accepted}:
+        release(batch.worker, account)
 
 
 def needs_time(work: Work) -> bool:
-    """Whether an answer is still to come, or has to be followed by another request."""
+    """Whether an answer is missing, or is a refusal that takes another request to understand."""
     return bool(work.unanswered) or _is_refused(work)
 
 
@@ -266,8 +280,8 @@ def _for_each_recording(
         recording = work.plan.recordings[i]
         is_error = outcome.kind is Kind.STOP_ERRED
         if is_error and errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
-            # Days of trouble must not fill Redis: the tries go on, and only the first of a row are
-            # recorded.
+            # Days of errors must not fill Redis. The tries go on, and the errors beyond the first
+            # MOST_ERRORS_TOLD in a row are not recorded.
             work.retry_by(later)
             continue
         judged = judge(work.call, recording, batch.worker.settings.rules, requested_at)

@@ -215,8 +215,8 @@ class Calls(Store):
     ) -> Iterator[SeenAt]:
         """Recordings by the instant they were first seen, newest first.
 
-        `before`: the last item of the page before. A recording that is new meanwhile shifts
-        nothing.
+        `before`: the last item of the page before. A recording that is new meanwhile moves no other
+        to another page.
         """
         yield from heapq.merge(
             *(self._recent(account, before, since, until) for account in accounts), reverse=True

@@ -1,4 +1,5 @@
-"""How often the provider may be asked, which accounts are halted, and what is done once per while.
+"""How often the provider may be asked, which accounts are halted, and what one process does for all
+at most once in a while.
 
 {endtape}:rate:BUCKET:ACCOUNT  hash    a token bucket
 {endtape}:halted:ACCOUNT       string  since when (ms) the provider refuses our credentials
@@ -25,8 +26,8 @@ class Limits(Store):
         """Takes up to `wanted` request tokens. Returns how many were granted, and how long it is
         until the next one.
 
-        `rate`: tokens a second. `queue`: how many callers will come back; then the time returned is
-        when the first of them should, and the others follow `1 / rate` seconds apart.
+        `rate`: tokens a second. `queue`: how many callers will come back. With it the time returned
+        is that of the first of them, and the others follow `1 / rate` seconds apart.
         """
         granted, wait_ms = self._bucket(bucket, account, wanted, rate, queue)
         return granted, timedelta(milliseconds=wait_ms)

@@ -77,8 +77,8 @@ class Waiting:
             self._ledger.add_listener(self._channel, account, call_uuid)
             yield news
         finally:
-            # The channel stays subscribed to the call until that expires: another request of this
-            # process may wait for the call by now.
+            # The channel stays among the call's listeners until their key expires: another request
+            # of this process may wait for the call by now.
             with self._lock:
                 waiters = self._waiters[key]
                 waiters.discard(news)

@@ -226,8 +226,8 @@ class Obligations(Store):
             replace(look, duty=Duty.FETCH, recording_id=recording_id),
         )
         if self.command("HDEL", self.key("unfinished"), *map(str, work)):
-            # Not by way of the planner: it changes no due time of an obligation that has a lease,
-            # even when the worker that holds the lease is dead.
+            # The planner cannot do this: its commit changes no due time of an obligation that has a
+            # lease, even when the worker that holds the lease is dead.
             for owed in work:
                 self.make_due_now(owed)
             self.wake()

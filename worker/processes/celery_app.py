@@ -50,7 +50,7 @@ HEARTBEAT_S = 4.0
 
 
 def make_celery(broker_url: str, *, publisher: bool = False) -> Celery:
-    """The app with the settings that keep a hint a hint: no results, no retries, no waiting in the
+    """The app, set so that each message is only a hint: no results, no retries, no waiting in the
     broker.
     """
     broker.install()

@@ -137,8 +137,8 @@ class Clock:
 
 
 def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
-    """The claims that share a message. Claims that were tried before and not finished get smaller
-    messages, since they may have killed their worker together with all others of the message.
+    """The claims that share a message. Claims with unfinished tries get smaller messages: each may
+    have killed its worker, and so the work of its whole message.
     """
     largest = BATCH[duty]
     for size, some in (
@@ -166,7 +166,7 @@ def main() -> None:
     clock = make_clock(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: clock.stopping.set())
-    # All that a clock uses of the settings only a start can change, so it only answers reloads.
+    # A reload changes no setting that a clock uses, so this thread only answers reloads.
     follower = Follower(clock.ledger, "clock", InForce(settings))
     following = threading.Thread(
         target=follower.run, args=(clock.stopping,), name="reload", daemon=True

@@ -1,5 +1,5 @@
-"""The settings in force in the worker processes and the clock, and the worker that a process has by
-them. Reads the environment.
+"""The settings in force in the worker processes and the clock, and the `Worker` that each process
+makes from them. Reads the environment.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _last_good: Settings | None = None  # a child that is forked anew inherits it
 
 
 def settings_or_exit() -> Settings:
-    """The settings as they are set now. Where they are broken: the last good ones, or exit status 2
-    with every mistake in a process that had none.
+    """The settings as they are set now. If they are broken: the last good ones. A process that had
+    none ends with exit status 2 and a line for each mistake.
     """
     global _last_good  # noqa: PLW0603 - it has to survive the fork
     if _last_good is None:
@@ -115,7 +115,8 @@ class FollowingWorker:
             if settings is not self._worker.settings:
                 self._worker = self._made_with(settings)
                 log.info("settings read", generation=generation)
-            self._worker.generation = self.in_force.generation
+            # Not the one in force: a reload may have come since, and is not in these settings.
+            self._worker.generation = generation
             return self._worker
 
     def _made_with(self, settings: Settings) -> Worker:
@@ -139,7 +140,10 @@ _making = threading.Lock()
 
 
 def following_worker() -> FollowingWorker:
-    """The one of this process, made at the first call after the fork. Raises LedgerUnavailable."""
+    """The worker of this process, made at the first call after the fork.
+
+    Raises LedgerUnavailable.
+    """
     global _following  # noqa: PLW0603 - one per process
     with _making:
         if _following is None or _following.pid != os.getpid():

@@ -1,5 +1,5 @@
-"""The Celery tasks. A message only names claims; the ledger knows whether they are still to be
-worked off.
+"""The Celery tasks. A message only names claims; the ledger knows whether their work is still to be
+done.
 """
 
 from __future__ import annotations

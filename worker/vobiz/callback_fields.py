@@ -104,7 +104,7 @@ def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
 
 
 def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
-    """Add the fields inside `response`: one integration receives all fields as JSON in that one.
+    """Add the fields inside `response`: one integration receives all its fields as JSON there.
     A `response` that cannot be parsed is dropped.
     """
     fields = _normalised(pairs)
@@ -119,8 +119,8 @@ def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
 
 
 def _normalised(pairs: Mapping[str, Any]) -> Fields:
-    # Where two names are one but for their spelling, the provider's, which begins with a capital,
-    # counts.
+    # If two names differ in spelling only, the one that begins with a capital counts: that is the
+    # provider's.
     spelled = sorted(pairs.items(), key=lambda pair: pair[0].strip(_EDGE)[:1].isupper())
     return {normal_name(name): _plain(value).lstrip(_MARK) for name, value in spelled}
 
@@ -180,7 +180,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        # Numbers stay as they are spelled: one that no number can hold costs its field.
+        # Numbers stay text. So a number that Python cannot hold spoils its own field only.
         found = json.loads(text, strict=False, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         raise Unreadable("the body is not JSON") from None

@@ -92,8 +92,8 @@ def _connected(given: Fields) -> bool | None:
 
 
 def calls(given: Mapping[str, str]) -> set[str]:
-    """Every call that the fields name as the callback's own. The receiver compares them where the
-    callback's path names a call.
+    """Each id that the fields give to the call that the callback is about. If the callback's path
+    names a call, the receiver compares it with these.
     """
     return {given[k] for k in ("calluuid", "callid", "aleguuid", "dialaleguuid") if given.get(k)}
 

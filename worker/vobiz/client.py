@@ -1,7 +1,7 @@
 """The provider's REST API and media, as far as this project needs them.
 
-One law: HTTP becomes values and errors here and nowhere else. Nothing is retried here, except with
-an account's other token; when to try again, the ledger knows.
+One law: HTTP becomes values and errors here and nowhere else. No request is repeated here, except
+with the account's other token. The ledger knows when to try again.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class Vobiz:
         format: str | None = None,  # noqa: A002 - the field's name
         channels: int | None = None,
     ) -> Started:
-        """Ask for one more recording of a live call. Each request that arrives starts one
-        (documented), so it goes out once.
+        """Ask for one more recording of a live call. Each request that arrives starts another
+        (documented), so we send it once.
 
         Raises CallOver for the application's 404, Refused, Rejected, TryAgain (429: certainly not
         started), and Unclear where nobody can tell.
@@ -193,7 +193,7 @@ class Vobiz:
                 found |= fresh  # the end, or a server that pays no heed to the offset
                 break
             found, offset = found | fresh, following
-        # Whether the provider's filter works is a matter of faith, so we filter too.
+        # We do not trust the provider's filter, so we filter too.
         return [row for row in found.values() if row.call_uuid == call_uuid]
 
     def recordings_page(
@@ -268,14 +268,14 @@ class Vobiz:
         """Write the file behind `url` to `sink`, however long that takes, as long as bytes come
         (`patience`).
 
-        A file that was cut off goes on where the host can do that, in this try and, with the file
-        `notes`, after what an earlier one left in `sink`; else it begins anew. The digest is always
-        that of all of it.
+        A download that was cut off continues where it was cut, if the host can do that; else it
+        begins anew. With the file `notes` it also continues what an earlier try left in `sink`. The
+        digest is always that of the whole file.
 
-        `keep_going` is called about once a second and may raise to abort; `announced` with the
-        number of bytes to come, before any is written. What either or the sink raises passes
-        through. Credentials go to listed media hosts only. No more than `max_media_bytes` + 1 bytes
-        are written.
+        `keep_going` is called about once a second and may raise to abort. `announced` gets the
+        number of bytes to come, before the first is written. What either of them or the sink raises
+        passes through. Credentials go to listed media hosts only. At most `max_media_bytes` + 1
+        bytes are written.
 
         Raises WrongPath (the host is not listed or not fit), RedirectRefused, NotReady (404, 409,
         425), Refused, CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with

@@ -88,6 +88,7 @@ class _Transfer:
     size: int = 0
     has_left: bool = False
     is_stale: bool = False  # the kept connection that it was to leave on had ended
+    wants_new: bool = False  # so it goes out on a new connection, or fails
     progress: tuple[bool, int, int] = (False, 0, 0)  # at the last sweep that saw any
     progress_at: float = 0.0
 
@@ -124,6 +125,14 @@ def _headers(lines: Sequence[bytes]) -> dict[str, str]:
             name, value = name.strip().lower(), value.strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def _is_cut(lines: Sequence[bytes]) -> bool:
+    """Whether the last head lacks its end. Libcurl takes such an answer for a whole one."""
+    cut = True
+    for line in lines:
+        cut = line.startswith(b"HTTP/") or (cut and bool(line.strip()))
+    return cut
 
 
 class _Loop:
@@ -172,14 +181,15 @@ class _Loop:
             log.exception("the loop of requests broke; the next request makes a new one")
             with self._lock:
                 self.error = error
-            for transfer in (*self._running.values(), *self._handed_over):
+            left = (*self._running.values(), *self._handed_over)
+            for transfer in (one for one in left if not one.future.done()):
                 transfer.future.set_exception(TryAgain(f"the loop of requests broke: {error}"))
 
     def _begin_transfers(self) -> None:
         while self._handed_over:
             transfer = self._handed_over.popleft()
-            easy = self._spare.pop() if self._spare else pycurl.Curl()
             try:
+                easy = self._spare.pop() if self._spare else pycurl.Curl()
                 _prepare(easy, transfer)
                 easy.setopt(pycurl.PREREQFUNCTION, partial(self._before_request, transfer))
             except Exception as error:  # noqa: BLE001 - what libcurl cannot send is this one's fault
@@ -192,13 +202,13 @@ class _Loop:
         """Libcurl calls this when a connection stands, just before the request leaves on it.
 
         A second call for the same transfer means that a kept connection died, and that libcurl
-        would send the request again. Whether a kept connection still lives libcurl itself checks
-        only when it was idle for a second.
+        would send the request again. Libcurl itself checks a kept connection only when that was
+        idle for a second.
         """
         number = self._kept.pop(connection[-1], None)
         if transfer.has_left:
             return int(pycurl.PREREQFUNC_ABORT)
-        if number is not None and _has_ended(number):
+        if number is not None and not transfer.wants_new and _has_ended(number):
             transfer.is_stale = True
             return int(pycurl.PREREQFUNC_ABORT)
         transfer.has_left = True
@@ -246,7 +256,7 @@ class _Loop:
                 self._end(easy, f"nothing came for {limit_s:g} s")
 
     def _end(self, easy: pycurl.Curl, reason: str | None) -> None:
-        transfer = self._running.pop(easy)
+        transfer = self._running[easy]  # and there until nothing can break any more
         status = easy.getinfo(pycurl.RESPONSE_CODE)
         number = easy.getinfo(pycurl.ACTIVESOCKET)
         if number >= 0:  # else the server closed the connection with its answer
@@ -254,16 +264,19 @@ class _Loop:
         self._multi.remove_handle(easy)
         easy.reset()
         self._spare.append(easy)
-        if transfer.is_stale and not transfer.has_left:
+        if transfer.is_stale:
+            transfer.is_stale, transfer.wants_new = False, True
             self._handed_over.append(transfer)
-        elif reason is None:
+        elif reason is None and not _is_cut(transfer.lines):
             transfer.future.set_result(transfer.answer(status))
         elif transfer.size > MAX_ANSWER_BYTES:
             text = f"the provider's answer is larger than {MAX_ANSWER_BYTES} bytes"
             transfer.future.set_exception(TryAgain(text, status=status))
         else:
+            reason = reason or "the answer ended within its headers"
             text = f"{transfer.request.method} failed: {reason}"
             transfer.future.set_exception(TryAgain(text))
+        del self._running[easy]
 
     def _on_socket(self, what: int, number: int, *_: object) -> None:
         if what == pycurl.POLL_REMOVE:
@@ -307,7 +320,7 @@ def _prepare(easy: pycurl.Curl, transfer: _Transfer) -> None:
         (pycurl.DNS_CACHE_TIMEOUT, 1),  # one look-up for a batch, and no address for long
         (pycurl.NOSIGNAL, 1),
         (pycurl.OPENSOCKETFUNCTION, _open_socket),
-        (pycurl.FRESH_CONNECT, int(transfer.is_stale)),
+        (pycurl.FRESH_CONNECT, int(transfer.wants_new)),
         (pycurl.HEADERFUNCTION, transfer.lines.append),
         (pycurl.WRITEFUNCTION, transfer.on_block),
     ):

@@ -1,7 +1,8 @@
 """A file that is being downloaded, and the notes that a later try needs to continue it.
 
-A later try trusts the notes alone. It throws away the bytes beyond them; and all bytes, if they are
-not as noted. So it does not matter when a process died, or what the disk kept of its last seconds.
+A later try trusts the notes alone. It throws away the bytes that the notes do not cover. If the
+digest of the others is not as noted, it throws away all. So it does not matter when a process died,
+or what the disk kept of its last seconds.
 
 Downloads write such a file and the archive names it, so this module lies below both rooms.
 """
@@ -144,8 +145,8 @@ class Partial:
         self.begin(total=None, validator=None)
 
     def begin(self, *, total: int | None, validator: str | None) -> None:
-        """Throw away all bytes. `validator`: that of the file that comes now; None if a later try
-        cannot continue it.
+        """Throw away all bytes. `validator`: it identifies the file that comes now; None if a later
+        try cannot continue that file.
         """
         self._wait()
         if self._notes:

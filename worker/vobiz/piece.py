@@ -53,7 +53,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hooks:
-    """What the caller does meanwhile. Whatever it raises ends the download and passes through."""
+    """Functions of the caller. Whatever they raise ends the download and passes through."""
 
     keep_going: Callable[[], None]  # about once a second; raises to abort
     announced: Callable[[int | None], None]  # the bytes to come, before the first; None: not known
@@ -170,7 +170,7 @@ class Piece:
     # ----------------------------------------------------------------------------------------------
 
     def broke_off(self, trouble: Trouble) -> None:
-        """Keeps a mere cut for `end`. Raises for any other trouble."""
+        """Remembers a cut, which `end` judges. Raises for any other trouble."""
         if trouble.encoded:
             raise CorruptMedia(
                 f"{self.host} sent the file encoded although asked not to: {trouble}",

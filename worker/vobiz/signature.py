@@ -29,7 +29,8 @@ class SignatureRejected(Exception):
 class Verified:
     signed: bool
     scheme: str | None = None
-    # Of every signature that verified, and of V2 all that it signs: each could be used again.
+    # The nonce of each signature that verified; of V2 also the signed text. The ledger keeps them,
+    # so that nobody uses one again with another body.
     nonces: tuple[str, ...] = ()
 
 
@@ -53,8 +54,9 @@ def verify(
     """Accepts any scheme that verifies with any token of the account or its parent. Raises
     SignatureRejected.
 
-    Each comparison takes constant time. Their number reveals only which variant a sender uses who
-    knows the secret. V1 counts as no signature, because its message is not documented.
+    Each comparison takes constant time. The number of comparisons reveals only which variant
+    verified, and that only to a sender who knows the secret. V1 counts as no signature, because its
+    message is not documented.
     """
     lower = {name.lower(): value for name, value in headers.items()}
     presented = list(_presented(lower, (*tokens, *parent_tokens), parent_tokens))
@@ -72,8 +74,8 @@ def verify(
             schemes.append(f"{one.scheme}{variant}")
             nonces.append(one.nonce)
             if not one.dot:
-                # Nothing parts address and nonce in V2: the same signature fits a longer path with
-                # a shorter nonce.
+                # V2 puts nothing between address and nonce. So the same signature fits a longer
+                # path with a shorter nonce.
                 nonces.append(message)
     if schemes:
         return Verified(signed=True, scheme=schemes[0], nonces=tuple(dict.fromkeys(nonces)))
@@ -160,8 +162,8 @@ def _messages(
 
 
 def _params(query: str, form: Sequence[tuple[str, str]]) -> str:
-    # An older SDK of the vendor folds the sorted query and form fields into V3, as the API it
-    # descends from does.
+    # An older SDK of the vendor adds the sorted query and form fields to the V3 message. The API
+    # that it descends from does the same.
     sorted_query = "&".join(sorted(query.split("&"))) if query else ""
     fields = "".join(name + value for name, value in sorted(form))
     return f"?{sorted_query}{'.' if query and form else ''}{fields}"
