@@ -107,6 +107,7 @@ class Stage:
             "ENDTAPE_API_KEY": KEY,
             "ENDTAPE_ARCHIVE": str(self.folder / "archive"),
             "ENDTAPE_SPOOL": str(self.folder / "spool"),
+            "ENDTAPE_SIGNING_KEY": str(self.folder / "signing_key"),
             "ENDTAPE_CONFIG": str(config),
             "PYTHONPATH": str(ROOT),
             **more,

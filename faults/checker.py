@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from emulator.audio import Audio
+from worker.archive import signing
+from worker.archive.directory import SIGNERS
 
 _STOP = re.compile(r"/api/v1/Account/[^/]+/Call/([^/]+)/Record/")
-_NAME = re.compile(r"([^/]+)/(\d{4}/\d{2}/\d{2})/([A-Za-z0-9_-]+)\.([a-z0-9]+)")
+_NAME = re.compile(r"([^/]+)/(\d{4}/\d{2}/\d{2})/([A-Za-z0-9_-]+)\.([a-z0-9]+|json\.sig)")
 _OTHER = {"mp3": "wav", "wav": "mp3"}
 Entry = Mapping[str, Any]
 Span = tuple[float, float]
@@ -268,9 +270,9 @@ def _repeats(
 
 def _named(archive: Path) -> Iterable[tuple[Path, re.Match[str] | None]]:
     for path in archive.rglob("*"):
-        if path.is_file() and not any(
-            part.startswith(".") for part in path.relative_to(archive).parts
-        ):
+        parts = path.relative_to(archive).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if path.is_file() and not hidden and parts[0] != SIGNERS:
             yield path, _NAME.fullmatch(str(path.relative_to(archive)))
 
 
@@ -293,7 +295,7 @@ def _judge_file(
 ) -> None:
     rid = str(recording["recording_id"])
     receipts = [name for name in files if name.endswith(".json")]
-    audio = [name for name in files if not name.endswith(".json")]
+    audio = [name for name in files if not name.endswith((".json", ".json.sig"))]
     if len(receipts) != 1 or len(audio) != 1:
         if not audio or not receipts:
             findings.lost.append(rid)
@@ -323,6 +325,18 @@ def _judge_file(
     )
     if told != (rid, recording["call_uuid"], account, digest, len(data)):
         findings.wrong.append(f"{rid}: the receipt tells of something else")
+    if receipt.get("signature") and not _is_signed(receipts[0], files):
+        findings.wrong.append(f"{rid}: the receipt lacks its signature")
+
+
+def _is_signed(receipt: str, files: dict[str, Path]) -> bool:
+    signature = files.get(f"{receipt}.sig")
+    try:
+        return signature is not None and bool(
+            signing.verify(files[receipt].read_bytes(), signature.read_bytes(), signing.RECEIPTS)
+        )
+    except signing.BadSignature:
+        return False
 
 
 def _expected(recording: Entry, allowed: Allowed) -> dict[str, str]:

@@ -199,6 +199,7 @@ class Stage:
             "ENDTAPE_CONFIG": str(config),
             "ENDTAPE_ARCHIVE": str(self.archive),
             "ENDTAPE_SPOOL": str(self.spool),
+            "ENDTAPE_SIGNING_KEY": str(self.folder / "signing_key"),
             "ENDTAPE_API_RATE": "100",
             "ENDTAPE_RECONCILE_S": str(RECONCILE_S),
             "PYTHONPATH": str(ROOT),

@@ -232,6 +232,7 @@ class Local:
             "ENDTAPE_API_KEY": KEY,
             "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
             "ENDTAPE_API_RATE": "200",
             "ENDTAPE_SIGNATURES": signatures,
             **env,
@@ -504,6 +505,7 @@ def service(request):
             "ENDTAPE_API_KEY": KEY,
             "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
             "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
             "ENDTAPE_API_RATE": "100",
         }

@@ -134,7 +134,7 @@ def test_every_field_that_callers_may_send_stands_in_the_document_of_the_api():
     ]
 
 
-def test_no_route_but_the_probes_answers_without_a_key(tmp_path):
+def test_no_route_but_the_probes_and_the_public_keys_answers_without_a_key(tmp_path):
     environ = {
         "VOBIZ_AUTH_ID": "MA_1",
         "VOBIZ_AUTH_TOKEN": "t",
@@ -146,7 +146,7 @@ def test_no_route_but_the_probes_answers_without_a_key(tmp_path):
     with app.test_client() as client:
         for rule in app.url_map.iter_rules():
             path = re.sub(r"<[^>]+>", "x", str(rule))
-            if path not in {"/healthz", "/readyz", "/metrics", "/v1/openapi.json"}:
+            if path not in {"/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/v1/keys"}:
                 assert client.get(path).status_code in {401, 404, 405}, path
                 assert client.get(
                     path, headers={"Authorization": "Bearer " + "c" * 16}

@@ -5,7 +5,8 @@ EndtapeError
 │                      way out; exit status 2
 ├── TryAgain           a failure that passes: try again after `after_s` (None: our own back-off)
 │   ├── NotReady       the provider does not have it yet
-│   └── Unstored       our own disk has no room for it, or cannot hold it
+│   ├── Unstored       our own disk has no room for it, or cannot hold it
+│   └── Unsigned       the signing key cannot be read, made or used
 ├── Refused            401 or 403 of the API: wrong credentials, or one thing that we may not have
 │   └── MediaRefused   401 or 403 of a media host: concerns that file alone
 ├── WrongPath          a gateway answered, not the application: our path or host is wrong
@@ -52,6 +53,10 @@ class NotReady(TryAgain):
 
 class Unstored(TryAgain):
     """Our spool or archive cannot take the file."""
+
+
+class Unsigned(TryAgain):
+    """The signing key cannot be read, made or used. The text names ENDTAPE_SIGNING_KEY."""
 
 
 class Refused(EndtapeError):

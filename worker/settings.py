@@ -18,10 +18,11 @@ from urllib.parse import quote, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from worker.archive import signing_key
 from worker.calls import rules_file
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
-from worker.errors import SettingsError
+from worker.errors import SettingsError, Unsigned
 from worker.settings_kinds import Kind, Tokens, Unaccepted, WebUrl
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
 from worker.vobiz.account import Account
@@ -52,6 +53,8 @@ class Settings:
     app_key: str | None = field(repr=False)
     archive: Path
     spool: Path
+    signing_key: Path
+    signer: str
     config: Path | None
     rules: Rules
     reconcile_s: float
@@ -154,6 +157,10 @@ def lines_without_effect(place: Path) -> list[str]:
     ]
 
 
+def _signer(public_url: str | None) -> str:
+    return f"endtape@{urlsplit(public_url or '').hostname or 'localhost'}"
+
+
 def _base(host: str, port: int) -> str:
     return f"http://{host}:{port}"
 
@@ -187,6 +194,8 @@ class _Reader:
         values = {setting.field: by_name[setting.name] for setting in SETTINGS}
         values["broker_url"] = values["broker_url"] or values["redis_url"]
         values["public_url"] = values["public_url"] or self.default_base(values)
+        values["signer"] = values["signer"] or _signer(values["public_url"])
+        self.check_signing_key(values["signing_key"])
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
         values["config"] = config
         warnings = self.without_effect(file)
@@ -222,6 +231,16 @@ class _Reader:
         except Unaccepted as error:
             self.problems += [f"ENDTAPE_PUBLIC_URL is missing: {fix}" for fix in error.fixes]
             return None
+
+    def check_signing_key(self, place: Path) -> None:
+        """A key that is there and cannot be used is a mistake. One that this user cannot read may
+        be another's: whoever signs with it says so.
+        """
+        try:
+            if os.access(place, os.R_OK):
+                signing_key.load(place)
+        except Unsigned as error:
+            self.problems.append(str(error))
 
     # The rules file and accounts
     # ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ _RABBIT_OPTIONS = {
     "login_method": re.compile(r"[A-Z-]{1,20}"),
 }
 _NOTHING = re.compile(r"(?!)")
+_SIGNER = re.compile(r"[A-Za-z0-9._~@:+-]{1,128}")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -164,6 +165,20 @@ class File(Kind):
 
     def read(self, text: str) -> Path:
         return Path(text)
+
+
+class SignerName(Kind):
+    """A name that stands in a file `allowed_signers`, where commas, quotes, spaces, `*`, `?` and
+    `!` have a meaning.
+    """
+
+    def read(self, text: str) -> str:
+        if not _SIGNER.fullmatch(text):
+            raise Unaccepted(
+                "must be a name like endtape@example.org: up to 128 characters of "
+                "A-Z a-z 0-9 . _ ~ @ : + -"
+            )
+        return text
 
 
 class Directory(File):

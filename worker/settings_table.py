@@ -23,6 +23,7 @@ from worker.settings_kinds import (
     OneKey,
     PathToken,
     ServerUrl,
+    SignerName,
     Tokens,
     WebUrl,
     Whether,
@@ -178,6 +179,22 @@ SETTINGS = (
         default="data/spool",
         documented="./data/spool",
         meaning="downloads in progress, and those that were cut off and can go on",
+    ),
+    Setting(
+        name="ENDTAPE_SIGNING_KEY",
+        field="signing_key",
+        kind=File(),
+        default="data/signing_key",
+        documented="./data/signing_key",
+        meaning="the Ed25519 key in OpenSSH's format that signs receipts, made on the first run; "
+        "all machines share one; a public key here means that the SSH agent has the private half",
+    ),
+    Setting(
+        name="ENDTAPE_SIGNER",
+        field="signer",
+        kind=SignerName(),
+        documented="endtape@ + host of ENDTAPE_PUBLIC_URL",
+        meaning="the name under which receipts are signed",
     ),
     Setting(
         name="ENDTAPE_CONFIG",

@@ -172,7 +172,13 @@ def test_a_retry_after_thirty_days_gets_the_whole_usual_pace_before_it_is_given_
     assert (recording.gave_up, plan.fetch_at["r"] < at(days=31, seconds=3)) == (None, True)
     events.append(failed(at(days=32, seconds=1), Fault.PROVIDER))
     plan, recording = live(events, at(days=32, seconds=1))
-    assert (recording.gave_up.fault, plan.fetch_at["r"]) == (Fault.PROVIDER, None)
+    assert recording.gave_up.fault is Fault.PROVIDER
+    # Then the archive has to say so, once.
+    events += [recording.gave_up]
+    plan, recording = live(events, at(days=32, seconds=2))
+    assert plan.fetch_at["r"] == recording.gave_up.at
+    events.append(event(Kind.ABSENCE_FILED, at(days=32, seconds=3)))
+    assert live(events, at(days=32, seconds=4))[0].fetch_at["r"] is None
 
 
 def test_what_the_provider_never_lists_is_abandoned_after_a_day_of_answered_looks_and_no_longer_once_it_is_listed():

@@ -151,7 +151,7 @@ def test_lost_callbacks_30_percent_dropped_30_percent_doubled_all_shuffled_100_p
             for p in (house.folder / "archive").rglob("*.*")
             if p.is_file()
         )
-        == 200
+        == 300  # audio, receipt, signature
     )
 
 
@@ -460,6 +460,21 @@ def test_adopt_fetches_what_is_not_older_than_it_says_also_when_it_is_set_later(
 
 
 # An erased ledger ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_receipt_without_its_signature_is_not_taken_for_archived_when_the_ledger_was_erased(
+    local,
+):
+    house = house_of(local)
+    known = unannounced(house)
+    view = house.reach(known.recording_id, "archived")
+    receipt = (house.folder / "archive" / view["archive_key"]).with_suffix(".json")
+    signature = receipt.with_name(f"{receipt.name}.sig")
+    before = receipt.read_bytes(), signature.read_bytes()
+    signature.unlink()  # as a crash leaves it
+    redis_view.erase(house.ledger)
+    house.reach(known.recording_id, "archived")
+    assert (receipt.read_bytes(), signature.read_bytes()) == before
 
 
 def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local):

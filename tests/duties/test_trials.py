@@ -56,8 +56,9 @@ def out_of_the_way(place):
 def test_where_all_works_nothing_is_left_behind_and_what_was_made_is_the_owners_only(house):
     assert trial(house)
     assert (ready(house), house.alerts()) == ((200, []), {})
-    for place in (house.settings.archive, house.settings.spool):
-        assert (list(place.iterdir()), stat.S_IMODE(place.stat().st_mode)) == ([], 0o700)
+    for place, kept in ((house.settings.archive, ["allowed_signers"]), (house.settings.spool, [])):
+        assert [found.name for found in place.iterdir()] == kept
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert [e["path"].rpartition("/")[2] for e in house.requests("GET", "auth/me")] == ["me"]
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.bad_days import made_older
 from tests.waiting import until
@@ -44,12 +45,18 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
         f"callback {service.env['VOBIZ_AUTH_ID']}": "fine",
         "archive": "fine",
         "spool": "fine",
+        "signing key": "fine",
         "unfinished work": "fine",
         "refused callbacks": "warning",
     }
     assert "missing" in next(
         c["detail"] for c in told["checks"] if c["name"] == "refused callbacks"
     )
+    keys = service.command("keys").stdout
+    assert keys == requests.get(f"{service.base}/v1/keys", timeout=5).text
+    assert keys.strip() == next(c["detail"] for c in told["checks"] if c["name"] == "signing key")
+    (key,) = json.loads(service.command("keys", "--json").stdout)
+    assert (key["line"], key["in_use"]) == (keys.strip(), True)
     shown = found.stdout + service.command("doctor").stdout
     assert not [s for s in SECRETS if s in shown]
     clear = json.loads(

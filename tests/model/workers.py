@@ -427,6 +427,15 @@ class Workers(Application):
         if recording is None or recording.archived:
             self.held.discard(work.key)
             return
+        if recording.gave_up:
+            filed = Event(
+                id=f"absence.{rid}",
+                kind=Kind.ABSENCE_FILED,
+                call_uuid=work.call_uuid,
+                recording_id=rid,
+            )
+            self.commit_and_plan(work, [filed])
+            return
         rec = next((r for r in self.recs if r.rid == rid), None)
         is_here = rec is not None and rec.lists_at is not None and rec.lists_at <= self.now
         # A callback named it under a call that it does not belong to.

@@ -19,6 +19,7 @@ from tests.webhooks.application import Application, recorded
 from tests.wire_level import connect, head
 from webhooks import server
 from webhooks.api.reading import Reader
+from worker.archive import signers, signing
 from worker.calls.events import Kind
 
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\non = { transfer = "stop", "custom.card" = "pause", "custom.done" = "resume" }\n'
@@ -722,6 +723,14 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
     assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])
     problem(app.get("/recordings/nobody/audio"), 404)
+    stored = app.get(f"/recordings/{recording.recording_id}/receipt").content
+    signature = app.get(f"/recordings/{recording.recording_id}/signature")
+    by = signing.verify(stored, signature.content, signing.RECEIPTS)
+    keys = requests.get(f"{app.house.base}/v1/keys", timeout=5)  # without a key
+    assert (keys.status_code, keys.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    assert [signer.key for signer in signers.read(keys.text)] == [by]
+    (app.house.settings.archive / said["archive_key"]).with_suffix(".json.sig").unlink()
+    problem(app.get(f"/recordings/{recording.recording_id}/signature"), 404)
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a link"])
@@ -733,7 +742,7 @@ def test_audio_that_the_archive_lacks_is_404(app, instead, tmp_path):
     file.rename(tmp_path / "elsewhere")
     if instead == "a link":
         file.symlink_to(tmp_path / "elsewhere")
-    for what in ("audio", "receipt"):
+    for what in ("audio", "receipt", "signature"):
         problem(app.get(f"/recordings/{recording.recording_id}/{what}"), 404)
 
 
@@ -811,6 +820,7 @@ def test_the_application_key_drives_calls_and_sees_no_recordings(app):
         f"/recordings/{recording.recording_id}",
         f"/recordings/{recording.recording_id}/audio",
         f"/recordings/{recording.recording_id}/receipt",
+        f"/recordings/{recording.recording_id}/signature",
     ):
         problem(app.get(path, key=APP_KEY), 403)
     problem(app.post(f"/recordings/{recording.recording_id}/retry", key=APP_KEY), 403)

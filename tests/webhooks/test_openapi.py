@@ -118,8 +118,12 @@ def test_every_answer_is_one_that_the_document_promises(house, document, mode):
     from schemathesis.checks import load_all_checks
 
     load_all_checks()
+    operations = [found.ok() for found in document.get_all_operations()]
+    takes_nothing = {"/v1/keys"}  # so nothing can be unfitting
     seen = {
-        found.ok().label: ask(house, found.ok(), mode) for found in document.get_all_operations()
+        operation.label: ask(house, operation, mode)
+        for operation in operations
+        if mode == "positive" or operation.path not in takes_nothing
     }
     if mode == "positive":
         assert sum(min(found) < 300 for found in seen.values()) > len(seen) / 2, (
@@ -130,7 +134,10 @@ def test_every_answer_is_one_that_the_document_promises(house, document, mode):
 def test_every_route_refuses_without_its_key_and_the_lesser_key_where_it_is_not_enough(house):
     """Before it looks at anything else: a body that cannot be read makes no difference."""
     with house.app.test_client() as client:
+        assert [route.path for route in ROUTES if route.public] == ["/v1/keys"]
         for route in ROUTES:
+            if route.public:
+                continue
             path = re.sub(r"<\w+>", "x", route.path)
             for header in (
                 {},

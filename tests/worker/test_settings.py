@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from worker.archive.signing_key import load_or_make
 from worker.errors import SettingsError
 from worker.settings import Settings
 
@@ -38,6 +39,8 @@ def test_good_settings_have_the_documented_defaults(tmp_path):
         ("ENDTAPE_API_KEY", "short"),
         ("ENDTAPE_ARCHIVE", "s3://bucket/x"),
         ("ENDTAPE_SIGNATURES", "maybe"),
+        ("ENDTAPE_SIGNER", "two words"),
+        ("ENDTAPE_SIGNING_KEY", "."),
         ("ENDTAPE_HISTORY", "soon"),
         ("ENDTAPE_RECONCILE_S", "0"),
         ("ENDTAPE_STOP_RATE", "nan"),
@@ -58,6 +61,27 @@ def test_a_wrong_value_is_named_with_the_way_out(tmp_path, name, value):
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({**GOOD, name: value}, folder=tmp_path)
     assert any(problem.startswith(name) for problem in caught.value.problems)
+
+
+def test_the_signers_name_comes_from_the_public_url_and_a_key_that_others_can_read_is_refused(
+    tmp_path,
+):
+    environ = {**GOOD, "ENDTAPE_PUBLIC_URL": "https://hooks.example.org/x"}
+    found = Settings.from_env(environ, folder=tmp_path)
+    assert (found.signer, found.signing_key) == (
+        "endtape@hooks.example.org",
+        tmp_path / "data" / "signing_key",
+    )
+    assert not found.signing_key.exists()  # whoever signs makes it
+    load_or_make(found.signing_key)
+    assert Settings.from_env(environ, folder=tmp_path) == found
+    found.signing_key.chmod(0o604)
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**environ, "PORT": "x"}, folder=tmp_path)
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == [
+        "PORT",
+        "ENDTAPE_SIGNING_KEY:",
+    ]
 
 
 def test_everything_wrong_is_reported_at_once_and_no_secret_is_shown(tmp_path):

@@ -55,6 +55,7 @@ class Route:
     answers: Mapping[int, type | None]
     body: type | None = None
     app_key: bool = False  # the application key is enough
+    public: bool = False  # needs no key
     query: Sequence[str] = ()
     refusals: Sequence[int] = field(default_factory=tuple)
     once: bool = False  # honours an Idempotency-Key
@@ -99,15 +100,23 @@ def _operation(route: Route, schema: Schemas) -> dict[str, Any]:
         "operationId": route.name,
         "summary": route.says,
         "parameters": _parameters(route),
-        "description": "With ENDTAPE_API_KEY" + (" or ENDTAPE_APP_KEY." if route.app_key else "."),
+        "description": _key(route),
         "responses": _responses(route, schema),
     }
+    if route.public:
+        operation["security"] = []
     if route.body:
         operation["requestBody"] = {
             "required": route.any_form,
             "content": _content(schema[route.body], any_form=route.any_form),
         }
     return operation
+
+
+def _key(route: Route) -> str:
+    if route.public:
+        return "No key."
+    return "With ENDTAPE_API_KEY" + (" or ENDTAPE_APP_KEY." if route.app_key else ".")
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
@@ -124,7 +133,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _responses(route: Route, schema: Schemas) -> dict[str, Any]:
     refusals = {*_ALWAYS, *route.refusals}
-    if not route.app_key:
+    if route.public:
+        refusals.remove(401)
+    elif not route.app_key:
         refusals.add(403)
     if route.body:
         refusals.add(413)

@@ -1,4 +1,6 @@
-"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts."""
+"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts, signatures
+and the keys that made them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from werkzeug.wsgi import wrap_file
 
 from webhooks.api import request_bodies
 from webhooks.api.problems import Problem
-from worker.archive import keys
+from worker.archive import keys, signers
 from worker.archive.directory import Archive
 from worker.calls.call import Call, Phase, Recording
 from worker.calls.events import Fault
@@ -101,6 +103,18 @@ class Reader:
         audio.close()
         with _opened(self._archive().open_receipt, key) as file:
             return Response(file.read(), mimetype="application/json")
+
+    def signature(self, recording_id: str) -> Response:
+        """The detached signature of the receipt, byte for byte as it is archived."""
+        key, audio = self._audio(recording_id)
+        audio.close()
+        with _opened(self._archive().open_signature, key) as file:
+            return Response(file.read(), mimetype="text/plain")
+
+    def keys(self) -> Response:
+        """The public keys that signed here, the one in use first."""
+        known = signers.of_service(self.ledger.signing_keys())
+        return Response(signers.written(known), mimetype="text/plain")
 
     def _page(
         self, wanted: _Wanted, query: MultiDict[str, str], before: SeenAt | None

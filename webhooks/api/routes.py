@@ -177,6 +177,24 @@ ROUTES: tuple[Route, ...] = (
         answers={200: response_shapes.Receipt},
     ),
     Route(
+        method="GET",
+        path="/v1/recordings/<recording_id>/signature",
+        name="signature",
+        view=lambda api: api.reader.signature,
+        says="The detached signature of its receipt",
+        query=("account",),
+        answers={200: None},
+    ),
+    Route(
+        method="GET",
+        path="/v1/keys",
+        name="keys",
+        view=lambda api: api.reader.keys,
+        says="The public keys, as an `allowed_signers` file",
+        answers={200: None},
+        public=True,
+    ),
+    Route(
         method="POST",
         path="/v1/recordings/<recording_id>/retry",
         name="retry",
@@ -191,7 +209,9 @@ ROUTES: tuple[Route, ...] = (
 
 
 def blueprint(ledger: Ledger, settings: Callable[[], Settings], waiting: Waiting) -> Blueprint:
-    """All routes but the provider's door. Every route of the table asks for its key first."""
+    """All routes but the provider's door. Every route of the table asks for its key first, unless
+    it is public.
+    """
     api, door = Api(ledger, settings, waiting), Blueprint("api", __name__)
     for route in ROUTES:
         door.add_url_rule(route.path, route.name, _guarded(api, route), methods=[route.method])
@@ -211,7 +231,8 @@ def _guarded(api: Api, route: Route) -> Callable[..., Response]:
 
     @wraps(view)
     def guarded(**parts: str) -> Response:
-        need_key(api.settings, app_key_too=route.app_key)
+        if not route.public:
+            need_key(api.settings, app_key_too=route.app_key)
         return view(**parts)
 
     return guarded

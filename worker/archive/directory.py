@@ -19,21 +19,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.archive import durable, keys
+from worker.archive import durable, keys, signing
 from worker.archive.keys import Key
+from worker.archive.signing_key import Signer
 from worker.archive.spool import Spool
 from worker.errors import Conflict, Unstored
 
+SIGNERS = "allowed_signers"  # the directory with a file for each key that signed here
+_IDENTITY = ("schema", "account", "call_uuid", "recording_id")
 FLOOR_BYTES = 64 * 1024 * 1024  # is left free for other programs
 
 
 class Archive:
     """The archive, and the spool from which files come into it. Both directories are made when they
-    are missing, readable by their owner only.
+    are missing, readable by their owner only. Without a signer no receipt is signed.
     """
 
-    def __init__(self, root: Path, spool: Path) -> None:
-        self._root, self.spool = Path(root), Spool(spool)
+    def __init__(self, root: Path, spool: Path, signer: Signer | None = None) -> None:
+        self._root, self.spool, self.signer = Path(root), Spool(spool), signer
 
     def free_bytes(self) -> int:
         """The free bytes of the disk with the archive or of that with the spool, whichever are
@@ -74,25 +77,65 @@ class Archive:
         part.unlink(missing_ok=True)
 
     def publish_receipt(self, key: str, receipt: dict[str, Any]) -> None:
-        """Put the receipt beside its audio, on disk for good. Raises FileNotFoundError where there
-        is no audio.
+        """Put the receipt beside its audio, then its signature, on disk for good. Raises
+        FileNotFoundError where there is no audio.
 
-        A receipt is never replaced: one for the same audio stays as it is, even if it says other
-        things. Raises Conflict where one for other audio stands, Unstored when the disk is full.
+        Harmless to repeat: a repeat adds the signature that a crash left out. A receipt is never
+        replaced: one for the same audio stays as it is, even if it says other things. Raises
+        Conflict where one for other audio stands, Unstored when the disk is full, Unsigned where
+        the key cannot be used.
         """
         parsed, sha256 = keys.parse(key), receipt["media"]["sha256"]
-        text = json.dumps(receipt, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        if self.signer:
+            receipt = receipt | {"signature": self.signer.key().field(signing.RECEIPTS)}
         with self._directory(parsed, make=False) as directory:
             durable.open_regular(parsed.audio_name, directory).close()
             if _receipt_stands(directory, parsed, sha256):
                 os.fsync(directory)
-                return
-            try:
-                self._write_receipt(directory, parsed, text.encode() + b"\n")
-            except Conflict:
-                # Another attempt was quicker, which is fine if it was about the same audio.
-                if not _receipt_stands(directory, parsed, sha256):
-                    raise
+            else:
+                try:
+                    self._write(directory, parsed.receipt_name, _written(receipt))
+                except Conflict:
+                    # Another attempt was quicker, which is fine if it was about the same audio.
+                    if not _receipt_stands(directory, parsed, sha256):
+                        raise
+            if self.signer:
+                self._sign(directory, parsed.receipt_name, receipt, self.signer)
+
+    def publish_absence(self, key: str, absence: dict[str, Any]) -> None:
+        """Put the statement that a recording was given up where its receipt would be, and its
+        signature, on disk for good. `key`: with any extension.
+
+        Harmless to repeat: the first statement stays. Raises Conflict where one about another
+        recording stands, Unstored when the disk is full, Unsigned.
+        """
+        parsed = keys.parse(key)
+        if self.signer:
+            absence = absence | {"signature": self.signer.key().field(signing.RECEIPTS)}
+        with self._directory(parsed) as directory:
+            with contextlib.suppress(Conflict):  # the first one stays
+                self._write(directory, parsed.absence_name, _written(absence))
+            if self.signer:
+                self._sign(directory, parsed.absence_name, absence, self.signer)
+
+    def publish_signer(self, fingerprint: str, line: str) -> str:
+        """Put a key's line for `allowed_signers` into the archive, once. Returns the line that
+        stands there. Raises OSError, Conflict, Unstored.
+        """
+        name = signing.file_name(fingerprint)
+        durable.make(self._root)
+        root = os.open(self._root, durable.DIRECTORY)
+        try:
+            directory = durable.enter(root, SIGNERS, make=True)
+        finally:
+            os.close(root)
+        try:
+            with contextlib.suppress(Conflict):  # a line of another day stays
+                self._write(directory, name, f"{line}\n".encode())
+            with durable.open_regular(name, directory) as file:
+                return file.read().decode("utf-8", "replace").strip()
+        finally:
+            os.close(directory)
 
     def open_file(self, key: str) -> BinaryIO:
         """The audio under this key, for reading. Raises FileNotFoundError, Conflict where a link or
@@ -105,6 +148,11 @@ class Archive:
         """The receipt beside this key's audio, for reading. Raises as `open_file` does."""
         parsed = keys.parse(key)
         return self._open(parsed, parsed.receipt_name)
+
+    def open_signature(self, key: str) -> BinaryIO:
+        """The signature of the receipt beside this key's audio. Raises as `open_file` does."""
+        parsed = keys.parse(key)
+        return self._open(parsed, parsed.signature_name)
 
     def read_receipt(self, key: str) -> dict[str, Any]:
         """The receipt beside this key's audio. Raises as `open_file` does, and ValueError if it is
@@ -128,13 +176,27 @@ class Archive:
                             )
         return None
 
-    def _write_receipt(self, directory: int, key: Key, text: bytes) -> None:
-        part = self.spool.create(key.recording_id, secrets.randbelow(10**18))
+    def _sign(self, directory: int, name: str, said: dict[str, Any], signer: Signer) -> None:
+        """Sign the bytes that stand under the name, unless a good signature does. `said`: what we
+        would have written there.
+        """
+        with durable.open_regular(name, directory) as file:
+            stored = file.read()
+        if not _is_about(stored, said):
+            # Whoever wrote it, we sign no word about another recording.
+            raise Conflict(f"{name} is about another recording")
+        own = signer.key()
+        if not _is_signed(directory, name, stored, {own.public.fingerprint, *signer.known}):
+            self._write(directory, keys.signature_of(name), own.sign(stored, signing.RECEIPTS))
+
+    def _write(self, directory: int, name: str, text: bytes) -> None:
+        """Put a small file under the name. Raises Conflict where other content stands there."""
+        part = self.spool.create("small-file", secrets.randbelow(10**18))
         try:
             with self.spool.writing(part) as file:
                 file.write(text)
             with durable.full_disk(part):
-                durable.put(part, directory, key.receipt_name, hashlib.sha256(text).hexdigest())
+                durable.put(part, directory, name, hashlib.sha256(text).hexdigest())
         finally:
             part.unlink(missing_ok=True)
 
@@ -174,6 +236,36 @@ def _receipt_stands(directory: int, key: Key, sha256: str) -> bool:
         raise Conflict(f"the receipt of {key.audio_name} cannot be read") from None
     if stands != sha256:
         raise Conflict(f"a receipt for other content stands beside {key.audio_name}")
+    return True
+
+
+def _written(said: dict[str, Any]) -> bytes:
+    text = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _is_about(stored: bytes, said: dict[str, Any]) -> bool:
+    """Whether a stored file is about the same recording as this one."""
+    try:
+        stands = json.loads(stored)
+        return all(stands.get(name) == said.get(name) for name in _IDENTITY)
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _is_signed(directory: int, name: str, stored: bytes, trusted: set[str]) -> bool:
+    """Whether one of these keys signed what is stored under the name. Raises Conflict where any
+    other signature stands.
+    """
+    try:
+        with durable.open_regular(keys.signature_of(name), directory) as file:
+            by = signing.verify(stored, file.read(), signing.RECEIPTS)
+    except FileNotFoundError:
+        return False
+    except signing.BadSignature as error:
+        raise Conflict(f"the signature of {name} is wrong: {error}") from None
+    if by.fingerprint not in trusted:
+        raise Conflict(f"{name} is signed with another key than ours")
     return True
 
 

@@ -42,11 +42,16 @@ def make(place: Path) -> None:
     make(place.parent)
     with contextlib.suppress(FileExistsError):
         place.mkdir(mode=0o700)
-    above = os.open(place.parent, DIRECTORY)
+    sync_directory(place.parent)
+
+
+def sync_directory(place: Path) -> None:
+    """Force the names in the directory to disk."""
+    directory = os.open(place, DIRECTORY)
     try:
-        os.fsync(above)
+        os.fsync(directory)
     finally:
-        os.close(above)
+        os.close(directory)
 
 
 def enter(parent: int, step: str, *, make: bool) -> int:

@@ -32,6 +32,19 @@ class Key:
     def receipt_name(self) -> str:
         return f"{self.recording_id}.json"
 
+    @property
+    def absence_name(self) -> str:
+        return f"{self.recording_id}.absent.json"
+
+    @property
+    def signature_name(self) -> str:
+        return signature_of(self.receipt_name)
+
+
+def signature_of(name: str) -> str:
+    """The name of the signature beside a file."""
+    return f"{name}.sig"
+
 
 def parse(key: str) -> Key:
     """The parts of a key. Raises ValueError for any other text, also for the name of a receipt."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from worker.archive.media import Media
 
 SCHEMA = "endtape/receipt/1"
+_LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's: numbers stand in receipts only
+ABSENT_SCHEMA = "endtape/absent/1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +89,32 @@ class Receipt:
             "bytes": self.media.bytes,
             "sha256": self.sha256,
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Absence:
+    """What is said of a recording that was given up, without numbers. `at`: when this was written;
+    `attempts` counts the fetches since a person last ordered one.
+    """
+
+    account: str
+    call_uuid: str
+    recording_id: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    at: datetime
+    gave_up_at: datetime | None
+    fault: str
+    reason: str | None
+    attempts: int
+
+    def written(self) -> dict[str, Any]:
+        """The statement as JSON data, unsigned."""
+        masked = _LONG_NUMBER.sub("…", self.reason) if self.reason else None
+        plain: dict[str, Any] = _plain(
+            {"schema": ABSENT_SCHEMA, **asdict(self), "reason": masked, "signature": None}
+        )
+        return plain
 
 
 def _milliseconds(seconds: float | None) -> int | None:

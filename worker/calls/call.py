@@ -80,6 +80,7 @@ class Recording:
     abandoned: tuple[Event, ...] = ()  # ABANDONED, the same, by time
     archived: Event | None = None
     gave_up: Event | None = None
+    absence: Event | None = None  # ABSENCE_FILED
     retried_at: datetime | None = None  # when a person last ordered a retry
     # Only if we started it: when a caller ordered that, or a rule or a resume wanted it.
     ours_at: datetime | None = None

@@ -69,6 +69,7 @@ class Kind(StrEnum):
     # the normal tries are used up: a person should look, and a fetch is tried rarely
     ABANDONED = "Abandoned"
     GAVE_UP = "GaveUp"  # the provider no longer keeps the recording
+    ABSENCE_FILED = "AbsenceFiled"  # the archive says so, signed
 
 
 class Fault(StrEnum):

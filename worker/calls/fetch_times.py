@@ -42,9 +42,11 @@ PACES = {
 
 
 def next_fetch(recording: Recording, generation: int) -> datetime | None:
-    """When to fetch a recording; None while that is impossible or needless. `generation`: the
-    number of the last reload.
+    """When to fetch a recording, or to file that it was given up; None while that is impossible or
+    needless. `generation`: the number of the last reload.
     """
+    if recording.gave_up and not recording.archived:
+        return None if recording.absence else recording.gave_up.at
     if recording.archived or recording.gave_up or not recording.finalized_at:
         return None
     if not recording.failures:

@@ -21,6 +21,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from emulator.client import Addresses, Control, started
+from worker.command import demo_signatures
 from worker.command.terminal import or_dash
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port
@@ -41,6 +42,7 @@ name = "sales keeps"
 match = { to = "91802*" }
 on = { transfer = "keep" }
 """
+KEYS = "allowed_signers"  # the service's public keys, as a stranger gets them
 ACCOUNT, TOKEN = "MA_DEMO0001", "demo-auth-token"
 WITHIN_S = 40
 RECORDINGS = 8
@@ -121,6 +123,7 @@ def run(folder: Path, *, as_json: bool = False) -> int:
             playing = threading.Thread(target=play, args=(control, expected), daemon=True)
             playing.start()
             views = _watch(base, key, expected, screen, playing)
+            (folder / KEYS).write_text(requests.get(f"{base}/v1/keys", timeout=5).text)
     return _report(expected, views, folder, as_json=as_json)
 
 
@@ -136,6 +139,7 @@ def _settings(folder: Path, emulator: Addresses, redis_url: str, port: int) -> d
         "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "ENDTAPE_ARCHIVE": str(folder / "recordings"),
         "ENDTAPE_SPOOL": str(folder / "spool"),
+        "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
         "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
         "ENDTAPE_API_RATE": "20",
     }
@@ -190,14 +194,24 @@ def _report(
         table.add_column(column, no_wrap=True, justify=justify)
     for one in expected:
         table.add_row(*_row(one, views.get(one.recording_id, {})))
+    archive, keys = folder / "recordings", folder / KEYS
+    signed = demo_signatures.verified(archive, keys)
     if as_json:
         rows = [{"call": one.title, **views.get(one.recording_id, {})} for one in expected]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         Console(width=80).print(table)
-        sys.stdout.write(f"The files and their receipts: {folder / 'recordings'}\n")
+        sys.stdout.write(f"The files and their receipts: {archive}\n")
+        sys.stdout.write(
+            f"Verified: {signed.counts['signed']} good signatures, "
+            f"{len(signed.findings)} findings.\n"
+        )
+        archived = [view["archive_key"] for view in views.values() if view.get("archive_key")]
+        if archived:
+            sys.stdout.write(demo_signatures.for_a_stranger(archive, keys, archived[0]))
     good = [one for one in expected if _is_as_expected(one, views.get(one.recording_id, {}))]
-    return 0 if len(good) == len(expected) == RECORDINGS else 1
+    is_signed = signed.counts["signed"] == len(good) and not signed.findings
+    return 0 if len(good) == len(expected) == RECORDINGS and is_signed else 1
 
 
 def _is_as_expected(expected: Expected, view: dict[str, Any]) -> bool:

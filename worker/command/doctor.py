@@ -14,7 +14,9 @@ import redis
 import requests
 
 from worker import in_force
+from worker.archive import signing_key
 from worker.calls.rules_file import gone
+from worker.command.keys import of_service
 from worker.command.run import is_loopback
 from worker.errors import EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
@@ -67,6 +69,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
     yield _tried("archive", lambda: _directory("ENDTAPE_ARCHIVE", settings.archive))
     yield _tried("spool", lambda: _directory("ENDTAPE_SPOOL", settings.spool))
+    yield _tried("signing key", lambda: _signing_key(settings, ledger))
     yield _tried("settings", lambda: _settings(settings, ledger))
     yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
@@ -189,6 +192,20 @@ def _directory(variable: str, place: Path) -> str:
             "give this user the right to write there, or name another directory"
         ) from None
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _signing_key(settings: Settings, ledger: Ledger) -> str:
+    own, known = signing_key.load(settings.signing_key), of_service(ledger)
+    if not known:
+        raise Trouble("none yet: the first worker of `fetches` makes one", "warning")
+    lines = "\n".join(signer.line for signer in known)
+    if own and own.public != known[0].key:
+        raise Trouble(
+            f"this machine has {own.public.fingerprint}, and the key announced last is "
+            f"{known[0].key.fingerprint}: all machines share one key\n{lines}",
+            "warning",
+        )
+    return lines
 
 
 def _unfinished(ledger: Ledger) -> str:

@@ -18,6 +18,8 @@ from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
+from worker.duties import signing
+from worker.duties.absence import file_absence
 from worker.duties.access import not_yet
 from worker.duties.fetch_faults import WrongOwner, failure
 from worker.duties.fetch_file import Arrival, Filed, keep
@@ -63,6 +65,9 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     task = FetchTask(
         worker=worker, claim=claim, loaded=loaded, call=call, recording=recording, now=now
     )
+    if recording.gave_up:
+        file_absence(task)
+        return
     account = worker.settings.accounts.get(o.account)
     if account is None:
         reason = (
@@ -131,6 +136,7 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
     Raises whatever the client, the spool and the archive raise.
     """
     worker, recording_id = task.worker, task.recording.recording_id
+    signing.ready(worker)  # before a download that could not be filed
     worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
     row = worker.vobiz.get_recording(account, recording_id)
     _check_owner(task, row)

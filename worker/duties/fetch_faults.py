@@ -19,6 +19,7 @@ from worker.errors import (
     MediaRefused,
     Refused,
     TryAgain,
+    Unsigned,
     Unstored,
     WrongPath,
 )
@@ -38,7 +39,7 @@ class WrongOwner(TryAgain):
 _FAULTS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
     ((Unstored, Conflict, OSError), Fault.STORAGE),
     ((CorruptMedia, WrongOwner), Fault.MEDIA),
-    ((Refused, WrongPath, RedirectRefused), Fault.SETTINGS),
+    ((Refused, WrongPath, RedirectRefused, Unsigned), Fault.SETTINGS),
     ((TryAgain,), Fault.PROVIDER),
 )
 # Two checks of the media have another fault: the file is larger than the settings allow, and the
@@ -92,6 +93,8 @@ def _alert(task: FetchTask, error: Exception) -> None:
     recording_id = recording.recording_id
     if isinstance(error, Conflict):
         worker.alert("conflict", recording_id=recording_id, error=str(error))
+    if isinstance(error, Unsigned):
+        worker.alert("unsigned", recording_id=recording_id, error=str(error))
     if isinstance(error, WrongOwner):
         worker.alert("wrong_owner", recording_id=recording_id, error=str(error))
     if isinstance(error, RedirectRefused):

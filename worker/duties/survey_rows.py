@@ -135,7 +135,7 @@ def _says_as_much(known: Event, row: Event) -> bool:
 
 def _archived(worker: Worker, account: str, event: Event) -> Event | None:
     """MEDIA_ARCHIVED for a listed recording whose receipt lies in the archive already; None where
-    no receipt can be read: then fetching the recording decides.
+    no receipt can be read, or its signature is missing: then fetching the recording decides.
     """
     try:
         return _archived_by(worker, account, event)
@@ -155,7 +155,10 @@ def _archived_by(worker: Worker, account: str, event: Event) -> Event:
         added_at=event.added_at,
         extension="wav",
     )
-    media: dict[str, Any] = worker.archive.read_receipt(place)["media"]
+    receipt = worker.archive.read_receipt(place)
+    if receipt.get("signature"):  # a crash may have left the signature out: then fetch it again
+        worker.archive.open_signature(place).close()
+    media: dict[str, Any] = receipt["media"]
     container = str(media["codec"] if media["container"] == "mp3" else media["container"])
     extension = container.replace("unknown", "bin")
     return Event(

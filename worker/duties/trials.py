@@ -1,4 +1,5 @@
-"""Tries whether archive, spool and credentials work: when `fetches` starts, and every half minute.
+"""Tries whether archive, spool, signing key and credentials work: when `fetches` starts, and every
+half minute.
 
 Storing a recording counts as a trial too, whether it succeeds or fails. A failed trial raises an
 alert and adds a line to `/readyz`; the first success removes the line.
@@ -19,7 +20,9 @@ from pathlib import Path
 import structlog
 
 from worker.archive import durable
-from worker.archive.directory import FLOOR_BYTES
+from worker.archive.directory import FLOOR_BYTES, Archive
+from worker.archive.signing_key import Signer
+from worker.duties import signing
 from worker.errors import LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -114,6 +117,7 @@ class Trials:
     ) -> None:
         self._ledger, self._settings, self._ending = ledger, settings, ending
         self._hanging: dict[str, _Trial] = {}
+        self._announced: str | None = None  # the fingerprint of the key that signs
 
     def run(self) -> None:
         wait_s = 0.0
@@ -128,14 +132,16 @@ class Trials:
                 time.sleep(1)
 
     def turn(self) -> bool:
-        """Try archive, spool and the credentials of each account once. True if all work. Raises
-        LedgerUnavailable.
+        """Try archive, spool, signing key and the credentials of each account once. True if all
+        work. Raises LedgerUnavailable.
         """
         settings = self._settings()
         works = [
             self._stores("archive", lambda: store(settings.archive, settings.accounts)),
             self._stores("spool", lambda: store(settings.spool)),
         ]
+        if all(works):  # the public half is stored there
+            works.append(self._stores("signing key", lambda: self._sign(settings)))
         vobiz = Vobiz(
             api_url=settings.api_url,
             media_hosts=settings.media_hosts,
@@ -156,6 +162,12 @@ class Trials:
         else:
             worked(self._ledger, on_this_machine(what))
         return trial.error is None
+
+    def _sign(self, settings: Settings) -> None:
+        """Make the key on the first run, and make it known. Reads the file anew each time."""
+        signer = Signer(settings.signing_key, settings.signer)
+        archive = Archive(settings.archive, settings.spool, signer)
+        self._announced = signing.make_known(self._ledger, archive, announced=self._announced)
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
         # One of all processes tries. (For a halted account, processes that have work for it ask

@@ -11,9 +11,10 @@ from worker.ledger.counters import Counters
 from worker.ledger.limits import Limits
 from worker.ledger.obligations import Obligations
 from worker.ledger.presence import Presence
+from worker.ledger.signing_keys import SigningKeys
 
 
-class Ledger(Calls, Obligations, Limits, Presence, Counters):
+class Ledger(Calls, Obligations, Limits, Presence, Counters, SigningKeys):
     """One per process; safe to share between threads, never across a fork.
 
     What concerns one subject stands in its part. Here is what concerns two of them.

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from worker.archive.directory import Archive
+from worker.archive.signing_key import Signer
 from worker.duties.worker import Worker
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -21,6 +22,12 @@ def make_vobiz(settings: Settings) -> Vobiz:
         redirect_hosts=settings.redirect_hosts,
         max_media_bytes=settings.max_media_bytes,
     )
+
+
+def make_archive(settings: Settings) -> Archive:
+    """The archive, which signs its receipts."""
+    signer = Signer(settings.signing_key, settings.signer)
+    return Archive(settings.archive, settings.spool, signer)
 
 
 def make_worker(
@@ -40,7 +47,7 @@ def make_worker(
     return Worker(
         ledger=ledger,
         vobiz=make_vobiz(settings),
-        archive=Archive(settings.archive, settings.spool),
+        archive=make_archive(settings),
         settings=settings,
         crew=threads,
         first_start=first_start,

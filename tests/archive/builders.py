@@ -1,0 +1,31 @@
+"""What tests of the archive are made of."""
+
+import hashlib
+import os
+
+from worker.archive import keys
+
+KEY = "MA_1/2026/09/14/rec-1.mp3"
+AUDIO = os.urandom(30_000)
+SHA = hashlib.sha256(AUDIO).hexdigest()
+
+
+def receipt_of(key, content=AUDIO, **more):
+    """The part of a receipt that the archive reads."""
+    parsed = keys.parse(key)
+    return {
+        "schema": "endtape/receipt/1",
+        "account": parsed.folders[0],
+        "call_uuid": "call-1",
+        "recording_id": parsed.recording_id,
+        "media": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)},
+        "fetch": {"attempts": 1, "fetched_at": "2026-09-14T10:00:00.000Z"},
+        **more,
+    }
+
+
+def spooled(archive, fence, content=AUDIO):
+    part = archive.spool.create("rec-1", fence)
+    with archive.spool.writing(part) as file:
+        file.write(content)
+    return part

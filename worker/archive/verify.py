@@ -1,0 +1,285 @@
+"""Re-reads an archive in a directory, and names what is missing, altered, unsigned or unreferenced.
+
+It trusts the keys that it is given and nothing that lies in the archive. A file that was written
+within the last ten minutes may still wait for its receipt or its signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from worker import wire
+from worker.archive import durable, signing
+from worker.archive.directory import SIGNERS
+from worker.archive.signers import AllowedSigner
+from worker.errors import Conflict
+
+READERS = 4  # files that are read at once
+_FRESH_S = 600.0
+_ACCOUNT_HAS = frozenset({"facts", "days", "history", SIGNERS})
+_NAME = re.compile(
+    r"(?P<id>[A-Za-z0-9_-]{1,128})"
+    r"(?P<kind>\.json|\.absent\.json|\.erased\.json|\.peaks|(?:\.[0-9a-f]{16})?\.[a-z0-9]{1,8})"
+    r"(?P<sig>\.sig)?"
+)
+_SIGNED = (".json", ".absent.json", ".erased.json")
+_COUNTS = {".absent.json": "absent", ".erased.json": "erased"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """`what` is one of: altered, audio_missing, receipt_missing, unsigned, bad_signature,
+    unknown_key, expired_key, misplaced, unreadable, unreferenced.
+    """
+
+    what: str
+    path: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked, by kind, and what was found."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, what: str, path: Path | str, detail: str) -> None:
+        self.findings.append(Finding(what=what, path=str(path), detail=detail))
+
+    def take(self, other: Report) -> None:
+        self.counts.update(other.counts)
+        self.findings += other.findings
+
+
+class Trust:
+    """Which keys are trusted, for what and when."""
+
+    def __init__(self, signers: Iterable[AllowedSigner]) -> None:
+        self._signers = list(signers)
+        made = [signer.made_at for signer in self._signers if signer.made_at]
+        self.began = min(made, default=None)  # no later than this the first key began to sign
+
+    def judge(
+        self, content: bytes, signature: bytes, at: datetime | None
+    ) -> tuple[str, str] | None:
+        """What is wrong with the signature of a receipt, and why; None where it is good."""
+        try:
+            key = signing.verify(content, signature, signing.RECEIPTS)
+        except signing.BadSignature as error:
+            return "bad_signature", str(error)
+        reasons = [s.why_not(signing.RECEIPTS, at) for s in self._signers if s.key == key]
+        if not reasons:
+            return "unknown_key", f"signed with {key.fingerprint}, which is not trusted"
+        return None if None in reasons else ("expired_key", str(reasons[0]))
+
+
+@dataclass(slots=True)
+class _Recording:
+    """The files of one recording in one folder, by the part of their names after its id."""
+
+    recording_id: str
+    files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+
+    @property
+    def audio(self) -> list[str]:
+        known = {*_SIGNED, *(f"{kind}.sig" for kind in _SIGNED), ".peaks"}
+        return sorted(self.files.keys() - known)
+
+
+class Verifier:
+    """Checks the archive below `root`, folder by folder; `quick` leaves the audio unread."""
+
+    def __init__(self, root: Path, trust: Trust, *, quick: bool) -> None:
+        self._root, self._trust, self._quick = root, trust, quick
+        self._now = time.time()
+
+    def folders(self, report: Report) -> list[str]:
+        """The folders of all days below the root, in order. What nobody knows on the way to them
+        is added to the report.
+        """
+        found: list[str] = []
+        for account in self._entries(self._root, report):
+            if account.name != SIGNERS and self._is_folder(account, wire.identifier, report):
+                for year in self._entries(account, report):
+                    if year.name not in _ACCOUNT_HAS:
+                        found += self._days(year, report)
+        return found
+
+    def check(self, folder: str, readers: ThreadPoolExecutor) -> Report:
+        """The report of one folder."""
+        report, recordings = Report(), dict[str, _Recording]()
+        for entry in self._entries(self._root / folder, report):
+            parts = _NAME.fullmatch(entry.name)
+            signs = parts and parts["sig"] and parts["kind"] not in _SIGNED
+            if parts is None or signs or not entry.is_file(follow_symlinks=False):
+                report.add("unreferenced", f"{folder}/{entry.name}", "nobody knows it")
+                continue
+            recording = recordings.setdefault(parts["id"], _Recording(parts["id"]))
+            recording.files[parts["kind"] + (parts["sig"] or "")] = entry
+        for part in readers.map(lambda one: self._recording(folder, one), recordings.values()):
+            report.take(part)
+        return report
+
+    # One recording
+    # --------------------------------------------------------------------------------------------
+
+    def _recording(self, folder: str, recording: _Recording) -> Report:
+        report, files = Report(), recording.files
+        path = f"{folder}/{recording.recording_id}"
+        try:
+            for kind in _SIGNED:
+                if kind in files:
+                    self._statement(folder, recording, kind, report)
+                elif f"{kind}.sig" in files:
+                    report.add("unreferenced", f"{path}{kind}.sig", "what it signs is missing")
+            if ".json" not in files:
+                self._without_receipt(path, recording, report)
+        except (OSError, Conflict) as error:
+            report.add("unreadable", path, str(error))
+        return report
+
+    def _statement(self, folder: str, recording: _Recording, kind: str, report: Report) -> None:
+        """Check a signed file: a receipt, or what stands in its place."""
+        path = f"{folder}/{recording.recording_id}{kind}"
+        content = _read(recording.files[kind])
+        said = _object(content)
+        report.counts[_COUNTS.get(kind, "receipts")] += 1
+        if said is None:
+            report.add("unreadable", path, "no JSON object")
+            return
+        told = (said.get("account"), said.get("recording_id"))
+        if told != (folder.split("/", maxsplit=1)[0], recording.recording_id):
+            report.add("misplaced", path, "it is about another recording")
+        self._signature(path, recording, kind, content, said, report)
+        if kind == ".json":
+            self._audio(folder, recording, said, report)
+
+    def _signature(
+        self,
+        path: str,
+        recording: _Recording,
+        kind: str,
+        content: bytes,
+        said: dict[str, Any],
+        report: Report,
+    ) -> None:
+        entry, at = recording.files.get(f"{kind}.sig"), _signed_at(said)
+        if entry is not None:
+            wrong = self._trust.judge(content, _read(entry), at)
+            report.counts["signed"] += wrong is None
+            if wrong:
+                report.add(wrong[0], path, wrong[1])
+        elif not said.get("signature") and at and self._trust.began and at < self._trust.began:
+            report.counts["before_signing"] += 1
+        elif self._is_fresh(recording.files[kind]):
+            report.counts["unfinished"] += 1
+        else:
+            report.add("unsigned", path, "its signature is missing")
+
+    def _audio(
+        self, folder: str, recording: _Recording, said: dict[str, Any], report: Report
+    ) -> None:
+        """Check the audio that a receipt is about."""
+        path = f"{folder}/{recording.recording_id}"
+        given = said.get("media")
+        media = given if isinstance(given, dict) else {}
+        digest, size = media.get("sha256"), media.get("bytes")
+        names = sorted(recording.audio, key=lambda name: f".{digest}"[:17] not in name)
+        if not names:
+            report.add("audio_missing", f"{path}.json", "the audio of this receipt is missing")
+            return
+        for name in names[1:]:
+            report.add("unreferenced", path + name, "the receipt is about another file")
+        entry = recording.files[names[0]]
+        report.counts["audio"] += 1
+        if entry.stat(follow_symlinks=False).st_size != size:
+            report.add("altered", path + names[0], f"the receipt says {size} bytes")
+        elif not self._quick:
+            report.counts["bytes"] += int(size)
+            if _digest(entry) != digest:
+                report.add("altered", path + names[0], "its SHA-256 is not the receipt's")
+
+    def _without_receipt(self, path: str, recording: _Recording, report: Report) -> None:
+        for name in recording.audio:
+            if self._is_fresh(recording.files[name]):
+                report.counts["unfinished"] += 1
+            else:
+                report.add("receipt_missing", path + name, "audio without a receipt")
+        if ".peaks" in recording.files:
+            report.add("unreferenced", f"{path}.peaks", "there is no receipt beside it")
+
+    def _is_fresh(self, entry: os.DirEntry[str]) -> bool:
+        return 0 <= self._now - entry.stat(follow_symlinks=False).st_mtime < _FRESH_S
+
+    # Folders
+    # --------------------------------------------------------------------------------------------
+
+    def _entries(
+        self, place: Path | os.DirEntry[str], report: Report
+    ) -> Iterator[os.DirEntry[str]]:
+        """What stands in a directory, in order, without what is unfinished."""
+        try:
+            with os.scandir(place) as entries:
+                found = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            report.add("unreadable", self._below(place), str(error.strerror))
+            return
+        yield from sorted(found, key=lambda entry: entry.name)
+
+    def _days(self, year: os.DirEntry[str], report: Report) -> Iterator[str]:
+        if self._is_folder(year, _digits(4), report):
+            for month in self._entries(year, report):
+                if self._is_folder(month, _digits(2), report):
+                    for day in self._entries(month, report):
+                        if self._is_folder(day, _digits(2), report):
+                            yield self._below(day)
+
+    def _is_folder(self, entry: os.DirEntry[str], known: Any, report: Report) -> bool:
+        if entry.is_dir(follow_symlinks=False) and known(entry.name):
+            return True
+        report.add("unreferenced", self._below(entry), "nobody knows it")
+        return False
+
+    def _below(self, place: Path | os.DirEntry[str]) -> str:
+        return os.path.relpath(place, self._root)
+
+
+def _digits(count: int) -> Any:
+    return re.compile(f"[0-9]{{{count}}}").fullmatch
+
+
+def _read(entry: os.DirEntry[str]) -> bytes:
+    with durable.open_regular(entry.path) as file:
+        return file.read()
+
+
+def _digest(entry: os.DirEntry[str]) -> str:
+    with durable.open_regular(entry.path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        said = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _signed_at(said: dict[str, Any]) -> datetime | None:
+    """When a file was signed, by its own words; None where it does not say."""
+    fetch = said.get("fetch")
+    text = fetch.get("fetched_at") if isinstance(fetch, dict) else said.get("at")
+    return wire.rfc3339(text) if isinstance(text, str) else None

@@ -1,0 +1,226 @@
+"""`endtape verify`: re-reads an archive and names what is wrong with it.
+
+A run that was interrupted goes on where it was, by a small file in the user's folder for state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from worker.archive import signers
+from worker.archive.signers import AllowedSigner
+from worker.archive.verify import READERS, Finding, Report, Trust, Verifier
+from worker.command.keys import of_service
+from worker.command.terminal import (
+    Advance,
+    as_json_option,
+    current_settings,
+    exit_statuses,
+    open_ledger,
+    progress_bar,
+)
+from worker.errors import SettingsError
+
+_SAVE_EVERY_S = 1.0
+_KEPT_S = 7 * 86_400.0  # an older run begins anew
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What to verify. `place`: the archive; `signers`: the file with the trusted keys."""
+
+    place: Path
+    signers: list[AllowedSigner]
+    quick: bool
+
+    @property
+    def name(self) -> str:
+        """A name for runs over the same archive, with the same keys, in the same way."""
+        words = [str(self.place.resolve()), str(self.quick), signers.written(self.signers)]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+@click.command()
+@click.argument(
+    "archive", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--quick", is_flag=True, help="Compare sizes instead of reading the audio.")
+@click.option(
+    "--signers",
+    "signers_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The trusted keys, an `allowed_signers` file; else those of the service.",
+)
+@click.option("--anew", is_flag=True, help="Begin anew instead of going on where a run ended.")
+@as_json_option
+@exit_statuses
+def verify(
+    archive: Path | None, quick: bool, signers_file: Path | None, anew: bool, as_json: bool
+) -> None:
+    """Re-read audio, receipts and signatures, and name each that is wrong.
+
+    ARCHIVE is a directory; without it, that of the settings. Exit status 1 where anything is wrong.
+    """
+    place = archive or current_settings(without_rules=True).archive
+    if not place.is_dir():
+        raise SettingsError([f"{place}: there is no such directory"])
+    trusted = _read_signers(signers_file) if signers_file else _of_service()
+    options = Options(place=place, signers=trusted, quick=quick)
+    with progress_bar("days ...") as advance:
+        report = _run(options, _Saved.load(options, anew=anew), advance)
+    _print(options, report, as_json=as_json)
+    sys.exit(1 if report.findings else 0)
+
+
+def _read_signers(file: Path) -> list[AllowedSigner]:
+    try:
+        found = signers.read(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"--signers {file}: {error}"]) from None
+    if not found:
+        raise SettingsError([f"--signers {file}: it names no key"])
+    return found
+
+
+def _of_service() -> list[AllowedSigner]:
+    """The keys that the service knows. The archive's own copy is not trusted alone."""
+    _, ledger = open_ledger(rules_needed=False)
+    found = of_service(ledger)
+    if not found:
+        raise SettingsError(
+            ["No key has signed in this service yet; --signers FILE names those to trust"]
+        )
+    return found
+
+
+# The run, and where it is
+# ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Saved:
+    """A run so far: the folder that was checked last, and the report up to there."""
+
+    place: Path | None  # None where nothing can be saved
+    last: str = ""
+    report: Report = field(default_factory=Report)
+    _saved_at: float = 0.0
+
+    @classmethod
+    def load(cls, options: Options, *, anew: bool) -> _Saved:
+        """The run that was interrupted, else a new one."""
+        base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+        place = Path(base) / "endtape" / f"verify-{options.name}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            age_s = time.time() - place.stat().st_mtime
+            if not anew and age_s < _KEPT_S:
+                found = json.loads(place.read_text())
+                report = Report(findings=[Finding(**one) for one in found["findings"]])
+                report.counts.update(found["counts"])
+                click.echo(
+                    f"Goes on after {found['last']}, where a run ended "
+                    f"{age_s / 60:.0f} minutes ago (--anew begins anew).",
+                    err=True,
+                )
+                return cls(place, str(found["last"]), report)
+        return cls(place)
+
+    def went_on(self, folder: str, part: Report) -> None:
+        self.report.take(part)
+        self.last = folder
+        if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
+            self.save()
+
+    def save(self) -> None:
+        """Where nothing can be saved, the next run begins anew."""
+        self._saved_at = time.monotonic()
+        if self.place is None or not self.last:
+            return
+        with contextlib.suppress(OSError):
+            self.place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside = self.place.with_name(f".{self.place.name}.{secrets.token_hex(4)}")
+            beside.write_text(json.dumps({"last": self.last, **_view(self.report)}))
+            beside.replace(self.place)
+
+    def forget(self) -> None:
+        if self.place:
+            with contextlib.suppress(OSError):
+                self.place.unlink()
+
+
+def _run(options: Options, saved: _Saved, advance: Advance) -> Report:
+    """The report of the whole archive."""
+    verifier, outside = (
+        Verifier(options.place, Trust(options.signers), quick=options.quick),
+        Report(),
+    )
+    folders = verifier.folders(outside)
+    with _interruptible(saved), ThreadPoolExecutor(READERS) as readers:
+        for number, folder in enumerate(folders, 1):
+            if folder.split("/") > saved.last.split("/"):
+                saved.went_on(folder, verifier.check(folder, readers))
+            counts = saved.report.counts
+            read = f"{counts['receipts']} receipts, {len(saved.report.findings)} findings; days"
+            advance(number, len(folders), read)
+    saved.forget()
+    outside.take(saved.report)
+    return outside
+
+
+@contextlib.contextmanager
+def _interruptible(saved: _Saved) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        saved.save()
+        raise
+
+
+# Output
+# ------------------------------------------------------------------------------------------------
+
+
+def _view(report: Report) -> dict[str, Any]:
+    return {
+        "counts": dict(sorted(report.counts.items())),
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def _print(options: Options, report: Report, *, as_json: bool) -> None:
+    if as_json:
+        view = {"archive": str(options.place), "quick": options.quick, **_view(report)}
+        click.echo(json.dumps(view, indent=2))
+        return
+    for finding in report.findings:  # a line each, so that a path can be copied
+        click.echo(f"{finding.what:15}  {finding.path!r:.400}  {finding.detail}")
+    counts = report.counts
+    read = "sizes compared" if options.quick else f"{counts['bytes'] / 1e6:.1f} MB read"
+    click.echo(
+        f"{counts['receipts']} receipts, {counts['signed']} good signatures, "
+        f"{counts['audio']} audio files ({read}); {len(report.findings)} findings."
+    )
+    for name, text in _ASIDE.items():
+        if counts[name]:
+            click.echo(f"{counts[name]} {text}")
+
+
+_ASIDE = {
+    "before_signing": "receipts without a signature, from before signing began",
+    "unfinished": "files of the last ten minutes wait for their receipt or signature",
+    "absent": "recordings were given up",
+    "erased": "recordings were erased",
+}
