@@ -41,7 +41,7 @@ def test_a_deadline_stops_the_recording_and_brings_the_file_home_with_a_receipt(
     assert hashlib.sha256(audio).hexdigest() == view["sha256"]
     receipt = json.loads((service.archive / view["archive_key"]).with_suffix(".json").read_text())
     assert receipt["schema"] == "endtape/receipt/1"
-    assert receipt["signature"] is None
+    assert receipt["signature"]["namespace"] == "endtape-receipt"
     assert set(receipt["checks"].values()) == {"passed"}
     assert receipt["media"]["sha256"] == view["sha256"]
 

@@ -70,7 +70,7 @@ class Options:
 def verify(
     archive: Path | None, quick: bool, signers_file: Path | None, anew: bool, as_json: bool
 ) -> None:
-    """Re-read audio, receipts and signatures, and name each that is wrong.
+    """Read an archive again, and name what is wrong in it.
 
     ARCHIVE is a directory; without it, that of the settings. Exit status 1 where anything is wrong.
     """
