@@ -238,7 +238,7 @@ class Local:
             **env,
         }
         self.settings = Settings.from_env(self.env, folder=folder)
-        self.crew = ThreadPoolExecutor(8)
+        self.threads = ThreadPoolExecutor(8)
         self.worker = make_worker(
             self.settings,
             ledger,
@@ -274,7 +274,7 @@ class Local:
             for duty, deed in DEEDS.items():
                 mine = [c for c in claimed.claims if c.obligation.duty is duty]
                 if mine:
-                    self.crew.submit(deed, self.worker, mine).add_done_callback(
+                    self.threads.submit(deed, self.worker, mine).add_done_callback(
                         lambda f: f.exception() and traceback.print_exception(f.exception())
                     )
 
@@ -287,7 +287,7 @@ class Local:
     def __exit__(self, *_):
         self._done.set()
         self._turns.join()
-        self.crew.shutdown()
+        self.threads.shutdown()
         self._server.stop()
         self.provider.__exit__()
 

@@ -21,7 +21,7 @@ def worker(ledger):
             vobiz=None,
             archive=None,
             settings=None,
-            crew=threads,
+            threads=threads,
             first_start=ledger.now(),
         )
 

@@ -37,7 +37,7 @@ from tests.model.ours import (
 )
 from tests.model.world import A_LEG, ACCOUNT, Book, Key, Violation, s
 
-_LEASE, _LOOK_LEASE, _NET = s(3), s(5), s(60)
+_LEASE, _LOOK_LEASE, _SAFETY_DUE = s(3), s(5), s(60)
 
 
 @dataclass
@@ -370,7 +370,7 @@ class Workers(Application):
         if self.rng.random() < self.dies:
             self.dues[work.key] = self.now + _LOOK_LEASE
             return
-        self.dues[work.key] = self.now + _NET
+        self.dues[work.key] = self.now + _SAFETY_DUE
         self._write(work, found)
         self.make_due_now(("stop", work.call_uuid, ""))
         self.judge_moment()

@@ -13,7 +13,9 @@ from worker.vobiz.account import Account
 
 log = structlog.get_logger()
 HALTED_RETRY = timedelta(seconds=5)  # between two requests for a halted account
-NOBODYS = timedelta(seconds=60)  # the account is not in the settings: its work waits for its return
+UNKNOWN_ACCOUNT_WAIT = timedelta(
+    seconds=60
+)  # the account is not in the settings: its work waits for its return
 _LONGEST_WAIT_S = 20  # for one token within a piece of work
 
 
@@ -44,7 +46,7 @@ def not_yet(worker: Worker, auth_id: str, now: datetime) -> datetime | None:
     """
     account = worker.settings.accounts.get(auth_id)
     if account is None:
-        return now + NOBODYS
+        return now + UNKNOWN_ACCOUNT_WAIT
     if is_halted(worker, account):
         return now + HALTED_RETRY
     granted, wait = worker.ledger.take("api", auth_id, 1, worker.settings.api_rate)

@@ -17,7 +17,9 @@ from worker.errors import LedgerUnavailable, StaleLease
 from worker.ledger.obligations import Claim, Commit, Loaded
 
 log = structlog.get_logger()
-_NET = timedelta(seconds=60)  # a safety net: due again by then if no plan sets an earlier instant
+_SAFETY_DUE = timedelta(
+    seconds=60
+)  # a safety net: due again by then if no plan sets an earlier instant
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 
@@ -70,7 +72,7 @@ def commit_and_plan(
     # The plan sets the next instant of this obligation. If the plan dies with its worker, the
     # obligation is due again after a minute.
     commit = Commit(
-        claim=claim, events=events, seen=loaded.size, dues=((o, now + _NET), (plan, "now"))
+        claim=claim, events=events, seen=loaded.size, dues=((o, now + _SAFETY_DUE), (plan, "now"))
     )
     ids = worker.ledger.commit([commit])[0]
     if ids is None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from worker.calls.call import Handoff, Start
 from worker.calls.stop_requests import Send
 from worker.duties import send_stops
-from worker.duties.access import NOBODYS, not_yet
+from worker.duties.access import UNKNOWN_ACCOUNT_WAIT, not_yet
 from worker.duties.batch import Batch, Work
 from worker.duties.worker import Worker
 from worker.ledger.obligations import Claim, Loaded
@@ -28,7 +28,7 @@ def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:
     batch.halted = worker.ledger.halted({work.call.account for work in sending})
     # 4. Send, each stop at its instant, and wait a moment for the answers.
     send_stops.send_all(batch, sending)
-    # 5. The calls that still lack an answer, or were refused, go on in a thread of the crew.
+    # 5. The calls that still lack an answer, or were refused, go on in a thread of the pool.
     late = [work for work in sending if send_stops.needs_time(work)]
     answered = [work for work in sending if not any(work is other for other in late)]
     if late:
@@ -95,7 +95,7 @@ def _put_off(worker: Worker, account: str, works: Sequence[Work], now: datetime)
     """Set when to plan the calls again that got no token."""
     if account not in worker.settings.accounts:
         for work in works:
-            work.retry_at = now + NOBODYS
+            work.retry_at = now + UNKNOWN_ACCOUNT_WAIT
         return
     rate, ledger = worker.settings.stop_rate, worker.ledger
     # A call that has waited already asks again soon; a new one goes to the end of the queue.

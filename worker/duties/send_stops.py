@@ -43,7 +43,7 @@ def send_all(batch: Batch, works: Sequence[Work]) -> None:
     """
     for work in works:
         for once in work.once:
-            work.sent_once.append(batch.worker.crew.submit(_send_once, batch, work, once))
+            work.sent_once.append(batch.worker.threads.submit(_send_once, batch, work, once))
     stops = [(work, send) for work in works for send in work.sends]
     waiting = deque(sorted(stops, key=lambda stop: stop[1].at))
     while waiting:
@@ -165,12 +165,12 @@ def _is_refused(work: Work) -> bool:
 
 
 def finish_later(batch: Batch, works: Sequence[Work]) -> None:
-    """Record the answers to these calls' requests as they come, in a thread of the crew.
+    """Record the answers to these calls' requests as they come, in a thread of the pool.
 
     Their leases are kept until then.
     """
     held = LeaseKeeper(batch.worker.ledger, *(work.claim for work in works)).start()
-    batch.worker.crew.submit(_finish_as_they_come, batch, works, held)
+    batch.worker.threads.submit(_finish_as_they_come, batch, works, held)
 
 
 def _finish_as_they_come(batch: Batch, works: Sequence[Work], held: LeaseKeeper) -> None:
@@ -188,7 +188,7 @@ def _finish_as_they_come(batch: Batch, works: Sequence[Work], held: LeaseKeeper)
 def _finish_aside(batch: Batch, work: Work, held: LeaseKeeper) -> None:
     """In a thread of its own: to ask whether our credentials still work can take long."""
     try:
-        batch.worker.crew.submit(_finish_late, batch, [work], held)
+        batch.worker.threads.submit(_finish_late, batch, [work], held)
     except RuntimeError:  # the process ends, and only waits for what it has begun
         _finish_late(batch, [work], held)
 

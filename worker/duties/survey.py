@@ -22,7 +22,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.unseen import found_live
-from worker.duties.access import HALTED_RETRY, NOBODYS, handle_refusal, is_halted
+from worker.duties.access import HALTED_RETRY, UNKNOWN_ACCOUNT_WAIT, handle_refusal, is_halted
 from worker.duties.leases import LeaseKeeper
 from worker.duties.look import adopts_since
 from worker.duties.outcomes import do_or_report
@@ -49,7 +49,7 @@ def surveys(worker: Worker, claims: Sequence[Claim]) -> None:
         if held is not None:
             work = partial(_step, worker, claim, now)
             if not do_or_report(worker, claim, work, "an account cannot be surveyed"):
-                _end(worker, claim, now + NOBODYS)
+                _end(worker, claim, now + UNKNOWN_ACCOUNT_WAIT)
 
 
 def _step(worker: Worker, claim: Claim, now: datetime) -> None:

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 class Worker:
     """The ledger, the provider's client, the archive and the settings of one process.
 
-    `crew`: the thread pool that sends requests. `first_start`: when the first Endtape process began
+    `threads`: the pool that sends requests. `first_start`: when the first Endtape process began
     to use this ledger. `generation`: how many reloads the settings have seen; None where the
     process does not follow reloads. `ending`: whether the process was asked to end; long work is
     then given back.
@@ -38,7 +38,7 @@ class Worker:
     vobiz: Vobiz
     archive: Archive
     settings: Settings
-    crew: ThreadPoolExecutor
+    threads: ThreadPoolExecutor
     first_start: datetime
     generation: int | None = None
     ending: Callable[[], bool] = lambda: False

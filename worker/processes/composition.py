@@ -49,7 +49,7 @@ def make_worker(
         vobiz=make_vobiz(settings),
         archive=make_archive(settings),
         settings=settings,
-        crew=threads,
+        threads=threads,
         first_start=first_start,
         generation=generation,
         ending=ending,
