@@ -149,7 +149,7 @@ def main() -> None:
             fitness.wait(
                 settings.redis_url,
                 settings.broker_url,
-                allow_no_aof=settings.unsaved,
+                allow_no_aof=settings.allow_no_aof,
                 rules_file=settings.config.name if settings.config else None,
                 given_up=ended.is_set,
             )

@@ -63,7 +63,7 @@ class Settings:
     max_media_bytes: int
     history: timedelta
     log: str
-    unsaved: bool  # accept a Redis without an append-only file
+    allow_no_aof: bool  # accept a Redis without an append-only file
     warnings: tuple[str, ...] = ()  # names and lines that have no effect
     restart: tuple[str, ...] = ()  # settings that changed and take effect at the next start
 

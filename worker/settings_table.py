@@ -241,7 +241,7 @@ SETTINGS = (
     ),
     Setting(
         name="ENDTAPE_APPENDONLY",
-        field="unsaved",
+        field="allow_no_aof",
         kind=Whether(("required", "optional"), yes="optional"),
         default="required",
         at_start=True,

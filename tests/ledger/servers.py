@@ -8,7 +8,7 @@ def servers(settings):
     return {
         "redis_url": settings.redis_url,
         "broker_url": settings.broker_url,
-        "allow_no_aof": settings.unsaved,
+        "allow_no_aof": settings.allow_no_aof,
         "rules_file": settings.config.name if settings.config else None,
     }
 

@@ -244,8 +244,8 @@ def test_every_process_refuses_an_unfit_server_within_five_seconds_and_waits_for
 
 
 def test_the_settings_say_whether_a_file_is_needed():
-    assert settings("redis://h").unsaved is False
-    assert replace(settings("redis://h", ENDTAPE_APPENDONLY="optional")).unsaved is True
+    assert settings("redis://h").allow_no_aof is False
+    assert replace(settings("redis://h", ENDTAPE_APPENDONLY="optional")).allow_no_aof is True
 
 
 @pytest.mark.end_to_end

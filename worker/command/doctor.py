@@ -55,7 +55,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
     yield _tried("redis", lambda: _redis(ledger))
     try:
-        for finding in fitness.findings(ledger.redis, allow_no_aof=settings.unsaved):
+        for finding in fitness.findings(ledger.redis, allow_no_aof=settings.allow_no_aof):
             yield Check(name=f"redis {finding.name}", state=finding.state, detail=finding.detail)
     except EndtapeError:
         pass  # the check before reports that Redis does not answer

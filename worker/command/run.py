@@ -85,7 +85,7 @@ def _check_redis(settings: Settings) -> None:
         fitness.check(
             settings.redis_url,
             settings.broker_url,
-            allow_no_aof=settings.unsaved,
+            allow_no_aof=settings.allow_no_aof,
             rules_file=settings.config.name if settings.config else None,
         )
     except LedgerUnavailable as error:

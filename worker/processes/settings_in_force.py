@@ -79,7 +79,7 @@ def fit_redis_or_exit(settings: Settings) -> None:
         fitness.wait(
             settings.redis_url,
             settings.broker_url,
-            allow_no_aof=settings.unsaved,
+            allow_no_aof=settings.allow_no_aof,
             rules_file=settings.config.name if settings.config else None,
         )
         if settings.broker_url.startswith(broker.RABBIT):
