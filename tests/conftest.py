@@ -45,9 +45,9 @@ from worker.processes.tasks import DEEDS
 from worker.settings import Settings
 
 # Nothing is too slow on a machine that does other work too. `--hypothesis-profile long`, which
-# `make check` plays, looks four times as far.
+# `make check` plays, looks ten times as far.
 hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=30
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=20
 )
 hypothesis.settings.register_profile(
     "long", hypothesis.settings.get_profile("suite"), max_examples=200

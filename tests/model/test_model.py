@@ -9,7 +9,7 @@ from tests.model.run import play
 
 pytestmark = pytest.mark.hypothesis  # `make check` plays more of them, with the profile `long`
 AT_ONCE = 20
-LIVES = 400 if settings.default.max_examples > 100 else 60
+LIVES = 400 if settings.default.max_examples > 100 else 30
 CASES = {**cases.CASES, **further_cases.CASES}
 
 
