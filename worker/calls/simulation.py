@@ -101,7 +101,7 @@ def recordings(account: str, call_uuid: str, events: Iterable[Event], rules: Rul
     acts = triggers.acts(call, rules)
     played = []
     for recording_id, recording in was.recordings.items():
-        owed = stop_owed(call.recordings.get(recording_id, recording), acts, rule, terms)
+        owed = stop_owed(call, call.recordings.get(recording_id, recording), acts, rule, terms)
         ended = _as_it_was(recording)
         stop = None
         if owed and owed.enforced:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from worker.calls import rules_file, simulation
+from worker.calls import rules_file, simulation, terms_file
 from worker.calls.events import Event
 from worker.calls.rules import Rules
 from worker.command.terminal import (
@@ -65,7 +65,7 @@ def simulate(options: Options, as_json: bool) -> None:
     """
     settings, ledger = open_ledger(rules_needed=False)
     rules = _rules(options.rules_path)
-    span = rules_file.duration(options.since)
+    span = terms_file.duration(options.since)
     if span is None:
         raise click.BadParameter('must be a duration like "45s", "2h" or "7d"', param_hint="since")
     calls = _play(settings, ledger, rules, span, options.account)
