@@ -221,8 +221,14 @@ def _receipt(
     ).written()
 
 
-def _restriction(task: FetchTask, call: Call, recording: Recording, stop: Stop) -> dict[str, Any]:
-    """Why the recording is restricted as it is archived, and the limits that say so."""
+def _restriction(
+    task: FetchTask, call: Call, recording: Recording, stop: Stop
+) -> dict[str, Any] | None:
+    """Why the recording is restricted as it is archived, and the limits that say so. None where no
+    limit holds.
+    """
     limits = restriction.limits_of(recording, task.worker.settings.rules.choose(call)[1])
+    if limits == restriction.Limits(consent_by=None, tail=None):
+        return None
     reasons = restriction.restricted_by(call, recording, limits, stop, task.now)
     return {"restricted_by": reasons, **restriction.limits_view(limits)}
