@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.archive.archive import FLOOR_BYTES, Archive
+from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.errors import Conflict, StaleLease, TryAgain
 
 KEY = "MA_1/2026/09/14/rec-1.mp3"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.archive.builders import KEY, SHA, receipt_of, spooled
 from worker.archive import durable, signing
-from worker.archive.archive import Archive
+from worker.archive.filing import Archive
 from worker.archive.signers import AllowedSigner
 from worker.archive.signing_key import Signer, load_or_make
 from worker.errors import Conflict, Unsigned

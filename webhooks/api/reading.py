@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from werkzeug.wsgi import wrap_file
 from webhooks.api import request_bodies
 from webhooks.api.problems import Problem
 from worker.archive import signers
-from worker.archive.archive import Archive
+from worker.archive.filing import Archive
 from worker.archive.store import Opened
 from worker.calls.call import Call, Phase, Recording
 from worker.calls.events import Fault
@@ -101,12 +102,12 @@ class Reader:
 
     def receipt(self, recording_id: str) -> Response:
         """The receipt, byte for byte as it is archived."""
-        receipt = _got(self._archive().receipt, self._key(recording_id))
+        receipt = self._beside_audio(Archive.receipt, recording_id)
         return Response(receipt, mimetype="application/json")
 
     def signature(self, recording_id: str) -> Response:
         """The detached signature of the receipt, byte for byte as it is archived."""
-        signature = _got(self._archive().signature, self._key(recording_id))
+        signature = self._beside_audio(Archive.signature, recording_id)
         return Response(signature, mimetype="text/plain")
 
     def keys(self) -> Response:
@@ -170,6 +171,12 @@ class Reader:
         if not key:
             raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
         return key
+
+    def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
+        """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
+        key, archive = self._key(recording_id), self._archive()
+        _got(archive.head, key)
+        return _got(partial(read, archive), key)
 
     def _archive(self) -> Archive:
         return Archive(self.settings().archive, self.settings().spool)

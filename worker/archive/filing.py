@@ -19,7 +19,7 @@ from worker.archive.directory import Directory
 from worker.archive.keys import Key
 from worker.archive.signing_key import Signer
 from worker.archive.spool import Spool
-from worker.archive.store import Opened, Store
+from worker.archive.store import Entry, Opened, Store
 from worker.errors import Conflict, Unstored
 
 SIGNERS = "allowed_signers"  # the folder with a file for each key that signed here
@@ -137,6 +137,10 @@ class Archive:
         no plain file stands there, ValueError for what is no key.
         """
         return self.store.open(keys.parse(key).audio)
+
+    def head(self, key: str) -> Entry:
+        """What is known of the audio under this key. Raises as `open_file` does."""
+        return self.store.head(keys.parse(key).audio)
 
     def receipt(self, key: str) -> bytes:
         """The receipt beside this key's audio. Raises as `open_file` does."""
