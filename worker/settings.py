@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import logging
@@ -20,6 +21,7 @@ from dotenv.parser import parse_stream
 
 from worker.archive import signing_key
 from worker.calls import rules_file
+from worker.calls.notices import Endpoint
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
@@ -57,6 +59,7 @@ class Settings:
     signer: str
     config: Path | None
     rules: Rules
+    notify: tuple[Endpoint, ...]
     reconcile_s: float
     api_rate: float
     stop_rate: float
@@ -72,6 +75,8 @@ class Settings:
         secrets = {self.callback_token, *self.api_keys, self.app_key or ""}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
+        for endpoint in self.notify:
+            secrets |= {*endpoint.secrets, *(s.removeprefix("whsec_") for s in endpoint.secrets)}
         # A broker's address may hold several of RabbitMQ.
         for url in (self.redis_url, self.broker_url, *self.broker_url.split(";")):
             parts = urlsplit(url)
@@ -176,6 +181,15 @@ def _comes_back(place: Path) -> bool:
     return place.exists()  # empty, so somebody emptied it on purpose
 
 
+def _is_signing_secret(text: str) -> bool:
+    """Whether a text is a secret as Standard Webhooks has it."""
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
+
+
 class _Reader:
     """Reads all settings from `env` and collects every mistake in `problems`."""
 
@@ -197,6 +211,7 @@ class _Reader:
         values["signer"] = values["signer"] or _signer(values["public_url"])
         self.check_signing_key(values["signing_key"])
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
+        values["notify"] = self.endpoints(file)
         values["config"] = config
         warnings = self.without_effect(file)
         if self.problems:
@@ -278,6 +293,7 @@ class _Reader:
         """
         ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         named = {name for a in file.accounts for name in (a.token_env, a.trunk_secret_env) if name}
+        named |= {endpoint.secret_env for endpoint in file.notify}
         strange = sorted(
             name for name in self.env if name.startswith(ours) and name not in KNOWN | named
         )
@@ -321,6 +337,30 @@ class _Reader:
             for auth_id, own in tokens.items()
             if own
         }
+
+    def endpoints(self, file: RulesFile) -> tuple[Endpoint, ...]:
+        """The applications to be notified; those without a usable secret are mistakes."""
+        endpoints = []
+        for told in file.notify:
+            secrets = self.secrets_named(
+                told.secret_env, "set the secret that signs notifications: whsec_ and base64"
+            )
+            for secret in secrets:
+                if not _is_signing_secret(secret):
+                    self.problems.append(
+                        f"{told.secret_env} = (secret): must be whsec_ and the base64 of 24 to 64"
+                        " bytes; make one with: echo whsec_$(openssl rand -base64 32)"
+                    )
+            endpoints.append(
+                Endpoint(
+                    url=told.url,
+                    secrets=secrets,
+                    events=told.events,
+                    private=told.private,
+                    numbers=told.numbers,
+                )
+            )
+        return tuple(endpoints)
 
     def secrets_named(self, name: str, missing: str) -> tuple[str, ...]:
         """The secrets in a variable that the rules file names; none where that is a mistake."""

@@ -17,6 +17,7 @@ class Duty(StrEnum):
     # compare the provider's lists with the ledger; `call_uuid` of the obligation holds the scope
     SURVEY = "survey"
     INDEX = "index"  # enter finished recordings into the catalogue
+    NOTIFY = "notify"  # tell the operator's applications
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,12 +9,13 @@ from worker.calls.events import Event, Kind
 from worker.ledger.calls import Calls, Recorded
 from worker.ledger.counters import Counters
 from worker.ledger.limits import Limits
+from worker.ledger.notices import Notices
 from worker.ledger.obligations import Obligations
 from worker.ledger.presence import Presence
 from worker.ledger.signing_keys import SigningKeys
 
 
-class Ledger(Calls, Obligations, Limits, Presence, Counters, SigningKeys):
+class Ledger(Calls, Obligations, Limits, Presence, Counters, SigningKeys, Notices):
     """One per process; safe to share between threads, never across a fork.
 
     What concerns one subject stands in its part. Here is what concerns two of them.

@@ -34,6 +34,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.FETCH: timedelta(seconds=5),
     Duty.SURVEY: timedelta(seconds=5),
     Duty.INDEX: timedelta(seconds=30),
+    Duty.NOTIFY: timedelta(seconds=15),
 }
 # After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels
 # alone, and after so many it is set aside: tried every few hours only.
