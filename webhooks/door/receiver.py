@@ -20,9 +20,9 @@ from webhooks.body import read_body
 from worker import logs, wire
 from worker.calls.events import Event
 from worker.errors import LedgerUnavailable
-from worker.ledger.calls import Recorded
 from worker.ledger.client import Ledger
 from worker.ledger.counters import REMEDIES
+from worker.ledger.recording import Recorded
 from worker.settings import Settings
 from worker.vobiz import callback_fields, callbacks, signature
 from worker.vobiz.account import Account
