@@ -38,6 +38,7 @@ _KINDS = {
 _NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}  # of DialStatus (documented)
 _CONFERENCE = "ConferenceAction"
 _LOST_RACE = "9000"  # of DialBLegHangupCauseCode (documented)
+_SORTED = json.JSONEncoder(sort_keys=True)
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
 
 
@@ -236,4 +237,4 @@ def _identity(found: Mapping[str, Any]) -> str:
 
 
 def _digest(found: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(_SORTED.encode(found).encode()).hexdigest()[:16]
