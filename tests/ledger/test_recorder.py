@@ -164,6 +164,7 @@ def test_more_than_may_wait_are_refused_at_once_and_all_within_a_second(proxied)
     assert record(recorder, report(40))[0] is Recorded.NEW
 
 
+@pytest.mark.redis
 def test_a_redis_that_takes_no_writes_is_told_as_such(tmp_path):
     with EmbeddedRedis(tmp_path / "redis", fsync="no") as server:
         client = connect(server.url, timeout_s=0.2)

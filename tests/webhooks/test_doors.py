@@ -70,14 +70,17 @@ def answer(base, method, path, body, headers):
     connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=10)
     connection.request(method, path, body=body, headers={"Host": "x", **FORM, **headers})
     got = connection.getresponse()
-    told = {name.lower(): value for name, value in got.getheaders() if name.lower() != "date"}
+    # `connection: close` comes where the server answers before it has read the whole body.
+    told = {n.lower(): v for n, v in got.getheaders() if n.lower() not in {"date", "connection"}}
     content = got.read()
     connection.close()
     return got.status, told, content
 
 
 @pytest.mark.parametrize("signed", [True, False])
-@pytest.mark.parametrize(("method", "path", "body"), ODD)
+@pytest.mark.parametrize(
+    ("method", "path", "body"), ODD, ids=[f"{m} {p} {len(b)}" for m, p, b in ODD]
+)
 def test_both_doors_answer_the_same_to_the_letter(doors, method, path, body, signed):
     house, plain = doors
     made = signing.signature_headers(
