@@ -49,7 +49,8 @@ class Plan:
     """What a call needs: conclusions to record, requests to send, and when to plan, look and fetch
     next.
 
-    `recordings`: each recording that a stop may be about, also the unseen one. `plan_at`: when to
+    `recordings`: each recording that a stop may be about, also the unseen one. `acts`: the call's
+    acts, as judged for this plan. `plan_at`: when to
     plan the call again (PLAN). `look_at`, `fetch_at`: when LOOK and FETCH are due. None: not owed.
     """
 
@@ -58,6 +59,7 @@ class Plan:
     starts: tuple[Start, ...] = ()
     transfers: tuple[Handoff, ...] = ()
     recordings: dict[str, Recording] = field(default_factory=dict)
+    acts: Sequence[Act] = ()
     plan_at: datetime | None = None
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
@@ -101,6 +103,7 @@ def plan(
         starts=starting.starts,
         transfers=transferring.transfers,
         recordings=stops.recordings,
+        acts=acts,
         plan_at=plan_at,
         look_at=_look_at(stops, rules),
         fetch_at=fetching.fetch_at,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -101,6 +101,35 @@ class Store:
         """
         with self.answering():
             return self._scripts[script](keys=keys, args=args, client=client)
+
+    def run_together(self, script: str, runs: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """Runs `lua/SCRIPT.lua` once for each (keys, args), in one round trip; returns the answers.
+
+        Raises LedgerUnavailable for the first that Redis refuses as a whole.
+        """
+        if not runs:
+            return []
+        if len(runs) == 1:
+            return [self.run(script, *runs[0])]
+        code = self._scripts[script]
+        with self.answering():
+            pipe = self.redis.pipeline(transaction=False)
+            for keys, args in runs:
+                pipe.evalsha(code.sha, len(keys), *keys, *args)
+            answers = pipe.execute(raise_on_error=False)
+        # A server that was started meanwhile does not know the script, and `run` tells it.
+        return [
+            self._or_run(answer, script, *words)
+            for answer, words in zip(answers, runs, strict=True)
+        ]
+
+    def _or_run(self, answer: Any, script: str, keys: list[str], args: list[Any]) -> Any:
+        if isinstance(answer, redis.exceptions.NoScriptError):
+            return self.run(script, keys, args)
+        with self.answering():
+            if isinstance(answer, Exception):
+                raise answer
+        return answer
 
     def command(self, *words: Any) -> Any:
         """Runs one plain command."""
