@@ -144,7 +144,7 @@ class Clock:
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
-def batches(duty: Duty, claims: Sequence[Claim], *, stop_slots: int = 1) -> Iterator[list[Claim]]:
+def batches(duty: Duty, claims: Sequence[Claim], *, stop_slots: int) -> Iterator[list[Claim]]:
     """The claims that share a message. Claims with unfinished tries get smaller messages: each may
     have killed its worker, and so the work of its whole message.
 
@@ -155,7 +155,7 @@ def batches(duty: Duty, claims: Sequence[Claim], *, stop_slots: int = 1) -> Iter
         largest = max(largest, min(MOST_PLANS, ceil(len(claims) / stop_slots)))
     for size, some in (
         (largest, [c for c in claims if c.unfinished_tries == 0]),
-        (max(1, largest // 8), [c for c in claims if c.unfinished_tries == 1]),
+        (max(1, BATCH[duty] // 8), [c for c in claims if c.unfinished_tries == 1]),
         (1, [c for c in claims if c.unfinished_tries > 1]),
     ):
         for i in range(0, len(some), size):
