@@ -83,7 +83,7 @@ class Batch:
     def __init__(self, worker: Worker, now: datetime) -> None:
         self.worker = worker
         self.generation = worker.generation  # of the settings that all of this is planned with
-        self.halted: set[str] = set()  # accounts that were halted before the first request left
+        self.halted: set[str] = set()  # accounts that were halted just before a stop of theirs left
         self._ahead_s = now.timestamp() - time.time()  # Redis's clock against ours
 
     def now(self) -> datetime:

@@ -93,12 +93,16 @@ def _still_right(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> list[tuple
     Left out: the stop of a whole call whose log has grown since the plan. The news may be a newer
     recording, which the stop would end as well. Such a call is planned again. While Redis does not
     answer, no stop of a whole call leaves; one that names its recording needs no answer.
+    Also notes which accounts are halted.
     """
     whole = [work for work, send in stops if send.url is None]
     calls = [(work.call.account, work.call.call_uuid) for work in whole]
     held = set()
     try:
-        for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
+        accounts = {work.call.account for work, _ in stops}
+        sizes, halted = batch.worker.ledger.before_sending(calls, accounts)
+        batch.halted |= halted
+        for work, size in zip(whole, sizes, strict=True):
             if size != work.loaded.size:
                 work.retry_at = batch.now()
                 held.add(id(work))

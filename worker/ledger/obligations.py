@@ -111,11 +111,17 @@ class Obligations(Store):
 
     def claim(self, *, lead: timedelta, batch: int, free: Mapping[Duty, int]) -> Claimed:
         """Claims obligations that are due within `lead`: at most `batch` of each duty in one call,
-        and at most `free` of each duty outstanding.
+        and at most `free` of each duty outstanding. Forgets all wakes so far.
         """
         now, claims, next_at = self.run(
             "claim_due",
-            [self.key("fence"), self.key("fences"), self.key("unfinished"), *self._sets()],
+            [
+                self.key("fence"),
+                self.key("fences"),
+                self.key("unfinished"),
+                self.key("wake"),
+                *self._sets(),
+            ],
             [
                 span_ms(lead),
                 batch,
@@ -336,13 +342,12 @@ class Obligations(Store):
         self.command("RPUSH", self.key("wake"), 1)
 
     def wait_for_wake(self, timeout_s: float) -> None:
-        """Blocks until somebody wakes the clock, or for `timeout_s`, and forgets all wakes so far.
-        Below 5 ms it does not block.
+        """Blocks until somebody wakes the clock, or for `timeout_s`. Below 5 ms it does not
+        block.
         """
-        with self.answering():
-            if timeout_s > 0.005:
+        if timeout_s > 0.005:
+            with self.answering():
                 self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
-            self.redis.delete(self.key("wake"))
 
 
 def _outcome(answer: Any) -> frozenset[str] | LedgerUnavailable | None:

@@ -37,6 +37,7 @@ from worker.settings import Settings
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
 PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
+SHORT_PAUSE_S = 0.001  # after a look that found nothing due: a commit woke the clock, say
 # Claims in a message. Up to four times as many calls to plan share one where the slots would not
 # be enough otherwise: a message costs about as much as ten stops.
 BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
@@ -59,6 +60,7 @@ class Clock:
         self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
         self._stop_slots = 1
+        self._pause_s = PAUSE_S
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -76,6 +78,7 @@ class Clock:
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
         claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
+        self._pause_s = PAUSE_S if claimed.claims else SHORT_PAUSE_S
         for duty in Duty:
             mine = [c for c in claimed.claims if c.obligation.duty is duty]
             for batch in batches(duty, mine, stop_slots=self._stop_slots):
@@ -118,8 +121,8 @@ class Clock:
                 )
 
     def _sleep(self, seconds: float) -> None:
-        self.stopping.wait(PAUSE_S)
-        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
+        self.stopping.wait(self._pause_s)
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - self._pause_s)
 
     def _send_heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic() + HEARTBEAT_S
