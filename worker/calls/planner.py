@@ -122,6 +122,9 @@ class _Part:
     again_at: tuple[datetime, ...] = ()
 
 
+_NOTHING = _Part()
+
+
 def _stops(stops: Stops, rules: Rules) -> _Part:
     """The DELETEs that are due, and the stops that stay unproven."""
     now = stops.now
@@ -153,6 +156,8 @@ def _starts(call: Call, acts: Sequence[Act], now: datetime, *, stops_first: bool
 
     `stops_first`: nothing is started while a stop is sent, because the stop would end it.
     """
+    if not acts and not call.starts:
+        return _NOTHING
     unsent = [s for s in call.starts.values() if s.outcome is None and s.sent is None]
     send_at = [] if stops_first else [(starts.start_at(s), s) for s in unsent]
     lapses_at = [starts.lapses_at(call, s) for s in call.starts.values() if s.unclear]
@@ -169,6 +174,8 @@ def _starts(call: Call, acts: Sequence[Act], now: datetime, *, stops_first: bool
 
 def _transfers(call: Call, rules: Rules, acts: Sequence[Act], now: datetime) -> _Part:
     """The provider's transfers to send, and the decisions that no web process is left to make."""
+    if not call.handoffs:
+        return _NOTHING
     undecided = [
         (h, verdict(call, rules, h, act_of(acts, h)))
         for h in call.handoffs.values()

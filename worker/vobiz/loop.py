@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -69,13 +69,18 @@ class RestRequest:
     limits: TimeLimits
 
 
-def send(requests: Sequence[RestRequest]) -> list[Future[Answer]]:
+def send(requests: Sequence[RestRequest], then: Sequence[Then] = ()) -> list[Future[Answer]]:
     """Hand requests to the loop of this process, all at once, and return a future for each.
 
-    A future raises TryAgain for whatever is no whole HTTP answer. Its callbacks run in the loop's
-    thread: they must not block.
+    A future raises TryAgain for whatever is no whole HTTP answer. `then`: a callback for each
+    request. Callbacks run in the loop's thread: they must not block. Those in `then` are there
+    before the loop begins. To add them afterwards takes several times as long, because both threads
+    want the interpreter then.
     """
-    return _current().send(requests)
+    return _current().send(requests, then)
+
+
+Then = Callable[[Future[Answer]], object]
 
 
 @dataclass(slots=True, eq=False)
@@ -162,8 +167,10 @@ class _Loop:
         self._sweep_at = 0.0
         threading.Thread(target=self._run, name="rest", daemon=True).start()
 
-    def send(self, requests: Sequence[RestRequest]) -> list[Future[Answer]]:
+    def send(self, requests: Sequence[RestRequest], then: Sequence[Then]) -> list[Future[Answer]]:
         transfers = [_Transfer(request) for request in requests]
+        for transfer, callback in zip(transfers, then, strict=False):
+            transfer.future.add_done_callback(callback)
         with self._lock:
             if self.error:
                 raise TryAgain(f"the loop of requests broke: {self.error}")
