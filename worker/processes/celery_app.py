@@ -184,6 +184,7 @@ def _finish(**_: Any) -> None:
         with contextlib.suppress(EndtapeError):
             _follower.gone()
     finish_requests()
+    logs.flush()
 
 
 def __getattr__(name: str) -> Any:
