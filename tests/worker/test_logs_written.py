@@ -14,7 +14,7 @@ import pytest
 
 LOGS = """
 import multiprocessing, os, signal, sys, threading, time
-from worker import log_writer, logs
+from worker import logs
 import logging, structlog
 logs.set_up("text")
 log = structlog.get_logger()
