@@ -8,6 +8,7 @@ somebody had broken it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import threading
@@ -107,6 +108,9 @@ def _set_up_logs(**_: Any) -> None:
 @worker_init.connect
 def _check_before_starting(**_: Any) -> None:
     fit_redis_or_exit(settings_or_exit())
+    # A collection of garbage marks every object, so parent and children would each get a copy of
+    # all that they share. Collections leave out what is there before a fork.
+    os.register_at_fork(before=gc.freeze)
 
 
 @worker_ready.connect
