@@ -111,6 +111,9 @@ def _set_up_logs(**_: Any) -> None:
 @worker_init.connect
 def _check_before_starting(**_: Any) -> None:
     fit_redis_or_exit(settings_or_exit())
+    # A collection of garbage marks every object, so parent and children would each get a copy of
+    # all that they share. Collections leave out what is there before a fork.
+    os.register_at_fork(before=gc.freeze)
 
 
 @worker_ready.connect
@@ -199,6 +202,7 @@ def _finish(**_: Any) -> None:
         with contextlib.suppress(EndtapeError):
             _follower.gone()
     finish_requests()
+    logs.flush()
 
 
 def __getattr__(name: str) -> Any:
