@@ -32,13 +32,23 @@ ROWS = {
     "download": download,
 }
 RESULTS = Path(__file__).parent / "results.md"
-HEAD = Row(what="what", ours="ours", peer="peer", ratio="ratio", target="target", met=True)
+HEAD = Row(
+    what="what",
+    ours="ours",
+    peer="peer",
+    ratio="ratio",
+    limit="limit",
+    share="share",
+    target="target",
+    met=True,
+)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table of at most 80 columns."""
+    """A Markdown table. Its first four columns stay as they are; what is new comes after them."""
     cells = [
-        [r.what, r.ours, r.peer, r.ratio, r.target, "yes" if r.met else "NO"] for r in [HEAD, *rows]
+        [r.what, r.ours, r.peer, r.ratio, r.limit, r.share, r.target, "yes" if r.met else "NO"]
+        for r in [HEAD, *rows]
     ]
     cells[0][-1] = "met"
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]

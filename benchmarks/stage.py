@@ -44,7 +44,9 @@ ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row of the table."""
+    """One row of the table. `limit`: the bare minimum of the same work, `share`: how much of it is
+    reached.
+    """
 
     what: str
     ours: str
@@ -52,6 +54,8 @@ class Row:
     ratio: str
     target: str
     met: bool
+    limit: str = ""
+    share: str = ""
 
 
 @dataclass(slots=True)
@@ -126,14 +130,16 @@ class Stage:
             until(lambda: listens(int(env["PORT"])))
         return env["ENDTAPE_PUBLIC_URL"], processes
 
-    def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: list[str], env: Mapping[str, str], *, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Starts a process in its own process group. It ends with the stage."""
         with (self.folder / "peer.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -201,6 +207,16 @@ class Stage:
         )
         until(lambda: listens(port))
         return base
+
+    def bare_web(self, work: str) -> str:
+        """Starts a server of `benchmarks.bare_web`. Returns the base URL."""
+        env = self.env(rules='[defaults]\nmax_duration = "1h"\n')
+        self.start(
+            [sys.executable, "-m", "benchmarks.bare_web", work, env["PORT"]],
+            {**env, "PEER_SOCKET": str(self.redis.socket)},
+        )
+        until(lambda: listens(int(env["PORT"])))
+        return env["ENDTAPE_PUBLIC_URL"]
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
