@@ -1,7 +1,7 @@
 """`make bench`: each figure of contract section 8 beside its peer's; prints a table and writes it
 to results.md.
 
-`python -m benchmarks.run [lateness burst memory looking receiving handoff download] [--runs 5]
+`python -m benchmarks.run [lateness burst memory looking receiving handoff download job] [--runs 5]
 [--small]` `--small` plays each row once within seconds, to see that it can be played: its figures
 mean nothing and are kept nowhere.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import burst, download, handoff, lateness, looking, memory, receiving
+from benchmarks import burst, download, handoff, job, lateness, looking, memory, receiving
 from benchmarks.stage import Report, Row
 
 ROWS = {
@@ -30,6 +30,7 @@ ROWS = {
     "receiving": receiving,
     "handoff": handoff,
     "download": download,
+    "job": job,
 }
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = Row(
