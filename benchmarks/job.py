@@ -43,9 +43,9 @@ METHOD = (
     "and system) of all processes of the service and of its Redis, by /proc, for each recording; "
     "the emulator is a process of its own and is not counted. Ours: web, stops, fetches and clock; "
     "the archived file is checked, its receipt signed; the rate limits are lifted. "
-    "Peer: benchmarks/plain_service.py, granian with 2 workers, Celery with one process a core. Limit: one event loop that adds "
-    "callbacks to a stream, stops, fetches and writes. Each with a Redis of its own with "
-    f"appendfsync always; runs alternate after {FULL.warm} recordings to warm up."
+    "Peer: benchmarks/plain_service.py, granian with 2 workers, Celery with one process a core. "
+    "Limit: one event loop that adds callbacks to a stream, stops, fetches and writes. Each with a "
+    f"Redis of its own with appendfsync always; runs alternate after {FULL.warm} recordings to warm up."
 )
 
 
