@@ -45,7 +45,7 @@ METHOD = (
     "the archived file is checked, its receipt signed; the rate limits are lifted. "
     "Peer: benchmarks/plain_service.py, granian with 2 workers, Celery with one process a core. "
     "Limit: one event loop that adds callbacks to a stream, stops, fetches and writes. Each with a "
-    f"Redis of its own with appendfsync always; runs alternate after {FULL.warm} recordings to warm up."
+    f"Redis of its own with appendfsync always; runs alternate after {FULL.warm} to warm up."
 )
 
 

@@ -4,7 +4,11 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections import Counter
 from dataclasses import dataclass
+
+# What a client says when it connects, and what asks for these counts.
+_NOT_WORK = ("hello", "client", "ping", "info")
 
 
 class CountedWay:
@@ -46,7 +50,9 @@ class CountedWay:
         self._asking[client] = False
 
     def _pass_on(self, end):
-        """A round trip begins with what a client sends after an answer, however much it sends."""
+        """A round trip begins with what a client sends after an answer, however much it sends.
+        What it says when it connects is none.
+        """
         other = self._other.get(end)
         if other is None:
             return  # it was closed with its other end a moment ago
@@ -60,7 +66,9 @@ class CountedWay:
                 one.close()
             return
         if end in self._asking:
-            self.round_trips += not self._asking[end]
+            first = content[:40].lower()
+            connects = any(f"\r\n{word}\r\n".encode() in first for word in _NOT_WORK)
+            self.round_trips += not self._asking[end] and not connects
             self._asking[end] = True
         else:
             self._asking[other] = False
@@ -79,9 +87,13 @@ class Asked:
     @classmethod
     def so_far(cls, way, redis):
         stats = redis.info("commandstats")
-        ours = {k.removeprefix("cmdstat_").partition("|")[0]: v["calls"] for k, v in stats.items()}
-        scripts = ours.get("evalsha", 0) + ours.get("eval", 0)
-        return cls(way.round_trips, scripts, sum(ours.values()) - ours.get("info", 0))
+        ours = Counter()
+        for name, stat in stats.items():
+            ours[name.removeprefix("cmdstat_").partition("|")[0]] += stat["calls"]
+        for word in _NOT_WORK:
+            ours.pop(word, None)
+        scripts = ours["evalsha"] + ours["eval"]
+        return cls(way.round_trips, scripts, sum(ours.values()))
 
     def since(self, before):
         return Asked(

@@ -34,14 +34,13 @@ class Budget:
     threads: int
 
 
-# One script a callback, which runs 14 commands, each script its own round trip; up to 30 more are
-# the handshakes of connections that a hundred at once are the first to need.
+# One script a callback, which runs 14 commands; each script is its own round trip.
 # The server and its two children; in each 64 threads for callbacks at most.
-A_HUNDRED_CALLBACKS = Budget(round_trips=140, scripts=105, commands=1530, processes=3, threads=150)
+A_HUNDRED_CALLBACKS = Budget(round_trips=110, scripts=105, commands=1520, processes=3, threads=150)
 # Two batches of fifty or some more that are smaller, each with a pipeline of commits: a script for
 # each stop, and 32 commands. The other scripts begin batches, claim, and take request tokens.
 # Worker, its four children and the clock; each child that works has its REST loop and its follower.
-A_HUNDRED_STOPS = Budget(round_trips=60, scripts=115, commands=3350, processes=6, threads=16)
+A_HUNDRED_STOPS = Budget(round_trips=60, scripts=115, commands=3350, processes=6, threads=24)
 
 
 @pytest.fixture
