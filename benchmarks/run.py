@@ -3,7 +3,8 @@ to results.md.
 
 `python -m benchmarks.run [lateness burst memory looking receiving handoff download job] [--runs 5]
 [--small]` `--small` plays each row once within seconds, to see that it can be played: its figures
-mean nothing and are kept nowhere.
+mean nothing and are kept nowhere. `curves` alone shows how cost grows, and writes the tables and
+pictures of docs/performance.md; `make bench` leaves it out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import burst, download, handoff, job, lateness, looking, memory, receiving
+from benchmarks import (
+    burst,
+    curves,
+    download,
+    handoff,
+    job,
+    lateness,
+    looking,
+    memory,
+    performance_page,
+    receiving,
+)
 from benchmarks.stage import Report, Row
 
 ROWS = {
@@ -32,6 +44,7 @@ ROWS = {
     "download": download,
     "job": job,
 }
+CURVES = "curves"
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = Row(
     what="what",
@@ -117,18 +130,30 @@ def wrap(text: str) -> str:
     )
 
 
+def _play_curves(*, small: bool) -> None:
+    found = curves.measure(curves.SMALL if small else curves.FULL)
+    sys.stdout.write("\n\n".join(performance_page.parts(found).values()) + "\n")
+    if not small:
+        performance_page.write(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures this project beside its peers.")
     parser.add_argument(
         "rows",
         nargs="*",
-        choices=[*ROWS, []],
+        choices=[*ROWS, CURVES, []],
         metavar="row",
-        help=f"which of: {' '.join(ROWS)}; all when none is named",
+        help=f"which of: {' '.join(ROWS)}; all when none is named; or {CURVES} alone",
     )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="see only that each row can be played")
     given = parser.parse_args()
+    if CURVES in given.rows:
+        if given.rows != [CURVES]:
+            parser.error(f"{CURVES} is played alone")
+        _play_curves(small=given.small)
+        return
     begin, reports = time.monotonic(), {}
     for name in given.rows or ROWS:
         sys.stderr.write(f"{name} ...\n")

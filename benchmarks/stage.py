@@ -117,12 +117,17 @@ class Stage:
             **more,
         }
 
-    def ours(self, names: Sequence[str], **settings: str) -> tuple[str, Supervisor]:
-        """Starts the Procfile's processes of these names. Returns the base URL when they
-        are ready.
+    def ours(
+        self, names: Sequence[str], *, slots: int | None = None, **settings: str
+    ) -> tuple[str, Supervisor]:
+        """Starts the Procfile's processes of these names, `stops` with so many `slots` where they
+        are given. Returns the base URL when they are ready.
         """
         env = self.env(**settings)
         wanted = {name: command for name, command in process_commands().items() if name in names}
+        if slots is not None:
+            command = wanted["stops"]
+            command[command.index("--concurrency") + 1] = str(slots)
         processes = self._stack.enter_context(Supervisor(env, self.folder / "ours.log", wanted))
         roles = set(wanted) - {"web"}
         until(lambda: roles <= set(self.ledger.alive(timedelta(seconds=15))))
@@ -274,20 +279,21 @@ def announcement(call_uuid: str) -> str:
 
 def track(ledger: Ledger, call_uuids: Sequence[str], *, started_at: datetime | None = None) -> None:
     """Makes recordings known as the receiver does; all begin at one instant, if given."""
-
-    def one(call_uuid: str) -> None:
-        body = announcement(call_uuid).encode()
-        event = callbacks.parse({name.lower(): value for name, value in parse_qsl(body.decode())})
-        assert event is not None
-        ledger.record(
-            ACCOUNT,
-            replace(event, signed=True, started_at=started_at),
-            nonces=(new_nonce(),),
-            body=body,
-        )
-
     with ThreadPoolExecutor(32) as crew:
-        list(crew.map(one, call_uuids))
+        list(crew.map(lambda call_uuid: announce(ledger, call_uuid, started_at), call_uuids))
+
+
+def announce(ledger: Ledger, call_uuid: str, started_at: datetime | None = None) -> None:
+    """Makes one recording known as the receiver does."""
+    body = announcement(call_uuid).encode()
+    event = callbacks.parse({name.lower(): value for name, value in parse_qsl(body.decode())})
+    assert event is not None
+    ledger.record(
+        ACCOUNT,
+        replace(event, signed=True, started_at=started_at),
+        nonces=(new_nonce(),),
+        body=body,
+    )
 
 
 def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:
