@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from worker.archive import mpeg, pages, tags
+from worker.archive.pages import FoundPages
 from worker.archive.sound import Sound
 
 # Writers that cannot seek leave 0 for a size, this or more (sox, Android), or 0xFFFFFFFF (ffmpeg).
@@ -93,7 +94,7 @@ def extension(head: bytes) -> str:
     return "w64" if head[:16] == _W64 else "wav"
 
 
-def measure(file: BinaryIO, start: int, size: int) -> Sound:
+def measure(file: BinaryIO, start: int, size: int, found: FoundPages | None = None) -> Sound:
     """Walk the chunks from `start` on. Bytes behind the audio matter only if they are an error
     page.
     """
@@ -111,12 +112,11 @@ def measure(file: BinaryIO, start: int, size: int) -> Sound:
     )
     if audio is None:
         return _but(sound, "the file has no data chunk")
-    if pages.amid(file, audio.at, audio.at + audio.length) or pages.amid(
-        file, audio.at + audio.length, size
-    ):
+    behind = audio.at + audio.length
+    if pages.amid(file, audio.at, behind, found) or pages.amid(file, behind, size, found):
         return _but(sound, "an error page stands amid the audio")
     if form.tag in _MPEG and audio.length:
-        return _with_mpeg(file, audio, sound)
+        return _with_mpeg(file, audio, sound, found)
     per_second = _bytes_per_second(form)
     if not (form.channels and form.rate and per_second):
         return _but(sound, "the format chunk has a zero for channels, rate or block")
@@ -137,8 +137,8 @@ def _but(sound: Sound, problem: str) -> Sound:
     return replace(sound, duration_s=0.0, problem=problem)
 
 
-def _with_mpeg(file: BinaryIO, audio: _Audio, sound: Sound) -> Sound:
-    walked = mpeg.walk(file, audio.at, audio.at + audio.length).sound
+def _with_mpeg(file: BinaryIO, audio: _Audio, sound: Sound, found: FoundPages | None) -> Sound:
+    walked = mpeg.walk(file, audio.at, audio.at + audio.length, found).sound
     return walked or _but(sound, "the format chunk says MPEG, and there is none")
 
 

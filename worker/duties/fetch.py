@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from worker import wire
+from worker.archive.pages import FoundPages
 from worker.calls import fetch_times
 from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
@@ -32,7 +33,7 @@ from worker.errors import EndtapeError, LedgerUnavailable, StaleLease, TryAgain
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
-from worker.vobiz.piece import CorruptDownload
+from worker.vobiz.piece import CorruptDownload, Hooks
 
 # How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
 # follows within about an hour, and continues that file.
@@ -144,19 +145,20 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
         raise TryAgain("the provider lists the recording without an address")
     with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
         broken_off: CorruptDownload | None = None
+        found = FoundPages()
         try:
             got = worker.vobiz.download(
                 account,
                 row.url,
                 part.file,
-                keep_going=keep_going,
-                announced=worker.archive.reserve,
+                Hooks(keep_going=keep_going, announced=worker.archive.reserve, follower=found),
                 notes=part.notes,
             )
         except CorruptDownload as error:
             broken_off, got = error, error.got
         keep_going()
-        return keep(task, Arrival(row=row, path=part.path, got=got, broken_off=broken_off))
+        arrival = Arrival(row=row, path=part.path, got=got, pages=found, broken_off=broken_off)
+        return keep(task, arrival)
 
 
 def _check_owner(task: FetchTask, row: Row) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from worker.archive import media
 from worker.archive.checks import check_media, first_failed
 from worker.archive.keys import key_of
+from worker.archive.pages import FoundPages
 from worker.archive.receipts import Receipt
 from worker.calls import stop_state, timing
 from worker.calls.call import Call, Stop, StopState
@@ -28,13 +29,14 @@ _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
-    """What a download brought: the provider's row, the spooled file, what was read, and the error
-    of a download that broke off.
+    """What a download brought: the provider's row, the spooled file, what was read, the pages that
+    were found in it, and the error of a download that broke off.
     """
 
     row: Row
     path: Path
     got: Download
+    pages: FoundPages
     broken_off: CorruptDownload | None
 
 
@@ -53,7 +55,7 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     """
     max_bytes = task.worker.settings.max_media_bytes
     with arrival.path.open("rb") as file:
-        examined = media.examine(file)
+        examined = media.examine(file, arrival.pages)
     cut = arrival.broken_off
     checks = check_media(
         examined,

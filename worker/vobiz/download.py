@@ -58,7 +58,7 @@ def download(
 ) -> Download:
     """Write the body behind `url` to `sink`. The promises are those of `Vobiz.download`."""
     first = _first(hosts, url)
-    with Partial(sink, notes, first.url.partition("?")[0]) as partial:
+    with Partial(sink, notes, first.url.partition("?")[0], hooks.follower) as partial:
         partial.recall(hooks.keep_going)
         for _ in range(MAX_PIECES):
             piece = Piece(partial, limits, hooks)

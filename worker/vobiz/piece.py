@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
-from worker.vobiz.partial import Partial
+from worker.vobiz.partial import Follower, Partial
 from worker.vobiz.transport import Head, Patience, Silent, Trouble
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -56,7 +56,9 @@ class Hooks:
     """Functions of the caller. Whatever they raise ends the download and passes through."""
 
     keep_going: Callable[[], None]  # about once a second; raises to abort
-    announced: Callable[[int | None], None]  # the bytes to come, before the first; None: not known
+    # the bytes to come, before the first; None: not known
+    announced: Callable[[int | None], None] = lambda _: None
+    follower: Follower | None = None  # sees all bytes of the file, in a thread of ours
 
 
 class Elsewhere(Exception):
