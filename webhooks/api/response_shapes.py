@@ -161,6 +161,14 @@ class Problem(Struct, kw_only=True):
     provider_status: int | None = None
 
 
+class Peaks(Struct, kw_only=True):
+    """For each channel, the peak of each bucket: 0 is silence, 255 full scale."""
+
+    schema: Literal["endtape/peaks/1"]
+    bucket_ms: int
+    channels: list[list[int]]
+
+
 class Receipt(Struct, kw_only=True):
     """As it lies in the archive: `schema` is `endtape/receipt/1`."""
 

@@ -63,7 +63,7 @@ def examine(file: BinaryIO, found: FoundPages | None = None) -> Media:
             extension=kind,
             problem=f"the bytes are {kind.upper()}, not audio",
         )
-    start = _behind_tags(file, size)
+    start = behind_tags(file, size)
     head = _head(file, start)
     if wav.is_here(head):
         return _media("wav", size, wav.extension(head), wav.measure(file, start, size, found))
@@ -75,7 +75,7 @@ def _head(file: BinaryIO, start: int) -> bytes:
     return file.read(512)
 
 
-def _behind_tags(file: BinaryIO, size: int) -> int:
+def behind_tags(file: BinaryIO, size: int) -> int:
     """The offset behind the leading tags. Some writers put ID3 before a WAV, too, and players step
     over it.
     """

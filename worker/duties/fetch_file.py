@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.archive import media
+import structlog
+
+from worker.archive import media, peaks
 from worker.archive.checks import check_media, first_failed
 from worker.archive.keys import key_of
 from worker.archive.pages import FoundPages
+from worker.archive.peaks import Outline
 from worker.archive.receipts import Receipt
 from worker.calls import stop_state, timing
 from worker.calls.call import Call, Stop, StopState
@@ -21,8 +24,11 @@ from worker.calls.triggers import acts
 from worker.calls.views import gap_view, stop_view
 from worker.duties import trials
 from worker.duties.fetch_task import FetchTask
+from worker.errors import Unstored
 from worker.vobiz.answers import Row
 from worker.vobiz.piece import CorruptDownload, Download
+
+log = structlog.get_logger()
 
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
@@ -119,6 +125,7 @@ def _file(
     """The audio first, then the receipt. Both are harmless to repeat."""
     worker, call = task.worker, task.call
     key = _key(task, arrival.row, examined.extension)
+    drawn = _drawn(arrival)  # before the file leaves the spool
     key = worker.archive.publish(arrival.path, key, arrival.got.sha256)
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
@@ -126,6 +133,7 @@ def _file(
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
     trials.stored(worker.ledger)
+    _file_outline(task, key, drawn)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -143,6 +151,23 @@ def _file(
         enforced=stop.state is not StopState.NONE,
     )
     return Filed(events=(listed, archived), stop=stop)
+
+
+def _drawn(arrival: Arrival) -> Outline | None:
+    with arrival.path.open("rb") as file:
+        return peaks.outline(file)
+
+
+def _file_outline(task: FetchTask, key: str, drawn: Outline | None) -> None:
+    """Put the outline beside the receipt. The recording is home without it, and `/v1` draws it
+    again where it is missing, so no failure here is one of the fetch.
+    """
+    if drawn is None:
+        return
+    try:
+        task.worker.archive.publish_peaks(key, peaks.written(drawn))
+    except (Unstored, OSError) as error:
+        log.warning("an outline could not be stored", archive_key=key, error=str(error))
 
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
