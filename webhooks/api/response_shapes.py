@@ -44,6 +44,7 @@ class Recording(Struct, kw_only=True):
     stop: Stop
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
+    provider_keeps_until: Time
 
 
 class RecordingsPage(Struct, kw_only=True):

@@ -19,7 +19,7 @@ from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
-from worker.duties import signing
+from worker.duties import leaving, signing
 from worker.duties.absence import file_absence
 from worker.duties.access import not_yet
 from worker.duties.fetch_faults import WrongOwner, failure
@@ -69,6 +69,7 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     if recording.gave_up:
         file_absence(task)
         return
+    leaving.warn(worker, call, recording, now)
     account = worker.settings.accounts.get(o.account)
     if account is None:
         reason = (

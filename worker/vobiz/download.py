@@ -137,7 +137,7 @@ def _get(
         ca_file=hosts.ca_file or DEFAULT_CA_BUNDLE_PATH,
         patience=piece.limits.patience,
     )
-    piece.host = address.host
+    piece.host, piece.path = address.host, address.target
     try:
         with contextlib.suppress(TooMuch):  # `piece.end` finds it out by the size
             perform(request, piece)

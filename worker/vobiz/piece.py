@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
+from worker.vobiz import deprecations
 from worker.vobiz.partial import Follower, Partial
 from worker.vobiz.transport import Head, Patience, Silent, Trouble
 
@@ -87,7 +88,7 @@ class Piece:
     ) -> None:
         self.limits = limits
         self._hooks = hooks
-        self.host = ""
+        self.host = self.path = ""
         self._partial, self._may_go_on = partial, may_go_on
         self._from = partial.bytes if partial.validator else 0
         self._head: Head | None = None
@@ -104,6 +105,7 @@ class Piece:
     # ----------------------------------------------------------------------------------------------
 
     def on_head(self, head: Head) -> None:
+        deprecations.note("GET", f"{self.host}{self.path}", head.get)
         if head.status in _REDIRECTS:
             raise Elsewhere(head.get("location"))
         if self._from and head.status == 416:
