@@ -168,19 +168,7 @@ def _file(
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     receipt = _receipt(task, arrival, after, examined, checks, stop)
-
-    def put(archive: Archive) -> str:
-        signing.ready(worker.ledger, archive)
-        named = _key(task, arrival.row, examined.extension)
-        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
-        archive.publish_receipt(key, receipt)
-        return key
-
-    try:
-        key = archiving.put(worker, put)
-    except (OSError, Unstored, Unsigned):
-        arrival.keep()
-        raise
+    key = _put(task, arrival, _key(task, arrival.row, examined.extension), receipt)
     _file_outline(task, key, drawn)
     archived = Event(
         id=f"archived.{recording.recording_id}",
@@ -201,6 +189,22 @@ def _file(
         tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
     )
     return Filed(events=(listed, archived), stop=stop)
+
+
+def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> str:
+    """Put audio and receipt into the archive that takes them; returns the key there."""
+
+    def put(archive: Archive) -> str:
+        signing.ready(task.worker.ledger, archive)
+        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
+        archive.publish_receipt(key, receipt)
+        return key
+
+    try:
+        return archiving.put(task.worker, put)
+    except (OSError, Unstored, Unsigned):
+        arrival.keep()
+        raise
 
 
 def _drawn(arrival: Arrival) -> Outline | None:
