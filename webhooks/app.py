@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -159,10 +160,10 @@ def main() -> None:
         os.environ[_HAD_RULES] = "1"
     for warning in settings.warnings:
         log.warning("settings", detail=warning)
-    unfit: list[str] = []
-    ended = threading.Event()
+    unfit, ended = list[str](), threading.Event()
     forked = threading.Semaphore(0)
-    os.register_at_fork(after_in_parent=forked.release)
+    # Frozen, for a collection of garbage would give each child a copy of all that it shares.
+    os.register_at_fork(before=gc.freeze, after_in_parent=forked.release)
 
     def check_fitness() -> None:
         # First wait until all workers are forked: a lock that this thread held at a fork would stay

@@ -66,16 +66,6 @@ class Calls(Store):
         """The size of a call's log; compare it with `Loaded.size`."""
         return int(self.command("STRLEN", self.call_key(account, call_uuid)))
 
-    def sizes(self, calls: Sequence[tuple[str, str]]) -> list[int]:
-        """The sizes of these calls' logs, each call named by account and call."""
-        if not calls:
-            return []
-        with self.answering():
-            pipe = self.redis.pipeline(transaction=False)
-            for account, call_uuid in calls:
-                pipe.strlen(self.call_key(account, call_uuid))
-            return [int(size) for size in pipe.execute()]
-
     def texts(self, account: str, call_uuids: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Each of these calls and its log as stored, which is empty for an unknown call."""
         for at in range(0, len(call_uuids), _AT_ONCE):

@@ -125,6 +125,16 @@ class Store:
         answers: list[Any] = pipe.execute(raise_on_error=False)
         return answers
 
+    def run_together(self, script: str, runs: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """The same for callers that want all answers or none. Raises LedgerUnavailable for the
+        first that Redis refuses.
+        """
+        answers = self.run_each(script, runs) if runs else []
+        for answer in answers:
+            if isinstance(answer, LedgerUnavailable):
+                raise answer
+        return answers
+
     def command(self, *words: Any) -> Any:
         """Runs one plain command."""
         with self.answering():
