@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import burst, download, handoff, lateness, looking, memory, receiving
+from benchmarks import bucket, burst, download, handoff, lateness, looking, memory, receiving
 from benchmarks.stage import Report, Row
 
 ROWS = {
@@ -30,6 +30,7 @@ ROWS = {
     "receiving": receiving,
     "handoff": handoff,
     "download": download,
+    "bucket": bucket,
 }
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = Row(what="what", ours="ours", peer="peer", ratio="ratio", target="target", met=True)
