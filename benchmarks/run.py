@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
+    bucket,
     burst,
     curves,
     download,
@@ -43,6 +44,7 @@ ROWS = {
     "receiving": receiving,
     "handoff": handoff,
     "download": download,
+    "bucket": bucket,
     "job": job,
     "growth": growth,  # seven minutes, whatever the runs: played only when it is named
 }

@@ -24,7 +24,7 @@ def verified(archive: Place, keys: Path) -> Report:
     """The report of the whole archive. `keys`: the file with the service's public keys."""
     verifier = Verifier(filing.reading(archive), Trust(signers.read(keys.read_text())), quick=False)
     report = Report()
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(READERS[isinstance(archive, Bucket)]) as readers:
         for folder in verifier.folders(report):
             report.take(verifier.check(folder, readers))
     return report

@@ -187,7 +187,10 @@ def _run(options: Options, saved: _Saved, advance: Advance) -> Report:
         Report(),
     )
     folders = verifier.folders(outside)
-    with _interruptible(saved), ThreadPoolExecutor(READERS) as readers:
+    with (
+        _interruptible(saved),
+        ThreadPoolExecutor(READERS[isinstance(options.place, Bucket)]) as readers,
+    ):
         for number, folder in enumerate(folders, 1):
             if folder.split("/") > saved.last.split("/"):
                 saved.went_on(folder, verifier.check(folder, readers))
