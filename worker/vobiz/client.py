@@ -117,8 +117,7 @@ class Vobiz:
                 outcome.set_result(StopOutcome(at=time.time(), error=error))
             else:
                 asked.append(partial(_settle, stop, outcome))
-        for settle, answered in zip(asked, self._rest.ask(asks), strict=True):
-            answered.add_done_callback(settle)
+        self._rest.ask(asks, asked)
         return outcomes
 
     def start_recording(
