@@ -29,14 +29,14 @@ from benchmarks.stage import (
 from benchmarks.timetable import LIBRARIES, Timetable
 from emulator.provider import Provider
 
-RATE, DEADLINE_S = 50, 2
-OTHERS_DEADLINE_S = 1.5  # RQ looks once a second
+RATE, DEADLINE_S = 50, 1
+OTHERS_DEADLINE_S = 1.1  # RQ looks once a second
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 100
-    others: int = 50  # stops of each other scheduler
+    others: int = 25  # stops of each other scheduler
 
 
 FULL, SMALL = Size(), Size(stops=20, others=5)

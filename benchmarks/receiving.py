@@ -20,7 +20,7 @@ CONNECTIONS, RATE = 32, 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    seconds: float = 1.5
+    seconds: float = 1.0
 
 
 FULL, SMALL = Size(), Size(seconds=0.3)
