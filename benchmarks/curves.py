@@ -6,6 +6,7 @@ draws a curve of each cost into docs/performance/, and writes the tables of docs
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ class Found:
     look_ms: dict[int, float] = field(default_factory=dict)  # by tracked calls
     callbacks: dict[int, Callbacks] = field(default_factory=dict)
     stops: dict[tuple[int, int], Stops] = field(default_factory=dict)  # and by slots
+    load: float = 0.0  # of the machine before it began: processes that wanted a processor
     took_s: float = 0.0
 
     @property
@@ -99,8 +101,8 @@ class Found:
 
 def measure(size: Size = FULL) -> Found:
     """Plays everything once; about five minutes in full."""
-    begin = time.monotonic()
-    found = Found(size, _whole(size))
+    begin, load = time.monotonic(), os.getloadavg()[0]
+    found = Found(size, _whole(size), load=load)
     for tracked in size.tracked:
         sys.stderr.write(f"{tracked:,} tracked ...\n")
         with Stage() as stage:
