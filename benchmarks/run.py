@@ -111,6 +111,11 @@ def page(reports: dict[str, Report], runs: int, took_s: float) -> str:
             f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the "
             "stand-ins share its cores, so a rate is a comparison, not a capacity."
         ),
+        wrap(
+            "Limit: the bare minimum of the same work in the same run; share: how much of it is "
+            "reached. Faults and lost callbacks are played by `make faults` (docs/reliability.md), "
+            "how cost grows by `benchmarks/run.py curves` (docs/performance.md)."
+        ),
         table(rows),
         "## Method",
     ]
