@@ -116,7 +116,7 @@ class Reader:
         """The outline of the audio, as it is archived, or drawn now where it is missing there."""
         key, archive = self._key(recording_id), self._archive()
         _got(archive.head, key)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, Conflict):
             return Response(archive.peaks(key), mimetype="application/json")
         with _got(archive.open_file, key) as file:
             if file.seek(0, 2) > _MOST_DRAWN:

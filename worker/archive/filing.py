@@ -196,7 +196,8 @@ class Archive:
 
     def peaks(self, key: str) -> bytes:
         """The outline of this key's audio. Raises as `open_file` does."""
-        return self.store.read(keys.parse(key).peaks)
+        name = keys.parse(key).peaks
+        return self._from_either(lambda store: store.read(name))
 
     def read_receipt(self, key: str) -> dict[str, Any]:
         """The receipt beside this key's audio. Raises as `open_file` does, and ValueError if it is

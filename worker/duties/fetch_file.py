@@ -161,7 +161,6 @@ def _file(
     where the archive refuses.
     """
     worker, call = task.worker, task.call
-    drawn = _drawn(arrival)  # before the file leaves the spool
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
@@ -169,7 +168,6 @@ def _file(
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     receipt = _receipt(task, arrival, after, examined, checks, stop)
     key = _put(task, arrival, _key(task, arrival.row, examined.extension), receipt)
-    _file_outline(task, key, drawn)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -192,12 +190,14 @@ def _file(
 
 
 def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> str:
-    """Put audio and receipt into the archive that takes them; returns the key there."""
+    """Put audio, receipt and outline into the archive that takes them; returns the key there."""
+    drawn = _drawn(arrival)  # before the file leaves the spool
 
     def put(archive: Archive) -> str:
         signing.ready(task.worker.ledger, archive)
         key = archive.publish(arrival.part.path, named, arrival.got.sha256)
         archive.publish_receipt(key, receipt)
+        _file_outline(archive, key, drawn)
         return key
 
     try:
@@ -212,14 +212,14 @@ def _drawn(arrival: Arrival) -> Outline | None:
         return peaks.outline(file)
 
 
-def _file_outline(task: FetchTask, key: str, drawn: Outline | None) -> None:
+def _file_outline(archive: Archive, key: str, drawn: Outline | None) -> None:
     """Put the outline beside the receipt. The recording is home without it, and `/v1` draws it
     again where it is missing, so no failure here is one of the fetch.
     """
     if drawn is None:
         return
     try:
-        task.worker.archive.publish_peaks(key, peaks.written(drawn))
+        archive.publish_peaks(key, peaks.written(drawn))
     except (Unstored, OSError) as error:
         log.warning("an outline could not be stored", archive_key=key, error=str(error))
 
