@@ -36,8 +36,9 @@ from worker.settings import Settings
 
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
-PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
-SHORT_PAUSE_S = 0.001  # after a look that found nothing due: a commit woke the clock, say
+# Between two claims, so that obligations due together share a message; short where the last claim
+# took next to nothing, so that a hand-off does not wait for company.
+PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
 # Claims in a message. Up to four times as many calls to plan share one where the slots would not
 # be enough otherwise: a message costs about as much as ten stops.
 BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
@@ -78,7 +79,7 @@ class Clock:
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
         claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
-        self._pause_s = PAUSE_S if claimed.claims else SHORT_PAUSE_S
+        self._pause_s = PAUSE_S if len(claimed.claims) >= COMPANY else SHORT_PAUSE_S
         for duty in Duty:
             mine = [c for c in claimed.claims if c.obligation.duty is duty]
             for batch in batches(duty, mine, stop_slots=self._stop_slots):
