@@ -1,11 +1,14 @@
 """What a stranger writes into headers changes nothing: not which address was signed, not who asks,
 not what is logged."""
 
+from functools import partial
+
 import pytest
 import requests
 
 from emulator import signing
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
+from tests.webhooks.doors import DOORS
 
 RING = {"Event": "Ring", "CallUUID": "c1"}
 FORGED = [
@@ -26,9 +29,14 @@ FORGED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def house(lasting):
-    return lasting()
+@pytest.fixture(params=DOORS)
+def local(local, request):
+    return partial(local, door=request.param)
+
+
+@pytest.fixture(scope="module", params=DOORS)
+def house(lasting, request):
+    return lasting(door=request.param)
 
 
 @pytest.mark.parametrize("forged", FORGED, ids=",".join)

@@ -6,15 +6,16 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from worker.calls.events import Event, Kind
-from worker.ledger.calls import Calls, Recorded
+from worker.ledger.calls import Calls
 from worker.ledger.counters import Counters
 from worker.ledger.limits import Limits
 from worker.ledger.obligations import Obligations
 from worker.ledger.presence import Presence
+from worker.ledger.recording import Recorded, Recording
 from worker.ledger.signing_keys import SigningKeys
 
 
-class Ledger(Calls, Obligations, Limits, Presence, Counters, SigningKeys):
+class Ledger(Recording, Calls, Obligations, Limits, Presence, Counters, SigningKeys):
     """One per process; safe to share between threads, never across a fork.
 
     What concerns one subject stands in its part. Here is what concerns two of them.
@@ -23,7 +24,7 @@ class Ledger(Calls, Obligations, Limits, Presence, Counters, SigningKeys):
     def record(
         self, account: str, event: Event | None, *, nonces: Sequence[str] = (), body: bytes = b""
     ) -> tuple[Recorded, datetime]:
-        """As `Calls.record`. A retry that a person orders also resets the tries of its
+        """As `Recording.record`. A retry that a person orders also resets the tries of its
         recording.
         """
         if event and event.kind is Kind.RETRY_ORDERED:
