@@ -16,7 +16,9 @@ local function commit(call, recordings, recent, listeners, at)
   local kind = string.match(obligation, '^(%a+)|')
   local until_ms = redis.call('ZSCORE', leases[kind], obligation)
   if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
+  -- What can fail for one call alone is read before anything is written.
   local log = redis.call('GET', call) or ''
+  local channels = events > 0 and redis.call('SMEMBERS', listeners) or {}
   redis.call('HDEL', fences, obligation)
   redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
   redis.call('ZREM', leases[kind], obligation)
@@ -37,7 +39,7 @@ local function commit(call, recordings, recent, listeners, at)
   end
   if #new > 0 then
     redis.call('SET', call, log .. table.concat(lines))
-    for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
+    for _, channel in ipairs(channels) do redis.call('PUBLISH', channel, call) end
   end
   for _ = 1, dues do
     local other, instant = ARGV[at], ARGV[at + 1]
