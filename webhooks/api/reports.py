@@ -12,6 +12,7 @@ from flask import Response, jsonify, request
 
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.body import read_body
@@ -48,7 +49,7 @@ class Reports:
             direction=body.direction,
             labels=body.labels or None,
             started_at=request_bodies.instant(body.started_at, "started_at"),
-            by="api",
+            by=caller().who,
         )
         events = [announcement(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
         if body.recordings == []:
@@ -57,7 +58,7 @@ class Reports:
                     id=f"nothing.{secrets.token_hex(6)}",
                     kind=Kind.NOTHING_DECLARED,
                     call_uuid=a_leg,
-                    by="api",
+                    by=caller().who,
                 )
             )
         if not _says_nothing_new(self.orders.call(account, a_leg), call):
@@ -116,7 +117,7 @@ class Reports:
                 call_uuid=call.call_uuid,
                 recording_id=recording_id,
                 reason=body.reason,
-                by="api",
+                by=caller().who,
                 digest=digest_of(recording_id, body.reason),
             ),
         )
@@ -179,7 +180,7 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
         call_uuid=call_uuid,
         trigger=name,
         reason=reason,
-        by="api",
+        by=caller().who,
         digest=digest_of(name, reason),
     )
 

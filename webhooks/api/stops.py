@@ -6,6 +6,7 @@ from flask import Response, jsonify
 
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from worker.calls.call import Call
@@ -42,7 +43,7 @@ class Stops:
                 call_uuid=a_leg,
                 recording_id=recording_id,
                 reason=body.reason,
-                by="api",
+                by=caller().who,
                 segment_of=recording.segment_of if recording else None,
                 digest=digest_of(kind, recording_id, body.reason),
             ),

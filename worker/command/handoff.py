@@ -28,7 +28,7 @@ def _ask(
     """
     base = f"http://{settings.host}:{settings.port}"
     headers = {
-        "Authorization": f"Bearer {settings.api_keys[0]}",
+        "Authorization": f"Bearer {settings.api_keys[0].secret}",
         **({"Idempotency-Key": key} if key else {}),
     }
     with requests.Session() as http:
