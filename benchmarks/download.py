@@ -23,7 +23,7 @@ from benchmarks.stage import ACCOUNT, TOKEN, Report, Row, Stage, listens, spread
 from emulator.audio import tone, wav_header
 from worker.archive import media
 from worker.archive.checks import check_media, first_failed
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.processes.supervisor import free_port
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz

@@ -22,7 +22,7 @@ from typing import Any
 
 from emulator.audio import Audio
 from worker.archive import signing
-from worker.archive.directory import SIGNERS
+from worker.archive.filing import SIGNERS
 
 _STOP = re.compile(r"/api/v1/Account/[^/]+/Call/([^/]+)/Record/")
 _NAME = re.compile(r"([^/]+)/(\d{4}/\d{2}/\d{2})/([A-Za-z0-9_-]+)\.([a-z0-9]+|json\.sig)")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.archive.builders import receipt_of
 from worker.archive import signing
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.archive.signers import AllowedSigner
 from worker.archive.signing_key import Signer, load_or_make
 from worker.archive.verify import Report, Trust, Verifier

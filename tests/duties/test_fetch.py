@@ -376,7 +376,7 @@ def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its
     until(lambda: any(f.fault is Fault.MEDIA for f in failures(house, other)))
 
 
-def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
+def test_other_content_under_the_final_name_is_left_alone_and_the_digest_name_is_used(local):
     house = local(rules=HOUR)
     call = house.provider.call()
     recording = house.provider.record(call.call_uuid)
@@ -385,8 +385,21 @@ def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
     place.mkdir(parents=True)
     (place / f"{recording.recording_id}.mp3").write_bytes(b"something else")
     house.provider.end(recording.recording_id, "FinishedOnKey")
-    until(lambda: house.alerts().get("conflict"))
+    view = house.reach(recording.recording_id, "archived")
     assert (place / f"{recording.recording_id}.mp3").read_bytes() == b"something else"
+    assert view["archive_key"].endswith(f"/{recording.recording_id}.{view['sha256'][:16]}.mp3")
+
+
+def test_a_receipt_for_other_content_is_left_alone_with_an_alert(local):
+    house = local(rules=HOUR)
+    call = house.provider.call()
+    recording = house.provider.record(call.call_uuid)
+    began = time.gmtime(recording.started_at)
+    place = house.folder / "archive" / ACCOUNT / time.strftime("%Y/%m/%d", began)
+    place.mkdir(parents=True)
+    (place / f"{recording.recording_id}.json").write_text('{"media": {"sha256": "other"}}')
+    house.provider.end(recording.recording_id, "FinishedOnKey")
+    until(lambda: house.alerts().get("conflict"))
     assert house.recording(recording.recording_id)["phase"] == "fetching"
 
 

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from tests.waiting import until
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.errors import CorruptMedia, NotReady, TryAgain, Unstored
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
@@ -466,7 +466,7 @@ def test_what_waits_to_be_continued_makes_room_before_the_disk_is_full(serve, ar
 DYING = """
 import sys
 from pathlib import Path
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 place, netloc, url = sys.argv[1:]

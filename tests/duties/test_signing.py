@@ -12,7 +12,7 @@ from tests.bad_days import ended, failures
 from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.archive import durable, signers, signing
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.archive.signing_key import Signer
 from worker.archive.verify import Trust, Verifier
 from worker.calls.events import Event, Kind

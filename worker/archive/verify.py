@@ -21,7 +21,7 @@ from typing import Any
 
 from worker import wire
 from worker.archive import durable, signing
-from worker.archive.directory import SIGNERS
+from worker.archive.filing import SIGNERS
 from worker.archive.signers import AllowedSigner
 from worker.errors import Conflict
 

@@ -117,7 +117,7 @@ def _file(
     """The audio first, then the receipt. Both are harmless to repeat."""
     worker, call = task.worker, task.call
     key = _key(task, arrival.row, examined.extension)
-    worker.archive.publish(arrival.path, key, arrival.got.sha256)
+    key = worker.archive.publish(arrival.path, key, arrival.got.sha256)
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from worker.archive import signers
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.archive.signers import AllowedSigner
 from worker.archive.signing_key import SigningKey
 from worker.duties.worker import Worker

@@ -157,16 +157,17 @@ def _archived_by(worker: Worker, account: str, event: Event) -> Event:
     )
     receipt = worker.archive.read_receipt(place)
     if receipt.get("signature"):  # a crash may have left the signature out: then fetch it again
-        worker.archive.open_signature(place).close()
+        worker.archive.signature(place)
     media: dict[str, Any] = receipt["media"]
     container = str(media["codec"] if media["container"] == "mp3" else media["container"])
     extension = container.replace("unknown", "bin")
+    key = worker.archive.audio_of(f"{place.rpartition('.')[0]}.{extension}", str(media["sha256"]))
     return Event(
         id=f"archived.{recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
         call_uuid=event.call_uuid,
         recording_id=recording_id,
-        archive_key=f"{place.rpartition('.')[0]}.{extension}",
+        archive_key=key,
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,

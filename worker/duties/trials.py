@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from worker.archive import durable
-from worker.archive.directory import FLOOR_BYTES, Archive
+from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.signing_key import Signer
 from worker.duties import signing
 from worker.errors import LedgerUnavailable, Unstored

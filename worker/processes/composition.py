@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.archive.signing_key import Signer
 from worker.duties.worker import Worker
 from worker.ledger.client import Ledger

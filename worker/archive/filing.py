@@ -1,0 +1,241 @@
+"""The archive: what is filed about a recording, in which order, over any store.
+
+The law: the receipt comes after the audio, its signature after the receipt; nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from worker.archive import keys, signing
+from worker.archive.directory import Directory
+from worker.archive.keys import Key
+from worker.archive.signing_key import Signer
+from worker.archive.spool import Spool
+from worker.archive.store import Entry, Opened, Store
+from worker.errors import Conflict, Unstored
+
+SIGNERS = "allowed_signers"  # the folder with a file for each key that signed here
+_IDENTITY = ("schema", "account", "call_uuid", "recording_id")
+FLOOR_BYTES = 64 * 1024 * 1024  # is left free for other programs
+
+
+class Archive:
+    """The archive, and the spool from which files come into it. Directories are made when they are
+    missing, readable by their owner only. Without a signer no receipt is signed.
+
+    Every operation raises Unstored or OSError where the store does not take or give a file.
+    """
+
+    def __init__(self, root: Path, spool: Path, signer: Signer | None = None) -> None:
+        self.spool, self.signer = Spool(spool), signer
+        self.store: Store = Directory(root, self.spool)
+
+    def free_bytes(self) -> int:
+        """The free bytes of the disk with the archive or of that with the spool, whichever are
+        fewer.
+        """
+        spool = self.spool.place
+        free = shutil.disk_usage(spool if spool.exists() else Path.cwd()).free
+        below = self.store.free_bytes()
+        return free if below is None else min(free, below)
+
+    def reserve(self, declared_bytes: int | None) -> None:
+        """Raises Unstored when so many bytes more would leave less than FLOOR_BYTES free.
+
+        Before it raises, it removes what dead attempts left in the spool, and measures again.
+        """
+        left = self.free_bytes() - (declared_bytes or 0)
+        if left < FLOOR_BYTES:
+            self.spool.drop_leftovers()
+            left = self.free_bytes() - (declared_bytes or 0)
+        if left < FLOOR_BYTES:
+            raise Unstored(
+                f"the disk is full: {left} bytes would be left, the floor is {FLOOR_BYTES}"
+            )
+
+    def publish(self, part: Path, key: str, sha256: str) -> str:
+        """Put the part under its key, for good when this returns, and remove it from the spool.
+        Returns the key under which it stands, which carries the digest where other content has the
+        name, or where the store cannot put so large a file in one step.
+
+        Harmless to repeat: identical content under the name is a success. Raises Conflict where a
+        receipt for other content stands (the part stays in the spool).
+        """
+        parsed = keys.parse(key)
+        self._receipt_stands(parsed, sha256)
+        if self.store.put_is_named_by_digest(part.stat().st_size):
+            parsed = parsed.with_digest(sha256)
+        try:
+            self.store.put_file(parsed.audio, part, sha256)
+        except Conflict:
+            if parsed.digest:
+                raise
+            parsed = parsed.with_digest(sha256)
+            self.store.put_file(parsed.audio, part, sha256)
+        part.unlink(missing_ok=True)
+        return parsed.audio
+
+    def publish_receipt(self, key: str, receipt: dict[str, Any]) -> None:
+        """Put the receipt beside its audio, then its signature, for good. `key`: as `publish`
+        returned it. Raises FileNotFoundError where there is no audio.
+
+        Harmless to repeat: a repeat adds the signature that a crash left out. A receipt is never
+        replaced: one for the same audio stays as it is, even if it says other things. Raises
+        Conflict where one for other audio stands, Unsigned where the key cannot be used.
+        """
+        parsed, sha256 = keys.parse(key), receipt["media"]["sha256"]
+        if self.signer:
+            receipt = receipt | {"signature": self.signer.key().field(signing.RECEIPTS)}
+        self.store.head(parsed.audio)
+        if self._receipt_stands(parsed, sha256):
+            # Whoever wrote it may have died before it was on disk for good.
+            self.store.create(parsed.receipt, self.store.read(parsed.receipt))
+        else:
+            try:
+                self.store.create(parsed.receipt, _written(receipt))
+            except Conflict:
+                # Another attempt was quicker, which is fine if it was about the same audio.
+                if not self._receipt_stands(parsed, sha256):
+                    raise
+        if self.signer:
+            self._sign(parsed.receipt, receipt, self.signer)
+
+    def publish_absence(self, key: str, absence: dict[str, Any]) -> None:
+        """Put the statement that a recording was given up where its receipt would be, and its
+        signature, for good. `key`: with any extension.
+
+        Harmless to repeat: the first statement stays. Raises Conflict where one about another
+        recording stands, Unsigned.
+        """
+        parsed = keys.parse(key)
+        if self.signer:
+            absence = absence | {"signature": self.signer.key().field(signing.RECEIPTS)}
+        with contextlib.suppress(Conflict):  # the first one stays
+            self.store.create(parsed.absence, _written(absence))
+        if self.signer:
+            self._sign(parsed.absence, absence, self.signer)
+
+    def publish_signer(self, fingerprint: str, line: str) -> str:
+        """Put a key's line for `allowed_signers` into the archive, once. Returns the line that
+        stands there. Raises Conflict where no plain file stands.
+        """
+        name = f"{SIGNERS}/{signing.file_name(fingerprint)}"
+        with contextlib.suppress(Conflict):  # a line of another day stays
+            self.store.create(name, f"{line}\n".encode())
+        return self.store.read(name).decode("utf-8", "replace").strip()
+
+    def open_file(self, key: str) -> Opened:
+        """The audio under this key, for reading. Raises FileNotFoundError, Conflict where a link or
+        no plain file stands there, ValueError for what is no key.
+        """
+        return self.store.open(keys.parse(key).audio)
+
+    def head(self, key: str) -> Entry:
+        """What is known of the audio under this key. Raises as `open_file` does."""
+        return self.store.head(keys.parse(key).audio)
+
+    def receipt(self, key: str) -> bytes:
+        """The receipt beside this key's audio. Raises as `open_file` does."""
+        return self.store.read(keys.parse(key).receipt)
+
+    def signature(self, key: str) -> bytes:
+        """The signature of the receipt beside this key's audio. Raises as `open_file` does."""
+        return self.store.read(keys.parse(key).signature)
+
+    def read_receipt(self, key: str) -> dict[str, Any]:
+        """The receipt beside this key's audio. Raises as `open_file` does, and ValueError if it is
+        no JSON object.
+        """
+        receipt = json.loads(self.receipt(key))
+        if not isinstance(receipt, dict):
+            raise ValueError(f"the receipt of {key} is no JSON object")  # noqa: TRY004 - as for any unreadable one
+        return receipt
+
+    def audio_of(self, key: str, sha256: str) -> str:
+        """The key of the audio with this digest: that with the digest in its name, where a file
+        stands there, else that without. Raises as `open_file` does, but not for a file that is
+        missing.
+        """
+        parsed = keys.parse(key)
+        with contextlib.suppress(FileNotFoundError):
+            return self.store.head(parsed.with_digest(sha256).audio).name
+        return parsed.plain().audio
+
+    def first_day(self, account: str) -> datetime | None:
+        """The earliest day under which anything of this account is filed; None where nothing is."""
+        for year in self._numbered(account, 4):
+            for month in self._numbered(year, 2):
+                for day in self._numbered(month, 2):
+                    level = self.store.level(day)
+                    with contextlib.suppress(ValueError):
+                        if level.files or level.folders:
+                            return datetime.strptime(day[-10:], "%Y/%m/%d").replace(tzinfo=UTC)
+        return None
+
+    def _numbered(self, folder: str, digits: int) -> Iterator[str]:
+        """The folders directly below one whose names are numbers of so many digits, in order."""
+        for step in self.store.level(folder).folders:
+            if re.fullmatch(f"[0-9]{{{digits}}}", step):
+                yield f"{folder}/{step}"
+
+    def _receipt_stands(self, key: Key, sha256: str) -> bool:
+        """Whether a receipt for this content stands. Raises Conflict where one for other content
+        stands.
+        """
+        try:
+            stands = json.loads(self.store.read(key.receipt))["media"]["sha256"]
+        except FileNotFoundError:
+            return False
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise Conflict(f"the receipt of {key.audio} cannot be read") from None
+        if stands != sha256:
+            raise Conflict(f"a receipt for other content stands beside {key.audio}")
+        return True
+
+    def _sign(self, name: str, said: dict[str, Any], signer: Signer) -> None:
+        """Sign the bytes that stand under the name, unless a good signature does. `said`: what we
+        would have written there.
+        """
+        stored = self.store.read(name)
+        if not _is_about(stored, said):
+            # Whoever wrote it, we sign no word about another recording.
+            raise Conflict(f"{name} is about another recording")
+        own = signer.key()
+        if not self._is_signed(name, stored, {own.public.fingerprint, *signer.known}):
+            self.store.create(keys.signature_of(name), own.sign(stored, signing.RECEIPTS))
+
+    def _is_signed(self, name: str, stored: bytes, trusted: set[str]) -> bool:
+        """Whether one of these keys signed what is stored under the name. Raises Conflict where any
+        other signature stands.
+        """
+        try:
+            by = signing.verify(stored, self.store.read(keys.signature_of(name)), signing.RECEIPTS)
+        except FileNotFoundError:
+            return False
+        except signing.BadSignature as error:
+            raise Conflict(f"the signature of {name} is wrong: {error}") from None
+        if by.fingerprint not in trusted:
+            raise Conflict(f"{name} is signed with another key than ours")
+        return True
+
+
+def _written(said: dict[str, Any]) -> bytes:
+    text = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _is_about(stored: bytes, said: dict[str, Any]) -> bool:
+    """Whether a stored file is about the same recording as this one."""
+    try:
+        stands = json.loads(stored)
+        return all(stands.get(name) == said.get(name) for name in _IDENTITY)
+    except (ValueError, AttributeError, RecursionError):
+        return False
