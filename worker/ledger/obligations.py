@@ -33,6 +33,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.LOOK: timedelta(seconds=5),
     Duty.FETCH: timedelta(seconds=5),
     Duty.SURVEY: timedelta(seconds=5),
+    Duty.INDEX: timedelta(seconds=30),
 }
 # After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels
 # alone, and after so many it is set aside: tried every few hours only.
@@ -187,9 +188,9 @@ class Obligations(Store):
             self.key("recent", owed.account),
             self.key("wake"),
             self.key("listeners", owed.account, owed.call_uuid),
-            *self._sets(),
             self.key("unfinished"),
             self.key("generation"),
+            *self._sets(),
         ]
 
     def _sets(self) -> list[str]:

@@ -45,7 +45,7 @@ from worker.processes.settings_in_force import (
 )
 
 log = structlog.get_logger()
-QUEUES = ("stops", "fetches")
+QUEUES = ("stops", "fetches", "keep")
 HEARTBEAT_S = 4.0
 
 

@@ -30,13 +30,13 @@ from worker.ledger.store import connect
 from worker.processes.broker import PREFIX, RABBIT
 from worker.processes.celery_app import HEARTBEAT_S, QUEUES, make_celery
 from worker.processes.settings_in_force import fit_redis_or_exit, settings_or_exit
-from worker.processes.tasks import message, route
+from worker.processes.tasks import QUEUE_OF, message
 from worker.settings import Settings
 
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
 PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
-BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
+BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50}
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
 # Longest queue that can hold live claims. Older messages refer to expired leases.
@@ -90,7 +90,9 @@ class Clock:
                         tries=claim.unfinished_tries,
                     )
                 self.ledger.count({"alerts_total|poison": 1})
-        self._send("reconcile", message(duty, claims), route(duty), kept=self.ledger.leases[duty])
+        self._send(
+            "reconcile", message(duty, claims), QUEUE_OF[duty], kept=self.ledger.leases[duty]
+        )
 
     def _send(
         self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
@@ -119,6 +121,7 @@ class Clock:
         self.ledger.seen("clock", self.name)
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
+        keepers = sum(slots.get("slots.keep", [])) or 1
         # One slot stays free of fetches: the look for a proof must not wait for a long download.
         # A step of a survey is one request, as short as a look.
         self._free = {
@@ -126,6 +129,7 @@ class Clock:
             Duty.LOOK: 2 * fetchers,
             Duty.FETCH: max(1, fetchers - 1),
             Duty.SURVEY: 2,
+            **{duty: BATCH[duty] * keepers for duty, queue in QUEUE_OF.items() if queue == "keep"},
         }
         for queue in QUEUES:
             if self.queues:

@@ -2,9 +2,12 @@
 -- out or another worker has it. If the log grew since the worker read it, or a reload came after the settings that it
 -- planned with, the obligation is due again now.
 local call, fences, recordings, recent, wake, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local due = {plan = KEYS[7], look = KEYS[9], fetch = KEYS[11], survey = KEYS[13]}
-local leases = {plan = KEYS[8], look = KEYS[10], fetch = KEYS[12], survey = KEYS[14]}
-local unfinished, generation = KEYS[15], KEYS[16]
+local unfinished, generation = KEYS[7], KEYS[8]
+local due, leases = {}, {}      -- by duty, the last part of their names
+for i = 9, #KEYS, 2 do
+  local duty = string.match(KEYS[i], '(%a+)$')
+  due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
+end
 local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
 local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
