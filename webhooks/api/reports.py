@@ -12,6 +12,7 @@ from flask import Response, jsonify, request
 
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
+from webhooks.api.history import enter_order
 from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
@@ -19,6 +20,7 @@ from webhooks.body import read_body
 from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
+from worker.calls.history import Deed
 from worker.calls.views import call_view, recording_view
 from worker.ledger.calls import Recorded
 from worker.ledger.whose import find_recording
@@ -109,18 +111,17 @@ class Reports:
         call, recording = known
         if recording.archived:
             raise Problem(409, "it is archived already")
-        self.orders.record(
-            call.account,
-            Event(
-                id=f"retry.{identity('r')}",
-                kind=Kind.RETRY_ORDERED,
-                call_uuid=call.call_uuid,
-                recording_id=recording_id,
-                reason=body.reason,
-                by=caller().who,
-                digest=digest_of(recording_id, body.reason),
-            ),
+        order = Event(
+            id=f"retry.{identity('r')}",
+            kind=Kind.RETRY_ORDERED,
+            call_uuid=call.call_uuid,
+            recording_id=recording_id,
+            reason=body.reason,
+            by=caller().who,
+            digest=digest_of(recording_id, body.reason),
         )
+        enter_order(self.ledger, call.account, Deed.RETRY, order)
+        self.orders.record(call.account, order)
         call = self.orders.call(call.account, call.call_uuid)
         recording = call.recordings[recording_id]
         answer = jsonify(recording_view(call, recording, self.settings().rules, self.ledger.now()))

@@ -109,13 +109,9 @@ def next_day(day: date) -> date:
 # --------------------------------------------------------------------------------------------------
 
 
-def line(name: str, content: bytes) -> str:
-    """A file's line, without its end."""
-    return line_of(name, _digest(content))
-
-
 def line_of(name: str, sha256: str) -> str:
-    return f"{sha256}  {name}"
+    """The line of a file, without its end. `name`: from the archive's root."""
+    return f"{sha256}  {name.partition('/')[2]}"
 
 
 def write_list(lines: Iterable[str]) -> bytes:
@@ -133,6 +129,11 @@ def read_list(content: bytes) -> dict[str, str]:
             raise ValueError(f"line {number} is none of sha256sum")
         found[parts[2]] = parts[1]
     return found
+
+
+def is_of_recording(name: str) -> bool:
+    """Whether a name belongs to a recording's audio, its receipt or what stands in its place."""
+    return bool(_RECORDING.fullmatch(name))
 
 
 def counts_of(names: Iterable[str]) -> dict[str, int]:

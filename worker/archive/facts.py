@@ -124,9 +124,7 @@ def is_restricted(facts: Iterable[Fact]) -> bool:
     """Whether it is played only with a reason that stands in the history. To restrict counts as
     soon as it is written, to lift it once that is signed.
     """
-    last = _last(
-        f for f in facts if f.kind is FactKind.RESTRICTED and (f.signed or _restricts(f))
-    )
+    last = _last(f for f in facts if f.kind is FactKind.RESTRICTED and (f.signed or _restricts(f)))
     return last is not None and _restricts(last)
 
 

@@ -5,14 +5,17 @@ An entry holds no telephone numbers: runs of seven digits or more in what people
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from worker import wire
+from worker.calls.events import Event, Kind
 
 PLAYED_WITHIN = timedelta(minutes=10)  # plays of one person within this time are one entry
 _LONGEST_REASON = 300
+_ORDERS = frozenset({"api", "pause", "resume"})  # are entered when they are ordered
 
 
 class Deed(StrEnum):
@@ -44,7 +47,7 @@ class Entry:
         """The entry as JSON data, with what is known."""
         said = {
             "what": self.what.value,
-            "who": self.who,
+            "who": wire.without_numbers(self.who),
             "claimed": wire.without_numbers(self.claimed) if self.claimed else None,
             "call_uuid": self.call_uuid,
             "recording_id": self.recording_id,
@@ -58,3 +61,27 @@ class Entry:
         if self.what is not Deed.PLAY:
             return None
         return "|".join(("play", self.recording_id or "", self.who, self.claimed or ""))
+
+
+def stops_by_rules(before: Iterable[Event], found: Iterable[Event]) -> list[tuple[str, Entry]]:
+    """The entries for the stops that a rule sent and the provider accepted, each with the id of its
+    event. `found`: what is about to be recorded. A stop that is sent again is no new deed.
+    """
+    accepted = [event for event in found if event.kind is Kind.STOP_ACCEPTED]
+    if not accepted:
+        return []
+    known = {event.recording_id for event in before if event.kind is Kind.STOP_ACCEPTED}
+    return [
+        (
+            event.id,
+            Entry(
+                what=Deed.STOP,
+                who=f"rule:{event.rule or 'defaults'}",
+                call_uuid=event.call_uuid,
+                recording_id=event.recording_id,
+                reason=event.trigger,
+            ),
+        )
+        for event in accepted
+        if event.recording_id not in known and event.trigger not in _ORDERS
+    ]

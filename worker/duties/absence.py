@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from worker.archive import days, keys
 from worker.archive.keys import key_of
 from worker.archive.receipts import Absence
 from worker.calls.events import Event, Fault, Kind
@@ -23,7 +24,7 @@ def file_absence(task: FetchTask) -> None:
     try:
         signing.ready(worker)
         key = _key(task)
-        worker.archive.publish_absence(key, _absence(task).written())
+        sha256 = worker.archive.publish_absence(key, _absence(task).written())
     except (LedgerUnavailable, StaleLease):
         raise
     except (OSError, Unstored, Unsigned, Conflict) as error:
@@ -39,7 +40,8 @@ def file_absence(task: FetchTask) -> None:
         recording_id=recording.recording_id,
         archive_key=key,
     )
-    commit_and_plan(worker, task.claim, task.loaded, [filed], call, now=task.now)
+    line = days.line_of(keys.parse(key).absence, sha256)
+    commit_and_plan(worker, task.commit(filed, filed=[line]), call, now=task.now)
 
 
 def _key(task: FetchTask) -> str:

@@ -14,6 +14,7 @@ import structlog
 from worker.calls import planner
 from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
+from worker.calls.history import stops_by_rules
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.stop_requests import Send
@@ -155,6 +156,7 @@ class Batch:
             dues=tuple(dues),
             keep=keep,
             generation=self.worker.generation,
+            history=stops_by_rules(work.loaded.events, work.found),
         )
 
     def _due_again(self, work: Work) -> datetime | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.archive import media
+from worker.archive import days, keys, media
 from worker.archive.checks import check_media, first_failed
 from worker.archive.keys import key_of
 from worker.archive.receipts import Receipt
@@ -40,10 +40,13 @@ class Arrival:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filed:
-    """A recording that is in the archive: the events to record, and its stop as in the receipt."""
+    """A recording that is in the archive: the events to record, its stop as in the receipt, and the
+    lines of its files for the day's list.
+    """
 
     events: tuple[Event, Event]  # RECORDING_LISTED, MEDIA_ARCHIVED
     stop: Stop
+    lines: tuple[str, ...]
 
 
 def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
@@ -122,7 +125,9 @@ def _file(
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
-    worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
+    receipt = worker.archive.publish_receipt(
+        key, _receipt(task, arrival, after, examined, checks, stop)
+    )
     trials.stored(worker.ledger)
     archived = Event(
         id=f"archived.{recording.recording_id}",
@@ -140,7 +145,11 @@ def _file(
         trigger=stop.trigger if stop.due_at else None,
         enforced=stop.state is not StopState.NONE,
     )
-    return Filed(events=(listed, archived), stop=stop)
+    lines = (
+        days.line_of(key, arrival.got.sha256),
+        days.line_of(keys.parse(key).receipt, receipt),
+    )
+    return Filed(events=(listed, archived), stop=stop, lines=lines)
 
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:

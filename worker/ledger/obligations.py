@@ -21,9 +21,11 @@ from typing import Any, Literal
 import redis
 
 from worker.calls.events import Event
+from worker.calls.history import Entry
 from worker.calls.obligations import Duty, Obligation
 from worker.errors import StaleLease
 from worker.ledger.codec import decode, encode, from_ms, to_ms
+from worker.ledger.daybook import written
 from worker.ledger.store import PREFIX, Store, as_dict, instant_of, span_ms
 
 # A shorter lease sends a stop sooner again after its worker died. A longer one takes fewer slow
@@ -34,6 +36,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.FETCH: timedelta(seconds=5),
     Duty.SURVEY: timedelta(seconds=5),
     Duty.INDEX: timedelta(seconds=30),
+    Duty.DAY: timedelta(seconds=30),
 }
 # After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels
 # alone, and after so many it is set aside: tried every few hours only.
@@ -82,7 +85,8 @@ class Loaded:
 class Commit:
     """The outcome of a piece of work.
 
-    `dues`: obligations and when each is due next; None: it is owed no longer.
+    `dues`: obligations and when each is due next; None: it is owed no longer. `filed` is noted if
+    any event is new, an entry of `history` if its event is.
     """
 
     claim: Claim
@@ -91,6 +95,8 @@ class Commit:
     dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
     keep: timedelta | None = None  # the call is finished: its log expires after this time
     generation: int | None = None  # of the settings used for planning; None: nothing was planned
+    filed: Sequence[str] = ()  # `SHA256  NAME` of each file that the events tell of
+    history: Sequence[tuple[str, Entry]] = ()  # entries, each with the id of its event
 
 
 class Obligations(Store):
@@ -190,6 +196,8 @@ class Obligations(Store):
             self.key("listeners", owed.account, owed.call_uuid),
             self.key("unfinished"),
             self.key("generation"),
+            self.key("filed", owed.account),
+            self.key("history", owed.account),
             *self._sets(),
         ]
 
@@ -298,8 +306,10 @@ class Obligations(Store):
                 yield Obligation.parse(member)
 
     def outstanding(self) -> int:
-        """How many obligations there are on calls and recordings (surveys do not count)."""
-        duties = (duty for duty in Duty if duty is not Duty.SURVEY)
+        """How many obligations there are on calls and recordings (those on accounts, surveys and
+        days, do not count).
+        """
+        duties = (duty for duty in Duty if duty not in {Duty.SURVEY, Duty.DAY})
         return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
 
     def tracked(self, account: str) -> set[str]:
@@ -344,11 +354,16 @@ def _commit_args(commit: Commit) -> list[Any]:
         len(commit.events),
         len(commit.dues),
         "" if commit.generation is None else commit.generation,
+        len(commit.filed),
+        len(commit.history),
     ]
     for event in commit.events:
         args += [event.id, encode(event, owed.account), event.recording_id or ""]
     for other, instant in commit.dues:
         args += [str(other), _instant(instant)]
+    args += commit.filed
+    for event_id, entry in commit.history:
+        args += [event_id, written(entry)]
     return args
 
 

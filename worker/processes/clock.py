@@ -36,7 +36,7 @@ from worker.settings import Settings
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
 PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
-BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50}
+BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50, Duty.DAY: 1}
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
 # Longest queue that can hold live claims. Older messages refer to expired leases.

@@ -2,9 +2,9 @@
 -- out or another worker has it. If the log grew since the worker read it, or a reload came after the settings that it
 -- planned with, the obligation is due again now.
 local call, fences, recordings, recent, wake, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local unfinished, generation = KEYS[7], KEYS[8]
+local unfinished, generation, filed, history = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local due, leases = {}, {}      -- by duty, the last part of their names
-for i = 9, #KEYS, 2 do
+for i = 11, #KEYS, 2 do
   local duty = string.match(KEYS[i], '(%a+)$')
   due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
@@ -23,12 +23,12 @@ redis.call('ZREM', leases[kind], obligation)
 local log = redis.call('GET', call) or ''
 local reloaded = ARGV[8] ~= '' and ARGV[8] ~= (redis.call('GET', generation) or '0')
 local newer, text = #log ~= seen or reloaded, '\n' .. log
-local new, lines, known, at = {}, {}, {}, 9
+local new, lines, known, fresh, at = {}, {}, {}, {}, 11
 for _ = 1, events do
   local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + 3
   if not known[id] and not string.find(text, '\n' .. id .. ' ', 1, true) then
-    known[id] = true
+    known[id], fresh[id] = true, true
     new[#new + 1] = id
     lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
   end
@@ -51,6 +51,15 @@ for _ = 1, dues do
     elseif instant == '' then redis.call('ZREM', due[other_kind], other)
     else redis.call('ZADD', due[other_kind], instant, other) end
   end
+end
+-- What belongs to a day's books goes with the event that tells of it: both are written, or neither.
+for _ = 1, tonumber(ARGV[9]) do
+  if #new > 0 then redis.call('ZADD', filed, 'NX', now, ARGV[at]) end
+  at = at + 1
+end
+for _ = 1, tonumber(ARGV[10]) do
+  if fresh[ARGV[at]] then redis.call('XADD', history, '*', 'entry', ARGV[at + 1]) end
+  at = at + 2
 end
 if newer then redis.call('ZADD', due[kind], now, obligation) end
 if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end

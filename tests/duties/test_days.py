@@ -1,0 +1,315 @@
+"""Days are closed in order, whatever dies in between, and say what was filed and done."""
+
+import hashlib
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import pytest
+
+from tests.archive.builders import receipt_of
+from tests.builders import obligation
+from tests.constants import ACCOUNT, ENV
+from worker.archive import days, history_file, signers
+from worker.archive.directory import Directory
+from worker.calls.history import Deed, Entry
+from worker.calls.obligations import Duty
+from worker.duties import days as duty
+from worker.ledger.codec import to_ms
+from worker.ledger.daybook import end_of, written
+from worker.processes.composition import make_worker
+from worker.settings import Settings
+
+FIRST = date(2026, 9, 14)
+
+
+class House:
+    """A worker whose service began on FIRST; the tests say what was filed and done on which day."""
+
+    def __init__(self, ledger, folder):
+        env = {
+            **ENV,
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "ENDTAPE_ARCHIVE": str(folder / "archive"),
+            "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_SIGNING_KEY": str(folder / "key"),
+        }
+        self.ledger, self.folder = ledger, folder
+        self.settings = Settings.from_env(env, folder=folder)
+        self.worker = make_worker(
+            self.settings, ledger, ThreadPoolExecutor(2), first_start=ledger.now()
+        )
+        self.root = folder / "archive" / ACCOUNT
+        self.today = ledger.now().date()
+
+    def begins(self, day):
+        self.ledger.command("HSET", self.ledger.key("days", ACCOUNT), "first", day.isoformat())
+
+    def files(self, day, name, hour=12):
+        """A recording that is archived on that day, with its audio."""
+        content, archive = f"audio {name}".encode(), self.worker.archive
+        key = f"{ACCOUNT}/{day:%Y/%m/%d}/{name}.mp3"
+        at = end_of(day) - timedelta(hours=24 - hour)
+        part = archive.spool.create("part", hash(key) & 0xFFFF)
+        with archive.spool.writing(part) as file:
+            file.write(content)
+        sha = hashlib.sha256(content).hexdigest()
+        archive.publish(part, key, sha)
+        fetch = {"fetch": {"attempts": 1, "fetched_at": at.isoformat().replace("+00:00", "Z")}}
+        receipt = archive.publish_receipt(key, receipt_of(key, content) | fetch)
+        for line in (days.line_of(key, sha), days.line_of(f"{key[:-4]}.json", receipt)):
+            self.ledger.command("ZADD", self.ledger.key("filed", ACCOUNT), to_ms(at), line)
+
+    def does(self, day, what=Deed.STOP, **facts):
+        entry = Entry(
+            what=what, **{"who": "api", "call_uuid": "c-1", "recording_id": "r-1", **facts}
+        )
+        at = to_ms(end_of(day) - timedelta(hours=11))
+        self.ledger.command(
+            "XADD", self.ledger.key("history", ACCOUNT), f"{at}-*", "entry", written(entry)
+        )
+
+    def close(self, worker=None):
+        """Every day that is over, as the clock and a worker close them. Returns when the next is
+        due."""
+        owed = obligation(Duty.DAY, duty.DAYS)
+        for _ in range(20):
+            self.ledger.ensure_due([owed])
+            self.ledger.make_due_now(owed)
+            claimed = self.ledger.claim(lead=timedelta(), batch=1, free={Duty.DAY: 1})
+            duty.closes(worker or self.worker, claimed.claims)
+            if (due := self.ledger.next_at(owed)) and due > self.ledger.now():
+                return due
+        raise AssertionError("it does not come to an end")
+
+    def day(self, day):
+        return json.loads((self.root / days.day_name(day)).read_text())
+
+    def files_of(self, *folders):
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for folder in folders
+            for path in sorted((self.root / folder).glob("*"))
+        }
+
+    def allowed_signers(self):
+        place = self.folder / "allowed_signers"
+        place.write_text(signers.written(signers.of_service(self.ledger.signing_keys())))
+        return place
+
+
+@pytest.fixture
+def house(ledger, tmp_path):
+    return House(ledger, tmp_path)
+
+
+def yesterdays(house, count):
+    return [house.today - timedelta(days=n) for n in range(count, 0, -1)]
+
+
+def test_every_day_is_closed_from_the_first_on_the_empty_ones_too_in_order_and_chained(house):
+    first, second, third = yesterdays(house, 3)
+    house.begins(first)
+    house.files(first, "rec-1")
+    house.files(third, "rec-2")
+    house.does(first)
+    house.does(third, Deed.RETRY, reason="call 918065550101 again", claimed="eve 4915112345678")
+    due = house.close()
+    assert due == end_of(house.today) + duty.AFTER
+    said = [house.day(day) for day in (first, second, third)]
+    assert [one["counts"]["archived"] for one in said] == [1, 0, 1]
+    assert [one["history"]["entries"] for one in said] == [1, 0, 1]
+    assert said[0]["before"] is None
+    for before, after in zip((first, second), said[1:], strict=True):
+        content = (house.root / days.day_name(before)).read_bytes()
+        assert after["before"] == {
+            "day": before.isoformat(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+    assert said[0]["history"]["head"] == said[1]["history"]["head"] != said[2]["history"]["head"]
+    assert not (house.root / days.history_name(second)).exists()
+    assert (house.ledger.filed(ACCOUNT, until=house.ledger.now()), house.close()) == ([], due)
+    line = json.loads((house.root / days.history_name(third)).read_text())
+    assert (line["reason"], line["claimed"]) == ("call … again", "eve …")
+    assert line["prev"] == said[1]["history"]["head"]
+
+
+def test_a_stranger_checks_a_day_with_ssh_keygen_and_sha256sum(house):
+    (day,) = yesterdays(house, 1)
+    house.begins(day)
+    house.files(day, "rec-1")
+    house.does(day)
+    house.close()
+    keys, name = house.allowed_signers(), house.settings.signer
+    for file, namespace in (
+        (days.list_name(day), "endtape-day"),
+        (days.day_name(day), "endtape-day"),
+        (days.history_name(day), "endtape-history"),
+        (f"{day:%Y/%m/%d}/rec-1.json", "endtape-receipt"),
+    ):
+        verify = f"ssh-keygen -Y verify -f {keys} -I {name} -n {namespace} -s {file}.sig < {file}"
+        assert (
+            subprocess.run(verify, shell=True, cwd=house.root, capture_output=True, check=False)
+        ).returncode == 0, file
+    check = ["sha256sum", "--check", "--strict", "--ignore-missing", days.list_name(day)]
+    found = subprocess.run(check, cwd=house.root, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.count(": OK")) == (0, 2), found.stderr
+    (house.root / f"{day:%Y/%m/%d}/rec-1.mp3").write_text("other")
+    assert subprocess.run(check, cwd=house.root, capture_output=True, check=False).returncode == 1
+
+
+class Died(BaseException):
+    """The process was killed."""
+
+
+def dying_at(point, *, after):
+    """`Directory.create` of a process that dies at this file of a day, or right after it."""
+    create, seen = Directory.create, []
+
+    def dying(self, name, data):
+        seen.append(name)
+        if len(seen) == point and not after:
+            raise Died
+        create(self, name, data)
+        if len(seen) == point:
+            raise Died
+
+    return dying
+
+
+CRASHES = [("create", point, after) for point in range(1, 7) for after in (False, True)]
+CRASHES += [("forget_day", 0, False), ("set_closed_day", 0, False)]
+
+
+def test_a_worker_may_die_before_and_after_each_file_and_nothing_is_lost_or_told_twice(
+    house, monkeypatch
+):
+    lives = dict(zip(yesterdays(house, len(CRASHES)), CRASHES, strict=True))
+    house.begins(min(lives))
+    now = house.ledger.now()
+    duty.signing.ready(house.worker)
+    for day, (where, point, after) in lives.items():
+        house.files(day, f"rec-{day}")
+        house.does(day, reason=f"{day}")
+        with monkeypatch.context() as patch:
+            if where == "create":
+                patch.setattr(Directory, "create", dying_at(point, after=after))
+            else:
+                patch.setattr(house.ledger, where, lambda *_: (_ for _ in ()).throw(Died))
+            with pytest.raises(Died):
+                duty._close_one(house.worker, ACCOUNT, now, lambda: None)
+        duty._close_one(house.worker, ACCOUNT, now, lambda: None)
+    head = history_file.NO_LINE
+    for day in lives:
+        said = house.day(day)
+        assert (said["counts"]["archived"], said["history"]["entries"]) == (1, 1), day
+        content = (house.root / days.history_name(day)).read_bytes()
+        (line,), head = history_file.read(content, head)
+        assert (line["reason"], head) == (str(day), said["history"]["head"])
+    assert len(house.files_of("days", "history")) == 6 * len(lives)
+    assert not house.ledger.is_open(ACCOUNT)
+
+
+def test_two_workers_at_the_same_day_write_one_day(house):
+    first, second = yesterdays(house, 2)
+    house.begins(first)
+    house.files(first, "rec-1")
+    house.files(second, "rec-2")
+    house.does(first)
+    now = house.ledger.now()
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            list(
+                threads.map(
+                    lambda _: duty._close_one(house.worker, ACCOUNT, now, lambda: None), range(4)
+                )
+            )
+    assert [house.day(day)["counts"]["archived"] for day in (first, second)] == [1, 1]
+    assert house.ledger.closed_day(ACCOUNT).day == second
+    assert not house.ledger.is_open(ACCOUNT)
+
+
+def test_a_closed_day_never_changes_and_what_comes_late_stands_in_the_next(house):
+    first, second = yesterdays(house, 2)
+    house.begins(first)
+    house.files(first, "rec-1")
+    duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
+    before = house.files_of("days")
+    house.files(first, "rec-late")  # a primary whose clock lags
+    house.does(first)
+    house.close()
+    assert before.items() <= house.files_of("days").items()
+    assert (house.root / days.list_name(second)).read_text().count("rec-late") == 2
+    assert house.day(second)["history"]["entries"] == 1
+
+
+def test_after_redis_was_erased_the_archive_says_what_is_closed_and_what_no_list_names(house):
+    days_ = first, second = yesterdays(house, 2)
+    house.begins(first)
+    house.files(first, "rec-1")
+    duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
+    house.files(second, "rec-2")
+    forged = house.root / f"{second:%Y/%m/%d}/forged.json"
+    forged.write_text('{"at": "2026-09-15T10:00:00Z"}')
+    client, prefix = house.ledger.redis, house.ledger.prefix
+    client.delete(*client.scan_iter(f"{prefix.replace('{', '[{]')}*"))
+    house.close()
+    said = [house.day(day) for day in days_]
+    assert said[1]["before"]["day"] == first.isoformat()
+    listed = house.ledger.filed(ACCOUNT, until=house.ledger.now() + timedelta(seconds=1))
+    assert sorted(line[66:].rpartition("/")[2] for line in listed) == ["rec-2.json", "rec-2.mp3"]
+
+
+def test_a_day_says_what_was_expected_and_is_not_there(house):
+    (day,) = yesterdays(house, 1)
+    house.begins(day)
+    key = f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent"
+    said = {
+        "schema": "endtape/absent/1",
+        "account": ACCOUNT,
+        "call_uuid": "c",
+        "recording_id": "rec-1",
+        "fault": "provider",
+    }
+    sha = house.worker.archive.publish_absence(key, said)
+    at = to_ms(end_of(day)) - 1
+    line = days.line_of(f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent.json", sha)
+    house.ledger.command("ZADD", house.ledger.key("filed", ACCOUNT), at, line)
+    for name, seen in (("rec-2", at), ("rec-3", at + 1)):
+        house.ledger.ensure_due([obligation(Duty.FETCH, "c", name)])
+        house.ledger.command("ZADD", house.ledger.key("recent", ACCOUNT), seen, name)
+    house.close()
+    assert house.day(day)["missing"] == [
+        {"recording_id": "rec-1", "why": "given_up", "fault": "provider"},
+        {"recording_id": "rec-2", "why": "waiting"},
+    ]
+    assert house.day(day)["counts"]["absent"] == 1
+
+
+def test_an_archive_that_is_away_leaves_the_day_open_with_an_alert_and_it_is_closed_later(house):
+    (day,) = yesterdays(house, 1)
+    house.begins(day)
+    house.files(day, "rec-1")
+    (house.root / "days").write_text("in the way")
+    house.close()
+    assert house.ledger.counters()["alerts_total|day_open"] == 1
+    (house.root / "days").unlink()
+    house.close()
+    assert house.day(day)["counts"]["archived"] == 1
+
+
+def test_a_last_day_that_was_altered_raises_an_alert_and_the_chain_goes_on_from_the_true_one(house):
+    first, second = yesterdays(house, 2)
+    house.begins(first)
+    duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
+    true = house.ledger.closed_day(ACCOUNT).sha256
+    place = house.root / days.day_name(first)
+    place.write_text(place.read_text().replace('"audio": 0', '"audio": 1'))
+    house.close()
+    assert house.ledger.counters()["alerts_total|day_altered"] >= 1
+    assert house.day(second)["before"]["sha256"] == true
+
+
+def test_an_account_that_left_the_settings_ends_when_nothing_of_it_is_left_to_tell(house):
+    assert duty._close_one(house.worker, "MA_GONE", house.ledger.now(), lambda: None) is None
