@@ -4,99 +4,20 @@ import hashlib
 import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 
-from tests.archive.builders import receipt_of
 from tests.builders import obligation
-from tests.constants import ACCOUNT, ENV
-from worker.archive import days, history_file, signers
+from tests.constants import ACCOUNT
+from tests.days import House
+from worker.archive import days, history_file
 from worker.archive.directory import Directory
-from worker.calls.history import Deed, Entry
+from worker.calls.history import Deed
 from worker.calls.obligations import Duty
 from worker.duties import days as duty
 from worker.ledger.codec import to_ms
-from worker.ledger.daybook import end_of, written
-from worker.processes.composition import make_worker
-from worker.settings import Settings
-
-FIRST = date(2026, 9, 14)
-
-
-class House:
-    """A worker whose service began on FIRST; the tests say what was filed and done on which day."""
-
-    def __init__(self, ledger, folder):
-        env = {
-            **ENV,
-            "REDIS_URL": "redis://127.0.0.1:1",
-            "ENDTAPE_ARCHIVE": str(folder / "archive"),
-            "ENDTAPE_SPOOL": str(folder / "spool"),
-            "ENDTAPE_SIGNING_KEY": str(folder / "key"),
-        }
-        self.ledger, self.folder = ledger, folder
-        self.settings = Settings.from_env(env, folder=folder)
-        self.worker = make_worker(
-            self.settings, ledger, ThreadPoolExecutor(2), first_start=ledger.now()
-        )
-        self.root = folder / "archive" / ACCOUNT
-        self.today = ledger.now().date()
-
-    def begins(self, day):
-        self.ledger.command("HSET", self.ledger.key("days", ACCOUNT), "first", day.isoformat())
-
-    def files(self, day, name, hour=12):
-        """A recording that is archived on that day, with its audio."""
-        content, archive = f"audio {name}".encode(), self.worker.archive
-        key = f"{ACCOUNT}/{day:%Y/%m/%d}/{name}.mp3"
-        at = end_of(day) - timedelta(hours=24 - hour)
-        part = archive.spool.create("part", hash(key) & 0xFFFF)
-        with archive.spool.writing(part) as file:
-            file.write(content)
-        sha = hashlib.sha256(content).hexdigest()
-        archive.publish(part, key, sha)
-        fetch = {"fetch": {"attempts": 1, "fetched_at": at.isoformat().replace("+00:00", "Z")}}
-        receipt = archive.publish_receipt(key, receipt_of(key, content) | fetch)
-        for line in (days.line_of(key, sha), days.line_of(f"{key[:-4]}.json", receipt)):
-            self.ledger.command("ZADD", self.ledger.key("filed", ACCOUNT), to_ms(at), line)
-
-    def does(self, day, what=Deed.STOP, **facts):
-        entry = Entry(
-            what=what, **{"who": "api", "call_uuid": "c-1", "recording_id": "r-1", **facts}
-        )
-        at = to_ms(end_of(day) - timedelta(hours=11))
-        self.ledger.command(
-            "XADD", self.ledger.key("history", ACCOUNT), f"{at}-*", "entry", written(entry)
-        )
-
-    def close(self, worker=None):
-        """Every day that is over, as the clock and a worker close them. Returns when the next is
-        due."""
-        owed = obligation(Duty.DAY, duty.DAYS)
-        for _ in range(20):
-            self.ledger.ensure_due([owed])
-            self.ledger.make_due_now(owed)
-            claimed = self.ledger.claim(lead=timedelta(), batch=1, free={Duty.DAY: 1})
-            duty.closes(worker or self.worker, claimed.claims)
-            if (due := self.ledger.next_at(owed)) and due > self.ledger.now():
-                return due
-        raise AssertionError("it does not come to an end")
-
-    def day(self, day):
-        return json.loads((self.root / days.day_name(day)).read_text())
-
-    def files_of(self, *folders):
-        return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for folder in folders
-            for path in sorted((self.root / folder).glob("*"))
-        }
-
-    def allowed_signers(self):
-        place = self.folder / "allowed_signers"
-        place.write_text(signers.written(signers.of_service(self.ledger.signing_keys())))
-        return place
+from worker.ledger.daybook import end_of
 
 
 @pytest.fixture
@@ -104,13 +25,8 @@ def house(ledger, tmp_path):
     return House(ledger, tmp_path)
 
 
-def yesterdays(house, count):
-    return [house.today - timedelta(days=n) for n in range(count, 0, -1)]
-
-
 def test_every_day_is_closed_from_the_first_on_the_empty_ones_too_in_order_and_chained(house):
-    first, second, third = yesterdays(house, 3)
-    house.begins(first)
+    first, second, third = house.yesterdays(3)
     house.files(first, "rec-1")
     house.files(third, "rec-2")
     house.does(first)
@@ -136,8 +52,7 @@ def test_every_day_is_closed_from_the_first_on_the_empty_ones_too_in_order_and_c
 
 
 def test_a_stranger_checks_a_day_with_ssh_keygen_and_sha256sum(house):
-    (day,) = yesterdays(house, 1)
-    house.begins(day)
+    (day,) = house.yesterdays(1)
     house.files(day, "rec-1")
     house.does(day)
     house.close()
@@ -185,8 +100,7 @@ CRASHES += [("forget_day", 0, False), ("set_closed_day", 0, False)]
 def test_a_worker_may_die_before_and_after_each_file_and_nothing_is_lost_or_told_twice(
     house, monkeypatch
 ):
-    lives = dict(zip(yesterdays(house, len(CRASHES)), CRASHES, strict=True))
-    house.begins(min(lives))
+    lives = dict(zip(house.yesterdays(len(CRASHES)), CRASHES, strict=True))
     now = house.ledger.now()
     duty.signing.ready(house.worker)
     for day, (where, point, after) in lives.items():
@@ -212,8 +126,7 @@ def test_a_worker_may_die_before_and_after_each_file_and_nothing_is_lost_or_told
 
 
 def test_two_workers_at_the_same_day_write_one_day(house):
-    first, second = yesterdays(house, 2)
-    house.begins(first)
+    first, second = house.yesterdays(2)
     house.files(first, "rec-1")
     house.files(second, "rec-2")
     house.does(first)
@@ -231,8 +144,7 @@ def test_two_workers_at_the_same_day_write_one_day(house):
 
 
 def test_a_closed_day_never_changes_and_what_comes_late_stands_in_the_next(house):
-    first, second = yesterdays(house, 2)
-    house.begins(first)
+    first, second = house.yesterdays(2)
     house.files(first, "rec-1")
     duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
     before = house.files_of("days")
@@ -245,8 +157,7 @@ def test_a_closed_day_never_changes_and_what_comes_late_stands_in_the_next(house
 
 
 def test_after_redis_was_erased_the_archive_says_what_is_closed_and_what_no_list_names(house):
-    days_ = first, second = yesterdays(house, 2)
-    house.begins(first)
+    days_ = first, second = house.yesterdays(2)
     house.files(first, "rec-1")
     duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
     house.files(second, "rec-2")
@@ -262,8 +173,7 @@ def test_after_redis_was_erased_the_archive_says_what_is_closed_and_what_no_list
 
 
 def test_a_day_says_what_was_expected_and_is_not_there(house):
-    (day,) = yesterdays(house, 1)
-    house.begins(day)
+    (day,) = house.yesterdays(1)
     key = f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent"
     said = {
         "schema": "endtape/absent/1",
@@ -288,8 +198,7 @@ def test_a_day_says_what_was_expected_and_is_not_there(house):
 
 
 def test_an_archive_that_is_away_leaves_the_day_open_with_an_alert_and_it_is_closed_later(house):
-    (day,) = yesterdays(house, 1)
-    house.begins(day)
+    (day,) = house.yesterdays(1)
     house.files(day, "rec-1")
     (house.root / "days").write_text("in the way")
     house.close()
@@ -300,8 +209,7 @@ def test_an_archive_that_is_away_leaves_the_day_open_with_an_alert_and_it_is_clo
 
 
 def test_a_last_day_that_was_altered_raises_an_alert_and_the_chain_goes_on_from_the_true_one(house):
-    first, second = yesterdays(house, 2)
-    house.begins(first)
+    first, second = house.yesterdays(2)
     duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
     true = house.ledger.closed_day(ACCOUNT).sha256
     place = house.root / days.day_name(first)
