@@ -121,6 +121,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"redis_server", "service"} & set(item.fixturenames):
             item.add_marker(pytest.mark.redis)
+    for item in items:
+        if "s3" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("s3"))
     items.sort(
         key=lambda item: item.get_closest_marker("redis") is None
     )  # what waits comes first; what only computes fills the gaps
@@ -143,6 +146,16 @@ def redis_server():
     with EmbeddedRedis(folder, fsync="no") as server:
         yield server
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server. Tests that use it have the group "s3", so that one process starts one."""
+    from tests.s3 import S3  # moto is slow to import
+
+    server = S3()
+    yield server
+    server.stop()
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ class Directory:
                         with contextlib.suppress(FileNotFoundError):
                             status = entry.stat(follow_symlinks=False)
                             level.files.append(_entry(before + entry.name, status))
-        except FileNotFoundError:
+        except (FileNotFoundError, Conflict):  # nothing, a link, or a file
             return Level()
         level.folders.sort()
         level.files.sort(key=lambda entry: entry.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from worker.archive import keys, seals, signing
+from worker.archive import bucket, keys, seals, signing
 from worker.archive.directory import Directory
 from worker.archive.keys import Key
+from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
 from worker.archive.spool import Spool
 from worker.archive.store import Entry, Opened, Store
@@ -35,9 +37,9 @@ class Archive:
     Every operation raises Unstored or OSError where the store does not take or give a file.
     """
 
-    def __init__(self, root: Path, spool: Path, signer: Signer | None = None) -> None:
+    def __init__(self, place: Place, spool: Path, signer: Signer | None = None) -> None:
         self.spool, self.signer = Spool(spool), signer
-        self.store: Store = Directory(root, self.spool)
+        self.store = store_of(place, self.spool)
 
     def free_bytes(self) -> int:
         """The free bytes of the disk with the archive or of that with the spool, whichever are
@@ -96,7 +98,9 @@ class Archive:
         parsed, sha256 = keys.parse(key), receipt["media"]["sha256"]
         if self.signer:
             receipt = receipt | {"signature": self.signer.key().field(signing.RECEIPTS)}
-        self.store.head(parsed.audio)
+        stands = self.store.head(parsed.audio)
+        if stands.bytes != receipt["media"].get("bytes", stands.bytes):
+            raise Unstored(f"{parsed.audio} has {stands.bytes} bytes, which is not what was put")
         if self._receipt_stands(parsed, sha256):
             # Whoever wrote it may have died before it was on disk for good.
             self.store.create(parsed.receipt, self.store.read(parsed.receipt))
@@ -212,6 +216,16 @@ class Archive:
                 raise Conflict(f"{name} is about another recording")
             seals.seal(self.store, name, stored, signing.RECEIPTS, self.signer)
         return hashlib.sha256(stored).hexdigest()
+
+
+def store_of(place: Place, spool: Spool) -> Store:
+    """The store in a place. Makes nothing and sends nothing."""
+    return bucket.store_at(place) if isinstance(place, Bucket) else Directory(place, spool)
+
+
+def reading(place: Place) -> Store:
+    """The store in a place, to read from it alone."""
+    return store_of(place, Spool(Path(os.devnull)))
 
 
 def _is_about(stored: bytes, said: dict[str, Any]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from worker.archive import signers
+from worker.archive import filing, signers
+from worker.archive.places import Place
 from worker.archive.verify import READERS, Report, Trust, Verifier
 
 _STRANGER = """\
@@ -18,9 +19,9 @@ Anybody can check them, without software of ours:
 """
 
 
-def verified(archive: Path, keys: Path) -> Report:
+def verified(archive: Place, keys: Path) -> Report:
     """The report of the whole archive. `keys`: the file with the service's public keys."""
-    verifier = Verifier(archive, Trust(signers.read(keys.read_text())), quick=False)
+    verifier = Verifier(filing.reading(archive), Trust(signers.read(keys.read_text())), quick=False)
     report = Report()
     with ThreadPoolExecutor(READERS) as readers:
         for folder in verifier.folders(report):

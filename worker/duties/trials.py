@@ -19,8 +19,10 @@ from pathlib import Path
 
 import structlog
 
-from worker.archive import durable
+from worker.archive import bucket, durable
+from worker.archive.bucket_trials import store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
+from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
 from worker.duties import signing
 from worker.errors import LedgerUnavailable, Unstored
@@ -113,9 +115,18 @@ class Trials:
     """
 
     def __init__(
-        self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]
+        self,
+        ledger: Ledger,
+        settings: Callable[[], Settings],
+        ending: Callable[[], bool],
+        *,
+        shared: bool = False,
     ) -> None:
+        """`shared`: the children of one worker run them, and take turns. They do where an archive
+        is in a bucket; elsewhere the parent does.
+        """
         self._ledger, self._settings, self._ending = ledger, settings, ending
+        self._shared = shared
         self._hanging: dict[str, _Trial] = {}
         self._announced: str | None = None  # the fingerprint of the key that signs
 
@@ -124,12 +135,26 @@ class Trials:
         while not self._ending():
             began = time.monotonic()
             try:
-                wait_s = _EVERY_S if self.turn() else _SOON_S
+                if self._is_ours():
+                    wait_s = _EVERY_S if self.turn() else _SOON_S
             except LedgerUnavailable as error:
                 log.warning("redis does not answer", error=str(error))
                 wait_s = _SOON_S
             while time.monotonic() - began < wait_s and not self._ending():
                 time.sleep(1)
+
+    def _is_ours(self) -> bool:
+        """Whether this process has the turn. A parent must not use a bucket: children that it forks
+        later could not (docs/decisions/0014-buckets.md).
+        """
+        if self._settings().has_bucket != self._shared:
+            return False
+        if not self._shared:
+            return True
+        here = on_this_machine("")
+        works = not any(what.endswith(here) for what in self._ledger.degraded())
+        every = timedelta(seconds=(_EVERY_S if works else _SOON_S) - 1)
+        return self._ledger.once_per("trials", f"{here}|{works}", every=every)
 
     def turn(self) -> bool:
         """Try archive, spool, signing key and the credentials of each account once. True if all
@@ -194,12 +219,20 @@ class Trials:
         return answer
 
 
-def store(root: Path, accounts: Iterable[str] = ()) -> None:
-    """Write a small file, force it to disk and remove it: in the root, and in each account's folder
-    of today.
+def store(place: Place, accounts: Iterable[str] = ()) -> None:
+    """In a bucket: write a small object and see that it is not overwritten. In a directory: write a
+    small file, force it to disk and remove it, in the root and in each account's folder of today.
 
-    Raises OSError, and Unstored if the disk has less space than a fetch must leave.
+    Raises OSError, and Unstored where a bucket refuses or the disk has less space than a fetch must
+    leave.
     """
+    if isinstance(place, Bucket):
+        store_and_refuse(bucket.store_at(place))
+    else:
+        _store_in_directory(place, accounts)
+
+
+def _store_in_directory(root: Path, accounts: Iterable[str]) -> None:
     durable.make(root)
     if shutil.disk_usage(root).free < FLOOR_BYTES:
         raise Unstored(f"the disk is full: less than {FLOOR_BYTES} bytes are left")

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -43,6 +44,7 @@ from worker.processes.settings_in_force import (
     warn_broken,
     warn_redis_is_away,
 )
+from worker.settings import Settings
 
 log = structlog.get_logger()
 QUEUES = ("stops", "fetches", "keep")
@@ -114,12 +116,17 @@ def _start_threads(sender: Any, **_: Any) -> None:
     queue, slots = _queue(sender.app), int(sender.pool.limit or 1)
     threading.Thread(target=_send_heartbeats, args=(queue, slots), daemon=True).start()
     if queue == "fetches":
-        trials = Trials(
-            Ledger(connect(settings_or_exit().redis_url, connections=2)),
-            last_good_settings,
-            lambda: bool(draining.since_s()),
-        )
-        threading.Thread(target=trials.run, name="trials", daemon=True).start()
+        _start_trials(last_good_settings, shared=False)
+
+
+def _start_trials(settings: Callable[[], Settings], *, shared: bool) -> None:
+    trials = Trials(
+        Ledger(connect(settings_or_exit().redis_url, connections=2)),
+        settings,
+        lambda: bool(draining.since_s()),
+        shared=shared,
+    )
+    threading.Thread(target=trials.run, name="trials", daemon=True).start()
 
 
 def _send_heartbeats(queue: str, slots: int) -> None:
@@ -163,6 +170,8 @@ def _follow_reloads(**_: Any) -> None:
     settings_or_exit()  # now, while the file is as the parent knew it
     _follower = None
     threading.Thread(target=_follow, name="reload", daemon=True).start()
+    if _queue(globals()["celery"]) == "fetches":
+        _start_trials(lambda: following_worker().in_force.settings, shared=True)
 
 
 def _follow() -> None:
