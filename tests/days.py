@@ -21,13 +21,14 @@ from worker.settings import Settings
 class House:
     """A worker whose service began on FIRST; the tests say what was filed and done on which day."""
 
-    def __init__(self, ledger, folder):
+    def __init__(self, ledger, folder, **given):
         env = {
             **ENV,
             "REDIS_URL": "redis://127.0.0.1:1",
             "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"),
             "ENDTAPE_SIGNING_KEY": str(folder / "key"),
+            **given,
         }
         self.ledger, self.folder = ledger, folder
         self.settings = Settings.from_env(env, folder=folder)

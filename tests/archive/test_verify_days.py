@@ -29,6 +29,23 @@ def house(ledger, tmp_path):
     return house
 
 
+@pytest.mark.xdist_group("s3")
+def test_days_in_a_bucket_are_closed_and_verified_alike(ledger, tmp_path, s3):
+    house = House(
+        ledger, tmp_path, ENDTAPE_ARCHIVE=f"s3://{s3.make_bucket()}/deep", **s3.variables()
+    )
+    first, _ = house.yesterdays(2)
+    house.files(first, "rec-1")
+    house.does(first)
+    house.close()
+    assert verified(house).counts["days"] == 2
+    assert found(house) == []
+    store = house.worker.archive.store
+    for name in [entry.name for entry in store.list(f"{ACCOUNT}/days") if str(first) in entry.name]:
+        store.delete(name)
+    assert ("day_missing", days.day_name(first)) in found(house)
+
+
 def verified(house, *, trusted=None, heads=None):
     trusted = of_service(house.ledger.signing_keys()) if trusted is None else trusted
     verifier = DaysVerifier(house.worker.archive.store, Trust(trusted), heads or {})

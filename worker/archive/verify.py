@@ -40,7 +40,9 @@ _COUNTS = {".absent.json": "absent", ".erased.json": "erased"}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """`what` is one of: altered, audio_missing, receipt_missing, unsigned, bad_signature,
-    unknown_key, expired_key, misplaced, unreadable, unreferenced.
+    unknown_key, expired_key, misplaced, unreadable, unreferenced; of days day_missing,
+    list_missing, file_missing, unlisted, history_missing, history_cut, chain_broken; of facts
+    fact_missing.
     """
 
     what: str
