@@ -102,7 +102,7 @@ def test_a_worker_may_die_before_and_after_each_file_and_nothing_is_lost_or_told
 ):
     lives = dict(zip(house.yesterdays(len(CRASHES)), CRASHES, strict=True))
     now = house.ledger.now()
-    duty.signing.ready(house.worker)
+    duty.signing.ready(house.ledger, house.worker.archive)
     for day, (where, point, after) in lives.items():
         house.files(day, f"rec-{day}")
         house.does(day, reason=f"{day}")

@@ -181,7 +181,8 @@ class Reader:
         return _got(partial(read, archive), key)
 
     def _archive(self) -> Archive:
-        return Archive(self.settings().archive, self.settings().spool)
+        settings = self.settings()
+        return Archive(settings.archive, settings.spool, fallback=settings.fallback)
 
     def _accounts(self) -> list[str]:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""

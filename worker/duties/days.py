@@ -81,7 +81,7 @@ def _close_one(
     day = next_day(before.day) if before else ledger.first_day(account)
     if end_of(day) + AFTER > now:
         return end_of(day) + AFTER
-    signing.ready(worker)
+    signing.ready(worker.ledger, worker.archive)
     waiting = ledger.not_home(account, seen_before=end_of(day))
     closing = Closing(
         day=day,
@@ -109,7 +109,7 @@ def _before(worker: Worker, account: str, closed: ClosedDays) -> Before | None:
         return before
     last, signer = closed.last(), worker.archive.signer
     if last and signer:
-        signing.ready(worker)
+        signing.ready(worker.ledger, worker.archive)
         trusted = {signer.key().public.fingerprint, *signer.known}
         worker.ledger.note_filed(account, list(closed.unlisted(trusted)))
         worker.ledger.set_closed_day(account, _as_known(last))

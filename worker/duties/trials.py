@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from worker.archive import bucket, durable
+from worker.archive import bucket, durable, moving
 from worker.archive.bucket_trials import store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
@@ -51,6 +51,7 @@ def worked(ledger: Ledger, *what: str) -> None:
     """Report that trials succeeded. The log has a line if one of them had failed before."""
     if ledger.restore(*what):
         log.warning("works again", about=what)
+        ledger.release_waiting()
 
 
 def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
@@ -68,7 +69,7 @@ def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
 
 
 def stored(ledger: Ledger) -> None:
-    """Report that a file was stored, so archive and spool work."""
+    """Report that a file was stored, so archive and spool work, and release what waits for them."""
     worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
 
 
@@ -167,6 +168,8 @@ class Trials:
         ]
         if all(works):  # the public half is stored there
             works.append(self._stores("signing key", lambda: self._sign(settings)))
+        if all(works) and settings.fallback is not None:
+            works.append(self._stores("fallback", lambda: self._move_back(settings)))
         vobiz = Vobiz(
             api_url=settings.api_url,
             media_hosts=settings.media_hosts,
@@ -188,11 +191,30 @@ class Trials:
             worked(self._ledger, on_this_machine(what))
         return trial.error is None
 
+    def _move_back(self, settings: Settings) -> None:
+        """Move what the fallback took while the archive refused."""
+        until = time.monotonic() + _ANSWER_S / 2
+        archive = Archive(
+            settings.archive, settings.spool, self._signer(settings), fallback=settings.fallback
+        )
+        moved = moving.move_back(archive, lambda: time.monotonic() < until and not self._ending())
+        if moved.files:
+            log.warning("files moved from the fallback into the archive", files=moved.files)
+        if moved.stay:
+            raise Unstored(
+                f"{len(moved.stay)} files stay there, because other content has their names in the "
+                f"archive: {', '.join(moved.stay[:3])}"
+            )
+
     def _sign(self, settings: Settings) -> None:
         """Make the key on the first run, and make it known. Reads the file anew each time."""
-        signer = Signer(settings.signing_key, settings.signer)
-        archive = Archive(settings.archive, settings.spool, signer)
+        archive = Archive(settings.archive, settings.spool, self._signer(settings))
         self._announced = signing.make_known(self._ledger, archive, announced=self._announced)
+
+    def _signer(self, settings: Settings) -> Signer:
+        signer = Signer(settings.signing_key, settings.signer)
+        signer.known = frozenset(use.fingerprint for use in self._ledger.signing_keys())
+        return signer
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
         # One of all processes tries. (For a halted account, processes that have work for it ask

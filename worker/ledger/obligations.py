@@ -4,6 +4,7 @@
 {endtape}:leases:DUTY  zset    obligations that are being worked on, by the end of the lease (ms)
 {endtape}:fences       hash    obligation → the token of its lease; {endtape}:fence: the last token
 {endtape}:unfinished   hash    obligation → how often it was begun again and not finished
+{endtape}:waiting      set     fetches that wait for the archive to take files again
 {endtape}:wake         list    the clock blocks on it
 
 An obligation stays in its `due` until it is done: claiming it moves its score to the end of the
@@ -288,6 +289,17 @@ class Obligations(Store):
         lease_ends = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
         at = max(to_ms(self.now()), float(lease_ends or 0))
         self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", at, str(obligation))
+
+    def wait_for_archive(self, obligation: Obligation) -> None:
+        """Remembers what `release_waiting` makes due."""
+        self.command("SADD", self.key("waiting"), str(obligation))
+
+    def release_waiting(self) -> None:
+        """Makes due now all that waits for the archive."""
+        while members := self.command("SPOP", self.key("waiting"), _AT_ONCE):
+            for member in members:
+                self.make_due_now(Obligation.parse(member))
+            self.wake()
 
     def make_all_due(self) -> None:
         """Makes every tracked call due for planning, whatever is owed on it: under new rules a stop
