@@ -31,6 +31,11 @@ def test_no_telephone_number_stands_in_an_entry():
     }
 
 
+def test_half_a_surrogate_pair_which_json_can_spell_harms_no_entry():
+    said = Entry(what=Deed.STOP, who="a", call_uuid="c", recording_id=None, reason="x\ud800y")
+    assert said.written()["reason"].encode() == b"x?y"
+
+
 @pytest.mark.parametrize(
     ("before", "found", "who"),
     [

@@ -103,3 +103,21 @@ def test_a_stop_by_a_rule_stands_in_the_history_once(local):
     for line in filed:
         content = (house.settings.archive / ACCOUNT / line[66:]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == line[:64]
+
+
+def test_a_restricted_recording_is_played_only_with_a_reason_that_stands_in_the_history(local):
+    rules = '[defaults]\nmax_duration = "1h"\nconsent = "required"\nconsent_within = "1s"\n'
+    house = local(rules=rules)
+    call = house.provider.call(to_number="918065550101")
+    recording_id = house.provider.record(call.call_uuid).recording_id
+    house.reach(recording_id, "archived")
+    path = f"/v1/recordings/{recording_id}/audio"
+    refused = ask(house, "GET", path)
+    assert (refused.status_code, refused.json["field"]) == (403, "reason")
+    assert "no_consent" in refused.json["detail"]
+    assert ask(house, "GET", f"{path}?reason=complaint of 918065550101").status_code == 200
+    said = [(e["what"], e["who"], e["reason"]) for e in entries(house)]
+    assert said == [
+        ("stop", "rule:defaults", "consent"),
+        ("play", "api", "complaint of …"),
+    ]

@@ -92,11 +92,22 @@ class Reader:
         return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
 
     def audio(self, recording_id: str) -> Response:
-        """The bytes; ranges work."""
+        """The bytes; ranges work. Of a restricted recording only with a reason."""
         call, recording = self._recording(recording_id)
+        view = recording_view(call, recording, self.settings().rules, self.ledger.now())
+        reason = request.args.get("reason", "").strip() or None
+        if view["restricted"] and reason is None:
+            raise Problem(
+                403,
+                f"it is restricted ({', '.join(view['restricted_by'])}): say why you play it, in "
+                "`?reason=`, which stands in the history",
+                field="reason",
+            )
         opened = _got(self._archive().open_file, _key_of(recording))
         try:
-            enter_play(self.ledger, call, recording_id, restricted=False)
+            enter_play(
+                self.ledger, call, recording_id, restricted=view["restricted"], reason=reason
+            )
         except LedgerUnavailable:
             opened.file.close()
             raise

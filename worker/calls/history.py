@@ -47,11 +47,11 @@ class Entry:
         """The entry as JSON data, with what is known."""
         said = {
             "what": self.what.value,
-            "who": wire.without_numbers(self.who),
-            "claimed": wire.without_numbers(self.claimed) if self.claimed else None,
+            "who": _plain(self.who),
+            "claimed": _plain(self.claimed),
             "call_uuid": self.call_uuid,
             "recording_id": self.recording_id,
-            "reason": wire.without_numbers(self.reason)[:_LONGEST_REASON] if self.reason else None,
+            "reason": _plain(self.reason),
         }
         return {name: value for name, value in said.items() if value is not None}
 
@@ -61,6 +61,15 @@ class Entry:
         if self.what is not Deed.PLAY:
             return None
         return "|".join(("play", self.recording_id or "", self.who, self.claimed or ""))
+
+
+def _plain(text: str | None) -> str | None:
+    """What a person wrote, without numbers, and without the half of a surrogate pair that JSON can
+    spell and UTF-8 cannot.
+    """
+    if not text:
+        return None
+    return wire.without_numbers(text.encode("utf-8", "replace").decode())[:_LONGEST_REASON]
 
 
 def stops_by_rules(before: Iterable[Event], found: Iterable[Event]) -> list[tuple[str, Entry]]:

@@ -14,13 +14,13 @@ from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
-from worker.calls import stop_state, timing
-from worker.calls.call import Call, Stop, StopState
+from worker.calls import restriction, stop_state, timing
+from worker.calls.call import Call, Recording, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
 from worker.calls.segments import gaps
 from worker.calls.triggers import acts
-from worker.calls.views import gap_view, stop_view
+from worker.calls.views import consent_view, gap_view, stop_view
 from worker.duties import archiving, signing
 from worker.duties.fetch_task import FetchTask
 from worker.errors import TryAgain, Unsigned, Unstored
@@ -161,19 +161,9 @@ def _file(
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
+    limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     receipt = _receipt(task, arrival, after, examined, checks, stop)
-
-    def put(archive: Archive) -> tuple[str, str]:
-        signing.ready(worker.ledger, archive)
-        named = _key(task, arrival.row, examined.extension)
-        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
-        return key, archive.publish_receipt(key, receipt)
-
-    try:
-        key, receipt_sha256 = archiving.put(worker, put)
-    except (OSError, Unstored, Unsigned):
-        arrival.keep()
-        raise
+    key, receipt_sha256 = _put(task, arrival, examined.extension, receipt)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -189,12 +179,34 @@ def _file(
         due_at=stop.due_at,
         trigger=stop.trigger if stop.due_at else None,
         enforced=stop.state is not StopState.NONE,
+        consent_by=limits.consent_by,
+        tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
     )
     lines = (
         days.line_of(key, arrival.got.sha256),
         days.line_of(keys.parse(key).receipt, receipt_sha256),
     )
     return Filed(events=(listed, archived), stop=stop, lines=lines)
+
+
+def _put(
+    task: FetchTask, arrival: Arrival, extension: str, receipt: dict[str, Any]
+) -> tuple[str, str]:
+    """Put audio and receipt into the archive. Returns the key, and the SHA-256 of the receipt that
+    stands there.
+    """
+
+    def put(archive: Archive) -> tuple[str, str]:
+        signing.ready(task.worker.ledger, archive)
+        named = _key(task, arrival.row, extension)
+        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
+        return key, archive.publish_receipt(key, receipt)
+
+    try:
+        return archiving.put(task.worker, put)
+    except (OSError, Unstored, Unsigned):
+        arrival.keep()
+        raise
 
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
@@ -260,6 +272,8 @@ def _receipt(
         stop=stop_view(stop),
         attempts=len(known.failures) + 1,
         fetched_at=task.now,
+        consent=consent_view(call),
+        restriction=_restriction(task, call, recording, stop),
         segment_of=recording.segment_of,
         gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
         events=[
@@ -268,3 +282,16 @@ def _receipt(
             if e.recording_id in {None, recording.recording_id}
         ],
     ).written()
+
+
+def _restriction(
+    task: FetchTask, call: Call, recording: Recording, stop: Stop
+) -> dict[str, Any] | None:
+    """Why the recording is restricted as it is archived, and the limits that say so. None where no
+    limit holds.
+    """
+    limits = restriction.limits_of(recording, task.worker.settings.rules.choose(call)[1])
+    if limits == restriction.Limits(consent_by=None, tail=None):
+        return None
+    reasons = restriction.restricted_by(call, recording, limits, stop, task.now)
+    return {"restricted_by": reasons, **restriction.limits_view(limits)}

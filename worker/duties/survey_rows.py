@@ -171,4 +171,5 @@ def _archived_by(worker: Worker, account: str, event: Event) -> Event:
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,
+        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
     )
