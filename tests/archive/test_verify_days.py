@@ -18,9 +18,9 @@ from worker.calls.history import Deed
 
 @pytest.fixture
 def house(ledger, tmp_path):
-    """Three closed days, with a recording and deeds on the first and the last."""
+    """Four closed days, with a recording and deeds on the second and the last."""
     house = House(ledger, tmp_path)
-    house.days = house.yesterdays(3)
+    house.first, *house.days = house.yesterdays(4)
     for day, name in ((house.days[0], "rec-1"), (house.days[2], "rec-2")):
         house.files(day, name)
         house.does(day)
@@ -72,7 +72,7 @@ def resign(house, name, content, namespace):
 def test_days_as_we_closed_them_have_no_findings(house):
     report = verified(house)
     assert report.findings == []
-    assert (report.counts["days"], report.counts["entries"], report.counts["signed"]) == (3, 4, 8)
+    assert (report.counts["days"], report.counts["entries"], report.counts["signed"]) == (4, 4, 10)
 
 
 def test_a_line_that_is_removed_from_a_list_is_found(house):
@@ -168,6 +168,7 @@ def test_an_object_that_nobody_knows_and_a_receipt_that_no_day_lists_are_found(h
         (house.root / place).parent.mkdir(exist_ok=True)
         (house.root / place).write_text("x")
     house.files(house.days[0], "rec-9")  # signed with the key, and with an earlier date
+    house.files(house.first, "rec-8")  # perhaps by an older release, before the first list
     assert found(house) == [
         ("unlisted", f"{house.days[0]:%Y/%m/%d}/rec-9.json"),
         ("unreferenced", "days/deep"),

@@ -13,9 +13,11 @@ from tests.constants import ACCOUNT
 from tests.days import House
 from worker.archive import days, history_file
 from worker.archive.directory import Directory
+from worker.archive.facts import Fact, FactKind
 from worker.calls.history import Deed
 from worker.calls.obligations import Duty
 from worker.duties import days as duty
+from worker.duties import facts
 from worker.ledger.codec import to_ms
 from worker.ledger.daybook import end_of
 
@@ -221,3 +223,24 @@ def test_a_last_day_that_was_altered_raises_an_alert_and_the_chain_goes_on_from_
 
 def test_an_account_that_left_the_settings_ends_when_nothing_of_it_is_left_to_tell(house):
     assert duty._close_one(house.worker, "MA_GONE", house.ledger.now(), lambda: None) is None
+
+
+def test_a_fact_is_listed_by_the_day_on_which_it_was_written(house):
+    (day,) = house.yesterdays(1)
+    told = Fact(
+        account=ACCOUNT,
+        recording_id="rec-1",
+        kind=FactKind.HOLD,
+        at=house.ledger.now(),
+        who="anna",
+    )
+    numbers = [facts.write(house.worker, told).n for _ in range(2)]
+    until = house.ledger.now() + timedelta(seconds=1)
+    listed = [line[66:] for line in house.ledger.filed(ACCOUNT, until=until)]
+    assert (numbers, sorted(listed)) == ([1, 2], ["facts/rec-1/1.json", "facts/rec-1/2.json"])
+    content = (house.root / "facts/rec-1/1.json").read_bytes()
+    assert f"{hashlib.sha256(content).hexdigest()}  facts/rec-1/1.json" in house.ledger.filed(
+        ACCOUNT, until=until
+    )
+    house.close()
+    assert house.day(day)["counts"]["facts"] == 0
