@@ -12,6 +12,7 @@ from tests.days import House
 from worker.archive import days, history_file, seals, signing
 from worker.archive.signers import of_service
 from worker.archive.verify import Report, Trust
+from worker.archive.verify_all import WholeArchive, place_of
 from worker.archive.verify_days import DaysVerifier, Head
 from worker.calls.history import Deed
 
@@ -183,3 +184,47 @@ def test_a_day_that_is_just_being_closed_is_no_finding(house):
     (house.root / days.history_name(house.today - timedelta(days=40))).write_text("")
     report = verified(house)
     assert (report.findings, report.counts["unfinished"]) == ([], 2)
+
+
+def test_units_come_in_an_order_in_which_an_interrupted_run_can_go_on(house):
+    (house.root / "facts/rec-1").mkdir(parents=True)
+    whole = WholeArchive(house.worker.archive.store, Trust([]), quick=True)
+    units = whole.units(Report())
+    months = sorted({f"{ACCOUNT}/days/{d:%Y-%m}" for d in [house.first, *house.days]})
+    folders = [f"{ACCOUNT}/{d:%Y/%m/%d}" for d in (house.days[0], house.days[2])]
+    assert units == [*folders, f"{ACCOUNT}/days", *months, f"{ACCOUNT}/facts"]
+    assert units == sorted(units, key=place_of)
+    assert place_of("") < place_of(units[0])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"schema": "endtape/day/2"}',
+        b'{"schema": "endtape/day/1", "day": "2026-11-25"}',
+        b'{"schema": "endtape/day/1", "day": 5, "account": "a"}',
+        b'{"schema": "endtape/day/1", "day": "2026-11-25", "account": "a",'
+        b' "files": {"sha256": "x"}, "history": {"head": "y", "entries": "many"}}',
+        b'{"schema": "endtape/day/1", "day": "2026-11-25", "account": "a",'
+        b' "files": [], "history": null}',
+    ],
+)
+def test_whatever_stands_in_the_place_of_a_day_is_a_finding_and_never_a_fault(house, wrong):
+    for day in house.days:
+        (house.root / days.day_name(day)).write_bytes(wrong)
+        (house.root / days.list_name(day)).write_bytes(wrong or b"x")
+        (house.root / f"{days.list_name(day)}.sig").write_bytes(wrong)
+        if (house.root / days.history_name(day)).exists():
+            (house.root / days.history_name(day)).write_bytes(wrong)
+    assert ("unreadable", days.day_name(house.days[0])) in found(house)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "a/.b", "a b", "", "a/"]
+)
+def test_a_name_that_leads_elsewhere_is_none_of_a_list(name):
+    with pytest.raises(ValueError, match="line 1"):
+        days.read_list(f"{'0' * 64}  {name}\n".encode())

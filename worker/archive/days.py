@@ -19,6 +19,7 @@ from typing import Any
 
 SCHEMA = "endtape/day/1"
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_./-]{1,600})")
+_STEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
 _RECORDING = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+")
 _ENDS = (".absent.json", "absent"), (".erased.json", "erased"), (".json", "archived")
@@ -125,8 +126,9 @@ def read_list(content: bytes) -> dict[str, str]:
     found = {}
     for number, text in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         parts = _LINE.fullmatch(text)
-        if parts is None or ".." in parts[2].split("/"):
-            raise ValueError(f"line {number} is none of sha256sum")
+        # The name becomes a path where a day is exported.
+        if parts is None or not all(_STEP.fullmatch(step) for step in parts[2].split("/")):
+            raise ValueError(f"line {number} is none of a day's list")
         found[parts[2]] = parts[1]
     return found
 
@@ -154,9 +156,10 @@ def read(content: bytes) -> dict[str, Any]:
         if said["schema"] != SCHEMA:
             raise ValueError(f"its schema is {said['schema']!r:.60}")
         date.fromisoformat(said["day"])
-        parts = (said["account"], said["files"]["sha256"], said["history"]["head"])
-        if not all(isinstance(part, str) for part in parts):
-            raise ValueError("a part of it is no text")
+        history = said["history"]
+        texts = (said["account"], said["files"]["sha256"], history["head"])
+        if not all(isinstance(text, str) for text in texts) or type(history["entries"]) is not int:
+            raise ValueError("a part of it is of another kind")
     except (TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"it lacks a part: {error!r:.60}") from None
     return dict(said)
