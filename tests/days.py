@@ -72,7 +72,7 @@ class House:
         for _ in range(20):
             self.ledger.ensure_due([owed])
             self.ledger.make_due_now(owed)
-            claimed = self.ledger.claim(lead=timedelta(), batch=1, free={Duty.DAY: 1})
+            claimed = self.ledger.claim(lead=timedelta(seconds=1), batch=1, free={Duty.DAY: 1})
             duty.closes(worker or self.worker, claimed.claims)
             if (due := self.ledger.next_at(owed)) and due > self.ledger.now():
                 return due

@@ -21,7 +21,7 @@ def claimed(ledger):
     owed = obligation(Duty.FETCH, "c", "r")
     ledger.ensure_due([owed])
     ledger.make_due_now(owed)
-    (claim,) = ledger.claim(lead=timedelta(), batch=1, free={Duty.FETCH: 1}).claims
+    (claim,) = ledger.claim(lead=timedelta(seconds=1), batch=1, free={Duty.FETCH: 1}).claims
     return claim
 
 

@@ -1,10 +1,11 @@
-"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts, signatures
-and the keys that made them.
+"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts,
+signatures, outlines, and the keys that signed.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import mimetypes
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from werkzeug.wsgi import wrap_file
 from webhooks.api import request_bodies
 from webhooks.api.history import enter_play
 from webhooks.api.problems import Problem
-from worker.archive import signers
+from worker.archive import peaks, signers
 from worker.archive.filing import Archive
 from worker.archive.store import Opened
 from worker.calls.call import Call, Phase, Recording
@@ -36,6 +37,7 @@ from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
 
 _MOST = 200  # recordings on a page
+_MOST_DRAWN = 32 * 1024 * 1024  # bytes of audio: 40 ms of work
 T = TypeVar("T")
 
 
@@ -126,6 +128,20 @@ class Reader:
         """The detached signature of the receipt, byte for byte as it is archived."""
         signature = self._beside_audio(Archive.signature, recording_id)
         return Response(signature, mimetype="text/plain")
+
+    def peaks(self, recording_id: str) -> Response:
+        """The outline of the audio, as it is archived, or drawn now where it is missing there."""
+        key, archive = self._key(recording_id), self._archive()
+        _got(archive.head, key)
+        with contextlib.suppress(FileNotFoundError):
+            return Response(archive.peaks(key), mimetype="application/json")
+        with _got(archive.open_file, key) as file:
+            if file.seek(0, 2) > _MOST_DRAWN:
+                raise Problem(404, "archived without an outline, and too long to draw it now")
+            drawn = peaks.outline(file)
+        if drawn is None:
+            raise Problem(404, "no outline can be drawn of this kind of audio")
+        return Response(peaks.written(drawn), mimetype="application/json")
 
     def keys(self) -> Response:
         """The public keys that signed here, the one in use first."""

@@ -23,7 +23,7 @@ from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed
 from worker.calls.views import call_view, recording_view
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 

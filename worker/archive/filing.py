@@ -159,6 +159,11 @@ class Archive:
             self.store.create(parsed.absence, seals.written(absence))
         return self._signed(parsed.absence, absence)
 
+    def publish_peaks(self, key: str, peaks: bytes) -> None:
+        """Put the outline of this key's audio beside it, unless one stands there."""
+        with contextlib.suppress(Conflict):
+            self.store.create(keys.parse(key).peaks, peaks)
+
     def publish_signer(self, fingerprint: str, line: str) -> str:
         """Put a key's line for `allowed_signers` into the archive, once. Returns the line that
         stands there. Raises Conflict where no plain file stands.
@@ -189,6 +194,10 @@ class Archive:
         """The signature of the receipt beside this key's audio. Raises as `open_file` does."""
         name = keys.parse(key).signature
         return self._from_either(lambda store: store.read(name))
+
+    def peaks(self, key: str) -> bytes:
+        """The outline of this key's audio. Raises as `open_file` does."""
+        return self.store.read(keys.parse(key).peaks)
 
     def read_receipt(self, key: str) -> dict[str, Any]:
         """The receipt beside this key's audio. Raises as `open_file` does, and ValueError if it is

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+import structlog
 
-from worker.archive import days, keys, media
+from worker.archive import days, keys, media, peaks
 from worker.archive.checks import check_media, first_failed
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
+from worker.archive.pages import FoundPages
+from worker.archive.peaks import Outline
 from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
 from worker.calls import restriction, stop_state, timing
@@ -27,18 +30,22 @@ from worker.errors import TryAgain, Unsigned, Unstored
 from worker.vobiz.answers import Row
 from worker.vobiz.piece import Download
 
+log = structlog.get_logger()
+
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
     """What a download brought: the provider's row, the spooled file, what was read, and the text
-    and the check of the error where the download broke off.
+    and the check of the error where the download broke off. `pages`: those that were found in it
+    while it came; None for a file that an earlier try kept.
     """
 
     row: Row
     part: Part
     got: Download
+    pages: FoundPages | None = None
     broken_off: str | None = None
     broken_check: str | None = None
 
@@ -93,7 +100,7 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     """
     max_bytes = task.worker.settings.max_media_bytes
     with arrival.part.path.open("rb") as file:
-        examined = media.examine(file)
+        examined = media.examine(file, arrival.pages)
     checks = check_media(
         examined,
         arrival.got,
@@ -157,13 +164,16 @@ def _file(
     where the archive refuses.
     """
     worker, call = task.worker, task.call
+    drawn = _drawn(arrival)  # before the file leaves the spool
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     receipt = _receipt(task, arrival, after, examined, checks, stop)
-    key, receipt_sha256 = _put(task, arrival, examined.extension, receipt)
+    named = _key(task, arrival.row, examined.extension)
+    key, receipt_sha256 = _put(task, arrival, named, receipt)
+    _file_outline(task, key, drawn)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -189,16 +199,13 @@ def _file(
     return Filed(events=(listed, archived), stop=stop, lines=lines)
 
 
-def _put(
-    task: FetchTask, arrival: Arrival, extension: str, receipt: dict[str, Any]
-) -> tuple[str, str]:
-    """Put audio and receipt into the archive. Returns the key, and the SHA-256 of the receipt that
-    stands there.
+def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> tuple[str, str]:
+    """Put audio and receipt into the archive that takes them. Returns the key there, and the
+    SHA-256 of the receipt that stands there.
     """
 
     def put(archive: Archive) -> tuple[str, str]:
         signing.ready(task.worker.ledger, archive)
-        named = _key(task, arrival.row, extension)
         key = archive.publish(arrival.part.path, named, arrival.got.sha256)
         return key, archive.publish_receipt(key, receipt)
 
@@ -207,6 +214,23 @@ def _put(
     except (OSError, Unstored, Unsigned):
         arrival.keep()
         raise
+
+
+def _drawn(arrival: Arrival) -> Outline | None:
+    with arrival.part.path.open("rb") as file:
+        return peaks.outline(file)
+
+
+def _file_outline(task: FetchTask, key: str, drawn: Outline | None) -> None:
+    """Put the outline beside the receipt. The recording is home without it, and `/v1` draws it
+    again where it is missing, so no failure here is one of the fetch.
+    """
+    if drawn is None:
+        return
+    try:
+        task.worker.archive.publish_peaks(key, peaks.written(drawn))
+    except (Unstored, OSError) as error:
+        log.warning("an outline could not be stored", archive_key=key, error=str(error))
 
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
