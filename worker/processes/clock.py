@@ -31,7 +31,7 @@ from worker.ledger.store import connect
 from worker.processes.broker import PREFIX, RABBIT
 from worker.processes.celery_app import HEARTBEAT_S, QUEUES, make_celery
 from worker.processes.settings_in_force import fit_redis_or_exit, settings_or_exit
-from worker.processes.tasks import message, route
+from worker.processes.tasks import QUEUE_OF, message
 from worker.settings import Settings
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
 # Claims in a message. Up to twice as many calls to plan share one where the slots would not be
 # enough otherwise: a message costs about as much as ten stops. With more, a machine that can hardly
 # keep up would need longer for a message than its lease.
-BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
+BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50, Duty.DAY: 1}
 MOST_PLANS = 2 * BATCH[Duty.PLAN]
 CLAIMED_AT_ONCE = 400
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
@@ -102,7 +102,9 @@ class Clock:
                         tries=claim.unfinished_tries,
                     )
                 self.ledger.count({"alerts_total|poison": 1})
-        self._send("reconcile", message(duty, claims), route(duty), kept=self.ledger.leases[duty])
+        self._send(
+            "reconcile", message(duty, claims), QUEUE_OF[duty], kept=self.ledger.leases[duty]
+        )
 
     def _send(
         self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
@@ -131,6 +133,7 @@ class Clock:
         self.ledger.seen("clock", self.name)
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
+        keepers = sum(slots.get("slots.keep", [])) or 1
         self._stop_slots = sum(slots.get("slots.stops", [])) or 1
         # One slot stays free of fetches: the look for a proof must not wait for a long download.
         # A step of a survey is one request, as short as a look.
@@ -139,6 +142,7 @@ class Clock:
             Duty.LOOK: 2 * fetchers,
             Duty.FETCH: max(1, fetchers - 1),
             Duty.SURVEY: 2,
+            **{duty: BATCH[duty] * keepers for duty, queue in QUEUE_OF.items() if queue == "keep"},
         }
         for queue in QUEUES:
             if self.queues:
