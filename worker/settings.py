@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import logging
@@ -19,18 +18,20 @@ from urllib.parse import quote, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from worker.archive import signing_key
+from worker.archive import bucket, signing_key
+from worker.archive.places import CLOUDS, Bucket, Place, with_client
 from worker.calls import rules_file
 from worker.calls.notices import Endpoint
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import Kind, Tokens, Unaccepted, WebUrl
+from worker.settings_kinds import Kind, NamedKey, SigningSecrets, Tokens, Unaccepted, WebUrl
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
 from worker.vobiz.account import Account
 
 # An editor may leave a moment without a file, or with an empty one, before it writes the new one.
 _GONE_FOR_S = 0.5
+_TOKENS = Tokens()
 _PASSWORDS = re.compile(r"password=([^&]*)")
 # `lines_without_effect` reports such lines once, with the name of the file.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
@@ -51,10 +52,14 @@ class Settings:
     public_url: str
     callback_token: str = field(repr=False)
     signatures_required: bool
-    api_keys: tuple[str, ...] = field(repr=False)
+    api_keys: tuple[NamedKey, ...] = field(repr=False)
     app_key: str | None = field(repr=False)
-    archive: Path
+    view_keys: tuple[NamedKey, ...] = field(repr=False)
+    archive: Place
+    fallback: Place | None
+    archive_options: tuple[tuple[str, str], ...] | None = field(repr=False)
     spool: Path
+    spool_max: int
     signing_key: Path
     signer: str
     config: Path | None
@@ -70,13 +75,21 @@ class Settings:
     warnings: tuple[str, ...] = ()  # names and lines that have no effect
     restart: tuple[str, ...] = ()  # settings that changed and take effect at the next start
 
+    @property
+    def has_bucket(self) -> bool:
+        """Whether an archive is in a bucket."""
+        return any(isinstance(place, Bucket) for place in (self.archive, self.fallback))
+
     def secrets(self) -> set[str]:
         """Every value that must never be shown."""
-        secrets = {self.callback_token, *self.api_keys, self.app_key or ""}
+        keys = (*self.api_keys, *self.view_keys)
+        secrets = {self.callback_token, self.app_key or "", *(key.secret for key in keys)}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
         for endpoint in self.notify:
             secrets |= {*endpoint.secrets, *(s.removeprefix("whsec_") for s in endpoint.secrets)}
+        for place in (self.archive, self.fallback):
+            secrets |= place.secrets if isinstance(place, Bucket) else set()
         # A broker's address may hold several of RabbitMQ.
         for url in (self.redis_url, self.broker_url, *self.broker_url.split(";")):
             parts = urlsplit(url)
@@ -181,15 +194,6 @@ def _comes_back(place: Path) -> bool:
     return place.exists()  # empty, so somebody emptied it on purpose
 
 
-def _is_signing_secret(text: str) -> bool:
-    """Whether a text is a secret as Standard Webhooks has it."""
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        return False
-    return text.startswith("whsec_") and 24 <= len(key) <= 64
-
-
 class _Reader:
     """Reads all settings from `env` and collects every mistake in `problems`."""
 
@@ -208,7 +212,9 @@ class _Reader:
         values = {setting.field: by_name[setting.name] for setting in SETTINGS}
         values["broker_url"] = values["broker_url"] or values["redis_url"]
         values["public_url"] = values["public_url"] or self.default_base(values)
+        values["view_keys"] = values["view_keys"] or ()
         values["signer"] = values["signer"] or _signer(values["public_url"])
+        self.complete_archives(values)
         self.check_signing_key(values["signing_key"])
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
         values["notify"] = self.endpoints(file)
@@ -256,6 +262,36 @@ class _Reader:
                 signing_key.load(place)
         except Unsigned as error:
             self.problems.append(str(error))
+
+    def complete_archives(self, values: dict[str, Any]) -> None:
+        """Give the buckets what their client needs, and see that it takes it. A spool that cannot
+        hold the largest file is a mistake.
+        """
+        for name, field_name in (
+            ("ENDTAPE_ARCHIVE", "archive"),
+            ("ENDTAPE_ARCHIVE_FALLBACK", "fallback"),
+        ):
+            place = values[field_name]
+            if isinstance(place, Bucket):
+                place = with_client(place, self.env, values["archive_options"] or ())
+                values[field_name] = place
+                try:
+                    bucket.store_at(place)
+                except ValueError as error:
+                    self.problems.append(
+                        f"{name} = {place.url!r}: with ENDTAPE_ARCHIVE_OPTIONS and the variables "
+                        f"{CLOUDS[place.cloud]}*: {error}"
+                    )
+        if values["fallback"] is not None and str(values["fallback"]) == str(values["archive"]):
+            self.problems.append(
+                f"ENDTAPE_ARCHIVE_FALLBACK = {str(values['fallback'])!r:.120}: "
+                "must be another place than ENDTAPE_ARCHIVE"
+            )
+        most, largest = values["spool_max"], values["max_media_bytes"]
+        if most is not None and largest is not None and most < largest:
+            self.problems.append(
+                f"ENDTAPE_SPOOL_MAX = {most}: must not be below ENDTAPE_MAX_MEDIA_BYTES ({largest})"
+            )
 
     # The rules file and accounts
     # ----------------------------------------------------------------------------------
@@ -339,32 +375,22 @@ class _Reader:
         }
 
     def endpoints(self, file: RulesFile) -> tuple[Endpoint, ...]:
-        """The applications to be notified; those without a usable secret are mistakes."""
-        endpoints = []
-        for told in file.notify:
-            secrets = self.secrets_named(
-                told.secret_env, "set the secret that signs notifications: whsec_ and base64"
+        """The applications to be notified."""
+        missing = "set the secret that signs notifications: whsec_ and base64"
+        return tuple(
+            Endpoint(
+                url=told.url,
+                secrets=self.secrets_named(told.secret_env, missing, SigningSecrets()),
+                events=told.events,
+                private=told.private,
+                numbers=told.numbers,
             )
-            for secret in secrets:
-                if not _is_signing_secret(secret):
-                    self.problems.append(
-                        f"{told.secret_env} = (secret): must be whsec_ and the base64 of 24 to 64"
-                        " bytes; make one with: echo whsec_$(openssl rand -base64 32)"
-                    )
-            endpoints.append(
-                Endpoint(
-                    url=told.url,
-                    secrets=secrets,
-                    events=told.events,
-                    private=told.private,
-                    numbers=told.numbers,
-                )
-            )
-        return tuple(endpoints)
+            for told in file.notify
+        )
 
-    def secrets_named(self, name: str, missing: str) -> tuple[str, ...]:
+    def secrets_named(self, name: str, missing: str, kind: Kind = _TOKENS) -> tuple[str, ...]:
         """The secrets in a variable that the rules file names; none where that is a mistake."""
         if name not in self.env:
             self.problems.append(f"{name} is missing: {missing}")
             return ()
-        return self.read(name, Tokens(), self.env[name]) or ()
+        return self.read(name, kind, self.env[name]) or ()

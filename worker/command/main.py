@@ -16,6 +16,7 @@ from worker.command import demo as demonstration
 from worker.command import doctor as examination
 from worker.command import (
     explain,
+    export,
     handoff,
     keys,
     ls,
@@ -288,6 +289,7 @@ for _command in (
     simulate.simulate,
     keys.keys,
     verify.verify,
+    export.export,
 ):
     main.add_command(_command)
 
