@@ -26,10 +26,12 @@ from benchmarks.stage import ACCOUNT, TOKEN, Report, Stage, listens, spread, unt
 from emulator.audio import tone, wav_header
 from worker.archive import media
 from worker.archive.checks import check_media, first_failed
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
+from worker.archive.pages import FoundPages
 from worker.processes.supervisor import free_port
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
+from worker.vobiz.piece import Hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,15 @@ def fetch(url: str, folder: Path) -> float:
     files = Archive(folder / "archive", folder / "spool")
     began = time.perf_counter()
     with files.spool.part("rec-1", 1) as part:
+        found = FoundPages()
         got = client.download(
             Account(auth_id=ACCOUNT, tokens=(TOKEN,)),
             url,
             part.file,
-            keep_going=lambda: None,
-            announced=files.reserve,
+            Hooks(keep_going=lambda: None, announced=files.reserve, follower=found),
             notes=part.notes,
         )
-        checks = check_media(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
+        checks = check_media(media.examine(part.file, found), got, got.bytes / 16000, 1 << 31)
         took = time.perf_counter() - began
     if first_failed(checks):
         raise RuntimeError(f"the file is not as it was sent: {checks}")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from worker.settings_kinds import (
     RABBIT,
+    Archive,
+    Bytes,
     Choice,
-    Directory,
     Duration,
     File,
     Hosts,
@@ -21,6 +22,7 @@ from worker.settings_kinds import (
     Kind,
     Number,
     OneKey,
+    Options,
     PathToken,
     ServerUrl,
     SignerName,
@@ -154,7 +156,8 @@ SETTINGS = (
         field="api_keys",
         kind=Keys(),
         missing=_MAKE_ONE,
-        meaning="bearer key of `/v1`; two with a comma between while rotating",
+        meaning="bearer key of `/v1`; two with a comma between while rotating; or several "
+        "`NAME:KEY`, and the name is who did it in history and receipts",
     ),
     Setting(
         name="ENDTAPE_APP_KEY",
@@ -165,12 +168,36 @@ SETTINGS = (
         "the calls they name",
     ),
     Setting(
+        name="ENDTAPE_VIEW_KEY",
+        field="view_keys",
+        kind=Keys(),
+        documented="none",
+        meaning="a key that only reads: `GET` of `/v1` without audio; or several `NAME:KEY`",
+    ),
+    Setting(
         name="ENDTAPE_ARCHIVE",
         field="archive",
-        kind=Directory(),
+        kind=Archive(),
         default="recordings",
         documented="./recordings",
-        meaning="a directory; buckets are not supported yet",
+        meaning="a directory, or a bucket: `s3://NAME/PREFIX`, `gs://…`, `az://…`; its credentials "
+        "and endpoint come from the cloud's own variables (`AWS_*`, `GOOGLE_*`, `AZURE_*`)",
+    ),
+    Setting(
+        name="ENDTAPE_ARCHIVE_FALLBACK",
+        field="fallback",
+        kind=Archive(),
+        documented="none",
+        meaning="a second archive, used while the first refuses; what it holds is moved when the "
+        "first is back",
+    ),
+    Setting(
+        name="ENDTAPE_ARCHIVE_OPTIONS",
+        field="archive_options",
+        kind=Options(),
+        documented="none",
+        meaning="`KEY=VALUE` pairs for the buckets, with commas between: `server_side_encryption`, "
+        "`sse_kms_key_id`, `checksum_algorithm` (`sha256` for `s3://`, or `none`), `storage_class`",
     ),
     Setting(
         name="ENDTAPE_SPOOL",
@@ -178,7 +205,16 @@ SETTINGS = (
         kind=File(),
         default="data/spool",
         documented="./data/spool",
-        meaning="downloads in progress, and those that were cut off and can go on",
+        meaning="downloads in progress, those that were cut off and can go on, and files that "
+        "wait for the archive",
+    ),
+    Setting(
+        name="ENDTAPE_SPOOL_MAX",
+        field="spool_max",
+        kind=Bytes(),
+        default="10GB",
+        meaning="so much may wait there for the archive; above it fetches wait, stops go on; not "
+        "below `ENDTAPE_MAX_MEDIA_BYTES`",
     ),
     Setting(
         name="ENDTAPE_SIGNING_KEY",

@@ -15,7 +15,7 @@ def receipt_of(key, content=AUDIO, **more):
     parsed = keys.parse(key)
     return {
         "schema": "endtape/receipt/1",
-        "account": parsed.folders[0],
+        "account": parsed.folder.partition("/")[0],
         "call_uuid": "call-1",
         "recording_id": parsed.recording_id,
         "media": {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)},

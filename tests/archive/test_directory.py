@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.archive.directory import FLOOR_BYTES, Archive
+from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.errors import Conflict, StaleLease, TryAgain
 
 KEY = "MA_1/2026/09/14/rec-1.mp3"
@@ -49,12 +49,11 @@ def test_a_file_and_its_receipt_come_under_their_names(archive, place):
     archive.publish(part, KEY, SHA)
     archive.publish_receipt(KEY, RECEIPT)
     assert files_below(root) == ["MA_1/2026/09/14/rec-1.json", KEY]
-    assert files_below(spool) == []
+    assert files_below(spool) == [".rec-1.1.part"]  # what else it wrote there is gone
     assert (root / KEY).read_bytes() == AUDIO
     with archive.open_file(KEY) as file:
         assert file.read() == AUDIO
-    with archive.open_receipt(KEY) as file:
-        assert json.load(file) == RECEIPT
+    assert json.loads(archive.receipt(KEY)) == RECEIPT
     assert archive.read_receipt(KEY) == RECEIPT
     text = (root / "MA_1/2026/09/14/rec-1.json").read_text()
     assert text == json.dumps(RECEIPT, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -72,16 +71,31 @@ def test_to_repeat_it_is_harmless_and_writes_nothing(archive, place):
     archive.publish(spooled(archive, 2), KEY, SHA)
     after = (place[0] / KEY).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert files_below(place[1]) == []
+    assert all(
+        name.endswith(".part") and name.startswith(".rec-1.") for name in files_below(place[1])
+    )
 
 
-def test_other_content_under_the_name_is_left_alone(archive, place):
+def test_where_other_content_has_the_name_it_is_left_alone_and_the_digest_name_is_used(
+    archive, place
+):
+    other, sha = b"other", hashlib.sha256(b"other").hexdigest()
     archive.publish(spooled(archive, 1), KEY, SHA)
-    part = spooled(archive, 2, b"other")
-    with pytest.raises(Conflict):
-        archive.publish(part, KEY, hashlib.sha256(b"other").hexdigest())
-    assert (place[0] / KEY).read_bytes() == AUDIO
+    for fence in (2, 3):  # a repeat finds it
+        key = archive.publish(spooled(archive, fence, other), KEY, sha)
+        assert key == f"MA_1/2026/09/14/rec-1.{sha[:16]}.mp3"
+    assert [(place[0] / name).read_bytes() for name in (KEY, key)] == [AUDIO, other]
+    archive.publish_receipt(key, {"media": {"sha256": sha}})
+    assert archive.audio_of(KEY, sha) == key
+    part = spooled(archive, 4)
+    with pytest.raises(Conflict, match="a receipt for other content"):
+        archive.publish(part, KEY, SHA)
     assert part.exists()
+    (place[0] / key).unlink()
+    (place[0] / key).write_bytes(b"another")
+    (place[0] / KEY).with_suffix(".json").unlink()
+    with pytest.raises(Conflict):
+        archive.publish(spooled(archive, 5, other), KEY, sha)
 
 
 def test_a_receipt_is_never_replaced(archive, place):
@@ -93,7 +107,9 @@ def test_a_receipt_is_never_replaced(archive, place):
     with pytest.raises(Conflict):
         archive.publish_receipt(KEY, {"media": {"sha256": "other"}})
     assert archive.read_receipt(KEY) == RECEIPT
-    assert files_below(place[1]) == []
+    assert all(
+        name.endswith(".part") and name.startswith(".rec-1.") for name in files_below(place[1])
+    )
 
 
 def test_audio_of_another_kind_does_not_join_a_receipt_for_other_content(archive, place):
@@ -117,14 +133,17 @@ def test_no_receipt_without_its_audio_nor_beside_an_unreadable_one(archive, plac
         archive.publish_receipt(KEY, RECEIPT)
 
 
-def test_many_at_once_leave_one_whole_file(archive, place):
+def test_many_at_once_leave_whole_files_only_and_the_first_receipt_decides(archive, place):
     outcomes = []
 
     def one(fence):
         content = AUDIO if fence % 2 else b"other" * 1000
         part = spooled(archive, fence, content)
         try:
-            archive.publish(part, KEY, hashlib.sha256(content).hexdigest())
+            sha = hashlib.sha256(content).hexdigest()
+            key = archive.publish(part, KEY, sha)
+            assert (place[0] / key).read_bytes() == content
+            archive.publish_receipt(key, {"media": {"sha256": sha}})
             outcomes.append("done")
         except Conflict:
             outcomes.append("conflict")
@@ -135,7 +154,9 @@ def test_many_at_once_leave_one_whole_file(archive, place):
     for thread in threads:
         thread.join()
     assert (outcomes.count("done"), outcomes.count("conflict")) == (6, 6)
-    assert (place[0] / KEY).read_bytes() in (AUDIO, b"other" * 1000)
+    said = archive.read_receipt(KEY)["media"]["sha256"]
+    kept = (place[0] / archive.audio_of(KEY, said)).read_bytes()
+    assert hashlib.sha256(kept).hexdigest() == said
 
 
 # ── nothing outside ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,8 +227,11 @@ def test_links_and_pipes_under_a_name_are_not_followed(archive, place, tmp_path)
     pipe = place[0] / KEY.replace("rec-1", "rec-3")
     os.mkfifo(pipe)
     for fence, path in ((2, twin), (3, pipe)):
-        with pytest.raises(Conflict):
-            archive.publish(spooled(archive, fence), str(path.relative_to(place[0])), SHA)
+        name = str(path.relative_to(place[0]))
+        assert archive.publish(spooled(archive, fence), name, SHA) != name
+        for read in (archive.open_file, archive.store.read, archive.store.head):
+            with pytest.raises(Conflict):
+                read(name)
     (place[1] / ".rec-1.9.part").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StaleLease):
         archive.spool.create("rec-1", 9)

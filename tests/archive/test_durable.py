@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.errors import Conflict, CorruptMedia, TryAgain
 
 KEY = "MA_1/2026/09/14/rec-1.mp3"
@@ -92,7 +92,7 @@ def test_a_file_system_without_links_is_named_and_nothing_is_left(archive, place
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 
 root, spool, sha, key, point, across = *sys.argv[1:5], int(sys.argv[5]), sys.argv[6] == "True"
 count = 0

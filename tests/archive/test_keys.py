@@ -55,9 +55,17 @@ def test_names_that_are_no_names_are_refused(bad):
 
 def test_a_key_is_taken_apart_as_it_was_put_together():
     key = parse(filed(started_at=START))
-    assert (key.folders, key.recording_id, key.extension) == (
-        ("MA_1", "2026", "09", "14"),
-        "rec-1",
-        "mp3",
-    )
-    assert (key.audio_name, key.receipt_name) == ("rec-1.mp3", "rec-1.json")
+    assert (key.folder, key.recording_id, key.extension) == ("MA_1/2026/09/14", "rec-1", "mp3")
+    assert (key.audio, key.receipt) == ("MA_1/2026/09/14/rec-1.mp3", "MA_1/2026/09/14/rec-1.json")
+
+
+def test_a_key_may_carry_the_first_16_digits_of_the_digest():
+    digest = "0123456789abcdef" * 4
+    named = parse("MA_1/2026/09/14/rec-1.mp3").with_digest(digest)
+    assert named.audio == "MA_1/2026/09/14/rec-1.0123456789abcdef.mp3"
+    assert parse(named.audio) == named
+    assert named.receipt == "MA_1/2026/09/14/rec-1.json"
+    assert named.plain().audio == "MA_1/2026/09/14/rec-1.mp3"
+    for wrong in ("rec-1.0123456789abcde.mp3", "rec-1.0123456789ABCDEF.mp3", "rec-1.x.mp3"):
+        with pytest.raises(ValueError, match="not a key"):
+            parse(f"MA_1/2026/09/14/{wrong}")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.archive.builders import KEY, SHA, receipt_of, spooled
 from worker.archive import durable, signing
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.archive.signers import AllowedSigner
 from worker.archive.signing_key import Signer, load_or_make
 from worker.errors import Conflict, Unsigned
@@ -53,10 +53,9 @@ def test_the_signature_covers_the_stored_receipt_which_names_format_namespace_an
         "namespace": "endtape-receipt",
         "key": fingerprint,
     }
-    with archive.open_signature(KEY) as file:
-        assert file.read() == both(tmp_path)[1].read_bytes()
+    assert archive.signature(KEY) == both(tmp_path)[1].read_bytes()
     assert [both(tmp_path)[n].stat().st_mode & 0o777 for n in (0, 1)] == [0o600, 0o600]
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == [".rec-1.1.part"]
 
 
 @pytest.mark.parametrize("dies_at", [1, 2, 3])  # audio, receipt, signature
@@ -93,7 +92,7 @@ def test_a_receipt_from_before_signing_began_stays_as_it_is_and_may_be_signed_by
     old = both(tmp_path)[0].read_bytes()
     assert archive.read_receipt(KEY)["signature"] is None
     with pytest.raises(FileNotFoundError):
-        archive.open_signature(KEY)
+        archive.signature(KEY)
     archive.publish_receipt(KEY, receipt_of(KEY))
     assert both(tmp_path)[0].read_bytes() == old
     is_good(tmp_path)

@@ -4,7 +4,7 @@ after all."""
 import json
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,7 +15,9 @@ from tests.waiting import until
 from worker.calls import timing
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
+from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import recording_view, rfc3339
+from worker.duties import deprecations
 from worker.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
@@ -314,6 +316,32 @@ def test_what_cannot_be_fetched_for_a_day_is_an_alert(local):
     assert before["fetch_overdue"] == 1
 
 
+@pytest.mark.parametrize(("days_ago", "warned"), [(22, None), (24, 1), (28.5, 1)])
+def test_what_is_not_home_is_an_alert_when_seven_and_two_days_are_left(local, days_ago, warned):
+    house = local(rules=HOUR)
+    call, recording = ended(house, fault="media-5xx", days_ago=days_ago)
+    until(lambda: len(failures(house, call)) > 1)
+    assert house.alerts().get("provider_deletes_soon") == warned
+    view = house.recording(recording.recording_id)
+    kept = datetime.fromisoformat(view["provider_keeps_until"])
+    assert kept == datetime.fromisoformat(view["ended_at"]) + KEPT_BY_PROVIDER
+
+
+def test_what_the_provider_deprecates_is_an_alert_once_a_day_for_each_path(local):
+    house = local(rules=HOUR)
+    house.provider.faults.switch_on("deprecated", route="media")
+    for _ in range(2):
+        _, recording = ended(house)
+        house.reach(recording.recording_id, "archived")
+        deprecations.tell(house.ledger)
+    assert house.alerts() == {"provider_deprecates": 1}
+    house.provider.faults.switch_on("deprecated", route="get-recording")
+    _, recording = ended(house)
+    house.reach(recording.recording_id, "archived")
+    deprecations.tell(house.ledger)
+    assert house.alerts() == {"provider_deprecates": 2}
+
+
 def test_what_cannot_be_fetched_for_thirty_days_is_given_up_with_an_alert(local):
     house = local(rules=HOUR)
     _, recording = ended(house, fault="media-5xx", days_ago=31)
@@ -376,7 +404,7 @@ def test_a_recording_that_a_callback_named_under_another_call_is_filed_under_its
     until(lambda: any(f.fault is Fault.MEDIA for f in failures(house, other)))
 
 
-def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
+def test_other_content_under_the_final_name_is_left_alone_and_the_digest_name_is_used(local):
     house = local(rules=HOUR)
     call = house.provider.call()
     recording = house.provider.record(call.call_uuid)
@@ -385,8 +413,21 @@ def test_other_content_under_the_final_name_is_left_alone_with_an_alert(local):
     place.mkdir(parents=True)
     (place / f"{recording.recording_id}.mp3").write_bytes(b"something else")
     house.provider.end(recording.recording_id, "FinishedOnKey")
-    until(lambda: house.alerts().get("conflict"))
+    view = house.reach(recording.recording_id, "archived")
     assert (place / f"{recording.recording_id}.mp3").read_bytes() == b"something else"
+    assert view["archive_key"].endswith(f"/{recording.recording_id}.{view['sha256'][:16]}.mp3")
+
+
+def test_a_receipt_for_other_content_is_left_alone_with_an_alert(local):
+    house = local(rules=HOUR)
+    call = house.provider.call()
+    recording = house.provider.record(call.call_uuid)
+    began = time.gmtime(recording.started_at)
+    place = house.folder / "archive" / ACCOUNT / time.strftime("%Y/%m/%d", began)
+    place.mkdir(parents=True)
+    (place / f"{recording.recording_id}.json").write_text('{"media": {"sha256": "other"}}')
+    house.provider.end(recording.recording_id, "FinishedOnKey")
+    until(lambda: house.alerts().get("conflict"))
     assert house.recording(recording.recording_id)["phase"] == "fetching"
 
 

@@ -1,18 +1,19 @@
-"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts, signatures
-and the keys that made them.
+"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts,
+signatures, outlines, and the keys that signed.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import mimetypes
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
 from flask import Response, jsonify, request
 from werkzeug.datastructures import MultiDict
@@ -20,20 +21,24 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
 from webhooks.api import request_bodies
+from webhooks.api.history import enter_play
 from webhooks.api.problems import Problem
-from worker.archive import keys, signers
-from worker.archive.directory import Archive
+from worker.archive import peaks, signers
+from worker.archive.filing import Archive
+from worker.archive.store import Opened
 from worker.calls.call import Call, Phase, Recording
 from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
-from worker.errors import Conflict
+from worker.errors import Conflict, LedgerUnavailable
 from worker.ledger.calls import SeenAt
 from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
 
 _MOST = 200  # recordings on a page
+_MOST_DRAWN = 32 * 1024 * 1024  # bytes of audio: 40 ms of work
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,27 +94,54 @@ class Reader:
         return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
 
     def audio(self, recording_id: str) -> Response:
-        """The bytes; ranges work."""
-        key, file = self._audio(recording_id)
-        name = keys.parse(key).audio_name
+        """The bytes; ranges work. Of a restricted recording only with a reason."""
+        call, recording = self._recording(recording_id)
+        view = recording_view(call, recording, self.settings().rules, self.ledger.now())
+        reason = request.args.get("reason", "").strip() or None
+        if view["restricted"] and reason is None:
+            raise Problem(
+                403,
+                f"it is restricted ({', '.join(view['restricted_by'])}): say why you play it, in "
+                "`?reason=`, which stands in the history",
+                field="reason",
+            )
+        opened = _got(self._archive().open_file, _key_of(recording))
+        try:
+            enter_play(
+                self.ledger, call, recording_id, restricted=view["restricted"], reason=reason
+            )
+        except LedgerUnavailable:
+            opened.file.close()
+            raise
+        name = opened.entry.last
         kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
-        answer = _answer_with(file, kind)
+        answer = _answer_with(opened, kind)
         answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return answer
 
     def receipt(self, recording_id: str) -> Response:
         """The receipt, byte for byte as it is archived."""
-        key, audio = self._audio(recording_id)
-        audio.close()
-        with _opened(self._archive().open_receipt, key) as file:
-            return Response(file.read(), mimetype="application/json")
+        receipt = self._beside_audio(Archive.receipt, recording_id)
+        return Response(receipt, mimetype="application/json")
 
     def signature(self, recording_id: str) -> Response:
         """The detached signature of the receipt, byte for byte as it is archived."""
-        key, audio = self._audio(recording_id)
-        audio.close()
-        with _opened(self._archive().open_signature, key) as file:
-            return Response(file.read(), mimetype="text/plain")
+        signature = self._beside_audio(Archive.signature, recording_id)
+        return Response(signature, mimetype="text/plain")
+
+    def peaks(self, recording_id: str) -> Response:
+        """The outline of the audio, as it is archived, or drawn now where it is missing there."""
+        key, archive = self._key(recording_id), self._archive()
+        _got(archive.head, key)
+        with contextlib.suppress(FileNotFoundError, Conflict):
+            return Response(archive.peaks(key), mimetype="application/json")
+        with _got(archive.open_file, key) as file:
+            if file.seek(0, 2) > _MOST_DRAWN:
+                raise Problem(404, "archived without an outline, and too long to draw it now")
+            drawn = peaks.outline(file)
+        if drawn is None:
+            raise Problem(404, "no outline can be drawn of this kind of audio")
+        return Response(peaks.written(drawn), mimetype="application/json")
 
     def keys(self) -> Response:
         """The public keys that signed here, the one in use first."""
@@ -165,16 +197,19 @@ class Reader:
             raise Problem(404, "no such recording")
         return known
 
-    def _audio(self, recording_id: str) -> tuple[str, BinaryIO]:
-        """A recording's key in the archive, and its file, open. Raises Problem 404."""
-        _, recording = self._recording(recording_id)
-        key = recording.archived.archive_key if recording.archived else None
-        if not key:
-            raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
-        return key, _opened(self._archive().open_file, key)
+    def _key(self, recording_id: str) -> str:
+        """A recording's key in the archive. Raises Problem 404."""
+        return _key_of(self._recording(recording_id)[1])
+
+    def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
+        """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
+        key, archive = self._key(recording_id), self._archive()
+        _got(archive.head, key)
+        return _got(partial(read, archive), key)
 
     def _archive(self) -> Archive:
-        return Archive(self.settings().archive, self.settings().spool)
+        settings = self.settings()
+        return Archive(settings.archive, settings.spool, fallback=settings.fallback)
 
     def _accounts(self) -> list[str]:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""
@@ -187,28 +222,36 @@ class Reader:
         return [named]
 
 
-def _opened(open_in_archive: Callable[[str], BinaryIO], key: str) -> BinaryIO:
-    """A file of the archive. Raises Problem 404 where there is none, or a link in its place."""
+def _key_of(recording: Recording) -> str:
+    """The recording's key in the archive. Raises Problem 404."""
+    key = recording.archived.archive_key if recording.archived else None
+    if not key:
+        raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
+    return key
+
+
+def _got(from_archive: Callable[[str], T], key: str) -> T:
+    """What the archive has. Raises Problem 404 where there is none, or a link in its place."""
     try:
-        return open_in_archive(key)
+        return from_archive(key)
     except (FileNotFoundError, Conflict, ValueError):
         raise Problem(404, f"the archive lacks {key}") from None
 
 
-def _answer_with(file: BinaryIO, kind: str) -> Response:
+def _answer_with(opened: Opened, kind: str) -> Response:
     """An answer with the file's bytes, or with the range of them that the request asks for, or 304
     where the caller has them already. The answer closes the file.
     """
-    status = os.fstat(file.fileno())
-    answer = Response(wrap_file(request.environ, file), mimetype=kind, direct_passthrough=True)
-    answer.content_length = status.st_size
-    answer.last_modified = status.st_mtime  # type: ignore[assignment]  # a setter takes seconds, too
+    entry, body = opened.entry, wrap_file(request.environ, opened.file)
+    answer = Response(body, mimetype=kind, direct_passthrough=True)
+    answer.content_length = entry.bytes
+    answer.last_modified = entry.modified  # type: ignore[assignment]  # a setter takes seconds, too
     answer.cache_control.no_cache = True
-    answer.set_etag(f"{status.st_mtime}-{status.st_size}")
+    answer.set_etag(f"{entry.modified}-{entry.bytes}")
     try:
-        answer.make_conditional(request.environ, accept_ranges=True, complete_length=status.st_size)
+        answer.make_conditional(request.environ, accept_ranges=True, complete_length=entry.bytes)
     except RequestedRangeNotSatisfiable:
-        file.close()
+        opened.file.close()
         raise
     return answer
 

@@ -5,40 +5,62 @@ keys.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from worker import wire
 
 _KEY = re.compile(
     r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/"
-    r"([A-Za-z0-9_-]{1,128})\.([a-z0-9]{1,8})"
+    r"([A-Za-z0-9_-]{1,128})(?:\.([0-9a-f]{16}))?\.([a-z0-9]{1,8})"
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """A key taken apart. `folders`: account, year, month and day, from the root downwards."""
+    """A key taken apart. `folder`: account, year, month and day. `digest`: the first 16 digits of
+    the audio's SHA-256 where its name carries them, else "".
 
-    folders: tuple[str, str, str, str]
+    Each name is whole, from the archive's root.
+    """
+
+    folder: str
     recording_id: str
+    digest: str
     extension: str
 
     @property
-    def audio_name(self) -> str:
-        return f"{self.recording_id}.{self.extension}"
+    def audio(self) -> str:
+        digest = f".{self.digest}" if self.digest else ""
+        return self.beside(f"{digest}.{self.extension}")
 
     @property
-    def receipt_name(self) -> str:
-        return f"{self.recording_id}.json"
+    def receipt(self) -> str:
+        return self.beside(".json")
 
     @property
-    def absence_name(self) -> str:
-        return f"{self.recording_id}.absent.json"
+    def absence(self) -> str:
+        return self.beside(".absent.json")
 
     @property
-    def signature_name(self) -> str:
-        return signature_of(self.receipt_name)
+    def signature(self) -> str:
+        return signature_of(self.receipt)
+
+    @property
+    def peaks(self) -> str:
+        return self.beside(".peaks")
+
+    def beside(self, ending: str) -> str:
+        """The name of another file of this recording: `ending` follows its id."""
+        return f"{self.folder}/{self.recording_id}{ending}"
+
+    def with_digest(self, sha256: str) -> Key:
+        """The key of audio whose name carries its digest."""
+        return replace(self, digest=sha256[:16])
+
+    def plain(self) -> Key:
+        """The key of audio whose name carries no digest."""
+        return replace(self, digest="")
 
 
 def signature_of(name: str) -> str:
@@ -49,10 +71,15 @@ def signature_of(name: str) -> str:
 def parse(key: str) -> Key:
     """The parts of a key. Raises ValueError for any other text, also for the name of a receipt."""
     parts = _KEY.fullmatch(key)
-    if not parts or parts[6] == "json":
+    if not parts or parts[7] == "json":
         raise ValueError(f"not a key of the archive: {key[:300]!r}")
-    account, year, month, day, recording_id, extension = parts.groups()
-    return Key(folders=(account, year, month, day), recording_id=recording_id, extension=extension)
+    account, year, month, day, recording_id, digest, extension = parts.groups(default="")
+    return Key(
+        folder=f"{account}/{year}/{month}/{day}",
+        recording_id=recording_id,
+        digest=digest,
+        extension=extension,
+    )
 
 
 def key_of(

@@ -18,7 +18,7 @@ from worker.calls.trust import is_end, is_proven_end
 from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import Worker
 from worker.errors import EndtapeError
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 from worker.ledger.survey_state import Scope, SurveyState
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
@@ -157,17 +157,19 @@ def _archived_by(worker: Worker, account: str, event: Event) -> Event:
     )
     receipt = worker.archive.read_receipt(place)
     if receipt.get("signature"):  # a crash may have left the signature out: then fetch it again
-        worker.archive.open_signature(place).close()
+        worker.archive.signature(place)
     media: dict[str, Any] = receipt["media"]
     container = str(media["codec"] if media["container"] == "mp3" else media["container"])
     extension = container.replace("unknown", "bin")
+    key = worker.archive.audio_of(f"{place.rpartition('.')[0]}.{extension}", str(media["sha256"]))
     return Event(
         id=f"archived.{recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
         call_uuid=event.call_uuid,
         recording_id=recording_id,
-        archive_key=f"{place.rpartition('.')[0]}.{extension}",
+        archive_key=key,
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,
+        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
     )

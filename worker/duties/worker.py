@@ -16,7 +16,7 @@ from datetime import datetime
 import structlog
 
 from worker import logs
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz

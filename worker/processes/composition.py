@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from worker.archive.directory import Archive
+from worker.archive.filing import Archive
 from worker.archive.signing_key import Signer
 from worker.duties.worker import Worker
 from worker.ledger.client import Ledger
@@ -27,7 +27,7 @@ def make_vobiz(settings: Settings) -> Vobiz:
 def make_archive(settings: Settings) -> Archive:
     """The archive, which signs its receipts."""
     signer = Signer(settings.signing_key, settings.signer)
-    return Archive(settings.archive, settings.spool, signer)
+    return Archive(settings.archive, settings.spool, signer, fallback=settings.fallback)
 
 
 def make_worker(
