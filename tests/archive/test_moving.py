@@ -3,6 +3,7 @@ nothing that stands is replaced."""
 
 import hashlib
 import os
+import time
 
 import pytest
 
@@ -31,7 +32,7 @@ def names(store):
 
 def filed(archive, content=AUDIO, **more):
     sha256 = hashlib.sha256(content).hexdigest()
-    key = archive.publish(spooled(archive, 10 + len(more), content), KEY, sha256)
+    key = archive.publish(spooled(archive, int(time.monotonic_ns()), content), KEY, sha256)
     archive.publish_receipt(key, receipt_of(KEY, content) | more)
     return key
 
