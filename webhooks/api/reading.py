@@ -30,7 +30,7 @@ from worker.calls.call import Call, Phase, Recording
 from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
-from worker.errors import Conflict, LedgerUnavailable
+from worker.errors import Conflict, LedgerUnavailable, Unstored
 from worker.ledger.calls import SeenAt
 from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
@@ -231,11 +231,15 @@ def _key_of(recording: Recording) -> str:
 
 
 def _got(from_archive: Callable[[str], T], key: str) -> T:
-    """What the archive has. Raises Problem 404 where there is none, or a link in its place."""
+    """What the archive has. Raises Problem 404 where there is none, or a link in its place, and 503
+    where the archive does not answer.
+    """
     try:
         return from_archive(key)
     except (FileNotFoundError, Conflict, ValueError):
         raise Problem(404, f"the archive lacks {key}") from None
+    except (Unstored, OSError):
+        raise Problem(503, "the archive does not answer; `/readyz` says why") from None
 
 
 def _answer_with(opened: Opened, kind: str) -> Response:
