@@ -116,13 +116,7 @@ class Obligations(Store):
         """
         now, claims, next_at = self.run(
             "claim_due",
-            [
-                self.key("fence"),
-                self.key("fences"),
-                self.key("unfinished"),
-                self.key("wake"),
-                *self._sets(),
-            ],
+            [*map(self.key, ("fence", "fences", "unfinished", "wake")), *self._sets()],
             [
                 span_ms(lead),
                 batch,
@@ -177,8 +171,7 @@ class Obligations(Store):
         """Ends leases. Returns for each the ids of the events that are new, or None if the claim
         was no longer ours.
         """
-        answers = self.commit_each(commits)
-        return [_or_raise(answer) for answer in answers]
+        return [_or_raise(answer) for answer in self.commit_each(commits)]
 
     def commit_each(
         self, commits: Sequence[Commit]
@@ -197,8 +190,7 @@ class Obligations(Store):
 
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
-        keys = [self.key("fences"), self.key("unfinished"), self.key("generation")]
-        keys += [self.key("wake"), *self._sets()]
+        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake")), *self._sets()]
         args: list[Any] = []
         for commit in commits:
             owed = commit.claim.obligation
