@@ -169,7 +169,7 @@ class Spool:
         return parts[-1] if parts else None
 
     def _leftovers(self, begin: str) -> Iterator[Part]:
-        """What dead attempts left with notes, of the files whose names begin so."""
+        """What dead attempts left with notes, or kept whole, of the files whose names begin so."""
         # Without a pattern: the standard library would keep that of each recording, some 3 KB.
         paths = list[Path]()
         with contextlib.suppress(FileNotFoundError):

@@ -14,7 +14,20 @@ from rich.console import Console
 from worker import in_force, logs
 from worker.command import demo as demonstration
 from worker.command import doctor as examination
-from worker.command import explain, handoff, keys, ls, retry, segments, show, simulate, stop, verify
+from worker.command import (
+    explain,
+    export,
+    handoff,
+    keys,
+    ls,
+    notify,
+    retry,
+    segments,
+    show,
+    simulate,
+    stop,
+    verify,
+)
 from worker.command import reconcile as reconciling
 from worker.command import run as service
 from worker.command.terminal import (
@@ -271,10 +284,12 @@ for _command in (
     segments.resume,
     handoff.handoff,
     retry.retry,
+    notify.notify,
     explain.explain_command,
     simulate.simulate,
     keys.keys,
     verify.verify,
+    export.export,
 ):
     main.add_command(_command)
 

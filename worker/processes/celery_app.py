@@ -48,7 +48,7 @@ from worker.processes.settings_in_force import (
 from worker.settings import Settings
 
 log = structlog.get_logger()
-QUEUES = ("stops", "fetches")
+QUEUES = ("stops", "fetches", "keep")
 HEARTBEAT_S = 4.0
 _GARBAGE = (20_000, 20, 20)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from worker.vobiz import loop
+from worker.vobiz import deprecations, loop
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Answer
 from worker.vobiz.loop import RestRequest, Then, TimeLimits
@@ -91,6 +91,7 @@ class _Tries:
     def on_answer(self, sent: Future[Answer]) -> None:
         try:
             answer = hide_tokens(self._ask.account, sent.result())
+            deprecations.note(self._ask.method, self._ask.path, answer.headers.get)
             is_refused = answer.status in (401, 403)
             if is_refused and self._tokens:
                 loop.send([self.next_request()], [self.on_answer])
