@@ -113,7 +113,7 @@ class Machines(Stage):
         alive = self.ledger.alive(timedelta(seconds=15))
         return all(
             len(alive.get(role, [])) >= len(_NAMES)
-            for role in ("clock", "slots.stops", "slots.fetches")
+            for role in ("clock", "slots.stops", "slots.fetches", "slots.keep")
         ) and all(map(_answers, self.machines.values()))
 
     def worked(self, machine: Machine, since: float) -> bool:
@@ -123,7 +123,7 @@ class Machines(Stage):
             for (role, host), at in self._seen().items()
             if host == machine.name and at >= since
         }
-        return {"stops", "fetches"} <= roles
+        return {"stops", "fetches", "keep"} <= roles
 
     def _seen(self) -> dict[tuple[str, str], float]:
         """By role and host: when a process was last at work."""

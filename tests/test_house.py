@@ -20,7 +20,7 @@ import pytest
 from worker.calls.obligations import Duty
 from worker.processes.celery_app import QUEUES
 from worker.processes.supervisor import free_port, process_commands
-from worker.processes.tasks import route
+from worker.processes.tasks import DEEDS, QUEUE_OF
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,12 +119,13 @@ def test_the_procfile_says_what_an_installed_package_runs():
 
 def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():
     commands = process_commands()
-    assert set(commands) == {"web", "stops", "fetches", "clock"}
+    assert set(commands) == {"web", "stops", "fetches", "keep", "clock"}
     for queue in QUEUES:
         assert commands[queue][commands[queue].index("-Q") + 1] == queue
     for name in ("web", "clock"):
         importlib.import_module(commands[name][-1])
-    assert {route(duty) for duty in Duty} == set(QUEUES)
+    assert QUEUE_OF.keys() == DEEDS.keys() == set(Duty)
+    assert set(QUEUE_OF.values()) == set(QUEUES)
 
 
 # What shows that a test starts a Redis by itself. (conftest.py marks the tests that use the fixtures

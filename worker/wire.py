@@ -25,6 +25,7 @@ _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})"
     r"((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 )
+_LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -88,7 +89,10 @@ def digits(value: object) -> str | None:
     Of a SIP or `tel:` address only the user part counts, never a digit of the host. A user whose
     name has a letter (`sip:agent7@host`, `anonymous`) has no number.
     """
-    written = bare_digits(user_part(value))
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        written = value if len(value) <= _LONGEST_NUMBER else None
+    else:
+        written = bare_digits(user_part(value))
     return written.removeprefix("00") or None if written else None
 
 
@@ -100,6 +104,13 @@ def bare_digits(text: str) -> str | None:
         return None
     digits = "".join(char for char in text if char in _DIGITS)
     return digits if 0 < len(digits) <= _LONGEST_NUMBER else None
+
+
+def without_numbers(text: str) -> str:
+    """The text with `…` in the place of each run of seven digits or more: telephone numbers stand
+    in receipts only.
+    """
+    return _LONG_NUMBER.sub("…", text)
 
 
 def user_part(value: object) -> str:

@@ -28,7 +28,7 @@ def ready(house):
 @pytest.fixture
 def house(local):
     found = local()
-    for role in ("stops", "fetches", "clock"):
+    for role in ("stops", "fetches", "keep", "clock"):
         found.ledger.seen(role, "test")
     return found
 
@@ -156,11 +156,12 @@ def test_a_line_that_nobody_repeats_is_forgotten(house):
 
 def test_what_is_missing_comes_first_and_is_503_whatever_is_degraded_besides(house):
     house.ledger.gone("clock", "test")
+    house.ledger.gone("keep", "test")
     trials.failed(house.ledger, "archive@here", "it is off")
     answer = house.get("/readyz")
     assert (answer.status_code, answer.text) == (
         503,
-        "missing: clock\ndegraded: archive: it is off\n",
+        "missing: keep, clock\ndegraded: archive: it is off\n",
     )
 
 

@@ -32,10 +32,10 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         found = service.command("reload", "--json")
         told_all = json.loads(found.stdout)
         # Two web processes, the clock, and both workers with every child, also those that have had
-        # nothing to do: 4 and 6.
+        # nothing to do: 4, 6 and 2.
         assert (found.returncode, Counter(name.split(" ")[0] for name in told_all["took"])) == (
             0,
-            {"web": 2, "stops": 5, "fetches": 7, "clock": 1},
+            {"web": 2, "stops": 5, "fetches": 7, "keep": 3, "clock": 1},
         ), found
         assert (
             told_all["rules"],
@@ -62,12 +62,12 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
         other_call, other = service.running("918090000002")
         assert service.reach(other, "archived")["stop"]["rule"] == "short"
         assert len(service.stops_sent(other_call)) == 1
-        # Twice broken, fourteen processes, one reason: the alert, and a line of each parent and of
+        # Twice broken, seventeen processes, one reason: the alert, and a line of each parent and of
         # each web process.
         lines = [
             line for line in (service.folder / "log").read_text().splitlines() if "mach" in line
         ]
-        assert (len([line for line in lines if "settings_broken" in line]), len(lines) <= 5) == (
+        assert (len([line for line in lines if "settings_broken" in line]), len(lines) <= 6) == (
             1,
             True,
         )
@@ -90,7 +90,7 @@ def test_a_reload_says_what_needs_a_restart_and_a_rules_file_that_is_gone_is_ref
         found = service.command("reload")
         assert (
             found.returncode,
-            "15 processes took the new settings (clock 1, fetches 7, stops 5, web 2): 3 rules and the defaults."
+            "18 processes took the new settings (clock 1, fetches 7, keep 3, stops 5, web 2): 3 rules and the defaults."
             in found.stdout,
         ) == (0, True), found
         assert "only after a restart: ENDTAPE_LOG.\n" in found.stdout

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from flask import Response
 
 from webhooks.api import metrics
 from worker.errors import LedgerUnavailable
 from worker.ledger.client import Ledger
+from worker.ledger.presence import ROLES, SEEN_WITHIN
 from worker.settings import Settings
-
-SEEN_WITHIN = timedelta(seconds=15)
-_ROLES = ("stops", "fetches", "clock")
 
 
 class Probes:
@@ -33,7 +30,7 @@ class Probes:
         try:
             self.ledger.command("SET", self.ledger.key("probe"), 1, "EX", 60)
             alive = self.ledger.alive(SEEN_WITHIN)
-            missing = [role for role in _ROLES if role not in alive]
+            missing = [role for role in ROLES if role not in alive]
             degraded = self._degraded()
         except LedgerUnavailable:
             missing = ["redis"]

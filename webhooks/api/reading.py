@@ -1,10 +1,11 @@
-"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts, signatures
-and the keys that made them.
+"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts,
+signatures, outlines, and the keys that signed.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import mimetypes
 import time
 from collections.abc import Callable, Iterator
@@ -20,21 +21,23 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
 from webhooks.api import request_bodies
+from webhooks.api.history import enter_play
 from webhooks.api.problems import Problem
-from worker.archive import signers
+from worker.archive import peaks, signers
 from worker.archive.filing import Archive
 from worker.archive.store import Opened
 from worker.calls.call import Call, Phase, Recording
 from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
-from worker.errors import Conflict, Unstored
+from worker.errors import Conflict, LedgerUnavailable, Unstored
 from worker.ledger.calls import SeenAt
 from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
 
 _MOST = 200  # recordings on a page
+_MOST_DRAWN = 32 * 1024 * 1024  # bytes of audio: 40 ms of work
 T = TypeVar("T")
 
 
@@ -91,9 +94,25 @@ class Reader:
         return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
 
     def audio(self, recording_id: str) -> Response:
-        """The bytes; ranges work."""
-        key = self._key(recording_id)
-        opened = _got(self._archive().open_file, key)
+        """The bytes; ranges work. Of a restricted recording only with a reason."""
+        call, recording = self._recording(recording_id)
+        view = recording_view(call, recording, self.settings().rules, self.ledger.now())
+        reason = request.args.get("reason", "").strip() or None
+        if view["restricted"] and reason is None:
+            raise Problem(
+                403,
+                f"it is restricted ({', '.join(view['restricted_by'])}): say why you play it, in "
+                "`?reason=`, which stands in the history",
+                field="reason",
+            )
+        opened = _got(self._archive().open_file, _key_of(recording))
+        try:
+            enter_play(
+                self.ledger, call, recording_id, restricted=view["restricted"], reason=reason
+            )
+        except LedgerUnavailable:
+            opened.file.close()
+            raise
         name = opened.entry.last
         kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
         answer = _answer_with(opened, kind)
@@ -109,6 +128,20 @@ class Reader:
         """The detached signature of the receipt, byte for byte as it is archived."""
         signature = self._beside_audio(Archive.signature, recording_id)
         return Response(signature, mimetype="text/plain")
+
+    def peaks(self, recording_id: str) -> Response:
+        """The outline of the audio, as it is archived, or drawn now where it is missing there."""
+        key, archive = self._key(recording_id), self._archive()
+        _got(archive.head, key)
+        with contextlib.suppress(FileNotFoundError, Conflict):
+            return Response(archive.peaks(key), mimetype="application/json")
+        with _got(archive.open_file, key) as file:
+            if file.seek(0, 2) > _MOST_DRAWN:
+                raise Problem(404, "archived without an outline, and too long to draw it now")
+            drawn = peaks.outline(file)
+        if drawn is None:
+            raise Problem(404, "no outline can be drawn of this kind of audio")
+        return Response(peaks.written(drawn), mimetype="application/json")
 
     def keys(self) -> Response:
         """The public keys that signed here, the one in use first."""
@@ -166,11 +199,7 @@ class Reader:
 
     def _key(self, recording_id: str) -> str:
         """A recording's key in the archive. Raises Problem 404."""
-        _, recording = self._recording(recording_id)
-        key = recording.archived.archive_key if recording.archived else None
-        if not key:
-            raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
-        return key
+        return _key_of(self._recording(recording_id)[1])
 
     def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
         """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
@@ -191,6 +220,14 @@ class Reader:
         if named not in accounts:
             raise Problem(400, "account: no such account here", field="account")
         return [named]
+
+
+def _key_of(recording: Recording) -> str:
+    """The recording's key in the archive. Raises Problem 404."""
+    key = recording.archived.archive_key if recording.archived else None
+    if not key:
+        raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
+    return key
 
 
 def _got(from_archive: Callable[[str], T], key: str) -> T:

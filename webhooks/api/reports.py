@@ -12,14 +12,18 @@ from flask import Response, jsonify, request
 
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
+from webhooks.api.consents import consent_event, is_consent
+from webhooks.api.history import enter_order
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.body import read_body
 from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
+from worker.calls.history import Deed
 from worker.calls.views import call_view, recording_view
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 
@@ -48,7 +52,7 @@ class Reports:
             direction=body.direction,
             labels=body.labels or None,
             started_at=request_bodies.instant(body.started_at, "started_at"),
-            by="api",
+            by=caller().who,
         )
         events = [announcement(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
         if body.recordings == []:
@@ -57,11 +61,14 @@ class Reports:
                     id=f"nothing.{secrets.token_hex(6)}",
                     kind=Kind.NOTHING_DECLARED,
                     call_uuid=a_leg,
-                    by="api",
+                    by=caller().who,
                 )
             )
         if not _says_nothing_new(self.orders.call(account, a_leg), call):
             events.insert(0, call)
+        if body.consent:
+            consent = consent_event(self.orders.call(account, a_leg), body.consent)
+            events += [consent] if consent else []
         for event in events:
             self.ledger.record(account, event)
         return jsonify(
@@ -72,8 +79,11 @@ class Reports:
         """A provider's request as the application received it, or `custom.NAME`. 200 says that the
         event is recorded, or of a kind that is not followed.
         """
+        raw = read_body()
+        if is_consent(raw):
+            return self._consent(request_bodies.decode(raw, request_bodies.ConsentEventBody))
         order_id = f"order.{identity('e')}"
-        fields, event = _reported(order_id)
+        fields, event = _reported(raw, order_id)
         if event is None:
             return jsonify({"event": fields.get("event") or None, "recorded": "ignored"})
         accounts = self.settings().accounts
@@ -99,6 +109,22 @@ class Reports:
             }
         )
 
+    def _consent(self, body: request_bodies.ConsentEventBody) -> Response:
+        account, a_leg = self.orders.where(body.call_uuid, body.account)
+        prefix = "consent." if body.consent else ""
+        event = consent_event(self.orders.call(account, a_leg), body.consent or body, prefix)
+        recorded = Recorded.REPEAT
+        if event:
+            recorded, _ = self.ledger.record(account, event)
+        return jsonify(
+            {
+                "event": "consent",
+                "call_uuid": a_leg,
+                "account": account,
+                "recorded": recorded.value,
+            }
+        )
+
     def retry(self, recording_id: str) -> Response:
         """202: the recording is fetched again, whatever became of it. 409 if it is archived."""
         body = request_bodies.read(request_bodies.RetryBody)
@@ -108,18 +134,17 @@ class Reports:
         call, recording = known
         if recording.archived:
             raise Problem(409, "it is archived already")
-        self.orders.record(
-            call.account,
-            Event(
-                id=f"retry.{identity('r')}",
-                kind=Kind.RETRY_ORDERED,
-                call_uuid=call.call_uuid,
-                recording_id=recording_id,
-                reason=body.reason,
-                by="api",
-                digest=digest_of(recording_id, body.reason),
-            ),
+        order = Event(
+            id=f"retry.{identity('r')}",
+            kind=Kind.RETRY_ORDERED,
+            call_uuid=call.call_uuid,
+            recording_id=recording_id,
+            reason=body.reason,
+            by=caller().who,
+            digest=digest_of(recording_id, body.reason),
         )
+        enter_order(self.ledger, call.account, Deed.RETRY, order)
+        self.orders.record(call.account, order)
         call = self.orders.call(call.account, call.call_uuid)
         recording = call.recordings[recording_id]
         answer = jsonify(recording_view(call, recording, self.settings().rules, self.ledger.now()))
@@ -127,12 +152,12 @@ class Reports:
         return answer
 
 
-def _reported(order_id: str) -> tuple[callback_fields.Fields, Event | None]:
+def _reported(raw: bytes, order_id: str) -> tuple[callback_fields.Fields, Event | None]:
     """The fields of the request, and its event; None for a kind that is not followed. Raises
     Problem 400 that names the field.
     """
     try:
-        fields = _forwarded()
+        fields = _forwarded(raw)
         name = fields.get("event", "")
         if name.startswith("custom."):
             return fields, _custom(fields, name, order_id)
@@ -143,7 +168,7 @@ def _reported(order_id: str) -> tuple[callback_fields.Fields, Event | None]:
         raise Problem(400, str(error), field=field) from None
 
 
-def _forwarded() -> callback_fields.Fields:
+def _forwarded(raw: bytes) -> callback_fields.Fields:
     """The fields that the application sends: those of its own event, or of a provider's request.
     Raises Unreadable.
 
@@ -153,7 +178,7 @@ def _forwarded() -> callback_fields.Fields:
     """
     query = request.query_string.decode("ascii", "replace")
     sent = callback_fields.read_fields(
-        body=read_body(), content_type=request.content_type or "", query=query
+        body=raw, content_type=request.content_type or "", query=query
     )
     of_provider = callback_fields.of_provider(sent.form)
     if of_provider is None or sent.fields.get("event", "").startswith("custom."):
@@ -179,7 +204,7 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
         call_uuid=call_uuid,
         trigger=name,
         reason=reason,
-        by="api",
+        by=caller().who,
         digest=digest_of(name, reason),
     )
 

@@ -27,6 +27,16 @@ class Stop(Struct, kw_only=True):
     tail_ms: int | None
 
 
+class Consent(Struct, kw_only=True):
+    """The last that was said of the call's consent."""
+
+    kind: str | None
+    at: str
+    by: str | None
+    evidence: str | None
+    withdrawn: bool
+
+
 class Recording(Struct, kw_only=True):
     recording_id: str
     account: str
@@ -42,8 +52,12 @@ class Recording(Struct, kw_only=True):
     archive_key: str | None
     segment_of: str | None
     stop: Stop
+    consent: Consent | None
+    restricted: bool
+    restricted_by: list[Literal["no_consent", "long_tail"]]
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
+    provider_keeps_until: Time
 
 
 class RecordingsPage(Struct, kw_only=True):
@@ -135,6 +149,7 @@ class Call(Struct, kw_only=True, rename={"from_": "from"}):
     labels: dict[str, str]
     started_at: Time
     over_at: Time
+    consent: Consent | None
     recordings: list[Recording]
     gaps: list[Gap]
     starts: list[Start]
@@ -159,6 +174,14 @@ class Problem(Struct, kw_only=True):
     field: str | None = None
     start: Literal["unknown", "failed"] | None = None
     provider_status: int | None = None
+
+
+class Peaks(Struct, kw_only=True):
+    """For each channel, the peak of each bucket: 0 is silence, 255 full scale."""
+
+    schema: Literal["endtape/peaks/1"]
+    bucket_ms: int
+    channels: list[list[int]]
 
 
 class Receipt(Struct, kw_only=True):

@@ -163,8 +163,9 @@ ROUTES: tuple[Route, ...] = (
         name="audio",
         view=lambda api: api.reader.audio,
         says="Its bytes; ranges work",
-        query=("account",),
+        query=("account", "reason"),
         answers={200: None, 206: None},
+        audio=True,
         refusals=(416,),
     ),
     Route(
@@ -184,6 +185,15 @@ ROUTES: tuple[Route, ...] = (
         says="The detached signature of its receipt",
         query=("account",),
         answers={200: None},
+    ),
+    Route(
+        method="GET",
+        path="/v1/recordings/<recording_id>/peaks",
+        name="peaks",
+        view=lambda api: api.reader.peaks,
+        says="The outline of its audio for a waveform",
+        query=("account",),
+        answers={200: response_shapes.Peaks},
     ),
     Route(
         method="GET",
@@ -232,14 +242,14 @@ def _guarded(api: Api, route: Route) -> Callable[..., Response]:
     @wraps(view)
     def guarded(**parts: str) -> Response:
         if not route.public:
-            need_key(api.settings, app_key_too=route.app_key)
+            need_key(api.settings, app_key_too=route.app_key, view_key_too=route.view_key)
         return view(**parts)
 
     return guarded
 
 
 def _index(api: Api) -> Response:
-    need_key(api.settings)
+    need_key(api.settings, view_key_too=True)
     return jsonify(
         {
             "service": "endtape",

@@ -44,6 +44,7 @@ _STATUS = re.compile(r"status code: ([0-9]{3})")
 _STORAGE_CLASS = "storage_class"
 _TYPES = {
     ".json": "application/json",
+    ".peaks": "application/json",
     ".sig": "text/plain",
     ".mp3": "audio/mpeg",
     ".wav": "audio/wav",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from worker import wire
 from worker.archive.media import Media
 
 SCHEMA = "endtape/receipt/1"
-_LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's: numbers stand in receipts only
 ABSENT_SCHEMA = "endtape/absent/1"
 
 
@@ -39,6 +38,9 @@ class Receipt:
     stop: Mapping[str, Any]
     attempts: int
     fetched_at: datetime
+    consent: Mapping[str, Any] | None = None
+    # Why it is restricted, with the limits that say so; None where no limit holds.
+    restriction: Mapping[str, Any] | None = None
     segment_of: str | None = None
     gaps: Sequence[Any] = ()
     events: Sequence[Any] = ()
@@ -65,6 +67,8 @@ class Receipt:
                 "stop": self.stop,
                 "fetch": {"attempts": self.attempts, "fetched_at": self.fetched_at},
                 **({"segment_of": self.segment_of} if self.segment_of else {}),
+                **({"consent": self.consent} if self.consent else {}),
+                **({"restriction": self.restriction} if self.restriction else {}),
                 "gaps": self.gaps,
                 "events": self.events,
                 "signature": None,
@@ -110,7 +114,7 @@ class Absence:
 
     def written(self) -> dict[str, Any]:
         """The statement as JSON data, unsigned."""
-        masked = _LONG_NUMBER.sub("…", self.reason) if self.reason else None
+        masked = wire.without_numbers(self.reason) if self.reason else None
         plain: dict[str, Any] = _plain(
             {"schema": ABSENT_SCHEMA, **asdict(self), "reason": masked, "signature": None}
         )

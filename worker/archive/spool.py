@@ -127,7 +127,7 @@ class Spool:
 
     def drop_leftovers(self) -> None:
         """Remove every file that a dead attempt left with notes, so that its disk space is free."""
-        for part in self._leftovers("*"):
+        for part in self._leftovers("."):
             if part.kept is None:
                 _drop(part)
             else:
@@ -161,19 +161,20 @@ class Spool:
         """The youngest file of this recording that a dead attempt left; older ones are removed."""
         if wire.identifier(recording_id) != recording_id:
             return None
-        parts = list(self._leftovers(recording_id))
+        parts = list(self._leftovers(f".{recording_id}."))
         parts.sort(key=lambda part: os.fstat(part.file.fileno()).st_mtime)
         parts.sort(key=lambda part: part.kept is not None)  # one that is whole is the best
         for part in parts[:-1]:
             _drop(part)
         return parts[-1] if parts else None
 
-    def _leftovers(self, recording_id: str) -> Iterator[Part]:
-        marks = {
-            path.with_suffix(".notes")
-            for ending in ("notes", "kept")
-            for path in self.place.glob(f".{recording_id}.*.{ending}")
-        }
+    def _leftovers(self, begin: str) -> Iterator[Part]:
+        """What dead attempts left with notes, or kept whole, of the files whose names begin so."""
+        # Without a pattern: the standard library would keep that of each recording, some 3 KB.
+        paths = list[Path]()
+        with contextlib.suppress(FileNotFoundError):
+            paths = [path for path in self.place.iterdir() if path.name.startswith(begin)]
+        marks = {p.with_suffix(".notes") for p in paths if p.suffix in {".notes", ".kept"}}
         return filter(None, map(_taken_over, sorted(marks)))
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 class Duty(StrEnum):
     """What can be owed: planning and looks to a call, a fetch to a recording, a survey to an
+    account, a row of the catalogue to a call's finished recordings, the closing of its days to an
     account.
     """
 
@@ -16,6 +17,8 @@ class Duty(StrEnum):
     FETCH = "fetch"  # download the file into the archive
     # compare the provider's lists with the ledger; `call_uuid` of the obligation holds the scope
     SURVEY = "survey"
+    INDEX = "index"  # enter finished recordings into the catalogue
+    DAY = "day"  # close the days of an account; `call_uuid` of the obligation is `.days`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from worker import wire
+from worker.archive.pages import FoundPages
 from worker.archive.spool import Part
 from worker.calls import fetch_times
 from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
-from worker.duties import archiving
+from worker.duties import archiving, leaving
 from worker.duties.absence import file_absence
 from worker.duties.access import not_yet
 from worker.duties.fetch_faults import CONFLICT, WrongOwner, failure
@@ -33,7 +34,7 @@ from worker.errors import EndtapeError, LedgerUnavailable, StaleLease, TryAgain
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
-from worker.vobiz.piece import CorruptDownload
+from worker.vobiz.piece import CorruptDownload, Hooks
 
 # How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
 # follows within about an hour, and continues that file.
@@ -69,6 +70,7 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     if recording.gave_up:
         file_absence(task)
         return
+    leaving.warn(worker, call, recording, now)
     account = worker.settings.accounts.get(o.account)
     if account is None:
         reason = (
@@ -88,7 +90,8 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         _record_failure(task, outcome)
     else:
         counts = _tail(task, outcome.stop)
-        commit_and_plan(worker, claim, loaded, outcome.events, call, now=now, counts=counts)
+        found = task.commit(*outcome.events, filed=outcome.lines)
+        commit_and_plan(worker, found, call, now=now, counts=counts)
 
 
 def _try(task: FetchTask, account: Account) -> Filed | Event | None:
@@ -128,7 +131,7 @@ def _record_failure(task: FetchTask, failed: Event) -> None:
         rarely = fetch_times.rarely(failed, task.now)
         wait_until(task.worker, task.claim, task.loaded, rarely)
     else:
-        commit_and_plan(task.worker, task.claim, task.loaded, [failed], task.call, now=task.now)
+        commit_and_plan(task.worker, task.commit(failed), task.call, now=task.now)
 
 
 def _is_lost(task: FetchTask) -> bool:
@@ -169,20 +172,25 @@ def _download(
     _check_owner(task, row)
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
+    found = FoundPages()
     try:
         got = worker.vobiz.download(
             account,
             row.url,
             part.file,
-            keep_going=keep_going,
-            announced=worker.archive.reserve,
+            Hooks(keep_going=keep_going, announced=worker.archive.reserve, follower=found),
             notes=part.notes,
         )
     except CorruptDownload as error:
         return Arrival(
-            row=row, part=part, got=error.got, broken_off=str(error), broken_check=error.check
+            row=row,
+            part=part,
+            got=error.got,
+            pages=found,
+            broken_off=str(error),
+            broken_check=error.check,
         )
-    return Arrival(row=row, part=part, got=got)
+    return Arrival(row=row, part=part, got=got, pages=found)
 
 
 def _check_owner(task: FetchTask, row: Row) -> None:

@@ -7,25 +7,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+import structlog
 
-from worker.archive import media
+from worker.archive import days, keys, media, peaks
 from worker.archive.checks import check_media, first_failed
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
+from worker.archive.pages import FoundPages
+from worker.archive.peaks import Outline
 from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
-from worker.calls import stop_state, timing
-from worker.calls.call import Call, Stop, StopState
+from worker.calls import restriction, stop_state, timing
+from worker.calls.call import Call, Recording, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
 from worker.calls.segments import gaps
 from worker.calls.triggers import acts
-from worker.calls.views import gap_view, stop_view
+from worker.calls.views import consent_view, gap_view, stop_view
 from worker.duties import archiving, signing
 from worker.duties.fetch_task import FetchTask
 from worker.errors import TryAgain, Unsigned, Unstored
 from worker.vobiz.answers import Row
 from worker.vobiz.piece import Download
+
+log = structlog.get_logger()
 
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
@@ -33,12 +38,14 @@ _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
     """What a download brought: the provider's row, the spooled file, what was read, and the text
-    and the check of the error where the download broke off.
+    and the check of the error where the download broke off. `pages`: those that were found in it
+    while it came; None for a file that an earlier try kept.
     """
 
     row: Row
     part: Part
     got: Download
+    pages: FoundPages | None = None
     broken_off: str | None = None
     broken_check: str | None = None
 
@@ -77,10 +84,13 @@ _NOTED = _Noted.__struct_fields__
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filed:
-    """A recording that is in the archive: the events to record, and its stop as in the receipt."""
+    """A recording that is in the archive: the events to record, its stop as in the receipt, and the
+    lines of its files for the day's list.
+    """
 
     events: tuple[Event, Event]  # RECORDING_LISTED, MEDIA_ARCHIVED
     stop: Stop
+    lines: tuple[str, ...]
 
 
 def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
@@ -90,7 +100,7 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     """
     max_bytes = task.worker.settings.max_media_bytes
     with arrival.part.path.open("rb") as file:
-        examined = media.examine(file)
+        examined = media.examine(file, arrival.pages)
     checks = check_media(
         examined,
         arrival.got,
@@ -158,20 +168,10 @@ def _file(
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
+    limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     receipt = _receipt(task, arrival, after, examined, checks, stop)
-
-    def put(archive: Archive) -> str:
-        signing.ready(worker.ledger, archive)
-        named = _key(task, arrival.row, examined.extension)
-        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
-        archive.publish_receipt(key, receipt)
-        return key
-
-    try:
-        key = archiving.put(worker, put)
-    except (OSError, Unstored, Unsigned):
-        arrival.keep()
-        raise
+    named = _key(task, arrival.row, examined.extension)
+    key, receipt_sha256 = _put(task, arrival, named, receipt)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -187,8 +187,51 @@ def _file(
         due_at=stop.due_at,
         trigger=stop.trigger if stop.due_at else None,
         enforced=stop.state is not StopState.NONE,
+        consent_by=limits.consent_by,
+        tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
     )
-    return Filed(events=(listed, archived), stop=stop)
+    lines = (
+        days.line_of(key, arrival.got.sha256),
+        days.line_of(keys.parse(key).receipt, receipt_sha256),
+    )
+    return Filed(events=(listed, archived), stop=stop, lines=lines)
+
+
+def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> tuple[str, str]:
+    """Put audio, receipt and outline into the archive that takes them. Returns the key there, and
+    the SHA-256 of the receipt that stands there.
+    """
+    drawn = _drawn(arrival)  # before the file leaves the spool
+
+    def put(archive: Archive) -> tuple[str, str]:
+        signing.ready(task.worker.ledger, archive)
+        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
+        sha256 = archive.publish_receipt(key, receipt)
+        _file_outline(archive, key, drawn)
+        return key, sha256
+
+    try:
+        return archiving.put(task.worker, put)
+    except (OSError, Unstored, Unsigned):
+        arrival.keep()
+        raise
+
+
+def _drawn(arrival: Arrival) -> Outline | None:
+    with arrival.part.path.open("rb") as file:
+        return peaks.outline(file)
+
+
+def _file_outline(archive: Archive, key: str, drawn: Outline | None) -> None:
+    """Put the outline beside the receipt. The recording is home without it, and `/v1` draws it
+    again where it is missing, so no failure here is one of the fetch.
+    """
+    if drawn is None:
+        return
+    try:
+        archive.publish_peaks(key, peaks.written(drawn))
+    except (Unstored, OSError) as error:
+        log.warning("an outline could not be stored", archive_key=key, error=str(error))
 
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
@@ -254,6 +297,8 @@ def _receipt(
         stop=stop_view(stop),
         attempts=len(known.failures) + 1,
         fetched_at=task.now,
+        consent=consent_view(call),
+        restriction=_restriction(task, call, recording, stop),
         segment_of=recording.segment_of,
         gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
         events=[
@@ -262,3 +307,16 @@ def _receipt(
             if e.recording_id in {None, recording.recording_id}
         ],
     ).written()
+
+
+def _restriction(
+    task: FetchTask, call: Call, recording: Recording, stop: Stop
+) -> dict[str, Any] | None:
+    """Why the recording is restricted as it is archived, and the limits that say so. None where no
+    limit holds.
+    """
+    limits = restriction.limits_of(recording, task.worker.settings.rules.choose(call)[1])
+    if limits == restriction.Limits(consent_by=None, tail=None):
+        return None
+    reasons = restriction.restricted_by(call, recording, limits, stop, task.now)
+    return {"restricted_by": reasons, **restriction.limits_view(limits)}

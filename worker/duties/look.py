@@ -15,12 +15,13 @@ from worker.calls.replay import replay
 from worker.calls.starts import unsettled
 from worker.calls.triggers import acts
 from worker.calls.unseen import unseen
+from worker.duties import leaving
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
 from worker.duties.worker import Worker
 from worker.errors import EndtapeError, Refused
-from worker.ledger.obligations import Claim, Loaded
+from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import LiveCall, Row
 
@@ -45,6 +46,8 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         return
     account = worker.settings.accounts[o.account]
     call = replay(o.account, o.call_uuid, loaded.events)
+    for recording in call.recordings.values():
+        leaving.warn(worker, call, recording, now)
     rows: list[Event] = []
     looked = Event(
         id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now
@@ -60,7 +63,8 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
             handle_refusal(worker, account, error, call_uuid=o.call_uuid)
         except EndtapeError as error:
             looked = replace(looked, reason=str(error))
-    commit_and_plan(worker, claim, loaded, [*rows, looked], call, now=now)
+    found = Commit(claim=claim, events=[*rows, looked], seen=loaded.size)
+    commit_and_plan(worker, found, call, now=now)
 
 
 def _must_know_whether_live(

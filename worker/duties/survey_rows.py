@@ -18,7 +18,7 @@ from worker.calls.trust import is_end, is_proven_end
 from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import Worker
 from worker.errors import EndtapeError
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 from worker.ledger.survey_state import Scope, SurveyState
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
@@ -171,4 +171,5 @@ def _archived_by(worker: Worker, account: str, event: Event) -> Event:
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,
+        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
     )

@@ -24,7 +24,7 @@ from worker.archive.bucket_trials import prove, store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
-from worker.duties import signing
+from worker.duties import deprecations, signing
 from worker.errors import LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -181,6 +181,7 @@ class Trials:
             redirect_hosts=settings.redirect_hosts,
             max_media_bytes=settings.max_media_bytes,
         )
+        deprecations.tell(self._ledger)
         works += [self._accepted(vobiz, settings, name) for name in settings.accounts]
         return all(works)
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
+from worker.calls import history
 from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
+from worker.calls.fetch_times import kept_until
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.ledger.calls import SeenAt
@@ -34,6 +36,7 @@ class Entry:
     tries: int
     next_at: datetime | None
     problem: str
+    keeps_until: datetime | None = None  # when the provider deletes its copy, where that is known
 
 
 def find(
@@ -62,7 +65,7 @@ def find(
         if (
             owed not in aside
             and fault in {None, recording.fault}
-            and (entry := _entry(ledger, recording, owed, failing=failing))
+            and (entry := _entry(ledger, call, recording, owed, failing=failing))
         ):
             yield entry
 
@@ -83,8 +86,16 @@ def marked(
 def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
     """Orders another try, whatever the tries before gave. Ordering twice is harmless.
 
-    `reason` and `by` (who ordered it) go into the event.
+    `reason` and `by` (who ordered it) go into the history and the event.
     """
+    deed = history.Entry(
+        what=history.Deed.RETRY,
+        who=by,
+        call_uuid=owed.call_uuid,
+        recording_id=owed.recording_id,
+        reason=reason,
+    )
+    ledger.enter(owed.account, deed)
     if owed.recording_id:
         ledger.record(
             owed.account,
@@ -126,7 +137,7 @@ def _marked(
 
 
 def _entry(
-    ledger: Ledger, recording: Recording, owed: Obligation, *, failing: bool
+    ledger: Ledger, call: Call, recording: Recording, owed: Obligation, *, failing: bool
 ) -> Entry | None:
     if recording.archived or not (
         recording.abandoned or recording.gave_up or (failing and recording.failures)
@@ -137,6 +148,7 @@ def _entry(
     return Entry(
         owed=owed,
         started_at=recording.started_at,
+        keeps_until=kept_until(call, recording),
         fault=recording.fault or Fault.PROVIDER,
         tries=len(recording.failures),
         problem=last.reason or "",

@@ -26,6 +26,8 @@ _INSTANTS = {
     "proven_at",
     "due_at",
     "retry_at",
+    "happened_at",
+    "consent_by",
 }
 _FORMATS = {"mp3", "wav"}  # the URL ends with it, so it is not stored twice
 # False is stored too: it differs from None.
@@ -42,7 +44,7 @@ _FLAGS = {
     "enforced",
     "whole",
 }
-_TUPLES = {"recording_ids", "evidence"}
+_TUPLES = {"recording_ids", "evidence", "restricted_by"}
 _SHORT = {
     "kind": "k",
     "signed": "s",
@@ -97,10 +99,15 @@ _SHORT = {
     "verdict": "v",
     "proven": "pr",
     "evidence": "ev",
+    "happened_at": "ha",
+    "consent_by": "cb",
+    "tail_limit_s": "tl",
+    "restricted_by": "rb",
 }
 _KINDS = {kind.value for kind in Kind}
 _FAULTS = {fault.value for fault in Fault}
 _LONG = {short: name for name, short in _SHORT.items()}
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _NAMES = [f.name for f in fields(Event) if f.name not in _IMPLIED]
 
 
@@ -130,7 +137,7 @@ def encode(event: Event, account: str) -> str:
         elif name == "url" and event.recording_id:
             value = value.replace(event.recording_id, "{r}").replace(account, "{a}")
         out[_SHORT[name]] = value
-    return json.dumps(out, separators=(",", ":"))
+    return _COMPACT.encode(out)
 
 
 def decode(log: str, account: str, call_uuid: str) -> list[Event]:

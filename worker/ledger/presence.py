@@ -19,7 +19,7 @@ from worker.errors import SettingsError
 from worker.ledger.codec import SCHEMA, from_ms, to_ms
 from worker.ledger.store import Store, as_dict
 
-ROLES = ("stops", "fetches", "clock")  # each must have a process with a heartbeat
+ROLES = ("stops", "fetches", "keep", "clock")  # each must have a process with a heartbeat
 SEEN_WITHIN = timedelta(seconds=15)  # a process without a heartbeat for so long has ended
 _DEGRADED_FOR = timedelta(minutes=2)  # more than lies between two trials
 _ANSWERS_KEPT_S = 3600

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 import redis
@@ -30,13 +31,20 @@ from worker.ledger.store import connect
 from worker.processes.broker import PREFIX, RABBIT
 from worker.processes.celery_app import HEARTBEAT_S, QUEUES, make_celery
 from worker.processes.settings_in_force import fit_redis_or_exit, settings_or_exit
-from worker.processes.tasks import message, route
+from worker.processes.tasks import QUEUE_OF, message
 from worker.settings import Settings
 
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
-PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
-BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1}
+# Between two claims, so that obligations due together share a message; short where the last claim
+# took next to nothing, so that a hand-off does not wait for company.
+PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
+# Claims in a message. Up to twice as many calls to plan share one where the slots would not be
+# enough otherwise: a message costs about as much as ten stops. With more, a machine that can hardly
+# keep up would need longer for a message than its lease.
+BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50, Duty.DAY: 1}
+MOST_PLANS = 2 * BATCH[Duty.PLAN]
+CLAIMED_AT_ONCE = 400
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
 # Longest queue that can hold live claims. Older messages refer to expired leases.
@@ -53,6 +61,8 @@ class Clock:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
+        self._stop_slots = 1
+        self._pause_s = PAUSE_S
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -69,11 +79,13 @@ class Clock:
         """Claims and dispatches once. Returns for how many seconds nothing is due."""
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
-        claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
+        claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
+        self._pause_s = PAUSE_S if len(claimed.claims) >= COMPANY else SHORT_PAUSE_S
         for duty in Duty:
-            for batch in batches(duty, [c for c in claimed.claims if c.obligation.duty is duty]):
+            mine = [c for c in claimed.claims if c.obligation.duty is duty]
+            for batch in batches(duty, mine, stop_slots=self._stop_slots):
                 self._dispatch(duty, batch)
-        if len(claimed.claims) == 200:
+        if len(claimed.claims) >= CLAIMED_AT_ONCE:
             return 0.0
         if claimed.next_at is None:
             return LONGEST_SLEEP_S
@@ -90,7 +102,9 @@ class Clock:
                         tries=claim.unfinished_tries,
                     )
                 self.ledger.count({"alerts_total|poison": 1})
-        self._send("reconcile", message(duty, claims), route(duty), kept=self.ledger.leases[duty])
+        self._send(
+            "reconcile", message(duty, claims), QUEUE_OF[duty], kept=self.ledger.leases[duty]
+        )
 
     def _send(
         self, task: str, args: list[Any], queue: str, *, kept: timedelta, **options: Any
@@ -111,14 +125,16 @@ class Clock:
                 )
 
     def _sleep(self, seconds: float) -> None:
-        self.stopping.wait(PAUSE_S)
-        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
+        self.stopping.wait(self._pause_s)
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - self._pause_s)
 
     def _send_heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic() + HEARTBEAT_S
         self.ledger.seen("clock", self.name)
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
+        keepers = sum(slots.get("slots.keep", [])) or 1
+        self._stop_slots = sum(slots.get("slots.stops", [])) or 1
         # One slot stays free of fetches: the look for a proof must not wait for a long download.
         # A step of a survey is one request, as short as a look.
         self._free = {
@@ -126,6 +142,7 @@ class Clock:
             Duty.LOOK: 2 * fetchers,
             Duty.FETCH: max(1, fetchers - 1),
             Duty.SURVEY: 2,
+            **{duty: BATCH[duty] * keepers for duty, queue in QUEUE_OF.items() if queue == "keep"},
         }
         for queue in QUEUES:
             if self.queues:
@@ -136,14 +153,18 @@ class Clock:
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
-def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
+def batches(duty: Duty, claims: Sequence[Claim], *, stop_slots: int) -> Iterator[list[Claim]]:
     """The claims that share a message. Claims with unfinished tries get smaller messages: each may
     have killed its worker, and so the work of its whole message.
+
+    `stop_slots`: how many messages of plans can be worked on at once.
     """
     largest = BATCH[duty]
+    if duty is Duty.PLAN:
+        largest = max(largest, min(MOST_PLANS, ceil(len(claims) / stop_slots)))
     for size, some in (
         (largest, [c for c in claims if c.unfinished_tries == 0]),
-        (max(1, largest // 8), [c for c in claims if c.unfinished_tries == 1]),
+        (max(1, BATCH[duty] // 8), [c for c in claims if c.unfinished_tries == 1]),
         (1, [c for c in claims if c.unfinished_tries > 1]),
     ):
         for i in range(0, len(some), size):

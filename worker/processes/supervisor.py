@@ -29,6 +29,7 @@ _ARGUMENTS = {
     "web": "-m webhooks.app",
     "stops": _WORKER.format(queue="stops", slots=4),
     "fetches": _WORKER.format(queue="fetches", slots=6),
+    "keep": _WORKER.format(queue="keep", slots=2),
     "clock": "-m worker.processes.clock",
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import fetch, look, plan_calls, survey
+from worker.duties import days, deprecations, fetch, index, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
@@ -23,6 +23,16 @@ DEEDS = {
     Duty.LOOK: look.looks,
     Duty.FETCH: fetch.fetches,
     Duty.SURVEY: survey.surveys,
+    Duty.INDEX: index.indexes,
+    Duty.DAY: days.closes,
+}
+QUEUE_OF = {
+    Duty.PLAN: "stops",
+    Duty.LOOK: "fetches",
+    Duty.FETCH: "fetches",
+    Duty.SURVEY: "fetches",
+    Duty.INDEX: "keep",
+    Duty.DAY: "keep",
 }
 
 
@@ -40,24 +50,23 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
 @shared_task(name="beat")
 def beat(queue: str) -> None:
     """Sends a heartbeat for the queue, which shows that a worker takes its messages. The worker of
-    `fetches` also keeps surveys due, and tidies up once an hour.
+    `fetches` also keeps surveys due; that of `keep` keeps days due, and tidies up once an hour.
     """
     try:
         worker = following_worker().current()  # follows a reload, also in an idle process
         ledger = worker.ledger
+        deprecations.tell(ledger)
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":
             survey_state.keep_due(ledger, worker.settings.accounts)
-        if queue == "fetches" and ledger.once_per("forget", "all", every=timedelta(hours=1)):
+        if queue == "keep":
+            days.keep_due(ledger, worker.settings.accounts)
+        if queue == "keep" and ledger.once_per("forget", "all", every=timedelta(hours=1)):
             for account in worker.settings.accounts:
                 ledger.forget(account, before=ledger.now() - worker.settings.history)
             ledger.tidy()
     except LedgerUnavailable as error:
         warn_redis_is_away(error)
-
-
-def route(duty: Duty) -> str:
-    return "stops" if duty is Duty.PLAN else "fetches"
 
 
 def message(duty: Duty, claims: list[Claim]) -> list[Any]:

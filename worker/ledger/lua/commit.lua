@@ -1,55 +1,81 @@
--- Ends a lease: writes the events that the work found, and sets when obligations are due next. Refuses if the lease ran
--- out or another worker has it. If the log grew since the worker read it, or a reload came after the settings that it
--- planned with, the obligation is due again now.
-local call, fences, recordings, recent, wake, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local due = {plan = KEYS[7], look = KEYS[9], fetch = KEYS[11], survey = KEYS[13]}
-local leases = {plan = KEYS[8], look = KEYS[10], fetch = KEYS[12], survey = KEYS[14]}
-local unfinished, generation = KEYS[15], KEYS[16]
-local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
-local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+-- Ends leases, each by itself: writes the events that the work found, and sets when obligations are due next. Refuses
+-- a lease that ran out or that another worker has. If the log grew since the worker read it, or a reload came after the
+-- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
+-- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
+local fences, unfinished, generation, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local due, leases, key = {}, {}, 5      -- by duty, the last part of their names
+for _ = 1, tonumber(ARGV[1]) do
+  local duty = string.match(KEYS[key], '(%a+)$')
+  due[duty], leases[duty], key = KEYS[key], KEYS[key + 1], key + 2
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local reloads = redis.call('GET', generation) or '0'
 
-local kind = string.match(obligation, '^(%a+)|')
-local until_ms = redis.call('ZSCORE', leases[kind], obligation)
-if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
-redis.call('HDEL', fences, obligation)
-redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
-redis.call('ZREM', leases[kind], obligation)
+local function commit(call, recordings, recent, listeners, filed, history, at)
+  local obligation, fence, call_uuid, seen, keep_s = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local planned_with, events, dues = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local files, deeds = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
+  at = at + 10
+  local kind = string.match(obligation, '^(%a+)|')
+  local until_ms = redis.call('ZSCORE', leases[kind], obligation)
+  if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
+  -- What can fail for one call alone is read before anything is written.
+  local log = redis.call('GET', call) or ''
+  local channels = events > 0 and redis.call('SMEMBERS', listeners) or {}
+  redis.call('HDEL', fences, obligation)
+  redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
+  redis.call('ZREM', leases[kind], obligation)
 
-local log = redis.call('GET', call) or ''
-local reloaded = ARGV[8] ~= '' and ARGV[8] ~= (redis.call('GET', generation) or '0')
-local newer, text = #log ~= seen or reloaded, '\n' .. log
-local new, lines, known, at = {}, {}, {}, 9
-for _ = 1, events do
-  local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  at = at + 3
-  if not known[id] and not string.find(text, '\n' .. id .. ' ', 1, true) then
-    known[id] = true
-    new[#new + 1] = id
-    lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
+  local newer = #log ~= seen or (planned_with ~= '' and planned_with ~= reloads)
+  local new, lines, known, fresh, text = {}, {}, {}, {}, '\n' .. log
+  for _ = 1, events do
+    local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    at = at + 3
+    if not known[id] and not string.find(text, '\n' .. id .. ' ', 1, true) then
+      known[id], fresh[id] = true, true
+      new[#new + 1] = id
+      lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
+    end
+    if recording ~= '' and redis.call('HSETNX', recordings, recording, call_uuid) == 1 then
+      redis.call('ZADD', recent, 'NX', now, recording)
+    end
   end
-  if recording ~= '' then
-    redis.call('HSETNX', recordings, recording, call_uuid)
-    redis.call('ZADD', recent, 'NX', now, recording)
+  if #new > 0 then
+    redis.call('SET', call, log .. table.concat(lines))
+    for _, channel in ipairs(channels) do redis.call('PUBLISH', channel, call) end
   end
-end
-if #new > 0 then
-  redis.call('SET', call, log .. table.concat(lines))
-  for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
-end
-for _ = 1, dues do
-  local other, instant = ARGV[at], ARGV[at + 1]
-  local other_kind = string.match(other, '^(%a+)|')
-  at = at + 2
-  local held = redis.call('ZSCORE', leases[other_kind], other)
-  if not held or tonumber(held) <= now then
-    if instant == 'now' then redis.call('ZADD', due[other_kind], 'LT', now, other)
-    elseif instant == '' then redis.call('ZREM', due[other_kind], other)
-    else redis.call('ZADD', due[other_kind], instant, other) end
+  for _ = 1, dues do
+    local other, instant = ARGV[at], ARGV[at + 1]
+    local other_kind = string.match(other, '^(%a+)|')
+    at = at + 2
+    local held = other ~= obligation and redis.call('ZSCORE', leases[other_kind], other)
+    if not held or tonumber(held) <= now then
+      if instant == 'now' then redis.call('ZADD', due[other_kind], 'LT', now, other)
+      elseif instant == '' then redis.call('ZREM', due[other_kind], other)
+      else redis.call('ZADD', due[other_kind], instant, other) end
+    end
   end
+  -- What belongs to a day's books goes with the event that tells of it: both are written, or neither.
+  for _ = 1, files do
+    if #new > 0 then redis.call('ZADD', filed, 'NX', now, ARGV[at]) end
+    at = at + 1
+  end
+  for _ = 1, deeds do
+    if fresh[ARGV[at]] then redis.call('XADD', history, '*', 'entry', ARGV[at + 1]) end
+    at = at + 2
+  end
+  if newer then redis.call('ZADD', due[kind], now, obligation) end
+  if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+  return {'ok', new}
 end
-if newer then redis.call('ZADD', due[kind], now, obligation) end
-if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+
+local answers, at = {}, 2
+while at <= #ARGV do
+  local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], at + 1)
+  if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end
+  answers[#answers + 1] = answer
+  at, key = at + 1 + ARGV[at], key + 6
+end
 if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
-return {'ok', new}
+return answers
