@@ -41,7 +41,7 @@ def always():
     return True
 
 
-@pytest.mark.parametrize("content", [AUDIO, BIG])
+@pytest.mark.parametrize("content", [AUDIO, BIG], ids=["small", "large"])
 def test_all_files_of_a_recording_are_copied_read_back_and_then_removed(archive, content):
     filed(archive.fallback, content)
     with archive.open_file(KEY) as file:

@@ -59,21 +59,6 @@ def test_a_full_disk_removes_the_part_and_is_tried_again(spool, full):
     assert part.exists()
 
 
-def test_the_process_keeps_nothing_of_the_recordings_that_were_in_the_spool(spool):
-    def played(first, last):
-        for number in range(first, last):
-            with spool.part(f"rec-{number}", 1):
-                pass
-        return tracemalloc.get_traced_memory()[0]
-
-    tracemalloc.start()
-    try:
-        warm = played(0, 20)
-        assert played(20, 120) - warm < 500 * 100
-    finally:
-        tracemalloc.stop()
-
-
 def test_a_file_that_is_kept_outlives_failures_sweeps_and_full_disks_until_a_try_succeeds(tmp_path):
     spool = Spool(tmp_path)
     for fence in (1, 2, 3):
@@ -118,3 +103,18 @@ def test_a_kept_file_that_nobody_tried_for_a_week_is_swept(tmp_path):
         os.utime(tmp_path / ".rec-1.1.part", (at, at))
         spool.sweep(older_than_s=0.0)
         assert len(list(tmp_path.iterdir())) == left
+
+
+def test_the_process_keeps_nothing_of_the_recordings_that_were_in_the_spool(spool):
+    def played(first, last):
+        for number in range(first, last):
+            with spool.part(f"rec-{number}", 1):
+                pass
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        warm = played(0, 20)
+        assert played(20, 120) - warm < 500 * 100
+    finally:
+        tracemalloc.stop()
