@@ -23,7 +23,7 @@ from worker.calls import rules_file
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import Kind, Tokens, Unaccepted, WebUrl
+from worker.settings_kinds import Kind, Tokens, Unaccepted, WebUrl, in_folder
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
 from worker.vobiz.account import Account
 
@@ -55,6 +55,7 @@ class Settings:
     spool: Path
     signing_key: Path
     signer: str
+    catalog: str = field(repr=False)  # the URL, with an absolute path
     config: Path | None
     rules: Rules
     reconcile_s: float
@@ -73,7 +74,12 @@ class Settings:
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
         # A broker's address may hold several of RabbitMQ.
-        for url in (self.redis_url, self.broker_url, *self.broker_url.split(";")):
+        for url in (
+            self.redis_url,
+            self.broker_url,
+            *self.broker_url.split(";"),
+            self.catalog,
+        ):
             parts = urlsplit(url)
             for password in (parts.password or "", *_PASSWORDS.findall(parts.query)):
                 plain = unquote(password)
@@ -196,6 +202,7 @@ class _Reader:
         values["public_url"] = values["public_url"] or self.default_base(values)
         values["signer"] = values["signer"] or _signer(values["public_url"])
         self.check_signing_key(values["signing_key"])
+        values["catalog"] = in_folder(values["catalog"], self.folder)
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
         values["config"] = config
         warnings = self.without_effect(file)

@@ -39,6 +39,7 @@ class Receipt:
     stop: Mapping[str, Any]
     attempts: int
     fetched_at: datetime
+    first_seen_at: datetime | None = None
     segment_of: str | None = None
     gaps: Sequence[Any] = ()
     events: Sequence[Any] = ()
@@ -57,6 +58,7 @@ class Receipt:
                 "to": self.to_number,
                 "direction": self.direction,
                 "labels": self.labels,
+                "first_seen_at": self.first_seen_at,
                 "started_at": self.started_at,
                 "ended_at": self.ended_at,
                 "provider": self._provider(),
@@ -102,11 +104,13 @@ class Absence:
     recording_id: str
     started_at: datetime | None
     ended_at: datetime | None
+    first_seen_at: datetime | None
     at: datetime
     gave_up_at: datetime | None
     fault: str
     reason: str | None
     attempts: int
+    stop: Mapping[str, Any]
 
     def written(self) -> dict[str, Any]:
         """The statement as JSON data, unsigned."""

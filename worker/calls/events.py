@@ -154,6 +154,8 @@ class Event:
     sha256: str | None = None
     bytes: int | None = None
     archive_key: str | None = None
+    # archived or given up before this ledger began: when it was first seen, as the archive says
+    first_seen_at: datetime | None = None
     check: str | None = None  # the check that the bytes failed
     # failed fetch: whose fault it was; events of the first release lack it
     fault: Fault | None = None

@@ -14,7 +14,7 @@ from rich.console import Console
 from worker import in_force, logs
 from worker.command import demo as demonstration
 from worker.command import doctor as examination
-from worker.command import explain, handoff, keys, ls, retry, show, stop, verify
+from worker.command import explain, handoff, index, keys, ls, retry, show, stop, verify
 from worker.command import reconcile as reconciling
 from worker.command import run as service
 from worker.command.terminal import (
@@ -270,6 +270,7 @@ for _command in (
     retry.retry,
     explain.explain_command,
     keys.keys,
+    index.index,
     verify.verify,
 ):
     main.add_command(_command)

@@ -206,6 +206,7 @@ def _receipt(
         stop=stop_view(stop),
         attempts=len(known.failures) + 1,
         fetched_at=task.now,
+        first_seen_at=recording.first_seen_at,
         segment_of=recording.segment_of,
         gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
         events=[

@@ -107,6 +107,20 @@ class _Trial:
         return not self._thread.is_alive()
 
 
+def repeat(turn: Callable[[], bool], ending: Callable[[], bool]) -> None:
+    """Call `turn` every half minute until `ending`; soon again while it returns False."""
+    wait_s = 0.0
+    while not ending():
+        began = time.monotonic()
+        try:
+            wait_s = _EVERY_S if turn() else _SOON_S
+        except LedgerUnavailable as error:
+            log.warning("redis does not answer", error=str(error))
+            wait_s = _SOON_S
+        while time.monotonic() - began < wait_s and not ending():
+            time.sleep(1)
+
+
 class Trials:
     """Repeats the trials until `ending`. Calls `settings` for each turn, so that it follows a
     reload.
@@ -120,16 +134,7 @@ class Trials:
         self._announced: str | None = None  # the fingerprint of the key that signs
 
     def run(self) -> None:
-        wait_s = 0.0
-        while not self._ending():
-            began = time.monotonic()
-            try:
-                wait_s = _EVERY_S if self.turn() else _SOON_S
-            except LedgerUnavailable as error:
-                log.warning("redis does not answer", error=str(error))
-                wait_s = _SOON_S
-            while time.monotonic() - began < wait_s and not self._ending():
-                time.sleep(1)
+        repeat(self.turn, self._ending)
 
     def turn(self) -> bool:
         """Try archive, spool, signing key and the credentials of each account once. True if all

@@ -2,7 +2,7 @@
 
 {endtape}:call:ACCOUNT:CALL       string  the call's log: a line for each event (codec.py)
 {endtape}:recordings:ACCOUNT      hash    recording → call
-{endtape}:recent:ACCOUNT          zset    recordings, by the instant they were first seen (ms)
+{endtape}:recent:ACCOUNT          zset    recordings that the catalogue lacks, by first sight (ms)
 {endtape}:aliases:ACCOUNT         hash    another leg → its call
 {endtape}:room:ACCOUNT:ROOM       hash    CALL|MEMBER of a conference room → in, out, or first
 {endtape}:nonces:HOUR:XX          hash    digest of a nonce → digest of the body that came with it
@@ -21,14 +21,22 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.ledger.codec import decode, encode, from_ms, to_ms
 from worker.ledger.store import Store, span_ms
 
-SeenAt = tuple[int, str, str]  # first seen (ms), account, recording
+
+class SeenAt(NamedTuple):
+    """When a recording was first seen (ms): its place in every list. Equal instants go by id."""
+
+    ms: int
+    recording_id: str
+    account: str
+
 
 # Two transfers that look alike count as one within this time: the second is a provider's retry.
 REPEAT_AFTER = timedelta(seconds=15)
@@ -192,7 +200,7 @@ class Calls(Store):
 
     def accounts(self) -> list[str]:
         """Every account with a known recording, also one that left the settings. Scans all keys."""
-        prefix = self.key("recent", "")
+        prefix = self.key("recordings", "")
         pattern = f"{prefix.replace('{', '[{]')}*"
         with self.answering():
             keys = [str(key) for key in self.redis.scan_iter(pattern, count=2000)]
@@ -213,7 +221,8 @@ class Calls(Store):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[SeenAt]:
-        """Recordings by the instant they were first seen, newest first.
+        """Recordings that the catalogue does not have, by the instant they were first seen, newest
+        first.
 
         `before`: the last item of the page before. A recording that is new meanwhile moves no other
         to another page.
@@ -225,7 +234,7 @@ class Calls(Store):
     def _recent(
         self, account: str, before: SeenAt | None, since: datetime | None, until: datetime | None
     ) -> Iterator[SeenAt]:
-        top: int | str = before[0] if before else to_ms(until) if until else "+inf"
+        top: int | str = before.ms if before else to_ms(until) if until else "+inf"
         low: int | str = to_ms(since) if since else "-inf"
         skip, size, last = 0, 100, before
         while True:
@@ -238,8 +247,8 @@ class Calls(Store):
                 return
             # The next page begins where this one ended. A count from the top would be shifted by
             # recordings that are new meanwhile.
-            skip = skip + size if page[-1][0] == top else 0
-            top = page[-1][0]
+            skip = skip + size if page[-1].ms == top else 0
+            top = page[-1].ms
 
     def _page(
         self, account: str, top: int | str, low: int | str, skip: int, size: int
@@ -249,41 +258,36 @@ class Calls(Store):
         if answer and isinstance(answer[0], list | tuple):
             answer = [value for pair in answer for value in pair]
         return [
-            (int(float(score)), account, recording_id)
+            SeenAt(int(float(score)), recording_id, account)
             for recording_id, score in zip(answer[::2], answer[1::2], strict=True)
         ]
 
     # Forgetting
     # ---------------------------------------------------------------------------------------------
 
-    def forget(self, account: str, *, before: datetime) -> int:
-        """Deletes what points to calls whose logs expired: recordings first seen before that
-        instant, and legs. Returns how many recordings were deleted.
-        """
-        gone, kept = 0, 0
-        recordings, recent = self.key("recordings", account), self.key("recent", account)
-        while ids := self.command(
-            "ZRANGEBYSCORE", recent, "-inf", to_ms(before), "LIMIT", kept, _AT_ONCE
-        ):
-            known = self._known(account, self.command("HMGET", recordings, *ids))
-            dead = [i for i, is_known in zip(ids, known, strict=True) if not is_known]
-            if dead:
-                self.command("HDEL", recordings, *dead)
-                self.command("ZREM", recent, *dead)
-            gone, kept = gone + len(dead), kept + len(ids) - len(dead)
-        aliases = self.key("aliases", account)
-        with self.answering():
-            legs = list(self.redis.hscan_iter(aliases, count=_AT_ONCE))
-        for leg, call_uuid in legs:
-            if not self._known(account, [call_uuid])[0]:
-                self.command("HDEL", aliases, leg)
-        return gone
+    def indexed(self, account: str, recording_ids: Collection[str]) -> None:
+        """The catalogue has these recordings, so lists find them there."""
+        if recording_ids:
+            self.command("ZREM", self.key("recent", account), *recording_ids)
 
-    def _known(self, account: str, calls: Sequence[str | None]) -> list[bool]:
-        with self.pipeline() as pipe:
-            for call_uuid in calls:
-                pipe.exists(self.call_key(account, call_uuid or ""))
-            return [bool(exists) for exists in pipe.execute()]
+    def forget(self, account: str) -> int:
+        """Deletes what points to calls whose logs expired: recordings and legs. Returns how many
+        recordings were deleted.
+        """
+        return self._forget(account, "recordings", "r") + self._forget(account, "aliases", "l")
+
+    def _forget(self, account: str, pointers: str, sort: str) -> int:
+        with self.answering():
+            found = self.redis.hscan_iter(self.key(pointers, account), count=_AT_ONCE)
+            gone, keys = (
+                0,
+                [self.key(name, account) for name in ("recordings", "recent", "aliases")],
+            )
+            while some := list(islice(found, _AT_ONCE)):
+                logs = [self.call_key(account, call_uuid) for _, call_uuid in some]
+                named = [word for name, _ in some for word in (sort, name)]
+                gone += int(self.run("forget", [*keys, *logs], named))
+        return gone
 
 
 def may_happen_again(event: Event) -> bool:
@@ -297,8 +301,9 @@ def _record_args(account: str, event: Event | None, body: bytes) -> list[Any]:
     call_uuid = event.call_uuid if event else ""
     planner = Obligation(duty=Duty.PLAN, account=account, call_uuid=call_uuid)
     if event is None:
-        return [str(planner), "", "", _short(body, 8), "", call_uuid, 0, "", ""]
+        return [str(planner), "", "", _short(body, 8), "", call_uuid, 0, "", "", ""]
     repeat_after = REPEAT_AFTER if may_happen_again(event) else timedelta(0)
+    first_seen = event.first_seen_at
     return [
         str(planner),
         event.id,
@@ -309,6 +314,7 @@ def _record_args(account: str, event: Event | None, body: bytes) -> list[Any]:
         span_ms(repeat_after),
         " ".join(leg for leg in (event.leg, event.b_leg) if leg),
         event.kind.value,
+        to_ms(first_seen) if first_seen else "",
     ]
 
 

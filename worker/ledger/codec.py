@@ -26,6 +26,7 @@ _INSTANTS = {
     "proven_at",
     "due_at",
     "retry_at",
+    "first_seen_at",
 }
 _FORMATS = {"mp3", "wav"}  # the URL ends with it, so it is not stored twice
 # False is stored too: it differs from None.
@@ -78,6 +79,7 @@ _SHORT = {
     "sha256": "sh",
     "bytes": "b",
     "archive_key": "ak",
+    "first_seen_at": "fs",
     "check": "c",
     "by": "by",
     "fault": "fa",

@@ -27,7 +27,9 @@ from celery.signals import (
 from kombu.entity import Exchange, Queue
 
 from worker import logs
-from worker.duties.trials import Trials
+from worker.catalogue.database import Catalogue
+from worker.duties import catalogue_trials
+from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
 from worker.ledger.client import Ledger
@@ -120,6 +122,15 @@ def _start_threads(sender: Any, **_: Any) -> None:
             lambda: bool(draining.since_s()),
         )
         threading.Thread(target=trials.run, name="trials", daemon=True).start()
+    if queue == "keep":
+        threading.Thread(target=_try_catalogue, name="trials", daemon=True).start()
+
+
+def _try_catalogue() -> None:
+    settings = settings_or_exit()
+    catalogue = Catalogue(settings.catalog)
+    ledger = Ledger(connect(settings.redis_url, connections=2))
+    repeat(lambda: catalogue_trials.turn(catalogue, ledger), lambda: bool(draining.since_s()))
 
 
 def _send_heartbeats(queue: str, slots: int) -> None:

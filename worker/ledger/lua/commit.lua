@@ -32,9 +32,9 @@ for _ = 1, events do
     new[#new + 1] = id
     lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
   end
-  if recording ~= '' then
-    redis.call('HSETNX', recordings, recording, call_uuid)
-    redis.call('ZADD', recent, 'NX', now, recording)
+  -- Not for a recording that is known: it may be in the catalogue, and no longer in `recent`.
+  if recording ~= '' and redis.call('HSETNX', recordings, recording, call_uuid) == 1 then
+    redis.call('ZADD', recent, now, recording)
   end
 end
 if #new > 0 then
@@ -53,6 +53,8 @@ for _ = 1, dues do
   end
 end
 if newer then redis.call('ZADD', due[kind], now, obligation) end
-if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+-- What the catalogue has not entered yet does not expire.
+local unindexed = due.index and redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
+if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
 if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
 return {'ok', new}
