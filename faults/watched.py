@@ -18,6 +18,7 @@ from worker.processes.supervisor import free_port
 
 DOWN_AFTER_S = 2.0
 _NAME, _EACH = "endtape", 3
+_GIVES_UP_S = 8.0  # by then Sentinels have replaced the primary, or given up (failover-timeout)
 _USUAL_MS = {"info-period": 10_000, "publish-period": 2000}  # how often Sentinels ask and tell
 _SOON_MS = {"info-period": 300, "publish-period": 300}
 _SERVER = """\
@@ -164,13 +165,26 @@ class WatchedRedis:
     def wake(self, port: int) -> None:
         self.processes[port].send_signal(signal.SIGCONT)
 
-    def demote(self, port: int) -> None:
-        """Makes the Sentinels choose another primary although this one is healthy."""
-        # The old primary accepts writes until both replicas follow the new one; they would be lost.
-        with self.client(port) as client:
-            client.execute_command("CLIENT", "PAUSE", 3000, "WRITE")
-        with self.client(self.sentinels[0]) as client:
-            client.execute_command("SENTINEL", "FAILOVER", _NAME)
+    def demote(self, port: int, *, within_s: float = 45) -> None:
+        """Makes the Sentinels choose another primary although this one is healthy.
+
+        On a busy machine they may begin and give up, because a replica answers them too late. So
+        they are asked again until another one is the primary. Raises TimeoutError.
+        """
+        limit = time.monotonic() + within_s
+        while time.monotonic() < limit:
+            # The old primary accepts writes until both replicas follow the new one; they would be
+            # lost.
+            with contextlib.suppress(redis.RedisError), self.client(port) as client:
+                client.execute_command("CLIENT", "PAUSE", 3000, "WRITE")
+            with contextlib.suppress(redis.ResponseError), self.client(self.sentinels[0]) as client:
+                client.execute_command("SENTINEL", "FAILOVER", _NAME)
+            asked = time.monotonic()
+            while time.monotonic() < asked + _GIVES_UP_S:
+                if self.primary() not in {None, port}:
+                    return
+                time.sleep(0.05)
+        raise TimeoutError(f"the Sentinels kept {port}; see {self.folder}")
 
     def stop(self) -> None:
         for process in self.processes.values():

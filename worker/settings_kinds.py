@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from worker import wire
-from worker.calls import rules_file
+from worker.calls import terms_file
 from worker.ledger import redis_url, sentinel_url
 from worker.vobiz.addresses import HostList, Unfit
 
@@ -155,7 +155,7 @@ class Number(Kind):
 
 class Duration(Kind):
     def read(self, text: str) -> Any:
-        value = rules_file.duration(text)
+        value = terms_file.duration(text)
         if value is None:
             raise Unaccepted('must be a duration like "30d"')
         return value

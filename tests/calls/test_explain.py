@@ -72,6 +72,9 @@ def test_terms_are_written_as_in_the_rules_file():
         "stop_tries": 4,
         "if_unproven": "hold",
         "watch": False,
+        "consent": "ignored",
+        "consent_within": "30s",
+        "tail_limit": "none",
         "on": {"transfer": "pause"},
     }
     assert terms_view(Terms(max_duration=MINUTE))["max_duration"] == "60s"

@@ -355,6 +355,26 @@ def test_handoff_asks_the_running_service_and_its_status_is_the_verdict(service)
     assert (lost.returncode, "is the service running" in lost.stderr) == (1, True)
 
 
+def test_start_pause_and_resume_do_what_the_api_does_and_exit_0_only_when_it_is_done(service):
+    call = service.provider.call().call_uuid
+    began = service.command("start", call, "--max-duration", "1h", "--label", "team=a", "--json")
+    first = json.loads(began.stdout)
+    assert (began.returncode, first["phase"], first["labels"]) == (0, "recording", {"team": "a"})
+    paused = service.command("pause", call, "--reason", "card")
+    assert (paused.returncode, first["recording_id"] in paused.stdout) == (0, True), paused
+    assert max(map(len, paused.stdout.splitlines())) <= 80
+    resumed = service.command("resume", call, "--json")
+    (second,) = json.loads(resumed.stdout)["recordings"]
+    assert (resumed.returncode, second["segment_of"]) == (0, first["recording_id"])
+    again = service.command("resume", call)
+    assert (again.returncode, "nothing is paused" in again.stderr) == (1, True)
+    nowhere = service.command("start", "nobody-knows")
+    assert (nowhere.returncode, "not started" in nowhere.stderr) == (1, True)
+    assert service.command("start", call, "--label", "team").returncode == 2
+    shown = service.command("start", "--help").stdout
+    assert "Example: endtape start" in shown
+
+
 def test_retry_orders_one_more_try_and_refuses_what_is_home_or_unknown(service):
     call, recording = service.running()
     service.provider.faults.switch_on("media-5xx", call_uuid=call)

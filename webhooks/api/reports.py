@@ -12,6 +12,7 @@ from flask import Response, jsonify, request
 
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
+from webhooks.api.consents import consent_event, is_consent
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.body import read_body
@@ -62,6 +63,9 @@ class Reports:
             )
         if not _says_nothing_new(self.orders.call(account, a_leg), call):
             events.insert(0, call)
+        if body.consent:
+            consent = consent_event(self.orders.call(account, a_leg), body.consent)
+            events += [consent] if consent else []
         for event in events:
             self.ledger.record(account, event)
         return jsonify(
@@ -72,8 +76,11 @@ class Reports:
         """A provider's request as the application received it, or `custom.NAME`. 200 says that the
         event is recorded, or of a kind that is not followed.
         """
+        raw = read_body()
+        if is_consent(raw):
+            return self._consent(request_bodies.decode(raw, request_bodies.ConsentEventBody))
         order_id = f"order.{identity('e')}"
-        fields, event = _reported(order_id)
+        fields, event = _reported(raw, order_id)
         if event is None:
             return jsonify({"event": fields.get("event") or None, "recorded": "ignored"})
         accounts = self.settings().accounts
@@ -94,6 +101,22 @@ class Reports:
             {
                 "event": event.trigger or event.kind.value,
                 "call_uuid": event.call_uuid,
+                "account": account,
+                "recorded": recorded.value,
+            }
+        )
+
+    def _consent(self, body: request_bodies.ConsentEventBody) -> Response:
+        account, a_leg = self.orders.where(body.call_uuid, body.account)
+        prefix = "consent." if body.consent else ""
+        event = consent_event(self.orders.call(account, a_leg), body.consent or body, prefix)
+        recorded = Recorded.REPEAT
+        if event:
+            recorded, _ = self.ledger.record(account, event)
+        return jsonify(
+            {
+                "event": "consent",
+                "call_uuid": a_leg,
                 "account": account,
                 "recorded": recorded.value,
             }
@@ -127,12 +150,12 @@ class Reports:
         return answer
 
 
-def _reported(order_id: str) -> tuple[callback_fields.Fields, Event | None]:
+def _reported(raw: bytes, order_id: str) -> tuple[callback_fields.Fields, Event | None]:
     """The fields of the request, and its event; None for a kind that is not followed. Raises
     Problem 400 that names the field.
     """
     try:
-        fields = _forwarded()
+        fields = _forwarded(raw)
         name = fields.get("event", "")
         if name.startswith("custom."):
             return fields, _custom(fields, name, order_id)
@@ -143,7 +166,7 @@ def _reported(order_id: str) -> tuple[callback_fields.Fields, Event | None]:
         raise Problem(400, str(error), field=field) from None
 
 
-def _forwarded() -> callback_fields.Fields:
+def _forwarded(raw: bytes) -> callback_fields.Fields:
     """The fields that the application sends: those of its own event, or of a provider's request.
     Raises Unreadable.
 
@@ -153,7 +176,7 @@ def _forwarded() -> callback_fields.Fields:
     """
     query = request.query_string.decode("ascii", "replace")
     sent = callback_fields.read_fields(
-        body=read_body(), content_type=request.content_type or "", query=query
+        body=raw, content_type=request.content_type or "", query=query
     )
     of_provider = callback_fields.of_provider(sent.form)
     if of_provider is None or sent.fields.get("event", "").startswith("custom."):

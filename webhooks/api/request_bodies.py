@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from webhooks.api.problems import Problem
 from webhooks.body import read_body
 from worker import wire
-from worker.calls import rules_file
+from worker.calls import terms_file
 
 T = TypeVar("T", bound=Struct)
 # Python's `$` also matches before a final newline, which would come into ids and the log of a call.
@@ -91,6 +91,21 @@ class AnnouncedRecording(Struct, forbid_unknown_fields=True, kw_only=True):
     started_at: Instant | None = None
 
 
+class ConsentBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """That the parties agreed to be recorded: `kind` is needed, unless it is `withdrawn`."""
+
+    kind: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
+    at: Instant | None = None
+    by: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    evidence: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    withdrawn: bool = False
+
+    def names(self) -> dict[str, str]:
+        """What was given of kind, who and evidence."""
+        given = {"kind": self.kind, "by": self.by, "evidence": self.evidence}
+        return {name: value for name, value in given.items() if value is not None}
+
+
 class CallBody(_Body, rename={"from_": "from"}):
     """`recordings: []` declares that nothing is being recorded on the call."""
 
@@ -100,6 +115,7 @@ class CallBody(_Body, rename={"from_": "from"}):
     to: Number | None = None
     direction: Literal["inbound", "outbound"] | None = None
     labels: Labels = {}
+    consent: ConsentBody | None = None
 
 
 class StopBody(_Body):
@@ -150,6 +166,15 @@ class EventBody(Struct, kw_only=True):
     reason: Text | None = None
 
 
+class ConsentEventBody(ConsentBody, kw_only=True):
+    """Consent of a call as an event: its fields stand beside `event`, or in `consent`."""
+
+    event: Literal["consent"]
+    call_uuid: Identifier
+    account: Account | None = None
+    consent: ConsentBody | None = None
+
+
 class RetryBody(Struct, forbid_unknown_fields=True, kw_only=True):
     reason: Text | None = None
 
@@ -158,9 +183,13 @@ def read(kind: type[T]) -> T:
     """The request's body; an absent one counts as an empty object. Raises Problem 400 that names
     the field, RequestEntityTooLarge.
     """
-    raw = read_body().removeprefix(_BYTE_ORDER_MARK)
+    return decode(read_body(), kind)
+
+
+def decode(raw: bytes, kind: type[T]) -> T:
+    """The same for a body that is read already."""
     try:
-        return msgspec.json.decode(raw or b"{}", type=kind)
+        return msgspec.json.decode(raw.removeprefix(_BYTE_ORDER_MARK) or b"{}", type=kind)
     except msgspec.ValidationError as error:
         field, says = _field(str(error)), _plainly(str(error))
         raise Problem(400, f"{field}: {says}" if field else says, field=field) from None
@@ -204,7 +233,7 @@ def seconds(text: str | None, field: str) -> float | None:
     """A duration that a caller sent, in seconds. Raises Problem 400."""
     if text is None:
         return None
-    duration: timedelta | None = rules_file.duration(text)
+    duration: timedelta | None = terms_file.duration(text)
     if duration is None:
         raise Problem(
             400,

@@ -27,6 +27,16 @@ class Stop(Struct, kw_only=True):
     tail_ms: int | None
 
 
+class Consent(Struct, kw_only=True):
+    """The last that was said of the call's consent."""
+
+    kind: str | None
+    at: str
+    by: str | None
+    evidence: str | None
+    withdrawn: bool
+
+
 class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     recording_id: str
     account: str
@@ -46,8 +56,10 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     to: str | None
     direction: str | None
     held: bool
-    restricted: bool
     stop: Stop
+    consent: Consent | None
+    restricted: bool
+    restricted_by: list[Literal["no_consent", "long_tail"]]
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
 
@@ -144,6 +156,7 @@ class Call(Struct, kw_only=True, rename={"from_": "from"}):
     labels: dict[str, str]
     started_at: Time
     over_at: Time
+    consent: Consent | None
     recordings: list[Recording]
     gaps: list[Gap]
     starts: list[Start]

@@ -40,6 +40,9 @@ class Receipt:
     attempts: int
     fetched_at: datetime
     first_seen_at: datetime | None = None
+    consent: Mapping[str, Any] | None = None
+    # Why it is restricted, with the limits that say so; None where no limit holds.
+    restriction: Mapping[str, Any] | None = None
     segment_of: str | None = None
     gaps: Sequence[Any] = ()
     events: Sequence[Any] = ()
@@ -67,6 +70,8 @@ class Receipt:
                 "stop": self.stop,
                 "fetch": {"attempts": self.attempts, "fetched_at": self.fetched_at},
                 **({"segment_of": self.segment_of} if self.segment_of else {}),
+                **({"consent": self.consent} if self.consent else {}),
+                **({"restriction": self.restriction} if self.restriction else {}),
                 "gaps": self.gaps,
                 "events": self.events,
                 "signature": None,

@@ -191,6 +191,19 @@ class Handoff:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Consent:
+    """The parties agreed to be recorded, or (`given` False) took that back. `at`: when, by the
+    application's word, and never after we heard of it.
+    """
+
+    at: datetime
+    given: bool
+    kind: str | None = None
+    by: str | None = None
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """What the events say about one call."""
 
@@ -217,6 +230,7 @@ class Call:
     handoffs: dict[str, Handoff] = field(default_factory=dict)  # by order
     attempts: tuple[Event, ...] = ()  # stops of the whole call, each request once, by time
     unknowns: tuple[Event, ...] = ()  # STOP_UNKNOWN of the unseen recording, by time
+    consents: tuple[Consent, ...] = ()  # by their own instants
     declared_at: datetime | None = None  # last: an application said that nothing is being recorded
     events: tuple[Event, ...] = ()  # all, by time
 

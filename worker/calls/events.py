@@ -31,6 +31,8 @@ class Kind(StrEnum):
     CALL_ANNOUNCED = "CallAnnounced"  # an application announces a call, with facts and labels
     # an application announces a recording that somebody else started
     RECORDING_ANNOUNCED = "RecordingAnnounced"
+    CONSENT_GIVEN = "ConsentGiven"  # an application says that the parties agreed to be recorded
+    CONSENT_WITHDRAWN = "ConsentWithdrawn"
     # an application declares that nothing is being recorded: a proof
     NOTHING_DECLARED = "NothingDeclared"
     # an application is about to transfer: the trigger `transfer.KIND`
@@ -157,6 +159,9 @@ class Event:
     # archived or given up before this ledger began: when it was first seen, as the archive says
     first_seen_at: datetime | None = None
     check: str | None = None  # the check that the bytes failed
+    consent_by: datetime | None = None  # archived: when the recording needed consent at the latest
+    tail_limit_s: float | None = None  # archived: the longest tail that restricts nothing
+    restricted_by: tuple[str, ...] = ()  # archived, read back from a receipt: why it is restricted
     # failed fetch: whose fault it was; events of the first release lack it
     fault: Fault | None = None
     generation: int | None = None  # failed fetch: the generation of the settings in force
@@ -166,7 +171,9 @@ class Event:
     digest: str | None = None  # of the request: the same order must ask for the same thing
     wait_s: float | None = None
     target: str | None = None  # hand-off: to whom
-    body: dict[str, Any] | None = None  # hand-off: the provider's transfer request
+    # hand-off: the provider's transfer request; consent: its `kind`, `by` and `evidence`
+    body: dict[str, Any] | None = None
+    happened_at: datetime | None = None  # consent: when it was given, by who reports it
     channels: int | None = None  # start: 1 or 2
     # START_ORDERED: the limit asked for; START_SENT: the provider's limit that was sent with it
     max_duration_s: float | None = None

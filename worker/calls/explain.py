@@ -87,6 +87,9 @@ def terms_view(terms: Terms) -> dict[str, Any]:
         "stop_tries": terms.stop_tries,
         "if_unproven": terms.if_unproven,
         "watch": terms.watch,
+        "consent": "required" if terms.consent_required else "ignored",
+        "consent_within": f"{terms.consent_within.total_seconds():g}s",
+        "tail_limit": f"{terms.tail_limit.total_seconds():g}s" if terms.tail_limit else "none",
         "on": {k: a.value for k, a in terms.on.items()},
     }
 

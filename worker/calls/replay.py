@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from worker.calls.call import Call, Handoff, Recording
+from worker.calls.call import Call, Consent, Handoff, Recording
 from worker.calls.call_end import CallEnd, call_end
 from worker.calls.events import TRIGGERS, Event, Kind
 from worker.calls.replay_recordings import replay_recording
@@ -33,6 +33,8 @@ _NAMES_CALL = {
     *ABOUT_RECORDING,
     Kind.CALL_ANNOUNCED,
     Kind.CUSTOM_REPORTED,
+    Kind.CONSENT_GIVEN,
+    Kind.CONSENT_WITHDRAWN,
     Kind.NOTHING_DECLARED,
     Kind.CONFERENCE_JOINED,
     Kind.CALL_FOUND_LIVE,
@@ -67,6 +69,7 @@ def replay(account: str, call_uuid: str, events: Iterable[Event]) -> Call:
         unknowns=tuple(
             e for e in by_time if e.kind is Kind.STOP_UNKNOWN and e.recording_id is None
         ),
+        consents=_consents(by_time),
         declared_at=max((received_at(e) for e in _declarations(by_time)), default=None),
         events=tuple(by_time),
         **_facts(by_time),
@@ -91,6 +94,21 @@ def _names_call(event: Event) -> bool:
 def _may_act(event: Event) -> bool:
     """Whether the rules are asked what an event does."""
     return event.kind in _ACTS and (event.kind is not Kind.MACHINE_DETECTED or bool(event.machine))
+
+
+def _consents(by_time: Sequence[Event]) -> tuple[Consent, ...]:
+    consents = []
+    for event in by_time:
+        if event.kind in {Kind.CONSENT_GIVEN, Kind.CONSENT_WITHDRAWN}:
+            received = received_at(event)
+            consents.append(
+                Consent(
+                    at=min(event.happened_at or received, received),
+                    given=event.kind is Kind.CONSENT_GIVEN,
+                    **(event.body or {}),
+                )
+            )
+    return tuple(sorted(consents, key=lambda consent: consent.at))
 
 
 def _declarations(by_time: Sequence[Event]) -> list[Event]:

@@ -87,6 +87,11 @@ class Terms:
     stop_tries: int = 4
     if_unproven: str = "hold"
     watch: bool = False  # calls seen live that nobody announced get a deadline from first sight
+    # Without consent so long after its start a recording is stopped, and restricted.
+    consent_required: bool = False
+    consent_within: timedelta = timedelta(seconds=30)
+    # A stop by trigger with a longer tail restricts its recording; None: none does.
+    tail_limit: timedelta | None = None
     on: dict[str, Action] = field(default_factory=dict)
 
     def action(self, trigger: str, *, asked: bool = False) -> Action:
@@ -238,7 +243,8 @@ class Rules:
         return "defaults", self.defaults
 
 
-DEADLINES = {"max_duration", "stop_at"}  # the triggers that are instants of a recording's own
+# The triggers that are instants of a recording's own.
+DEADLINES = {"max_duration", "stop_at", "consent"}
 
 
 def deadline(terms: Terms, started_at: datetime) -> tuple[datetime, str] | None:

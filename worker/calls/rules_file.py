@@ -8,36 +8,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import time, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from worker import wire
-from worker.calls.rules import Action, DailyTime, Match, Mode, Rule, Rules, Terms
+from worker.calls.rules import Match, Rule, Rules, Terms
+from worker.calls.terms_file import TERMS, TermsReader, duration
 from worker.errors import SettingsError
 
-_DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_STOP_AT = re.compile(r"(\d{2}):(\d{2})(?::(\d{2}))? (\S+)")
-TRIGGER = re.compile(
-    r"transfer(\.[a-z0-9_-]+)?|dial\.answer|dial\.connected|redirect|conference\.join|machine|custom\.[A-Za-z0-9_-]+"
-)
-TRIGGERS = (
-    "transfer, transfer.KIND, transfer.failed, dial.answer, dial.connected, redirect,"
-    " conference.join, machine, custom.NAME"
-)
-_TERMS = (
-    "mode",
-    "max_duration",
-    "stop_at",
-    "confirm_within",
-    "stop_tries",
-    "if_unproven",
-    "watch",
-    "on",
-)
 _MATCH = ("to", "from", "direction", "account", "labels")
 _ACCOUNT = ("auth_id", "token_env", "trunk_secret_env", "parent")
 
@@ -78,42 +57,8 @@ def read(text: str, name: str) -> RulesFile:
     return rules_file
 
 
-def duration(value: Any) -> timedelta | None:
-    """The duration that a text like "45s", "15m", "2h" or "30d" means, from 1 s to 36500 days. None
-    for anything else.
-    """
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        return None
-    length = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-    return length if timedelta(seconds=1) <= length <= timedelta(days=36500) else None
-
-
-class Reader:
-    """Reads one document. Collects mistakes in `problems` and goes on with a harmless value."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.problems: list[str] = []
-
-    def wrong(self, key: str, value: Any, fix: str) -> None:
-        shown = repr(value)
-        self.problems.append(f"{self.name}: {key} = {shown[:80]}: {fix}")
-
-    def table(self, value: Any, key: str, known: tuple[str, ...]) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.wrong(key, value, "must be a table")
-            return {}
-        for unknown in [k for k in value if k not in known]:
-            place = f"{key}.{unknown}" if key else unknown
-            self.wrong(place, value[unknown], f"unknown key; known here: {', '.join(known)}")
-        return value
-
-    def tables(self, value: Any, key: str) -> Iterator[tuple[str, Any]]:
-        if not isinstance(value, list):
-            self.wrong(key, value, f"must be written as [[{key}]]")
-            return
-        yield from ((f"{key}[{i}]", item) for i, item in enumerate(value))
+class Reader(TermsReader):
+    """Reads one document."""
 
     def document(self, raw: dict[str, Any]) -> RulesFile:
         top = self.table(raw, "", ("adopt", "defaults", "rules", "accounts"))
@@ -145,7 +90,7 @@ class Reader:
         return length
 
     def rule(self, raw: Any, key: str, defaults: Terms) -> Rule:
-        table = self.table(raw, key, ("name", "match", *_TERMS))
+        table = self.table(raw, key, ("name", "match", *TERMS))
         name = table.get("name", key)
         if not isinstance(name, str) or not name.strip():
             self.wrong(f"{key}.name", name, "must be a text that names the rule")
@@ -153,7 +98,7 @@ class Reader:
         return Rule(
             name=name,
             match=self.match(table.get("match", {}), f"{key}.match"),
-            terms=self.terms({k: v for k, v in table.items() if k in _TERMS}, key, defaults),
+            terms=self.terms({k: v for k, v in table.items() if k in TERMS}, key, defaults),
         )
 
     def reachable(self, rules: list[Rule]) -> None:
@@ -228,99 +173,6 @@ class Reader:
         tail = "*" if pattern.endswith("*") and (digits or not head) else ""
         return f"{head}{digits}{tail}"
 
-    def terms(self, raw: Any, key: str, base: Terms) -> Terms:
-        """The terms of a table. What it leaves out comes from `base`."""
-        readers: dict[str, Callable[[Any, str], Any]] = {
-            "mode": self._mode,
-            "max_duration": self._max_duration,
-            "stop_at": self._stop_at,
-            "confirm_within": self._confirm_within,
-            "stop_tries": self._stop_tries,
-            "if_unproven": self._if_unproven,
-            "watch": self._watch,
-            "on": self._on,
-        }
-        table = self.table(raw, key, _TERMS)
-        given = {n: readers[n](v, f"{key}.{n}") for n, v in table.items() if n in readers}
-        if "on" in given:
-            given["on"] = {**base.on, **given["on"]}
-        return replace(base, **given)
-
-    def _mode(self, value: Any, key: str) -> Mode:
-        if value not in list(Mode):
-            self.wrong(key, value, 'must be "enforce" or "observe"')
-            return Mode.OBSERVE
-        return Mode(value)
-
-    def _max_duration(self, value: Any, key: str) -> timedelta | None:
-        length = duration(value)
-        if length is None and value != "none":
-            self.wrong(
-                key, value, 'must be a duration of at least 1s like "45s", "15m" or "2h", or "none"'
-            )
-        return length
-
-    def _confirm_within(self, value: Any, key: str) -> timedelta:
-        length = duration(value)
-        if length is None:
-            self.wrong(key, value, 'must be a duration of at least 1s like "10s"')
-        return length or timedelta(seconds=10)
-
-    def _stop_tries(self, value: Any, key: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
-            self.wrong(key, value, "must be a whole number from 1 to 100")
-            return 4
-        return value
-
-    def _if_unproven(self, value: Any, key: str) -> str:
-        if value not in ["hold", "go"]:
-            self.wrong(key, value, 'must be "hold" or "go"')
-        return str(value)
-
-    def _watch(self, value: Any, key: str) -> bool:
-        if not isinstance(value, bool):
-            self.wrong(key, value, "must be true or false")
-        return value is True
-
-    def _stop_at(self, value: Any, key: str) -> tuple[DailyTime, ...]:
-        if not isinstance(value, list):
-            self.wrong(key, value, 'must be a list like ["18:00 Asia/Kolkata"]')
-            return ()
-        times = [self._daily(item, f"{key}[{i}]") for i, item in enumerate(value)]
-        return tuple(daily for daily in times if daily)
-
-    def _daily(self, value: Any, key: str) -> DailyTime | None:
-        match = _STOP_AT.fullmatch(value) if isinstance(value, str) else None
-        try:
-            if match is None:
-                raise ValueError
-            at = time(int(match[1]), int(match[2]), int(match[3] or 0))
-            return DailyTime(at=at, zone=ZoneInfo(match[4]))
-        except (ValueError, OSError, KeyError):
-            # ZoneInfoNotFoundError is a KeyError; the name of a directory raises an OSError.
-            self.wrong(
-                key, value, 'must be a time and a zone of the tz database like "18:00 Asia/Kolkata"'
-            )
-            return None
-
-    def _on(self, value: Any, key: str) -> dict[str, Action]:
-        if not isinstance(value, dict):
-            self.wrong(key, value, 'must be a table like { transfer = "stop" }')
-            return {}
-        flat = dict(_flat(value))
-        return {
-            trigger: self._action(trigger, action, f"{key}.{trigger}")
-            for trigger, action in flat.items()
-        }
-
-    def _action(self, trigger: str, action: Any, key: str) -> Action:
-        if not TRIGGER.fullmatch(trigger):
-            self.wrong(key, action, f"unknown trigger; known: {TRIGGERS}")
-        if action not in list(Action):
-            self.wrong(key, action, f"unknown action; known: {', '.join(Action)}")
-            return Action.KEEP
-        return Action(action)
-
     def account(self, raw: Any, key: str) -> FurtherAccount | None:
         """The account; None after its first mistake."""
         table = self.table(raw, key, _ACCOUNT)
@@ -349,15 +201,6 @@ def _is_identifier(value: Any) -> bool:
 
 def _is_variable(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    # People write `dial.connected = "stop"` without quotes, which TOML reads as a table in a table.
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def gone(place: str) -> str:

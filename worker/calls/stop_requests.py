@@ -58,7 +58,7 @@ def stops_of(
     rule, terms = rules.choose(call)
     hidden = unseen(call, acts, terms, rule, until)
     recordings = {**call.recordings, **({UNSEEN: hidden} if hidden else {})}
-    owed = {i: stop_owed(r, acts, rule, terms) for i, r in recordings.items()}
+    owed = {i: stop_owed(call, r, acts, rule, terms) for i, r in recordings.items()}
     next_at = {
         i: _next_request(call, r, owed[i], terms, _asked_at(acts, r, now))
         for i, r in recordings.items()

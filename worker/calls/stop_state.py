@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from worker.calls import timing, triggers
+from worker.calls import consent, timing, triggers
 from worker.calls.call import Call, Phase, Recording, Stop, StopState, is_no_call
 from worker.calls.events import Event, Kind
 from worker.calls.rules import Action, Mode, Rules, Terms, deadline
@@ -48,7 +48,7 @@ def judge(
     """
     rule, terms = rules.choose(call)
     acts = triggers.acts(call, rules) if acts is None else acts
-    owed = stop_owed(recording, acts, rule, terms)
+    owed = stop_owed(call, recording, acts, rule, terms)
     if recording.archived and recording.archived.rule:
         # The receipt is written: later rules change nothing.
         rule, owed = recording.archived.rule, _owed_by_receipt(recording.archived)
@@ -112,7 +112,9 @@ def problem(recording: Recording, stop: Stop) -> str | None:
 # ------------------------------------------------------------------------------------------------
 
 
-def stop_owed(recording: Recording, acts: Sequence[Act], rule: str, terms: Terms) -> Owed | None:
+def stop_owed(
+    call: Call, recording: Recording, acts: Sequence[Act], rule: str, terms: Terms
+) -> Owed | None:
     """The first reason to stop a recording; None where there is none.
 
     An enforced reason always goes before one that is only observed. Once a stop is requested its
@@ -144,6 +146,7 @@ def stop_owed(recording: Recording, acts: Sequence[Act], rule: str, terms: Terms
         if a.ends and a.covers(recording)
     ]
     reasons += _deadlines(recording, rule, terms)
+    reasons += _for_want_of_consent(call, recording, rule, terms)
     return min(reasons, key=lambda r: (not r.enforced, r.due_at, r.trigger), default=None)
 
 
@@ -156,6 +159,15 @@ def _deadlines(recording: Recording, rule: str, terms: Terms) -> Iterator[Owed]:
         # A caller asked for this limit, so it holds even where the rules only observe.
         due_at = recording.started_at + timedelta(seconds=recording.max_duration_s)
         yield Owed(due_at=due_at, trigger="max_duration", rule=rule, enforced=True)
+
+
+def _for_want_of_consent(
+    call: Call, recording: Recording, rule: str, terms: Terms
+) -> Iterator[Owed]:
+    due_at = consent.lacking_from(call, recording, terms)
+    if due_at:
+        enforced = terms.mode is Mode.ENFORCE
+        yield Owed(due_at=due_at, trigger=consent.TRIGGER, rule=rule, enforced=enforced)
 
 
 def _owed_by_receipt(archived: Event) -> Owed | None:

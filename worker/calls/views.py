@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import stop_state
+from worker.calls import restriction, stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import concerning
@@ -55,11 +55,16 @@ def judging(call: Call, rules: Rules, now: datetime) -> StopOf:
 
 def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime) -> dict[str, Any]:
     """One recording, as `GET /v1/recordings/ID` shows it."""
-    return _recording_view(call, recording, stop_state.judge(call, recording, rules, now))
+    stop = stop_state.judge(call, recording, rules, now)
+    return _recording_view(call, recording, stop, rules, now)
 
 
-def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, Any]:
+def _recording_view(
+    call: Call, recording: Recording, stop: Stop, rules: Rules, now: datetime
+) -> dict[str, Any]:
     done = recording.archived
+    limits = restriction.limits_of(recording, rules.choose(call)[1])
+    restricted_by = restriction.restricted_by(call, recording, limits, stop, now)
     return {
         "recording_id": recording.recording_id,
         "account": call.account,
@@ -79,10 +84,26 @@ def _recording_view(call: Call, recording: Recording, stop: Stop) -> dict[str, A
         "to": call.to_number,
         "direction": call.direction,
         "held": False,
-        "restricted": False,
         "stop": stop_view(stop),
+        "consent": consent_view(call),
+        "restricted": bool(restricted_by),
+        "restricted_by": list(restricted_by),
         "problem": stop_state.problem(recording, stop),
         "fault": recording.fault.value if recording.fault else None,
+    }
+
+
+def consent_view(call: Call) -> dict[str, Any] | None:
+    """The last that an application said of the call's consent; None where nobody said anything."""
+    if not call.consents:
+        return None
+    last = call.consents[-1]
+    return {
+        "kind": last.kind,
+        "at": rfc3339(last.at),
+        "by": last.by,
+        "evidence": last.evidence,
+        "withdrawn": not last.given,
     }
 
 
@@ -169,7 +190,10 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
         "labels": call.labels,
         "started_at": rfc3339(call.started_at),
         "over_at": rfc3339(call.over_at),
-        "recordings": [_recording_view(call, r, stop_of(r)) for r in call.recordings.values()],
+        "consent": consent_view(call),
+        "recordings": [
+            _recording_view(call, r, stop_of(r), rules, now) for r in call.recordings.values()
+        ],
         "gaps": [
             {"recording_id": root, **gap_view(gap)}
             for root in roots

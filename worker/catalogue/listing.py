@@ -60,7 +60,7 @@ class Listing:
         """
         found = list[tuple[SeenAt, dict[str, Any]]]()
         degraded: str | None = None
-        live = self._ledger.recent(accounts, before=before, since=wanted.since, until=wanted.until)
+        live = self._ledger.live(accounts, before=before, since=wanted.since, until=wanted.until)
         until = time.monotonic() + self._for_s
         while True:
             sights = list(islice(live, self._at_once))
@@ -74,6 +74,7 @@ class Listing:
                 )
             except CatalogueAway as error:
                 rows, degraded = [], str(error)
+            here |= self._live_again(rows)
             some += [(_sight(row), row.view) for row in rows if row.id not in here]
             some.sort(key=lambda one: one[0], reverse=True)
             found += some
@@ -84,6 +85,16 @@ class Listing:
             if time.monotonic() > until:
                 return _page(found, bottom, degraded)
             before = bottom
+
+    def _live_again(self, rows: Sequence[Row]) -> set[tuple[str, str]]:
+        """Those of the finished recordings that are live again, at another place in the list: a
+        callback came after Redis had forgotten them.
+        """
+        found = set[tuple[str, str]]()
+        for account in {row.id[0] for row in rows}:
+            ids = [row.id[1] for row in rows if row.id[0] == account]
+            found |= {(account, i) for i in self._ledger.are_live(account, ids)}
+        return found
 
     def _live(
         self, sights: Sequence[SeenAt], wanted: Wanted

@@ -26,6 +26,7 @@ def call_view(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dic
         "labels": labels,
         "started_at": None,
         "over_at": None,
+        "consent": known["consent"],
         "recordings": views,
         "gaps": [
             {"recording_id": receipt.get("segment_of") or receipt["recording_id"], **gap}

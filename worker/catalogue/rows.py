@@ -139,6 +139,7 @@ def _row(said: Mapping[str, Any], key: str, otherwise: str, more: Mapping[str, A
     the list.
     """
     first_seen_at = said.get("first_seen_at") or otherwise
+    restricted_by = list((said.get("restriction") or {}).get("restricted_by") or ())
     view = {
         "recording_id": str(said["recording_id"]),
         "account": str(said["account"]),
@@ -149,7 +150,9 @@ def _row(said: Mapping[str, Any], key: str, otherwise: str, more: Mapping[str, A
         "to": said.get("to"),
         "direction": said.get("direction"),
         "held": False,
-        "restricted": False,
         "stop": {**_NO_STOP, **(said.get("stop") or {})},
+        "consent": said.get("consent"),
+        "restricted": bool(restricted_by),
+        "restricted_by": restricted_by,
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)

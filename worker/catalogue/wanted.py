@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from worker.calls.rules import fits
 from worker.catalogue.rows import words
 from worker.catalogue.tables import labels, recordings
 from worker.ledger.codec import to_ms
+
+_NUMBER = re.compile(r"[0-9+(). -]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +39,12 @@ class Wanted:
     q: str | None = None
 
     @property
-    def text(self) -> str | None:
-        """What `q` looks for: in lower case, a number as its digits."""
+    def texts(self) -> set[str]:
+        """What `q` looks for, in lower case; of a number also its digits. Any of them will do."""
         if self.q is None:
-            return None
-        number = wire.bare_digits(self.q)
-        return number.removeprefix("00") or number if number else self.q.strip().lower()
+            return set()
+        number = wire.digits(self.q) if _NUMBER.fullmatch(self.q) else None
+        return {self.q.strip().lower(), *([number] if number else [])}
 
     def fits(self, view: Mapping[str, Any]) -> bool:
         """Whether a recording, as `/v1` shows it, is wanted. Not asked: `since`, `until`, and the
@@ -59,7 +62,7 @@ class Wanted:
             all(asked in {None, found} for asked, found in plain)
             and (self.label is None or view["labels"].get(self.label[0]) == self.label[1])
             and (self.number is None or self._has_number(view))
-            and (self.text is None or self.text in words(view))
+            and (self.q is None or any(text in words(view) for text in self.texts))
         )
 
     def _has_number(self, view: Mapping[str, Any]) -> bool:
@@ -93,8 +96,8 @@ class Wanted:
             yield labels.c.value == self.label[1]
         if self.number is not None:
             yield or_(*(_is_number(c, self.number) for c in (column.from_digits, column.to_digits)))
-        if self.text is not None:
-            yield column.words.contains(self.text, autoescape=True)
+        if self.q is not None:
+            yield or_(*(column.words.contains(text, autoescape=True) for text in self.texts))
 
 
 def _is_number(column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from worker import wire
 from worker.calls.call import Call
 from worker.calls.explain import explain
 from worker.calls.replay import replay
-from worker.calls.rules_file import TRIGGER, TRIGGERS
+from worker.calls.terms_file import TRIGGER, TRIGGERS
 from worker.command.terminal import (
     as_json_option,
     current_settings,

@@ -8,45 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import click
-import requests
 
+from worker.command import service
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger
-from worker.errors import EndtapeError
-from worker.settings import Settings
-
-
-def _ask(
-    settings: Settings,
-    path: str,
-    body: dict[str, Any],
-    *,
-    key: str | None = None,
-    wait_s: float = 30,
-) -> tuple[int, dict[str, Any]]:
-    """Sends a request to the API of the running service. Returns the status and the JSON of the
-    answer. Raises EndtapeError where the service does not answer.
-    """
-    base = f"http://{settings.host}:{settings.port}"
-    headers = {
-        "Authorization": f"Bearer {settings.api_keys[0]}",
-        **({"Idempotency-Key": key} if key else {}),
-    }
-    with requests.Session() as http:
-        http.trust_env = False
-        try:
-            response = http.post(
-                base + path,
-                json={k: v for k, v in body.items() if v is not None},
-                headers=headers,
-                timeout=wait_s + 10,
-            )
-            answer: dict[str, Any] = response.json()
-        except (requests.RequestException, ValueError) as error:
-            raise EndtapeError(
-                f"{base} does not answer ({type(error).__name__}): "
-                "is the service running, and PORT right?"
-            ) from None
-    return response.status_code, answer
 
 
 @click.command()
@@ -87,7 +51,7 @@ def handoff(
         transfer = json.load(transfer_file) if transfer_file else None
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--transfer") from None
-    status, answer = _ask(
+    status, answer = service.ask(
         settings,
         f"/v1/calls/{quote(call_uuid, safe='')}/handoff",
         {"kind": kind, "to": to, "wait_s": wait_s, "transfer": transfer},
@@ -95,7 +59,7 @@ def handoff(
         wait_s=wait_s,
     )
     if "verdict" not in answer:
-        raise EndtapeError(f"{status}: {answer.get('detail')}")
+        raise service.refused(status, answer)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

@@ -14,7 +14,19 @@ from rich.console import Console
 from worker import in_force, logs
 from worker.command import demo as demonstration
 from worker.command import doctor as examination
-from worker.command import explain, handoff, index, keys, ls, retry, show, stop, verify
+from worker.command import (
+    explain,
+    handoff,
+    index,
+    keys,
+    ls,
+    retry,
+    segments,
+    show,
+    simulate,
+    stop,
+    verify,
+)
 from worker.command import reconcile as reconciling
 from worker.command import run as service
 from worker.command.terminal import (
@@ -266,9 +278,13 @@ for _command in (
     ls.ls,
     show.show,
     stop.stop,
+    segments.start,
+    segments.pause,
+    segments.resume,
     handoff.handoff,
     retry.retry,
     explain.explain_command,
+    simulate.simulate,
     keys.keys,
     index.index,
     verify.verify,

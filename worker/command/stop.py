@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from worker import wire
 from worker.calls.call import Call, Recording
@@ -202,17 +203,22 @@ def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             )
         )
     elif views:
-        table = table_of("recording", "stop", "evidence", "tries", "tail ms")
-        for v in views:
-            stop = v["stop"]
-            table.add_row(
-                v["recording_id"] or "(none is known)",
-                stop["state"],
-                ", ".join(stop["evidence"]) or "-",
-                str(stop["attempts"]),
-                or_dash(stop["tail_ms"]),
-            )
-        print_table(table)
+        print_table(stops_table(views))
         for v in views:
             if v["problem"]:
                 click.echo(f"{v['recording_id'] or 'the call'}: {v['problem']}", err=True)
+
+
+def stops_table(views: Sequence[dict[str, Any]]) -> Table:
+    """A row for each recording's stop, as `/v1` shows them."""
+    table = table_of("recording", "stop", "evidence", "tries", "tail ms")
+    for view in views:
+        stop = view["stop"]
+        table.add_row(
+            view["recording_id"] or "(none is known)",
+            stop["state"],
+            ", ".join(stop["evidence"]) or "-",
+            str(stop["attempts"]),
+            or_dash(stop["tail_ms"]),
+        )
+    return table

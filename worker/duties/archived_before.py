@@ -58,6 +58,7 @@ def _archived(archive: Archive, place: str, row: Event) -> Event:
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,
+        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
     )
 
 

@@ -11,13 +11,13 @@ from worker.archive import media
 from worker.archive.checks import check_media, first_failed
 from worker.archive.keys import key_of
 from worker.archive.receipts import Receipt
-from worker.calls import stop_state, timing
-from worker.calls.call import Call, Stop, StopState
+from worker.calls import restriction, stop_state, timing
+from worker.calls.call import Call, Recording, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
 from worker.calls.segments import gaps
 from worker.calls.triggers import acts
-from worker.calls.views import gap_view, stop_view
+from worker.calls.views import consent_view, gap_view, stop_view
 from worker.duties import trials
 from worker.duties.fetch_task import FetchTask
 from worker.vobiz.answers import Row
@@ -122,6 +122,7 @@ def _file(
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
+    limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
     trials.stored(worker.ledger)
     archived = Event(
@@ -139,6 +140,8 @@ def _file(
         due_at=stop.due_at,
         trigger=stop.trigger if stop.due_at else None,
         enforced=stop.state is not StopState.NONE,
+        consent_by=limits.consent_by,
+        tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
     )
     return Filed(events=(listed, archived), stop=stop)
 
@@ -207,6 +210,8 @@ def _receipt(
         attempts=len(known.failures) + 1,
         fetched_at=task.now,
         first_seen_at=recording.first_seen_at,
+        consent=consent_view(call),
+        restriction=_restriction(task, call, recording, stop),
         segment_of=recording.segment_of,
         gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
         events=[
@@ -215,3 +220,16 @@ def _receipt(
             if e.recording_id in {None, recording.recording_id}
         ],
     ).written()
+
+
+def _restriction(
+    task: FetchTask, call: Call, recording: Recording, stop: Stop
+) -> dict[str, Any] | None:
+    """Why the recording is restricted as it is archived, and the limits that say so. None where no
+    limit holds.
+    """
+    limits = restriction.limits_of(recording, task.worker.settings.rules.choose(call)[1])
+    if limits == restriction.Limits(consent_by=None, tail=None):
+        return None
+    reasons = restriction.restricted_by(call, recording, limits, stop, task.now)
+    return {"restricted_by": reasons, **restriction.limits_view(limits)}

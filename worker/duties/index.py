@@ -6,10 +6,12 @@ archive are away, the obligation waits, and the call's log does not expire.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 
 import structlog
 
@@ -25,11 +27,12 @@ from worker.duties.catalogue_trials import CATALOG
 from worker.duties.outcomes import do_or_report, obligation, wait_until
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Conflict, Unstored
-from worker.ledger import backlog
+from worker.ledger.calls import SeenAt
 from worker.ledger.client import Ledger
 from worker.ledger.obligations import Claim, Commit, Loaded
 
 log = structlog.get_logger()
+_AT_ONCE = 500
 _AGAIN = timedelta(seconds=15)
 
 
@@ -64,17 +67,40 @@ def indexes(worker: Worker, claims: Sequence[Claim]) -> None:
     worker.ledger.commit([_done(worker, work, now) for work in works])
 
 
-def owe_missed(ledger: Ledger) -> None:
-    """Put down again what is finished and not in the catalogue: of an older release, or of a
-    process that died between two steps.
+def owe_missed(worker: Worker) -> None:
+    """Put down what is finished and not in the catalogue, and was not put down: by an older
+    release, or by a process that died between two steps. Raises LedgerUnavailable.
     """
-    marks = (Kind.MEDIA_ARCHIVED.value, Kind.ABSENCE_FILED.value)
-    owed = {
-        obligation(call, Duty.INDEX): None
-        for call, recording in backlog.marked(ledger, marks, lambda _done, _total: None)
-        if recording.archived or recording.absence
-    }
-    ledger.ensure_due(owed)
+    ledger, accounts = worker.ledger, worker.ledger.accounts()
+    known = ledger.recent(accounts)
+    while some := list(islice(known, _AT_ONCE)):
+        ledger.make_live(_lost(worker, some))
+    live = ledger.live(accounts)
+    while some := list(islice(live, _AT_ONCE)):
+        ledger.ensure_due({obligation(call, Duty.INDEX): None for call in _finished(ledger, some)})
+
+
+def _lost(worker: Worker, sights: Sequence[SeenAt]) -> list[SeenAt]:
+    """Those of these recordings that are neither live nor in the catalogue."""
+    lost = list[SeenAt]()
+    for account in {sight.account for sight in sights}:
+        ids = [sight.recording_id for sight in sights if sight.account == account]
+        # In this order: what becomes finished meanwhile is found in one or the other.
+        elsewhere = worker.ledger.are_live(account, ids)
+        with contextlib.suppress(CatalogueAway):
+            elsewhere |= worker.catalogue.known(account, ids)
+            lost += [s for s in sights if s.account == account and s.recording_id not in elsewhere]
+    return lost
+
+
+def _finished(ledger: Ledger, sights: Sequence[SeenAt]) -> Iterator[Call]:
+    """The calls of those of these recordings that are finished."""
+    for account in {sight.account for sight in sights}:
+        ids = [sight.recording_id for sight in sights if sight.account == account]
+        calls = set(ledger.calls_of(account, ids).values())
+        for call_uuid, events in ledger.logs(account, calls).items():
+            if any(e.kind in {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED} for e in events):
+                yield replay(account, call_uuid, events)
 
 
 def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now: datetime) -> None:

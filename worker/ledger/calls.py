@@ -2,7 +2,8 @@
 
 {endtape}:call:ACCOUNT:CALL       string  the call's log: a line for each event (codec.py)
 {endtape}:recordings:ACCOUNT      hash    recording → call
-{endtape}:recent:ACCOUNT          zset    recordings that the catalogue lacks, by first sight (ms)
+{endtape}:recent:ACCOUNT          zset    recordings, by the instant they were first seen (ms)
+{endtape}:live:ACCOUNT            zset    those of them that the catalogue does not have
 {endtape}:aliases:ACCOUNT         hash    another leg → its call
 {endtape}:room:ACCOUNT:ROOM       hash    CALL|MEMBER of a conference room → in, out, or first
 {endtape}:nonces:HOUR:XX          hash    digest of a nonce → digest of the body that came with it
@@ -96,6 +97,7 @@ class Calls(Store):
             self.key("aliases", account),
             self.key("metrics"),
             self.key("listeners", account, call_uuid),
+            self.key("live", account),
         ]
 
     def record_together(self, account: str, events: Sequence[Event], *, seen: int) -> bool:
@@ -200,7 +202,7 @@ class Calls(Store):
 
     def accounts(self) -> list[str]:
         """Every account with a known recording, also one that left the settings. Scans all keys."""
-        prefix = self.key("recordings", "")
+        prefix = self.key("recent", "")
         pattern = f"{prefix.replace('{', '[{]')}*"
         with self.answering():
             keys = [str(key) for key in self.redis.scan_iter(pattern, count=2000)]
@@ -221,24 +223,62 @@ class Calls(Store):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[SeenAt]:
-        """Recordings that the catalogue does not have, by the instant they were first seen, newest
-        first.
+        """Recordings by the instant they were first seen, newest first.
 
         `before`: the last item of the page before. A recording that is new meanwhile moves no other
         to another page.
         """
-        yield from heapq.merge(
-            *(self._recent(account, before, since, until) for account in accounts), reverse=True
-        )
+        keys = ((account, self.key("recent", account)) for account in accounts)
+        yield from self._newest_first(keys, before, since, until)
 
-    def _recent(
-        self, account: str, before: SeenAt | None, since: datetime | None, until: datetime | None
+    def live(
+        self,
+        accounts: Iterable[str],
+        *,
+        before: SeenAt | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[SeenAt]:
+        """As `recent`: those that the catalogue does not have."""
+        keys = ((account, self.key("live", account)) for account in accounts)
+        yield from self._newest_first(keys, before, since, until)
+
+    def are_live(self, account: str, recording_ids: Sequence[str]) -> set[str]:
+        """Those of these recordings that the catalogue does not have, as far as Redis knows."""
+        if not recording_ids:
+            return set()
+        scores = self.command("ZMSCORE", self.key("live", account), *recording_ids)
+        return {i for i, score in zip(recording_ids, scores, strict=True) if score is not None}
+
+    def make_live(self, sights: Iterable[SeenAt]) -> None:
+        """The catalogue does not have these recordings."""
+        with self.pipeline() as pipe:
+            for sight in sights:
+                pipe.zadd(self.key("live", sight.account), {sight.recording_id: sight.ms}, nx=True)
+
+    def indexed(self, account: str, recording_ids: Collection[str]) -> None:
+        """The catalogue has these recordings, so lists find them there."""
+        if recording_ids:
+            self.command("ZREM", self.key("live", account), *recording_ids)
+
+    def _newest_first(
+        self,
+        keys: Iterable[tuple[str, str]],
+        before: SeenAt | None,
+        since: datetime | None,
+        until: datetime | None,
     ) -> Iterator[SeenAt]:
         top: int | str = before.ms if before else to_ms(until) if until else "+inf"
         low: int | str = to_ms(since) if since else "-inf"
+        found = (self._sights(account, key, before, top, low) for account, key in keys)
+        yield from heapq.merge(*found, reverse=True)
+
+    def _sights(
+        self, account: str, key: str, before: SeenAt | None, top: int | str, low: int | str
+    ) -> Iterator[SeenAt]:
         skip, size, last = 0, 100, before
         while True:
-            page = self._page(account, top, low, skip, size)
+            page = self._page(account, key, top, low, skip, size)
             for seen_at in page:
                 if last is None or seen_at < last:
                     yield seen_at
@@ -251,9 +291,9 @@ class Calls(Store):
             top = page[-1].ms
 
     def _page(
-        self, account: str, top: int | str, low: int | str, skip: int, size: int
+        self, account: str, key: str, top: int | str, low: int | str, skip: int, size: int
     ) -> list[SeenAt]:
-        key, limit = self.key("recent", account), ("WITHSCORES", "LIMIT", skip, size)
+        limit = ("WITHSCORES", "LIMIT", skip, size)
         answer = self.command("ZREVRANGEBYSCORE", key, top, low, *limit)
         if answer and isinstance(answer[0], list | tuple):
             answer = [value for pair in answer for value in pair]
@@ -264,11 +304,6 @@ class Calls(Store):
 
     # Forgetting
     # ---------------------------------------------------------------------------------------------
-
-    def indexed(self, account: str, recording_ids: Collection[str]) -> None:
-        """The catalogue has these recordings, so lists find them there."""
-        if recording_ids:
-            self.command("ZREM", self.key("recent", account), *recording_ids)
 
     def forget(self, account: str) -> int:
         """Deletes what points to calls whose logs expired: recordings and legs. Returns how many
@@ -281,7 +316,7 @@ class Calls(Store):
             found = self.redis.hscan_iter(self.key(pointers, account), count=_AT_ONCE)
             gone, keys = (
                 0,
-                [self.key(name, account) for name in ("recordings", "recent", "aliases")],
+                [self.key(name, account) for name in ("recordings", "recent", "aliases", "live")],
             )
             while some := list(islice(found, _AT_ONCE)):
                 logs = [self.call_key(account, call_uuid) for _, call_uuid in some]

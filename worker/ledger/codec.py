@@ -27,6 +27,8 @@ _INSTANTS = {
     "due_at",
     "retry_at",
     "first_seen_at",
+    "happened_at",
+    "consent_by",
 }
 _FORMATS = {"mp3", "wav"}  # the URL ends with it, so it is not stored twice
 # False is stored too: it differs from None.
@@ -43,7 +45,7 @@ _FLAGS = {
     "enforced",
     "whole",
 }
-_TUPLES = {"recording_ids", "evidence"}
+_TUPLES = {"recording_ids", "evidence", "restricted_by"}
 _SHORT = {
     "kind": "k",
     "signed": "s",
@@ -99,6 +101,10 @@ _SHORT = {
     "verdict": "v",
     "proven": "pr",
     "evidence": "ev",
+    "happened_at": "ha",
+    "consent_by": "cb",
+    "tail_limit_s": "tl",
+    "restricted_by": "rb",
 }
 _KINDS = {kind.value for kind in Kind}
 _FAULTS = {fault.value for fault in Fault}

@@ -190,6 +190,7 @@ class Obligations(Store):
             self.key("listeners", owed.account, owed.call_uuid),
             self.key("unfinished"),
             self.key("generation"),
+            self.key("live", owed.account),
             *self._sets(),
         ]
 

@@ -57,7 +57,7 @@ def beat(queue: str) -> None:
         if queue == "fetches":
             survey_state.keep_due(ledger, worker.settings.accounts)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
-            index.owe_missed(ledger)
+            index.owe_missed(worker)
             for account in worker.settings.accounts:
                 ledger.forget(account)
             ledger.tidy()

@@ -2,9 +2,9 @@
 -- out or another worker has it. If the log grew since the worker read it, or a reload came after the settings that it
 -- planned with, the obligation is due again now.
 local call, fences, recordings, recent, wake, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local unfinished, generation = KEYS[7], KEYS[8]
+local unfinished, generation, live = KEYS[7], KEYS[8], KEYS[9]
 local due, leases = {}, {}      -- by duty, the last part of their names
-for i = 9, #KEYS, 2 do
+for i = 10, #KEYS, 2 do
   local duty = string.match(KEYS[i], '(%a+)$')
   due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
@@ -32,9 +32,9 @@ for _ = 1, events do
     new[#new + 1] = id
     lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
   end
-  -- Not for a recording that is known: it may be in the catalogue, and no longer in `recent`.
-  if recording ~= '' and redis.call('HSETNX', recordings, recording, call_uuid) == 1 then
-    redis.call('ZADD', recent, now, recording)
+  if recording ~= '' then
+    redis.call('HSETNX', recordings, recording, call_uuid)
+    if redis.call('ZADD', recent, 'NX', now, recording) == 1 then redis.call('ZADD', live, now, recording) end
   end
 end
 if #new > 0 then

@@ -1,0 +1,34 @@
+"""Whether the parties of a call agreed to be recorded, where a rule requires it. Pure.
+
+Consent is a fact of the call: it holds from its instant until it is withdrawn, for every recording
+of the call. A recording needs it `consent_within` after its start at the latest. A withdrawal
+while it runs, or later, counts against it for good, since the voice is in it. What counts is when
+consent was given, not when we heard of it: consent that was given in time and is told late lifts a
+restriction; a stop that was sent meanwhile stays.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from worker.calls.call import Call, Recording
+from worker.calls.rules import Terms
+
+TRIGGER = "consent"
+
+
+def lacking_from(call: Call, recording: Recording, terms: Terms) -> datetime | None:
+    """From when on a recording lacks the consent that the rules require. None where none is
+    required, or where there is one. The instant may lie in the future: consent may still come.
+    """
+    if not terms.consent_required:
+        return None
+    return lacks_from(call, recording.started_at, recording.started_at + terms.consent_within)
+
+
+def lacks_from(call: Call, started_at: datetime, needed_by: datetime) -> datetime | None:
+    """The same for a recording that began at `started_at` and needs consent by `needed_by`."""
+    withdrawn = next((c.at for c in call.consents if not c.given and c.at >= started_at), None)
+    latest = next((c for c in reversed(call.consents) if c.at <= needed_by), None)
+    missing = None if latest and latest.given else needed_by
+    return min((at for at in (withdrawn, missing) if at), default=None)

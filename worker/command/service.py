@@ -1,0 +1,51 @@
+"""Requests to the API of the running service, for the commands that need its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+
+from worker.errors import EndtapeError
+from worker.settings import Settings
+
+
+def ask(
+    settings: Settings,
+    path: str,
+    body: dict[str, Any],
+    *,
+    key: str | None = None,
+    wait_s: float = 30,
+) -> tuple[int, dict[str, Any]]:
+    """Sends a POST to the running service. Returns the status and the JSON of the answer.
+
+    Fields of `body` that are None are left out. `key`: the Idempotency-Key. `wait_s`: how long the
+    service may take. Raises EndtapeError where it does not answer.
+    """
+    base = f"http://{settings.host}:{settings.port}"
+    headers = {
+        "Authorization": f"Bearer {settings.api_keys[0]}",
+        **({"Idempotency-Key": key} if key else {}),
+    }
+    with requests.Session() as http:
+        http.trust_env = False
+        try:
+            response = http.post(
+                base + path,
+                json={k: v for k, v in body.items() if v is not None},
+                headers=headers,
+                timeout=wait_s + 10,
+            )
+            answer: dict[str, Any] = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise EndtapeError(
+                f"{base} does not answer ({type(error).__name__}): "
+                "is the service running, and PORT right?"
+            ) from None
+    return response.status_code, answer
+
+
+def refused(status: int, answer: dict[str, Any]) -> EndtapeError:
+    """The error for an answer that is no success: its status, and the reason that it gives."""
+    return EndtapeError(f"{status}: {answer.get('detail') or answer.get('title')}")

@@ -1,0 +1,222 @@
+"""`endtape simulate`: what other rules would have done with the calls that are recorded."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from worker.calls import rules_file, simulation, terms_file
+from worker.calls.events import Event
+from worker.calls.rules import Rules
+from worker.command.terminal import (
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    options_as,
+    or_dash,
+    print_table,
+    progress_bar,
+    table_of,
+)
+from worker.errors import SettingsError
+from worker.ledger.client import Ledger
+from worker.settings import Settings
+
+_AT_ONCE = 200  # calls that are read from Redis together
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    rules_path: Path
+    since: str
+    account: str | None
+    rate: float | None
+    limit: int
+
+
+@click.command(epilog="Example: endtape simulate --rules new.toml --since 7d --rate 0.10")
+@click.option(
+    "--rules",
+    "rules_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The rules to try, a file like endtape.toml.",
+)
+@click.option("--since", default="7d", show_default=True, help='How far back, like "7d".')
+@click.option("--account", help="Only this account's calls.")
+@click.option("--rate", type=click.FloatRange(0), help="What the provider bills for a minute.")
+@click.option("--limit", default=20, show_default=True, help="So many changed recordings.")
+@as_json_option
+@exit_statuses
+@options_as(Options)
+def simulate(options: Options, as_json: bool) -> None:
+    """Show what other rules would have done.
+
+    Plays the calls that Redis still knows against another rules file: which recordings would have
+    been stopped, when, and what that saves.
+    """
+    settings, ledger = open_ledger(rules_needed=False)
+    rules = _rules(options.rules_path)
+    span = terms_file.duration(options.since)
+    if span is None:
+        raise click.BadParameter('must be a duration like "45s", "2h" or "7d"', param_hint="since")
+    calls = _play(settings, ledger, rules, span, options.account)
+    totals = _totals(calls, options.rate)
+    if as_json:
+        click.echo(json.dumps({"rules": totals, "calls": calls}, indent=2))
+    elif calls:
+        _print_totals(totals)
+        _print_changed(calls, options.limit)
+        _print_handoffs(calls)
+    else:
+        click.echo(f"No recording was first seen within {options.since}.")
+
+
+def _rules(path: Path) -> Rules:
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read ({error})"]) from None
+    return rules_file.read(text, str(path)).rules
+
+
+def _play(
+    settings: Settings, ledger: Ledger, rules: Rules, span: timedelta, account: str | None
+) -> list[dict[str, Any]]:
+    """Each call with its recordings and hand-offs, oldest first."""
+    accounts = [account] if account else list(settings.accounts)
+    since = ledger.now() - span
+    calls: dict[tuple[str, str], None] = {}
+    for _, owner, recording_id in ledger.recent(accounts, since=since):
+        if call_uuid := ledger.call_of(owner, recording_id):
+            calls[owner, call_uuid] = None
+    played = []
+    with progress_bar("playing ...") as advance:
+        for done, (owner, call_uuid, log) in enumerate(_logs(ledger, list(calls)[::-1]), 1):
+            played.append(
+                {
+                    "account": owner,
+                    "call_uuid": call_uuid,
+                    "recordings": [
+                        simulation.view(one)
+                        for one in simulation.recordings(owner, call_uuid, log, rules)
+                    ],
+                    "handoffs": [
+                        simulation.handoff_view(one)
+                        for one in simulation.handoffs(owner, call_uuid, log, rules)
+                    ],
+                }
+            )
+            advance(done, len(calls))
+    return played
+
+
+def _logs(ledger: Ledger, calls: list[tuple[str, str]]) -> Iterator[tuple[str, str, list[Event]]]:
+    for at in range(0, len(calls), _AT_ONCE):
+        some = calls[at : at + _AT_ONCE]
+        by_account = defaultdict(list)
+        for account, call_uuid in some:
+            by_account[account].append(call_uuid)
+        logs = {a: ledger.logs(a, call_uuids) for a, call_uuids in by_account.items()}
+        for account, call_uuid in some:
+            yield account, call_uuid, logs[account][call_uuid]
+
+
+def _totals(calls: list[dict[str, Any]], rate: float | None) -> list[dict[str, Any]]:
+    """A row for each rule. `minutes_*` count what the provider bills, where both ends are known."""
+    rows: dict[str, dict[str, Any]] = {}
+    for played in (one for call in calls for one in call["recordings"]):
+        row = rows.setdefault(
+            played["rule"],
+            {
+                "rule": played["rule"],
+                "recordings": 0,
+                "stopped_was": 0,
+                "stopped_would_be": 0,
+                "minutes_was": 0,
+                "minutes_would_be": 0,
+                "unknown": 0,
+            },
+        )
+        row["recordings"] += 1
+        row["stopped_was"] += played["was"]["trigger"] is not None
+        row["stopped_would_be"] += played["would_be"]["trigger"] is not None
+        if played["saved_s"] is None:
+            row["unknown"] += 1
+        else:
+            row["minutes_was"] += played["was"]["billed_minutes"]
+            row["minutes_would_be"] += played["would_be"]["billed_minutes"]
+    for row in rows.values():
+        saved = row["minutes_was"] - row["minutes_would_be"]
+        row["saved_money"] = None if rate is None else round(saved * rate, 2)
+    return [rows[name] for name in sorted(rows)]
+
+
+def _print_totals(totals: list[dict[str, Any]]) -> None:
+    click.echo("By the rules that would apply; minutes as the provider bills them.\n")
+    table = table_of("rule", "recordings", "stopped", "minutes", "money saved", "end unknown")
+    for row in totals:
+        table.add_row(
+            row["rule"],
+            str(row["recordings"]),
+            f"{row['stopped_was']} -> {row['stopped_would_be']}",
+            f"{row['minutes_was']} -> {row['minutes_would_be']}",
+            or_dash(row["saved_money"]),
+            str(row["unknown"]),
+        )
+    print_table(table)
+
+
+def _print_changed(calls: list[dict[str, Any]], limit: int) -> None:
+    changed = [
+        played
+        for call in calls
+        for played in call["recordings"]
+        if played["was"] != played["would_be"] and played["saved_s"] != 0
+    ]
+    if not changed:
+        click.echo("\nNo recording would have ended at another time.")
+        return
+    click.echo()
+    table = table_of("recording, would end by", "ended (UTC)", "would end", "saved s")
+    for played in changed[:limit]:
+        would_be = played["would_be"]
+        by = f"{would_be['rule']}: {would_be['trigger']}" if would_be["trigger"] else "by itself"
+        saved = played["saved_s"]
+        table.add_row(
+            Text(f"{played['recording_id']}\n  {by}"),  # ids are so long that the rest stands below
+            _short(played["was"]["ended_at"]),
+            _short(would_be["ended_at"]),
+            "-" if saved is None else f"{saved:.0f}",
+        )
+    print_table(table)
+    if len(changed) > limit:
+        click.echo(f"There are {len(changed) - limit} more: --limit shows them.")
+
+
+def _print_handoffs(calls: list[dict[str, Any]]) -> None:
+    asked = [one for call in calls for one in call["handoffs"]]
+    if not asked:
+        return
+    turned = [one for one in asked if one["would_be"] not in {one["was"], None}]
+    open_ones = sum(one["would_be"] is None for one in asked)
+    click.echo(
+        f"\nHand-offs: {len(asked)} asked, {sum(one['was'] == 'hold' for one in asked)} held; "
+        f"{sum(one['would_be'] == 'hold' for one in asked)} would have been held."
+    )
+    if open_ones:
+        click.echo(f"{open_ones} would have depended on a proof that nobody sought.")
+    for one in turned:
+        click.echo(f"  {one['handoff_id']} ({one['kind']}): {one['was']} -> {one['would_be']}")
+
+
+def _short(instant: str | None) -> str:
+    return instant[5:19].replace("T", " ") if instant else "-"
