@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker.archive.media import Media
@@ -133,7 +133,9 @@ def _milliseconds(seconds: float | None) -> int | None:
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it: instants as text, sets as sorted lists."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        # Rounded, as Redis keeps instants, so that `/v1` and the receipt agree.
+        rounded = value.astimezone(UTC) + timedelta(microseconds=500)
+        return rounded.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (set, frozenset)):

@@ -88,7 +88,7 @@ def of_receipt(receipt: Mapping[str, Any], audio: str) -> Row:
     return _row(
         receipt,
         audio,
-        receipt.get("started_at") or receipt.get("ended_at") or receipt["fetch"]["fetched_at"],
+        (receipt.get("fetch") or {}).get("fetched_at"),
         {
             "phase": Phase.ARCHIVED.value,
             "labels": dict(receipt.get("labels") or {}),
@@ -116,7 +116,7 @@ def of_absence(absence: Mapping[str, Any], key: str) -> Row:
     return _row(
         absence,
         key,
-        absence.get("started_at") or absence.get("ended_at") or absence["at"],
+        absence.get("at"),
         {
             "phase": Phase.ABANDONED.value,
             "labels": {},
@@ -134,11 +134,12 @@ def of_absence(absence: Mapping[str, Any], key: str) -> Row:
     )
 
 
-def _row(said: Mapping[str, Any], key: str, otherwise: str, more: Mapping[str, Any]) -> Row:
-    """`otherwise`: the instant by which older files, without `first_seen_at`, have their place in
-    the list.
-    """
-    first_seen_at = said.get("first_seen_at") or otherwise
+def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mapping[str, Any]) -> Row:
+    # Older files have no `first_seen_at`.
+    instants = (said.get("first_seen_at"), said.get("started_at"), said.get("ended_at"), written_at)
+    first_seen_at = next((text for text in instants if text), None)
+    if first_seen_at is None:
+        raise ValueError("no time is known at which it was first seen")
     restricted_by = list((said.get("restriction") or {}).get("restricted_by") or ())
     view = {
         "recording_id": str(said["recording_id"]),

@@ -94,7 +94,7 @@ class Presence(Store):
         since = to_ms(self.now() - within)
         heartbeats = as_dict(self.command("HGETALL", self.key("seen")))
         return {
-            field.partition("|")[2].rpartition(":")[0]
+            field.partition("|")[2].rpartition(":")[0].rpartition(" ")[2]  # WORD HOST:PID
             for field, value in heartbeats.items()
             if int(value.partition("|")[0]) >= since and ":" in field
         }
