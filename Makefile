@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: setup demo run test check bench faults lock
+.PHONY: setup demo demo-bucket run test check bench faults lock
 
 setup: $(STAMP)
 
@@ -17,6 +17,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP)
 	@$(BIN)/endtape demo
+
+# The same, with the archive in a bucket of moto's S3 server. ENDTAPE_ARCHIVE=s3://… and AWS_* do it with a real one.
+demo-bucket: $(STAMP)
+	@$(BIN)/python -m faults.bucket $(BIN)/endtape demo
 
 run: $(STAMP)
 	@$(BIN)/endtape run

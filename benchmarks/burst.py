@@ -1,32 +1,42 @@
 """Row 2: how fast stops leave when all are due at one instant, beside one Celery task with an eta
-for each.
+for each, other schedulers, and one libcurl loop with a pipelined commit.
 """
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from statistics import median
 
 import requests
 
+from benchmarks import comparing
 from benchmarks.redis_view import planned
-from benchmarks.stage import Report, Row, Stage, publish, spread, track, until
+from benchmarks.stage import Report, Stage, publish, spread, track, until
+from benchmarks.timetable import LIBRARIES, Timetable
+from worker.processes.supervisor import ROOT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
     stops: int = 5000
-    ahead_s: int = 10  # time to record and plan the calls, or to hand out the tasks
+    ahead_s: int = 8  # time to record and plan the calls, or to hand out the tasks
+    others: dict[str, int] = field(  # stops of each other scheduler: as many as end in seconds
+        default_factory=lambda: {"rq": 30, "apscheduler": 300, "dramatiq": 300}
+    )
 
 
-FULL, SMALL = Size(), Size(stops=40, ahead_s=3)
+FULL = Size()
+SMALL = Size(stops=40, ahead_s=3, others=dict.fromkeys(LIBRARIES, 5))
 TUNED = (
     ("threads", 16),
 ) * 4  # the fastest of six set-ups tried: prefork 4, 10 and 4+6; threads 64, 2 x 32 and 4 x 16
 PLAIN = (("prefork", 2),)  # what `celery worker` starts on two cores
+OTHERS_AHEAD_S = 2
 METHOD = (
     f"Burst: {FULL.stops:,} stops with one common deadline, known and planned {FULL.ahead_s} s "
     "before it (ours: written into the ledger as the receiver does; peers: one "
@@ -35,7 +45,10 @@ METHOD = (
     "ENDTAPE_STOP_RATE lifted. Plain peer: `celery worker` as it starts by itself (prefork, one "
     "process a core) and requests.delete(...). Tuned peer: four Celery workers of 16 threads "
     "with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with "
-    "appendfsync always; runs alternate after a small one to warm up."
+    "appendfsync always; runs alternate after a small one to warm up. Other schedulers as in the "
+    f"row of lateness, with {FULL.others['rq']} stops for RQ, {FULL.others['apscheduler']} for "
+    f"APScheduler and {FULL.others['dramatiq']} for dramatiq. Limit: one process with one libcurl "
+    "CurlMulti of 64 connections, and an APPEND and a ZREM for each answer, pipelined."
 )
 
 
@@ -79,8 +92,69 @@ def peer_run(stage: Stage, sink: str, count: int, ahead_s: int) -> tuple[float, 
     return drained(sink, due, count)
 
 
+def others_run(table: Timetable, count: int) -> float:
+    """Stops a second of another scheduler."""
+    return count / (max(table.late([time.time() + OTHERS_AHEAD_S] * count)) / 1000)
+
+
+def bare_run(stage: Stage, sink: str, count: int) -> float:
+    """Stops a second of the bare loop."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bare_stops", sink, str(stage.redis.socket), str(count)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    requests.get(f"{sink}/taken", timeout=10)  # forgets them
+    return float(done.stdout)
+
+
 def measure(runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
+    rates: dict[str, list[float]] = {
+        who: [] for who in ("ours", "plain peer", "tuned peer", *LIBRARIES, "bare")
+    }
+    again = dict.fromkeys(("ours", "plain peer", "tuned peer"), 0)
+    _measure_celery(rates, again, runs, size)
+    _measure_others(rates, runs, size)
+    for peer, what, least in (
+        ("plain peer", f"{size.stops:,} due at once, stops/s", 8),
+        ("tuned peer", "the same, peer tuned", 3),
+    ):
+        met = comparing.ratio(rates["ours"], rates[peer]) >= least
+        sides = rates["ours"], rates[peer], rates["bare"]
+        report.rows.append(comparing.rate(what, *sides, target=f">= {least} x", met=met))
+    for name, library in LIBRARIES.items():
+        report.rows.append(
+            comparing.rate(
+                f"the same, {library}, {size.others[name]} due",
+                rates["ours"],
+                rates[name],
+                rates["bare"],
+            )
+        )
+    for who, found in rates.items():
+        twice = f"; sent twice {again[who]}" if who in again else ""
+        report.notes.append(f"{who}: stops a second {spread(found, 0)}{twice}")
+    return report
+
+
+def _measure_others(rates: dict[str, list[float]], runs: int, size: Size) -> None:
+    """The other schedulers and the limit, by turns."""
+    with contextlib.ExitStack() as stack:
+        tables = {name: Timetable(stack.enter_context(Stage()), name) for name in LIBRARIES}
+        bare = stack.enter_context(Stage())
+        sink = bare.sink()
+        for _ in range(runs):
+            for name, table in tables.items():
+                rates[name].append(others_run(table, size.others[name]))
+            rates["bare"].append(bare_run(bare, sink, size.stops))
+
+
+def _measure_celery(
+    rates: dict[str, list[float]], again: dict[str, int], runs: int, size: Size
+) -> None:
+    """Ours and Celery's, by turns."""
     rules = f'[defaults]\nmax_duration = "{size.ahead_s}s"\nconfirm_within = "10m"\n'
     with Stage() as our_stage, Stage() as plain, Stage() as tuned:
         stages = {"ours": our_stage, "plain peer": plain, "tuned peer": tuned}
@@ -96,31 +170,8 @@ def measure(runs: int, size: Size = FULL) -> Report:
         deed = {who: ours_run if who == "ours" else peer_run for who in stages}
         for who, stage in stages.items():
             deed[who](stage, sinks[who], size.stops // 10, size.ahead_s)
-        rates: dict[str, list[float]] = {who: [] for who in stages}
-        again = dict.fromkeys(rates, 0)
         for _ in range(runs):
             for who, stage in stages.items():
-                rate, repeated = deed[who](stage, sinks[who], size.stops, size.ahead_s)
-                rates[who].append(rate)
+                found, repeated = deed[who](stage, sinks[who], size.stops, size.ahead_s)
+                rates[who].append(found)
                 again[who] += repeated
-    middle = {who: median(found) for who, found in rates.items()}
-    for peer, what, target in (
-        ("plain peer", f"{size.stops:,} due at once, stops/s", ">= 8 x"),
-        ("tuned peer", "the same, peer tuned", ""),
-    ):
-        ratio = middle["ours"] / middle[peer]
-        report.rows.append(
-            Row(
-                what=what,
-                ours=f"{middle['ours']:,.0f}",
-                peer=f"{middle[peer]:,.0f}",
-                ratio=f"{ratio:.1f} x",
-                target=target,
-                met=ratio >= 8 if target else ratio > 1,
-            )
-        )
-    report.notes += [
-        f"{who}: stops a second {spread(found, 0)}; sent twice {again[who]}"
-        for who, found in rates.items()
-    ]
-    return report

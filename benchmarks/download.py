@@ -1,8 +1,8 @@
-"""One file brought into the spool, hashed and checked, beside `curl -o`; and the memory that a big
-one takes.
+"""One file brought into the spool, hashed and checked, beside `curl -o`, wget and requests; and the
+memory that a big one takes.
 
 `python -m benchmarks.download serve FILE PORT` and `… fetch URL WARM-URL FOLDER` are the two
-processes of it.
+processes of it; `… requests URL FILE` is a peer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.stage import ACCOUNT, TOKEN, Report, Row, Stage, listens, spread, until
+import requests
+
+from benchmarks import comparing
+from benchmarks.stage import ACCOUNT, TOKEN, Report, Stage, listens, spread, until
 from emulator.audio import tone, wav_header
 from worker.archive import media
 from worker.archive.checks import check_media, first_failed
 from worker.archive.filing import Archive
+from worker.archive.pages import FoundPages
 from worker.processes.supervisor import free_port
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
+from worker.vobiz.piece import Hooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ METHOD = (
     f"Download: a wav of {FULL.file_bytes:,} bytes from a stand-in that sends it by sendfile; "
     "ours is all from the first connection to the end of the checks: spool, digest, notes, walk "
     "over the file; the way into the archive is not in it. Peer: curl -o, its own time_total, "
-    "which hashes nothing. By turns, each into a new file. Memory: the highest resident memory "
+    "which hashes nothing; it is the limit too. requests: iter_content of 64 KiB into a file, "
+    "without the start of its process; wget: the whole program, its start included. By "
+    "turns, each into a new file. Memory: the highest resident memory "
     f"of a process that brought a small file and then one of {FULL.big_bytes:,} bytes, minus what "
     "it was after the small one."
 )
@@ -84,15 +91,15 @@ def fetch(url: str, folder: Path) -> float:
     files = Archive(folder / "archive", folder / "spool")
     began = time.perf_counter()
     with files.spool.part("rec-1", 1) as part:
+        found = FoundPages()
         got = client.download(
             Account(auth_id=ACCOUNT, tokens=(TOKEN,)),
             url,
             part.file,
-            keep_going=lambda: None,
-            announced=files.reserve,
+            Hooks(keep_going=lambda: None, announced=files.reserve, follower=found),
             notes=part.notes,
         )
-        checks = check_media(media.examine(part.file), got, got.bytes / 16000, 1 << 31)
+        checks = check_media(media.examine(part.file, found), got, got.bytes / 16000, 1 << 31)
         took = time.perf_counter() - began
     if first_failed(checks):
         raise RuntimeError(f"the file is not as it was sent: {checks}")
@@ -141,20 +148,12 @@ def ours(stage: Stage, url: str, warm: str) -> tuple[float, float]:
     return float(took), float(grown)
 
 
-def peer(stage: Stage, url: str) -> float:
+def curl(stage: Stage, url: str) -> float:
     into = stage.folder / "curl.out"
     done = subprocess.run(
         [
-            "curl",
-            "--silent",
-            "--fail",
-            "--noproxy",
-            "*",
-            "--output",
-            into,
-            "--write-out",
-            "%{time_total}",
-            url,
+            *("curl", "--silent", "--fail", "--noproxy", "*", "--output", into),
+            *("--write-out", "%{time_total}", url),
         ],
         check=True,
         capture_output=True,
@@ -163,39 +162,72 @@ def peer(stage: Stage, url: str) -> float:
     return float(done.stdout)
 
 
+def wget(stage: Stage, url: str) -> float:
+    into, began = stage.folder / "wget.out", time.perf_counter()
+    subprocess.run(["wget", "--quiet", "--no-proxy", "--output-document", into, url], check=True)
+    took = time.perf_counter() - began
+    into.unlink()
+    return took
+
+
+def by_requests(stage: Stage, url: str) -> float:
+    into = stage.folder / "requests.out"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.download", "requests", url, into],
+        check=True,
+        capture_output=True,
+    )
+    into.unlink()
+    return float(done.stdout)
+
+
+def print_requests(url: str, into: Path) -> None:
+    """Prints the seconds that a loop over `iter_content` takes."""
+    with requests.Session() as session:
+        session.trust_env = False
+        began = time.perf_counter()
+        with session.get(url, stream=True, timeout=60) as answer, into.open("wb") as file:
+            answer.raise_for_status()
+            for piece in answer.iter_content(65536):
+                file.write(piece)
+        print(time.perf_counter() - began)
+
+
+PEERS = {"curl": curl, "wget": wget, "requests": by_requests}
+
+
 def measure(runs: int, size: Size = FULL) -> Report:
-    report, our_s, curl_s, grown = Report(METHOD), [], [], []
+    report, grown = Report(METHOD), []
+    peers = {n: p for n, p in PEERS.items() if n == "requests" or shutil.which(n)}
+    rates: dict[str, list[float]] = {who: [] for who in ("ours", *PEERS)}
     with Stage() as stage:
         warm, url, big = (
             serve_wav(stage, n) for n in (WARM_BYTES, size.file_bytes, size.big_bytes)
         )
         for _ in range(runs):
-            our_s.append(ours(stage, url, warm)[0])
-            curl_s += [peer(stage, url)] if shutil.which("curl") else []
+            took = {"ours": ours(stage, url, warm)[0]}
+            took |= {name: peer(stage, url) for name, peer in peers.items()}
+            for who, seconds in took.items():
+                rates[who].append(size.file_bytes / seconds / 1e6)
         grown += [ours(stage, big, warm)[1] / 2**20 for _ in range(min(runs, 3))]
-    rate = [size.file_bytes / seconds / 1e6 for seconds in our_s]
-    curl = [size.file_bytes / seconds / 1e6 for seconds in curl_s]
-    ratio = median(rate) / median(curl) if curl else None
+    limit = rates["curl"]
     report.rows = [
-        Row(
-            what="download, 200 MB, MB/s",
-            ours=f"{median(rate):,.0f}",
-            peer=f"{median(curl):,.0f}" if curl else "no curl",
-            ratio=f"{ratio:.2f} x" if ratio else "-",
+        comparing.rate(
+            "download, 200 MB, MB/s",
+            rates["ours"],
+            limit,
+            limit,
             target=">= 0.9 x",
-            met=ratio is None or ratio >= 0.9,
+            met=not limit or comparing.ratio(rates["ours"], limit) >= 0.9,
         ),
-        Row(
-            what="download, 2 GB, growth in MiB",
-            ours=f"{median(grown):.1f}",
-            peer="-",
-            ratio="-",
-            target="<= 32",
-            met=median(grown) <= 32,
+        comparing.rate("the same, requests in a loop", rates["ours"], rates["requests"], limit),
+        comparing.rate("the same, wget", rates["ours"], rates["wget"], limit),
+        comparing.cost(
+            "download, 2 GB, growth in MiB", grown, target="<= 32", met=median(grown) <= 32
         ),
     ]
-    report.notes.append(f"MB/s {spread(rate, 0)}; growth in MiB {spread(grown)}")
-    report.notes += [f"peer: MB/s {spread(curl, 0)}"] if curl else []
+    report.notes.append(f"ours: growth in MiB {spread(grown)}")
+    report.notes += [f"{who}: MB/s {spread(found, 0)}" for who, found in rates.items() if found]
     return report
 
 
@@ -205,5 +237,7 @@ if __name__ == "__main__":
             serve(Path(path), int(port))
         case ["fetch", url, warm, folder]:
             print_fetch(url, warm, Path(folder))
+        case ["requests", url, into]:
+            print_requests(url, Path(into))
         case _:
-            sys.exit("python -m benchmarks.download serve FILE PORT | fetch URL WARM-URL FOLDER")
+            sys.exit("serve FILE PORT | fetch URL WARM-URL FOLDER | requests URL FILE")

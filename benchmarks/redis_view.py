@@ -10,6 +10,13 @@ from worker.calls.obligations import Duty, Obligation
 from worker.ledger.client import Ledger
 
 _AT_ONCE = 5000
+_CLAIM_BARE = """
+local due = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 200)
+for _, member in ipairs(due) do
+    redis.call('ZADD', KEYS[1], ARGV[2], member)
+end
+return due
+"""
 
 
 def track(ledger: Ledger, calls: Iterable[tuple[Obligation, str, float]]) -> None:
@@ -37,3 +44,16 @@ def planned(ledger: Ledger, count: int) -> bool:
         and not ledger.command("ZCARD", ledger.key("leases", Duty.PLAN))
         and not ledger.command("ZCOUNT", due, "-inf", now)
     )
+
+
+def claim_bare(ledger: Ledger, now: float) -> None:
+    """Moves what is due at that instant (ms) by a lease, and fences nothing."""
+    ledger.command("EVAL", _CLAIM_BARE, 1, ledger.key("due", Duty.PLAN), now, now + 3000)
+
+
+def store_bare(ledger: Ledger, call_uuids: Iterable[str], body: str, at: float) -> None:
+    """The least that a waiting stop can be: one string and one entry of a sorted set."""
+    with ledger.pipeline() as pipe:
+        for call_uuid in call_uuids:
+            pipe.set(f"bare:{call_uuid}", body)
+            pipe.zadd("bare", {call_uuid: at})

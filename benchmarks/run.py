@@ -1,9 +1,10 @@
 """`make bench`: each figure of contract section 8 beside its peer's; prints a table and writes it
 to results.md.
 
-`python -m benchmarks.run [lateness burst memory looking receiving handoff download] [--runs 5]
-[--small]` `--small` plays each row once within seconds, to see that it can be played: its figures
-mean nothing and are kept nowhere.
+`python -m benchmarks.run [ROW…] [--runs 5] [--small]`. `--small` plays each row once within
+seconds, to see that it can be played: its figures mean nothing and are kept nowhere. `make bench`
+leaves out `growth` (seven minutes) and `curves`, which shows how cost grows, and writes the tables
+and pictures of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import burst, download, handoff, lateness, looking, memory, receiving
+from benchmarks import (
+    burst,
+    curves,
+    download,
+    growth,
+    handoff,
+    job,
+    lateness,
+    looking,
+    memory,
+    performance_page,
+    receiving,
+)
 from benchmarks.stage import Report, Row
 
 ROWS = {
@@ -30,15 +43,28 @@ ROWS = {
     "receiving": receiving,
     "handoff": handoff,
     "download": download,
+    "job": job,
+    "growth": growth,  # seven minutes, whatever the runs: played only when it is named
 }
+CURVES = "curves"
 RESULTS = Path(__file__).parent / "results.md"
-HEAD = Row(what="what", ours="ours", peer="peer", ratio="ratio", target="target", met=True)
+HEAD = Row(
+    what="what",
+    ours="ours",
+    peer="peer",
+    ratio="ratio",
+    limit="limit",
+    share="share",
+    target="target",
+    met=True,
+)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table of at most 80 columns."""
+    """A Markdown table. Its first four columns stay as they are; what is new comes after them."""
     cells = [
-        [r.what, r.ours, r.peer, r.ratio, r.target, "yes" if r.met else "NO"] for r in [HEAD, *rows]
+        [r.what, r.ours, r.peer, r.ratio, r.limit, r.share, r.target, "yes" if r.met else "NO"]
+        for r in [HEAD, *rows]
     ]
     cells[0][-1] = "met"
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
@@ -106,20 +132,32 @@ def wrap(text: str) -> str:
     )
 
 
+def _play_curves(*, small: bool) -> None:
+    found = curves.measure(curves.SMALL if small else curves.FULL)
+    sys.stdout.write("\n\n".join(performance_page.parts(found).values()) + "\n")
+    if not small:
+        performance_page.write(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures this project beside its peers.")
     parser.add_argument(
         "rows",
         nargs="*",
-        choices=[*ROWS, []],
+        choices=[*ROWS, CURVES, []],
         metavar="row",
-        help=f"which of: {' '.join(ROWS)}; all when none is named",
+        help=f"which of: {' '.join(ROWS)}; all but growth when none is named; or {CURVES} alone",
     )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="see only that each row can be played")
     given = parser.parse_args()
+    if CURVES in given.rows:
+        if given.rows != [CURVES]:
+            parser.error(f"{CURVES} is played alone")
+        _play_curves(small=given.small)
+        return
     begin, reports = time.monotonic(), {}
-    for name in given.rows or ROWS:
+    for name in given.rows or [name for name in ROWS if name != "growth"]:
         sys.stderr.write(f"{name} ...\n")
         row: Any = ROWS[name]
         reports[name] = row.measure(1, row.SMALL) if given.small else row.measure(given.runs)

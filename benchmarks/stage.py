@@ -44,7 +44,9 @@ ACCOUNT, TOKEN, CALLBACK_TOKEN, KEY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row of the table."""
+    """One row of the table. `limit`: the bare minimum of the same work, `share`: how much of it is
+    reached.
+    """
 
     what: str
     ours: str
@@ -52,6 +54,8 @@ class Row:
     ratio: str
     target: str
     met: bool
+    limit: str = ""
+    share: str = ""
 
 
 @dataclass(slots=True)
@@ -113,12 +117,17 @@ class Stage:
             **more,
         }
 
-    def ours(self, names: Sequence[str], **settings: str) -> tuple[str, Supervisor]:
-        """Starts the Procfile's processes of these names. Returns the base URL when they
-        are ready.
+    def ours(
+        self, names: Sequence[str], *, slots: int | None = None, **settings: str
+    ) -> tuple[str, Supervisor]:
+        """Starts the Procfile's processes of these names, `stops` with so many `slots` where they
+        are given. Returns the base URL when they are ready.
         """
         env = self.env(**settings)
         wanted = {name: command for name, command in process_commands().items() if name in names}
+        if slots is not None:
+            command = wanted["stops"]
+            command[command.index("--concurrency") + 1] = str(slots)
         processes = self._stack.enter_context(Supervisor(env, self.folder / "ours.log", wanted))
         roles = set(wanted) - {"web"}
         until(lambda: roles <= set(self.ledger.alive(timedelta(seconds=15))))
@@ -126,14 +135,16 @@ class Stage:
             until(lambda: listens(int(env["PORT"])))
         return env["ENDTAPE_PUBLIC_URL"], processes
 
-    def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: list[str], env: Mapping[str, str], *, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Starts a process in its own process group. It ends with the stage."""
         with (self.folder / "peer.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -202,6 +213,16 @@ class Stage:
         until(lambda: listens(port))
         return base
 
+    def bare_web(self, work: str) -> str:
+        """Starts a server of `benchmarks.bare_web`. Returns the base URL."""
+        env = self.env(rules='[defaults]\nmax_duration = "1h"\n')
+        self.start(
+            [sys.executable, "-m", "benchmarks.bare_web", work, env["PORT"]],
+            {**env, "PEER_SOCKET": str(self.redis.socket)},
+        )
+        until(lambda: listens(int(env["PORT"])))
+        return env["ENDTAPE_PUBLIC_URL"]
+
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a process and all that it started."""
@@ -258,20 +279,21 @@ def announcement(call_uuid: str) -> str:
 
 def track(ledger: Ledger, call_uuids: Sequence[str], *, started_at: datetime | None = None) -> None:
     """Makes recordings known as the receiver does; all begin at one instant, if given."""
-
-    def one(call_uuid: str) -> None:
-        body = announcement(call_uuid).encode()
-        event = callbacks.parse({name.lower(): value for name, value in parse_qsl(body.decode())})
-        assert event is not None
-        ledger.record(
-            ACCOUNT,
-            replace(event, signed=True, started_at=started_at),
-            nonces=(new_nonce(),),
-            body=body,
-        )
-
     with ThreadPoolExecutor(32) as crew:
-        list(crew.map(one, call_uuids))
+        list(crew.map(lambda call_uuid: announce(ledger, call_uuid, started_at), call_uuids))
+
+
+def announce(ledger: Ledger, call_uuid: str, started_at: datetime | None = None) -> None:
+    """Makes one recording known as the receiver does."""
+    body = announcement(call_uuid).encode()
+    event = callbacks.parse({name.lower(): value for name, value in parse_qsl(body.decode())})
+    assert event is not None
+    ledger.record(
+        ACCOUNT,
+        replace(event, signed=True, started_at=started_at),
+        nonces=(new_nonce(),),
+        body=body,
+    )
 
 
 def publish(stage: Stage, call_uuids: Sequence[str], due: float) -> None:

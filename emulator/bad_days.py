@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 FACTS = ("account", "call_uuid", "recording_id", "event", "route")
@@ -89,6 +90,11 @@ BAD_DAYS = {
     # The rest of the REST API: every route but the stop
     "api-5xx": BadDay("REST answers `status`", {"status": 503}),
     "api-429": BadDay("REST answers 429 with Retry-After `retry_after`", {"retry_after": 1}),
+    "deprecated": BadDay(
+        "REST and media answers carry Deprecation (RFC 9745) and Sunset (RFC 8594): `since` and "
+        "`sunset` in seconds since 1970, 0 leaves the header out",
+        {"since": 1767225600, "sunset": 1798761600},
+    ),
     "api-timeout": BadDay(
         "a REST request is held for `seconds`, then the connection is dropped", {"seconds": 5}
     ),
@@ -212,6 +218,13 @@ class BadDays:
                     return None
                 self._left[name] -= 1
             return params
+
+
+def deprecation(params: dict[str, Any] | None) -> dict[str, str]:
+    """The headers of the bad day `deprecated` with these parameters; none without."""
+    given = params or {"since": 0, "sunset": 0}
+    said = {"Deprecation": f"@{given['since']:.0f}"} if given["since"] else {}
+    return said | ({"Sunset": formatdate(given["sunset"], usegmt=True)} if given["sunset"] else {})
 
 
 def check(name: str, params: dict[str, Any]) -> None:

@@ -73,6 +73,7 @@ class Exchange(BaseHTTPRequestHandler):
     path: str = ""
     arrived_at: float = 0
     raw_requestline: bytes
+    further: dict[str, str] | None = None  # a bad day: headers of the next answer
     loses_answer = False  # a bad day: the request takes effect and gets no answer
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
@@ -113,6 +114,12 @@ class Exchange(BaseHTTPRequestHandler):
         if headers.get("Expect", "").lower() == "100-continue":
             return self.handle_expect_100()
         return True
+
+    def end_headers(self) -> None:
+        for name, value in (self.further or {}).items():
+            self.send_header(name, value)
+        self.further = None
+        super().end_headers()
 
     def _go(self) -> None:
         self.arrived_at = time.time()

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any
 
 from emulator.audio import CONTENT_TYPES
+from emulator.bad_days import deprecation
 from emulator.http import Exchange
 from emulator.state import Recording
 from emulator.switchboard import Switchboard
@@ -77,6 +78,7 @@ def serve(provider: Switchboard, exchange: Exchange) -> None:
             route="media",
         )
 
+    exchange.further = deprecation(hit("deprecated"))
     if held := hit("media-timeout"):
         provider.hold(float(held["seconds"]))
         exchange.drop()

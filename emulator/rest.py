@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from emulator import rest_calls, rest_recordings
+from emulator.bad_days import deprecation
 from emulator.http import Exchange
 from emulator.switchboard import Switchboard
 
@@ -54,6 +55,9 @@ def _below(provider: Switchboard, exchange: Exchange, word: str, account: str, r
             and (match := route.path.fullmatch(rest))
         ):
             subject = unquote(match[1]) if match.re.groups else ""
+            exchange.further = deprecation(
+                provider.faults.hit("deprecated", route=route.name, account=account)
+            )
             if route.name == "stop-recording" or not _bad_day(
                 provider, exchange, route.name, account, subject
             ):

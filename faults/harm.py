@@ -253,13 +253,18 @@ def _overdue_s(stage: Stage, duty: Duty) -> float:
 
 
 def _own_mib(stage: Stage) -> tuple[float, int]:
-    """The private memory of our processes, and how many they are."""
+    """The memory that each of our processes has for itself, and how many they are.
+
+    Only what was written: pages of a file also become private when somebody else's process ends.
+    """
     kib = count = 0
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             if os.getpgid(int(place.name)) in stage.fleet.groups:
                 lines = (place / "smaps_rollup").read_text().splitlines()
-                kib += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+                kib += sum(
+                    int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")
+                )
                 count += 1
     return kib / 1024, count
 

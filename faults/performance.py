@@ -113,6 +113,7 @@ def _settle(run: Run, stage: Stage) -> None:
     limit = time.monotonic() + run.settle_s
     while time.monotonic() < limit:
         book = stage.control.recordings()
+        stage.gather()
         if over(book, stage.archive):
             return
         time.sleep(0.5)
@@ -128,6 +129,7 @@ def _hang_up_unheard(stage: Stage) -> None:
 
 
 def _verdict(run: Run, stage: Stage, played: Played) -> Outcome:
+    stage.gather()
     findings = judge(
         stage.control.log(),
         stage.control.recordings(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -116,6 +117,12 @@ def _rabbit(run: Run) -> None:
     run.plan = replace(run.plan, rabbit=True)
 
 
+def _bucket(run: Run) -> None:
+    if importlib.util.find_spec("moto") is None:
+        raise NotHere("moto, of the extra `dev`, is missing")
+    run.plan = replace(run.plan, bucket=True)
+
+
 PREPARED: Mapping[str, Callable[[Run], None]] = {
     "proxy": _proxied,
     "watch": _watched,
@@ -126,6 +133,7 @@ PREPARED: Mapping[str, Callable[[Run], None]] = {
     "short calls": _short_calls,
     "sentinel": _watched_redis,
     "rabbit": _rabbit,
+    "bucket": _bucket,
 }
 
 _LOST = Allowed(unheard=True)
@@ -276,6 +284,23 @@ SCENARIOS = {
         harm=harm.rabbit_lost,
         full=Size(recordings=400, rate=8, hold_s=10),
         needs=("rabbit",),
+    ),
+    "t2-bucket": Scenario(
+        says="kill -9, a bucket",
+        harm=harm.kills,
+        full=Size(recordings=300, rate=5, kills=22, redis_kills=3),
+        needs=("bucket",),
+        bars=Bars(late_s=None),
+        settle_s=120,
+    ),
+    "third-bucket": Scenario(
+        says="30 % lost, a bucket",
+        harm=harm.third_lost,
+        full=Size(recordings=150, rate=10),
+        allowed=_LOST,
+        needs=("short calls", "bucket"),
+        bars=Bars(home_s=SHORT_S + 3 * RECONCILE_S + 1),
+        settle_s=120,
     ),
     "t18": Scenario(
         says="soak, shortened", harm=harm.soak, full=Size(recordings=6000, rate=10), always=False

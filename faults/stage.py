@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from emulator.client import Control, started
+from faults.bucket import S3Server
 from faults.proxy import Proxy
 from faults.rabbit import Rabbit
 from faults.watched import WatchedRedis
@@ -76,6 +77,7 @@ class Plan:
     )  # `archive` or `spool` on a disk of so many MiB
     watched: bool = False  # three servers and three Sentinels instead of one Redis
     rabbit: bool = False  # RabbitMQ carries the queues
+    bucket: bool = False  # the archive is in a bucket
 
 
 class Fleet(Supervisor):
@@ -145,6 +147,7 @@ class Stage:
             self._mount(self.folder / name, mebibytes)
         self._start_redis()
         broker = self._start_rabbit() if self.plan.rabbit else {}
+        self.bucket = self._stack.enter_context(S3Server()) if self.plan.bucket else None
         self.wire = self._stack.enter_context(
             Proxy([str(self.redis.socket)], seed=self.plan.seed, reads_commands=True)
         )
@@ -162,7 +165,13 @@ class Stage:
             )
         )
         self.control = Control(self.emulator.control_url)
-        self._start({**_without_settings(), **self._env(base), **broker, **self.plan.env})
+        bucket = self.bucket.env if self.bucket else {}
+        self._start({**_without_settings(), **self._env(base), **broker, **bucket, **self.plan.env})
+
+    def gather(self) -> None:
+        """Brings what is new in a bucket into the folder that the checker reads."""
+        if self.bucket:
+            self.bucket.mirror(self.archive)
 
     def _start_redis(self) -> None:
         # Each server's end is registered before its start: a Ctrl-C may come in between.

@@ -29,7 +29,7 @@ from emulator.provider import Provider
 from tests.builders import with_leases
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
-from webhooks.app import create_app
+from webhooks.app import create_web
 from webhooks.server import SERVER, Serving
 from worker.calls import timing
 from worker.calls.obligations import Duty
@@ -121,6 +121,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"redis_server", "service"} & set(item.fixturenames):
             item.add_marker(pytest.mark.redis)
+    for item in items:
+        if "s3" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("s3"))
     items.sort(
         key=lambda item: item.get_closest_marker("redis") is None
     )  # what waits comes first; what only computes fills the gaps
@@ -145,6 +148,16 @@ def redis_server():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server. Tests that use it have the group "s3", so that one process starts one."""
+    from tests.s3 import S3  # moto is slow to import
+
+    server = S3()
+    yield server
+    server.stop()
+
+
 @contextlib.contextmanager
 def empty_ledger(redis_server):
     prefix = f"{{test{os.getpid()}{time.monotonic_ns()}}}:"
@@ -162,15 +175,17 @@ def ledger(redis_server):
 
 
 class Behind:
-    """An application behind the server that production has, in a thread of this process."""
+    """An application, and the door before it where there is one, behind the server that production
+    has, in a thread of this process.
+    """
 
-    def __init__(self, app, port):
-        self._app, self._port, self._loop = app, port, asyncio.new_event_loop()
+    def __init__(self, app, door, port):
+        self._serving, self._port, self._loop = Serving(app, door), port, asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
         asyncio.set_event_loop(self._loop)
-        self._server = Server(Serving(self._app), port=self._port, log_enabled=False, **SERVER)
+        self._server = Server(self._serving, port=self._port, log_enabled=False, **SERVER)
         self._loop.run_until_complete(self._server.serve())
 
     def start(self):
@@ -191,7 +206,7 @@ class Behind:
 
 class Local:
     """The receiver, the clock's claims and the workers' deeds in this process, over real Redis and
-    real HTTP.
+    real HTTP. `door`: which of the two doors takes callbacks, asgi or wsgi.
 
     What the processes add to that (Celery, restarts, leases of the dead), `service` has.
     """
@@ -207,6 +222,7 @@ class Local:
         provider_accounts=None,
         survey=False,
         brake=None,
+        door="asgi",
         **env,
     ):
         accounts = accounts or {ACCOUNT: TOKEN}
@@ -249,8 +265,11 @@ class Local:
         )
         self.survey = survey
         self._done = threading.Event()
-        self.app = create_app(self.settings, ledger, self._done, brake)
-        self._server = Behind(self.app, int(self.base.rpartition(":")[2]))
+        web = create_web(self.settings, ledger, self._done, brake)
+        self.app = web.application
+        self._server = Behind(
+            self.app, web.door if door == "asgi" else None, int(self.base.rpartition(":")[2])
+        )
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
     def _turn(self):

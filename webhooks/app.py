@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 import structlog
@@ -18,7 +20,10 @@ from webhooks import headers
 from webhooks.api import routes
 from webhooks.api.problems import TITLES, Problem
 from webhooks.brake import Brake
-from webhooks.door import receiver
+from webhooks.door import wsgi
+from webhooks.door.asgi import AsgiDoor
+from webhooks.door.receiver import Receiver
+from webhooks.door.refusals import Refusals
 from webhooks.server import SERVER, Serving
 from worker import logs
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
@@ -26,6 +31,7 @@ from worker.in_force import Follower, InForce, exit_with
 from worker.ledger import fitness
 from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.recorder import Recorder
 from worker.ledger.store import connect
 from worker.settings import Settings
 
@@ -64,8 +70,26 @@ def create_app(
     ended: threading.Event | None = None,
     brake: Brake | None = None,
 ) -> Flask:
-    """The application. Without settings it reads the environment; once `ended` is set it follows no
-    reload and no news any more. `brake` holds back wrong guesses.
+    """The application, with the provider's door in it: `create_web` without its quicker door."""
+    return create_web(settings, ledger, ended, brake).application
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The application, and the quicker door for the provider that goes before it."""
+
+    application: Flask
+    door: AsgiDoor
+
+
+def create_web(
+    settings: Settings | None = None,
+    ledger: Ledger | None = None,
+    ended: threading.Event | None = None,
+    brake: Brake | None = None,
+) -> Web:
+    """All that `web` serves. Without settings it reads the environment; once `ended` is set it
+    follows no reload and no news any more. `brake` holds back wrong guesses.
     """
     ended = ended or threading.Event()
     settings = settings or Settings.from_env(had_rules=_HAD_RULES in os.environ)
@@ -75,15 +99,17 @@ def create_app(
     app = Flask("webhooks", static_folder=None)
     # Never answer a path with a redirect, which no sender of callbacks follows.
     app.url_map.merge_slashes = False
-    app.url_map.converters["rest"] = receiver.RestOfPath
+    app.url_map.converters["rest"] = wsgi.RestOfPath
+    brake = brake or Brake()
     headers.install(app, ledger, brake)
-    app.register_blueprint(receiver.blueprint(receiver.Receiver(ledger, current)))
+    receiver = Receiver(current, Refusals(ledger))
+    app.register_blueprint(wsgi.blueprint(wsgi.WsgiDoor(receiver, ledger)))
     app.register_blueprint(routes.blueprint(ledger, current, Waiting(ledger, ended)))
     app.register_error_handler(Problem, Problem.response)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.register_error_handler(EndtapeError, _unavailable)
-    return app
+    return Web(app, AsgiDoor(receiver, Recorder(ledger), brake))
 
 
 def _refused(error: HTTPException) -> Response:
@@ -115,7 +141,8 @@ def serving() -> Serving:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
-    return Serving(create_app())
+    web = create_web()
+    return Serving(web.application, web.door)
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -133,10 +160,10 @@ def main() -> None:
         os.environ[_HAD_RULES] = "1"
     for warning in settings.warnings:
         log.warning("settings", detail=warning)
-    unfit: list[str] = []
-    ended = threading.Event()
+    unfit, ended = list[str](), threading.Event()
     forked = threading.Semaphore(0)
-    os.register_at_fork(after_in_parent=forked.release)
+    # Frozen, for a collection of garbage would give each child a copy of all that it shares.
+    os.register_at_fork(before=gc.freeze, after_in_parent=forked.release)
 
     def check_fitness() -> None:
         # First wait until all workers are forked: a lock that this thread held at a fork would stay

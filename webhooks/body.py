@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from flask import request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 MAX_BODY = 64 * 1024  # bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Body:
+    """A body as the server collected it. `cut`: the sender went away before its end. `too_large`:
+    it has more than MAX_BODY bytes, of which `content` holds the first ones or none.
+    """
+
+    content: bytes = b""
+    cut: bool = False
+    too_large: bool = False
 
 
 def read_body() -> bytes:

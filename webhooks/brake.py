@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 
 class Brake:
@@ -11,7 +14,7 @@ class Brake:
     `pause_s`.
 
     A request with the right token or key is never held, so guessing delays and locks out nobody
-    else. At most `at_once` threads wait, and further guesses are answered at once: an unlimited
+    else. At most `at_once` wait, and further guesses are answered at once: an unlimited
     number of delayed requests would itself be a denial of service.
     """
 
@@ -23,11 +26,24 @@ class Brake:
 
     def wait(self) -> None:
         """Called for each wrong guess, before its answer: spends a free guess, or sleeps."""
-        if not self._spend() and self._room.acquire(blocking=False):
-            try:
-                time.sleep(self._pause_s)
-            finally:
-                self._room.release()
+        with self._held() as pause_s:
+            time.sleep(pause_s)
+
+    async def hold(self) -> None:
+        """As `wait`, on an event loop."""
+        with self._held() as pause_s:
+            await asyncio.sleep(pause_s)
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[float]:
+        """How long this guess has to wait (s); while it does, it takes one of the places."""
+        if self._spend() or not self._room.acquire(blocking=False):
+            yield 0
+            return
+        try:
+            yield self._pause_s
+        finally:
+            self._room.release()
 
     def _spend(self) -> bool:
         with self._lock:

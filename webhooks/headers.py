@@ -30,20 +30,19 @@ _CALLBACKS = {"receiver.door", "receiver.below"}
 _LOG_EVERY = timedelta(minutes=1)
 
 
-def install(app: Flask, ledger: Ledger, brake: Brake | None = None) -> None:
-    """Sets HEADERS on every answer of `app`, and holds wrong guesses back. A route may set a header
-    of HEADERS to another value.
+def install(app: Flask, ledger: Ledger, brake: Brake) -> None:
+    """Sets HEADERS on every answer of `app`, and lets `brake` hold wrong guesses back. A route may
+    set a header of HEADERS to another value.
     """
-    held_by = brake or Brake()
     app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign]  # as Flask means it to be wrapped
 
     @app.after_request
     def _slow_guesses(response: Response) -> Response:
         if response.status_code == 404 and request.endpoint in _CALLBACKS:
-            held_by.wait()
+            brake.wait()
         elif response.status_code == 401 and "Authorization" in request.headers:
             _count_wrong_key(ledger)
-            held_by.wait()
+            brake.wait()
         return response
 
 

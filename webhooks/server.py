@@ -14,13 +14,16 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from webhooks.body import MAX_BODY
+from webhooks.body import MAX_BODY, Body
+from webhooks.door.asgi import AsgiDoor
+from webhooks.door.receiver import Answer
 from webhooks.headers import HEADERS
 
 BODY_S = 5.0  # a body must arrive within
@@ -33,6 +36,7 @@ STREAM_THREADS = 16  # each is busy only while it reads a piece
 _ASCII = "".join(map(chr, range(128)))
 _COLLECTED = 1024 * 1024  # bytes; a longer answer is sent piece by piece
 _PIECE = 64 * 1024  # bytes
+_DOOR = b"/vobiz/"
 
 SERVER: dict[str, Any] = {
     # Not granian's own interface (RSGI). RSGI gives the decoded path, and the signature covers the
@@ -65,16 +69,9 @@ class _Answer:
     pieces: Iterable[bytes] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Body:
-    """The body of a request. `cut`: the sender went away before its end."""
-
-    content: bytes = b""
-    cut: bool = False
-
-
 class Serving:
-    """A WSGI application as the server's ASGI interface serves it.
+    """A WSGI application as the server's ASGI interface serves it. Callbacks go to `door`, which
+    answers them on the event loop.
 
     `streams`: how many long answers may be sent at once. `reader_s`: seconds in which a reader must
     take each piece. `body_s`: seconds in which a body must arrive.
@@ -83,12 +80,13 @@ class Serving:
     def __init__(
         self,
         application: Application,
+        door: AsgiDoor | None = None,
         *,
         streams: int = STREAMS,
         reader_s: float = READER_S,
         body_s: float = BODY_S,
     ) -> None:
-        self._application = application
+        self._application, self._door = application, door
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
         self._waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="caller")
         self._reading = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
@@ -102,6 +100,13 @@ class Serving:
         except TimeoutError:
             await _send(send, _SLOW)
             return
+        if self._door and scope["raw_path"].startswith(_DOOR):
+            told = await self._door.answer(
+                scope["method"], scope["raw_path"], _query(scope), headers, body
+            )
+            if told:
+                await _send_told(send, told, scope["method"])
+                return
         environ = _environ(scope, headers, body)
         is_of_callers = environ["PATH_INFO"].lstrip("/").startswith("v1/")  # as the router reads it
         threads = self._waiting if is_of_callers else self._threads
@@ -206,32 +211,48 @@ async def _send(send: Send, answer: _Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
 
+async def _send_told(send: Send, answer: Answer, method: str) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": _told(answer)})
+    body = b"" if method == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+@lru_cache(maxsize=64)
+def _told(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """The headers of a door's answer, of which there are few."""
+    return _encoded([*answer.headers(), *HEADERS.items()])
+
+
 def _start(answer: _Answer) -> dict[str, Any]:
     return {
         "type": "http.response.start",
         "status": answer.status,
-        "headers": [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers],
+        "headers": _encoded(answer.headers),
     }
 
 
-async def _body(headers: dict[str, str], receive: Receive) -> _Body:
+def _encoded(headers: Pairs) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), v.encode("latin-1")) for name, v in headers]
+
+
+async def _body(headers: dict[str, str], receive: Receive) -> Body:
     """The whole body. If it exceeds MAX_BODY: the first MAX_BODY + 1 bytes, or nothing where its
     length was declared; that is enough for the application to answer 413.
     """
     if "content-length" not in headers and "transfer-encoding" not in headers:
-        return _Body()
+        return Body()
     if _declared(headers) > MAX_BODY:
-        return _Body()
+        return Body(too_large=True)
     body = b""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return _Body(content=body, cut=True)
+            return Body(content=body, cut=True)
         body += message.get("body", b"")
         if len(body) > MAX_BODY:
-            return _Body(content=body[: MAX_BODY + 1])
+            return Body(content=body[: MAX_BODY + 1], too_large=True)
         if not message.get("more_body"):
-            return _Body(content=body)
+            return Body(content=body)
 
 
 def _declared(headers: dict[str, str]) -> int:
@@ -249,7 +270,13 @@ def _headers(scope: dict[str, Any]) -> dict[str, str]:
     return headers
 
 
-def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dict[str, Any]:
+def _query(scope: dict[str, Any]) -> str:
+    """The query in ASCII, whatever was sent."""
+    sent: bytes = scope["query_string"]
+    return quote(sent, safe=_ASCII) if sent else ""
+
+
+def _environ(scope: dict[str, Any], headers: dict[str, str], body: Body) -> dict[str, Any]:
     """The request as WSGI has it. `RAW_URI` is the path as it was sent."""
     raw_path = scope["raw_path"]
     is_http_1 = scope["http_version"] == "1"
@@ -258,7 +285,7 @@ def _environ(scope: dict[str, Any], headers: dict[str, str], body: _Body) -> dic
         "SCRIPT_NAME": "",
         "RAW_URI": raw_path.decode("latin-1"),
         "PATH_INFO": unquote_to_bytes(raw_path).decode("latin-1"),
-        "QUERY_STRING": quote(scope["query_string"], safe=_ASCII),
+        "QUERY_STRING": _query(scope),
         "SERVER_NAME": scope["server"][0],
         "SERVER_PORT": scope["server"][1],
         "SERVER_PROTOCOL": "HTTP/1.0" if is_http_1 else f"HTTP/{scope['http_version']}",

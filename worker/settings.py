@@ -18,7 +18,8 @@ from urllib.parse import quote, unquote, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from worker.archive import signing_key
+from worker.archive import bucket, signing_key
+from worker.archive.places import CLOUDS, Bucket, Place, with_client
 from worker.calls import rules_file
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
@@ -51,8 +52,11 @@ class Settings:
     signatures_required: bool
     api_keys: tuple[str, ...] = field(repr=False)
     app_key: str | None = field(repr=False)
-    archive: Path
+    archive: Place
+    fallback: Place | None
+    archive_options: tuple[tuple[str, str], ...] | None = field(repr=False)
     spool: Path
+    spool_max: int
     signing_key: Path
     signer: str
     catalog: str = field(repr=False)  # the URL, with an absolute path
@@ -68,11 +72,18 @@ class Settings:
     warnings: tuple[str, ...] = ()  # names and lines that have no effect
     restart: tuple[str, ...] = ()  # settings that changed and take effect at the next start
 
+    @property
+    def has_bucket(self) -> bool:
+        """Whether an archive is in a bucket."""
+        return any(isinstance(place, Bucket) for place in (self.archive, self.fallback))
+
     def secrets(self) -> set[str]:
         """Every value that must never be shown."""
         secrets = {self.callback_token, *self.api_keys, self.app_key or ""}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
+        for place in (self.archive, self.fallback):
+            secrets |= place.secrets if isinstance(place, Bucket) else set()
         # A broker's address may hold several of RabbitMQ.
         for url in (
             self.redis_url,
@@ -201,6 +212,7 @@ class _Reader:
         values["broker_url"] = values["broker_url"] or values["redis_url"]
         values["public_url"] = values["public_url"] or self.default_base(values)
         values["signer"] = values["signer"] or _signer(values["public_url"])
+        self.complete_archives(values)
         self.check_signing_key(values["signing_key"])
         values["catalog"] = in_folder(values["catalog"], self.folder)
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
@@ -248,6 +260,36 @@ class _Reader:
                 signing_key.load(place)
         except Unsigned as error:
             self.problems.append(str(error))
+
+    def complete_archives(self, values: dict[str, Any]) -> None:
+        """Give the buckets what their client needs, and see that it takes it. A spool that cannot
+        hold the largest file is a mistake.
+        """
+        for name, field_name in (
+            ("ENDTAPE_ARCHIVE", "archive"),
+            ("ENDTAPE_ARCHIVE_FALLBACK", "fallback"),
+        ):
+            place = values[field_name]
+            if isinstance(place, Bucket):
+                place = with_client(place, self.env, values["archive_options"] or ())
+                values[field_name] = place
+                try:
+                    bucket.store_at(place)
+                except ValueError as error:
+                    self.problems.append(
+                        f"{name} = {place.url!r}: with ENDTAPE_ARCHIVE_OPTIONS and the variables "
+                        f"{CLOUDS[place.cloud]}*: {error}"
+                    )
+        if values["fallback"] is not None and str(values["fallback"]) == str(values["archive"]):
+            self.problems.append(
+                f"ENDTAPE_ARCHIVE_FALLBACK = {str(values['fallback'])!r:.120}: "
+                "must be another place than ENDTAPE_ARCHIVE"
+            )
+        most, largest = values["spool_max"], values["max_media_bytes"]
+        if most is not None and largest is not None and most < largest:
+            self.problems.append(
+                f"ENDTAPE_SPOOL_MAX = {most}: must not be below ENDTAPE_MAX_MEDIA_BYTES ({largest})"
+            )
 
     # The rules file and accounts
     # ----------------------------------------------------------------------------------

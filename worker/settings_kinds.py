@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from worker import wire
+from worker.archive import places
+from worker.archive.places import Place
 from worker.calls import terms_file
 from worker.ledger import redis_url, sentinel_url
 from worker.vobiz.addresses import HostList, Unfit
@@ -22,6 +24,8 @@ _RABBIT_OPTIONS = {
     "login_method": re.compile(r"[A-Z-]{1,20}"),
 }
 _NOTHING = re.compile(r"(?!)")
+_BYTES = re.compile(r"([0-9]{1,19}) ?(|B|KB|MB|GB|TB)")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIGNER = re.compile(r"[A-Za-z0-9._~@:+-]{1,128}")
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 
@@ -182,11 +186,38 @@ class SignerName(Kind):
         return text
 
 
-class Directory(File):
-    def read(self, text: str) -> Path:
-        if "://" in text:
-            raise Unaccepted("must be a directory; buckets are not supported yet")
-        return super().read(text)
+class Archive(Kind):
+    """A directory, or the address of a bucket; `Settings` adds what its client needs."""
+
+    def read(self, text: str) -> Place:
+        try:
+            return places.parse(text)
+        except ValueError as error:
+            raise Unaccepted(str(error), secret="@" in text) from None
+
+
+class Options(Kind):
+    """Pairs KEY=VALUE with commas between. The keys are written as the client knows them."""
+
+    def read(self, text: str) -> tuple[tuple[str, str], ...]:
+        pairs = [part.partition("=") for part in _split(text)]
+        if not all(name.strip() and value.strip() for name, _, value in pairs):
+            raise Unaccepted("must be KEY=VALUE pairs with commas between")
+        return tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
+
+    def shown(self, value: Any) -> str:
+        """The names; a value may be a customer's key."""
+        return ", ".join(name for name, _ in value or ()) or "(none)"
+
+
+class Bytes(Kind):
+    """A number of bytes, with or without a unit of powers of ten."""
+
+    def read(self, text: str) -> int:
+        parts = _BYTES.fullmatch(text.strip().upper())
+        if not parts or not 1 <= int(parts[1]) * _UNITS[parts[2]] <= 2**60:
+            raise Unaccepted('must be a size like "10GB": a whole number and kB, MB, GB or TB')
+        return int(parts[1]) * _UNITS[parts[2]]
 
 
 class Hosts(Kind):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from worker.settings_kinds import (
     RABBIT,
+    Archive,
+    Bytes,
     CatalogUrl,
     Choice,
-    Directory,
     Duration,
     File,
     Hosts,
@@ -22,6 +23,7 @@ from worker.settings_kinds import (
     Kind,
     Number,
     OneKey,
+    Options,
     PathToken,
     ServerUrl,
     SignerName,
@@ -168,10 +170,27 @@ SETTINGS = (
     Setting(
         name="ENDTAPE_ARCHIVE",
         field="archive",
-        kind=Directory(),
+        kind=Archive(),
         default="recordings",
         documented="./recordings",
-        meaning="a directory; buckets are not supported yet",
+        meaning="a directory, or a bucket: `s3://NAME/PREFIX`, `gs://…`, `az://…`; its credentials "
+        "and endpoint come from the cloud's own variables (`AWS_*`, `GOOGLE_*`, `AZURE_*`)",
+    ),
+    Setting(
+        name="ENDTAPE_ARCHIVE_FALLBACK",
+        field="fallback",
+        kind=Archive(),
+        documented="none",
+        meaning="a second archive, used while the first refuses; what it holds is moved when the "
+        "first is back",
+    ),
+    Setting(
+        name="ENDTAPE_ARCHIVE_OPTIONS",
+        field="archive_options",
+        kind=Options(),
+        documented="none",
+        meaning="`KEY=VALUE` pairs for the buckets, with commas between: `server_side_encryption`, "
+        "`sse_kms_key_id`, `checksum_algorithm` (`sha256` for `s3://`, or `none`), `storage_class`",
     ),
     Setting(
         name="ENDTAPE_SPOOL",
@@ -179,7 +198,16 @@ SETTINGS = (
         kind=File(),
         default="data/spool",
         documented="./data/spool",
-        meaning="downloads in progress, and those that were cut off and can go on",
+        meaning="downloads in progress, those that were cut off and can go on, and files that "
+        "wait for the archive",
+    ),
+    Setting(
+        name="ENDTAPE_SPOOL_MAX",
+        field="spool_max",
+        kind=Bytes(),
+        default="10GB",
+        meaning="so much may wait there for the archive; above it fetches wait, stops go on; not "
+        "below `ENDTAPE_MAX_MEDIA_BYTES`",
     ),
     Setting(
         name="ENDTAPE_SIGNING_KEY",

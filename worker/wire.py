@@ -88,7 +88,10 @@ def digits(value: object) -> str | None:
     Of a SIP or `tel:` address only the user part counts, never a digit of the host. A user whose
     name has a letter (`sip:agent7@host`, `anonymous`) has no number.
     """
-    written = bare_digits(user_part(value))
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        written = value if len(value) <= _LONGEST_NUMBER else None
+    else:
+        written = bare_digits(user_part(value))
     return written.removeprefix("00") or None if written else None
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+import tracemalloc
 
 import pytest
 
@@ -55,3 +56,18 @@ def test_a_full_disk_removes_the_part_and_is_tried_again(spool, full):
     with pytest.raises(OSError, match="broken"), spool.writing(part):
         raise OSError(errno.EIO, "broken")
     assert part.exists()
+
+
+def test_the_process_keeps_nothing_of_the_recordings_that_were_in_the_spool(spool):
+    def played(first, last):
+        for number in range(first, last):
+            with spool.part(f"rec-{number}", 1):
+                pass
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        warm = played(0, 20)
+        assert played(20, 120) - warm < 500 * 100
+    finally:
+        tracemalloc.stop()

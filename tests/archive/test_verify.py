@@ -54,7 +54,7 @@ class Filed:
         return self.root / DAY / name
 
     def verify(self, *trusted, quick=False):
-        verifier = Verifier(self.root, Trust(trusted or [self.trusted]), quick=quick)
+        verifier = Verifier(self.archive.store, Trust(trusted or [self.trusted]), quick=quick)
         report = Report()
         with ThreadPoolExecutor(2) as readers:
             for folder in verifier.folders(report):

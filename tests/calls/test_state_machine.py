@@ -23,7 +23,7 @@ from worker.calls.handoffs import verdict
 from worker.calls.replay import replay
 from worker.calls.rules import Action, Mode, Rules, Terms
 from worker.calls.timing import DECLARED_WITHIN, KEPT_BY_PROVIDER, RESUME_WITHIN
-from worker.ledger.calls import REPEAT_AFTER, may_happen_again
+from worker.ledger.recording import REPEAT_AFTER, may_happen_again
 
 T0 = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 TERMS = Terms(

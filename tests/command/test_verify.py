@@ -75,7 +75,8 @@ def test_it_trusts_the_service_or_the_file_that_is_named_never_the_archive_and_m
         found = run(command.verify, named)
         assert (found.exit_code, why in found.stderr) == (2, True), found.stderr
     assert run(command.verify, str(audio)).exit_code == 2
-    assert run(command.verify, "s3://bucket/prefix").exit_code == 2
+    for wrong in ("ftp://bucket/prefix", "s3://"):
+        assert run(command.verify, wrong).exit_code == 2
 
 
 def test_a_run_that_was_interrupted_goes_on_where_it_was_and_keeps_what_it_found(

@@ -10,6 +10,7 @@ import pytest
 from tests import redis_view
 from tests.conftest import ACCOUNT
 from tests.waiting import until
+from worker import logs
 from worker.calls.obligations import Duty, Obligation
 
 SECOND = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
@@ -54,6 +55,7 @@ def test_a_proof_is_told_once_everywhere_also_when_the_call_is_planned_again(loc
     for _ in range(2):
         planned_again(house, call)
 
+    logs.flush()
     logged = capfd.readouterr().err.splitlines()
     (line,) = [text for text in logged if CONFIRMED in text]
     assert f"call_uuid={call}" in line

@@ -4,7 +4,7 @@ after all."""
 import json
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,7 +15,9 @@ from tests.waiting import until
 from worker.calls import timing
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
+from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import recording_view, rfc3339
+from worker.duties import deprecations
 from worker.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
@@ -313,6 +315,32 @@ def test_what_cannot_be_fetched_for_a_day_is_an_alert(local):
     call, _ = ended(house, fault="media-5xx")
     before = until(lambda: failures(house, call) and house.alerts())
     assert before["fetch_overdue"] == 1
+
+
+@pytest.mark.parametrize(("days_ago", "warned"), [(22, None), (24, 1), (28.5, 1)])
+def test_what_is_not_home_is_an_alert_when_seven_and_two_days_are_left(local, days_ago, warned):
+    house = local(rules=HOUR)
+    call, recording = ended(house, fault="media-5xx", days_ago=days_ago)
+    until(lambda: len(failures(house, call)) > 1)
+    assert house.alerts().get("provider_deletes_soon") == warned
+    view = house.recording(recording.recording_id)
+    kept = datetime.fromisoformat(view["provider_keeps_until"])
+    assert kept == datetime.fromisoformat(view["ended_at"]) + KEPT_BY_PROVIDER
+
+
+def test_what_the_provider_deprecates_is_an_alert_once_a_day_for_each_path(local):
+    house = local(rules=HOUR)
+    house.provider.faults.switch_on("deprecated", route="media")
+    for _ in range(2):
+        _, recording = ended(house)
+        house.reach(recording.recording_id, "archived")
+        deprecations.tell(house.ledger)
+    assert house.alerts() == {"provider_deprecates": 1}
+    house.provider.faults.switch_on("deprecated", route="get-recording")
+    _, recording = ended(house)
+    house.reach(recording.recording_id, "archived")
+    deprecations.tell(house.ledger)
+    assert house.alerts() == {"provider_deprecates": 2}
 
 
 def test_what_cannot_be_fetched_for_thirty_days_is_given_up_with_an_alert(local):

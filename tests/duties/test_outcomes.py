@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from worker import logs
 from worker.calls.obligations import Duty, Obligation
 from worker.duties.histograms import observe
 from worker.duties.outcomes import do_or_report
@@ -46,6 +47,7 @@ def poison(worker):
 def test_a_fault_of_ours_is_logged_with_its_traceback_and_raises_an_alert(worker, duty, capfd):
     owed = claim(duty, "r" if duty is Duty.FETCH else None)
     assert not do_or_report(worker, owed, raising(ZeroDivisionError("ours")), "it cannot be done")
+    logs.flush()
     logged = "".join(capfd.readouterr())
     assert "it cannot be done" in logged
     assert "ZeroDivisionError" in logged

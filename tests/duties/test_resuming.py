@@ -21,7 +21,7 @@ from worker.errors import CorruptMedia, NotReady, TryAgain, Unstored
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 from worker.vobiz.partial import Notes
-from worker.vobiz.piece import CorruptDownload
+from worker.vobiz.piece import CorruptDownload, Hooks
 from worker.vobiz.transport import Patience
 
 BODY = os.urandom(300_000)
@@ -134,7 +134,11 @@ def download(host, sink, **more):
         max_media_bytes=more.pop("max_bytes", 1 << 20),
     )
     url = more.pop("url", host.url)
-    return client.download(ACCOUNT, url, sink, **{"keep_going": lambda: None, **more})
+    known = {
+        name: more.pop(name) for name in ("keep_going", "announced", "follower") if name in more
+    }
+    hooks = Hooks(**{"keep_going": lambda: None, **known})
+    return client.download(ACCOUNT, url, sink, hooks, **more)
 
 
 def whole(host, **more):
@@ -310,6 +314,25 @@ def test_a_packed_piece_is_refused(serve):
     assert caught.value.check == "encoding"
 
 
+class Follower:
+    """What a follower has seen of the file since that last began."""
+
+    def begin(self):
+        self.seen = b""
+
+    def add(self, block):
+        self.seen += block
+
+
+@pytest.mark.parametrize("odd", [[], [other(ETag='"v2"')]], ids=["continued", "begun anew"])
+def test_a_follower_sees_the_very_bytes_of_the_file_however_they_came(serve, archive, odd):
+    host, follower = serve(), Follower()
+    stopped_at(archive, host, 1, 100_000)
+    host.cuts, host.odd = [100_000], odd
+    _, body = attempt(archive, host, 2, follower=follower)
+    assert follower.seen == body == host.body
+
+
 # ── from try to try ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -469,10 +492,11 @@ from pathlib import Path
 from worker.archive.filing import Archive
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
+from worker.vobiz.piece import Hooks
 place, netloc, url = sys.argv[1:]
 client = Vobiz(api_url="http://127.0.0.1:1", media_hosts=[netloc], redirect_hosts=[], max_media_bytes=1 << 20)
 with Archive(Path(place) / "archive", Path(place) / "spool").spool.part("rec-1", 1) as part:
-    client.download(Account(auth_id="MA_1", tokens=("secret",)), url, part.file, keep_going=lambda: None, notes=part.notes)
+    client.download(Account(auth_id="MA_1", tokens=("secret",)), url, part.file, Hooks(keep_going=lambda: None), notes=part.notes)
 """
 
 

@@ -11,7 +11,7 @@ from tests import redis_view
 from tests.bad_days import ended, failures
 from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
-from worker.archive import durable, signers, signing
+from worker.archive import durable, filing, signers, signing
 from worker.archive.filing import Archive
 from worker.archive.signing_key import Signer
 from worker.archive.verify import Trust, Verifier
@@ -51,6 +51,7 @@ def test_what_is_archived_has_a_receipt_whose_signature_is_by_a_key_that_the_ser
 
 
 def test_a_crash_between_receipt_and_signature_is_completed_by_the_next_try(local, monkeypatch):
+    monkeypatch.setattr(filing, "_REST_S", 0)
     house = local(rules=HOUR)
     put, died = durable.put, []
 
@@ -83,6 +84,7 @@ def test_what_was_given_up_is_said_in_the_archive_signed_with_whose_fault_it_was
 
     monkeypatch.setattr(durable, "put", dying)
     monkeypatch.setattr(absence, "_AGAIN", timedelta(0))
+    monkeypatch.setattr(filing, "_REST_S", 0)
     house = local(rules=HOUR)
     call, recording = ended(house, fault="media-5xx", days_ago=31)
     filed = until(
@@ -107,7 +109,7 @@ def test_what_was_given_up_is_said_in_the_archive_signed_with_whose_fault_it_was
     assert "30 days" in content["reason"]
     assert not {"from", "to"} & set(content)
     verifier = Verifier(
-        house.folder / "archive",
+        house.worker.archive.store,
         Trust(signers.of_service(house.ledger.signing_keys())),
         quick=False,
     )

@@ -12,6 +12,7 @@ import pytest
 from tests import redis_view
 from tests.bad_days import ended
 from tests.constants import ACCOUNT
+from tests.s3 import Whims
 from tests.waiting import until
 from worker.duties import trials
 from worker.duties.trials import Trials
@@ -162,3 +163,40 @@ def test_what_is_missing_comes_first_and_is_503_whatever_is_degraded_besides(hou
         503,
         "missing: keep, clock\ndegraded: archive: it is off\n",
     )
+
+
+# ── an archive in a bucket ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_bucket_that_refuses_is_an_alert_and_a_line_that_goes_when_it_takes_files_again(
+    house, s3
+):
+    place = s3.place(name="not-there")
+    for _ in range(2):
+        assert not trial(house, archive=place)
+    ((status, (line,)), alerts) = ready(house), house.alerts()
+    assert (status, alerts) == (200, {"degraded": 1})
+    assert line.startswith("degraded: archive: s3://not-there/some/prefix: ")
+    assert line.endswith("make the bucket, or correct ENDTAPE_ARCHIVE")
+    s3.request("PUT", "not-there")
+    assert trial(house, archive=place)
+    assert ready(house) == (200, [])
+
+
+def test_a_bucket_that_overwrites_though_asked_not_to_or_forgets_is_told(house, s3):
+    with Whims(s3, lambda method, _: "deaf" if method == "PUT" else None) as proxy:
+        assert not trial(house, archive=s3.place(port=proxy.port))
+        assert "overwrites what stands" in ready(house)[1][0]
+        proxy.whim = lambda method, _: "forget" if method == "PUT" else None
+        assert not trial(house, archive=s3.place(port=proxy.port))
+        assert "forgot what it took" in ready(house)[1][0]
+
+
+def test_the_children_of_one_worker_take_turns_and_their_parent_uses_no_bucket(house, s3):
+    settings = replace(house.settings, archive=s3.place())
+    turns = [
+        Trials(house.ledger, lambda: settings, lambda: False, shared=shared)._is_ours()
+        for shared in (False, True, True)
+    ]
+    assert turns == [False, True, False]
+    assert not Trials(house.ledger, lambda: house.settings, lambda: False, shared=True)._is_ours()

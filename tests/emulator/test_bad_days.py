@@ -254,6 +254,19 @@ def _(bad_day):
     assert bad_day.rest.get("Recording/").status_code == 200
 
 
+@bad_day("deprecated")
+def _(bad_day):
+    bad_day.on("deprecated", route="list-recordings")
+    answer = bad_day.rest.get("Recording/")
+    assert (answer.headers["Deprecation"], answer.headers["Sunset"]) == (
+        "@1767225600",
+        "Fri, 01 Jan 2027 00:00:00 GMT",
+    )
+    assert "Deprecation" not in bad_day.rest.get("Call/?status=live").headers
+    bad_day.on("deprecated", sunset=0)
+    assert "Sunset" not in bad_day.rest.get("Recording/").headers
+
+
 @bad_day("api-timeout")
 def _(bad_day):
     bad_day.on("api-timeout", seconds=0.05, times=1)

@@ -29,6 +29,16 @@ def until_known(service, *recording_ids):
         service.reach(recording_id, "recording")
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no /proc here")
+def test_the_children_of_a_worker_share_the_larger_part_of_its_memory(service):
+    service.reach(start(service, TWO_SECONDS)[1], "archived")
+    for kind in ("stops", "fetches"):
+        for child in children(service.processes.processes[kind].pid):
+            lines = Path(f"/proc/{child}/smaps_rollup").read_text().splitlines()[1:]
+            kib = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+            assert kib["Shared_Dirty"] > kib["Private_Dirty"]
+
+
 def test_a_deadline_stops_the_recording_and_brings_the_file_home_with_a_receipt(service):
     call, recording = start(service, TWO_SECONDS)
     view = service.reach(recording, "archived")

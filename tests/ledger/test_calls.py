@@ -5,7 +5,7 @@ import threading
 from tests import redis_view
 from tests.builders import started
 from worker.calls.events import Event, Kind
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 
 
 def test_an_event_is_recorded_once_and_read_back_whole(ledger):

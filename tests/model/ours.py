@@ -16,8 +16,8 @@ from worker.calls.trust import is_end
 from worker.calls.unseen import UNSEEN, found_live, unseen
 from worker.duties.batch import HORIZON
 from worker.duties.send_stops import MOST_ERRORS_TOLD
-from worker.ledger.calls import REPEAT_AFTER, may_happen_again
 from worker.ledger.codec import decode, encode, to_ms
+from worker.ledger.recording import REPEAT_AFTER, may_happen_again
 from worker.processes.clock import LEAD
 from worker.vobiz import callback_fields, callbacks
 

@@ -11,6 +11,7 @@ from worker.vobiz import transport
 from worker.vobiz.account import Account
 from worker.vobiz.addresses import HostList, Unfit, is_public, parse_url, resolve_vetted
 from worker.vobiz.client import Vobiz
+from worker.vobiz.piece import Hooks
 
 DEFAULT = HostList(["vobiz.ai", "*.vobiz.ai"])
 
@@ -169,7 +170,7 @@ def test_the_whole_corpus_makes_no_connection(monkeypatch, answer):
     account = Account(auth_id="MA_1", tokens=("t",))
     for url in CORPUS:
         with pytest.raises(WrongPath):
-            client.download(account, url, io.BytesIO(), keep_going=lambda: None)
+            client.download(account, url, io.BytesIO(), Hooks(keep_going=lambda: None))
     assert dialled == []
 
 

@@ -16,7 +16,7 @@ from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 from worker.vobiz.download import RedirectRefused
-from worker.vobiz.piece import CorruptDownload
+from worker.vobiz.piece import CorruptDownload, Hooks
 from worker.vobiz.transport import Patience
 
 BODY = bytes(range(256)) * 40
@@ -102,9 +102,12 @@ def vobiz(*, media=("127.0.0.1",), redirects=(), max_bytes=1 << 20, **more):
     )
 
 
-def fetch(client, url, *, keep_going=lambda: None, **more):
+HOOKS = Hooks(keep_going=lambda: None)
+
+
+def fetch(client, url, hooks=HOOKS, **more):
     sink = io.BytesIO()
-    return client.download(ACCOUNT, url, sink, keep_going=keep_going, **more), sink.getvalue()
+    return client.download(ACCOUNT, url, sink, hooks, **more), sink.getvalue()
 
 
 def test_a_whole_file_arrives_with_its_digest_and_its_length(serve):
@@ -113,8 +116,7 @@ def test_a_whole_file_arrives_with_its_digest_and_its_length(serve):
     got, body = fetch(
         vobiz(),
         f"{server.url}/v1/x.mp3?a=%2F",
-        keep_going=lambda: beats.append(1),
-        announced=announced.append,
+        Hooks(keep_going=lambda: beats.append(1), announced=announced.append),
     )
     assert body == BODY
     assert (got.bytes, got.declared_bytes, got.hops) == (len(BODY), len(BODY), 0)
@@ -206,10 +208,9 @@ def test_a_length_that_cannot_be_read_is_no_length(serve, headers):
 
 
 def test_too_long_a_file_is_refused_before_it_is_read(serve):
+    told = Hooks(keep_going=lambda: None, announced=lambda _: pytest.fail("announced"))
     with pytest.raises(CorruptMedia) as caught:
-        fetch(
-            vobiz(max_bytes=100), serve(reply()).url, announced=lambda _: pytest.fail("announced")
-        )
+        fetch(vobiz(max_bytes=100), serve(reply()).url, told)
     assert caught.value.check == "size"
 
 
@@ -217,7 +218,7 @@ def test_no_more_than_the_limit_and_one_byte_is_written(serve):
     sink = io.BytesIO()
     with pytest.raises(CorruptDownload) as caught:
         vobiz(max_bytes=100).download(
-            ACCOUNT, serve(b"HTTP/1.1 200 OK\r\n\r\n" + BODY).url, sink, keep_going=lambda: None
+            ACCOUNT, serve(b"HTTP/1.1 200 OK\r\n\r\n" + BODY).url, sink, HOOKS
         )
     assert (caught.value.check, len(sink.getvalue())) == ("size", 101)
 
@@ -233,9 +234,7 @@ def test_no_more_than_the_limit_and_one_byte_is_written(serve):
 def test_a_packed_body_is_refused_unread(serve, headers):
     sink, bomb = io.BytesIO(), gzip.compress(bytes(10 << 20))
     with pytest.raises(CorruptMedia) as caught:
-        vobiz().download(
-            ACCOUNT, serve(reply(bomb, headers=headers)).url, sink, keep_going=lambda: None
-        )
+        vobiz().download(ACCOUNT, serve(reply(bomb, headers=headers)).url, sink, HOOKS)
     assert (caught.value.check, sink.getvalue()) == ("encoding", b"")
 
 
@@ -296,14 +295,14 @@ def test_what_alive_and_the_sink_raise_passes_through(serve):
         raise Gone
 
     with pytest.raises(Gone):
-        fetch(vobiz(), serve(reply()).url, keep_going=gone)
+        fetch(vobiz(), serve(reply()).url, Hooks(keep_going=gone))
 
     class Full(io.BytesIO):
         def write(self, _):
             raise OSError(errno.ENOSPC, "full")
 
     with pytest.raises(OSError, match="full") as caught:
-        vobiz().download(ACCOUNT, serve(reply()).url, Full(), keep_going=lambda: None)
+        vobiz().download(ACCOUNT, serve(reply()).url, Full(), HOOKS)
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -356,7 +355,7 @@ def test_a_disk_that_is_slow_is_not_taken_for_a_silent_host(serve):
     body, sink = bytes(4 << 20), Slow()
     patience = Patience(within_s=0.5, least_bytes=8 << 20)
     vobiz(max_bytes=1 << 30).download(
-        ACCOUNT, serve(reply(body)).url, sink, keep_going=lambda: None, patience=patience
+        ACCOUNT, serve(reply(body)).url, sink, HOOKS, patience=patience
     )
     assert sink.getvalue() == body
 

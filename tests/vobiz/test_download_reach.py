@@ -17,8 +17,10 @@ from worker.errors import TryAgain, WrongPath
 from worker.vobiz import loop, transport
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
+from worker.vobiz.piece import Hooks
 
 ACCOUNT = Account(auth_id="MA_1", tokens=("secret",))
+HOOKS = Hooks(keep_going=lambda: None)
 
 
 class Media(BaseHTTPRequestHandler):
@@ -106,7 +108,7 @@ def fetch(url, *, media, **more):
         max_media_bytes=100,
         **more,
     )
-    client.download(ACCOUNT, url, sink, keep_going=lambda: None)
+    client.download(ACCOUNT, url, sink, HOOKS)
     return sink.getvalue()
 
 
@@ -190,7 +192,7 @@ def test_proxies_netrc_and_certificate_variables_have_no_effect(serve, monkeypat
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     api = f"http://127.0.0.1:{server.server_port}"
     client = Vobiz(api_url=api, media_hosts=["127.0.0.1"], redirect_hosts=[], max_media_bytes=100)
-    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), keep_going=lambda: None)
+    client.download(ACCOUNT, f"{api}/x", io.BytesIO(), HOOKS)
     assert client.live_call(ACCOUNT, "c-1")
     assert (len(server.hosts), trap.hosts) == (2, [])
 
@@ -247,10 +249,10 @@ def test_each_connection_is_resolved_and_vetted_again(serve):
         resolve=lambda *_: answers.pop(0),
     )
     for _ in range(2):
-        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), keep_going=lambda: None)
+        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), HOOKS)
     assert (len(first.hosts), len(second.hosts)) == (1, 1)
     with pytest.raises(WrongPath, match="loopback"):
-        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), keep_going=lambda: None)
+        client.download(ACCOUNT, f"http://{netloc}/x", io.BytesIO(), HOOKS)
 
 
 def test_an_address_in_numbers_of_either_kind_is_dialled(serve):

@@ -733,6 +733,27 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
     problem(app.get(f"/recordings/{recording.recording_id}/signature"), 404)
 
 
+def test_the_outline_is_archived_and_drawn_again_where_it_is_missing(app):
+    call, recording = recorded(app, container="wav")
+    path = f"/recordings/{recording.recording_id}/peaks"
+    problem(app.get(path), 404)
+    app.house.provider.hangup(call)
+    said = app.house.reach(recording.recording_id, "archived")
+    stored = (app.house.settings.archive / said["archive_key"]).with_suffix(".peaks")
+    outline = app.get(path)
+    assert (outline.content, outline.headers["Content-Type"]) == (
+        stored.read_bytes(),
+        "application/json",
+    )
+    assert (outline.json()["schema"], len(outline.json()["channels"])) == ("endtape/peaks/1", 1)
+    stored.unlink()
+    assert app.get(path).content == outline.content
+    os.truncate(stored.with_suffix(".wav"), 33 << 20)
+    assert "too long" in problem(app.get(path), 404)["detail"]
+    stored.with_suffix(".wav").write_bytes(b"no audio")
+    assert "kind of audio" in problem(app.get(path), 404)["detail"]
+
+
 @pytest.mark.parametrize("instead", ["nothing", "a link"])
 def test_audio_that_the_archive_lacks_is_404(app, instead, tmp_path):
     call, recording = recorded(app)
@@ -742,7 +763,7 @@ def test_audio_that_the_archive_lacks_is_404(app, instead, tmp_path):
     file.rename(tmp_path / "elsewhere")
     if instead == "a link":
         file.symlink_to(tmp_path / "elsewhere")
-    for what in ("audio", "receipt", "signature"):
+    for what in ("audio", "receipt", "signature", "peaks"):
         problem(app.get(f"/recordings/{recording.recording_id}/{what}"), 404)
 
 
@@ -821,6 +842,7 @@ def test_the_application_key_drives_calls_and_sees_no_recordings(app):
         f"/recordings/{recording.recording_id}/audio",
         f"/recordings/{recording.recording_id}/receipt",
         f"/recordings/{recording.recording_id}/signature",
+        f"/recordings/{recording.recording_id}/peaks",
     ):
         problem(app.get(path, key=APP_KEY), 403)
     problem(app.post(f"/recordings/{recording.recording_id}/retry", key=APP_KEY), 403)

@@ -1,11 +1,15 @@
 """What a stranger writes into headers changes nothing: not which address was signed, not who asks,
 not what is logged."""
 
+from functools import partial
+
 import pytest
 import requests
 
 from emulator import signing
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
+from tests.webhooks.doors import DOORS
+from worker import logs
 
 RING = {"Event": "Ring", "CallUUID": "c1"}
 FORGED = [
@@ -26,9 +30,14 @@ FORGED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def house(lasting):
-    return lasting()
+@pytest.fixture(params=DOORS)
+def local(local, request):
+    return partial(local, door=request.param)
+
+
+@pytest.fixture(scope="module", params=DOORS)
+def house(lasting, request):
+    return lasting(door=request.param)
 
 
 @pytest.mark.parametrize("forged", FORGED, ids=",".join)
@@ -117,6 +126,7 @@ def test_tokens_in_forged_headers_and_bodies_reach_no_log_event_or_answer(local,
         house.post(b"\xff" + TOKEN.encode(), **leaks),
         house.post({"Event": "Hangup", "CallUUID": "c1", "HangupCause": house.callback}, **leaks),
     ]
+    logs.flush()
     out = capfd.readouterr()
     seen = "".join(answer.text + str(answer.headers) for answer in answers) + out.out + out.err
     assert [answer.status_code for answer in answers] == [200, 403, 400, 400, 200]

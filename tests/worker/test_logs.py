@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from worker import logs
 
@@ -133,3 +134,65 @@ def test_the_same_is_said_once_a_minute_and_another_reason_at_once():
     ]
     assert logs.seldom(about, OSError("another way: a"))
     assert logs.seldom(about, ValueError("no way: a"))
+
+
+@pytest.fixture
+def lines():
+    """Makes of an event the line of a form, and the one that structlog's own renderer makes."""
+
+    def make(form, event):
+        logs.set_up(form)
+        *before, ours = structlog.get_config()["processors"]
+        for process in before:
+            event = process(None, "warning", event)
+        theirs = (
+            structlog.processors.JSONRenderer()
+            if form == "json"
+            else structlog.dev.ConsoleRenderer(colors=False)
+        )
+        return ours(None, "warning", {**event}), theirs(None, "warning", {**event}) + "\n"
+
+    yield make
+    logs.set_up("text")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"b": "plain", "a": "two words", "c": "it's", "d": 'a "quote"', "e": "x=y", "f": ""},
+        {"none": None, "yes": True, "number": -3, "part": 0.25, "text": "Bücher 日本"},
+        {"many": ["a", 1, None, ["deep"]], "map": {"k": "v", "n": {"m": 2}}},
+        {"event": "an event whose name is longer than its column is wide", "a": 1},
+        {"exc_info": ZeroDivisionError("ours")},
+    ],
+)
+def test_a_line_has_the_shape_that_structlog_gives_it(lines, form, fields):
+    ours, theirs = lines(form, {"event": "something", **fields})
+    assert ours == theirs
+
+
+COST = """
+import sys, time
+from worker import logs
+import structlog
+logs.set_up("text", [f"a-secret-of-{n}-characters" for n in range(6)])
+log = structlog.get_logger()
+def per_line_us(clock, lines=2000):
+    began = clock()
+    for _ in range(lines):
+        log.info("RecordingStarted", account="MA_1", call_uuid="0f3c1a2b-1111-2222-3333-444455556666",
+                 recording_id="rec-0f3c1a2b-1111-2222-3333-444455556666", by=None, signed=True)
+    logs.flush()
+    return (clock() - began) / lines * 1e6
+per_line_us(time.process_time)
+print(min(per_line_us(time.process_time) for _ in range(5)))
+"""
+
+
+def test_a_line_costs_less_than_15_microseconds_of_processor_time_its_writing_included():
+    done = subprocess.run(
+        [sys.executable, "-c", COST], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert float(done.stdout) < 15

@@ -24,9 +24,9 @@ from worker.calls.call import Call
 from worker.calls.events import Event
 from worker.calls.replay import replay
 from worker.calls.triggers import Act, acts
-from worker.ledger.calls import Recorded
 from worker.ledger.client import Ledger
 from worker.ledger.news import Waiting
+from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_call
 from worker.settings import Settings
 

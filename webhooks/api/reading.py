@@ -1,5 +1,5 @@
-"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts, signatures
-and the keys that made them.
+"""Reading back what the ledger and the archive hold: calls, recordings, audio, receipts,
+signatures, outlines, and the keys that signed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from werkzeug.wsgi import wrap_file
 
 from webhooks.api import list_query
 from webhooks.api.problems import Problem
-from worker.archive import signers
+from worker.archive import peaks, signers
 from worker.archive.filing import Archive
 from worker.archive.store import Opened
 from worker.calls.replay import replay
@@ -31,6 +31,7 @@ from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
 
+_MOST_DRAWN = 32 * 1024 * 1024  # bytes of audio: 40 ms of work
 T = TypeVar("T")
 
 
@@ -104,6 +105,20 @@ class Reader:
         signature = self._beside_audio(Archive.signature, recording_id)
         return Response(signature, mimetype="text/plain")
 
+    def peaks(self, recording_id: str) -> Response:
+        """The outline of the audio, as it is archived, or drawn now where it is missing there."""
+        key, archive = self._key(recording_id), self._archive()
+        _got(archive.head, key)
+        with contextlib.suppress(FileNotFoundError):
+            return Response(archive.peaks(key), mimetype="application/json")
+        with _got(archive.open_file, key) as file:
+            if file.seek(0, 2) > _MOST_DRAWN:
+                raise Problem(404, "archived without an outline, and too long to draw it now")
+            drawn = peaks.outline(file)
+        if drawn is None:
+            raise Problem(404, "no outline can be drawn of this kind of audio")
+        return Response(peaks.written(drawn), mimetype="application/json")
+
     def keys(self) -> Response:
         """The public keys that signed here, the one in use first."""
         known = signers.of_service(self.ledger.signing_keys())
@@ -164,7 +179,8 @@ class Reader:
         return _got(partial(read, archive), key)
 
     def _archive(self) -> Archive:
-        return Archive(self.settings().archive, self.settings().spool)
+        settings = self.settings()
+        return Archive(settings.archive, settings.spool, fallback=settings.fallback)
 
     def _accounts(self) -> list[str]:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""

@@ -20,7 +20,7 @@ from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.views import call_view, recording_view
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 

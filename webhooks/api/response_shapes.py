@@ -62,6 +62,7 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     restricted_by: list[Literal["no_consent", "long_tail"]]
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
+    provider_keeps_until: Time
 
 
 class RecordingsPage(Struct, kw_only=True, omit_defaults=True):
@@ -181,6 +182,14 @@ class Problem(Struct, kw_only=True):
     field: str | None = None
     start: Literal["unknown", "failed"] | None = None
     provider_status: int | None = None
+
+
+class Peaks(Struct, kw_only=True):
+    """For each channel, the peak of each bucket: 0 is silence, 255 full scale."""
+
+    schema: Literal["endtape/peaks/1"]
+    bucket_ms: int
+    channels: list[list[int]]
 
 
 class Receipt(Struct, kw_only=True):

@@ -190,6 +190,15 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        path="/v1/recordings/<recording_id>/peaks",
+        name="peaks",
+        view=lambda api: api.reader.peaks,
+        says="The outline of its audio for a waveform",
+        query=("account",),
+        answers={200: response_shapes.Peaks},
+    ),
+    Route(
+        method="GET",
         path="/v1/keys",
         name="keys",
         view=lambda api: api.reader.keys,

@@ -18,7 +18,7 @@ from pathlib import Path
 from worker.archive import durable
 from worker.archive.spool import Spool
 from worker.archive.store import Entry, Level, Opened
-from worker.errors import Conflict
+from worker.errors import Conflict, Unstored
 
 
 class Directory:
@@ -39,7 +39,7 @@ class Directory:
             part.unlink(missing_ok=True)
 
     def put_file(self, name: str, part: Path, sha256: str) -> None:
-        with durable.full_disk(part), self._folder(name, make=True) as (folder, last):
+        with _full_disk(), self._folder(name, make=True) as (folder, last):
             durable.put(part, folder, last, sha256)
 
     def read(self, name: str) -> bytes:
@@ -71,7 +71,7 @@ class Directory:
                         with contextlib.suppress(FileNotFoundError):
                             status = entry.stat(follow_symlinks=False)
                             level.files.append(_entry(before + entry.name, status))
-        except FileNotFoundError:
+        except (FileNotFoundError, Conflict):  # nothing, a link, or a file
             return Level()
         level.folders.sort()
         level.files.sort(key=lambda entry: entry.name)
@@ -117,6 +117,17 @@ class Directory:
             yield here, last
         finally:
             os.close(here)
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """Raises Unstored when the disk or a quota runs full inside."""
+    try:
+        yield
+    except OSError as error:
+        if not durable.is_full(error):
+            raise
+        raise Unstored("the disk is full") from error
 
 
 def _entry(name: str, status: os.stat_result) -> Entry:

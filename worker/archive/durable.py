@@ -162,13 +162,18 @@ def _forget_leftovers(directory: int, name: str) -> None:
                     os.unlink(leftover, dir_fd=directory)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk or a quota is full."""
+    return error.errno in _FULL
+
+
 @contextlib.contextmanager
 def full_disk(part: Path) -> Iterator[None]:
     """Remove the part and raise Unstored when the disk or a quota runs full inside."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         part.unlink(missing_ok=True)
         raise Unstored("the disk is full") from error

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from worker.archive import keys, signing
+from worker.archive import bucket, keys, signing
 from worker.archive.directory import Directory
 from worker.archive.keys import Key
+from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
 from worker.archive.spool import Spool
 from worker.archive.store import Entry, Opened, Store
 from worker.errors import Conflict, Unstored
 
+T = TypeVar("T")
 SIGNERS = "allowed_signers"  # the folder with a file for each key that signed here
 _IDENTITY = ("schema", "account", "call_uuid", "recording_id")
+_REST_S = 3.0
 FLOOR_BYTES = 64 * 1024 * 1024  # is left free for other programs
 
 
@@ -34,9 +39,37 @@ class Archive:
     Every operation raises Unstored or OSError where the store does not take or give a file.
     """
 
-    def __init__(self, root: Path, spool: Path, signer: Signer | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        spool: Path,
+        signer: Signer | None = None,
+        *,
+        fallback: Place | None = None,
+    ) -> None:
+        """`fallback`: where files are looked for that the archive does not have or give."""
         self.spool, self.signer = Spool(spool), signer
-        self.store: Store = Directory(root, self.spool)
+        self.store = store_of(place, self.spool)
+        self.fallback: Archive | None = None
+        self._refused: tuple[Exception | None, float] = (None, 0.0)
+        self._named_by_digest = [self.store.put_is_named_by_digest]
+        if fallback is not None:
+            self.fallback = Archive(fallback, spool, signer)
+            # A file keeps its name when it moves.
+            self.fallback._named_by_digest += self._named_by_digest  # noqa: SLF001 - of our own
+
+    def may_be_asked(self) -> None:
+        """Raises Unstored for some seconds after the store refused, so that those who wait do not
+        all ask one that hangs.
+        """
+        error, at = self._refused
+        if error is not None and time.monotonic() - at < _REST_S:
+            raise Unstored(str(getattr(error, "strerror", None) or error)) from error
+
+    def answered(self, error: Exception | None) -> None:
+        """What came of the last put: None where the store took it."""
+        if error is None or error.__cause__ is None or error.__cause__ is not self._refused[0]:
+            self._refused = (error, time.monotonic())
 
     def free_bytes(self) -> int:
         """The free bytes of the disk with the archive or of that with the spool, whichever are
@@ -62,16 +95,17 @@ class Archive:
             )
 
     def publish(self, part: Path, key: str, sha256: str) -> str:
-        """Put the part under its key, for good when this returns, and remove it from the spool.
-        Returns the key under which it stands, which carries the digest where other content has the
-        name, or where the store cannot put so large a file in one step.
+        """Put the part under its key, for good when this returns. It stays in the spool. Returns
+        the key under which it stands, which carries the digest where other content has the name, or
+        where the store cannot put so large a file in one step.
 
         Harmless to repeat: identical content under the name is a success. Raises Conflict where a
-        receipt for other content stands (the part stays in the spool).
+        receipt for other content stands.
         """
         parsed = keys.parse(key)
         self._receipt_stands(parsed, sha256)
-        if self.store.put_is_named_by_digest(part.stat().st_size):
+        size = part.stat().st_size
+        if any(needs_digest(size) for needs_digest in self._named_by_digest):
             parsed = parsed.with_digest(sha256)
         try:
             self.store.put_file(parsed.audio, part, sha256)
@@ -80,7 +114,6 @@ class Archive:
                 raise
             parsed = parsed.with_digest(sha256)
             self.store.put_file(parsed.audio, part, sha256)
-        part.unlink(missing_ok=True)
         return parsed.audio
 
     def publish_receipt(self, key: str, receipt: dict[str, Any]) -> None:
@@ -94,7 +127,9 @@ class Archive:
         parsed, sha256 = keys.parse(key), receipt["media"]["sha256"]
         if self.signer:
             receipt = receipt | {"signature": self.signer.key().field(signing.RECEIPTS)}
-        self.store.head(parsed.audio)
+        stands = self.store.head(parsed.audio)
+        if stands.bytes != receipt["media"].get("bytes", stands.bytes):
+            raise Unstored(f"{parsed.audio} has {stands.bytes} bytes, which is not what was put")
         if self._receipt_stands(parsed, sha256):
             # Whoever wrote it may have died before it was on disk for good.
             self.store.create(parsed.receipt, self.store.read(parsed.receipt))
@@ -123,6 +158,11 @@ class Archive:
         if self.signer:
             self._sign(parsed.absence, absence, self.signer)
 
+    def publish_peaks(self, key: str, peaks: bytes) -> None:
+        """Put the outline of this key's audio beside it, unless one stands there."""
+        with contextlib.suppress(Conflict):
+            self.store.create(keys.parse(key).peaks, peaks)
+
     def publish_signer(self, fingerprint: str, line: str) -> str:
         """Put a key's line for `allowed_signers` into the archive, once. Returns the line that
         stands there. Raises Conflict where no plain file stands.
@@ -136,19 +176,27 @@ class Archive:
         """The audio under this key, for reading. Raises FileNotFoundError, Conflict where a link or
         no plain file stands there, ValueError for what is no key.
         """
-        return self.store.open(keys.parse(key).audio)
+        name = keys.parse(key).audio
+        return self._from_either(lambda store: store.open(name))
 
     def head(self, key: str) -> Entry:
         """What is known of the audio under this key. Raises as `open_file` does."""
-        return self.store.head(keys.parse(key).audio)
+        name = keys.parse(key).audio
+        return self._from_either(lambda store: store.head(name))
 
     def receipt(self, key: str) -> bytes:
         """The receipt beside this key's audio. Raises as `open_file` does."""
-        return self.store.read(keys.parse(key).receipt)
+        name = keys.parse(key).receipt
+        return self._from_either(lambda store: store.read(name))
 
     def signature(self, key: str) -> bytes:
         """The signature of the receipt beside this key's audio. Raises as `open_file` does."""
-        return self.store.read(keys.parse(key).signature)
+        name = keys.parse(key).signature
+        return self._from_either(lambda store: store.read(name))
+
+    def peaks(self, key: str) -> bytes:
+        """The outline of this key's audio. Raises as `open_file` does."""
+        return self.store.read(keys.parse(key).peaks)
 
     def read_receipt(self, key: str) -> dict[str, Any]:
         """The receipt beside this key's audio. Raises as `open_file` does, and ValueError if it is
@@ -166,7 +214,9 @@ class Archive:
         """
         parsed = keys.parse(key)
         with contextlib.suppress(FileNotFoundError):
-            return self.store.head(parsed.with_digest(sha256).audio).name
+            return self._from_either(
+                lambda store: store.head(parsed.with_digest(sha256).audio)
+            ).name
         return parsed.plain().audio
 
     def first_day(self, account: str) -> datetime | None:
@@ -179,6 +229,19 @@ class Archive:
                         if level.files or level.folders:
                             return datetime.strptime(day[-10:], "%Y/%m/%d").replace(tzinfo=UTC)
         return None
+
+    def _from_either(self, read: Callable[[Store], T]) -> T:
+        """What the archive has, else what its fallback has."""
+        try:
+            return read(self.store)
+        except (OSError, Unstored):
+            if self.fallback is None:
+                raise
+            try:
+                return read(self.fallback.store)
+            except FileNotFoundError:
+                pass
+            raise
 
     def _numbered(self, folder: str, digits: int) -> Iterator[str]:
         """The folders directly below one whose names are numbers of so many digits, in order."""
@@ -225,6 +288,16 @@ class Archive:
         if by.fingerprint not in trusted:
             raise Conflict(f"{name} is signed with another key than ours")
         return True
+
+
+def store_of(place: Place, spool: Spool) -> Store:
+    """The store in a place. Makes nothing and sends nothing."""
+    return bucket.store_at(place) if isinstance(place, Bucket) else Directory(place, spool)
+
+
+def reading(place: Place) -> Store:
+    """The store in a place, to read from it alone."""
+    return store_of(place, Spool(Path(os.devnull)))
 
 
 def _written(said: dict[str, Any]) -> bytes:

@@ -46,6 +46,10 @@ class Key:
     def signature(self) -> str:
         return signature_of(self.receipt)
 
+    @property
+    def peaks(self) -> str:
+        return self.beside(".peaks")
+
     def beside(self, ending: str) -> str:
         """The name of another file of this recording: `ending` follows its id."""
         return f"{self.folder}/{self.recording_id}{ending}"

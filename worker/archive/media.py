@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from worker.archive import mpeg, pages, tags, wav
+from worker.archive.pages import FoundPages
 from worker.archive.sound import Sound
 
 # Kinds of audio that the provider does not send and that we do not walk. Each gets its name, and
@@ -47,7 +48,7 @@ class Media:
     lost_s: float | None = None
 
 
-def examine(file: BinaryIO) -> Media:
+def examine(file: BinaryIO, found: FoundPages | None = None) -> Media:
     """Walk the whole of an open, seekable file, in constant memory and linear time. Raises only the
     errors of reading it (OSError).
     """
@@ -62,11 +63,11 @@ def examine(file: BinaryIO) -> Media:
             extension=kind,
             problem=f"the bytes are {kind.upper()}, not audio",
         )
-    start = _behind_tags(file, size)
+    start = behind_tags(file, size)
     head = _head(file, start)
     if wav.is_here(head):
-        return _media("wav", size, wav.extension(head), wav.measure(file, start, size))
-    return _other(head, size) or _mpeg(file, start, size) or _unknown(file, start, size)
+        return _media("wav", size, wav.extension(head), wav.measure(file, start, size, found))
+    return _other(head, size) or _mpeg(file, start, size, found) or _unknown(file, start, size)
 
 
 def _head(file: BinaryIO, start: int) -> bytes:
@@ -74,7 +75,7 @@ def _head(file: BinaryIO, start: int) -> bytes:
     return file.read(512)
 
 
-def _behind_tags(file: BinaryIO, size: int) -> int:
+def behind_tags(file: BinaryIO, size: int) -> int:
     """The offset behind the leading tags. Some writers put ID3 before a WAV, too, and players step
     over it.
     """
@@ -103,11 +104,11 @@ def _other(head: bytes, size: int) -> Media | None:
     )
 
 
-def _mpeg(file: BinaryIO, start: int, size: int) -> Media | None:
-    sound = mpeg.walk(file, start, tags.before(file, start, size)).sound
+def _mpeg(file: BinaryIO, start: int, size: int, found: FoundPages | None) -> Media | None:
+    sound = mpeg.walk(file, start, tags.before(file, start, size), found).sound
     if sound is None and start:
         # The leading tag may be shorter than it states: walk again from behind its header.
-        sound = mpeg.walk(file, 10, tags.before(file, 10, size)).sound
+        sound = mpeg.walk(file, 10, tags.before(file, 10, size), found).sound
     return _media("mp3", size, sound.codec or "mp3", sound) if sound else None
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from worker.archive import pages, tags
 from worker.archive.mpeg_frame import Frame, holds_notes, read_header
+from worker.archive.pages import FoundPages
 from worker.archive.sound import Sound
 
 _BLOCK = 1 << 20
@@ -63,7 +64,7 @@ class Walk:
         )
 
 
-def walk(file: BinaryIO, start: int, end: int) -> Walk:
+def walk(file: BinaryIO, start: int, end: int, found: FoundPages | None = None) -> Walk:
     """Walk every frame between the two offsets, in linear time.
 
     These are no problem: tags and padding at both ends and between tags; a partial frame at both
@@ -76,7 +77,7 @@ def walk(file: BinaryIO, start: int, end: int) -> Walk:
     if steps.first is None:
         return Walk(first=_rump(file, start, end), problem="there is not one whole frame")
     walked = steps.walked()
-    if pages.amid(file, start, end):  # a page may hide within a frame
+    if pages.amid(file, start, end, found):  # a page may hide within a frame
         return replace(walked, problem="an error page stands amid the audio", lost_s=None)
     return walked
 

@@ -2,6 +2,7 @@
 
 A living attempt holds a lock on its file, so a file without a holder was left by a dead attempt.
 The next attempt at that recording goes on with it if notes lie beside it, else a sweep removes it.
+A whole file that the archive refused is kept, with a note beside it of what is known about it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from worker import wire
 from worker.archive import durable
 from worker.errors import StaleLease
 
-_SPOOL_FILE = re.compile(r"\.[A-Za-z0-9_-]{1,128}\.[0-9]{1,20}\.(part|notes|new)")
+_SPOOL_FILE = re.compile(r"\.[A-Za-z0-9_-]{1,128}\.[0-9]{1,20}\.(part|notes|new|kept)")
+_KEPT_S = 7 * 86_400.0  # longer than nobody touched it: another machine brought the recording home
+_ANEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +35,33 @@ class Part:
     file: BinaryIO
     notes: Path  # what a later attempt needs to continue the file; the download writes it
 
+    @property
+    def kept(self) -> bytes | None:
+        """What `keep` noted; None where the file was not kept."""
+        try:
+            return self._note.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keep(self, note: bytes) -> None:
+        """Keep the file, which is whole, for a later attempt, on disk for good."""
+        if self.kept is None:
+            os.fsync(self.file.fileno())
+            beside = self.path.with_suffix(".new")
+            with os.fdopen(os.open(beside, _ANEW, 0o600), "wb") as file:
+                file.write(note)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._note)
+            durable.sync_directory(self.path.parent)
+        os.utime(self.path)
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_suffix(".kept")
+
     def remove(self) -> None:
+        self._note.unlink(missing_ok=True)
         self.notes.unlink(missing_ok=True)
         self.notes.with_suffix(".new").unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
@@ -66,15 +95,16 @@ class Spool:
         """The file for an attempt's download: what a dead attempt left with notes to it, else a new
         one.
 
-        The file is removed at the end. If the attempt fails and there are notes, the file stays for
-        the next attempt. Raises as `create` does.
+        The file is removed at the end. If the attempt fails and the file was kept, or there are
+        notes, the file stays for the next attempt. Raises as `create` does.
         """
         part = self._leftover(recording_id) or self._new(recording_id, fence)
         with durable.full_disk(part.path), part.file:
             try:
                 yield part
             except BaseException as error:
-                if isinstance(error, OSError) or not part.notes.exists():
+                goes_on = part.notes.exists() and not isinstance(error, OSError)
+                if part.kept is None and not goes_on:
                     part.remove()
                 raise
             part.remove()
@@ -87,10 +117,21 @@ class Spool:
         with durable.full_disk(path), os.fdopen(os.open(path, durable.WRITE), "r+b") as file:
             yield file
 
+    def kept_bytes(self) -> int:
+        """How much is kept for the archive."""
+        kept = 0
+        for note in self.place.glob(".*.kept"):
+            with contextlib.suppress(FileNotFoundError):
+                kept += note.with_suffix(".part").stat().st_size
+        return kept
+
     def drop_leftovers(self) -> None:
         """Remove every file that a dead attempt left with notes, so that its disk space is free."""
-        for part in self._leftovers("*"):
-            _drop(part)
+        for part in self._leftovers("."):
+            if part.kept is None:
+                _drop(part)
+            else:
+                part.file.close()
 
     def sweep(self, older_than_s: float) -> int:
         """Remove the files of dead attempts: those that nobody holds and that nobody has written to
@@ -120,14 +161,21 @@ class Spool:
         """The youngest file of this recording that a dead attempt left; older ones are removed."""
         if wire.identifier(recording_id) != recording_id:
             return None
-        parts = list(self._leftovers(recording_id))
+        parts = list(self._leftovers(f".{recording_id}."))
         parts.sort(key=lambda part: os.fstat(part.file.fileno()).st_mtime)
+        parts.sort(key=lambda part: part.kept is not None)  # one that is whole is the best
         for part in parts[:-1]:
             _drop(part)
         return parts[-1] if parts else None
 
-    def _leftovers(self, recording_id: str) -> Iterator[Part]:
-        return filter(None, map(_taken_over, self.place.glob(f".{recording_id}.*.notes")))
+    def _leftovers(self, begin: str) -> Iterator[Part]:
+        """What dead attempts left with notes, or kept whole, of the files whose names begin so."""
+        # Without a pattern: the standard library would keep that of each recording, some 3 KB.
+        paths = list[Path]()
+        with contextlib.suppress(FileNotFoundError):
+            paths = [path for path in self.place.iterdir() if path.name.startswith(begin)]
+        marks = {p.with_suffix(".notes") for p in paths if p.suffix in {".notes", ".kept"}}
+        return filter(None, map(_taken_over, sorted(marks)))
 
 
 def _drop(part: Part) -> None:
@@ -147,11 +195,13 @@ def _taken_over(notes: Path) -> Part | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         opened, named = os.fstat(file.fileno()), path.stat(follow_symlinks=False)
+        part = Part(path=path, file=file, notes=notes)
         # A file with a second name, or with another name than this, lies in the archive already:
-        # never write to that.
-        is_single = stat.S_ISREG(opened.st_mode) and opened.st_nlink == 1
-        if is_single and os.path.samestat(opened, named):
-            return Part(path=path, file=file, notes=notes)
+        # never write to that. Nobody writes to one that was kept.
+        may_be_ours = opened.st_nlink == 1 or part.kept is not None
+        is_ours = stat.S_ISREG(opened.st_mode) and may_be_ours
+        if is_ours and os.path.samestat(opened, named):
+            return part
     except OSError:
         pass
     file.close()
@@ -160,6 +210,10 @@ def _taken_over(notes: Path) -> Part | None:
 
 def _is_dead(entry: os.DirEntry[str], horizon: float) -> bool:
     """Whether this is a spool file that was last written before `horizon` and that nobody holds."""
+    part = Path(entry.path).with_suffix(".part")
+    if part.with_suffix(".kept").exists():
+        with contextlib.suppress(FileNotFoundError):
+            return part.stat().st_mtime < time.time() - _KEPT_S and not _is_held(part)
     return (
         _SPOOL_FILE.fullmatch(entry.name) is not None
         and entry.is_file(follow_symlinks=False)

@@ -16,13 +16,14 @@ from typing import BinaryIO, Protocol
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """A file of the archive. `modified`: seconds since 1970. `is_plain`: False for a link, a pipe
-    and the like in a directory, which nothing opens.
+    and the like in a directory, which nothing opens. `etag`: the mark that a bucket gave it.
     """
 
     name: str
     bytes: int
     modified: float
     is_plain: bool = True
+    etag: str | None = None
 
     @property
     def last(self) -> str:

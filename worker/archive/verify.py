@@ -1,4 +1,4 @@
-"""Re-reads an archive in a directory, and names what is missing, altered, unsigned or unreferenced.
+"""Re-reads an archive, and names what is missing, altered, unsigned or unreferenced.
 
 It trusts the keys that it is given and nothing that lies in the archive. A file that was written
 within the last ten minutes may still wait for its receipt or its signature.
@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from worker import wire
-from worker.archive import durable, signing
+from worker.archive import signing
 from worker.archive.filing import SIGNERS
 from worker.archive.signers import AllowedSigner
+from worker.archive.store import Entry, Level, Store
 from worker.errors import Conflict
 
 READERS = 4  # files that are read at once
 _FRESH_S = 600.0
+_STRANGE = "nobody knows it"
 _ACCOUNT_HAS = frozenset({"facts", "days", "history", SIGNERS})
 _NAME = re.compile(
     r"(?P<id>[A-Za-z0-9_-]{1,128})"
@@ -55,8 +55,8 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, what: str, path: Path | str, detail: str) -> None:
-        self.findings.append(Finding(what=what, path=str(path), detail=detail))
+    def add(self, what: str, path: str, detail: str) -> None:
+        self.findings.append(Finding(what=what, path=path, detail=detail))
 
     def take(self, other: Report) -> None:
         self.counts.update(other.counts)
@@ -90,7 +90,7 @@ class _Recording:
     """The files of one recording in one folder, by the part of their names after its id."""
 
     recording_id: str
-    files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
 
     @property
     def audio(self) -> list[str]:
@@ -99,32 +99,37 @@ class _Recording:
 
 
 class Verifier:
-    """Checks the archive below `root`, folder by folder; `quick` leaves the audio unread."""
+    """Checks the archive in a store, folder by folder; `quick` leaves the audio unread.
 
-    def __init__(self, root: Path, trust: Trust, *, quick: bool) -> None:
-        self._root, self._trust, self._quick = root, trust, quick
+    Raises Unstored where a bucket does not answer.
+    """
+
+    def __init__(self, store: Store, trust: Trust, *, quick: bool) -> None:
+        self._store, self._trust, self._quick = store, trust, quick
         self._now = time.time()
 
     def folders(self, report: Report) -> list[str]:
-        """The folders of all days below the root, in order. What nobody knows on the way to them
-        is added to the report.
+        """The folders of all days, in order. What nobody knows on the way to them is added to the
+        report.
         """
         found: list[str] = []
-        for account in self._entries(self._root, report):
-            if account.name != SIGNERS and self._is_folder(account, wire.identifier, report):
-                for year in self._entries(account, report):
-                    if year.name not in _ACCOUNT_HAS:
-                        found += self._days(year, report)
+        for account in self._folders("", wire.identifier, report, beside={SIGNERS}):
+            for year in self._folders(account, _digits(4), report, beside=_ACCOUNT_HAS):
+                for month in self._folders(year, _digits(2), report):
+                    found += self._folders(month, _digits(2), report)
         return found
 
     def check(self, folder: str, readers: ThreadPoolExecutor) -> Report:
         """The report of one folder."""
         report, recordings = Report(), dict[str, _Recording]()
-        for entry in self._entries(self._root / folder, report):
-            parts = _NAME.fullmatch(entry.name)
+        level = self._level(folder, report)
+        for step in level.folders:
+            report.add("unreferenced", f"{folder}/{step}", _STRANGE)
+        for entry in level.files:
+            parts = _NAME.fullmatch(entry.last)
             signs = parts and parts["sig"] and parts["kind"] not in _SIGNED
-            if parts is None or signs or not entry.is_file(follow_symlinks=False):
-                report.add("unreferenced", f"{folder}/{entry.name}", "nobody knows it")
+            if parts is None or signs or not entry.is_plain:
+                report.add("unreferenced", entry.name, _STRANGE)
                 continue
             recording = recordings.setdefault(parts["id"], _Recording(parts["id"]))
             recording.files[parts["kind"] + (parts["sig"] or "")] = entry
@@ -153,7 +158,7 @@ class Verifier:
     def _statement(self, folder: str, recording: _Recording, kind: str, report: Report) -> None:
         """Check a signed file: a receipt, or what stands in its place."""
         path = f"{folder}/{recording.recording_id}{kind}"
-        content = _read(recording.files[kind])
+        content = self._store.read(recording.files[kind].name)
         said = _object(content)
         report.counts[_COUNTS.get(kind, "receipts")] += 1
         if said is None:
@@ -177,7 +182,7 @@ class Verifier:
     ) -> None:
         entry, at = recording.files.get(f"{kind}.sig"), _signed_at(said)
         if entry is not None:
-            wrong = self._trust.judge(content, _read(entry), at)
+            wrong = self._trust.judge(content, self._store.read(entry.name), at)
             report.counts["signed"] += wrong is None
             if wrong:
                 report.add(wrong[0], path, wrong[1])
@@ -204,11 +209,11 @@ class Verifier:
             report.add("unreferenced", path + name, "the receipt is about another file")
         entry = recording.files[names[0]]
         report.counts["audio"] += 1
-        if entry.stat(follow_symlinks=False).st_size != size:
+        if entry.bytes != size:
             report.add("altered", path + names[0], f"the receipt says {size} bytes")
         elif not self._quick:
             report.counts["bytes"] += int(size)
-            if _digest(entry) != digest:
+            if self._digest(entry) != digest:
                 report.add("altered", path + names[0], "its SHA-256 is not the receipt's")
 
     def _without_receipt(self, path: str, recording: _Recording, report: Report) -> None:
@@ -220,54 +225,42 @@ class Verifier:
         if ".peaks" in recording.files:
             report.add("unreferenced", f"{path}.peaks", "there is no receipt beside it")
 
-    def _is_fresh(self, entry: os.DirEntry[str]) -> bool:
-        return 0 <= self._now - entry.stat(follow_symlinks=False).st_mtime < _FRESH_S
+    def _digest(self, entry: Entry) -> str:
+        with self._store.open(entry.name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        # A bucket's clock may be ahead of ours.
+        return -_FRESH_S < self._now - entry.modified < _FRESH_S
 
     # Folders
     # --------------------------------------------------------------------------------------------
 
-    def _entries(
-        self, place: Path | os.DirEntry[str], report: Report
-    ) -> Iterator[os.DirEntry[str]]:
-        """What stands in a directory, in order, without what is unfinished."""
+    def _level(self, folder: str, report: Report) -> Level:
         try:
-            with os.scandir(place) as entries:
-                found = [entry for entry in entries if not entry.name.startswith(".")]
+            return self._store.level(folder)
         except OSError as error:
-            report.add("unreadable", self._below(place), str(error.strerror))
-            return
-        yield from sorted(found, key=lambda entry: entry.name)
+            report.add("unreadable", folder or ".", str(error.strerror))
+            return Level()
 
-    def _days(self, year: os.DirEntry[str], report: Report) -> Iterator[str]:
-        if self._is_folder(year, _digits(4), report):
-            for month in self._entries(year, report):
-                if self._is_folder(month, _digits(2), report):
-                    for day in self._entries(month, report):
-                        if self._is_folder(day, _digits(2), report):
-                            yield self._below(day)
-
-    def _is_folder(self, entry: os.DirEntry[str], known: Any, report: Report) -> bool:
-        if entry.is_dir(follow_symlinks=False) and known(entry.name):
-            return True
-        report.add("unreferenced", self._below(entry), "nobody knows it")
-        return False
-
-    def _below(self, place: Path | os.DirEntry[str]) -> str:
-        return os.path.relpath(place, self._root)
+    def _folders(
+        self, folder: str, known: Any, report: Report, beside: Collection[str] = ()
+    ) -> list[str]:
+        """The folders directly below one, in order, without those `beside` them. What is none of
+        either is added to the report.
+        """
+        level, before = self._level(folder, report), f"{folder}/" if folder else ""
+        steps = [step for step in level.folders if step not in beside]
+        for name in [step for step in steps if not known(step)]:
+            report.add("unreferenced", before + name, _STRANGE)
+        for entry in level.files:
+            if entry.last not in beside:
+                report.add("unreferenced", entry.name, _STRANGE)
+        return [before + step for step in steps if known(step)]
 
 
 def _digits(count: int) -> Any:
     return re.compile(f"[0-9]{{{count}}}").fullmatch
-
-
-def _read(entry: os.DirEntry[str]) -> bytes:
-    with durable.open_regular(entry.path) as file:
-        return file.read()
-
-
-def _digest(entry: os.DirEntry[str]) -> str:
-    with durable.open_regular(entry.path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from worker.archive import mpeg, pages, tags
+from worker.archive.pages import FoundPages
 from worker.archive.sound import Sound
 
 # Writers that cannot seek leave 0 for a size, this or more (sox, Android), or 0xFFFFFFFF (ffmpeg).
@@ -82,6 +83,26 @@ class _Form:
     bits: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pcm:
+    """Where uncompressed samples lie. `length`: bytes of them that are present, without a last one
+    that is cut; `frame`: bytes of one sample of each channel; `top`: which of a sample's `width`
+    bytes is the highest. `coding`: "signed", "unsigned", "alaw" or "mulaw".
+    """
+
+    at: int
+    length: int
+    channels: int
+    rate: int
+    width: int
+    top: int
+    coding: str
+
+    @property
+    def frame(self) -> int:
+        return self.width * self.channels
+
+
 def is_here(head: bytes) -> bool:
     """Whether a file of this family begins with these bytes (28 of them are enough)."""
     return (head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE") or (
@@ -93,13 +114,11 @@ def extension(head: bytes) -> str:
     return "w64" if head[:16] == _W64 else "wav"
 
 
-def measure(file: BinaryIO, start: int, size: int) -> Sound:
+def measure(file: BinaryIO, start: int, size: int, found: FoundPages | None = None) -> Sound:
     """Walk the chunks from `start` on. Bytes behind the audio matter only if they are an error
     page.
     """
-    file.seek(start)
-    head = file.read(28)
-    riff = _Wave64(file, start, size) if head[:16] == _W64 else _Riff(file, start, size, head[:4])
+    riff = _opened(file, start, size)
     form, audio = riff.read()
     if form is None:
         return Sound(problem="the file has no format chunk")
@@ -111,12 +130,11 @@ def measure(file: BinaryIO, start: int, size: int) -> Sound:
     )
     if audio is None:
         return _but(sound, "the file has no data chunk")
-    if pages.amid(file, audio.at, audio.at + audio.length) or pages.amid(
-        file, audio.at + audio.length, size
-    ):
+    behind = audio.at + audio.length
+    if pages.amid(file, audio.at, behind, found) or pages.amid(file, behind, size, found):
         return _but(sound, "an error page stands amid the audio")
     if form.tag in _MPEG and audio.length:
-        return _with_mpeg(file, audio, sound)
+        return _with_mpeg(file, audio, sound, found)
     per_second = _bytes_per_second(form)
     if not (form.channels and form.rate and per_second):
         return _but(sound, "the format chunk has a zero for channels, rate or block")
@@ -133,12 +151,41 @@ def measure(file: BinaryIO, start: int, size: int) -> Sound:
     )
 
 
+def pcm(file: BinaryIO, start: int, size: int) -> Pcm | None:
+    """Where the samples of an uncompressed file lie; None for compressed audio, fractions (floating
+    point), or where the header says too little.
+    """
+    riff = _opened(file, start, size)
+    form, audio = riff.read()
+    if form is None or audio is None or not (form.channels and form.rate and _width(form)):
+        return None
+    coding = {_ALAW: "alaw", _MULAW: "mulaw", _PCM: "signed"}.get(form.tag)
+    if coding is None:
+        return None
+    width = _width(form)
+    return Pcm(
+        at=audio.at,
+        length=_whole(audio.length, form),
+        channels=form.channels,
+        rate=form.rate,
+        width=width,
+        top=0 if riff.order == ">" else width - 1,
+        coding="unsigned" if coding == "signed" and width == 1 else coding,
+    )
+
+
 def _but(sound: Sound, problem: str) -> Sound:
     return replace(sound, duration_s=0.0, problem=problem)
 
 
-def _with_mpeg(file: BinaryIO, audio: _Audio, sound: Sound) -> Sound:
-    walked = mpeg.walk(file, audio.at, audio.at + audio.length).sound
+def _opened(file: BinaryIO, start: int, size: int) -> _Riff:
+    file.seek(start)
+    head = file.read(28)
+    return _Wave64(file, start, size) if head[:16] == _W64 else _Riff(file, start, size, head[:4])
+
+
+def _with_mpeg(file: BinaryIO, audio: _Audio, sound: Sound, found: FoundPages | None) -> Sound:
+    walked = mpeg.walk(file, audio.at, audio.at + audio.length, found).sound
     return walked or _but(sound, "the format chunk says MPEG, and there is none")
 
 

@@ -98,6 +98,18 @@ def is_lost(call: Call, recording: Recording, now: datetime) -> bool:
 
     After a person's retry it must be abandoned again first: the normal pace is used up.
     """
+    until = kept_until(call, recording)
+    if until is None or now < until:
+        return False
+    if recording.retried_at:
+        return bool(recording.abandoned)
+    return bool(recording.failures) or not recording.finalized_at
+
+
+def kept_until(call: Call, recording: Recording) -> datetime | None:
+    """When the provider deletes its copy, by its own word on the whole; None while no end of the
+    recording is known.
+    """
     # The end of its call is no proof that a conference's recording ended, but no recording runs on
     # for 30 days.
     ended = (
@@ -107,11 +119,7 @@ def is_lost(call: Call, recording: Recording, now: datetime) -> bool:
         or call.claimed_over_at
         or call.over_at
     )
-    if ended is None or now < ended + timing.KEPT_BY_PROVIDER:
-        return False
-    if recording.retried_at:
-        return bool(recording.abandoned)
-    return bool(recording.failures) or not recording.finalized_at
+    return ended + timing.KEPT_BY_PROVIDER if ended else None
 
 
 def _last_trouble(recording: Recording) -> tuple[Event, list[Event], Pace]:

@@ -49,7 +49,8 @@ class Plan:
     """What a call needs: conclusions to record, requests to send, and when to plan, look and fetch
     next.
 
-    `recordings`: each recording that a stop may be about, also the unseen one. `plan_at`: when to
+    `recordings`: each recording that a stop may be about, also the unseen one. `acts`: the call's
+    acts, as judged for this plan. `plan_at`: when to
     plan the call again (PLAN). `look_at`, `fetch_at`: when LOOK and FETCH are due. None: not owed.
     """
 
@@ -58,6 +59,7 @@ class Plan:
     starts: tuple[Start, ...] = ()
     transfers: tuple[Handoff, ...] = ()
     recordings: dict[str, Recording] = field(default_factory=dict)
+    acts: Sequence[Act] = ()
     plan_at: datetime | None = None
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
@@ -101,6 +103,7 @@ def plan(
         starts=starting.starts,
         transfers=transferring.transfers,
         recordings=stops.recordings,
+        acts=acts,
         plan_at=plan_at,
         look_at=_look_at(stops, rules),
         fetch_at=fetching.fetch_at,
@@ -117,6 +120,9 @@ class _Part:
     transfers: tuple[Handoff, ...] = ()
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
     again_at: tuple[datetime, ...] = ()
+
+
+_NOTHING = _Part()
 
 
 def _stops(stops: Stops, rules: Rules) -> _Part:
@@ -150,6 +156,8 @@ def _starts(call: Call, acts: Sequence[Act], now: datetime, *, stops_first: bool
 
     `stops_first`: nothing is started while a stop is sent, because the stop would end it.
     """
+    if not acts and not call.starts:
+        return _NOTHING
     unsent = [s for s in call.starts.values() if s.outcome is None and s.sent is None]
     send_at = [] if stops_first else [(starts.start_at(s), s) for s in unsent]
     lapses_at = [starts.lapses_at(call, s) for s in call.starts.values() if s.unclear]
@@ -166,6 +174,8 @@ def _starts(call: Call, acts: Sequence[Act], now: datetime, *, stops_first: bool
 
 def _transfers(call: Call, rules: Rules, acts: Sequence[Act], now: datetime) -> _Part:
     """The provider's transfers to send, and the decisions that no web process is left to make."""
+    if not call.handoffs:
+        return _NOTHING
     undecided = [
         (h, verdict(call, rules, h, act_of(acts, h)))
         for h in call.handoffs.values()

@@ -7,14 +7,14 @@ running until the provider's list, a callback or its own time limit settles it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from math import ceil
 
 from worker.calls import timing
 from worker.calls.call import Call, Start
 from worker.calls.events import Event, Kind
-from worker.calls.rules import Mode, Rules, deadline
+from worker.calls.rules import Action, Mode, Rules, deadline
 from worker.calls.segments import Resumption, interrupted, named_roots, order_of
 from worker.calls.triggers import Act
 
@@ -26,7 +26,7 @@ _LONGEST_CEILING_S = 28800  # of `time_limit` (one vendor source)
 # ------------------------------------------------------------------------------------------------
 
 
-def owed(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
+def owed(call: Call, acts: Sequence[Act], now: datetime) -> Iterator[Event]:
     """START_ORDERED for each resumption that was not ordered yet, with the parameters of the first
     segment.
     """
@@ -51,14 +51,14 @@ def owed(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Event]:
             )
 
 
-def owed_at(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[datetime]:
+def owed_at(call: Call, acts: Sequence[Act], now: datetime) -> Iterator[datetime]:
     """When to order the resumptions whose act is not settled yet."""
     yield from (r.act.settled_at for r in _not_ordered(call, acts, now) if r.act.settled_at > now)
 
 
-def _not_ordered(call: Call, acts: Iterable[Act], now: datetime) -> Iterator[Resumption]:
+def _not_ordered(call: Call, acts: Sequence[Act], now: datetime) -> Iterator[Resumption]:
     """The resumptions that are owed and were not ordered yet."""
-    if call.over_at:
+    if call.over_at or not any(a.action is Action.RESUME for a in acts):
         return
     proven_at = _last_proven_go(call)
     for resumption in interrupted(call, acts)[1]:

@@ -46,6 +46,8 @@ LAPSES_AFTER = timedelta(seconds=60)
 # ------------------------------------------------------------------------------------------------
 
 KEPT_BY_PROVIDER = timedelta(days=30)  # vendor console: recordings are deleted after 30 days
+# So long before that, an alert says which recordings are not home.
+WARN_BEFORE_DELETION = (timedelta(days=7), timedelta(days=2))
 FETCH_ALERT = timedelta(hours=24)  # so long after its end a recording that is not fetched alerts
 MOST_FAILURES_RECORDED = 100  # of one recording's fetches since a person's last retry
 # If the same bad bytes come so often, over such a time, the provider has nothing better.

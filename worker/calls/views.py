@@ -9,6 +9,7 @@ from typing import Any
 from worker.calls import restriction, stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
+from worker.calls.fetch_times import kept_until
 from worker.calls.handoffs import concerning
 from worker.calls.rules import Rules
 from worker.calls.segments import Gap, gaps
@@ -90,6 +91,7 @@ def _recording_view(
         "restricted_by": list(restricted_by),
         "problem": stop_state.problem(recording, stop),
         "fault": recording.fault.value if recording.fault else None,
+        "provider_keeps_until": rfc3339(kept_until(call, recording)),
     }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from worker import wire
 from worker.archive.checks import first_failed
 from worker.calls.call import Phase, StopState
+from worker.calls.timing import KEPT_BY_PROVIDER
+from worker.calls.views import rfc3339
 from worker.ledger.codec import to_ms
 
 _NO_STOP: Mapping[str, Any] = {
@@ -134,6 +136,12 @@ def of_absence(absence: Mapping[str, Any], key: str) -> Row:
     )
 
 
+def _kept_until(said: Mapping[str, Any]) -> str | None:
+    """Until when the provider keeps its copy, as long as an end is known."""
+    ended_at = wire.rfc3339(said.get("ended_at") or "")
+    return rfc3339(ended_at + KEPT_BY_PROVIDER) if ended_at else None
+
+
 def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mapping[str, Any]) -> Row:
     # Older files have no `first_seen_at`.
     instants = (said.get("first_seen_at"), said.get("started_at"), said.get("ended_at"), written_at)
@@ -155,5 +163,6 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "consent": said.get("consent"),
         "restricted": bool(restricted_by),
         "restricted_by": restricted_by,
+        "provider_keeps_until": _kept_until(said),
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)

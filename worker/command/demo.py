@@ -21,6 +21,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from emulator.client import Addresses, Control, started
+from worker.archive import places
+from worker.archive.places import Bucket, Place
 from worker.command import demo_signatures
 from worker.command.terminal import or_dash
 from worker.processes.embedded_redis import EmbeddedRedis
@@ -137,12 +139,20 @@ def _settings(folder: Path, emulator: Addresses, redis_url: str, port: int) -> d
         "PORT": str(port),
         "HOST": "127.0.0.1",
         "ENDTAPE_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "ENDTAPE_ARCHIVE": str(folder / "recordings"),
+        "ENDTAPE_ARCHIVE": str(_archive(folder)),
         "ENDTAPE_SPOOL": str(folder / "spool"),
         "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
         "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
         "ENDTAPE_API_RATE": "20",
     }
+
+
+def _archive(folder: Path) -> Place:
+    """The bucket that the surrounding shell names, else a directory of the demo."""
+    place = places.parse(os.environ.get("ENDTAPE_ARCHIVE", "recordings"))
+    if isinstance(place, Bucket):
+        return places.with_client(place, os.environ, ())
+    return folder / "recordings"
 
 
 def _without_settings() -> dict[str, str]:
@@ -194,7 +204,7 @@ def _report(
         table.add_column(column, no_wrap=True, justify=justify)
     for one in expected:
         table.add_row(*_row(one, views.get(one.recording_id, {})))
-    archive, keys = folder / "recordings", folder / KEYS
+    archive, keys = _archive(folder), folder / KEYS
     signed = demo_signatures.verified(archive, keys)
     if as_json:
         rows = [{"call": one.title, **views.get(one.recording_id, {})} for one in expected]

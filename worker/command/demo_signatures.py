@@ -5,7 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from worker.archive import signers
+from worker.archive import filing, signers
+from worker.archive.keys import parse
+from worker.archive.places import Bucket, Place
 from worker.archive.verify import READERS, Report, Trust, Verifier
 
 _STRANGER = """\
@@ -18,9 +20,9 @@ Anybody can check them, without software of ours:
 """
 
 
-def verified(archive: Path, keys: Path) -> Report:
+def verified(archive: Place, keys: Path) -> Report:
     """The report of the whole archive. `keys`: the file with the service's public keys."""
-    verifier = Verifier(archive, Trust(signers.read(keys.read_text())), quick=False)
+    verifier = Verifier(filing.reading(archive), Trust(signers.read(keys.read_text())), quick=False)
     report = Report()
     with ThreadPoolExecutor(READERS) as readers:
         for folder in verifier.folders(report):
@@ -28,14 +30,22 @@ def verified(archive: Path, keys: Path) -> Report:
     return report
 
 
-def for_a_stranger(archive: Path, keys: Path, archive_key: str) -> str:
+def for_a_stranger(archive: Place, keys: Path, archive_key: str) -> str:
     """The commands that check one recording."""
+    if isinstance(archive, Bucket):
+        copied = keys.parent / "copied"
+        copy = f"\n  aws s3 sync {archive} {copied}     # or any other client of S3"
+        return _stranger(copied, keys, archive_key).replace("\n  cd ", f"{copy}\n  cd ", 1)
+    return _stranger(archive, keys, archive_key)
+
+
+def _stranger(archive: Path, keys: Path, archive_key: str) -> str:
     account, _, audio = archive_key.partition("/")
     (signer, *_) = signers.read(keys.read_text())
     return _STRANGER.format(
         account=archive / account,
         keys=keys,
         signer=signer.signer,
-        receipt=f"{audio.rpartition('.')[0]}.json",
+        receipt=parse(archive_key).receipt.partition("/")[2],
         audio=audio,
     )

@@ -14,7 +14,8 @@ import redis
 import requests
 
 from worker import in_force
-from worker.archive import signing_key
+from worker.archive import bucket, bucket_trials, signing_key
+from worker.archive.places import Bucket, Place
 from worker.calls.rules_file import gone
 from worker.catalogue.database import Catalogue
 from worker.command.keys import of_service
@@ -69,7 +70,9 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     for account in settings.accounts.values():
         yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
         yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
-    yield _tried("archive", lambda: _directory("ENDTAPE_ARCHIVE", settings.archive))
+    yield from _archive("ENDTAPE_ARCHIVE", settings.archive)
+    if settings.fallback:
+        yield from _archive("ENDTAPE_ARCHIVE_FALLBACK", settings.fallback)
     yield _tried("spool", lambda: _directory("ENDTAPE_SPOOL", settings.spool))
     yield _tried("catalogue", lambda: _catalogue(settings, ledger))
     yield _tried("signing key", lambda: _signing_key(settings, ledger))
@@ -181,6 +184,14 @@ def _callback(settings: Settings, account: Account) -> str:
             "warning",
         )
     return f"a signed callback through {shown} was accepted"
+
+
+def _archive(variable: str, place: Place) -> Iterator[Check]:
+    if isinstance(place, Bucket):
+        for trial in bucket_trials.prove(bucket.store_at(place)):
+            yield Check(name=trial.name, state=trial.state, detail=trial.detail)
+    else:
+        yield _tried("archive", lambda: _directory(variable, place))
 
 
 def _directory(variable: str, place: Path) -> str:

@@ -199,6 +199,8 @@ def _print_recordings(views: list[dict[str, Any]]) -> None:
         ]
         if view["problem"]:
             lines.append(view["problem"])
+        if not view["archive_key"] and view["provider_keeps_until"]:
+            lines.append(_kept(view["provider_keeps_until"]))
         table.add_row(
             Text("\n  ".join(lines)),
             f"{view['from'] or '?'}\n{view['to'] or '?'}",
@@ -293,8 +295,11 @@ def _list_backlog(
     table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
     for entry in entries:
         # The problem stands under its recording: beside it there is no room.
+        lines = [name_of(entry.owed), entry.problem]
+        if entry.keeps_until:
+            lines.append(_kept(rfc3339(entry.keeps_until)))
         table.add_row(
-            Text(f"{name_of(entry.owed)}\n  {entry.problem}"),
+            Text("\n  ".join(lines)),
             f"{entry.started_at:%m-%d %H:%M}" if entry.started_at else "-",
             entry.fault.value,
             str(entry.tries),
@@ -302,6 +307,10 @@ def _list_backlog(
         )
     print_table(table)
     _say_if_more(more)
+
+
+def _kept(until: str | None) -> str:
+    return f"the provider keeps it until {_short(until)}"
 
 
 def _view(entry: Entry) -> dict[str, Any]:
@@ -314,4 +323,5 @@ def _view(entry: Entry) -> dict[str, Any]:
         "tries": entry.tries,
         "next_at": rfc3339(entry.next_at),
         "problem": entry.problem,
+        "provider_keeps_until": rfc3339(entry.keeps_until),
     }

@@ -20,7 +20,8 @@ from typing import Any
 
 import click
 
-from worker.archive import signers
+from worker.archive import bucket, filing, places, signers
+from worker.archive.places import Bucket, Place
 from worker.archive.signers import AllowedSigner
 from worker.archive.verify import READERS, Finding, Report, Trust, Verifier
 from worker.command.keys import of_service
@@ -33,6 +34,9 @@ from worker.command.terminal import (
     progress_bar,
 )
 from worker.errors import SettingsError
+from worker.settings import environment
+from worker.settings_kinds import Options as OptionPairs
+from worker.settings_kinds import Unaccepted
 
 _SAVE_EVERY_S = 1.0
 _KEPT_S = 7 * 86_400.0  # an older run begins anew
@@ -42,21 +46,21 @@ _KEPT_S = 7 * 86_400.0  # an older run begins anew
 class Options:
     """What to verify. `place`: the archive; `signers`: the file with the trusted keys."""
 
-    place: Path
+    place: Place
     signers: list[AllowedSigner]
     quick: bool
 
     @property
     def name(self) -> str:
         """A name for runs over the same archive, with the same keys, in the same way."""
-        words = [str(self.place.resolve()), str(self.quick), signers.written(self.signers)]
+        place = self.place
+        root = place.resolve() if isinstance(place, Path) else place
+        words = [str(root), str(self.quick), signers.written(self.signers)]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
 @click.command()
-@click.argument(
-    "archive", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("archive", required=False)
 @click.option("--quick", is_flag=True, help="Compare sizes instead of reading the audio.")
 @click.option(
     "--signers",
@@ -68,14 +72,15 @@ class Options:
 @as_json_option
 @exit_statuses
 def verify(
-    archive: Path | None, quick: bool, signers_file: Path | None, anew: bool, as_json: bool
+    archive: str | None, quick: bool, signers_file: Path | None, anew: bool, as_json: bool
 ) -> None:
     """Read an archive again, and name what is wrong in it.
 
-    ARCHIVE is a directory; without it, that of the settings. Exit status 1 where anything is wrong.
+    ARCHIVE is a directory or a bucket; without it, that of the settings. Exit status 1 where
+    anything is wrong.
     """
-    place = archive or current_settings(without_rules=True).archive
-    if not place.is_dir():
+    place = _place(archive) if archive else current_settings(without_rules=True).archive
+    if isinstance(place, Path) and not place.is_dir():
         raise SettingsError([f"{place}: there is no such directory"])
     trusted = _read_signers(signers_file) if signers_file else _of_service()
     options = Options(place=place, signers=trusted, quick=quick)
@@ -83,6 +88,20 @@ def verify(
         report = _run(options, _Saved.load(options, anew=anew), advance)
     _print(options, report, as_json=as_json)
     sys.exit(1 if report.findings else 0)
+
+
+def _place(text: str) -> Place:
+    """The place that the argument names. A bucket's client is set up as the settings say."""
+    variables = environment(Path.cwd())
+    try:
+        place = places.parse(text)
+        if isinstance(place, Bucket):
+            options = OptionPairs().read(variables.get("ENDTAPE_ARCHIVE_OPTIONS", ""))
+            place = places.with_client(place, variables, options)
+            bucket.store_at(place)
+    except (ValueError, Unaccepted) as error:
+        raise SettingsError([f"{text[:120]}: {error}"]) from None
+    return place
 
 
 def _read_signers(file: Path) -> list[AllowedSigner]:
@@ -164,7 +183,7 @@ class _Saved:
 def _run(options: Options, saved: _Saved, advance: Advance) -> Report:
     """The report of the whole archive."""
     verifier, outside = (
-        Verifier(options.place, Trust(options.signers), quick=options.quick),
+        Verifier(filing.reading(options.place), Trust(options.signers), quick=options.quick),
         Report(),
     )
     folders = verifier.folders(outside)

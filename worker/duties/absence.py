@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.archive.receipts import Absence
 from worker.calls import stop_state
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.views import stop_view
-from worker.duties import signing, trials
+from worker.duties import archiving, signing
 from worker.duties.fetch_task import FetchTask
 from worker.duties.outcomes import commit_and_plan, wait_until
 from worker.errors import Conflict, LedgerUnavailable, StaleLease, Unsigned, Unstored
@@ -23,15 +24,18 @@ def file_absence(task: FetchTask) -> None:
     """
     worker, call, recording = task.worker, task.call, task.recording
     try:
-        signing.ready(worker)
-        key = _key(task)
-        worker.archive.publish_absence(key, _absence(task).written())
+        key, absence = _key(task), _absence(task).written()
+
+        def put(archive: Archive) -> None:
+            signing.ready(worker.ledger, archive)
+            archive.publish_absence(key, absence)
+
+        archiving.put(worker, put)
     except (LedgerUnavailable, StaleLease):
         raise
     except (OSError, Unstored, Unsigned, Conflict) as error:
-        if isinstance(error, (OSError, Unstored)):
-            trials.no_room(worker.ledger, worker.settings, error)
         worker.alert("absence_unfiled", recording_id=recording.recording_id, error=str(error))
+        worker.ledger.wait_for_archive(task.claim.obligation)
         wait_until(worker, task.claim, task.loaded, task.now + _AGAIN)
         return
     filed = Event(

@@ -16,9 +16,11 @@ from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
+from worker.calls.replay_answers import replay_on
 from worker.calls.stop_requests import Send
 from worker.duties.outcomes import obligation, tell
 from worker.duties.worker import Worker
+from worker.errors import LedgerUnavailable
 from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.vobiz.client import StopOutcome
 
@@ -46,6 +48,7 @@ class Work:
     call: Call
     plan: planner.Plan
     found: list[Event] = field(default_factory=list)  # to be recorded with the commit
+    replayed: int = 0  # how many of these `call` includes
     sends: list[Send] = field(default_factory=list)  # stops that may leave
     once: list[Start | Handoff] = field(default_factory=list)  # what may go out only once
     sent: list[SentStop] = field(default_factory=list)
@@ -79,7 +82,8 @@ class Batch:
 
     def __init__(self, worker: Worker, now: datetime) -> None:
         self.worker = worker
-        self.halted: set[str] = set()  # accounts that were halted before the first request left
+        self.generation = worker.generation  # of the settings that all of this is planned with
+        self.halted: set[str] = set()  # accounts that were halted just before a stop of theirs left
         self._ahead_s = now.timestamp() - time.time()  # Redis's clock against ours
 
     def now(self) -> datetime:
@@ -90,63 +94,73 @@ class Batch:
         """The instant of Redis's clock for one of `time.time()`."""
         return datetime.fromtimestamp(our_time + self._ahead_s, UTC)
 
-    def think(
-        self, claim: Claim, loaded: Loaded, found: list[Event], at: datetime, horizon: timedelta
-    ) -> tuple[Call, planner.Plan]:
-        """Plan the call, take the plan's conclusions as recorded, and plan again until nothing new
-        follows. Adds those conclusions to `found`.
-        """
-        owed, rules = claim.obligation, self.worker.settings.rules
-        while True:
-            call = replay(owed.account, owed.call_uuid, [*loaded.events, *found])
-            plan = planner.plan(
-                call, rules, at, horizon=horizon, generation=self.worker.generation or 0
-            )
-            known = {event.id for event in found}
-            new = [replace(event, at=at) for event in plan.conclusions if event.id not in known]
-            if not new:  # a conclusion can repeat when Redis's clock goes back
-                return call, plan
-            found.extend(new)
-
     def begin(self, claim: Claim, loaded: Loaded, now: datetime) -> Work | None:
         """The work for a call; None, with an alert, for one that cannot be planned.
 
         Such a call is a fault of ours and must not hold up the others. Its claim stays open: the
         ledger counts the unfinished try, and hands the call out less and less often.
         """
-        found: list[Event] = []
+        owed = claim.obligation
         try:
-            call, plan = self.think(claim, loaded, found, now, HORIZON)
+            call = replay(owed.account, owed.call_uuid, loaded.events)
+            work = Work(claim=claim, loaded=loaded, call=call, plan=planner.Plan())
+            self._think(work, now, HORIZON)
         except Exception:
-            owed = claim.obligation
             log.exception("a call cannot be planned", obligation=str(owed))
             self.worker.alert("poison", account=owed.account, call_uuid=owed.call_uuid)
             return None
-        return Work(claim=claim, loaded=loaded, call=call, plan=plan, found=found)
+        return work
+
+    def _think(self, work: Work, at: datetime, horizon: timedelta) -> None:
+        """Plan the call, take the plan's conclusions as recorded, and plan again until nothing new
+        follows. Adds those conclusions to `found`.
+        """
+        rules = self.worker.settings.rules
+        while True:
+            new = work.found[work.replayed :]
+            if new:
+                work.call, work.replayed = replay_on(work.call, new), len(work.found)
+            work.plan = planner.plan(
+                work.call, rules, at, horizon=horizon, generation=self.generation or 0
+            )
+            known = {event.id for event in work.found}
+            follows = [replace(e, at=at) for e in work.plan.conclusions if e.id not in known]
+            if not follows:  # a conclusion can repeat when Redis's clock goes back
+                return
+            work.found.extend(follows)
 
     def finish(self, works: Sequence[Work]) -> None:
-        """Record what was found for these calls, and when each is due next."""
-        works = [work for work in works if not work.broken]
-        commits = [self._commit(work) for work in works]
-        fresh = self.worker.ledger.commit(commits)
+        """Record what was found for these calls, and when each is due next.
+
+        Where one of them cannot be recorded, its lease brings it back, and the others are recorded.
+        """
+        ready = [(work, commit) for work in works if (commit := self._commit(work))]
+        outcomes = self.worker.ledger.commit_each([commit for _, commit in ready])
         recorded, counts = [], dict[str, float]()
-        for work, commit, ids in zip(works, commits, fresh, strict=True):
-            if ids is not None:
+        for (work, commit), ids in zip(ready, outcomes, strict=True):
+            if isinstance(ids, LedgerUnavailable):
+                self._complain(work, "redis did not take what was found for a call", error=str(ids))
+            elif ids is not None:
                 recorded.append((work.call, [e for e in commit.events if e.id in ids]))
                 _count_lateness(counts, work.late_s)
         tell(self.worker, recorded, counts)
 
-    def _commit(self, work: Work) -> Commit:
-        if work.requests:
-            work.call, work.plan = self.think(
-                work.claim, work.loaded, work.found, self.now(), timedelta(0)
-            )
-        plan, call = work.plan, work.call
-        dues: list[tuple[Obligation, datetime | None]] = [
-            (work.claim.obligation, self._due_again(work)),
-            (obligation(call, Duty.LOOK), plan.look_at),
-        ]
-        dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+    def _commit(self, work: Work) -> Commit | None:
+        """What to record of a call, with what follows from the answers; None for a broken one."""
+        if work.broken:
+            return None
+        try:
+            if work.requests:
+                self._think(work, self.now(), timedelta(0))
+            plan, call = work.plan, work.call
+            dues: list[tuple[Obligation, datetime | None]] = [
+                (work.claim.obligation, self._due_again(work)),
+                (obligation(call, Duty.LOOK), plan.look_at),
+            ]
+            dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one call, not in the others
+            self._complain(work, "a call cannot be planned after its answers", exc_info=error)
+            return None
         keep = self.worker.settings.history if all(t is None for _, t in dues) else None
         return Commit(
             claim=work.claim,
@@ -154,8 +168,14 @@ class Batch:
             seen=work.loaded.size,
             dues=tuple(dues),
             keep=keep,
-            generation=self.worker.generation,
+            generation=self.generation,
         )
+
+    def _complain(self, work: Work, complaint: str, **facts: object) -> None:
+        """A fault of ours concerns one call: its lease runs out, and brings it back."""
+        owed = work.claim.obligation
+        log.error(complaint, obligation=str(owed), **facts)
+        self.worker.alert("poison", account=owed.account, call_uuid=owed.call_uuid)
 
     def _due_again(self, work: Work) -> datetime | None:
         """When the call must be planned again."""

@@ -13,15 +13,17 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from worker import wire
+from worker.archive.pages import FoundPages
+from worker.archive.spool import Part
 from worker.calls import fetch_times
 from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
 from worker.calls.replay import replay
-from worker.duties import signing
+from worker.duties import archiving, leaving
 from worker.duties.absence import file_absence
 from worker.duties.access import not_yet
-from worker.duties.fetch_faults import WrongOwner, failure
+from worker.duties.fetch_faults import CONFLICT, WrongOwner, failure
 from worker.duties.fetch_file import Arrival, Filed, keep
 from worker.duties.fetch_task import FetchTask
 from worker.duties.histograms import TAIL, observe
@@ -32,7 +34,7 @@ from worker.errors import EndtapeError, LedgerUnavailable, StaleLease, TryAgain
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
-from worker.vobiz.piece import CorruptDownload
+from worker.vobiz.piece import CorruptDownload, Hooks
 
 # How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
 # follows within about an hour, and continues that file.
@@ -68,6 +70,7 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     if recording.gave_up:
         file_absence(task)
         return
+    leaving.warn(worker, call, recording, now)
     account = worker.settings.accounts.get(o.account)
     if account is None:
         reason = (
@@ -114,12 +117,24 @@ def _try(task: FetchTask, account: Account) -> Filed | Event | None:
 
 def _record_failure(task: FetchTask, failed: Event) -> None:
     """Record a failed fetch. A failure like many before it is not recorded again: it only waits."""
+    if failed.fault is Fault.STORAGE and failed.check != CONFLICT:
+        # It is tried again soon, for as long as it takes, and the first success releases it.
+        task.worker.ledger.wait_for_archive(task.claim.obligation)
+        before = task.recording.failures[-1:]
+        if before and before[0].fault is Fault.STORAGE and not _is_lost(task):
+            again = archiving.again_at(task.recording, task.now)
+            wait_until(task.worker, task.claim, task.loaded, again)
+            return
     says_nothing_new = fetch_times.says_nothing_new(task.recording, failed)
-    if says_nothing_new and not fetch_times.is_lost(task.call, task.recording, task.now):
+    if says_nothing_new and not _is_lost(task):
         rarely = fetch_times.rarely(failed, task.now)
         wait_until(task.worker, task.claim, task.loaded, rarely)
     else:
         commit_and_plan(task.worker, task.claim, task.loaded, [failed], task.call, now=task.now)
+
+
+def _is_lost(task: FetchTask) -> bool:
+    return fetch_times.is_lost(task.call, task.recording, task.now)
 
 
 def _tail(task: FetchTask, stop: Stop) -> dict[str, float]:
@@ -136,27 +151,45 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
     Raises whatever the client, the spool and the archive raise.
     """
     worker, recording_id = task.worker, task.recording.recording_id
-    signing.ready(worker)  # before a download that could not be filed
+    if worker.archive.signer:
+        worker.archive.signer.key()  # before a download that could not be filed
     worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
-    row = worker.vobiz.get_recording(account, recording_id)
+    with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
+        arrival = Arrival.kept(part, task.call.call_uuid) or _download(
+            task, account, part, keep_going
+        )
+        keep_going()
+        return keep(task, arrival)
+
+
+def _download(
+    task: FetchTask, account: Account, part: Part, keep_going: Callable[[], None]
+) -> Arrival:
+    worker = task.worker
+    archiving.room(worker)
+    row = worker.vobiz.get_recording(account, task.recording.recording_id)
     _check_owner(task, row)
     if not row.url:
         raise TryAgain("the provider lists the recording without an address")
-    with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
-        broken_off: CorruptDownload | None = None
-        try:
-            got = worker.vobiz.download(
-                account,
-                row.url,
-                part.file,
-                keep_going=keep_going,
-                announced=worker.archive.reserve,
-                notes=part.notes,
-            )
-        except CorruptDownload as error:
-            broken_off, got = error, error.got
-        keep_going()
-        return keep(task, Arrival(row=row, path=part.path, got=got, broken_off=broken_off))
+    found = FoundPages()
+    try:
+        got = worker.vobiz.download(
+            account,
+            row.url,
+            part.file,
+            Hooks(keep_going=keep_going, announced=worker.archive.reserve, follower=found),
+            notes=part.notes,
+        )
+    except CorruptDownload as error:
+        return Arrival(
+            row=row,
+            part=part,
+            got=error.got,
+            pages=found,
+            broken_off=str(error),
+            broken_check=error.check,
+        )
+    return Arrival(row=row, part=part, got=got, pages=found)
 
 
 def _check_owner(task: FetchTask, row: Row) -> None:

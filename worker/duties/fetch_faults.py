@@ -28,6 +28,9 @@ from worker.vobiz.download import RedirectRefused
 
 log = structlog.get_logger()
 _LONGEST_WAIT_ASKED_S = 3600
+CONFLICT = (
+    "conflict"  # the check of a fetch that failed because other content stands in the archive
+)
 
 
 class WrongOwner(TryAgain):
@@ -66,7 +69,7 @@ def failure(task: FetchTask, account: Account, error: Exception) -> Event:
         task.worker.alert(
             "poison", account=account.auth_id, recording_id=task.recording.recording_id
         )
-    if fault is Fault.STORAGE and not isinstance(error, Conflict):
+    if fault is Fault.STORAGE and not isinstance(error, (Conflict, CorruptMedia)):
         trials.no_room(task.worker.ledger, task.worker.settings, error)
     _handle_refused(task, account, error)
     _alert(task, error)
@@ -74,7 +77,7 @@ def failure(task: FetchTask, account: Account, error: Exception) -> Event:
     return replace(
         task.failure(fault, str(error) if known else f"{type(error).__name__}: {error}"),
         retry_at=_retry_at(error, task.now),
-        check=error.check if isinstance(error, CorruptMedia) else None,
+        check=_check(error),
     )
 
 
@@ -102,6 +105,12 @@ def _alert(task: FetchTask, error: Exception) -> None:
     ended_at = recording.ended_at or recording.over_at
     if ended_at and task.now - ended_at > timing.FETCH_ALERT:
         worker.alert("fetch_overdue", recording_id=recording_id, error=str(error))
+
+
+def _check(error: Exception) -> str | None:
+    if isinstance(error, Conflict):
+        return CONFLICT
+    return error.check if isinstance(error, CorruptMedia) else None
 
 
 def _retry_at(error: Exception, now: datetime) -> datetime | None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from worker.archive import media
+import msgspec
+import structlog
+
+from worker.archive import media, peaks
 from worker.archive.checks import check_media, first_failed
+from worker.archive.filing import Archive
 from worker.archive.keys import key_of
+from worker.archive.pages import FoundPages
+from worker.archive.peaks import Outline
 from worker.archive.receipts import Receipt
+from worker.archive.spool import Part
 from worker.calls import restriction, stop_state, timing
 from worker.calls.call import Call, Recording, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
@@ -18,24 +24,62 @@ from worker.calls.replay import replay
 from worker.calls.segments import gaps
 from worker.calls.triggers import acts
 from worker.calls.views import consent_view, gap_view, stop_view
-from worker.duties import trials
+from worker.duties import archiving, signing
 from worker.duties.fetch_task import FetchTask
+from worker.errors import TryAgain, Unsigned, Unstored
 from worker.vobiz.answers import Row
-from worker.vobiz.piece import CorruptDownload, Download
+from worker.vobiz.piece import Download
+
+log = structlog.get_logger()
 
 _NEVER_AUDIO = {"html", "json", "xml", "empty"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
-    """What a download brought: the provider's row, the spooled file, what was read, and the error
-    of a download that broke off.
+    """What a download brought: the provider's row, the spooled file, what was read, and the text
+    and the check of the error where the download broke off. `pages`: those that were found in it
+    while it came; None for a file that an earlier try kept.
     """
 
     row: Row
-    path: Path
+    part: Part
     got: Download
-    broken_off: CorruptDownload | None
+    pages: FoundPages | None = None
+    broken_off: str | None = None
+    broken_check: str | None = None
+
+    def keep(self) -> None:
+        """Keep the file for a later try, which needs no download."""
+        known = {name: getattr(self, name) for name in _NOTED}
+        self.part.keep(msgspec.json.encode(known))
+
+    @classmethod
+    def kept(cls, part: Part, call_uuid: str) -> Arrival | None:
+        """What an earlier try for this call kept; None where it kept nothing. Raises TryAgain where
+        the note is of no use; the file is removed then.
+        """
+        note = part.kept
+        if note is None:
+            return None
+        try:
+            known = msgspec.json.decode(note, type=_Noted)
+            if known.row.call_uuid in {None, call_uuid}:
+                return cls(part=part, **{name: getattr(known, name) for name in _NOTED})
+        except msgspec.DecodeError:
+            pass
+        part.remove()
+        raise TryAgain("a file that was kept in the spool is of no use")
+
+
+class _Noted(msgspec.Struct):
+    row: Row
+    got: Download
+    broken_off: str | None
+    broken_check: str | None
+
+
+_NOTED = _Noted.__struct_fields__
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,15 +96,14 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     Raises Conflict, Unstored, CorruptMedia and OSError of the archive.
     """
     max_bytes = task.worker.settings.max_media_bytes
-    with arrival.path.open("rb") as file:
-        examined = media.examine(file)
-    cut = arrival.broken_off
+    with arrival.part.path.open("rb") as file:
+        examined = media.examine(file, arrival.pages)
     checks = check_media(
         examined,
         arrival.got,
         arrival.row.duration_s,
         max_bytes,
-        broken_off=str(cut) if cut and cut.check == "length" else None,
+        broken_off=arrival.broken_off if arrival.broken_check == "length" else None,
     )
     bad = first_failed(checks)
     if bad and not _may_be_kept(task, arrival, examined):
@@ -95,7 +138,7 @@ def _refused(task: FetchTask, arrival: Arrival, bad: str, why: str) -> Event:
     return replace(
         task.failure(
             Fault.SETTINGS if cut_by_us else Fault.MEDIA,
-            str(arrival.broken_off) if arrival.broken_off else f"{bad}: {why}",
+            arrival.broken_off or f"{bad}: {why}",
         ),
         check="size" if cut_by_us else bad,
         sha256=arrival.got.sha256,
@@ -114,17 +157,19 @@ def _file(
     checks: Mapping[str, str],
     bad: str | None,
 ) -> Filed:
-    """The audio first, then the receipt. Both are harmless to repeat."""
+    """The audio first, then the receipt. Both are harmless to repeat. The file stays in the spool
+    where the archive refuses.
+    """
     worker, call = task.worker, task.call
-    key = _key(task, arrival.row, examined.extension)
-    key = worker.archive.publish(arrival.path, key, arrival.got.sha256)
+    drawn = _drawn(arrival)  # before the file leaves the spool
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
-    worker.archive.publish_receipt(key, _receipt(task, arrival, after, examined, checks, stop))
-    trials.stored(worker.ledger)
+    receipt = _receipt(task, arrival, after, examined, checks, stop)
+    key = _put(task, arrival, _key(task, arrival.row, examined.extension), receipt)
+    _file_outline(task, key, drawn)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -144,6 +189,39 @@ def _file(
         tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
     )
     return Filed(events=(listed, archived), stop=stop)
+
+
+def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> str:
+    """Put audio and receipt into the archive that takes them; returns the key there."""
+
+    def put(archive: Archive) -> str:
+        signing.ready(task.worker.ledger, archive)
+        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
+        archive.publish_receipt(key, receipt)
+        return key
+
+    try:
+        return archiving.put(task.worker, put)
+    except (OSError, Unstored, Unsigned):
+        arrival.keep()
+        raise
+
+
+def _drawn(arrival: Arrival) -> Outline | None:
+    with arrival.part.path.open("rb") as file:
+        return peaks.outline(file)
+
+
+def _file_outline(task: FetchTask, key: str, drawn: Outline | None) -> None:
+    """Put the outline beside the receipt. The recording is home without it, and `/v1` draws it
+    again where it is missing, so no failure here is one of the fetch.
+    """
+    if drawn is None:
+        return
+    try:
+        task.worker.archive.publish_peaks(key, peaks.written(drawn))
+    except (Unstored, OSError) as error:
+        log.warning("an outline could not be stored", archive_key=key, error=str(error))
 
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:

@@ -15,6 +15,7 @@ from worker.calls.replay import replay
 from worker.calls.starts import unsettled
 from worker.calls.triggers import acts
 from worker.calls.unseen import unseen
+from worker.duties import leaving
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
@@ -45,6 +46,8 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         return
     account = worker.settings.accounts[o.account]
     call = replay(o.account, o.call_uuid, loaded.events)
+    for recording in call.recordings.values():
+        leaving.warn(worker, call, recording, now)
     rows: list[Event] = []
     looked = Event(
         id=f"look.{claim.fence}", kind=Kind.LOOKED, call_uuid=o.call_uuid, requested_at=now

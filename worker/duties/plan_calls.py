@@ -25,7 +25,6 @@ def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:
     # 3. Commit the calls for which nothing is to be sent; they need not wait for the others.
     batch.finish([work for work in works if not work.requests])
     sending = sorted((work for work in works if work.requests), key=_first_at)
-    batch.halted = worker.ledger.halted({work.call.account for work in sending})
     # 4. Send, each stop at its instant, and wait a moment for the answers.
     send_stops.send_all(batch, sending)
     # 5. The calls that still lack an answer, or were refused, go on in a thread of the pool.

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -93,12 +93,16 @@ def _still_right(batch: Batch, stops: Sequence[tuple[Work, Send]]) -> list[tuple
     Left out: the stop of a whole call whose log has grown since the plan. The news may be a newer
     recording, which the stop would end as well. Such a call is planned again. While Redis does not
     answer, no stop of a whole call leaves; one that names its recording needs no answer.
+    Also notes which accounts are halted.
     """
     whole = [work for work, send in stops if send.url is None]
     calls = [(work.call.account, work.call.call_uuid) for work in whole]
     held = set()
     try:
-        for work, size in zip(whole, batch.worker.ledger.sizes(calls), strict=True):
+        accounts = {work.call.account for work, _ in stops}
+        sizes, halted = batch.worker.ledger.before_sending(calls, accounts)
+        batch.halted |= halted
+        for work, size in zip(whole, sizes, strict=True):
             if size != work.loaded.size:
                 work.retry_at = batch.now()
                 held.add(id(work))
@@ -211,54 +215,82 @@ def _finish_late(batch: Batch, works: Sequence[Work], held: LeaseKeeper) -> None
 # --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What an answer to a stop means."""
+
+    kind: Kind = Kind.STOP_ACCEPTED
+    reason: str | None = None
+    status: int | None = None
+    retry_at: datetime | None = None
+
+
 def _events(batch: Batch, work: Work, stop: SentStop) -> Iterator[Event]:
     """The events that the answer to a stop makes, one for each recording that it was to end."""
     answered = stop.outcome.result()
-    outcome = Event(
-        id="",
-        kind=Kind.STOP_ACCEPTED,
-        call_uuid=work.call.call_uuid,
-        at=batch.at(answered.at),
-        named=bool(stop.send.url),
-        requested_at=stop.requested_at,
-        reason=stop.send.note,
-    )
-    if answered.error is not None:
-        outcome = _failed(batch, work, stop, outcome, answered.error)
-    return _for_each_recording(batch, work, stop, outcome)
+    answered_at = batch.at(answered.at)
+    if answered.error is None:
+        means = _Meaning(reason=stop.send.note)
+    else:
+        means = _meaning(batch, work, stop, answered.error, answered_at)
+    for i in stop.send.recording_ids:
+        recording = work.plan.recordings[i]
+        is_error = means.kind is Kind.STOP_ERRED
+        if is_error and errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
+            # Days of errors must not fill Redis. The tries go on, and the errors beyond the first
+            # MOST_ERRORS_TOLD in a row are not recorded.
+            longest = timedelta(seconds=_LONGEST_WAIT_ASKED_S)
+            work.retry_by(means.retry_at or stop.requested_at + longest)
+            continue
+        rules = batch.worker.settings.rules
+        judged = judge(work.call, recording, rules, stop.requested_at, work.plan.acts)
+        if not recording.attempts and judged.due_at:
+            work.late_s.append(_seconds_between(judged.due_at, stop.requested_at))
+        yield Event(
+            id=f"stop.{work.claim.fence}.{i}",
+            kind=means.kind,
+            call_uuid=work.call.call_uuid,
+            at=answered_at,
+            recording_id=i or None,
+            named=bool(stop.send.url),
+            requested_at=stop.requested_at,
+            reason=means.reason,
+            status=means.status,
+            retry_at=means.retry_at,
+            trigger=judged.trigger,
+            rule=judged.rule,
+            due_at=judged.due_at,
+            action=judged.action if judged.action != Action.STOP else None,
+        )
 
 
-def _failed(batch: Batch, work: Work, stop: SentStop, outcome: Event, error: Exception) -> Event:
+def _meaning(
+    batch: Batch, work: Work, stop: SentStop, error: Exception, answered_at: datetime
+) -> _Meaning:
     """What an error means for a stop, with its consequences for the account: an alert, a lower
     rate, or a halt.
     """
     worker, call_uuid = batch.worker, work.call.call_uuid
     account = worker.settings.accounts[work.call.account]
-    outcome = replace(outcome, reason=str(error))
+    reason = str(error)
     match error:
         case CallOver():
-            return replace(outcome, kind=Kind.CALL_FOUND_OVER)
+            return _Meaning(Kind.CALL_FOUND_OVER, reason)
         case Refused():
             if not handle_refusal(worker, account, error, call_uuid=call_uuid):
-                return replace(outcome, kind=Kind.STOP_SET_ASIDE, status=error.status)
+                return _Meaning(Kind.STOP_SET_ASIDE, reason, error.status)
             halted_until = stop.requested_at + HALTED_RETRY
-            return replace(
-                outcome, kind=Kind.STOP_ERRED, status=error.status, retry_at=halted_until
-            )
+            return _Meaning(Kind.STOP_ERRED, reason, error.status, halted_until)
         case TryAgain():
             if error.status == 429:
                 worker.ledger.slow_down("stop", account.auth_id, worker.settings.stop_rate)
-            return replace(
-                outcome,
-                kind=Kind.STOP_ERRED,
-                status=error.status,
-                retry_at=_asked_to_wait_until(error, batch.at(stop.outcome.result().at)),
-            )
+            wait_until = _asked_to_wait_until(error, answered_at)
+            return _Meaning(Kind.STOP_ERRED, reason, error.status, wait_until)
         case WrongPath():
             worker.alert(
                 "wrong_path", account=account.auth_id, call_uuid=call_uuid, error=str(error)
             )
-            return replace(outcome, kind=Kind.STOP_ERRED)
+            return _Meaning(Kind.STOP_ERRED, reason)
         case _:
             raise error
 
@@ -269,33 +301,6 @@ def _asked_to_wait_until(error: TryAgain, answered_at: datetime) -> datetime | N
         return None
     wait_s = min(error.after_s, _LONGEST_WAIT_ASKED_S)
     return answered_at + timedelta(seconds=wait_s) + _CLOCKS_DIFFER
-
-
-def _for_each_recording(
-    batch: Batch, work: Work, stop: SentStop, outcome: Event
-) -> Iterator[Event]:
-    requested_at = stop.requested_at
-    later = outcome.retry_at or requested_at + timedelta(seconds=_LONGEST_WAIT_ASKED_S)
-    for i in stop.send.recording_ids:
-        recording = work.plan.recordings[i]
-        is_error = outcome.kind is Kind.STOP_ERRED
-        if is_error and errors_in_a_row(recording) >= MOST_ERRORS_TOLD:
-            # Days of errors must not fill Redis. The tries go on, and the errors beyond the first
-            # MOST_ERRORS_TOLD in a row are not recorded.
-            work.retry_by(later)
-            continue
-        judged = judge(work.call, recording, batch.worker.settings.rules, requested_at)
-        if not recording.attempts and judged.due_at:
-            work.late_s.append(_seconds_between(judged.due_at, requested_at))
-        yield replace(
-            outcome,
-            id=f"stop.{work.claim.fence}.{i}",
-            recording_id=i or None,
-            trigger=judged.trigger,
-            rule=judged.rule,
-            due_at=judged.due_at,
-            action=judged.action if judged.action != Action.STOP else None,
-        )
 
 
 def _seconds_between(earlier: datetime, later: datetime) -> float:

@@ -13,7 +13,6 @@ from worker.archive import signers
 from worker.archive.filing import Archive
 from worker.archive.signers import AllowedSigner
 from worker.archive.signing_key import SigningKey
-from worker.duties.worker import Worker
 from worker.ledger.client import Ledger
 
 log = structlog.get_logger()
@@ -22,15 +21,15 @@ _TOGETHER = timedelta(minutes=2)  # two keys that are both in use within this ti
 _SAY_EVERY = timedelta(minutes=1)
 
 
-def ready(worker: Worker) -> None:
+def ready(ledger: Ledger, archive: Archive) -> None:
     """The key can be used and is known. Raises Unsigned, LedgerUnavailable, and what the archive
     raises.
     """
-    signer = worker.archive.signer
+    signer = archive.signer
     if signer is None:
         return
     if signer.told_at is None or time.monotonic() - signer.told_at > _TOLD_EVERY_S:
-        make_known(worker.ledger, worker.archive)
+        make_known(ledger, archive)
 
 
 def make_known(ledger: Ledger, archive: Archive, *, announced: str | None = None) -> str | None:

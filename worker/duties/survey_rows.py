@@ -18,7 +18,7 @@ from worker.duties.archived_before import archived_before
 from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway
-from worker.ledger.calls import Recorded
+from worker.ledger.recording import Recorded
 from worker.ledger.survey_state import Scope, SurveyState
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row

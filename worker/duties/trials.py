@@ -19,10 +19,12 @@ from pathlib import Path
 
 import structlog
 
-from worker.archive import durable
+from worker.archive import bucket, durable, moving
+from worker.archive.bucket_trials import store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
+from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
-from worker.duties import signing
+from worker.duties import deprecations, signing
 from worker.errors import LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -49,6 +51,7 @@ def worked(ledger: Ledger, *what: str) -> None:
     """Report that trials succeeded. The log has a line if one of them had failed before."""
     if ledger.restore(*what):
         log.warning("works again", about=what)
+        ledger.release_waiting()
 
 
 def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
@@ -66,7 +69,7 @@ def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
 
 
 def stored(ledger: Ledger) -> None:
-    """Report that a file was stored, so archive and spool work."""
+    """Report that a file was stored, so archive and spool work, and release what waits for them."""
     worked(ledger, on_this_machine("archive"), on_this_machine("spool"))
 
 
@@ -127,14 +130,39 @@ class Trials:
     """
 
     def __init__(
-        self, ledger: Ledger, settings: Callable[[], Settings], ending: Callable[[], bool]
+        self,
+        ledger: Ledger,
+        settings: Callable[[], Settings],
+        ending: Callable[[], bool],
+        *,
+        shared: bool = False,
     ) -> None:
+        """`shared`: the children of one worker run them, and take turns. They do where an archive
+        is in a bucket; elsewhere the parent does.
+        """
         self._ledger, self._settings, self._ending = ledger, settings, ending
+        self._shared = shared
         self._hanging: dict[str, _Trial] = {}
         self._announced: str | None = None  # the fingerprint of the key that signs
 
     def run(self) -> None:
-        repeat(self.turn, self._ending)
+        repeat(self._turn_if_ours, self._ending)
+
+    def _turn_if_ours(self) -> bool:
+        return self.turn() if self._is_ours() else True
+
+    def _is_ours(self) -> bool:
+        """Whether this process has the turn. A parent must not use a bucket: children that it forks
+        later could not (docs/decisions/0014-buckets.md).
+        """
+        if self._settings().has_bucket != self._shared:
+            return False
+        if not self._shared:
+            return True
+        here = on_this_machine("")
+        works = not any(what.endswith(here) for what in self._ledger.degraded())
+        every = timedelta(seconds=(_EVERY_S if works else _SOON_S) - 1)
+        return self._ledger.once_per("trials", f"{here}|{works}", every=every)
 
     def turn(self) -> bool:
         """Try archive, spool, signing key and the credentials of each account once. True if all
@@ -147,12 +175,15 @@ class Trials:
         ]
         if all(works):  # the public half is stored there
             works.append(self._stores("signing key", lambda: self._sign(settings)))
+        if all(works) and settings.fallback is not None:
+            works.append(self._stores("fallback", lambda: self._move_back(settings)))
         vobiz = Vobiz(
             api_url=settings.api_url,
             media_hosts=settings.media_hosts,
             redirect_hosts=settings.redirect_hosts,
             max_media_bytes=settings.max_media_bytes,
         )
+        deprecations.tell(self._ledger)
         works += [self._accepted(vobiz, settings, name) for name in settings.accounts]
         return all(works)
 
@@ -168,11 +199,30 @@ class Trials:
             worked(self._ledger, on_this_machine(what))
         return trial.error is None
 
+    def _move_back(self, settings: Settings) -> None:
+        """Move what the fallback took while the archive refused."""
+        until = time.monotonic() + _ANSWER_S / 2
+        archive = Archive(
+            settings.archive, settings.spool, self._signer(settings), fallback=settings.fallback
+        )
+        moved = moving.move_back(archive, lambda: time.monotonic() < until and not self._ending())
+        if moved.files:
+            log.warning("files moved from the fallback into the archive", files=moved.files)
+        if moved.stay:
+            raise Unstored(
+                f"{len(moved.stay)} files stay there, because other content has their names in the "
+                f"archive: {', '.join(moved.stay[:3])}"
+            )
+
     def _sign(self, settings: Settings) -> None:
         """Make the key on the first run, and make it known. Reads the file anew each time."""
-        signer = Signer(settings.signing_key, settings.signer)
-        archive = Archive(settings.archive, settings.spool, signer)
+        archive = Archive(settings.archive, settings.spool, self._signer(settings))
         self._announced = signing.make_known(self._ledger, archive, announced=self._announced)
+
+    def _signer(self, settings: Settings) -> Signer:
+        signer = Signer(settings.signing_key, settings.signer)
+        signer.known = frozenset(use.fingerprint for use in self._ledger.signing_keys())
+        return signer
 
     def _accepted(self, vobiz: Vobiz, settings: Settings, name: str) -> bool:
         # One of all processes tries. (For a halted account, processes that have work for it ask
@@ -199,12 +249,20 @@ class Trials:
         return answer
 
 
-def store(root: Path, accounts: Iterable[str] = ()) -> None:
-    """Write a small file, force it to disk and remove it: in the root, and in each account's folder
-    of today.
+def store(place: Place, accounts: Iterable[str] = ()) -> None:
+    """In a bucket: write a small object and see that it is not overwritten. In a directory: write a
+    small file, force it to disk and remove it, in the root and in each account's folder of today.
 
-    Raises OSError, and Unstored if the disk has less space than a fetch must leave.
+    Raises OSError, and Unstored where a bucket refuses or the disk has less space than a fetch must
+    leave.
     """
+    if isinstance(place, Bucket):
+        store_and_refuse(bucket.store_at(place))
+    else:
+        _store_in_directory(place, accounts)
+
+
+def _store_in_directory(root: Path, accounts: Iterable[str]) -> None:
     durable.make(root)
     if shutil.disk_usage(root).free < FLOOR_BYTES:
         raise Unstored(f"the disk is full: less than {FLOOR_BYTES} bytes are left")

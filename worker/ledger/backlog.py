@@ -10,6 +10,7 @@ from itertools import islice
 
 from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
+from worker.calls.fetch_times import kept_until
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.ledger.calls import SeenAt
@@ -34,6 +35,7 @@ class Entry:
     tries: int
     next_at: datetime | None
     problem: str
+    keeps_until: datetime | None = None  # when the provider deletes its copy, where that is known
 
 
 def find(
@@ -62,7 +64,7 @@ def find(
         if (
             owed not in aside
             and fault in {None, recording.fault}
-            and (entry := _entry(ledger, recording, owed, failing=failing))
+            and (entry := _entry(ledger, call, recording, owed, failing=failing))
         ):
             yield entry
 
@@ -107,8 +109,10 @@ def _marked(
     """Those of these recordings whose call's log contains one of the marks, in the same order."""
     calls: dict[tuple[str, str], Call] = {}
     call_of: dict[tuple[str, str], str] = {}
-    for account in {account for _, account, _ in seen}:
-        call_uuids = ledger.calls_of(account, [i for _, a, i in seen if a == account])
+    for account in {sight.account for sight in seen}:
+        call_uuids = ledger.calls_of(
+            account, [s.recording_id for s in seen if s.account == account]
+        )
         call_of |= {(account, i): call_uuid for i, call_uuid in call_uuids.items()}
         with_marks = [
             call_uuid
@@ -119,14 +123,14 @@ def _marked(
             (account, call_uuid): replay(account, call_uuid, events)
             for call_uuid, events in ledger.logs(account, with_marks).items()
         }
-    for _, account, recording_id in seen:
+    for _, recording_id, account in seen:
         call = calls.get((account, call_of.get((account, recording_id), "")))
         if call and recording_id in call.recordings:
             yield call, call.recordings[recording_id]
 
 
 def _entry(
-    ledger: Ledger, recording: Recording, owed: Obligation, *, failing: bool
+    ledger: Ledger, call: Call, recording: Recording, owed: Obligation, *, failing: bool
 ) -> Entry | None:
     if recording.archived or not (
         recording.abandoned or recording.gave_up or (failing and recording.failures)
@@ -137,6 +141,7 @@ def _entry(
     return Entry(
         owed=owed,
         started_at=recording.started_at,
+        keeps_until=kept_until(call, recording),
         fault=recording.fault or Fault.PROVIDER,
         tries=len(recording.failures),
         problem=last.reason or "",

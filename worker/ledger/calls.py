@@ -5,30 +5,22 @@
 {endtape}:recent:ACCOUNT          zset    recordings, by the instant they were first seen (ms)
 {endtape}:live:ACCOUNT            zset    those of them that the catalogue does not have
 {endtape}:aliases:ACCOUNT         hash    another leg → its call
-{endtape}:room:ACCOUNT:ROOM       hash    CALL|MEMBER of a conference room → in, out, or first
-{endtape}:nonces:HOUR:XX          hash    digest of a nonce → digest of the body that came with it
 {endtape}:listeners:ACCOUNT:CALL  set     channels of processes in which a request waits for news
 
-One script writes an event and all that points to it, so no crash falls between them.
+recording.py writes what is reported into them.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import heapq
-import time
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from worker.calls.events import Event, Kind
-from worker.calls.obligations import Duty, Obligation
-from worker.ledger.codec import decode, encode, from_ms, to_ms
-from worker.ledger.store import Store, span_ms
+from worker.calls.events import Event
+from worker.ledger.codec import decode, encode, to_ms
+from worker.ledger.store import Store
 
 
 class SeenAt(NamedTuple):
@@ -39,66 +31,12 @@ class SeenAt(NamedTuple):
     account: str
 
 
-# Two transfers that look alike count as one within this time: the second is a provider's retry.
-REPEAT_AFTER = timedelta(seconds=15)
-_REPEATABLE = {Kind.CALL_TRANSFERRED, Kind.CALL_REDIRECTED}
-_ENTERED_OR_LEFT = {Kind.CONFERENCE_ENTERED, Kind.CONFERENCE_LEFT}
 _LISTENERS_S = 120  # longer than any request waits
 _AT_ONCE = 500
 
 
-class Recorded(StrEnum):
-    """What became of an event."""
-
-    NEW = "new"
-    REPEAT = "repeat"
-    NOTED = "noted"  # there was no event to record, only a nonce
-    NONCE_REUSED = "nonce"  # the nonce came with another body before; nothing was recorded
-
-
 class Calls(Store):
-    """Events in, events out."""
-
-    # Recording what is reported
-    # -----------------------------------------------------------------------------
-
-    def record(
-        self, account: str, event: Event | None, *, nonces: Sequence[str] = (), body: bytes = b""
-    ) -> tuple[Recorded, datetime]:
-        """Writes one event and makes its call due. With None it only notes the nonces. Repeating
-        it is harmless.
-
-        `body`: the request's body that came with the nonces, as received. Returns what became of
-        the event, and the instant by Redis's clock.
-        """
-        places, fields = self._nonces(nonces)
-        status, now = self.run(
-            "record",
-            [*self._record_keys(account, event.call_uuid if event else ""), *places],
-            [*_record_args(account, event, body), *fields],
-        )
-        if (
-            event
-            and event.room
-            and event.kind in _ENTERED_OR_LEFT
-            and status != Recorded.NONCE_REUSED
-        ):
-            self._move_in_room(account, event, event.room)
-        return Recorded(status), from_ms(now)
-
-    def _record_keys(self, account: str, call_uuid: str) -> list[str]:
-        return [
-            self.call_key(account, call_uuid),
-            self.key("due", Duty.PLAN),
-            self.key("leases", Duty.PLAN),
-            self.key("recordings", account),
-            self.key("recent", account),
-            self.key("wake"),
-            self.key("aliases", account),
-            self.key("metrics"),
-            self.key("listeners", account, call_uuid),
-            self.key("live", account),
-        ]
+    """Events out."""
 
     def record_together(self, account: str, events: Sequence[Event], *, seen: int) -> bool:
         """Records events of one call, all or none. True if they were recorded.
@@ -116,25 +54,6 @@ class Calls(Store):
             self.key("metrics"),
         ]
         return bool(self.run("record_together", keys, args))
-
-    def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:
-        # Many small hashes, because Redis packs those: 20 bytes for a nonce instead of 90.
-        hour, places, fields = int(time.time() // 3600), list[str](), list[str]()
-        for field in dict.fromkeys(_short(nonce.encode("utf-8", "replace"), 9) for nonce in nonces):
-            bucket = f"{zlib.crc32(field.encode()) % 256:02x}"
-            places += [self.key("nonces", str(h), bucket) for h in (hour, hour - 1)]
-            fields.append(field)
-        return places, fields
-
-    def _move_in_room(self, account: str, event: Event, room: str) -> None:
-        # Runs before the provider gets its answer, and is safe to repeat: if this process dies in
-        # between, the provider sends the event again.
-        state = "out" if event.kind is Kind.CONFERENCE_LEFT else "first" if event.first else "in"
-        member = f"{event.call_uuid}|{event.member or ''}"
-        inside = set(self.run("enter_room", [self.key("room", account, room)], [member, state]))
-        if event.kind is Kind.CONFERENCE_ENTERED:
-            for call_uuid in sorted(_joined(event, inside)):
-                self.record(account, _join(event, call_uuid))
 
     def add_listener(self, channel: str, account: str, call_uuid: str) -> None:
         """For two minutes, publishes the call's key to `channel` whenever the log of the call
@@ -156,16 +75,6 @@ class Calls(Store):
     def size(self, account: str, call_uuid: str) -> int:
         """The size of a call's log; compare it with `Loaded.size`."""
         return int(self.command("STRLEN", self.call_key(account, call_uuid)))
-
-    def sizes(self, calls: Sequence[tuple[str, str]]) -> list[int]:
-        """The sizes of these calls' logs, each call named by account and call."""
-        if not calls:
-            return []
-        with self.answering():
-            pipe = self.redis.pipeline(transaction=False)
-            for account, call_uuid in calls:
-                pipe.strlen(self.call_key(account, call_uuid))
-            return [int(size) for size in pipe.execute()]
 
     def texts(self, account: str, call_uuids: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Each of these calls and its log as stored, which is empty for an unknown call."""
@@ -325,60 +234,8 @@ class Calls(Store):
         return gone
 
 
-def may_happen_again(event: Event) -> bool:
-    """Whether two events that look alike may be two events: nothing in them names the dial or the
-    transfer that they report.
-    """
-    return event.kind in _REPEATABLE or (event.kind is Kind.DIAL_ENDED and event.b_leg is None)
-
-
-def _record_args(account: str, event: Event | None, body: bytes) -> list[Any]:
-    call_uuid = event.call_uuid if event else ""
-    planner = Obligation(duty=Duty.PLAN, account=account, call_uuid=call_uuid)
-    if event is None:
-        return [str(planner), "", "", _short(body, 8), "", call_uuid, 0, "", "", ""]
-    repeat_after = REPEAT_AFTER if may_happen_again(event) else timedelta(0)
-    first_seen = event.first_seen_at
-    return [
-        str(planner),
-        event.id,
-        encode(event, account),
-        _short(body, 8),
-        event.recording_id or "",
-        call_uuid,
-        span_ms(repeat_after),
-        " ".join(leg for leg in (event.leg, event.b_leg) if leg),
-        event.kind.value,
-        to_ms(first_seen) if first_seen else "",
-    ]
-
-
-def _joined(event: Event, inside: set[str]) -> set[str]:
-    """The calls that are joined by this one entering a room with the calls `inside`."""
-    if event.call_uuid in inside and len(inside) > 1:
-        return inside
-    # `first=false` says that somebody was in the room, even if nobody reported who.
-    return {event.call_uuid} if event.first is False else set()
-
-
-def _join(event: Event, call_uuid: str) -> Event:
-    return Event(
-        id=f"join:{event.id}",
-        kind=Kind.CONFERENCE_JOINED,
-        call_uuid=call_uuid,
-        b_leg=None,
-        signed=event.signed,
-        reason=event.room,
-        by=event.call_uuid,
-    )
-
-
 def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
     try:
         return decode(log, account, call_uuid)
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
-
-
-def _short(content: bytes, size: int) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:size]).decode().rstrip("=")

@@ -109,6 +109,7 @@ _SHORT = {
 _KINDS = {kind.value for kind in Kind}
 _FAULTS = {fault.value for fault in Fault}
 _LONG = {short: name for name, short in _SHORT.items()}
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _NAMES = [f.name for f in fields(Event) if f.name not in _IMPLIED]
 
 
@@ -138,7 +139,7 @@ def encode(event: Event, account: str) -> str:
         elif name == "url" and event.recording_id:
             value = value.replace(event.recording_id, "{r}").replace(account, "{a}")
         out[_SHORT[name]] = value
-    return json.dumps(out, separators=(",", ":"))
+    return _COMPACT.encode(out)
 
 
 def decode(log: str, account: str, call_uuid: str) -> list[Event]:

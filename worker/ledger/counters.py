@@ -43,13 +43,13 @@ class Counters(Store):
         counted = as_dict(self.command("HGETALL", self.key("metrics")))
         return {name: float(value) for name, value in counted.items()}
 
-    def count_refusal(self, reason: str) -> None:
-        """Counts one callback that was refused. `reason`: a key of REMEDIES."""
+    def count_refusal(self, reason: str, times: int = 1) -> None:
+        """Counts callbacks that were refused. `reason`: a key of REMEDIES."""
         slot = self.key("refused", str(_slot()))
         with self.pipeline() as pipe:
-            pipe.hincrby(slot, reason, 1)
+            pipe.hincrby(slot, reason, times)
             pipe.expire(slot, HOUR_S + 2 * SLOT_S)
-            pipe.hincrbyfloat(self.key("metrics"), f"refused_total|{reason}", 1)
+            pipe.hincrbyfloat(self.key("metrics"), f"refused_total|{reason}", times)
 
     def refusals(self) -> dict[str, int]:
         """How many callbacks were refused in the last hour (up to ten minutes more), by reason."""

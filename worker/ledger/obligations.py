@@ -4,6 +4,7 @@
 {endtape}:leases:DUTY  zset    obligations that are being worked on, by the end of the lease (ms)
 {endtape}:fences       hash    obligation → the token of its lease; {endtape}:fence: the last token
 {endtape}:unfinished   hash    obligation → how often it was begun again and not finished
+{endtape}:waiting      set     fetches that wait for the archive to take files again
 {endtape}:wake         list    the clock blocks on it
 
 An obligation stays in its `due` until it is done: claiming it moves its score to the end of the
@@ -22,7 +23,7 @@ import redis
 
 from worker.calls.events import Event
 from worker.calls.obligations import Duty, Obligation
-from worker.errors import StaleLease
+from worker.errors import LedgerUnavailable, StaleLease
 from worker.ledger.codec import decode, encode, from_ms, to_ms
 from worker.ledger.store import PREFIX, Store, as_dict, instant_of, span_ms
 
@@ -40,6 +41,7 @@ LEASES: Mapping[Duty, timedelta] = {
 ALONE_AFTER, ASIDE_AFTER = 3, 6
 LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 _AT_ONCE = 500
+_COMMITS_AT_ONCE = 50  # in one script; Redis serves nobody else meanwhile
 _SLICE = 2000  # how much is read at once; Redis serves nobody else meanwhile
 
 
@@ -111,11 +113,17 @@ class Obligations(Store):
 
     def claim(self, *, lead: timedelta, batch: int, free: Mapping[Duty, int]) -> Claimed:
         """Claims obligations that are due within `lead`: at most `batch` of each duty in one call,
-        and at most `free` of each duty outstanding.
+        and at most `free` of each duty outstanding. Forgets all wakes so far.
         """
         now, claims, next_at = self.run(
             "claim_due",
-            [self.key("fence"), self.key("fences"), self.key("unfinished"), *self._sets()],
+            [
+                self.key("fence"),
+                self.key("fences"),
+                self.key("unfinished"),
+                self.key("wake"),
+                *self._sets(),
+            ],
             [
                 span_ms(lead),
                 batch,
@@ -170,29 +178,42 @@ class Obligations(Store):
         """Ends leases. Returns for each the ids of the events that are new, or None if the claim
         was no longer ours.
         """
-        if not commits:
-            return []
-        with self.answering():
-            pipe = self.redis.pipeline(transaction=False)
-            for commit in commits:
-                self.run("commit", self._commit_keys(commit), _commit_args(commit), client=pipe)
-            answers = pipe.execute()
-        return [frozenset(answer[1]) if answer[0] == "ok" else None for answer in answers]
+        answers = self.commit_each(commits)
+        return [_or_raise(answer) for answer in answers]
 
-    def _commit_keys(self, commit: Commit) -> list[str]:
-        owed = commit.claim.obligation
-        return [
-            self.call_key(owed.account, owed.call_uuid),
-            self.key("fences"),
-            self.key("recordings", owed.account),
-            self.key("recent", owed.account),
-            self.key("wake"),
-            self.key("listeners", owed.account, owed.call_uuid),
-            self.key("unfinished"),
-            self.key("generation"),
-            self.key("live", owed.account),
-            *self._sets(),
-        ]
+    def commit_each(
+        self, commits: Sequence[Commit]
+    ) -> list[frozenset[str] | LedgerUnavailable | None]:
+        """Ends leases, as `commit` does, in one round trip. Where Redis fails with one of them, its
+        place has the error, its lease runs out, and the others are committed.
+        """
+        answers = self.run_together(
+            "commit",
+            [
+                self._commit_words(commits[i : i + _COMMITS_AT_ONCE])
+                for i in range(0, len(commits), _COMMITS_AT_ONCE)
+            ],
+        )
+        return [_outcome(answer) for some in answers for answer in some]
+
+    def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of `commit.lua`."""
+        keys = [self.key("fences"), self.key("unfinished"), self.key("generation")]
+        sets = self._sets()
+        keys += [self.key("wake"), *sets]
+        args: list[Any] = [len(sets)]
+        for commit in commits:
+            owed = commit.claim.obligation
+            keys += [
+                self.call_key(owed.account, owed.call_uuid),
+                self.key("recordings", owed.account),
+                self.key("recent", owed.account),
+                self.key("live", owed.account),
+                self.key("listeners", owed.account, owed.call_uuid),
+            ]
+            words = _commit_args(commit)
+            args += [len(words), *words]
+        return keys, args
 
     def _sets(self) -> list[str]:
         return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
@@ -282,6 +303,17 @@ class Obligations(Store):
         at = max(to_ms(self.now()), float(lease_ends or 0))
         self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", at, str(obligation))
 
+    def wait_for_archive(self, obligation: Obligation) -> None:
+        """Remembers what `release_waiting` makes due."""
+        self.command("SADD", self.key("waiting"), str(obligation))
+
+    def release_waiting(self) -> None:
+        """Makes due now all that waits for the archive."""
+        while members := self.command("SPOP", self.key("waiting"), _AT_ONCE):
+            for member in members:
+                self.make_due_now(Obligation.parse(member))
+            self.wake()
+
     def make_all_due(self) -> None:
         """Makes every tracked call due for planning, whatever is owed on it: under new rules a stop
         may be due now.
@@ -325,13 +357,28 @@ class Obligations(Store):
         self.command("RPUSH", self.key("wake"), 1)
 
     def wait_for_wake(self, timeout_s: float) -> None:
-        """Blocks until somebody wakes the clock, or for `timeout_s`, and forgets all wakes so far.
-        Below 5 ms it does not block.
+        """Blocks until somebody wakes the clock, or for `timeout_s`. Below 5 ms it does not
+        block.
         """
-        with self.answering():
-            if timeout_s > 0.005:
+        if timeout_s > 0.005:
+            with self.answering():
                 self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
-            self.redis.delete(self.key("wake"))
+
+
+def _outcome(answer: Any) -> frozenset[str] | LedgerUnavailable | None:
+    """What `commit.lua` answers to one commit."""
+    match answer:
+        case ["ok", ids]:
+            return frozenset(ids)
+        case ["failed", why]:
+            return LedgerUnavailable(why)
+    return None
+
+
+def _or_raise(answer: frozenset[str] | LedgerUnavailable | None) -> frozenset[str] | None:
+    if isinstance(answer, LedgerUnavailable):
+        raise answer
+    return answer
 
 
 def _commit_args(commit: Commit) -> list[Any]:
@@ -342,9 +389,9 @@ def _commit_args(commit: Commit) -> list[Any]:
         owed.call_uuid,
         commit.seen,
         round(commit.keep.total_seconds()) if commit.keep else 0,
+        "" if commit.generation is None else commit.generation,
         len(commit.events),
         len(commit.dues),
-        "" if commit.generation is None else commit.generation,
     ]
     for event in commit.events:
         args += [event.id, encode(event, owed.account), event.recording_id or ""]

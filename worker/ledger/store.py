@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from worker.errors import LedgerUnavailable
@@ -93,7 +94,7 @@ class Store:
         try:
             yield
         except redis.RedisError as error:
-            raise LedgerUnavailable(f"{type(error).__name__}: {error}") from error
+            raise _refused(error) from error
 
     def run(self, script: str, keys: list[str], args: list[Any], client: Any = None) -> Any:
         """Runs `lua/SCRIPT.lua` and returns its answer. With a pipeline as `client` the script is
@@ -101,6 +102,38 @@ class Store:
         """
         with self.answering():
             return self._scripts[script](keys=keys, args=args, client=client)
+
+    def run_each(self, script: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """Runs `lua/SCRIPT.lua` for each of these keys and arguments, all in one round trip. In
+        place of an answer that is an error stands a LedgerUnavailable.
+        """
+        known = self._scripts[script]
+        with self.answering():
+            answers = self._run_at_once(known.sha, calls)
+            missing = [i for i, a in enumerate(answers) if isinstance(a, NoScriptError)]
+            if missing:  # a Redis that was started, or took over, since the script was loaded
+                self.redis.script_load(known.script)
+                again = self._run_at_once(known.sha, [calls[i] for i in missing])
+                for i, answer in zip(missing, again, strict=True):
+                    answers[i] = answer
+        return [_refused(a) if isinstance(a, redis.RedisError) else a for a in answers]
+
+    def _run_at_once(self, sha: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        pipe = self.redis.pipeline(transaction=False)
+        for keys, args in calls:
+            pipe.evalsha(sha, len(keys), *keys, *args)
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+        return answers
+
+    def run_together(self, script: str, runs: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """The same for callers that want all answers or none. Raises LedgerUnavailable for the
+        first that Redis refuses.
+        """
+        answers = self.run_each(script, runs) if runs else []
+        for answer in answers:
+            if isinstance(answer, LedgerUnavailable):
+                raise answer
+        return answers
 
     def command(self, *words: Any) -> Any:
         """Runs one plain command."""
@@ -118,6 +151,10 @@ class Store:
     def now(self) -> datetime:
         """The instant by Redis's clock."""
         return instant_of(self.command("TIME"))
+
+
+def _refused(error: redis.RedisError) -> LedgerUnavailable:
+    return LedgerUnavailable(f"{type(error).__name__}: {error}")
 
 
 def instant_of(answer: Any) -> datetime:

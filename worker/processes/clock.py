@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 import redis
@@ -36,7 +37,12 @@ from worker.settings import Settings
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
 PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
+SHORT_PAUSE_S = 0.001  # after a look that found nothing due: a commit woke the clock, say
+# Claims in a message. Up to four times as many calls to plan share one where the slots would not
+# be enough otherwise: a message costs about as much as ten stops.
 BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50}
+MOST_PLANS = 4 * BATCH[Duty.PLAN]
+CLAIMED_AT_ONCE = 400
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
 # Longest queue that can hold live claims. Older messages refer to expired leases.
@@ -53,6 +59,8 @@ class Clock:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
+        self._stop_slots = 1
+        self._pause_s = PAUSE_S
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -69,11 +77,13 @@ class Clock:
         """Claims and dispatches once. Returns for how many seconds nothing is due."""
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
-        claimed = self.ledger.claim(lead=LEAD, batch=200, free=self._free)
+        claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
+        self._pause_s = PAUSE_S if claimed.claims else SHORT_PAUSE_S
         for duty in Duty:
-            for batch in batches(duty, [c for c in claimed.claims if c.obligation.duty is duty]):
+            mine = [c for c in claimed.claims if c.obligation.duty is duty]
+            for batch in batches(duty, mine, stop_slots=self._stop_slots):
                 self._dispatch(duty, batch)
-        if len(claimed.claims) == 200:
+        if len(claimed.claims) >= CLAIMED_AT_ONCE:
             return 0.0
         if claimed.next_at is None:
             return LONGEST_SLEEP_S
@@ -113,8 +123,8 @@ class Clock:
                 )
 
     def _sleep(self, seconds: float) -> None:
-        self.stopping.wait(PAUSE_S)
-        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
+        self.stopping.wait(self._pause_s)
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - self._pause_s)
 
     def _send_heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic() + HEARTBEAT_S
@@ -122,6 +132,7 @@ class Clock:
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
         keepers = sum(slots.get("slots.keep", [])) or 1
+        self._stop_slots = sum(slots.get("slots.stops", [])) or 1
         # One slot stays free of fetches: the look for a proof must not wait for a long download.
         # A step of a survey is one request, as short as a look.
         self._free = {
@@ -140,14 +151,18 @@ class Clock:
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
 
 
-def batches(duty: Duty, claims: Sequence[Claim]) -> Iterator[list[Claim]]:
+def batches(duty: Duty, claims: Sequence[Claim], *, stop_slots: int) -> Iterator[list[Claim]]:
     """The claims that share a message. Claims with unfinished tries get smaller messages: each may
     have killed its worker, and so the work of its whole message.
+
+    `stop_slots`: how many messages of plans can be worked on at once.
     """
     largest = BATCH[duty]
+    if duty is Duty.PLAN:
+        largest = max(largest, min(MOST_PLANS, ceil(len(claims) / stop_slots)))
     for size, some in (
         (largest, [c for c in claims if c.unfinished_tries == 0]),
-        (max(1, largest // 8), [c for c in claims if c.unfinished_tries == 1]),
+        (max(1, BATCH[duty] // 8), [c for c in claims if c.unfinished_tries == 1]),
         (1, [c for c in claims if c.unfinished_tries > 1]),
     ):
         for i in range(0, len(some), size):

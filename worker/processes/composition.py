@@ -28,7 +28,7 @@ def make_vobiz(settings: Settings) -> Vobiz:
 def make_archive(settings: Settings) -> Archive:
     """The archive, which signs its receipts."""
     signer = Signer(settings.signing_key, settings.signer)
-    return Archive(settings.archive, settings.spool, signer)
+    return Archive(settings.archive, settings.spool, signer, fallback=settings.fallback)
 
 
 def make_worker(

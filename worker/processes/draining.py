@@ -16,6 +16,8 @@ import time
 from billiard import pool
 from billiard.process import active_children
 
+from worker import logs
+
 # A download may go on for so long. Then its lease is given back, and another worker continues.
 LET_GO_S = 8.0
 # After so long children that still run are killed; their leases run out. A supervisor waits 15 s.
@@ -51,4 +53,5 @@ def _end_at_last() -> None:
     time.sleep(END_S)
     for child in active_children():
         os.kill(child.pid, signal.SIGKILL)
+    logs.flush()
     os._exit(0)

@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import fetch, index, look, plan_calls, survey
+from worker.duties import deprecations, fetch, index, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
@@ -53,6 +53,7 @@ def beat(queue: str) -> None:
     try:
         worker = following_worker().current()  # follows a reload, also in an idle process
         ledger = worker.ledger
+        deprecations.tell(ledger)
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":
             survey_state.keep_due(ledger, worker.settings.accounts)

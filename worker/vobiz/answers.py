@@ -37,6 +37,8 @@ class Answer:
 
     def json(self) -> Any:
         """The body as JSON, or None where it is none."""
+        if not self.body:
+            return None
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -83,8 +85,10 @@ def is_gone(answer: Answer) -> bool:
     The body `{}` is the application's (seen in the provider's Go SDK). A body that is no JSON
     object is a gateway's.
     """
+    if answer.status != 404:
+        return False
     body = answer.json()
-    return answer.status == 404 and isinstance(body, dict) and not _from_gateway(body)
+    return isinstance(body, dict) and not _from_gateway(body)
 
 
 def _from_gateway(body: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,7 @@ _PART_NAME = re.compile(
 )
 _MARK = "\ufeff"  # a byte order mark
 _EDGE = _MARK + " \t\r\n"
+_LONGEST_NAME = 40  # characters; a longer one is not remembered
 Fields = dict[str, str]
 
 
@@ -119,6 +121,9 @@ def _unwrapped(pairs: Mapping[str, Any]) -> Fields:
 
 
 def _normalised(pairs: Mapping[str, Any]) -> Fields:
+    found = {normal_name(name): _plain(value).lstrip(_MARK) for name, value in pairs.items()}
+    if len(found) == len(pairs):
+        return found
     # If two names differ in spelling only, the one that begins with a capital counts: that is the
     # provider's.
     spelled = sorted(pairs.items(), key=lambda pair: pair[0].strip(_EDGE)[:1].isupper())
@@ -126,6 +131,8 @@ def _normalised(pairs: Mapping[str, Any]) -> Fields:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict | list | bool):
         try:
             return json.dumps(value)
@@ -135,7 +142,14 @@ def _plain(value: Any) -> str:
 
 
 def normal_name(name: str) -> str:
+    return _remembered(name) if len(name) <= _LONGEST_NAME else _normal(name)
+
+
+def _normal(name: str) -> str:
     return name.strip(_EDGE).lower().replace("_", "").replace("-", "")
+
+
+_remembered = lru_cache(maxsize=1024)(_normal)
 
 
 def _form(text: str) -> list[tuple[str, str]]:

@@ -38,14 +38,16 @@ _KINDS = {
 _NOT_CONNECTED = {"busy", "failed", "cancel", "timeout", "no-answer"}  # of DialStatus (documented)
 _CONFERENCE = "ConferenceAction"
 _LOST_RACE = "9000"  # of DialBLegHangupCauseCode (documented)
+_SORTED = json.JSONEncoder(sort_keys=True)
 _RECORDINGS = {Kind.RECORDING_STARTED, Kind.RECORDING_FINALIZED}
 
 
-def parse(given: Fields) -> Event | None:
-    """The event that the fields report, without `at` and `signed`; None for a kind that we do not
-    follow.
+def parse(given: Fields, *, signed: bool | None = None, order: str | None = None) -> Event | None:
+    """The event that the fields report, without `at`; None for a kind that we do not follow.
 
-    Raises Unreadable for an id that is missing or unfit.
+    `signed`: whether the callback's signature was verified; None where nobody looked. `order`: the
+    order of a start in the callback's path, which counts for a recording only. Raises Unreadable
+    for an id that is missing or unfit.
     """
     kind, name = _kind(given)
     if kind is None:
@@ -74,7 +76,15 @@ def parse(given: Fields) -> Event | None:
     if kind is Kind.CALL_ENDED:
         # The provider's console writes India's time here.
         found["ended_at"] = wire.instant(given.get("endtime"), naive=wire.INDIA)
-    return Event(id=_identity(found), **found)
+    event_id = _identity(found)
+    return Event(
+        # An unsigned event gets an id of its own. Under the id of the signed event it would keep
+        # that one from being recorded, and the signed event is the proof.
+        id=f"{event_id}.u" if signed is False else event_id,
+        signed=bool(signed),
+        order=order if found.get("recording_id") else None,
+        **found,
+    )
 
 
 def _connected(given: Fields) -> bool | None:
@@ -227,4 +237,4 @@ def _identity(found: Mapping[str, Any]) -> str:
 
 
 def _digest(found: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(_SORTED.encode(found).encode()).hexdigest()[:16]

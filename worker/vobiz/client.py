@@ -117,8 +117,7 @@ class Vobiz:
                 outcome.set_result(StopOutcome(at=time.time(), error=error))
             else:
                 asked.append(partial(_settle, stop, outcome))
-        for settle, answered in zip(asked, self._rest.ask(asks), strict=True):
-            answered.add_done_callback(settle)
+        self._rest.ask(asks, asked)
         return outcomes
 
     def start_recording(
@@ -259,9 +258,8 @@ class Vobiz:
         account: Account,
         url: str,
         sink: BinaryIO,
+        hooks: Hooks,
         *,
-        keep_going: Callable[[], None],
-        announced: Callable[[int | None], None] = lambda _: None,
         notes: Path | None = None,
         patience: Patience = PATIENCE,
     ) -> Download:
@@ -272,10 +270,8 @@ class Vobiz:
         begins anew. With the file `notes` it also continues what an earlier try left in `sink`. The
         digest is always that of the whole file.
 
-        `keep_going` is called about once a second and may raise to abort. `announced` gets the
-        number of bytes to come, before the first is written. What either of them or the sink raises
-        passes through. Credentials go to listed media hosts only. At most `max_media_bytes` + 1
-        bytes are written.
+        What a hook or the sink raises passes through. Credentials go to listed media hosts only. At
+        most `max_media_bytes` + 1 bytes are written.
 
         Raises WrongPath (the host is not listed or not fit), RedirectRefused, NotReady (404, 409,
         425), Refused, CorruptMedia (`encoding`, `size`), CorruptDownload (`length`, `size`: with
@@ -287,7 +283,7 @@ class Vobiz:
             self._credentials_for(account, url),
             sink,
             Limits(max_bytes=self._max_media_bytes, patience=patience),
-            Hooks(keep_going=keep_going, announced=announced),
+            hooks,
             Notes(notes) if notes else None,
         )
 

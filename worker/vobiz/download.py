@@ -58,7 +58,7 @@ def download(
 ) -> Download:
     """Write the body behind `url` to `sink`. The promises are those of `Vobiz.download`."""
     first = _first(hosts, url)
-    with Partial(sink, notes, first.url.partition("?")[0]) as partial:
+    with Partial(sink, notes, first.url.partition("?")[0], hooks.follower) as partial:
         partial.recall(hooks.keep_going)
         for _ in range(MAX_PIECES):
             piece = Piece(partial, limits, hooks)
@@ -137,7 +137,7 @@ def _get(
         ca_file=hosts.ca_file or DEFAULT_CA_BUNDLE_PATH,
         patience=piece.limits.patience,
     )
-    piece.host = address.host
+    piece.host, piece.path = address.host, address.target
     try:
         with contextlib.suppress(TooMuch):  # `piece.end` finds it out by the size
             perform(request, piece)

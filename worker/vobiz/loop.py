@@ -16,10 +16,10 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import pycurl
@@ -33,8 +33,9 @@ from worker.vobiz.transport import header_line
 log = structlog.get_logger()
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-KEPT_CONNECTIONS = 64  # idle ones, of all hosts together
 MAX_CONNECTIONS = 256  # to one host; a request beyond them waits for a free connection
+# Idle ones, of all hosts together. With fewer, each batch of stops would make its connections anew.
+KEPT_CONNECTIONS = MAX_CONNECTIONS
 _SWEEP_S = 0.1  # how exactly silence is measured
 _LONGEST_SLEEP_S = 60.0
 # A connection that is closed is forgotten at once. Otherwise the kernel goes on sending what a dead
@@ -68,13 +69,18 @@ class RestRequest:
     limits: TimeLimits
 
 
-def send(requests: Sequence[RestRequest]) -> list[Future[Answer]]:
+def send(requests: Sequence[RestRequest], then: Sequence[Then] = ()) -> list[Future[Answer]]:
     """Hand requests to the loop of this process, all at once, and return a future for each.
 
-    A future raises TryAgain for whatever is no whole HTTP answer. Its callbacks run in the loop's
-    thread: they must not block.
+    A future raises TryAgain for whatever is no whole HTTP answer. `then`: a callback for each
+    request. Callbacks run in the loop's thread: they must not block. Those in `then` are there
+    before the loop begins. To add them afterwards takes several times as long, because both threads
+    want the interpreter then.
     """
-    return _current().send(requests)
+    return _current().send(requests, then)
+
+
+Then = Callable[[Future[Answer]], object]
 
 
 @dataclass(slots=True, eq=False)
@@ -154,14 +160,17 @@ class _Loop:
         self._is_awake = True  # by the thread's start; False: it sleeps, or is about to
         self.error: BaseException | None = None
         self._running: dict[pycurl.Curl, _Transfer] = {}
-        self._spare: list[pycurl.Curl] = []
+        # Handles that did their work well, by whether they sent a body.
+        self._spare: dict[bool, list[pycurl.Curl]] = {False: [], True: []}
         self._kept: dict[int, int] = {}  # the sockets of idle connections, by their local ports
         self._timer_at: float | None = None  # when libcurl wants to be called
         self._sweep_at = 0.0
         threading.Thread(target=self._run, name="rest", daemon=True).start()
 
-    def send(self, requests: Sequence[RestRequest]) -> list[Future[Answer]]:
+    def send(self, requests: Sequence[RestRequest], then: Sequence[Then]) -> list[Future[Answer]]:
         transfers = [_Transfer(request) for request in requests]
+        for transfer, callback in zip(transfers, then, strict=False):
+            transfer.future.add_done_callback(callback)
         with self._lock:
             if self.error:
                 raise TryAgain(f"the loop of requests broke: {self.error}")
@@ -189,7 +198,8 @@ class _Loop:
         while self._handed_over:
             transfer = self._handed_over.popleft()
             try:
-                easy = self._spare.pop() if self._spare else pycurl.Curl()
+                spare = self._spare[transfer.request.body is not None]
+                easy = spare.pop() if spare else _new_handle()
                 _prepare(easy, transfer)
                 easy.setopt(pycurl.PREREQFUNCTION, partial(self._before_request, transfer))
             except Exception as error:  # noqa: BLE001 - what libcurl cannot send is this one's fault
@@ -262,8 +272,8 @@ class _Loop:
         if number >= 0:  # else the server closed the connection with its answer
             self._kept[easy.getinfo(pycurl.LOCAL_PORT)] = number
         self._multi.remove_handle(easy)
-        easy.reset()
-        self._spare.append(easy)
+        if reason is None:
+            self._spare[transfer.request.body is not None].append(easy)
         if transfer.is_stale:
             transfer.is_stale, transfer.wants_new = False, True
             self._handed_over.append(transfer)
@@ -276,6 +286,8 @@ class _Loop:
             reason = reason or "the answer ended within its headers"
             text = f"{transfer.request.method} failed: {reason}"
             transfer.future.set_exception(TryAgain(text))
+        transfer.lines.clear()  # the spare handle still knows them
+        transfer.blocks.clear()
         del self._running[easy]
 
     def _on_socket(self, what: int, number: int, *_: object) -> None:
@@ -292,18 +304,11 @@ class _Loop:
         self._timer_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
 
-def _prepare(easy: pycurl.Curl, transfer: _Transfer) -> None:
-    """Set up a handle that is new, or was reset."""
-    request, limits = transfer.request, transfer.request.limits
-    headers = [header_line(name, value) for name, value in request.headers.items()]
-    if request.body is not None:
-        easy.setopt(pycurl.POSTFIELDS, request.body)
-        headers.append(b"Expect:")  # no `100-continue`
+def _new_handle() -> pycurl.Curl:
+    """A handle with the options that are the same for every request."""
+    easy = pycurl.Curl()
     for option, value in (
-        (pycurl.URL, request.url),
         (pycurl.PATH_AS_IS, 1),
-        (pycurl.CUSTOMREQUEST, request.method),
-        (pycurl.HTTPHEADER, headers),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
         (pycurl.FOLLOWLOCATION, 0),
@@ -315,16 +320,37 @@ def _prepare(easy: pycurl.Curl, transfer: _Transfer) -> None:
         (pycurl.SSL_VERIFYPEER, 1),
         (pycurl.SSL_VERIFYHOST, 2),
         (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-        (pycurl.CONNECTTIMEOUT_MS, int(limits.connect_s * 1000)),
-        (pycurl.TIMEOUT_MS, int(limits.total_s * 1000)),
         (pycurl.DNS_CACHE_TIMEOUT, 1),  # one look-up for a batch, and no address for long
         (pycurl.NOSIGNAL, 1),
         (pycurl.OPENSOCKETFUNCTION, _open_socket),
+    ):
+        easy.setopt(option, value)
+    return easy
+
+
+def _prepare(easy: pycurl.Curl, transfer: _Transfer) -> None:
+    """Sets every option that differs from request to request: the handle may have sent another."""
+    request, limits = transfer.request, transfer.request.limits
+    headers = _header_lines(tuple(request.headers.items()))
+    if request.body is not None:
+        easy.setopt(pycurl.POSTFIELDS, request.body)
+        headers = [*headers, b"Expect:"]  # no `100-continue`
+    for option, value in (
+        (pycurl.URL, request.url),
+        (pycurl.CUSTOMREQUEST, request.method),
+        (pycurl.HTTPHEADER, headers),
+        (pycurl.CONNECTTIMEOUT_MS, int(limits.connect_s * 1000)),
+        (pycurl.TIMEOUT_MS, int(limits.total_s * 1000)),
         (pycurl.FRESH_CONNECT, int(transfer.wants_new)),
         (pycurl.HEADERFUNCTION, transfer.lines.append),
         (pycurl.WRITEFUNCTION, transfer.on_block),
     ):
         easy.setopt(option, value)
+
+
+@lru_cache(maxsize=64)  # the stops of an account all have the same ones
+def _header_lines(headers: tuple[tuple[str, str], ...]) -> list[bytes]:
+    return [header_line(name, value) for name, value in headers]
 
 
 def _has_ended(number: int) -> bool:

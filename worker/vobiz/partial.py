@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 BLOCK = 1024 * 1024
 NOTE_EVERY_S = 2.0
@@ -76,23 +76,38 @@ class Notes:
         self._path.with_suffix(".new").unlink(missing_ok=True)
 
 
+class Follower(Protocol):
+    """Reads a file along while it comes, so that nobody has to read it again afterwards."""
+
+    def begin(self) -> None:
+        """The file begins, or begins anew."""
+
+    def add(self, block: memoryview) -> None:
+        """The next bytes of the file. The block is used again for others after the call."""
+
+
 class Partial:
     """Takes the blocks of one file, and knows the digest of all bytes in it.
 
-    A second thread writes and hashes while the first receives: in one thread a download would take
-    twice as long. If the second thread raises, the next `add` or `settle` raises the same.
+    While this thread fills one block, a second thread writes the block before it, and a third one
+    hashes it and shows it to the follower: in one thread a download would take twice as long. If
+    one of them raises, the next `add` or `settle` raises the same.
     """
 
-    def __init__(self, file: BinaryIO, notes: Notes | None, source: str) -> None:
+    def __init__(
+        self, file: BinaryIO, notes: Notes | None, source: str, follower: Follower | None = None
+    ) -> None:
         self.bytes = 0
         self.total: int | None = None
         self.validator: str | None = None  # None: a later try cannot go on with it
         self._file, self._notes, self._source = file, notes, source
+        self._follower = follower
         self._digest = hashlib.sha256()
-        self._blocks: list[bytes] = []
-        self._waiting = self._noted = 0
+        self._filling, self._other = bytearray(BLOCK), bytearray(BLOCK)
+        self._filled = self._noted = 0
         self._written_at = self._noted_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="digest")
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -113,6 +128,7 @@ class Partial:
                     self._note()
         finally:
             self._writer.shutdown()
+            self._hasher.shutdown()
 
     @property
     def sha256(self) -> str:
@@ -130,16 +146,17 @@ class Partial:
             and noted.have > 0
             and (noted.total is None or noted.have < noted.total)
         ):
+            self._begin_reading()
             self._file.seek(0)
-            digest, left = hashlib.sha256(), noted.have
+            left = noted.have
             while left and (block := self._file.read(min(BLOCK, left))):
                 keep_going()
-                digest.update(block)
+                self._read(memoryview(block))
                 left -= len(block)
-            if not left and digest.hexdigest() == noted.sha256:
+            if not left and self.sha256 == noted.sha256:
                 self._file.seek(noted.have)
                 self._file.truncate()
-                self.bytes, self._digest = noted.have, digest
+                self.bytes = noted.have
                 self.total, self.validator = noted.total, noted.validator
                 return
         self.begin(total=None, validator=None)
@@ -153,28 +170,26 @@ class Partial:
             self._notes.forget()
         self._file.seek(0)
         self._file.truncate()
-        self.bytes, self._digest, self._blocks, self._waiting, self._noted = (
-            0,
-            hashlib.sha256(),
-            [],
-            0,
-            0,
-        )
+        self._begin_reading()
+        self.bytes = self._filled = self._noted = 0
         self.total, self.validator = total, validator
 
     def add(self, block: bytes) -> None:
-        self._blocks.append(block)
+        """`block`: BLOCK bytes at most."""
+        if self._filled + len(block) > BLOCK:
+            self._hand_over()
+        self._filling[self._filled : self._filled + len(block)] = block
+        self._filled += len(block)
         self.bytes += len(block)
-        self._waiting += len(block)
-        now = time.monotonic()
-        if self._waiting >= BLOCK or now - self._written_at >= NOTE_EVERY_S:
-            self._written_at = now
+        if time.monotonic() - self._written_at >= NOTE_EVERY_S:
             self._hand_over()
 
     def settle(self) -> None:
-        """Hand all blocks to the operating system."""
-        self._hand_over()
+        """Hand all bytes to the operating system."""
         self._wait()
+        block, self._filled = memoryview(self._filling)[: self._filled], 0
+        self._file.write(block)
+        self._read(block)
         self._file.flush()
 
     def forget(self) -> None:
@@ -185,18 +200,32 @@ class Partial:
 
     def _hand_over(self) -> None:
         self._wait()
-        blocks, self._blocks, self._waiting = self._blocks, [], 0
-        self._writing = self._writer.submit(self._write, blocks, self.bytes)
+        self._written_at = time.monotonic()
+        block = memoryview(self._filling)[: self._filled]
+        reading = self._hasher.submit(self._read, block)
+        self._writing = self._writer.submit(self._write, block, self.bytes, reading)
+        self._filling, self._other, self._filled = self._other, self._filling, 0
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
         if writing:
             writing.result()
 
-    def _write(self, blocks: list[bytes], upto: int) -> None:
-        joined = b"".join(blocks)
-        self._file.write(joined)
-        self._digest.update(joined)
+    def _begin_reading(self) -> None:
+        self._digest = hashlib.sha256()
+        if self._follower:
+            self._follower.begin()
+
+    def _read(self, block: memoryview) -> None:
+        self._digest.update(block)
+        if self._follower:
+            self._follower.add(block)
+
+    def _write(self, block: memoryview, upto: int, reading: Future[None]) -> None:
+        try:
+            self._file.write(block)
+        finally:
+            reading.result()  # nobody hashes it any more when it is filled again
         if (
             upto - self._noted >= NOTE_EVERY_BYTES
             or time.monotonic() - self._noted_at >= NOTE_EVERY_S

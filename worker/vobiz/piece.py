@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from worker.errors import CorruptMedia, MediaRefused, NotReady, TryAgain
-from worker.vobiz.partial import Partial
+from worker.vobiz import deprecations
+from worker.vobiz.partial import Follower, Partial
 from worker.vobiz.transport import Head, Patience, Silent, Trouble
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -56,7 +57,9 @@ class Hooks:
     """Functions of the caller. Whatever they raise ends the download and passes through."""
 
     keep_going: Callable[[], None]  # about once a second; raises to abort
-    announced: Callable[[int | None], None]  # the bytes to come, before the first; None: not known
+    # the bytes to come, before the first; None: not known
+    announced: Callable[[int | None], None] = lambda _: None
+    follower: Follower | None = None  # sees all bytes of the file, in a thread of ours
 
 
 class Elsewhere(Exception):
@@ -85,7 +88,7 @@ class Piece:
     ) -> None:
         self.limits = limits
         self._hooks = hooks
-        self.host = ""
+        self.host = self.path = ""
         self._partial, self._may_go_on = partial, may_go_on
         self._from = partial.bytes if partial.validator else 0
         self._head: Head | None = None
@@ -102,6 +105,7 @@ class Piece:
     # ----------------------------------------------------------------------------------------------
 
     def on_head(self, head: Head) -> None:
+        deprecations.note("GET", f"{self.host}{self.path}", head.get)
         if head.status in _REDIRECTS:
             raise Elsewhere(head.get("location"))
         if self._from and head.status == 416:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from worker.vobiz import loop
+from worker.vobiz import deprecations, loop
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Answer
-from worker.vobiz.loop import RestRequest, TimeLimits
+from worker.vobiz.loop import RestRequest, Then, TimeLimits
 
 _HEADERS = {"User-Agent": "endtape", "Accept": "application/json", "Accept-Encoding": "identity"}
 
@@ -39,16 +39,17 @@ class Rest:
         self._api_url = api_url.rstrip("/")
         self._accepted: dict[str, str] = {}  # by account
 
-    def ask(self, asks: Sequence[Ask]) -> list[Future[Answer]]:
-        """Send all of them at once, and return a future for each without waiting.
+    def ask(self, asks: Sequence[Ask], then: Sequence[Then] = ()) -> list[Future[Answer]]:
+        """Send all of them at once, and return a future for each without waiting. `then`: a
+        callback for each of these futures, as for `loop.send`.
 
         The answer is that to the first token that is not refused, or to the last one if all are.
         A future raises TryAgain for whatever is no whole HTTP answer.
         """
         tries = [_Tries(self, ask) for ask in asks]
-        requests = [one.next_request() for one in tries]
-        for one, sent in zip(tries, loop.send(requests), strict=True):
-            sent.add_done_callback(one.on_answer)
+        for one, callback in zip(tries, then, strict=False):
+            one.answered.add_done_callback(callback)
+        loop.send([one.next_request() for one in tries], [one.on_answer for one in tries])
         return [one.answered for one in tries]
 
     def credentials(self, auth_id: str, tokens: Sequence[str]) -> dict[str, str]:
@@ -90,9 +91,10 @@ class _Tries:
     def on_answer(self, sent: Future[Answer]) -> None:
         try:
             answer = hide_tokens(self._ask.account, sent.result())
+            deprecations.note(self._ask.method, self._ask.path, answer.headers.get)
             is_refused = answer.status in (401, 403)
             if is_refused and self._tokens:
-                loop.send([self.next_request()])[0].add_done_callback(self.on_answer)
+                loop.send([self.next_request()], [self.on_answer])
                 return
         except Exception as error:  # noqa: BLE001 - the caller gets it
             self.answered.set_exception(error)

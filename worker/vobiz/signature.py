@@ -208,8 +208,8 @@ def sign(url: str, token: str, nonce: str) -> dict[str, str]:
 
 
 def _digest(secret: str, message: str) -> bytes:
-    keyed = hmac.new(secret.encode(), message.encode("utf-8", "replace"), hashlib.sha256)
-    return base64.b64encode(keyed.digest())
+    keyed = hmac.digest(secret.encode(), message.encode("utf-8", "replace"), "sha256")
+    return base64.b64encode(keyed)
 
 
 def _matches(value: str, secret: str, message: str) -> bool:

@@ -4,7 +4,7 @@
 -- A fence that is still there means that the last claim was never finished; begin.lua counts that. After several
 -- unfinished tries the obligation comes back later each time: a plan or a survey within a minute at most, a look or a
 -- fetch is set aside for hours in the end.
-local fence, fences, unfinished = KEYS[1], KEYS[2], KEYS[3]
+local fence, fences, unfinished, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local lead_ms, batch = tonumber(ARGV[1]), tonumber(ARGV[2])
 local alone_after, aside_after, longest_ms, aside_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
@@ -18,8 +18,9 @@ local function wait_ms(obligation, tries, lease_ms)
   return math.min(lease_ms * 2 ^ (tries - alone_after), math.max(longest_ms, lease_ms))
 end
 
-for i = 0, (#KEYS - 3) / 2 - 1 do
-  local due, leases = KEYS[4 + 2 * i], KEYS[5 + 2 * i]
+redis.call('DEL', wake)      -- what was to be looked at is looked at now
+for i = 0, (#KEYS - 4) / 2 - 1 do
+  local due, leases = KEYS[5 + 2 * i], KEYS[6 + 2 * i]
   local lease_ms = tonumber(ARGV[8 + 2 * i])
   local free = tonumber(ARGV[7 + 2 * i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
   local taken = math.max(0, math.min(free, batch))

@@ -1,60 +1,71 @@
--- Ends a lease: writes the events that the work found, and sets when obligations are due next. Refuses if the lease ran
--- out or another worker has it. If the log grew since the worker read it, or a reload came after the settings that it
--- planned with, the obligation is due again now.
-local call, fences, recordings, recent, wake, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local unfinished, generation, live = KEYS[7], KEYS[8], KEYS[9]
+-- Ends leases, each by itself: writes the events that the work found, and sets when obligations are due next. Refuses
+-- a lease that ran out or that another worker has. If the log grew since the worker read it, or a reload came after the
+-- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
+-- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
+local fences, unfinished, generation, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local due, leases = {}, {}      -- by duty, the last part of their names
-for i = 10, #KEYS, 2 do
+for i = 5, 4 + ARGV[1], 2 do
   local duty = string.match(KEYS[i], '(%a+)$')
   due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
-local obligation, fence, call_uuid = ARGV[1], ARGV[2], ARGV[3]
-local seen, keep_s, events, dues = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local reloads = redis.call('GET', generation) or '0'
 
-local kind = string.match(obligation, '^(%a+)|')
-local until_ms = redis.call('ZSCORE', leases[kind], obligation)
-if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
-redis.call('HDEL', fences, obligation)
-redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
-redis.call('ZREM', leases[kind], obligation)
+local function commit(call, recordings, recent, live, listeners, at)
+  local obligation, fence, call_uuid, seen, keep_s = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local planned_with, events, dues = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  at = at + 8
+  local kind = string.match(obligation, '^(%a+)|')
+  local until_ms = redis.call('ZSCORE', leases[kind], obligation)
+  if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
+  local log = redis.call('GET', call) or ''
+  redis.call('HDEL', fences, obligation)
+  redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
+  redis.call('ZREM', leases[kind], obligation)
 
-local log = redis.call('GET', call) or ''
-local reloaded = ARGV[8] ~= '' and ARGV[8] ~= (redis.call('GET', generation) or '0')
-local newer, text = #log ~= seen or reloaded, '\n' .. log
-local new, lines, known, at = {}, {}, {}, 9
-for _ = 1, events do
-  local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  at = at + 3
-  if not known[id] and not string.find(text, '\n' .. id .. ' ', 1, true) then
-    known[id] = true
-    new[#new + 1] = id
-    lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
+  local newer = #log ~= seen or (planned_with ~= '' and planned_with ~= reloads)
+  local new, lines, known, text = {}, {}, {}, '\n' .. log
+  for _ = 1, events do
+    local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    at = at + 3
+    if not known[id] and not string.find(text, '\n' .. id .. ' ', 1, true) then
+      known[id] = true
+      new[#new + 1] = id
+      lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
+    end
+    if recording ~= '' and redis.call('HSETNX', recordings, recording, call_uuid) == 1 then
+      if redis.call('ZADD', recent, 'NX', now, recording) == 1 then redis.call('ZADD', live, now, recording) end
+    end
   end
-  if recording ~= '' then
-    redis.call('HSETNX', recordings, recording, call_uuid)
-    if redis.call('ZADD', recent, 'NX', now, recording) == 1 then redis.call('ZADD', live, now, recording) end
+  if #new > 0 then
+    redis.call('SET', call, log .. table.concat(lines))
+    for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
   end
-end
-if #new > 0 then
-  redis.call('SET', call, log .. table.concat(lines))
-  for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
-end
-for _ = 1, dues do
-  local other, instant = ARGV[at], ARGV[at + 1]
-  local other_kind = string.match(other, '^(%a+)|')
-  at = at + 2
-  local held = redis.call('ZSCORE', leases[other_kind], other)
-  if not held or tonumber(held) <= now then
-    if instant == 'now' then redis.call('ZADD', due[other_kind], 'LT', now, other)
-    elseif instant == '' then redis.call('ZREM', due[other_kind], other)
-    else redis.call('ZADD', due[other_kind], instant, other) end
+  for _ = 1, dues do
+    local other, instant = ARGV[at], ARGV[at + 1]
+    local other_kind = string.match(other, '^(%a+)|')
+    at = at + 2
+    local held = other ~= obligation and redis.call('ZSCORE', leases[other_kind], other)
+    if not held or tonumber(held) <= now then
+      if instant == 'now' then redis.call('ZADD', due[other_kind], 'LT', now, other)
+      elseif instant == '' then redis.call('ZREM', due[other_kind], other)
+      else redis.call('ZADD', due[other_kind], instant, other) end
+    end
   end
+  if newer then redis.call('ZADD', due[kind], now, obligation) end
+  -- What the catalogue has not entered yet does not expire.
+  local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
+  if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+  return {'ok', new}
 end
-if newer then redis.call('ZADD', due[kind], now, obligation) end
--- What the catalogue has not entered yet does not expire.
-local unindexed = due.index and redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
-if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+
+local answers, at, key = {}, 2, 5 + ARGV[1]
+while at <= #ARGV do
+  local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], at + 1)
+  if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end
+  answers[#answers + 1] = answer
+  at, key = at + 1 + ARGV[at], key + 5
+end
 if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
-return {'ok', new}
+return answers

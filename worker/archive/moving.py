@@ -1,0 +1,131 @@
+"""Moves what a fallback took into the archive: copied, read back, and only then removed there.
+
+A file moves after those that it speaks about: audio, receipt, signature. Whatever dies between two
+steps, the next run finds each file in one place or in both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from worker.archive import keys
+from worker.archive.filing import Archive
+from worker.archive.store import Entry, Store
+from worker.errors import Conflict, Unstored
+
+_SMALL = 1024 * 1024
+_BLOCK = 1024 * 1024
+_LAST = (".json", ".sig")  # in this order, after all other files of a folder
+
+
+@dataclass(slots=True)
+class Moved:
+    """How many files moved, and those that stay because other content has their name."""
+
+    files: int = 0
+    stay: list[str] = field(default_factory=list)
+
+
+def move_back(archive: Archive, keep_going: Callable[[], bool]) -> Moved:
+    """Move all that the archive's fallback holds, while `keep_going`. Harmless to repeat, and to do
+    twice at once. Raises Unstored and OSError where one of the two does not answer.
+    """
+    moved = Moved()
+    if archive.fallback is not None:
+        _folder(archive, archive.fallback.store, "", moved, keep_going)
+    return moved
+
+
+def _folder(
+    archive: Archive, source: Store, folder: str, moved: Moved, keep_going: Callable[[], bool]
+) -> None:
+    level = source.level(folder)
+    for entry in sorted(level.files, key=_turn):
+        if not keep_going():
+            return
+        with contextlib.suppress(FileNotFoundError):  # another process moved it
+            if entry.is_plain and _one(archive, source, entry):
+                source.delete(entry.name)
+                moved.files += 1
+            else:
+                moved.stay.append(entry.name)
+    for step in level.folders:
+        _folder(archive, source, f"{folder}/{step}" if folder else step, moved, keep_going)
+
+
+def _turn(entry: Entry) -> tuple[int, str]:
+    ending = next((n for n, last in enumerate(_LAST, 1) if entry.name.endswith(last)), 0)
+    return ending, entry.name
+
+
+def _one(archive: Archive, source: Store, entry: Entry) -> bool:
+    """Copy a file and read it back. False where other content has its name."""
+    try:
+        if entry.bytes <= _SMALL:
+            content = source.read(entry.name)
+            sha256 = hashlib.sha256(content).hexdigest()
+            archive.store.create(entry.name, content)
+        else:
+            sha256 = _copied(archive, source, entry)
+    except Conflict:
+        return _says_the_same(archive, source, entry.name)
+    with archive.store.open(entry.name) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:  # type: ignore[arg-type]
+            raise Unstored(f"{entry.name} was not read back as it was copied")
+    return True
+
+
+def _copied(archive: Archive, source: Store, entry: Entry) -> str:
+    """Copy a file by way of the spool. Returns its digest."""
+    part = archive.spool.create("moving", secrets.randbelow(10**18))
+    try:
+        digest = hashlib.sha256()
+        with archive.spool.writing(part) as file, source.open(entry.name) as stands:
+            while block := stands.read(_BLOCK):
+                digest.update(block)
+                file.write(block)
+        archive.store.put_file(entry.name, part, digest.hexdigest())
+        return digest.hexdigest()
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _says_the_same(archive: Archive, source: Store, name: str) -> bool:
+    """Whether the archive has a receipt about the same audio, with a signature: a put that seemed
+    to fail may have succeeded, and the recording was filed in both places.
+    """
+    receipt = name.removesuffix(".sig")
+    if not receipt.endswith(".json"):
+        return False
+    key = f"{receipt.removesuffix('.json')}.any"
+    try:
+        keys.parse(key)
+        theirs, ours = (json.loads(store.read(receipt)) for store in (source, archive.store))
+        sha256 = theirs["media"]["sha256"]
+        if ours["media"]["sha256"] != sha256:
+            return False
+        extension = _extension(archive.store, receipt)
+        archive.publish_receipt(archive.audio_of(f"{key[:-3]}{extension}", sha256), theirs)
+    except FileNotFoundError:
+        # The receipt moved before its signature: the archive's own is signed by then.
+        return name.endswith(".sig")
+    except (ValueError, TypeError, KeyError, Conflict):
+        return False
+    return True
+
+
+def _extension(store: Store, receipt: str) -> str:
+    """The extension of the audio beside a receipt."""
+    folder, _, name = receipt.rpartition("/")
+    before = f"{name.removesuffix('.json')}."
+    endings = (
+        entry.last.rpartition(".")[2]
+        for entry in store.level(folder).files
+        if entry.last.startswith(before) and not entry.last.endswith((".json", ".sig", ".peaks"))
+    )
+    return next(endings, "any")
