@@ -249,6 +249,7 @@ class Local:
             "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"),
             "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
+            "ENDTAPE_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
             "ENDTAPE_API_RATE": "200",
             "ENDTAPE_SIGNATURES": signatures,
             **env,
@@ -533,6 +534,7 @@ def service(request):
             "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"),
             "ENDTAPE_SIGNING_KEY": str(folder / "signing_key"),
+            "ENDTAPE_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
             "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
             "ENDTAPE_API_RATE": "100",
         }

@@ -107,6 +107,28 @@ def drop_log(ledger, account, call_uuid):
     ledger.redis.delete(ledger.call_key(account, call_uuid))
 
 
+def expires_in_s(ledger, account, call_uuid):
+    """In how many seconds the log of a call expires; -1: it does not."""
+    return ledger.redis.ttl(ledger.call_key(account, call_uuid))
+
+
+def keys_about(ledger, *words):
+    """The keys that hold one of these words, in their names or as a field or member."""
+    found = []
+    for key in ledger.redis.scan_iter(ledger.prefix.replace("{", "[{]") + "*"):
+        kind = ledger.redis.type(key)
+        inside = (
+            ledger.redis.hgetall(key)
+            if kind == "hash"
+            else ledger.redis.zrange(key, 0, -1)
+            if kind == "zset"
+            else ""
+        )
+        if any(word in f"{key} {inside}" for word in words):
+            found.append(key)
+    return found
+
+
 def see_recording(ledger, account, recording_id, at):
     """A recording that was first seen at that instant."""
     ledger.redis.zadd(ledger.key("recent", account), {recording_id: at})

@@ -16,6 +16,7 @@ EndtapeError
 ├── CorruptMedia       the bytes that arrived are not the recording, or not all of it
 ├── Conflict           the archive already holds other content under this name
 ├── StaleLease         another worker holds this obligation now: record nothing
+├── CatalogueAway      the catalogue did not answer; nothing depends on it
 └── LedgerUnavailable  Redis did not answer in time
 """
 
@@ -109,3 +110,7 @@ class StaleLease(EndtapeError):
 
 class LedgerUnavailable(EndtapeError):
     """Redis refused, was silent, or did not take the write."""
+
+
+class CatalogueAway(EndtapeError):
+    """The catalogue does not answer, or cannot be used. The text shows no password."""

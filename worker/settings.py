@@ -25,7 +25,15 @@ from worker.calls.notices import Endpoint
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import Kind, NamedKey, SigningSecrets, Tokens, Unaccepted, WebUrl
+from worker.settings_kinds import (
+    Kind,
+    NamedKey,
+    SigningSecrets,
+    Tokens,
+    Unaccepted,
+    WebUrl,
+    in_folder,
+)
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
 from worker.vobiz.account import Account
 
@@ -62,6 +70,7 @@ class Settings:
     spool_max: int
     signing_key: Path
     signer: str
+    catalog: str = field(repr=False)  # the URL, with an absolute path
     config: Path | None
     rules: Rules
     notify: tuple[Endpoint, ...]
@@ -91,7 +100,12 @@ class Settings:
         for place in (self.archive, self.fallback):
             secrets |= place.secrets if isinstance(place, Bucket) else set()
         # A broker's address may hold several of RabbitMQ.
-        for url in (self.redis_url, self.broker_url, *self.broker_url.split(";")):
+        for url in (
+            self.redis_url,
+            self.broker_url,
+            *self.broker_url.split(";"),
+            self.catalog,
+        ):
             parts = urlsplit(url)
             for password in (parts.password or "", *_PASSWORDS.findall(parts.query)):
                 plain = unquote(password)
@@ -216,6 +230,7 @@ class _Reader:
         values["signer"] = values["signer"] or _signer(values["public_url"])
         self.complete_archives(values)
         self.check_signing_key(values["signing_key"])
+        values["catalog"] = in_folder(values["catalog"], self.folder)
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
         values["notify"] = self.endpoints(file)
         values["config"] = config

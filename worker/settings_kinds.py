@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -334,6 +335,39 @@ class ServerUrl(Kind):
     def shown(self, value: Any) -> str:
         """Each address without name, password and options."""
         return ";".join(_without_login(url) for url in value.split(";"))
+
+
+class CatalogUrl(Kind):
+    """The address of an SQLite file, or of a database of PostgreSQL."""
+
+    def read(self, text: str) -> str:
+        scheme, _, rest = text.partition("://")
+        if scheme == "sqlite":
+            if not rest.startswith("/") or len(rest) < 2 or "?" in rest:
+                raise Unaccepted("must be sqlite:///FILE, or sqlite:////FILE with a whole path")
+            return text
+        if scheme != "postgresql+psycopg" or _parsed(text, (scheme,)) is None:
+            raise Unaccepted(
+                "must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE",
+                secret="@" in text,
+            )
+        if importlib.util.find_spec("psycopg") is None:
+            raise Unaccepted(
+                "PostgreSQL needs the extra `postgresql`: pip install 'endtape[postgresql]'",
+                secret=True,
+            )
+        return text
+
+    def shown(self, value: Any) -> str:
+        """The address without name, password and options."""
+        return _without_login(value)
+
+
+def in_folder(url: str | None, folder: Path) -> str | None:
+    """The address of a catalogue; an SQLite file with a relative path lies in the folder."""
+    if url is None or not url.startswith("sqlite:///"):
+        return url
+    return f"sqlite:///{(folder / url.removeprefix('sqlite:///')).absolute()}"
 
 
 def _split(text: str) -> tuple[str, ...]:

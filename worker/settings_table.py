@@ -13,6 +13,7 @@ from worker.settings_kinds import (
     RABBIT,
     Archive,
     Bytes,
+    CatalogUrl,
     Choice,
     Duration,
     File,
@@ -231,6 +232,15 @@ SETTINGS = (
         kind=SignerName(),
         documented="endtape@ + host of ENDTAPE_PUBLIC_URL",
         meaning="the name under which receipts are signed",
+    ),
+    Setting(
+        name="ENDTAPE_CATALOG",
+        field="catalog",
+        kind=CatalogUrl(),
+        default="sqlite:///data/catalog.db",
+        at_start=True,
+        meaning="the index of finished recordings: SQLite for one machine, "
+        "`postgresql+psycopg://…` (extra `postgresql`) for several; `endtape index` rebuilds it",
     ),
     Setting(
         name="ENDTAPE_CONFIG",

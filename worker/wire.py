@@ -96,6 +96,17 @@ def digits(value: object) -> str | None:
     return written.removeprefix("00") or None if written else None
 
 
+def number_pattern(text: str) -> str | None:
+    """A number to look for as digits, with a `*` at either end where the text has one; None where
+    it holds no digit.
+    """
+    text = text.strip()
+    found = digits(text.strip("*"))
+    if found is None:
+        return None
+    return f"{'*' * text.startswith('*')}{found}{'*' * text.endswith('*')}"
+
+
 def bare_digits(text: str) -> str | None:
     """The digits of a number that may hold spaces, brackets, dashes and dots; None where the text
     is no number.

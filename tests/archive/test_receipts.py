@@ -51,6 +51,7 @@ def test_a_receipt_says_all_of_it_in_plain_json():
         "to",
         "direction",
         "labels",
+        "first_seen_at",
         "started_at",
         "ended_at",
         "provider",

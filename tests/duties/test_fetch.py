@@ -69,6 +69,7 @@ def test_the_archive_holds_audio_and_receipt_readable_by_the_owner_only(local):
         "to",
         "direction",
         "labels",
+        "first_seen_at",
         "started_at",
         "ended_at",
         "provider",

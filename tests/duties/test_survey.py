@@ -471,6 +471,8 @@ def test_a_receipt_without_its_signature_is_not_taken_for_archived_when_the_ledg
     receipt = (house.folder / "archive" / view["archive_key"]).with_suffix(".json")
     signature = receipt.with_name(f"{receipt.name}.sig")
     before = receipt.read_bytes(), signature.read_bytes()
+    until(lambda: house.worker.catalogue.find(known.recording_id))
+    house.worker.catalogue.remove([(ACCOUNT, known.recording_id)])
     signature.unlink()  # as a crash leaves it
     redis_view.erase(house.ledger)
     house.reach(known.recording_id, "archived")
@@ -498,6 +500,39 @@ def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local
     surveyed(house)
     surveyed(house)
     assert house.kinds(later) == []  # once only
+
+
+def test_what_the_catalogue_has_is_finished_and_not_taken_up_by_a_survey(local):
+    house = house_of(local)
+    known = unannounced(house)
+    house.reach(known.recording_id, "archived")
+    until(lambda: house.worker.catalogue.find(known.recording_id))
+    redis_view.erase(house.ledger)
+    surveyed(house)
+    surveyed(house)
+    assert house.kinds(known.call_uuid) == []
+    assert house.recording(known.recording_id)["phase"] == "archived"
+
+
+def test_what_the_archive_says_was_given_up_is_finished_although_the_provider_lists_it(local):
+    house = house_of(local, survey=False)
+    known, at = unannounced(house), datetime.now(UTC).strftime("%Y/%m/%d")
+    call = {"account": ACCOUNT, "call_uuid": known.call_uuid}
+    absence = {"recording_id": known.recording_id, "fault": "media", "reason": "worn out"}
+    first = "2026-01-02T03:04:05.006Z"
+    house.worker.archive.publish_absence(
+        f"{ACCOUNT}/{at}/{known.recording_id}.absent",
+        {"schema": "endtape/absent/1", **call, **absence, "first_seen_at": first},
+    )
+    house.survey = True
+    view = house.reach(known.recording_id, "abandoned")
+    assert [view[name] for name in ("fault", "problem", "first_seen_at")] == [
+        "media",
+        "worn out",
+        first,
+    ]
+    until(lambda: house.worker.catalogue.find(known.recording_id))
+    assert house.requests("GET", f"{known.recording_id}.mp3") == []
 
 
 def test_a_restart_beside_an_empty_ledger_takes_the_oldest_archived_day_for_the_first_start(local):

@@ -641,7 +641,7 @@ def test_a_page_that_found_nothing_yet_says_where_to_go_on(app):
         time.sleep(0.002)
     pages, cursor = [], ""
     while cursor is not None:
-        found = page(app, f"call_uuid=c0{cursor and '&cursor='}{cursor}", most_read=2)
+        found = page(app, f"call_uuid=c0{cursor and '&cursor='}{cursor}", at_once=2, for_s=0.0)
         pages.append([r["recording_id"] for r in found["recordings"]])
         cursor = found["cursor"]
     assert pages == [[], [], ["r0"]]
@@ -651,9 +651,9 @@ def test_a_page_takes_only_so_long(app):
     for number in range(2):
         app.put(f"/calls/c{number}", {"recordings": [{"recording_id": f"r{number}"}]})
         time.sleep(0.002)
-    first = page(app, "call_uuid=c0", read_for_s=0.0)
+    first = page(app, "call_uuid=c0", at_once=1, for_s=0.0)
     assert (first["recordings"], first["cursor"] is None) == ([], False)
-    second = page(app, f"call_uuid=c0&cursor={first['cursor']}", read_for_s=0.0)
+    second = page(app, f"call_uuid=c0&cursor={first['cursor']}", at_once=1, for_s=0.0)
     assert [r["recording_id"] for r in second["recordings"]] == ["r0"]
 
 

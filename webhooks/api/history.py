@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import structlog
 
 from webhooks.api.keys import caller
 from worker import logs
-from worker.calls.call import Call
 from worker.calls.events import Event
 from worker.calls.history import Deed, Entry
 from worker.errors import LedgerUnavailable
@@ -23,21 +25,22 @@ def enter_order(ledger: Ledger, account: str, what: Deed, order: Event) -> None:
     ledger.enter(account, entry, order=order.id)
 
 
-def enter_play(
-    ledger: Ledger, call: Call, recording_id: str, *, restricted: bool, reason: str | None = None
-) -> None:
-    """Enters a play, which is one entry a recording, person and ten minutes.
+def enter_play(ledger: Ledger, view: Mapping[str, Any], *, reason: str | None = None) -> None:
+    """Enters a play of the recording that `/v1` shows so, which is one entry a recording, person and ten minutes.
 
     Raises LedgerUnavailable where it could not be entered and the recording is restricted: then it
     must not be played.
     """
     try:
-        ledger.enter(call.account, _entry(Deed.PLAY, call.call_uuid, recording_id, reason))
+        entry = _entry(Deed.PLAY, view["call_uuid"], view["recording_id"], reason)
+        ledger.enter(view["account"], entry)
     except LedgerUnavailable as error:
-        if restricted:
+        if view["restricted"]:
             raise
         if logs.seldom("history", error):
-            log.warning("a play is not in the history", error=str(error), recording_id=recording_id)
+            log.warning(
+                "a play is not in the history", error=str(error), recording_id=view["recording_id"]
+            )
 
 
 def _entry(what: Deed, call_uuid: str, recording_id: str | None, reason: str | None) -> Entry:

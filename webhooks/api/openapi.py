@@ -13,7 +13,7 @@ from flask import Response
 
 from webhooks.api import response_shapes
 from webhooks.api.problems import TITLES
-from worker.calls.call import Phase
+from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
 
 Schemas = dict[type, dict[str, Any]]  # by shape: the reference to its component
@@ -32,6 +32,15 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "may be left out where there is one account",
     },
     "phase": {"schema": {"type": "string", "enum": [p.value for p in Phase]}},
+    "stop": {"schema": {"type": "string", "enum": [s.value for s in StopState]}},
+    "rule": {"schema": {"type": "string"}, "description": "the name of the rule of its stop"},
+    "number": {
+        "schema": {"type": "string"},
+        "description": "`from` or `to`, by its digits; `*` stands for any digits at either end",
+    },
+    "label": {"schema": {"type": "string"}, "description": "NAME=VALUE"},
+    "held": {"schema": {"type": "string", "enum": ["true", "false"]}},
+    "q": {"schema": {"type": "string"}, "description": "a part of any id, number or label"},
     "fault": {"schema": {"type": "string", "enum": [f.value for f in Fault]}},
     "call_uuid": {"schema": {"type": "string"}},
     "since": {"schema": {"type": "string"}, "description": "first seen at or after, RFC 3339"},

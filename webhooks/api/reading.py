@@ -4,60 +4,41 @@ signatures, outlines, and the keys that signed.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import mimetypes
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flask import Response, jsonify, request
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
-from webhooks.api import request_bodies
+from webhooks.api import list_query
 from webhooks.api.history import enter_play
 from webhooks.api.problems import Problem
 from worker.archive import peaks, signers
 from worker.archive.filing import Archive
 from worker.archive.store import Opened
-from worker.calls.call import Call, Phase, Recording
-from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
-from worker.errors import Conflict, LedgerUnavailable, Unstored
-from worker.ledger.calls import SeenAt
+from worker.catalogue import past
+from worker.catalogue.database import Catalogue
+from worker.catalogue.listing import Listing
+from worker.catalogue.rows import Row
+from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
 
-_MOST = 200  # recordings on a page
 _MOST_DRAWN = 32 * 1024 * 1024  # bytes of audio: 40 ms of work
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Wanted:
-    """What a page of recordings is asked for; None where the query does not say."""
-
-    phase: str | None
-    fault: str | None
-    limit: int
-
-    def fits(self, view: dict[str, Any]) -> bool:
-        return self.phase in {None, view["phase"]} and self.fault in {None, view["fault"]}
-
-
 class Reader:
-    """`settings` is called for each request, so that a reload takes effect.
-
-    One answer reads at most `most_read` recordings, for at most `read_for_s` seconds; its cursor
-    says where to go on.
+    """`settings` is called for each request, so that a reload takes effect. Finished recordings are
+    read from the catalogue and the archive, where Redis does not know them any more.
     """
 
     def __init__(
@@ -65,38 +46,46 @@ class Reader:
         ledger: Ledger,
         settings: Callable[[], Settings],
         *,
-        most_read: int = 20_000,
-        read_for_s: float = 3.0,
+        at_once: int = 200,
+        for_s: float = 3.0,
     ) -> None:
+        """`at_once` and `for_s`: as for a `Listing`."""
         self.ledger, self.settings = ledger, settings
-        self._most_read, self._read_for_s = most_read, read_for_s
+        self.catalogue = Catalogue(settings().catalog)
+        self._listing = Listing(
+            ledger, self.catalogue, lambda: settings().rules, at_once=at_once, for_s=for_s
+        )
 
     def recordings(self) -> Response:
         """A page of recordings, newest first."""
         query = request.args
-        wanted = _Wanted(
-            phase=_one_of(query, "phase", Phase),
-            fault=_one_of(query, "fault", Fault),
-            limit=_limit(query.get("limit")),
+        page = self._listing.page(
+            list_query.wanted(query),
+            self._accounts(),
+            limit=list_query.limit(query.get("limit")),
+            before=list_query.cursor(query.get("cursor")),
         )
-        views, end = self._page(wanted, query, _cursor(query.get("cursor")))
-        return jsonify({"recordings": views, "cursor": _spelled(end) if end else None})
+        return jsonify(
+            {
+                "recordings": page.views,
+                "cursor": list_query.spelled(page.end) if page.end else None,
+                **({"degraded": f"catalog: {page.degraded}"} if page.degraded else {}),
+            }
+        )
 
     def recording(self, recording_id: str) -> Response:
-        call, recording = self._recording(recording_id)
-        return jsonify(recording_view(call, recording, self.settings().rules, self.ledger.now()))
+        return jsonify(self._view(recording_id))
 
     def call(self, call_uuid: str) -> Response:
         known = find_call(self.ledger, self._accounts(), call_uuid, a_leg_first=False)
         if known is None:
-            raise Problem(404, "no such call")
+            return jsonify(self._past_call(call_uuid))
         call = replay(*known, self.ledger.events(*known))
         return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
 
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""
-        call, recording = self._recording(recording_id)
-        view = recording_view(call, recording, self.settings().rules, self.ledger.now())
+        view = self._view(recording_id)
         reason = request.args.get("reason", "").strip() or None
         if view["restricted"] and reason is None:
             raise Problem(
@@ -105,11 +94,9 @@ class Reader:
                 "`?reason=`, which stands in the history",
                 field="reason",
             )
-        opened = _got(self._archive().open_file, _key_of(recording))
+        opened = _got(self._archive().open_file, _key_of(view))
         try:
-            enter_play(
-                self.ledger, call, recording_id, restricted=view["restricted"], reason=reason
-            )
+            enter_play(self.ledger, view, reason=reason)
         except LedgerUnavailable:
             opened.file.close()
             raise
@@ -148,58 +135,52 @@ class Reader:
         known = signers.of_service(self.ledger.signing_keys())
         return Response(signers.written(known), mimetype="text/plain")
 
-    def _page(
-        self, wanted: _Wanted, query: MultiDict[str, str], before: SeenAt | None
-    ) -> tuple[list[dict[str, Any]], SeenAt | None]:
-        """The recordings of a page, and the sight after which the next page begins; None at the
-        end of the list.
-        """
-        page: list[tuple[SeenAt, dict[str, Any]]] = []
-        until, rules = time.monotonic() + self._read_for_s, self.settings().rules
-        for read, (sight, call, recording) in enumerate(self._sights(query, before), 1):
-            if recording:
-                view = recording_view(call, recording, rules, self.ledger.now())
-                if wanted.fits(view):
-                    page.append((sight, view))
-            if len(page) > wanted.limit:
-                # One more than the page holds shows that there is a next page.
-                page.pop()
-                return [view for _, view in page], page[-1][0]
-            if read == self._most_read or time.monotonic() > until:
-                return [view for _, view in page], sight
-        return [view for _, view in page], None
-
-    def _sights(
-        self, query: MultiDict[str, str], before: SeenAt | None
-    ) -> Iterator[tuple[SeenAt, Call, Recording | None]]:
-        """Every recording that was ever seen, newest first; None in place of one that is not asked
-        for.
-        """
-        only = query.get("call_uuid")
-        since, until = (
-            request_bodies.instant(query.get(name), name) for name in ("since", "until")
-        )
-        call = Call(account="", call_uuid="")  # the one replayed last: it may have hundreds
-        for sight in self.ledger.recent(self._accounts(), before=before, since=since, until=until):
-            _, account, recording_id = sight
-            call_uuid = self.ledger.call_of(account, recording_id)
-            if call_uuid is None or only not in {None, call_uuid}:
-                yield sight, call, None
-                continue
-            if (call.account, call.call_uuid) != (account, call_uuid):
-                call = replay(account, call_uuid, self.ledger.events(account, call_uuid))
-            yield sight, call, call.recordings.get(recording_id)
-
-    def _recording(self, recording_id: str) -> tuple[Call, Recording]:
-        """A recording and its call. Raises Problem 404."""
+    def _view(self, recording_id: str) -> dict[str, Any]:
+        """The recording as `/v1` shows it. Raises Problem 404, and 503."""
         known = find_recording(self.ledger, self._accounts(), recording_id)
         if known is None:
+            return self._past(recording_id).view
+        return recording_view(*known, self.settings().rules, self.ledger.now())
+
+    def _past(self, recording_id: str) -> Row:
+        """What the catalogue knows of a recording. Raises Problem 404, and 503 where it is away."""
+        row = self._in_catalogue(
+            lambda: self.catalogue.find(recording_id, request.args.get("account"))
+        )
+        if row is None:
             raise Problem(404, "no such recording")
-        return known
+        return row
+
+    def _past_call(self, call_uuid: str) -> dict[str, Any]:
+        """A call that only catalogue and archive know. Raises Problem 404, and 503."""
+        rows = self._in_catalogue(
+            lambda: self.catalogue.of_call(call_uuid, request.args.get("account"))
+        )
+        if not rows:
+            raise Problem(404, "no such call")
+        return past.call_view(rows, self._receipts(rows))
+
+    def _receipts(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """The receipts of these recordings that can be read: without one, its events are missing
+        from the timeline.
+        """
+        archive, receipts = self._archive(), []
+        for row in rows:
+            with contextlib.suppress(OSError, EndtapeError, ValueError):
+                receipts.append(archive.read_receipt(row.key))
+        return receipts
+
+    def _in_catalogue(self, find: Callable[[], T]) -> T:
+        try:
+            return find()
+        except CatalogueAway as error:
+            raise Problem(
+                503, f"Redis does not know it, and the catalogue does not answer: {error}"
+            ) from None
 
     def _key(self, recording_id: str) -> str:
         """A recording's key in the archive. Raises Problem 404."""
-        return _key_of(self._recording(recording_id)[1])
+        return _key_of(self._view(recording_id))
 
     def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
         """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
@@ -222,9 +203,9 @@ class Reader:
         return [named]
 
 
-def _key_of(recording: Recording) -> str:
+def _key_of(view: Mapping[str, Any]) -> str:
     """The recording's key in the archive. Raises Problem 404."""
-    key = recording.archived.archive_key if recording.archived else None
+    key: str | None = view["archive_key"]
     if not key:
         raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
     return key
@@ -258,33 +239,3 @@ def _answer_with(opened: Opened, kind: str) -> Response:
         opened.file.close()
         raise
     return answer
-
-
-def _one_of(query: MultiDict[str, str], name: str, words: type[StrEnum]) -> str | None:
-    word = query.get(name)
-    if word is not None and word not in set(words):
-        raise Problem(400, f"{name}: must be one of {', '.join(words)}", field=name)
-    return word
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 50
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST:
-        raise Problem(400, f"limit: must be a whole number from 1 to {_MOST}", field="limit")
-    return int(text)
-
-
-def _cursor(text: str | None) -> SeenAt | None:
-    if text is None:
-        return None
-    try:
-        at, account, recording_id = base64.urlsafe_b64decode(text.encode()).decode().split("|")
-        return int(at), account, recording_id
-    except ValueError:
-        raise Problem(400, "cursor: not one that we gave", field="cursor") from None
-
-
-def _spelled(sight: SeenAt) -> str:
-    """A place in the list as a cursor."""
-    return base64.urlsafe_b64encode("|".join(map(str, sight)).encode()).decode()

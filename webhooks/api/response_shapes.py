@@ -37,13 +37,13 @@ class Consent(Struct, kw_only=True):
     withdrawn: bool
 
 
-class Recording(Struct, kw_only=True):
+class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     recording_id: str
     account: str
     call_uuid: str
     phase: Literal[tuple(p.value for p in Phase)]  # type: ignore[valid-type]
     labels: dict[str, str]
-    started_at: str
+    started_at: Time
     ended_at: Time
     duration_ms: int | None
     format: str | None
@@ -51,6 +51,11 @@ class Recording(Struct, kw_only=True):
     sha256: str | None
     archive_key: str | None
     segment_of: str | None
+    first_seen_at: str
+    from_: str | None
+    to: str | None
+    direction: str | None
+    held: bool
     stop: Stop
     consent: Consent | None
     restricted: bool
@@ -60,9 +65,12 @@ class Recording(Struct, kw_only=True):
     provider_keeps_until: Time
 
 
-class RecordingsPage(Struct, kw_only=True):
+class RecordingsPage(Struct, kw_only=True, omit_defaults=True):
+    """`degraded`: why finished recordings are missing, while the catalogue does not answer."""
+
     recordings: list[Recording]
     cursor: str | None
+    degraded: str | None = None
 
 
 class OneStop(Struct, kw_only=True):

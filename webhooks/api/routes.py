@@ -145,7 +145,10 @@ ROUTES: tuple[Route, ...] = (
         name="recordings",
         view=lambda api: api.reader.recordings,
         says="Recordings, newest first",
-        query=("phase", "fault", "call_uuid", "account", "since", "until", "limit", "cursor"),
+        query=(
+            *("phase", "stop", "fault", "rule", "number", "label", "call_uuid", "account", "held"),
+            *("since", "until", "q", "limit", "cursor"),
+        ),
         answers={200: response_shapes.RecordingsPage},
     ),
     Route(

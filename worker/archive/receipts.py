@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker import wire
@@ -38,6 +38,7 @@ class Receipt:
     stop: Mapping[str, Any]
     attempts: int
     fetched_at: datetime
+    first_seen_at: datetime | None = None
     consent: Mapping[str, Any] | None = None
     # Why it is restricted, with the limits that say so; None where no limit holds.
     restriction: Mapping[str, Any] | None = None
@@ -59,6 +60,7 @@ class Receipt:
                 "to": self.to_number,
                 "direction": self.direction,
                 "labels": self.labels,
+                "first_seen_at": self.first_seen_at,
                 "started_at": self.started_at,
                 "ended_at": self.ended_at,
                 "provider": self._provider(),
@@ -106,11 +108,13 @@ class Absence:
     recording_id: str
     started_at: datetime | None
     ended_at: datetime | None
+    first_seen_at: datetime | None
     at: datetime
     gave_up_at: datetime | None
     fault: str
     reason: str | None
     attempts: int
+    stop: Mapping[str, Any]
 
     def written(self) -> dict[str, Any]:
         """The statement as JSON data, unsigned."""
@@ -128,7 +132,9 @@ def _milliseconds(seconds: float | None) -> int | None:
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it: instants as text, sets as sorted lists."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        # Rounded, as Redis keeps instants, so that `/v1` and the receipt agree.
+        rounded = value.astimezone(UTC) + timedelta(microseconds=500)
+        return rounded.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, (set, frozenset)):

@@ -23,6 +23,7 @@ class Phase(StrEnum):
     FETCHING = "fetching"  # the facts are known; the file is not in the archive yet
     ARCHIVED = "archived"
     ABANDONED = "abandoned"  # the normal tries are used up, or the provider no longer keeps it
+    ERASED = "erased"  # both copies are gone, by order; a signed tombstone stays
 
 
 class StopState(StrEnum):
@@ -61,6 +62,7 @@ class Recording:
 
     recording_id: str
     known_at: datetime
+    first_seen_at: datetime | None = None  # the first event that names it, by Redis's clock
     url: str | None = None
     provider_started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -156,6 +156,8 @@ class Event:
     sha256: str | None = None
     bytes: int | None = None
     archive_key: str | None = None
+    # archived or given up before this ledger began: when it was first seen, as the archive says
+    first_seen_at: datetime | None = None
     check: str | None = None  # the check that the bytes failed
     consent_by: datetime | None = None  # archived: when the recording needed consent at the latest
     tail_limit_s: float | None = None  # archived: the longest tail that restricts nothing

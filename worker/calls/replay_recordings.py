@@ -54,6 +54,7 @@ def replay_recording(
     return Recording(
         recording_id=recording_id,
         known_at=known_at,
+        first_seen_at=min(e.first_seen_at or received_at(e) for e in events),
         evidence=evidence,
         finalized_at=finalized_at,
         trunk=any(e.trunk for e in about),

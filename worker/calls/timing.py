@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 # Stops
 # ------------------------------------------------------------------------------------------------
@@ -76,3 +76,10 @@ def _jittered(seconds: float, seed: str) -> timedelta:
     # ±20 %, from the seed: several processes compute the plan, and all must get the same instant.
     spread = hashlib.sha256(seed.encode()).digest()[0] / 255
     return timedelta(seconds=seconds * (0.8 + 0.4 * spread))
+
+
+def index_at(now: datetime) -> datetime:
+    """When a recording that is finished now is entered into the catalogue: at the next even second,
+    so that one transaction takes what came in meanwhile.
+    """
+    return datetime.fromtimestamp((now.timestamp() // 2 + 1) * 2, UTC)

@@ -17,9 +17,11 @@ from worker import in_force
 from worker.archive import bucket, bucket_trials, signing_key
 from worker.archive.places import Bucket, Place
 from worker.calls.rules_file import gone
+from worker.catalogue.database import Catalogue
 from worker.command.keys import of_service
 from worker.command.run import is_loopback
-from worker.errors import EndtapeError
+from worker.duties import catalogue_trials
+from worker.errors import CatalogueAway, EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
 from worker.ledger.client import Ledger
 from worker.ledger.counters import REMEDIES
@@ -72,6 +74,7 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     if settings.fallback:
         yield from _archive("ENDTAPE_ARCHIVE_FALLBACK", settings.fallback)
     yield _tried("spool", lambda: _directory("ENDTAPE_SPOOL", settings.spool))
+    yield _tried("catalogue", lambda: _catalogue(settings, ledger))
     yield _tried("signing key", lambda: _signing_key(settings, ledger))
     yield _tried("settings", lambda: _settings(settings, ledger))
     yield _tried("unfinished work", lambda: _unfinished(ledger))
@@ -203,6 +206,20 @@ def _directory(variable: str, place: Path) -> str:
             "give this user the right to write there, or name another directory"
         ) from None
     return f"{place} can be written; {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _catalogue(settings: Settings, ledger: Ledger) -> str:
+    catalogue = Catalogue(settings.catalog)
+    try:
+        catalogue.try_it()
+    except CatalogueAway as error:
+        raise Trouble(
+            f"ENDTAPE_CATALOG: {error}; stops and downloads go on, and what is finished "
+            "meanwhile is entered when it answers again"
+        ) from None
+    if why := catalogue_trials.unfit(catalogue, ledger):
+        raise Trouble(why, "warning")
+    return f"can be written; {catalogue.count()} finished recordings"
 
 
 def _signing_key(settings: Settings, ledger: Ledger) -> str:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, TypeVar
 
 import click
 from rich.text import Text
 
-from worker.calls.call import Call, Recording, StopState
+from worker import wire
+from worker.calls.call import Call, Phase, Recording, StopState
 from worker.calls.events import Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
+from worker.catalogue.database import Catalogue
+from worker.catalogue.listing import Listing
+from worker.catalogue.wanted import Wanted
 from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import (
     as_json_option,
     exit_statuses,
     open_ledger,
+    options_as,
     print_table,
     table_of,
 )
@@ -35,6 +40,52 @@ _UNPROVEN = {
     s.value for s in (StopState.DUE, StopState.ACCEPTED, StopState.UNKNOWN, StopState.FAILED)
 }
 _FINALIZING = timedelta(minutes=2)  # usually it takes seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filters:
+    """The options that a list of recordings takes, as `/v1/recordings` does."""
+
+    phase: str | None
+    stop: str | None
+    fault: str | None
+    rule: str | None
+    number: str | None
+    label: str | None
+    call_uuid: str | None
+    account: str | None
+    held: bool | None
+    since: str | None
+    until: str | None
+    q: str | None
+
+    @property
+    def any(self) -> bool:
+        return any(value is not None for value in asdict(self).values())
+
+    def wanted(self) -> Wanted:
+        """Raises UsageError for a value that a filter does not take."""
+        number = wire.number_pattern(self.number) if self.number else None
+        if self.number and number is None:
+            raise click.UsageError("--number: digits; * stands for any digits at either end")
+        name, sign, value = (self.label or "").partition("=")
+        if self.label and not (name and sign):
+            raise click.UsageError("--label: NAME=VALUE")
+        label = (name, value) if self.label else None
+        changed = {
+            "number": number,
+            "label": label,
+            "since": _instant(self.since, "since"),
+            "until": _instant(self.until, "until"),
+        }
+        return Wanted(**{**asdict(self), **changed})
+
+
+def _instant(text: str | None, name: str) -> datetime | None:
+    instant = wire.rfc3339(text) if text else None
+    if text and instant is None:
+        raise click.UsageError(f"--{name}: an instant like 2026-09-14T06:30:00Z")
+    return instant
 
 
 @click.command()
@@ -53,44 +104,76 @@ _FINALIZING = timedelta(minutes=2)  # usually it takes seconds
     help="The same, what fails now and is not abandoned yet, "
     "and what has no file minutes after its end.",
 )
-@click.option(
-    "--fault",
-    type=click.Choice(FAULTS),
-    help="With one of these two: only what is the fault of this.",
-)
+@click.option("--phase", type=click.Choice([p.value for p in Phase]))
+@click.option("--stop", type=click.Choice([s.value for s in StopState]), help="State of the stop.")
+@click.option("--fault", type=click.Choice(FAULTS), help="Also with --abandoned and --failing.")
+@click.option("--rule", help="The rule of the stop.")
+@click.option("--number", help="From or to; * for any digits at either end.")
+@click.option("--label", metavar="NAME=VALUE")
+@click.option("--call", "call_uuid", metavar="UUID")
+@click.option("--account")
+@click.option("--held/--not-held", default=None, help="Under legal hold, or not.")
+@click.option("--since", metavar="INSTANT", help="First seen then or later.")
+@click.option("--until", metavar="INSTANT", help="First seen then or before.")
+@click.option("-q", help="A part of any id, number or label.")
+@options_as(Filters)
 @exit_statuses
 def ls(
+    options: Filters,
     as_json: bool,
     limit: int,
     running: bool,
     unproven: bool,
     abandoned: bool,
     failing: bool,
-    fault: str | None,
 ) -> None:
     """List recordings, newest first."""
-    if fault and not (abandoned or failing):
-        raise click.UsageError("--fault goes with --abandoned or --failing")
-    if running + unproven + (abandoned or failing) > 1:
+    special = running + unproven + (abandoned or failing)
+    if special > 1:
         raise click.UsageError(
             "--running, --unproven and --abandoned or --failing are different lists; name one"
         )
+    if special and (replace(options, fault=None).any or (options.fault and running + unproven)):
+        raise click.UsageError(
+            "filters go with the whole list; --abandoned and --failing take --fault alone"
+        )
+    wanted = options.wanted()
     settings, ledger = open_ledger(rules_needed=False)
     if abandoned or failing:
-        only = Fault(fault) if fault else None
+        only = Fault(options.fault) if options.fault else None
         _list_backlog(ledger, only, limit, failing=failing, as_json=as_json)
         return
-    found = _live(settings, ledger) if running or unproven else _newest(settings, ledger)
-    views, more = _page(
-        (v for v in found if not unproven or v["stop"]["state"] in _UNPROVEN), limit
-    )
+    if running or unproven:
+        live = _live(settings, ledger)
+        views, more = _page(
+            (v for v in live if not unproven or v["stop"]["state"] in _UNPROVEN), limit
+        )
+    else:
+        views, more = _all(settings, ledger, wanted, limit)
     if as_json:
         click.echo(json.dumps(views, indent=2))
     elif views:
         _print_recordings(views)
         _say_if_more(more)
     else:
-        click.echo("None." if running or unproven else "No recording is known yet.")
+        click.echo("None." if special or options.any else "No recording is known yet.")
+
+
+def _all(
+    settings: Settings, ledger: Ledger, wanted: Wanted, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    """The first recordings that are wanted, and whether there are more."""
+    listing = Listing(ledger, Catalogue(settings.catalog), lambda: settings.rules)
+    accounts = [wanted.account] if wanted.account else settings.accounts
+    views, before = list[dict[str, Any]](), None
+    while True:
+        page = listing.page(wanted, accounts, limit=limit - len(views), before=before)
+        views, before = views + page.views, page.end
+        if before is None or len(views) >= limit:
+            break
+    if page.degraded:
+        click.echo(f"degraded: catalog: {page.degraded}; only live recordings are shown", err=True)
+    return views, before is not None
 
 
 def _page(rows: Iterator[_Row], limit: int) -> tuple[list[_Row], bool]:
@@ -131,24 +214,6 @@ def _short(instant: str | None) -> str:
     return instant[5:16].replace("T", " ") if instant else "-"
 
 
-def _whole(call: Call, recording: Recording, settings: Settings, ledger: Ledger) -> dict[str, Any]:
-    return {
-        **recording_view(call, recording, settings.rules, ledger.now()),
-        "from": call.from_number,
-        "to": call.to_number,
-        "direction": call.direction,
-    }
-
-
-def _newest(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
-    for _, account, recording_id in ledger.recent(settings.accounts):
-        call_uuid = ledger.call_of(account, recording_id)
-        if call_uuid:
-            call = replay(account, call_uuid, ledger.events(account, call_uuid))
-            if recording_id in call.recordings:
-                yield _whole(call, call.recordings[recording_id], settings, ledger)
-
-
 def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
     """Recordings that are not proven over, newest first. Those without any obligation left are
     found by the events in their logs.
@@ -164,7 +229,7 @@ def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
         if not recording.over_at and not recording.archived
     ]
     for call, recording in sorted(live, key=lambda pair: pair[1].known_at, reverse=True):
-        yield _whole(call, recording, settings, ledger)
+        yield recording_view(call, recording, settings.rules, ledger.now())
 
 
 def _tracked(ledger: Ledger) -> Iterator[Call]:

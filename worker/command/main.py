@@ -18,6 +18,7 @@ from worker.command import (
     explain,
     export,
     handoff,
+    index,
     keys,
     ls,
     notify,
@@ -288,6 +289,7 @@ for _command in (
     explain.explain_command,
     simulate.simulate,
     keys.keys,
+    index.index,
     verify.verify,
     export.export,
 ):

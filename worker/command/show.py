@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,14 +11,19 @@ import click
 from worker.calls.replay import replay
 from worker.calls.rules import Mode
 from worker.calls.views import call_view
+from worker.catalogue import past
+from worker.catalogue.database import Catalogue
 from worker.command.terminal import (
     as_json_option,
     exit_statuses,
-    find_call,
+    known_call,
     open_ledger,
     print_table,
     table_of,
 )
+from worker.errors import EndtapeError
+from worker.processes.composition import make_archive
+from worker.settings import Settings
 
 
 @click.command()
@@ -30,23 +36,44 @@ def show(uuid: str, as_json: bool) -> None:
     UUID is its own id, or a recording's.
     """
     settings, ledger = open_ledger(rules_needed=False)
-    account, call_uuid, events = find_call(settings, ledger, uuid)
-    call = replay(account, call_uuid, events)
-    view = call_view(call, settings.rules, ledger.now())
+    known = known_call(settings, ledger, uuid)
+    if known is None:
+        view = _past(settings, uuid)
+    else:
+        account, call_uuid, events = known
+        call = replay(account, call_uuid, events)
+        view = call_view(call, settings.rules, ledger.now())
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
-    rule, terms = settings.rules.choose(call)
-    if terms.mode is Mode.OBSERVE:
-        click.echo(f"rule {rule!r} only observes: what is due here is not stopped\n")
+    if known:
+        rule, terms = settings.rules.choose(call)
+        if terms.mode is Mode.OBSERVE:
+            click.echo(f"rule {rule!r} only observes: what is due here is not stopped\n")
     click.echo(
-        f"call {call_uuid} of {account}\n"
+        f"call {view['call_uuid']} of {view['account']}\n"
         f"  {view['direction'] or 'direction unknown'}, "
         f"from {view['from'] or '?'} to {view['to'] or '?'}\n"
     )
     for recording in view["recordings"]:
         _print_recording(recording)
     _print_timeline(view["timeline"])
+
+
+def _past(settings: Settings, uuid: str) -> dict[str, Any]:
+    """A call, or that of a recording, which only catalogue and archive know. Raises EndtapeError
+    where they do not either, or do not answer.
+    """
+    catalogue, archive = Catalogue(settings.catalog), make_archive(settings)
+    row = catalogue.find(uuid)
+    rows = catalogue.of_call(row.view["call_uuid"], row.id[0]) if row else catalogue.of_call(uuid)
+    if not rows:
+        raise EndtapeError(f"{uuid}: no such call or recording")
+    receipts = []
+    for one in rows:
+        with contextlib.suppress(OSError, EndtapeError, ValueError):
+            receipts.append(archive.read_receipt(one.key))
+    return past.call_view(rows, receipts)
 
 
 def _print_recording(view: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def _play(
     accounts = [account] if account else list(settings.accounts)
     since = ledger.now() - span
     calls: dict[tuple[str, str], None] = {}
-    for _, owner, recording_id in ledger.recent(accounts, since=since):
+    for _, recording_id, owner in ledger.recent(accounts, since=since):
         if call_uuid := ledger.call_of(owner, recording_id):
             calls[owner, call_uuid] = None
     played = []

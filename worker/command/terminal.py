@@ -133,6 +133,16 @@ def find_call(
     """The account, A-leg and events that a call's or recording's id means; with `only`, of that
     account alone. Raises EndtapeError when the id is not known.
     """
+    known = known_call(settings, ledger, uuid, only)
+    if known is None:
+        raise EndtapeError(f"{uuid}: no such call or recording")
+    return known
+
+
+def known_call(
+    settings: Settings, ledger: Ledger, uuid: str, only: str | None = None
+) -> tuple[str, str, list[Event]] | None:
+    """As `find_call`; None where Redis does not know the id."""
     # Accounts of a broken rules file, and those that left the settings, are found in the ledger.
     accounts = [only] if only else list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
     known = whose.find_call(ledger, accounts, uuid, a_leg_first=False)
@@ -140,7 +150,7 @@ def find_call(
         known = recorded[0].account, recorded[0].call_uuid
     if known:
         return *known, ledger.events(*known)
-    raise EndtapeError(f"{uuid}: no such call or recording")
+    return None
 
 
 # Output

@@ -8,7 +8,9 @@ from worker.archive import days, keys
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.archive.receipts import Absence
+from worker.calls import stop_state
 from worker.calls.events import Event, Fault, Kind
+from worker.calls.views import stop_view
 from worker.duties import archiving, signing
 from worker.duties.fetch_task import FetchTask
 from worker.duties.outcomes import commit_and_plan, wait_until
@@ -70,9 +72,11 @@ def _absence(task: FetchTask) -> Absence:
         recording_id=recording.recording_id,
         started_at=recording.provider_started_at,
         ended_at=recording.ended_at,
+        first_seen_at=recording.first_seen_at,
         at=task.now,
         gave_up_at=gave_up.at if gave_up else None,
         fault=(recording.fault or Fault.PROVIDER).value,
         reason=gave_up.reason if gave_up else None,
         attempts=len(recording.failures),
+        stop=stop_view(stop_state.judge(call, recording, task.worker.settings.rules, task.now)),
     )

@@ -297,6 +297,7 @@ def _receipt(
         stop=stop_view(stop),
         attempts=len(known.failures) + 1,
         fetched_at=task.now,
+        first_seen_at=recording.first_seen_at,
         consent=consent_view(call),
         restriction=_restriction(task, call, recording, stop),
         segment_of=recording.segment_of,

@@ -9,6 +9,7 @@ from typing import Literal
 
 import structlog
 
+from worker.calls import timing
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.notices import is_told
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 _SAFETY_DUE = timedelta(
     seconds=60
 )  # a safety net: due again by then if no plan sets an earlier instant
+_FINISHED = {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED}  # owed to the catalogue from then on
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 
@@ -71,9 +73,16 @@ def commit_and_plan(
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
     # The plan sets the next instant of this obligation. If the plan dies with its worker, the
     # obligation is due again after a minute.
+    index = replace(o, duty=Duty.INDEX, recording_id=None)
+    is_finished = any(e.kind in _FINISHED for e in found.events)
     commit = replace(
         found,
-        dues=((o, now + _SAFETY_DUE), (plan, "now"), *notices_due(worker, call, found.events)),
+        dues=(
+            (o, now + _SAFETY_DUE),
+            (plan, "now"),
+            *([(index, timing.index_at(now))] if is_finished else []),
+            *notices_due(worker, call, found.events),
+        ),
     )
     ids = worker.ledger.commit([commit])[0]
     if ids is None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from worker.archive.keys import key_of
 from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty, Obligation
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.trust import is_end, is_proven_end
+from worker.duties.archived_before import archived_before
 from worker.duties.look import adopts_since, is_adopted, listed
 from worker.duties.worker import Worker
-from worker.errors import EndtapeError
+from worker.errors import CatalogueAway
 from worker.ledger.recording import Recorded
 from worker.ledger.survey_state import Scope, SurveyState
 from worker.vobiz.account import Account
@@ -109,6 +109,7 @@ def _heal(
         for row in rows
     }
     logs = ledger.logs(account, {*homes.values(), *ours.values()})
+    finished = _in_catalogue(worker, account, [i for i in homes if i not in ours])
     for row in rows:
         event = listed(homes[row.recording_id], row)
         calls = {homes[row.recording_id], ours.get(row.recording_id)}
@@ -117,11 +118,17 @@ def _heal(
             continue
         if known:
             counts["ended"] += is_news(worker, account, event) and is_end(event)
-        elif archived := _archived(worker, account, event):
+        elif row.recording_id in finished:
+            continue
+        elif filed := archived_before(worker.archive, account, event):
             # A recording older than the history stays forgotten.
             if (_listed_at(row) or now) >= now - worker.settings.history:
-                is_news(worker, account, archived)  # first, so that no worker fetches it meanwhile
+                # What is filed goes first, so that no worker fetches it meanwhile.
+                for one in filed:
+                    is_news(worker, account, one)
                 counts["restored"] += is_news(worker, account, event)
+                index = Obligation(duty=Duty.INDEX, account=account, call_uuid=event.call_uuid)
+                ledger.ensure_due([index])
         elif is_adopted(row, since):
             counts["listed"] += is_news(worker, account, event)
     return counts
@@ -133,43 +140,11 @@ def _says_as_much(known: Event, row: Event) -> bool:
     return known.id == row.id or done or is_proven_end(known)
 
 
-def _archived(worker: Worker, account: str, event: Event) -> Event | None:
-    """MEDIA_ARCHIVED for a listed recording whose receipt lies in the archive already; None where
-    no receipt can be read, or its signature is missing: then fetching the recording decides.
+def _in_catalogue(worker: Worker, account: str, recording_ids: Sequence[str]) -> set[str]:
+    """Those of these recordings that the catalogue has, so that they are finished; none while it
+    does not answer: then the archive is asked for each.
     """
     try:
-        return _archived_by(worker, account, event)
-    except (EndtapeError, OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _archived_by(worker: Worker, account: str, event: Event) -> Event:
-    recording_id = event.recording_id or ""
-    # The name of the receipt has no part of the extension, so any extension will do.
-    place = key_of(
-        account,
-        recording_id,
-        started_at=event.started_at,
-        ended_at=event.ended_at,
-        duration_s=event.duration_s,
-        added_at=event.added_at,
-        extension="wav",
-    )
-    receipt = worker.archive.read_receipt(place)
-    if receipt.get("signature"):  # a crash may have left the signature out: then fetch it again
-        worker.archive.signature(place)
-    media: dict[str, Any] = receipt["media"]
-    container = str(media["codec"] if media["container"] == "mp3" else media["container"])
-    extension = container.replace("unknown", "bin")
-    key = worker.archive.audio_of(f"{place.rpartition('.')[0]}.{extension}", str(media["sha256"]))
-    return Event(
-        id=f"archived.{recording_id}",
-        kind=Kind.MEDIA_ARCHIVED,
-        call_uuid=event.call_uuid,
-        recording_id=recording_id,
-        archive_key=key,
-        sha256=str(media["sha256"]),
-        bytes=int(media["bytes"]),
-        format=extension,
-        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
-    )
+        return worker.catalogue.known(account, recording_ids) if recording_ids else set()
+    except CatalogueAway:
+        return set()

@@ -111,6 +111,20 @@ class _Trial:
         return not self._thread.is_alive()
 
 
+def repeat(turn: Callable[[], bool], ending: Callable[[], bool]) -> None:
+    """Call `turn` every half minute until `ending`; soon again while it returns False."""
+    wait_s = 0.0
+    while not ending():
+        began = time.monotonic()
+        try:
+            wait_s = _EVERY_S if turn() else _SOON_S
+        except LedgerUnavailable as error:
+            log.warning("redis does not answer", error=str(error))
+            wait_s = _SOON_S
+        while time.monotonic() - began < wait_s and not ending():
+            time.sleep(1)
+
+
 class Trials:
     """Repeats the trials until `ending`. Calls `settings` for each turn, so that it follows a
     reload.
@@ -134,17 +148,10 @@ class Trials:
         self._announced: str | None = None  # the fingerprint of the key that signs
 
     def run(self) -> None:
-        wait_s = 0.0
-        while not self._ending():
-            began = time.monotonic()
-            try:
-                if self._is_ours():
-                    wait_s = _EVERY_S if self.turn() else _SOON_S
-            except LedgerUnavailable as error:
-                log.warning("redis does not answer", error=str(error))
-                wait_s = _SOON_S
-            while time.monotonic() - began < wait_s and not self._ending():
-                time.sleep(1)
+        repeat(self._turn_if_ours, self._ending)
+
+    def _turn_if_ours(self) -> bool:
+        return self.turn() if self._is_ours() else True
 
     def _is_ours(self) -> bool:
         """Whether this process has the turn. A parent must not use a bucket: children that it forks

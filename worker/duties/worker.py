@@ -17,6 +17,7 @@ import structlog
 
 from worker import logs
 from worker.archive.filing import Archive
+from worker.catalogue.database import Catalogue
 from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Worker:
-    """The ledger, the provider's client, the archive and the settings of one process.
+    """The ledger, the provider's client, archive, catalogue and the settings of one process.
 
     `threads`: the pool that sends requests. `first_start`: when the first Endtape process began
     to use this ledger. `generation`: how many reloads the settings have seen; None where the
@@ -37,6 +38,7 @@ class Worker:
     ledger: Ledger
     vobiz: Vobiz
     archive: Archive
+    catalogue: Catalogue
     settings: Settings
     threads: ThreadPoolExecutor
     first_start: datetime

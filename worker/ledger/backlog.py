@@ -118,8 +118,10 @@ def _marked(
     """Those of these recordings whose call's log contains one of the marks, in the same order."""
     calls: dict[tuple[str, str], Call] = {}
     call_of: dict[tuple[str, str], str] = {}
-    for account in {account for _, account, _ in seen}:
-        call_uuids = ledger.calls_of(account, [i for _, a, i in seen if a == account])
+    for account in {sight.account for sight in seen}:
+        call_uuids = ledger.calls_of(
+            account, [s.recording_id for s in seen if s.account == account]
+        )
         call_of |= {(account, i): call_uuid for i, call_uuid in call_uuids.items()}
         with_marks = [
             call_uuid
@@ -130,7 +132,7 @@ def _marked(
             (account, call_uuid): replay(account, call_uuid, events)
             for call_uuid, events in ledger.logs(account, with_marks).items()
         }
-    for _, account, recording_id in seen:
+    for _, recording_id, account in seen:
         call = calls.get((account, call_of.get((account, recording_id), "")))
         if call and recording_id in call.recordings:
             yield call, call.recordings[recording_id]

@@ -3,6 +3,7 @@
 {endtape}:call:ACCOUNT:CALL       string  the call's log: a line for each event (codec.py)
 {endtape}:recordings:ACCOUNT      hash    recording → call
 {endtape}:recent:ACCOUNT          zset    recordings, by the instant they were first seen (ms)
+{endtape}:live:ACCOUNT            zset    those of them that the catalogue does not have
 {endtape}:aliases:ACCOUNT         hash    another leg → its call
 {endtape}:listeners:ACCOUNT:CALL  set     channels of processes in which a request waits for news
 
@@ -14,12 +15,21 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
 
 from worker.calls.events import Event
 from worker.ledger.codec import decode, encode, to_ms
 from worker.ledger.store import Store
 
-SeenAt = tuple[int, str, str]  # first seen (ms), account, recording
+
+class SeenAt(NamedTuple):
+    """When a recording was first seen (ms): its place in every list. Equal instants go by id."""
+
+    ms: int
+    recording_id: str
+    account: str
+
 
 _LISTENERS_S = 120  # longer than any request waits
 _AT_ONCE = 500
@@ -127,18 +137,57 @@ class Calls(Store):
         `before`: the last item of the page before. A recording that is new meanwhile moves no other
         to another page.
         """
-        yield from heapq.merge(
-            *(self._recent(account, before, since, until) for account in accounts), reverse=True
-        )
+        keys = ((account, self.key("recent", account)) for account in accounts)
+        yield from self._newest_first(keys, before, since, until)
 
-    def _recent(
-        self, account: str, before: SeenAt | None, since: datetime | None, until: datetime | None
+    def live(
+        self,
+        accounts: Iterable[str],
+        *,
+        before: SeenAt | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Iterator[SeenAt]:
-        top: int | str = before[0] if before else to_ms(until) if until else "+inf"
+        """As `recent`: those that the catalogue does not have."""
+        keys = ((account, self.key("live", account)) for account in accounts)
+        yield from self._newest_first(keys, before, since, until)
+
+    def are_live(self, account: str, recording_ids: Sequence[str]) -> set[str]:
+        """Those of these recordings that the catalogue does not have, as far as Redis knows."""
+        if not recording_ids:
+            return set()
+        scores = self.command("ZMSCORE", self.key("live", account), *recording_ids)
+        return {i for i, score in zip(recording_ids, scores, strict=True) if score is not None}
+
+    def make_live(self, sights: Iterable[SeenAt]) -> None:
+        """The catalogue does not have these recordings."""
+        with self.pipeline() as pipe:
+            for sight in sights:
+                pipe.zadd(self.key("live", sight.account), {sight.recording_id: sight.ms}, nx=True)
+
+    def indexed(self, account: str, recording_ids: Collection[str]) -> None:
+        """The catalogue has these recordings, so lists find them there."""
+        if recording_ids:
+            self.command("ZREM", self.key("live", account), *recording_ids)
+
+    def _newest_first(
+        self,
+        keys: Iterable[tuple[str, str]],
+        before: SeenAt | None,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> Iterator[SeenAt]:
+        top: int | str = before.ms if before else to_ms(until) if until else "+inf"
         low: int | str = to_ms(since) if since else "-inf"
+        found = (self._sights(account, key, before, top, low) for account, key in keys)
+        yield from heapq.merge(*found, reverse=True)
+
+    def _sights(
+        self, account: str, key: str, before: SeenAt | None, top: int | str, low: int | str
+    ) -> Iterator[SeenAt]:
         skip, size, last = 0, 100, before
         while True:
-            page = self._page(account, top, low, skip, size)
+            page = self._page(account, key, top, low, skip, size)
             for seen_at in page:
                 if last is None or seen_at < last:
                     yield seen_at
@@ -147,52 +196,42 @@ class Calls(Store):
                 return
             # The next page begins where this one ended. A count from the top would be shifted by
             # recordings that are new meanwhile.
-            skip = skip + size if page[-1][0] == top else 0
-            top = page[-1][0]
+            skip = skip + size if page[-1].ms == top else 0
+            top = page[-1].ms
 
     def _page(
-        self, account: str, top: int | str, low: int | str, skip: int, size: int
+        self, account: str, key: str, top: int | str, low: int | str, skip: int, size: int
     ) -> list[SeenAt]:
-        key, limit = self.key("recent", account), ("WITHSCORES", "LIMIT", skip, size)
+        limit = ("WITHSCORES", "LIMIT", skip, size)
         answer = self.command("ZREVRANGEBYSCORE", key, top, low, *limit)
         if answer and isinstance(answer[0], list | tuple):
             answer = [value for pair in answer for value in pair]
         return [
-            (int(float(score)), account, recording_id)
+            SeenAt(int(float(score)), recording_id, account)
             for recording_id, score in zip(answer[::2], answer[1::2], strict=True)
         ]
 
     # Forgetting
     # ---------------------------------------------------------------------------------------------
 
-    def forget(self, account: str, *, before: datetime) -> int:
-        """Deletes what points to calls whose logs expired: recordings first seen before that
-        instant, and legs. Returns how many recordings were deleted.
+    def forget(self, account: str) -> int:
+        """Deletes what points to calls whose logs expired: recordings and legs. Returns how many
+        recordings were deleted.
         """
-        gone, kept = 0, 0
-        recordings, recent = self.key("recordings", account), self.key("recent", account)
-        while ids := self.command(
-            "ZRANGEBYSCORE", recent, "-inf", to_ms(before), "LIMIT", kept, _AT_ONCE
-        ):
-            known = self._known(account, self.command("HMGET", recordings, *ids))
-            dead = [i for i, is_known in zip(ids, known, strict=True) if not is_known]
-            if dead:
-                self.command("HDEL", recordings, *dead)
-                self.command("ZREM", recent, *dead)
-            gone, kept = gone + len(dead), kept + len(ids) - len(dead)
-        aliases = self.key("aliases", account)
-        with self.answering():
-            legs = list(self.redis.hscan_iter(aliases, count=_AT_ONCE))
-        for leg, call_uuid in legs:
-            if not self._known(account, [call_uuid])[0]:
-                self.command("HDEL", aliases, leg)
-        return gone
+        return self._forget(account, "recordings", "r") + self._forget(account, "aliases", "l")
 
-    def _known(self, account: str, calls: Sequence[str | None]) -> list[bool]:
-        with self.pipeline() as pipe:
-            for call_uuid in calls:
-                pipe.exists(self.call_key(account, call_uuid or ""))
-            return [bool(exists) for exists in pipe.execute()]
+    def _forget(self, account: str, pointers: str, sort: str) -> int:
+        with self.answering():
+            found = self.redis.hscan_iter(self.key(pointers, account), count=_AT_ONCE)
+            gone, keys = (
+                0,
+                [self.key(name, account) for name in ("recordings", "recent", "aliases", "live")],
+            )
+            while some := list(islice(found, _AT_ONCE)):
+                logs = [self.call_key(account, call_uuid) for _, call_uuid in some]
+                named = [word for name, _ in some for word in (sort, name)]
+                gone += int(self.run("forget", [*keys, *logs], named))
+        return gone
 
 
 def _readable(log: str, account: str, call_uuid: str) -> list[Event]:

@@ -26,6 +26,7 @@ _INSTANTS = {
     "proven_at",
     "due_at",
     "retry_at",
+    "first_seen_at",
     "happened_at",
     "consent_by",
 }
@@ -80,6 +81,7 @@ _SHORT = {
     "sha256": "sh",
     "bytes": "b",
     "archive_key": "ak",
+    "first_seen_at": "fs",
     "check": "c",
     "by": "by",
     "fault": "fa",

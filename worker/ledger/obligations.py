@@ -198,14 +198,16 @@ class Obligations(Dues):
 
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
-        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake")), *self._sets()]
-        args: list[Any] = [len(Duty)]
+        sets = self._sets()
+        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake")), *sets]
+        args: list[Any] = [len(sets)]
         for commit in commits:
             owed = commit.claim.obligation
             keys += [
                 self.call_key(owed.account, owed.call_uuid),
                 self.key("recordings", owed.account),
                 self.key("recent", owed.account),
+                self.key("live", owed.account),
                 self.key("listeners", owed.account, owed.call_uuid),
                 self.key("filed", owed.account),
                 self.key("history", owed.account),

@@ -89,6 +89,16 @@ class Presence(Store):
                 self.command("HDEL", self.key("seen"), field)
         return alive
 
+    def machines(self, within: timedelta) -> set[str]:
+        """The host names of the processes with a heartbeat within this time."""
+        since = to_ms(self.now() - within)
+        heartbeats = as_dict(self.command("HGETALL", self.key("seen")))
+        return {
+            field.partition("|")[2].rpartition(":")[0].rpartition(" ")[2]  # WORD HOST:PID
+            for field, value in heartbeats.items()
+            if int(value.partition("|")[0]) >= since and ":" in field
+        }
+
     def last_seen(self, role: str) -> dict[str, datetime]:
         """The last heartbeat of each process of a role. A killed process stays for an hour."""
         heartbeats = as_dict(self.command("HGETALL", self.key("seen")))

@@ -22,7 +22,7 @@ from typing import Any
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.errors import LedgerUnavailable
-from worker.ledger.codec import encode, from_ms
+from worker.ledger.codec import encode, from_ms, to_ms
 from worker.ledger.store import Store, span_ms
 
 # Two transfers that look alike count as one within this time: the second is a provider's retry.
@@ -107,6 +107,7 @@ class Recording(Store):
             self.key("aliases", account),
             self.key("metrics"),
             self.key("listeners", account, call_uuid),
+            self.key("live", account),
         ]
 
     def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -155,7 +156,8 @@ def _record_args(account: str, event: Event | None, body: bytes) -> list[Any]:
     call_uuid = event.call_uuid if event else ""
     planner = Obligation(duty=Duty.PLAN, account=account, call_uuid=call_uuid)
     if event is None:
-        return [str(planner), "", "", _short(body, 8), "", call_uuid, 0, "", ""]
+        return [str(planner), "", "", _short(body, 8), "", call_uuid, 0, "", "", ""]
+    first_seen = event.first_seen_at
     repeat_after = REPEAT_AFTER if may_happen_again(event) else timedelta(0)
     return [
         str(planner),
@@ -167,6 +169,7 @@ def _record_args(account: str, event: Event | None, body: bytes) -> list[Any]:
         span_ms(repeat_after),
         " ".join(leg for leg in (event.leg, event.b_leg) if leg),
         event.kind.value,
+        to_ms(first_seen) if first_seen else "",
     ]
 
 

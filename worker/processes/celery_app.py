@@ -29,7 +29,9 @@ from celery.signals import (
 from kombu.entity import Exchange, Queue
 
 from worker import logs
-from worker.duties.trials import Trials
+from worker.catalogue.database import Catalogue
+from worker.duties import catalogue_trials
+from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
 from worker.ledger.client import Ledger
@@ -122,6 +124,22 @@ def _start_threads(sender: Any, **_: Any) -> None:
     threading.Thread(target=_send_heartbeats, args=(queue, slots), daemon=True).start()
     if queue == "fetches":
         _start_trials(last_good_settings, shared=False)
+    if queue == "keep":
+        threading.Thread(target=_try_catalogue, name="trials", daemon=True).start()
+
+
+def _try_catalogue() -> None:
+    settings = settings_or_exit()
+    catalogue = Catalogue(settings.catalog)
+    ledger = Ledger(connect(settings.redis_url, connections=2))
+
+    def turn() -> bool:
+        try:
+            return catalogue_trials.turn(catalogue, ledger)
+        finally:
+            catalogue.close()  # children that are forked later inherit no connection
+
+    repeat(turn, lambda: bool(draining.since_s()))
 
 
 def _start_trials(settings: Callable[[], Settings], *, shared: bool) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from worker.archive.filing import Archive
 from worker.archive.signing_key import Signer
+from worker.catalogue.database import Catalogue
 from worker.duties.worker import Worker
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -48,6 +49,7 @@ def make_worker(
         ledger=ledger,
         vobiz=make_vobiz(settings),
         archive=make_archive(settings),
+        catalogue=Catalogue(settings.catalog),
         settings=settings,
         threads=threads,
         first_start=first_start,

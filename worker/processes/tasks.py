@@ -63,9 +63,10 @@ def beat(queue: str) -> None:
             survey_state.keep_due(ledger, worker.settings.accounts)
         if queue == "keep":
             days.keep_due(ledger, worker.settings.accounts)
-        if queue == "keep" and ledger.once_per("forget", "all", every=timedelta(hours=1)):
+        if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
+            index.owe_missed(worker)
             for account in worker.settings.accounts:
-                ledger.forget(account, before=ledger.now() - worker.settings.history)
+                ledger.forget(account)
             ledger.tidy()
     except LedgerUnavailable as error:
         warn_redis_is_away(error)

@@ -3,16 +3,16 @@
 -- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
 -- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
 local fences, unfinished, generation, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local due, leases, key = {}, {}, 5      -- by duty, the last part of their names
-for _ = 1, tonumber(ARGV[1]) do
-  local duty = string.match(KEYS[key], '(%a+)$')
-  due[duty], leases[duty], key = KEYS[key], KEYS[key + 1], key + 2
+local due, leases = {}, {}      -- by duty, the last part of their names
+for i = 5, 4 + ARGV[1], 2 do
+  local duty = string.match(KEYS[i], '(%a+)$')
+  due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reloads = redis.call('GET', generation) or '0'
 
-local function commit(call, recordings, recent, listeners, filed, history, at)
+local function commit(call, recordings, recent, live, listeners, filed, history, at)
   local obligation, fence, call_uuid, seen, keep_s = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local planned_with, events, dues = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
   local files, deeds = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
@@ -38,7 +38,7 @@ local function commit(call, recordings, recent, listeners, filed, history, at)
       lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
     end
     if recording ~= '' and redis.call('HSETNX', recordings, recording, call_uuid) == 1 then
-      redis.call('ZADD', recent, 'NX', now, recording)
+      if redis.call('ZADD', recent, 'NX', now, recording) == 1 then redis.call('ZADD', live, now, recording) end
     end
   end
   if #new > 0 then
@@ -66,19 +66,21 @@ local function commit(call, recordings, recent, listeners, filed, history, at)
     at = at + 2
   end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
-  -- Notifications do not keep a log; whoever finished the call said how long it stays.
+  -- What the catalogue has not entered yet does not expire. Notifications do not keep a log: whoever
+  -- finished the call said how long it stays.
   if kind ~= 'notify' then
-    if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+    local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
+    if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
   end
   return {'ok', new}
 end
 
-local answers, at = {}, 2
+local answers, at, key = {}, 2, 5 + ARGV[1]
 while at <= #ARGV do
-  local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], at + 1)
+  local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], KEYS[key + 6], at + 1)
   if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end
   answers[#answers + 1] = answer
-  at, key = at + 1 + ARGV[at], key + 6
+  at, key = at + 1 + ARGV[at], key + 7
 end
 if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
 return answers

@@ -1,25 +1,25 @@
 -- Records one event of a call, once; makes the call due now and wakes a clock.
 -- Repeating it is harmless: a known id changes nothing, nor does a known nonce with the same body.
-local call, due, leases, recordings, recent, wake, aliases, metrics, listeners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local call, due, leases, recordings, recent, wake, aliases, metrics, listeners, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local obligation, id, event, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local recording, call_uuid, repeat_after_ms, alias_list = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
-local kind = ARGV[9]
+local kind, first_seen_ms = ARGV[9], ARGV[10]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- A request may carry two nonces, one for each signature. Both are stored; if either is known, the request is one
 -- that came before.
 local known = false
-for i = 10, #ARGV do
-  local place, place_before = KEYS[2 * i - 10], KEYS[2 * i - 9]
+for i = 11, #ARGV do
+  local place, place_before = KEYS[2 * i - 11], KEYS[2 * i - 10]
   local seen = redis.call('HGET', place, ARGV[i]) or redis.call('HGET', place_before, ARGV[i])
   if seen and seen ~= body then return {'nonce', now} end
   known = known or seen
 end
 if known then return {'repeat', now} end
-for i = 10, #ARGV do
-  redis.call('HSET', KEYS[2 * i - 10], ARGV[i], body)
-  redis.call('EXPIRE', KEYS[2 * i - 10], 7300)
+for i = 11, #ARGV do
+  redis.call('HSET', KEYS[2 * i - 11], ARGV[i], body)
+  redis.call('EXPIRE', KEYS[2 * i - 11], 7300)
 end
 if id == '' then return {'noted', now} end
 
@@ -37,8 +37,9 @@ if last then return {'repeat', now} end
 redis.call('HINCRBYFLOAT', metrics, 'events_total|' .. kind, 1)
 redis.call('SET', call, log .. id .. ' ' .. now .. ' ' .. event .. '\n')   -- takes exactly its size; APPEND would reserve twice as much
 if recording ~= '' then
+  local first_ms = first_seen_ms ~= '' and first_seen_ms or now
   redis.call('HSETNX', recordings, recording, call_uuid)
-  redis.call('ZADD', recent, 'NX', now, recording)
+  if redis.call('ZADD', recent, 'NX', first_ms, recording) == 1 then redis.call('ZADD', live, first_ms, recording) end
 end
 for alias in string.gmatch(alias_list, '%S+') do redis.call('HSET', aliases, alias, call_uuid) end
 -- A worker that holds the call compares the size of the log when it commits, and plans again.

@@ -1,0 +1,189 @@
+"""The catalogue on SQLite and on PostgreSQL: what is entered is found by every filter, in order."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy
+
+from tests.catalogue.builders import at, ids, row
+from worker.catalogue import tables
+from worker.catalogue.database import Catalogue
+from worker.catalogue.wanted import Wanted
+from worker.errors import CatalogueAway
+from worker.ledger.calls import SeenAt
+from worker.ledger.codec import to_ms
+
+
+def search(catalogue, *, before=None, down_to=None, limit=50, **wanted):
+    return catalogue.search(Wanted(**wanted), before=before, down_to=down_to, limit=limit)
+
+
+ROWS = [
+    row(0, stop={"state": "unknown"}),
+    row(1, labels={"team": "billing", "agent": "a_7"}, to="sip:00918065550101@pbx"),
+    row(2, account="SA_2", labels={"team": "sales"}),
+    row(3, stop={"rule": "payments line"}, restriction={"restricted_by": ["no_consent"]}),
+    row(4, call_uuid="Call-X", **{"from": None, "to": None}),
+]
+
+
+CASES = [
+    ({}, [4, 3, 2, 1, 0]),
+    ({"phase": "archived"}, [4, 3, 2, 1, 0]),
+    ({"phase": "abandoned"}, []),
+    ({"stop": "unknown"}, [0]),
+    ({"fault": "media"}, []),
+    ({"rule": "payments line"}, [3]),
+    ({"number": "918065550101"}, [1]),
+    ({"number": "919820055512"}, [3, 2, 1, 0]),
+    ({"number": "91806555010*"}, [3, 2, 1, 0]),
+    ({"number": "*0103"}, [3]),
+    ({"number": "*5550102*"}, [2]),
+    ({"label": ("team", "billing")}, [1]),
+    ({"label": ("team", "billing"), "stop": "unknown"}, []),
+    ({"label": ("team", "bill")}, []),
+    ({"call_uuid": "Call-X"}, [4]),
+    ({"account": "SA_2"}, [2]),
+    ({"held": True}, []),
+    ({"held": False, "account": "SA_2"}, [2]),
+    ({"since": at(3)}, [4, 3]),
+    ({"until": at(1)}, [1, 0]),
+    ({"label": ("team", "sales"), "since": at(3)}, []),
+    ({"q": "ec-003"}, [3]),
+    ({"q": "CALL-x"}, [4]),
+    ({"q": "+91 80 6555 0102"}, [2]),
+    ({"q": "billing"}, [1]),
+    ({"q": "agent=a_7"}, [1]),
+    ({"q": "agent=ab7"}, []),
+    ({"q": "50%"}, []),
+]
+
+
+def test_every_filter_finds_the_same_in_sql_and_among_live_recordings(catalogue):
+    catalogue.enter(ROWS)
+    for wanted, found in CASES:
+        assert ids(search(catalogue, **wanted)) == [f"rec-{n:03d}" for n in found], wanted
+        asked = Wanted(**wanted)
+        if not {"since", "until", "account"} & set(wanted):
+            live = [ids([r])[0] for r in ROWS[::-1] if asked.fits(r.view)]
+            assert live == [f"rec-{n:03d}" for n in found], wanted
+
+
+def test_pages_follow_each_other_without_a_double_or_a_gap_and_equal_instants_go_by_id(catalogue):
+    same = to_ms(at(0))
+    catalogue.enter(
+        [
+            row(n, recording_id=i, first_seen_at=ROWS[0].view["first_seen_at"], account=account)
+            for n, (account, i) in enumerate(
+                [("MA_1", "b"), ("SA_2", "b"), ("MA_1", "a"), ("MA_1", "C"), ("MA_1", "_")]
+            )
+        ]
+    )
+    seen, before = [], None
+    while page := search(catalogue, before=before, limit=2):
+        seen += [(one.view["recording_id"], one.id[0]) for one in page]
+        before = SeenAt(page[-1].first_seen_ms, *seen[-1])
+    assert seen == [("b", "SA_2"), ("b", "MA_1"), ("a", "MA_1"), ("_", "MA_1"), ("C", "MA_1")]
+    down = search(catalogue, down_to=SeenAt(same, "a", "MA_1"))
+    assert [one.view["recording_id"] for one in down] == ["b", "b", "a"]
+
+
+def test_what_is_entered_again_takes_the_place_of_its_row_with_its_labels(catalogue):
+    catalogue.enter([row(1, labels={"team": "old", "more": "x"}), row(2)])
+    catalogue.enter([row(1, labels={"team": "new"}, stop={"state": "unknown"})])
+    assert (catalogue.count(), ids(search(catalogue, stop="unknown"))) == (2, ["rec-001"])
+    assert [ids(search(catalogue, label=("team", name))) for name in ("old", "new")] == [
+        [],
+        ["rec-001"],
+    ]
+    catalogue.remove([("MA_1", "rec-001")])
+    assert (list(catalogue.ids()), search(catalogue, label=("team", "new"))) == (
+        [("MA_1", "rec-002")],
+        [],
+    )
+
+
+def test_rows_are_found_by_recording_call_and_account(catalogue):
+    catalogue.enter([row(1), row(1, account="SA_2"), row(2, call_uuid="call-001")])
+    assert catalogue.find("rec-001", "SA_2").id == ("SA_2", "rec-001")
+    assert catalogue.find("rec-001").id == ("MA_1", "rec-001")
+    assert catalogue.find("rec-009") is None
+    assert ids(catalogue.of_call("call-001")) == ["rec-001", "rec-002"]  # of one account
+    assert catalogue.of_call("call-009") == []
+    assert catalogue.known("MA_1", ["rec-002", "rec-009"]) == {"rec-002"}
+    assert catalogue.find("rec-001", "SA_2").view == row(1, account="SA_2").view
+
+
+def test_two_workers_enter_the_same_recordings_at_once(url):
+    both = [Catalogue(url), Catalogue(url)]
+    there = [row(n, labels={"n": str(n)}) for n in range(60)]
+
+    def enter(n):
+        some = there[n % 20 :]
+        both[n % 2].enter(some if n % 2 else some[::-1])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(enter, range(24)))
+    assert (both[0].count(), ids(search(both[1], label=("n", "7")))) == (60, ["rec-007"])
+    for one in both:
+        one.close()
+
+
+def test_an_entering_that_fails_half_way_leaves_nothing(catalogue):
+    broken = row(2)
+    broken.view["labels"] = {"name": None}  # no database takes that
+    with pytest.raises(CatalogueAway):
+        catalogue.enter([row(1), broken])
+    catalogue.try_it()
+    assert catalogue.count() == 0
+
+
+def test_a_step_that_a_newer_release_adds_is_taken_once_and_its_neighbour_goes_on(url, monkeypatch):
+    old = Catalogue(url)
+    old.enter([row(1)])
+    taken = []
+
+    def second(connection):
+        taken.append(1)
+        connection.execute(sqlalchemy.text("ALTER TABLE recordings ADD COLUMN colour VARCHAR"))
+
+    monkeypatch.setattr(tables.bring_up_to_date, "__defaults__", ((*tables.STEPS, second),))
+    new = Catalogue(url)
+    new.enter([row(2)])
+    assert Catalogue(url).count() == 2
+    old.enter([row(3)])
+    assert (ids(search(new)), taken) == (["rec-003", "rec-002", "rec-001"], [1])
+    monkeypatch.setattr(tables.bring_up_to_date, "__defaults__", (tables.STEPS,))
+    assert Catalogue(url).count() == 3  # the older release starts anew beside it
+    monkeypatch.setattr(
+        tables.bring_up_to_date, "__defaults__", ((*tables.STEPS, second, lambda _: None),)
+    )
+    assert Catalogue(url).count() == 3
+    monkeypatch.setattr(tables.bring_up_to_date, "__defaults__", (tables.STEPS,))
+    with pytest.raises(CatalogueAway, match="a newer release wrote it"):
+        Catalogue(url).count()
+
+
+def test_a_catalogue_that_is_away_says_why_without_its_password_and_comes_back(tmp_path):
+    place = tmp_path / "in" / "the" / "way"
+    place.parent.parent.mkdir()
+    place.parent.write_text("")
+    catalogue = Catalogue(f"sqlite:///{place}")
+    with pytest.raises(CatalogueAway):
+        catalogue.enter([row(1)])
+    place.parent.unlink()
+    catalogue.try_it()
+    catalogue.enter([row(1)])
+    assert (catalogue.count(), stat.S_IMODE(place.stat().st_mode)) == (1, 0o600)
+    nobody = Catalogue("postgresql+psycopg://me:secret-word@127.0.0.1:1/x")
+    with pytest.raises(CatalogueAway) as away:
+        nobody.count()
+    assert "secret-word" not in str(away.value)
+    with pytest.raises(CatalogueAway):
+        nobody.enter([row(1)])
+
+
+def test_an_older_file_without_first_seen_at_has_its_place_by_its_start():
+    old = row(1, first_seen_at=None)
+    assert old.first_seen_ms == to_ms(at(1))

@@ -1,0 +1,93 @@
+"""`endtape index` makes the catalogue anew; `ls` and `show` read what Redis has forgotten."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tests import redis_view
+from tests.constants import ACCOUNT, HOUR
+from tests.waiting import until
+from worker.calls import timing
+from worker.command import index, ls, show
+
+
+@pytest.fixture
+def typed(local, monkeypatch):
+    """A house whose one recording Redis has forgotten, and commands in it."""
+    monkeypatch.setattr(timing, "index_at", lambda now: now)
+    house = local(rules=HOUR)
+    call = house.provider.call(from_number="919820055512", to_number="918065550101").call_uuid
+    recording = house.provider.record(call).recording_id
+    house.reach(recording, "recording")
+    house.provider.hangup(call)
+    house.reach(recording, "archived")
+    until(lambda: list(house.ledger.live([ACCOUNT])) == [])
+    redis_view.drop_log(house.ledger, ACCOUNT, call)
+    house.ledger.forget(ACCOUNT)
+    for module in (ls, show):
+        monkeypatch.setattr(module, "open_ledger", lambda **_: (house.settings, house.ledger))
+    monkeypatch.setattr(index, "current_settings", lambda **_: house.settings)
+
+    def run(command, *options, status=0):
+        found = CliRunner().invoke(command, options)
+        assert found.exit_code == status, found.output
+        return found.stdout
+
+    return house, run, call, recording
+
+
+def test_ls_and_show_read_what_redis_has_forgotten_and_index_brings_it_back(typed):
+    house, run, call, recording = typed
+
+    def listed(*options):
+        return [view["recording_id"] for view in json.loads(run(ls.ls, "--json", *options))]
+
+    for options in (
+        (),
+        ("--phase", "archived"),
+        ("--stop", "none"),
+        ("--number", "+91 80 6555 0101"),
+        ("--number", "9180*"),
+        ("--call", call),
+        ("--account", ACCOUNT),
+        ("--not-held",),
+        ("--since", "2020-01-01T00:00:00Z"),
+        ("-q", recording[4:12]),
+    ):
+        assert listed(*options) == [recording], options
+    for options in (
+        ("--phase", "abandoned"),
+        ("--stop", "unknown"),
+        ("--fault", "media"),
+        ("--rule", "nobody's"),
+        ("--number", "123"),
+        ("--label", "team=x"),
+        ("--held",),
+        ("--until", "2020-01-01T00:00:00Z"),
+        ("-q", "nowhere"),
+    ):
+        assert listed(*options) == [], options
+    for uuid in (call, recording):
+        shown = json.loads(run(show.show, "--json", uuid))
+        assert (shown["call_uuid"], shown["to"]) == (call, "918065550101")
+    text = run(show.show, recording)
+    assert f"recording {recording}\n  archived; stop none" in text
+    house.worker.catalogue.remove([(ACCOUNT, recording)])
+    assert (listed(), "no such call" in run(show.show, call, status=1)) == ([], False)
+    assert "1 archived and 0 given up are in the catalogue" in run(index.index)
+    assert listed() == [recording]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--number", "nobody"),
+        ("--label", "team"),
+        ("--since", "yesterday"),
+        ("--running", "--phase", "archived"),
+        ("--running", "--fault", "media"),
+    ],
+)
+def test_ls_refuses_a_value_that_a_filter_does_not_take(options):
+    assert CliRunner().invoke(ls.ls, options).exit_code == 2

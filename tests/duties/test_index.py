@@ -1,0 +1,238 @@
+"""The duty INDEX, over real Redis, a real archive and SQLite: what is finished is found for good,
+whatever was away meanwhile, and Redis forgets only what the catalogue has.
+"""
+
+import socket
+from datetime import timedelta
+
+import pytest
+
+from tests import redis_view
+from tests.constants import ACCOUNT, HOUR
+from tests.waiting import until
+from worker.calls import timing
+from worker.calls.events import Event, Fault, Kind
+from worker.calls.obligations import Duty, Obligation
+from worker.catalogue.database import Catalogue
+from worker.catalogue.rebuild import rebuild, row_of
+from worker.catalogue.wanted import Wanted
+from worker.duties import catalogue_trials, index
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """What is finished is indexed at once, not at the next even second."""
+    monkeypatch.setattr(timing, "index_at", lambda now: now)
+
+
+def finished(house, **how):
+    """The id of a recording that is archived, and its call's."""
+    call = house.provider.call(**how)
+    recording = house.provider.record(call.call_uuid)
+    house.reach(recording.recording_id, "recording")
+    house.provider.hangup(call.call_uuid)
+    house.reach(recording.recording_id, "archived")
+    return recording.recording_id, call.call_uuid
+
+
+def indexed(house, recording_id):
+    return until(lambda: house.worker.catalogue.find(recording_id), 15)
+
+
+def listed(house, query=""):
+    page = house.get(f"/v1/recordings?{query}").json()
+    return [view["recording_id"] for view in page["recordings"]]
+
+
+def live(house):
+    return [sight.recording_id for sight in house.ledger.live([ACCOUNT])]
+
+
+def rows(catalogue):
+    return [
+        (row.first_seen_ms, row.key, row.columns, row.view)
+        for row in catalogue.search(Wanted(), before=None, down_to=None, limit=100)
+    ]
+
+
+def test_an_archived_recording_moves_to_the_catalogue_and_is_listed_there_as_redis_shows_it(local):
+    house = local(rules=HOUR)
+    recording_id, call = finished(house, from_number="919820055512", to_number="918065550101")
+    row = indexed(house, recording_id)
+    until(lambda: live(house) == [])
+    shown = house.recording(recording_id)
+    stop = ("state", "trigger", "rule", "due_at", "attempts")
+    assert {k: v for k, v in row.view.items() if k != "stop"} == {
+        k: v for k, v in shown.items() if k != "stop"
+    }
+    assert [row.view["stop"][k] for k in stop] == [shown["stop"][k] for k in stop]
+    assert listed(house) == listed(house, "number=%2B91%2080%206555%200101") == [recording_id]
+    assert listed(house, "q=0055512") == listed(house, f"call_uuid={call}") == [recording_id]
+    assert listed(house, "phase=recording") == listed(house, "held=true") == []
+
+
+def test_a_catalogue_that_is_deleted_and_rebuilt_from_the_archive_is_equal(local, tmp_path):
+    house = local(rules=HOUR)
+    for _ in range(2):
+        indexed(house, finished(house)[0])
+    gave_up(house, "rec-gone")
+    indexed(house, "rec-gone")
+    by_obligations = rows(house.worker.catalogue)
+    anew, told = Catalogue(f"sqlite:///{tmp_path / 'anew.db'}"), []
+    counts = rebuild(anew, house.worker.archive, lambda *done: told.append(done))
+    assert (len(by_obligations), rows(anew)) == (3, by_obligations)
+    assert (counts, told[-1][0]) == (
+        {"archived": 2, "abandoned": 1, "unreadable": 0, "removed": 0},
+        3,
+    )
+
+
+def gave_up(house, recording_id):
+    """A recording that was given up; the provider keeps nothing of it."""
+    began = house.ledger.now() - timedelta(days=31)
+    house.ledger.record(
+        ACCOUNT,
+        Event(
+            id="listed",
+            kind=Kind.RECORDING_LISTED,
+            call_uuid="call-gone",
+            recording_id=recording_id,
+            started_at=began,
+            ended_at=began + timedelta(seconds=9),
+            url="http://127.0.0.1:1/none.mp3",
+        ),
+    )
+    house.ledger.record(
+        ACCOUNT,
+        Event(
+            id="failed",
+            kind=Kind.FETCH_FAILED,
+            call_uuid="call-gone",
+            recording_id=recording_id,
+            reason="gone",
+            fault=Fault.PROVIDER,
+        ),
+    )
+
+
+def test_a_recording_that_was_given_up_is_in_the_catalogue_with_its_fault(local):
+    house = local(rules=HOUR)
+    gave_up(house, "rec-gone")
+    view = indexed(house, "rec-gone").view
+    assert (view["phase"], view["fault"], view["call_uuid"]) == (
+        "abandoned",
+        "provider",
+        "call-gone",
+    )
+    assert "not fetched in the 30 days" in view["problem"]
+    assert listed(house, "phase=abandoned&fault=provider") == ["rec-gone"]
+
+
+def test_rebuilding_removes_what_the_archive_does_not_know_and_names_what_cannot_be_read(local):
+    house = local(rules=HOUR)
+    recording_id, _ = finished(house)
+    row, catalogue = indexed(house, recording_id), house.worker.catalogue
+    receipt = (house.folder / "archive" / row.key).with_suffix(".json")
+    text = receipt.read_text()
+    receipt.write_text("{")
+    counts = rebuild(catalogue, house.worker.archive, lambda *_: None)
+    assert (counts["unreadable"], counts["removed"]) == (1, 0)  # it may be mended
+    receipt.unlink()
+    counts = rebuild(catalogue, house.worker.archive, lambda *_: None)
+    assert (counts["removed"], catalogue.count()) == (1, 0)
+    receipt.write_text(text)
+    assert row_of(house.worker.archive, row.key).view == row.view
+
+
+def test_a_catalogue_that_is_away_stops_nothing_is_told_and_catches_up_by_itself(local):
+    house = local(rules=HOUR, ENDTAPE_CATALOG="sqlite:///dir/catalog.db")
+    (house.folder / "dir").write_text("in the way")
+    for role in ("stops", "fetches", "keep", "clock"):
+        house.ledger.seen(role, "test")
+    recording_id, call = finished(house)
+    waiting = Obligation(duty=Duty.INDEX, account=ACCOUNT, call_uuid=call)
+    until(lambda: "degraded: catalog: " in house.get("/readyz").text, 10)
+    assert house.get("/readyz").status_code == 200
+    page = house.get("/v1/recordings").json()
+    assert [v["recording_id"] for v in page["recordings"]] == [recording_id]
+    assert page["degraded"].startswith("catalog: ")
+    assert house.get("/v1/recordings/unknown").status_code == 503
+    until(lambda: not redis_view.owed(house.ledger, Duty.PLAN))
+    until(lambda: redis_view.lease_of(house.ledger, waiting) is None)
+    assert redis_view.expires_in_s(house.ledger, ACCOUNT, call) == -1  # not before it is indexed
+    (house.folder / "dir").unlink()
+    assert catalogue_trials.turn(house.worker.catalogue, house.ledger)
+    redis_view.make_due(house.ledger, waiting)
+    indexed(house, recording_id)
+    until(lambda: redis_view.expires_in_s(house.ledger, ACCOUNT, call) > 0)
+    assert "degraded" not in house.get("/readyz").text
+    until(lambda: "degraded" not in house.get("/v1/recordings").json(), 5)
+
+
+def test_after_its_history_a_call_is_gone_from_redis_and_there_for_every_reader(local):
+    house = local(rules=HOUR, ENDTAPE_HISTORY="1s")
+    recording_id, call = finished(house, to_number="918065550101")
+    before = house.recording(recording_id)
+    files = [house.get(f"/v1/recordings/{recording_id}/{p}").content for p in ("audio", "receipt")]
+    until(lambda: not house.ledger.events(ACCOUNT, call))
+    assert house.ledger.forget(ACCOUNT) == 1
+    assert redis_view.keys_about(house.ledger, recording_id, call) == []
+    after = house.recording(recording_id)
+    assert {k: v for k, v in after.items() if k != "stop"} == {
+        k: v for k, v in before.items() if k != "stop"
+    }
+    assert files == [
+        house.get(f"/v1/recordings/{recording_id}/{p}").content for p in ("audio", "receipt")
+    ]
+    ranged = house.get(f"/v1/recordings/{recording_id}/signature")
+    assert (ranged.status_code, b"BEGIN SSH SIGNATURE" in ranged.content) == (200, True)
+    assert listed(house, "number=918065550101") == [recording_id]
+    shown = house.get(f"/v1/calls/{call}").json()
+    assert [r["recording_id"] for r in shown["recordings"]] == [recording_id]
+    assert "RecordingStarted" in [entry["event"] for entry in shown["timeline"]]
+    assert house.get("/v1/calls/unknown").status_code == 404
+
+
+def test_a_crash_between_catalogue_and_ledger_leaves_one_row_and_one_entry(local, monkeypatch):
+    house = local(rules=HOUR)
+    in_truth, died = house.ledger.indexed, []
+
+    def die(*given):
+        if not died:
+            died.append(given)
+            raise RuntimeError("killed")
+        in_truth(*given)
+
+    monkeypatch.setattr(house.ledger, "indexed", die)
+    recording_id, call = finished(house)
+    until(lambda: died)
+    assert listed(house) == [recording_id]  # in Redis and in the catalogue, and shown once
+    redis_view.end_leases(
+        house.ledger, Obligation(duty=Duty.INDEX, account=ACCOUNT, call_uuid=call)
+    )
+    until(lambda: live(house) == [])
+    assert (listed(house), house.worker.catalogue.count()) == ([recording_id], 1)
+
+
+def test_what_was_finished_before_there_was_a_catalogue_gets_there_within_the_hour(local):
+    house = local(rules=HOUR)
+    recording_id, _ = finished(house)
+    indexed(house, recording_id)
+    until(lambda: live(house) == [])
+    house.worker.catalogue.remove([(ACCOUNT, recording_id)])  # an older release archived it
+    index.owe_missed(house.worker)
+    assert indexed(house, recording_id)
+    until(lambda: live(house) == [])
+    assert redis_view.owed(house.ledger, Duty.INDEX) == []
+
+
+def test_sqlite_for_several_machines_is_degraded(local):
+    house = local()
+    house.ledger.seen("stops", f"{socket.gethostname()}:1")
+    assert catalogue_trials.turn(house.worker.catalogue, house.ledger)
+    house.ledger.seen("fetches", "there:1")
+    assert not catalogue_trials.turn(house.worker.catalogue, house.ledger)
+    assert list(house.ledger.degraded().values()) == [
+        "processes run on 2 machines, and SQLite serves one: "
+        "set ENDTAPE_CATALOG to a PostgreSQL that all reach"
+    ]

@@ -1,0 +1,60 @@
+"""Calls that only catalogue and archive know, as `/v1` shows calls. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from worker.catalogue.rows import Row
+
+
+def call_view(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A call from the rows of its recordings and their receipts: facts, recordings, gaps and the
+    timeline of the receipts. What became of its starts and hand-offs is forgotten.
+    """
+    views = [row.view for row in rows]
+    known = next((view for view in views if view["from"] or view["to"]), views[0])
+    labels: dict[str, str] = {}
+    for view in views:
+        labels |= view["labels"]
+    return {
+        "call_uuid": known["call_uuid"],
+        "account": known["account"],
+        "from": known["from"],
+        "to": known["to"],
+        "direction": known["direction"],
+        "labels": labels,
+        "started_at": None,
+        "over_at": None,
+        "consent": known["consent"],
+        "recordings": views,
+        "gaps": [
+            {"recording_id": receipt.get("segment_of") or receipt["recording_id"], **gap}
+            for receipt in receipts
+            for gap in receipt.get("gaps") or []
+        ],
+        "starts": [],
+        "handoffs": [],
+        "timeline": sorted(_timeline(receipts), key=lambda entry: str(entry["at"])),
+    }
+
+
+def _timeline(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events of all receipts; one that stands in several is told once."""
+    told = set[tuple[Any, ...]]()
+    for receipt in receipts:
+        for event in receipt.get("events") or []:
+            same = (event.get("at"), event.get("event"), event.get("by"))
+            if same not in told:
+                told.add(same)
+                yield {
+                    "at": event.get("at"),
+                    "event": event.get("event"),
+                    "recording_id": receipt["recording_id"] if len(receipts) == 1 else None,
+                    "by": event.get("by"),
+                    "signed": bool(event.get("signed")),
+                    "trigger": None,
+                    "verdict": None,
+                    "live": None,
+                    "reason": None,
+                }

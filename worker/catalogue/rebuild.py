@@ -1,0 +1,122 @@
+"""The catalogue from the archive alone: every receipt and every statement that a recording was
+given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import structlog
+
+from worker.archive import keys
+from worker.archive.filing import Archive
+from worker.catalogue import rows
+from worker.catalogue.database import Catalogue
+from worker.catalogue.rows import Row
+from worker.errors import Conflict
+
+log = structlog.get_logger()
+_AT_ONCE = 500
+
+
+def row_of(archive: Archive, key: str) -> Row | None:
+    """The row of the recording that is filed under a key: that of its audio, or of its absence.
+    None where there is neither a receipt nor a statement that it was given up.
+
+    Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
+    be read.
+    """
+    parsed = keys.parse(key)
+    try:
+        receipt = json.loads(archive.store.read(parsed.receipt))
+    except FileNotFoundError:
+        with contextlib.suppress(FileNotFoundError):
+            return rows.of_absence(json.loads(archive.store.read(parsed.absence)), key)
+        return None
+    return rows.of_receipt(receipt, key)
+
+
+def rebuild(
+    catalogue: Catalogue, archive: Archive, told: Callable[[int, int], None]
+) -> dict[str, int]:
+    """Enter every recording of the archive, and remove the rows of which it knows nothing.
+
+    Calls `told` with how many recordings are done, and how many days. Returns how many were
+    `archived`, `abandoned`, `unreadable` and `removed`. Raises CatalogueAway, OSError, Unstored.
+    """
+    counts = Counter(dict.fromkeys(("archived", "abandoned", "unreadable", "removed"), 0))
+    seen, batch = set[tuple[str, str]](), list[Row]()
+    for days, day in enumerate(_days(archive), 1):
+        for key in _recordings_of(archive, day):
+            seen.add((day.partition("/")[0], _recording_id(key)))
+            try:
+                row = row_of(archive, key)
+            except (ValueError, KeyError, TypeError, Conflict) as error:
+                log.warning("a receipt cannot be read", key=key, error=str(error))
+                counts["unreadable"] += 1
+                continue
+            if row:
+                counts[row.view["phase"]] += 1
+                batch.append(row)
+            if len(batch) >= _AT_ONCE:
+                catalogue.enter(batch)
+                batch.clear()
+            told(len(seen), days)
+    catalogue.enter(batch)
+    counts["removed"] = _remove_strangers(catalogue, archive, seen)
+    return dict(counts)
+
+
+def _days(archive: Archive) -> Iterator[str]:
+    for account in archive.store.level("").folders:
+        for year in archive.store.level(account).folders:
+            if not (year.isdigit() and len(year) == 4):
+                continue
+            for month in archive.store.level(f"{account}/{year}").folders:
+                for day in archive.store.level(f"{account}/{year}/{month}").folders:
+                    yield f"{account}/{year}/{month}/{day}"
+
+
+def _recordings_of(archive: Archive, day: str) -> Iterator[str]:
+    """A key for each recording of a day: that of its audio, or of its absence."""
+    files = (entry.name for entry in archive.store.list(day))
+    for recording_id, group in groupby(files, key=_recording_id):
+        names, place = set(group), f"{day}/{recording_id}"
+        if f"{place}.json" in names:
+            yield _audio(archive, f"{place}.json", names)
+        elif f"{place}.absent.json" in names:
+            yield f"{place}.absent"
+
+
+def _recording_id(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
+
+
+def _audio(archive: Archive, receipt: str, names: set[str]) -> str:
+    """The key of the audio beside a receipt; the name with its digest goes first."""
+    audio = sorted(name for name in names if not name.endswith((".json", ".sig", ".peaks")))
+    if len(audio) > 1:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            digest = json.loads(archive.store.read(receipt))["media"]["sha256"][:16]
+            named = [name for name in audio if name.split(".")[-2] == digest]
+            audio = named or [name for name in audio if name.rpartition("/")[2].count(".") == 1]
+    return audio[0] if audio else f"{receipt.removesuffix('.json')}.bin"
+
+
+def _remove_strangers(catalogue: Catalogue, archive: Archive, seen: set[tuple[str, str]]) -> int:
+    """Remove the rows of recordings that were not seen, and are not in the archive now."""
+    gone = []
+    for account, recording_id in catalogue.ids():
+        if (account, recording_id) in seen:
+            continue
+        row = catalogue.find(recording_id, account)
+        # One that was filed meanwhile was perhaps not listed.
+        if row and row_of(archive, row.key) is None:
+            gone.append((account, recording_id))
+    for at in range(0, len(gone), _AT_ONCE):
+        catalogue.remove(gone[at : at + _AT_ONCE])
+    return len(gone)

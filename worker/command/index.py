@@ -1,0 +1,45 @@
+"""`endtape index`: makes the catalogue anew from the archive alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from worker.catalogue.database import Catalogue
+from worker.catalogue.rebuild import rebuild
+from worker.command.terminal import as_json_option, current_settings, exit_statuses, progress_bar
+from worker.errors import EndtapeError
+from worker.processes.composition import make_archive
+
+
+@click.command()
+@as_json_option
+@exit_statuses
+def index(as_json: bool) -> None:
+    """Make the catalogue anew from the archive.
+
+    The service may run meanwhile. Exit status 1 where a receipt cannot be read.
+    """
+    settings = current_settings(without_rules=True)
+    catalogue = Catalogue(settings.catalog)
+    known = catalogue.count()  # about as many as there will be
+    with progress_bar("recordings ...") as advance:
+        try:
+            counts = rebuild(
+                catalogue,
+                make_archive(settings),
+                lambda done, days: advance(done, max(done, known), f"recordings, {days} days"),
+            )
+        except OSError as error:
+            raise EndtapeError(f"the archive cannot be read: {error}") from None
+    if as_json:
+        click.echo(json.dumps(counts, indent=2))
+    else:
+        click.echo(
+            f"{counts['archived']} archived and {counts['abandoned']} given up are in the "
+            f"catalogue; {counts['removed']} rows removed, which the archive does not know; "
+            f"{counts['unreadable']} receipts cannot be read."
+        )
+    sys.exit(1 if counts["unreadable"] else 0)
