@@ -104,6 +104,14 @@ class Conflict(EndtapeError):
     """The archive holds other content under the final name, and keeps it."""
 
 
+class Held(EndtapeError):
+    """It is under legal hold, so nothing of it is deleted."""
+
+
+class Gone(EndtapeError):
+    """It is erased, or is being erased."""
+
+
 class StaleLease(EndtapeError):
     """Our lease ran out or another worker took it. The results of this work are thrown away."""
 

@@ -98,6 +98,14 @@ def test_what_is_missing_is_said_to_be_and_deleting_it_is_done(store):
     assert names(store) == []
 
 
+def test_files_are_found_by_the_beginning_of_their_names(store):
+    for name in ("a/r-1.json", "a/r-1.mp3", "a/r-1.json.sig", "a/r-10.mp3", "a/r-0.mp3", "a/r-1/x"):
+        store.create(name, b"x")
+    found = [entry.name for entry in store.starting("a/r-1.")]
+    assert found == ["a/r-1.json", "a/r-1.json.sig", "a/r-1.mp3"]
+    assert list(store.starting("b/r-1.")) == []
+
+
 def test_a_file_is_read_from_any_place_in_it(store, tmp_path):
     content = os.urandom(700_001)
     sha = hashlib.sha256(content).hexdigest()

@@ -13,7 +13,7 @@ import hashlib
 import mimetypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,18 @@ class BucketStore:
         with self._asking("list", folder):
             for chunk in obstore.list(self.client, folder or None, chunk_size=1000):
                 yield from _shown(chunk)
+
+    def starting(self, stem: str) -> Sequence[Entry]:
+        found = list[Entry]()
+        with self._asking("list", stem):
+            folder = stem.rpartition("/")[0]
+            # From the first name on that is not before the stem, and no further than needed.
+            for chunk in obstore.list(self.client, folder, offset=stem, chunk_size=20):
+                for entry in _shown(chunk):
+                    if not entry.name.startswith(stem):
+                        return found
+                    found.append(entry)
+        return found
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), self._asking("delete", name):

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from worker.archive import durable
@@ -86,6 +86,17 @@ class Directory:
                 yield files[name]
             else:
                 yield from self.list(name[:-1])
+
+    def starting(self, stem: str) -> Sequence[Entry]:
+        found = []
+        with contextlib.suppress(FileNotFoundError, Conflict), self._folder(stem) as (here, last):
+            for name in sorted(os.listdir(here)):
+                if name.startswith(last):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                        if not stat.S_ISDIR(status.st_mode):
+                            found.append(_entry(f"{stem.rpartition('/')[0]}/{name}", status))
+        return found
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), self._folder(name) as (folder, last):

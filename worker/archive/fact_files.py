@@ -5,13 +5,14 @@ Writers race for the next number by a conditional create; the one that loses tak
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from worker.archive import facts, keys, seals, signing
 from worker.archive.facts import Fact
 from worker.archive.signing_key import Signer
 from worker.archive.store import Store
-from worker.errors import Conflict
+from worker.errors import Conflict, Gone
 
 _MOST_RACES = 100
 
@@ -37,27 +38,37 @@ def read_all(store: Store, account: str, recording_id: str) -> list[Fact]:
     return sorted(found, key=lambda fact: fact.n)
 
 
-def add(store: Store, signer: Signer, fact: Fact) -> tuple[Fact, bytes]:
+def add(
+    store: Store, signer: Signer, fact: Fact, may: Callable[[list[Fact]], None] = lambda _: None
+) -> tuple[Fact, bytes]:
     """Write a fact under the next number, and sign it. Returns it as it is numbered, and its bytes.
 
-    Signs before that what a writer left unsigned when it died. Raises Conflict where a fact cannot
-    be understood, Unsigned, and what the store raises.
+    `may` is shown the facts before that number, all of them, and raises where the new one may not
+    follow. Signs what a writer left unsigned when it died. Raises Gone after the fact that it is
+    being erased, Conflict where a fact cannot be understood, Unsigned, and what the store raises.
     """
-    known = read_all(store, fact.account, fact.recording_id)
-    for before in known:
-        if not before.signed:
-            name = facts.name_of(before.account, before.recording_id, before.n)
-            seals.seal(store, name, store.read(name), signing.RECEIPTS, signer)
-    n = known[-1].n + 1 if known else 1
-    for number in range(n, n + _MOST_RACES):
-        numbered = replace(fact, n=number, signed=True)
-        name = facts.name_of(fact.account, fact.recording_id, number)
+    for _ in range(_MOST_RACES):
+        known = read_all(store, fact.account, fact.recording_id)
+        if facts.erasing(known):
+            raise Gone(f"{fact.recording_id} is being erased")
+        may(known)
+        _sign_all(store, signer, known)
+        numbered = replace(fact, n=known[-1].n + 1 if known else 1, signed=True)
+        name = facts.name_of(fact.account, fact.recording_id, numbered.n)
         said = numbered.written() | {"signature": signer.key().field(signing.RECEIPTS)}
         content = seals.written(said)
         try:
             store.create(name, content)
         except Conflict:
-            continue  # another writer was quicker
+            continue  # another writer was quicker: what it wrote may change what we may
         seals.seal(store, name, content, signing.RECEIPTS, signer)
         return numbered, content
     raise Conflict(f"{name}: {_MOST_RACES} other facts came first")
+
+
+def _sign_all(store: Store, signer: Signer, known: list[Fact]) -> None:
+    """Sign those of the facts that a writer left unsigned."""
+    for fact in known:
+        if not fact.signed:
+            name = facts.name_of(fact.account, fact.recording_id, fact.n)
+            seals.seal(store, name, store.read(name), signing.RECEIPTS, signer)

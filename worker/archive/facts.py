@@ -26,6 +26,7 @@ class FactKind(StrEnum):
     RESTRICTED = "restricted"  # `particulars` has `on`: False lifts it
     CONSENT = "consent"
     DELETED_AT_PROVIDER = "deleted_at_provider"
+    ERASE = "erase"  # it is being erased, and no other fact is written any more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +127,11 @@ def is_restricted(facts: Iterable[Fact]) -> bool:
     """
     last = _last(f for f in facts if f.kind is FactKind.RESTRICTED and (f.signed or _restricts(f)))
     return last is not None and _restricts(last)
+
+
+def erasing(facts: Iterable[Fact]) -> Fact | None:
+    """The fact that says that it is being erased. It counts as soon as it is written."""
+    return next((fact for fact in facts if fact.kind is FactKind.ERASE), None)
 
 
 def last_of(facts: Iterable[Fact], kind: FactKind) -> Fact | None:

@@ -152,12 +152,27 @@ class Archive:
         Harmless to repeat: the first statement stays. Raises Conflict where one about another
         recording stands, Unsigned.
         """
-        parsed = keys.parse(key)
-        if self.signer:
-            absence = absence | {"signature": self.signer.key().field(signing.RECEIPTS)}
-        with contextlib.suppress(Conflict):  # the first one stays
-            self.store.create(parsed.absence, seals.written(absence))
-        return self._signed(parsed.absence, absence)
+        return self._publish_statement(keys.parse(key).absence, absence)
+
+    def publish_tombstone(self, key: str, tombstone: dict[str, Any]) -> str:
+        """Put the tombstone of a recording beside its receipt, and its signature, for good. `key`:
+        with any extension. Returns the SHA-256 of the tombstone that stands there; raises as
+        `publish_absence` does.
+        """
+        return self._publish_statement(keys.parse(key).tombstone, tombstone)
+
+    def tombstone(self, key: str) -> dict[str, Any] | None:
+        """The tombstone of the recording with this key, which may have any extension; None where
+        there is none. Raises Conflict where it cannot be understood.
+        """
+        name = keys.parse(key).tombstone
+        try:
+            said = json.loads(self.store.read(name))
+            return {str(field): value for field, value in said.items()}
+        except FileNotFoundError:
+            return None
+        except (ValueError, AttributeError, RecursionError):
+            raise Conflict(f"{name} cannot be read") from None
 
     def publish_peaks(self, key: str, peaks: bytes) -> None:
         """Put the outline of this key's audio beside it, unless one stands there."""
@@ -264,6 +279,13 @@ class Archive:
         if stands != sha256:
             raise Conflict(f"a receipt for other content stands beside {key.audio}")
         return True
+
+    def _publish_statement(self, name: str, said: dict[str, Any]) -> str:
+        if self.signer:
+            said = said | {"signature": self.signer.key().field(signing.RECEIPTS)}
+        with contextlib.suppress(Conflict):  # the first one stays
+            self.store.create(name, seals.written(said))
+        return self._signed(name, said)
 
     def _signed(self, name: str, said: dict[str, Any]) -> str:
         """Sign the bytes that stand under the name, unless a good signature does. Returns their

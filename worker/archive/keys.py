@@ -43,6 +43,10 @@ class Key:
         return self.beside(".absent.json")
 
     @property
+    def tombstone(self) -> str:
+        return self.beside(".erased.json")
+
+    @property
     def signature(self) -> str:
         return signature_of(self.receipt)
 

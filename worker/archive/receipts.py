@@ -12,6 +12,7 @@ from worker.archive.media import Media
 
 SCHEMA = "endtape/receipt/1"
 ABSENT_SCHEMA = "endtape/absent/1"
+ERASED_SCHEMA = "endtape/erased/1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +123,35 @@ class Absence:
         plain: dict[str, Any] = _plain(
             {"schema": ABSENT_SCHEMA, **asdict(self), "reason": masked, "signature": None}
         )
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tombstone:
+    """What stays of a recording that was erased, without numbers. `at`: when erasing began.
+    `sha256`: of the audio, where there was any. `rule`: whose `retain` was over; None where a
+    person ordered it. `who` and `claimed`: as in the history.
+    """
+
+    account: str
+    call_uuid: str
+    recording_id: str
+    first_seen_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    at: datetime
+    sha256: str | None
+    rule: str | None
+    reason: str | None
+    who: str
+    claimed: str | None
+
+    def written(self) -> dict[str, Any]:
+        """The tombstone as JSON data, unsigned."""
+        said = asdict(self)
+        for name in ("reason", "claimed"):
+            said[name] = wire.without_numbers(said[name]) if said[name] else None
+        plain: dict[str, Any] = _plain({"schema": ERASED_SCHEMA, **said, "signature": None})
         return plain
 
 

@@ -7,7 +7,7 @@ file or none, and no operation replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -88,6 +88,11 @@ class Store(Protocol):
 
     def list(self, folder: str) -> Iterator[Entry]:
         """Every file below the folder, a few at a time, in the order of the bytes of the names."""
+
+    def starting(self, stem: str) -> Sequence[Entry]:
+        """The files in one folder whose names begin with `stem`, in order. `stem`: from the
+        archive's root, with a part of the last step.
+        """
 
     def delete(self, name: str) -> None:
         """Remove a file for good; done where there is none. Only erasing, and a trial of its own

@@ -6,6 +6,7 @@ within the last ten minutes may still wait for its receipt or its signature.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -18,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from worker import wire
-from worker.archive import signing
+from worker.archive import facts, signing
 from worker.archive.filing import SIGNERS
 from worker.archive.signers import AllowedSigner
 from worker.archive.store import Entry, Level, Store
@@ -40,7 +41,7 @@ _COUNTS = {".absent.json": "absent", ".erased.json": "erased"}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """`what` is one of: altered, audio_missing, receipt_missing, unsigned, bad_signature,
-    unknown_key, expired_key, misplaced, unreadable, unreferenced; of days day_missing,
+    unknown_key, expired_key, misplaced, unreadable, unreferenced, came_back; of days day_missing,
     list_missing, file_missing, unlisted, history_missing, history_cut, chain_broken; of facts
     fact_missing.
     """
@@ -150,6 +151,9 @@ class Verifier:
         report, files = Report(), recording.files
         path = f"{folder}/{recording.recording_id}"
         try:
+            if ".erased.json" in files:
+                self._erased(folder, recording, report)
+                return report
             for kind in _SIGNED:
                 if kind in files:
                     self._statement(folder, recording, kind, report)
@@ -160,6 +164,21 @@ class Verifier:
         except (OSError, Conflict) as error:
             report.add("unreadable", path, str(error))
         return report
+
+    def _erased(self, folder: str, recording: _Recording, report: Report) -> None:
+        """Check a tombstone, and name what came back of the recording: a backup was restored."""
+        files, tombstone = recording.files, ".erased.json"
+        self._statement(folder, recording, tombstone, report)
+        back = [files[kind].name for kind in files.keys() - {tombstone, f"{tombstone}.sig"}]
+        account = folder.partition("/")[0]
+        with contextlib.suppress(ValueError):
+            level = self._store.level(facts.folder_of(account, recording.recording_id))
+            back += [entry.name for entry in level.files]
+        if back and self._is_fresh(files[tombstone]):
+            report.counts["unfinished"] += 1  # it is being erased
+            return
+        for name in sorted(back):
+            report.add("came_back", name, "it was erased: `endtape erase` removes it again")
 
     def _statement(self, folder: str, recording: _Recording, kind: str, report: Report) -> None:
         """Check a signed file: a receipt, or what stands in its place."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from worker.errors import Conflict
 
 _FRESH_S = 3600.0  # a day that is being closed may lack a file for so long
 _ENDS = {"days": (".json", ".sha256"), "history": (".jsonl",)}
+_ERASED = ".erased.json"
 _STATEMENTS = (".json", ".absent.json", ".erased.json")
 
 
@@ -162,6 +164,8 @@ class _Checked:
     def __init__(self, store: Store, trust: Trust, account: str, day: date) -> None:
         self._store, self._trust, self._account, self._day = store, trust, account, day
         self._folders: dict[str, dict[str, Entry]] = {}
+        self._erased: set[str] | None = None  # the ids of what was erased, once they are needed
+        self._reading = threading.Lock()
 
     def check(self, report: Report, readers: ThreadPoolExecutor) -> None:
         name = self._name(days.day_name(self._day))
@@ -293,7 +297,7 @@ class _Checked:
         if path.startswith(f"{self._account}/facts/"):
             erased = self._is_erased(folder.rpartition("/")[2])
         else:
-            erased = f"{last.partition('.')[0]}.erased.json" in self._level(folder)
+            erased = f"{last.partition('.')[0]}{_ERASED}" in self._level(folder)
         if erased:
             report.counts["gone_erased"] += 1
         else:
@@ -303,8 +307,11 @@ class _Checked:
         """Whether a tombstone of the recording stands anywhere in the account: its facts do not say
         in which folder.
         """
-        ending = f"/{recording_id}.erased.json"
-        return any(entry.name.endswith(ending) for entry in self._store.list(self._account))
+        with self._reading:
+            if self._erased is None:
+                names = (entry.last for entry in self._store.list(self._account))
+                self._erased = {n.removesuffix(_ERASED) for n in names if n.endswith(_ERASED)}
+        return recording_id in self._erased
 
     def _level(self, folder: str) -> dict[str, Entry]:
         if folder not in self._folders:
