@@ -153,11 +153,9 @@ def test_of_a_hold_and_an_erasure_that_race_the_first_number_wins(archive):
         fact_files.add(store, signer, erase, another_is_quicker(HOLD, not_held))
     assert facts.is_held(fact_files.read_all(store, "MA_1", "rec-1"))
     other = {"account": "MA_2"}
+    slower = another_is_quicker(replace(erase, **other), lambda _: None)
     with pytest.raises(Gone):
-        hold = replace(HOLD, **other)
-        fact_files.add(
-            store, signer, hold, another_is_quicker(replace(erase, **other), lambda _: None)
-        )
+        fact_files.add(store, signer, replace(HOLD, **other), slower)
     known = fact_files.read_all(store, "MA_2", "rec-1")
     assert (facts.is_held(known), facts.erasing(known).n) == (False, 1)
 

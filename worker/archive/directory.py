@@ -88,15 +88,15 @@ class Directory:
                 yield from self.list(name[:-1])
 
     def starting(self, stem: str) -> Sequence[Entry]:
-        found = []
+        found, folder = list[Entry](), stem.rpartition("/")[0]
         with contextlib.suppress(FileNotFoundError, Conflict), self._folder(stem) as (here, last):
-            for name in sorted(os.listdir(here)):
-                if name.startswith(last):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = os.stat(name, dir_fd=here, follow_symlinks=False)
-                        if not stat.S_ISDIR(status.st_mode):
-                            found.append(_entry(f"{stem.rpartition('/')[0]}/{name}", status))
-        return found
+            with os.scandir(here) as entries:
+                some = [entry for entry in entries if entry.name.startswith(last)]
+            for entry in some:
+                if not entry.is_dir(follow_symlinks=False):
+                    status = os.stat(entry.name, dir_fd=here, follow_symlinks=False)
+                    found.append(_entry(f"{folder}/{entry.name}", status))
+        return sorted(found, key=lambda entry: entry.name)
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), self._folder(name) as (folder, last):
