@@ -21,15 +21,17 @@ from dotenv.parser import parse_stream
 from worker.archive import bucket, signing_key
 from worker.archive.places import CLOUDS, Bucket, Place, with_client
 from worker.calls import rules_file
+from worker.calls.notices import Endpoint
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import Kind, NamedKey, Tokens, Unaccepted, WebUrl
+from worker.settings_kinds import Kind, NamedKey, SigningSecrets, Tokens, Unaccepted, WebUrl
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
 from worker.vobiz.account import Account
 
 # An editor may leave a moment without a file, or with an empty one, before it writes the new one.
 _GONE_FOR_S = 0.5
+_TOKENS = Tokens()
 _PASSWORDS = re.compile(r"password=([^&]*)")
 # `lines_without_effect` reports such lines once, with the name of the file.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
@@ -62,6 +64,7 @@ class Settings:
     signer: str
     config: Path | None
     rules: Rules
+    notify: tuple[Endpoint, ...]
     reconcile_s: float
     api_rate: float
     stop_rate: float
@@ -83,6 +86,8 @@ class Settings:
         secrets = {self.callback_token, self.app_key or "", *(key.secret for key in keys)}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
+        for endpoint in self.notify:
+            secrets |= {*endpoint.secrets, *(s.removeprefix("whsec_") for s in endpoint.secrets)}
         for place in (self.archive, self.fallback):
             secrets |= place.secrets if isinstance(place, Bucket) else set()
         # A broker's address may hold several of RabbitMQ.
@@ -212,6 +217,7 @@ class _Reader:
         self.complete_archives(values)
         self.check_signing_key(values["signing_key"])
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
+        values["notify"] = self.endpoints(file)
         values["config"] = config
         warnings = self.without_effect(file)
         if self.problems:
@@ -323,6 +329,7 @@ class _Reader:
         """
         ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         named = {name for a in file.accounts for name in (a.token_env, a.trunk_secret_env) if name}
+        named |= {endpoint.secret_env for endpoint in file.notify}
         strange = sorted(
             name for name in self.env if name.startswith(ours) and name not in KNOWN | named
         )
@@ -367,9 +374,23 @@ class _Reader:
             if own
         }
 
-    def secrets_named(self, name: str, missing: str) -> tuple[str, ...]:
+    def endpoints(self, file: RulesFile) -> tuple[Endpoint, ...]:
+        """The applications to be notified."""
+        missing = "set the secret that signs notifications: whsec_ and base64"
+        return tuple(
+            Endpoint(
+                url=told.url,
+                secrets=self.secrets_named(told.secret_env, missing, SigningSecrets()),
+                events=told.events,
+                private=told.private,
+                numbers=told.numbers,
+            )
+            for told in file.notify
+        )
+
+    def secrets_named(self, name: str, missing: str, kind: Kind = _TOKENS) -> tuple[str, ...]:
         """The secrets in a variable that the rules file names; none where that is a mistake."""
         if name not in self.env:
             self.problems.append(f"{name} is missing: {missing}")
             return ()
-        return self.read(name, Tokens(), self.env[name]) or ()
+        return self.read(name, kind, self.env[name]) or ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -91,6 +92,28 @@ class NamedKey:
 
     name: str | None
     secret: str = field(repr=False)
+
+
+class SigningSecrets(Tokens):
+    """One or two secrets that sign notifications, as Standard Webhooks has them."""
+
+    def read(self, text: str) -> tuple[str, ...]:
+        secrets = super().read(text)
+        if not all(map(_signs, secrets)):
+            raise Unaccepted(
+                "must be whsec_ and the base64 of 24 to 64 bytes;"
+                " make one with: echo whsec_$(openssl rand -base64 32)",
+                secret=True,
+            )
+        return secrets
+
+
+def _signs(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 class Keys(Secret):

@@ -47,6 +47,7 @@ def test_a_play_and_a_stop_stand_in_the_history_with_who_and_whom_for(house):
         assert played.status_code == 200
     assert ask(house, "GET", f"{path}/audio", EVE, Range="bytes=0-9").status_code == 206
     assert ask(house, "GET", f"{path}/audio", VIEW_KEY).status_code == 403
+    assert ask(house, "GET", f"{path}/peaks", VIEW_KEY).status_code == 200  # is no audio
     once = {"Idempotency-Key": "k1"}
     for _ in range(2):
         assert ask(house, "POST", f"/v1/calls/{call_uuid}/stop", **once).status_code == 202

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import structlog
 
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
+from worker.calls.notices import is_told
 from worker.calls.obligations import Duty, Obligation
 from worker.duties.histograms import CONFIRMATION, TAIL, observe
 from worker.duties.worker import Worker
@@ -69,12 +71,24 @@ def commit_and_plan(
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
     # The plan sets the next instant of this obligation. If the plan dies with its worker, the
     # obligation is due again after a minute.
-    commit = replace(found, dues=((o, now + _SAFETY_DUE), (plan, "now")))
+    commit = replace(
+        found,
+        dues=((o, now + _SAFETY_DUE), (plan, "now"), *notices_due(worker, call, found.events)),
+    )
     ids = worker.ledger.commit([commit])[0]
     if ids is None:
         return False
     tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
     return True
+
+
+def notices_due(
+    worker: Worker, call: Call, events: Sequence[Event]
+) -> list[tuple[Obligation, Literal["now"]]]:
+    """What is owed to the operator's applications for these events of a call."""
+    if not worker.settings.notify or not any(is_told(event.kind) for event in events):
+        return []
+    return [(obligation(call, Duty.NOTIFY), "now")]
 
 
 def wait_until(worker: Worker, claim: Claim, loaded: Loaded, instant: datetime | None) -> None:

@@ -66,7 +66,10 @@ local function commit(call, recordings, recent, listeners, filed, history, at)
     at = at + 2
   end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
-  if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+  -- Notifications do not keep a log; whoever finished the call said how long it stays.
+  if kind ~= 'notify' then
+    if keep_s > 0 and not newer then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+  end
   return {'ok', new}
 end
 
