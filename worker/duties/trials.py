@@ -138,8 +138,8 @@ class Trials:
         while not self._ending():
             began = time.monotonic()
             try:
-                if self._is_ours():
-                    wait_s = _EVERY_S if self.turn() else _SOON_S
+                works = self.turn() if self._is_ours() else False
+                wait_s = _EVERY_S if works else _SOON_S
             except LedgerUnavailable as error:
                 log.warning("redis does not answer", error=str(error))
                 wait_s = _SOON_S
