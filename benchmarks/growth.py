@@ -159,7 +159,8 @@ class Meter:
 
 def _children(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
-        yield from map(int, (task / "children").read_text().split())
+        with suppress(OSError):  # this thread has ended meanwhile
+            yield from map(int, (task / "children").read_text().split())
 
 
 def _private_mib(pid: int) -> float:

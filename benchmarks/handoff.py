@@ -38,8 +38,8 @@ PER_S = 20
 class Size:
     handoffs: int = 200  # in all runs together
     waiting: int = 200
-    wait_s: float = 5  # how long each waits
-    seconds: float = 1.5  # of callbacks while they wait
+    wait_s: float = 4  # how long each waits
+    seconds: float = 1.0  # of callbacks while they wait
 
 
 FULL, SMALL = Size(), Size(handoffs=10, waiting=10, wait_s=2, seconds=0.3)

@@ -26,7 +26,7 @@ from benchmarks.usage import processor_s
 from emulator.client import Addresses, Control, started
 from worker.processes.supervisor import free_port
 
-DEADLINE_S, PER_S = 2, 100
+DEADLINE_S, PER_S = 1, 200
 ENDPOINT = f"/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
 
 

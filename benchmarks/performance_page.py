@@ -77,7 +77,8 @@ def parts(found: Found) -> dict[str, str]:
     """By their names, the parts of the page that are written here, as Markdown."""
     about = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, one run of "
-        f"{found.took_s:.0f} s."
+        f"{found.took_s:.0f} s; the load of the machine before it was {found.load:.1f}. Times say "
+        "little where that is not near 0; processor time, bytes and commands do."
     )
     pictures = [f"![{chart.title}]({PICTURES}/{name}.svg)" for name, chart in charts(found).items()]
     curves = [about, _stops(found), _callbacks(found), _growth(found), *pictures]

@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
+    bucket,
     burst,
     curves,
     download,
@@ -43,6 +44,7 @@ ROWS = {
     "receiving": receiving,
     "handoff": handoff,
     "download": download,
+    "bucket": bucket,
     "job": job,
     "growth": growth,  # seven minutes, whatever the runs: played only when it is named
 }
@@ -108,6 +110,11 @@ def page(reports: dict[str, Report], runs: int, took_s: float) -> str:
         wrap(
             f"`make bench`: {about} Everything runs on one machine: load, servers, Redis and the "
             "stand-ins share its cores, so a rate is a comparison, not a capacity."
+        ),
+        wrap(
+            "Limit: the bare minimum of the same work in the same run; share: how much of it is "
+            "reached. Faults and lost callbacks are played by `make faults` (docs/reliability.md), "
+            "how cost grows by `benchmarks/run.py curves` (docs/performance.md)."
         ),
         table(rows),
         "## Method",

@@ -25,7 +25,15 @@ from worker.archive import signing
 from worker.archive.filing import SIGNERS
 
 _STOP = re.compile(r"/api/v1/Account/[^/]+/Call/([^/]+)/Record/")
-_NAME = re.compile(r"([^/]+)/(\d{4}/\d{2}/\d{2})/([A-Za-z0-9_-]+)\.([a-z0-9]+|json\.sig)")
+_NAME = re.compile(
+    r"([^/]+)/(\d{4}/\d{2}/\d{2})/([A-Za-z0-9_-]+)"
+    r"\.([a-z0-9]+|json\.sig|(?:absent|erased)\.json(?:\.sig)?)"
+)
+_BOOKS = re.compile(
+    r"[^/]+/(?:facts/[A-Za-z0-9_-]+/[1-9]\d*\.json|days/\d{4}-\d{2}-\d{2}\.(?:json|sha256)|"
+    r"history/\d{4}-\d{2}-\d{2}\.jsonl)(?:\.sig)?"
+)
+_INSTEAD = (".absent.json", ".erased.json", ".peaks")  # beside or instead of audio and receipt
 _OTHER = {"mp3": "wav", "wav": "mp3"}
 Entry = Mapping[str, Any]
 Span = tuple[float, float]
@@ -124,7 +132,7 @@ def judge(
 
 def over(book: Iterable[Entry], archive: Path) -> bool:
     """Whether every recording has ended and has a file of its name in the archive."""
-    have = Counter(match[3] for _, match in _named(archive) if match)
+    have = Counter(match[3] for _, match in _named(archive) if match and not _is_instead(match[0]))
     return all(r["ended_at"] and have[str(r["recording_id"])] >= 2 for r in book)
 
 
@@ -273,7 +281,9 @@ def _named(archive: Path) -> Iterable[tuple[Path, re.Match[str] | None]]:
         parts = path.relative_to(archive).parts
         hidden = any(part.startswith(".") for part in parts)
         if path.is_file() and not hidden and parts[0] != SIGNERS:
-            yield path, _NAME.fullmatch(str(path.relative_to(archive)))
+            name = str(path.relative_to(archive))
+            if not _BOOKS.fullmatch(name):
+                yield path, _NAME.fullmatch(name)
 
 
 def _files(archive: Path, findings: Findings) -> dict[str, dict[str, Path]]:
@@ -290,10 +300,15 @@ def _files(archive: Path, findings: Findings) -> dict[str, dict[str, Path]]:
     return files
 
 
+def _is_instead(name: str) -> bool:
+    return name.removesuffix(".sig").endswith(_INSTEAD)
+
+
 def _judge_file(
     findings: Findings, recording: Entry, files: dict[str, Path], account: str, allowed: Allowed
 ) -> None:
     rid = str(recording["recording_id"])
+    files = {name: path for name, path in files.items() if not _is_instead(name)}
     receipts = [name for name in files if name.endswith(".json")]
     audio = [name for name in files if not name.endswith((".json", ".json.sig"))]
     if len(receipts) != 1 or len(audio) != 1:

@@ -273,7 +273,14 @@ class Local:
         self._turns = threading.Thread(target=self._turn, daemon=True)
 
     def _turn(self):
-        free = {Duty.PLAN: 1000, Duty.LOOK: 4, Duty.FETCH: 4, Duty.SURVEY: 2, Duty.INDEX: 50}
+        free = {
+            Duty.PLAN: 1000,
+            Duty.LOOK: 4,
+            Duty.FETCH: 4,
+            Duty.SURVEY: 2,
+            Duty.INDEX: 50,
+            Duty.DAY: 1,
+        }
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it
             if wait_s:

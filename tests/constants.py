@@ -5,6 +5,7 @@ TOKEN = "test-auth-token"
 CALLBACK_TOKEN = "test-callback-token-0001"
 KEY = "test-api-key-000000001"
 APP_KEY = "test-app-key-000000001"
+VIEW_KEY = "test-view-key-00000001"
 
 HOUR = '[defaults]\nmax_duration = "1h"\n'
 

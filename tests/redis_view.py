@@ -97,6 +97,11 @@ def spoil_log(ledger, account, call_uuid):
     set_log(ledger, account, call_uuid, BROKEN)
 
 
+def spoil_listeners(ledger, account, call_uuid):
+    """As if something else stood where the listeners of a call are: its commit fails in Redis."""
+    ledger.redis.set(ledger.key("listeners", account, call_uuid), BROKEN)
+
+
 def drop_log(ledger, account, call_uuid):
     """As if the log had expired."""
     ledger.redis.delete(ledger.call_key(account, call_uuid))
@@ -127,6 +132,22 @@ def keys_about(ledger, *words):
 def see_recording(ledger, account, recording_id, at):
     """A recording that was first seen at that instant."""
     ledger.redis.zadd(ledger.key("recent", account), {recording_id: at})
+
+
+def on_every_send(client, seen):
+    """From now on `seen` gets the bytes of each message to Redis before it leaves. A message may
+    hold many commands, and is one round trip.
+    """
+    pool = client.connection_pool
+
+    class Watched(pool.connection_class):
+        def send_packed_command(self, command, *given, **named):
+            seen(command if isinstance(command, bytes) else b"".join(command))
+            return super().send_packed_command(command, *given, **named)
+
+    pool.disconnect()
+    pool.reset()
+    pool.connection_class = Watched
 
 
 # Everything else ───────────────────────────────────────────────────────────────────────────────

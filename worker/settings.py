@@ -24,7 +24,7 @@ from worker.calls import rules_file
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import Kind, Tokens, Unaccepted, WebUrl, in_folder
+from worker.settings_kinds import Kind, NamedKey, Tokens, Unaccepted, WebUrl, in_folder
 from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
 from worker.vobiz.account import Account
 
@@ -50,8 +50,9 @@ class Settings:
     public_url: str
     callback_token: str = field(repr=False)
     signatures_required: bool
-    api_keys: tuple[str, ...] = field(repr=False)
+    api_keys: tuple[NamedKey, ...] = field(repr=False)
     app_key: str | None = field(repr=False)
+    view_keys: tuple[NamedKey, ...] = field(repr=False)
     archive: Place
     fallback: Place | None
     archive_options: tuple[tuple[str, str], ...] | None = field(repr=False)
@@ -79,7 +80,8 @@ class Settings:
 
     def secrets(self) -> set[str]:
         """Every value that must never be shown."""
-        secrets = {self.callback_token, *self.api_keys, self.app_key or ""}
+        keys = (*self.api_keys, *self.view_keys)
+        secrets = {self.callback_token, self.app_key or "", *(key.secret for key in keys)}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
         for place in (self.archive, self.fallback):
@@ -211,6 +213,7 @@ class _Reader:
         values = {setting.field: by_name[setting.name] for setting in SETTINGS}
         values["broker_url"] = values["broker_url"] or values["redis_url"]
         values["public_url"] = values["public_url"] or self.default_base(values)
+        values["view_keys"] = values["view_keys"] or ()
         values["signer"] = values["signer"] or _signer(values["public_url"])
         self.complete_archives(values)
         self.check_signing_key(values["signing_key"])

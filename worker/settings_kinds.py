@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,6 +28,8 @@ _NOTHING = re.compile(r"(?!)")
 _BYTES = re.compile(r"([0-9]{1,19}) ?(|B|KB|MB|GB|TB)")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIGNER = re.compile(r"[A-Za-z0-9._~@:+-]{1,128}")
+_KEY_NAME = re.compile(r"([A-Za-z0-9._@+-]{1,64}):(.+)", re.DOTALL)
+_NOT_NAMES = frozenset({"api", "app", "view", "cli", "rule", "us"})  # say who did it, as they are
 _PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -83,16 +86,39 @@ class Tokens(Secret):
         return tokens
 
 
-class Keys(Secret):
-    """One or two keys of our own API."""
+@dataclass(frozen=True, slots=True)
+class NamedKey:
+    """A bearer key of our own API, and the name of who has it; None where it has no name."""
 
-    def read(self, text: str) -> tuple[str, ...]:
-        keys = _split(text)
-        if not 1 <= len(keys) <= 2 or not all(map(_is_key, keys)):
+    name: str | None
+    secret: str = field(repr=False)
+
+
+class Keys(Secret):
+    """Keys of our own API, each `NAME:KEY` or a bare one: two of a name at most, two bare ones at
+    most.
+    """
+
+    def read(self, text: str) -> tuple[NamedKey, ...]:
+        keys = [_named_key(entry) for entry in _split(text)]
+        if not keys or not all(_is_key(key.secret) for key in keys):
             raise Unaccepted(
-                "must have 16 characters or more, or be two such with a comma between", secret=True
+                "must have 16 characters or more, or be such keys, or NAME:KEY, with commas "
+                "between",
+                secret=True,
             )
-        return keys
+        names = Counter(key.name for key in keys)
+        if max(names.values()) > 2:
+            raise Unaccepted(
+                "must have two keys of one name at most, two without a name at most: "
+                "the new one and the old one",
+                secret=True,
+            )
+        if len({key.secret for key in keys}) < len(keys):
+            raise Unaccepted("must not have one key twice: it says who did it", secret=True)
+        if taken := sorted(_NOT_NAMES & {key.name for key in keys if key.name}):
+            raise Unaccepted(f"must not use the name {taken[0]}, which means others", secret=True)
+        return tuple(keys)
 
 
 class OneKey(Secret):
@@ -323,6 +349,11 @@ def in_folder(url: str | None, folder: Path) -> str | None:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _named_key(entry: str) -> NamedKey:
+    named = _KEY_NAME.fullmatch(entry)
+    return NamedKey(named[1], named[2]) if named else NamedKey(None, entry)
 
 
 def _is_key(text: str) -> bool:

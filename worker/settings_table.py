@@ -157,7 +157,8 @@ SETTINGS = (
         field="api_keys",
         kind=Keys(),
         missing=_MAKE_ONE,
-        meaning="bearer key of `/v1`; two with a comma between while rotating",
+        meaning="bearer key of `/v1`; two with a comma between while rotating; or several "
+        "`NAME:KEY`, and the name is who did it in history and receipts",
     ),
     Setting(
         name="ENDTAPE_APP_KEY",
@@ -166,6 +167,13 @@ SETTINGS = (
         documented="none",
         meaning="a lesser key for applications and agents: starts, stops, hand-offs, events and "
         "the calls they name",
+    ),
+    Setting(
+        name="ENDTAPE_VIEW_KEY",
+        field="view_keys",
+        kind=Keys(),
+        documented="none",
+        meaning="a key that only reads: `GET` of `/v1` without audio; or several `NAME:KEY`",
     ),
     Setting(
         name="ENDTAPE_ARCHIVE",

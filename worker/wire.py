@@ -25,6 +25,7 @@ _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})"
     r"((?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 )
+_LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -114,6 +115,13 @@ def bare_digits(text: str) -> str | None:
         return None
     digits = "".join(char for char in text if char in _DIGITS)
     return digits if 0 < len(digits) <= _LONGEST_NUMBER else None
+
+
+def without_numbers(text: str) -> str:
+    """The text with `…` in the place of each run of seven digits or more: telephone numbers stand
+    in receipts only.
+    """
+    return _LONG_NUMBER.sub("…", text)
 
 
 def user_part(value: object) -> str:

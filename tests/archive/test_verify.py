@@ -27,9 +27,9 @@ DAY = "MA_1/2026/09/14"
 class Filed:
     """An archive with three recordings, and the keys to trust."""
 
-    def __init__(self, place):
+    def __init__(self, place, bucket=None):
         self.place, self.root = place, place / "archive"
-        self.archive = Archive(self.root, place / "spool", Signer(place / "key", NAME))
+        self.archive = Archive(bucket or self.root, place / "spool", Signer(place / "key", NAME))
         for number in range(3):
             self.file(f"{DAY}/rec-{number}.mp3", os.urandom(5000 + number))
         self.key = load_or_make(place / "key")
@@ -252,3 +252,31 @@ def test_where_other_content_had_the_name_the_digest_in_it_says_which_file_is_me
     assert filed.found() == []
     filed.at("rec-0.mp3").write_text("other")
     assert filed.found() == [("unreferenced", f"{DAY}/rec-0.mp3")]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_an_archive_in_a_bucket_is_verified_as_one_in_a_directory(tmp_path, s3, quick, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 3600)
+    filed = Filed(tmp_path, s3.place())
+    store = filed.archive.store
+    assert filed.found(quick=quick) == []
+    forged = json.loads(store.read(f"{DAY}/rec-1.json")) | {"from": "forged"}
+    for name, content in (
+        ("rec-0.mp3", b"x" * 5000),
+        ("rec-1.json", json.dumps(forged).encode()),
+        ("rec-2.mp3", None),
+        ("strange", b"x"),
+        ("rec-7.mp3", b"x"),
+    ):
+        store.delete(f"{DAY}/{name}")
+        if content is not None:
+            store.create(f"{DAY}/{name}", content)
+    assert sorted(filed.found(quick=quick)) == sorted(
+        [
+            *([] if quick else [("altered", f"{DAY}/rec-0.mp3")]),
+            ("bad_signature", f"{DAY}/rec-1.json"),
+            ("audio_missing", f"{DAY}/rec-2.json"),
+            ("unreferenced", f"{DAY}/strange"),
+            ("receipt_missing", f"{DAY}/rec-7.mp3"),
+        ]
+    )

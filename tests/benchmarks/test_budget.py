@@ -34,9 +34,9 @@ class Budget:
     threads: int
 
 
-# One script a callback, which runs 14 commands; each script is its own round trip.
-# The server and its two children; in each 64 threads for callbacks at most.
-A_HUNDRED_CALLBACKS = Budget(round_trips=110, scripts=105, commands=1520, processes=3, threads=150)
+# One script a callback, which runs 14 commands; all that wait go in one round trip, seven to eleven
+# times here. The server and its two children; a callback has no thread of its own.
+A_HUNDRED_CALLBACKS = Budget(round_trips=30, scripts=105, commands=1520, processes=3, threads=30)
 # Two batches of fifty or some more that are smaller, each with a pipeline of commits: a script for
 # each stop, and 32 commands. The other scripts begin batches, claim, and take request tokens.
 # Worker, its four children and the clock; each child that works has its REST loop and its follower.

@@ -1,13 +1,16 @@
 """Each row of the benchmarks can be played. Nobody judges the figures here."""
 
 import contextlib
+import re
 import subprocess
 import sys
 
 import pytest
 import requests
 
-from benchmarks.run import RESULTS, ROWS
+from benchmarks import comparing
+from benchmarks.performance_page import PAGE
+from benchmarks.run import CURVES, RESULTS, ROWS, table
 from benchmarks.stage import listens
 from tests.waiting import until
 from worker.processes.supervisor import ROOT, free_port
@@ -24,12 +27,47 @@ def test_each_row_is_played_in_small_and_leaves_the_page_alone(row):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "|met|" in done.stderr
+    assert re.search(r"^\|what +\| *ours\| *peer\| *ratio\|.*\|met\|$", done.stderr, re.MULTILINE)
     assert RESULTS.read_bytes() == before
+
+
+@pytest.mark.redis
+@pytest.mark.end_to_end
+@pytest.mark.xdist_group("bench")
+def test_the_curves_are_played_in_small_and_leave_their_page_alone():
+    before = PAGE.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "benchmarks/run.py", CURVES, "--small"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| from 10 to 100 tracked calls | grows to |" in done.stdout
+    assert PAGE.read_bytes() == before
+
+
+def test_the_first_four_columns_stay_and_new_ones_come_after_them():
+    row = comparing.rate("a row", [2, 8, 4], [2, 2, 2], [8, 8, 8], target=">= 1 x")
+    head, _, line = table([row]).splitlines()
+    cells = [[cell.strip() for cell in text.strip("|").split("|")] for text in (head, line)]
+    assert cells == [
+        ["what", "ours", "peer", "ratio", "limit", "share", "target", "met"],
+        ["a row", "4", "2", "2.0 x", "8", "50 %", ">= 1 x", "yes"],
+    ]
+
+
+def test_more_is_better_in_every_ratio_and_share_and_what_is_missing_is_a_dash():
+    cost = comparing.cost("late", [2.0], [5.0], [0.5], target="<= 1", met=False)
+    assert (cost.ratio, cost.share) == ("2.5 x", "25 %")
+    alone = comparing.cost("bytes", [0.0], [5.0])
+    assert (alone.peer, alone.ratio, alone.limit, alone.share) == ("5.0", "-", "-", "-")
 
 
 @pytest.fixture

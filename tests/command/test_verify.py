@@ -2,14 +2,17 @@
 
 import json
 import shlex
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from tests.bad_days import ended
+from tests.constants import ACCOUNT
 from worker.archive.verify import Verifier
 from worker.command import keys as keys_command
 from worker.command import verify as command
+from worker.duties import days
 from worker.duties.signing import make_known
 
 RULES = '[defaults]\nmax_duration = "1h"\n'
@@ -119,3 +122,20 @@ def test_keys_makes_the_first_key_and_prints_the_lines_of_all(house):
     (view,) = json.loads(run(keys_command.keys, "--json").stdout)
     assert (view["line"], view["in_use"]) == (first.stdout.strip(), True)
     assert view["key"].startswith("SHA256:")
+
+
+def test_the_end_of_the_days_is_held_by_the_service_or_by_a_head_that_is_named(house):
+    make_known(house.ledger, house.worker.archive)
+    yesterday = house.ledger.now().date() - timedelta(days=1)
+    house.ledger.command("HSET", house.ledger.key("days", ACCOUNT), "first", yesterday.isoformat())
+    days._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
+    assert "1 days are closed" in run(command.verify).stdout
+    sha256 = house.ledger.closed_day(ACCOUNT).sha256
+    for path in (house.settings.archive / ACCOUNT / "days").iterdir():
+        path.unlink()
+    cut = run(command.verify, "--json")
+    (finding,) = json.loads(cut.stdout)["findings"]
+    assert (cut.exit_code, finding["what"]) == (1, "day_missing")
+    assert "day_missing" in run(command.verify, f"--head {ACCOUNT}/{yesterday}={sha256}").stdout
+    assert run(command.verify, str(house.settings.archive)).exit_code == 0  # another's archive
+    assert run(command.verify, "--head nonsense").exit_code == 2

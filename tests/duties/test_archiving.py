@@ -12,6 +12,7 @@ from tests.s3 import Whims
 from tests.waiting import until
 from worker.archive import filing
 from worker.archive.filing import Archive
+from worker.archive.moving import move_back
 from worker.calls.events import Kind
 from worker.duties import archiving
 from worker.duties.trials import Trials
@@ -150,6 +151,9 @@ def test_a_fallback_is_used_while_the_archive_refuses_and_what_it_holds_is_moved
     assert "degraded: archive: s3://" in house.get("/readyz").text
     audio = f"/v1/recordings/{recording.recording_id}/audio"
     content = house.get(audio).content
+    outline = house.get(audio.replace("/audio", "/peaks")).content
+    stored = (tmp_path / "fallback" / key).with_suffix(".peaks")
+    assert stored.read_bytes() == outline
     proxy.whim = back
     assert trial(house)
     first = Archive(house.settings.archive, tmp_path / "spool-2")
@@ -160,8 +164,20 @@ def test_a_fallback_is_used_while_the_archive_refuses_and_what_it_holds_is_moved
             key.rpartition("/")[2],
             f"{recording.recording_id}.json",
             f"{recording.recording_id}.json.sig",
+            f"{recording.recording_id}.peaks",
         ]
     )
     assert [path for path in (tmp_path / "fallback").rglob("*") if path.is_file()] == []
     assert house.get(audio).content == content
+    assert house.get(audio.replace("/audio", "/peaks")).content == outline
     assert "degraded" not in house.get("/readyz").text
+
+
+def test_an_outline_of_the_fallback_gives_way_to_the_one_of_the_archive(tmp_path):
+    fallback = Archive(tmp_path / "fallback", tmp_path / "spool")
+    fallback.publish_peaks("MA_1/2026/09/14/rec-1.wav", b"older")
+    archive = Archive(tmp_path / "archive", tmp_path / "spool", fallback=tmp_path / "fallback")
+    archive.publish_peaks("MA_1/2026/09/14/rec-1.wav", b"newer")
+    moved = move_back(archive, lambda: True)
+    assert (moved.files, moved.stay) == (1, [])
+    assert archive.peaks("MA_1/2026/09/14/rec-1.wav") == b"newer"

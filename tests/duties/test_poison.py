@@ -168,7 +168,7 @@ def test_what_failed_travels_in_small_batches_and_then_alone():
 
     assert batches(*[0] * 60) == [[0] * 50, [0] * 10]
     assert [len(b) for b in batches(*[0] * 400, slots=4)] == [100] * 4  # a burst: one for each slot
-    assert [len(b) for b in batches(*[0] * 400, slots=1)] == [200] * 2
+    assert [len(b) for b in batches(*[0] * 400, slots=1)] == [100] * 4
     assert batches(*[0] * 5, *[1] * 9) == [[0] * 5, [1] * 6, [1] * 3]
     assert batches(2, 0, 3, 0) == [[0, 0], [2], [3]]
 

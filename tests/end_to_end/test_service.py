@@ -6,14 +6,21 @@ import json
 import os
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import requests
 
 from emulator import signing
+from tests.builders import obligation
+from tests.constants import ACCOUNT
 from tests.process_list import children
 from tests.waiting import until
+from worker.calls.obligations import Duty
+from worker.duties import days
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("service")]
 TWO_SECONDS, KEEPS, OBSERVED, OTHER = "918020000001", "918030000001", "918040000001", "918065550101"
@@ -273,3 +280,20 @@ def test_a_worker_child_that_dies_while_the_rules_are_broken_goes_on_with_the_la
         assert service.reach(recording, "archived", 30)["stop"]["state"] == "confirmed"
     finally:
         rules.write_text(before)
+
+
+def test_a_day_that_is_over_is_closed_by_the_process_keep_and_verifies(service):
+    _, recording = start(service, TWO_SECONDS)
+    service.reach(recording, "archived")
+    ledger = Ledger(connect(service.redis.url))
+    owed = obligation(Duty.DAY, days.DAYS)
+    until(lambda: (due := ledger.next_at(owed)) and due > ledger.now())  # today is still open
+    yesterday = (ledger.now() - timedelta(days=1)).date().isoformat()
+    ledger.command("HSET", ledger.key("days", ACCOUNT), "first", yesterday)
+    ledger.make_due_now(owed)
+    ledger.wake()
+    closed = service.archive / ACCOUNT / "days" / f"{yesterday}.json.sig"
+    until(closed.exists)
+    found = service.command("verify", "--json")
+    assert found.returncode == 0, found.stdout
+    assert json.loads(found.stdout)["counts"]["days"] == 1

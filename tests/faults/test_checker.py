@@ -324,3 +324,26 @@ def test_answers_are_counted_and_the_slowest_is_told(played):
     played.tell("deadline", "Hangup", T, status=503, about="call", elapsed=0.7)
     assert played.judged().answers == {200: 7, 503: 1}
     assert played.judged().slowest_answer_s == 0.7
+
+
+def test_what_stands_beside_a_recording_and_the_books_of_the_account_are_known(played):
+    account = played.archive / ACCOUNT
+    for name in (
+        "facts/deadline/1.json",
+        "days/2026-09-21.json",
+        "days/2026-09-21.sha256",
+        "history/2026-09-21.jsonl",
+        "2026/09/21/deadline.absent.json",
+    ):
+        for end in ("", ".sig"):
+            (account / name).parent.mkdir(parents=True, exist_ok=True)
+            (account / f"{name}{end}").write_text("x")
+    found = played.judged()
+    assert (found.lost, found.wrong) == ([], [])
+    for strange in ("facts/deadline/x.json", "days/note.txt", "history/2026.jsonl"):
+        (account / strange).write_text("x")
+    assert len(played.judged().wrong) == 3
+    for path in played.folder().glob("deadline.[mj]*"):
+        path.unlink()
+    assert played.judged().lost == ["deadline"]
+    assert not over(played.book, played.archive)

@@ -27,6 +27,8 @@ def report(number=0, call=None, body=b"a"):
 def record(recorder, *reports):
     """What became of these, all at once; an error is given, not raised."""
 
+    recorder._together_until = 0.0  # each run has a loop of its own, and so a timer of its own
+
     async def together():
         return await asyncio.gather(*map(recorder.record, reports), return_exceptions=True)
 
@@ -133,7 +135,7 @@ def test_a_fault_of_ours_about_one_spoils_no_other(ledger):
                 raise ValueError("c1")
             return super().record_each(reports)
 
-    recorder = Recorder(Faulty(ledger.redis, ledger.prefix))
+    recorder = Recorder(Faulty(ledger.redis, ledger.prefix), patience_s=20)  # a traceback is slow
     first, faulty, last = record(recorder, report(0), report(1), report(2))
     assert (first, type(faulty), last) == (Recorded.NEW, ValueError, Recorded.NEW)
 

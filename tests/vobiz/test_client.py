@@ -526,6 +526,30 @@ def test_stops_leave_together_and_one_that_hangs_holds_up_no_other(api, vobiz):
     assert hanging.result(2).error is None
 
 
+def test_a_handle_that_sent_one_request_keeps_nothing_of_it_for_the_next(api, vobiz):
+    named = Stop(account=ONE, call_uuid=CALL, url="https://media.vobiz.ai/x.mp3")
+    whole = Stop(account=TWO, call_uuid=CALL)
+    for stop in (named, whole, named, whole):
+        assert vobiz.send_stops([stop])[0].result(5).error is None
+    vobiz.live_call(ONE, CALL)
+    kinds = [(method, h.get("Content-Type"), bool(body)) for method, _, h, body in api.seen]
+    assert kinds == [("DELETE", "application/json", True), ("DELETE", None, False)] * 2 + [
+        ("GET", None, False)
+    ]
+    assert [h["X-Auth-ID"] for _, _, h, _ in api.seen] == ["MA_1", "MA_2"] * 2 + ["MA_1"]
+
+
+def test_a_batch_of_stops_uses_the_connections_of_the_one_before(api, vobiz):
+    ports, together = set(), threading.Barrier(100)
+    api.answer = lambda request: (
+        ports.add(request.client_address[1]) or (together.wait(10) and {}) or {}
+    )
+    for _ in range(2):
+        sent = vobiz.send_stops([Stop(account=ONE, call_uuid=f"c{i}") for i in range(100)])
+        assert [stop.result(10).error for stop in sent] == [None] * 100
+    assert len(ports) == 100
+
+
 def test_a_loop_that_breaks_leaves_no_request_without_an_outcome(monkeypatch, vobiz):
     def broken(*_):
         raise MemoryError

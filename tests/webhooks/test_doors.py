@@ -151,13 +151,14 @@ def timed(base, house, call, *, signed=True):
     return got.status_code, got.headers.get("Retry-After"), time.monotonic() - began
 
 
-def test_while_redis_stands_still_a_hundred_at_once_are_asked_to_come_again_within_a_second(frozen):
+@pytest.mark.end_to_end
+def test_while_redis_stands_still_fifty_at_once_are_asked_to_come_again_within_a_second(frozen):
     (base, house), proxy = frozen
-    with ThreadPoolExecutor(100) as senders:
-        answers = list(senders.map(lambda i: timed(base, house, f"s{i}"), range(100)))
+    with ThreadPoolExecutor(50) as senders:
+        answers = list(senders.map(lambda i: timed(base, house, f"s{i}"), range(50)))
     assert {(status, again) for status, again, _ in answers} == {(503, "2")}
-    # The hundred senders share this process with the server, so an answer may be seen late.
-    assert sorted(took for *_, took in answers)[50] < 1.0
+    # The senders share this process with the server, so an answer may be seen late.
+    assert sorted(took for *_, took in answers)[25] < 1.0
     proxy.thaw()
     until(lambda: timed(base, house, "after")[0] == 200)
 

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from tests.constants import APP_KEY, KEY
+from tests.constants import APP_KEY, KEY, VIEW_KEY
 from tests.waiting import until
 from webhooks.api.routes import ROUTES
 
@@ -24,7 +24,7 @@ CONFORMING = [
 @pytest.fixture
 def house(local):
     """With a call that lives and a recording that is archived."""
-    house = local(rules=RULES, ENDTAPE_APP_KEY=APP_KEY)
+    house = local(rules=RULES, ENDTAPE_APP_KEY=APP_KEY, ENDTAPE_VIEW_KEY=VIEW_KEY)
     house.live, house.gone = (house.provider.call().call_uuid for _ in range(2))
     house.archived = house.provider.record(house.gone).recording_id
     until(lambda: house.recording(house.archived)["phase"])
@@ -155,4 +155,9 @@ def test_every_route_refuses_without_its_key_and_the_lesser_key_where_it_is_not_
                 path, method=route.method, headers={"Authorization": f"Bearer {APP_KEY}"}, data="{"
             )
             assert (lesser.status_code == 403) is not route.app_key, route.name
+            viewing = client.open(
+                path, method=route.method, headers={"Authorization": f"Bearer {VIEW_KEY}"}, data="{"
+            )
+            reads = route.method == "GET" and route.name != "audio"
+            assert (viewing.status_code == 403) is not reads, route.name
         assert client.get("/v1/openapi.json").status_code == 200

@@ -37,6 +37,12 @@ def test_good_settings_have_the_documented_defaults(tmp_path):
         ("VOBIZ_API_URL", "ftp://x"),
         ("ENDTAPE_CALLBACK_TOKEN", "short"),
         ("ENDTAPE_API_KEY", "short"),
+        ("ENDTAPE_API_KEY", "anna:short"),
+        ("ENDTAPE_API_KEY", ",".join(f"{n}" * 16 for n in range(3))),
+        ("ENDTAPE_API_KEY", ",".join(f"anna:{n:016}" for n in range(3))),
+        ("ENDTAPE_API_KEY", f"anna:{'k' * 16},bert:{'k' * 16}"),
+        ("ENDTAPE_VIEW_KEY", f"api:{'k' * 16}"),
+        ("ENDTAPE_VIEW_KEY", "short"),
         ("ENDTAPE_ARCHIVE", "ftp://bucket/x"),
         ("ENDTAPE_ARCHIVE", "s3:///x"),
         ("ENDTAPE_ARCHIVE_FALLBACK", "s3://name@bucket"),
@@ -307,3 +313,20 @@ def test_a_line_of_the_env_file_that_sets_nothing_is_a_warning_with_its_number_a
         f".env: line {n} has no effect; it must be NAME=VALUE, or begin with #" for n in (4, 6)
     )
     assert not caplog.records
+
+
+def test_keys_may_have_names_and_are_never_shown(tmp_path):
+    given = {
+        **GOOD,
+        "ENDTAPE_API_KEY": f"anna:{'a' * 16}, {'b' * 16},anna:{'c' * 16}",
+        "ENDTAPE_VIEW_KEY": f"eve@example.org:{'d' * 16}",
+    }
+    found = Settings.from_env(given, folder=tmp_path)
+    assert [(k.name, k.secret[0]) for k in found.api_keys] == [
+        ("anna", "a"),
+        (None, "b"),
+        ("anna", "c"),
+    ]
+    assert [k.name for k in found.view_keys] == ["eve@example.org"]
+    assert {n * 16 for n in "abcd"} <= found.secrets()
+    assert not any(n * 16 in repr((found, found.api_keys)) for n in "bcd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from webhooks.api import request_bodies
+from webhooks.api.keys import caller
 from webhooks.api.orders import digest_of
 from webhooks.api.problems import Problem
 from worker.calls.events import Event, Kind
@@ -35,7 +36,7 @@ def announcement(
         url=recording.url,
         started_at=started_at,
         format=extension if extension in {"mp3", "wav"} else None,
-        by="api",
+        by=caller().who,
     )
 
 

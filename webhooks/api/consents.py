@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from webhooks.api import request_bodies
+from webhooks.api.keys import caller
 from webhooks.api.orders import digest_of
 from webhooks.api.problems import Problem
 from worker.calls.call import Call
@@ -53,7 +54,7 @@ def consent_event(
         call_uuid=call.call_uuid,
         happened_at=at,
         body=body or None,
-        by="api",
+        by=caller().who,
     )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from flask import Response, jsonify, request
 
 from webhooks.api import request_bodies
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.api.starts import Starts
@@ -54,7 +55,7 @@ class Handoffs:
                 reason=body.reason,
                 labels=body.labels or None,
                 digest=digest,
-                by="api",
+                by=caller().who,
             ),
         )
         handoff = self._decision(account, a_leg, order)
@@ -161,7 +162,7 @@ class Handoffs:
                 kind=Kind.HANDOFF_FAILED,
                 call_uuid=a_leg,
                 reason=body.reason,
-                by="api",
+                by=caller().who,
                 digest=digest_of("failed", body.reason),
             ),
         )

@@ -46,6 +46,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "since": {"schema": {"type": "string"}, "description": "first seen at or after, RFC 3339"},
     "until": {"schema": {"type": "string"}, "description": "first seen at or before, RFC 3339"},
     "limit": {"schema": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}},
+    "reason": {"schema": {"type": "string"}, "description": "why; needed where it is restricted"},
     "cursor": {"schema": {"type": "string"}, "description": "as the page before gave it"},
 }
 
@@ -69,6 +70,12 @@ class Route:
     refusals: Sequence[int] = field(default_factory=tuple)
     once: bool = False  # honours an Idempotency-Key
     any_form: bool = False  # the body may be a form as well
+    audio: bool = False  # what was said: a view key is not enough
+
+    @property
+    def view_key(self) -> bool:
+        """Whether a view key is enough."""
+        return self.method == "GET" and not self.audio
 
 
 def document(routes: Sequence[Route], *, server: str) -> dict[str, Any]:
@@ -125,7 +132,8 @@ def _operation(route: Route, schema: Schemas) -> dict[str, Any]:
 def _key(route: Route) -> str:
     if route.public:
         return "No key."
-    return "With ENDTAPE_API_KEY" + (" or ENDTAPE_APP_KEY." if route.app_key else ".")
+    enough = {"ENDTAPE_APP_KEY": route.app_key, "ENDTAPE_VIEW_KEY": route.view_key}
+    return f"With {' or '.join(['ENDTAPE_API_KEY', *(k for k, yes in enough.items() if yes)])}."
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
@@ -144,7 +152,7 @@ def _responses(route: Route, schema: Schemas) -> dict[str, Any]:
     refusals = {*_ALWAYS, *route.refusals}
     if route.public:
         refusals.remove(401)
-    elif not route.app_key:
+    elif not (route.app_key and route.view_key):
         refusals.add(403)
     if route.body:
         refusals.add(413)

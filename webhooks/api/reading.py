@@ -16,6 +16,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wsgi import wrap_file
 
 from webhooks.api import list_query
+from webhooks.api.history import enter_play
 from webhooks.api.problems import Problem
 from worker.archive import peaks, signers
 from worker.archive.filing import Archive
@@ -26,7 +27,7 @@ from worker.catalogue import past
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing
 from worker.catalogue.rows import Row
-from worker.errors import CatalogueAway, Conflict, EndtapeError
+from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable
 from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
@@ -73,10 +74,7 @@ class Reader:
         )
 
     def recording(self, recording_id: str) -> Response:
-        known = find_recording(self.ledger, self._accounts(), recording_id)
-        if known is None:
-            return jsonify(self._past(recording_id).view)
-        return jsonify(recording_view(*known, self.settings().rules, self.ledger.now()))
+        return jsonify(self._view(recording_id))
 
     def call(self, call_uuid: str) -> Response:
         known = find_call(self.ledger, self._accounts(), call_uuid, a_leg_first=False)
@@ -86,9 +84,22 @@ class Reader:
         return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
 
     def audio(self, recording_id: str) -> Response:
-        """The bytes; ranges work."""
-        key = self._key(recording_id)
-        opened = _got(self._archive().open_file, key)
+        """The bytes; ranges work. Of a restricted recording only with a reason."""
+        view = self._view(recording_id)
+        reason = request.args.get("reason", "").strip() or None
+        if view["restricted"] and reason is None:
+            raise Problem(
+                403,
+                f"it is restricted ({', '.join(view['restricted_by'])}): say why you play it, in "
+                "`?reason=`, which stands in the history",
+                field="reason",
+            )
+        opened = _got(self._archive().open_file, _key_of(view))
+        try:
+            enter_play(self.ledger, view, reason)
+        except LedgerUnavailable:
+            opened.file.close()
+            raise
         name = opened.entry.last
         kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
         answer = _answer_with(opened, kind)
@@ -107,9 +118,9 @@ class Reader:
 
     def peaks(self, recording_id: str) -> Response:
         """The outline of the audio, as it is archived, or drawn now where it is missing there."""
-        key, archive = self._key(recording_id), self._archive()
+        key, archive = _key_of(self._view(recording_id)), self._archive()
         _got(archive.head, key)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, Conflict):
             return Response(archive.peaks(key), mimetype="application/json")
         with _got(archive.open_file, key) as file:
             if file.seek(0, 2) > _MOST_DRAWN:
@@ -124,14 +135,19 @@ class Reader:
         known = signers.of_service(self.ledger.signing_keys())
         return Response(signers.written(known), mimetype="text/plain")
 
-    def _past(self, recording_id: str) -> Row:
-        """What the catalogue knows of a recording. Raises Problem 404, and 503 where it is away."""
+    def _view(self, recording_id: str) -> dict[str, Any]:
+        """A recording as Redis knows it, else as the catalogue does. Raises Problem 404, and 503
+        where the catalogue does not answer.
+        """
+        known = find_recording(self.ledger, self._accounts(), recording_id)
+        if known:
+            return recording_view(*known, self.settings().rules, self.ledger.now())
         row = self._in_catalogue(
             lambda: self.catalogue.find(recording_id, request.args.get("account"))
         )
         if row is None:
             raise Problem(404, "no such recording")
-        return row
+        return row.view
 
     def _past_call(self, call_uuid: str) -> dict[str, Any]:
         """A call that only catalogue and archive know. Raises Problem 404, and 503."""
@@ -160,21 +176,9 @@ class Reader:
                 503, f"Redis does not know it, and the catalogue does not answer: {error}"
             ) from None
 
-    def _key(self, recording_id: str) -> str:
-        """A recording's key in the archive. Raises Problem 404."""
-        known = find_recording(self.ledger, self._accounts(), recording_id)
-        if known:
-            archived = known[1].archived
-            key = archived.archive_key if archived else None
-        else:
-            key = self._past(recording_id).view["archive_key"]
-        if not key:
-            raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
-        return key
-
     def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
         """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
-        key, archive = self._key(recording_id), self._archive()
+        key, archive = _key_of(self._view(recording_id)), self._archive()
         _got(archive.head, key)
         return _got(partial(read, archive), key)
 
@@ -191,6 +195,14 @@ class Reader:
         if named not in accounts:
             raise Problem(400, "account: no such account here", field="account")
         return [named]
+
+
+def _key_of(view: dict[str, Any]) -> str:
+    """The key in the archive of a recording, which `/v1` shows so. Raises Problem 404."""
+    key: str | None = view["archive_key"]
+    if not key:
+        raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
+    return key
 
 
 def _got(from_archive: Callable[[str], T], key: str) -> T:

@@ -13,12 +13,15 @@ from flask import Response, jsonify, request
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
 from webhooks.api.consents import consent_event, is_consent
+from webhooks.api.history import enter_order
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.body import read_body
 from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
+from worker.calls.history import Deed
 from worker.calls.views import call_view, recording_view
 from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_recording
@@ -49,7 +52,7 @@ class Reports:
             direction=body.direction,
             labels=body.labels or None,
             started_at=request_bodies.instant(body.started_at, "started_at"),
-            by="api",
+            by=caller().who,
         )
         events = [announcement(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
         if body.recordings == []:
@@ -58,7 +61,7 @@ class Reports:
                     id=f"nothing.{secrets.token_hex(6)}",
                     kind=Kind.NOTHING_DECLARED,
                     call_uuid=a_leg,
-                    by="api",
+                    by=caller().who,
                 )
             )
         if not _says_nothing_new(self.orders.call(account, a_leg), call):
@@ -131,18 +134,17 @@ class Reports:
         call, recording = known
         if recording.archived:
             raise Problem(409, "it is archived already")
-        self.orders.record(
-            call.account,
-            Event(
-                id=f"retry.{identity('r')}",
-                kind=Kind.RETRY_ORDERED,
-                call_uuid=call.call_uuid,
-                recording_id=recording_id,
-                reason=body.reason,
-                by="api",
-                digest=digest_of(recording_id, body.reason),
-            ),
+        order = Event(
+            id=f"retry.{identity('r')}",
+            kind=Kind.RETRY_ORDERED,
+            call_uuid=call.call_uuid,
+            recording_id=recording_id,
+            reason=body.reason,
+            by=caller().who,
+            digest=digest_of(recording_id, body.reason),
         )
+        enter_order(self.ledger, call.account, Deed.RETRY, order)
+        self.orders.record(call.account, order)
         call = self.orders.call(call.account, call.call_uuid)
         recording = call.recordings[recording_id]
         answer = jsonify(recording_view(call, recording, self.settings().rules, self.ledger.now()))
@@ -202,7 +204,7 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
         call_uuid=call_uuid,
         trigger=name,
         reason=reason,
-        by="api",
+        by=caller().who,
         digest=digest_of(name, reason),
     )
 

@@ -166,8 +166,9 @@ ROUTES: tuple[Route, ...] = (
         name="audio",
         view=lambda api: api.reader.audio,
         says="Its bytes; ranges work",
-        query=("account",),
+        query=("account", "reason"),
         answers={200: None, 206: None},
+        audio=True,
         refusals=(416,),
     ),
     Route(
@@ -244,14 +245,14 @@ def _guarded(api: Api, route: Route) -> Callable[..., Response]:
     @wraps(view)
     def guarded(**parts: str) -> Response:
         if not route.public:
-            need_key(api.settings, app_key_too=route.app_key)
+            need_key(api.settings, app_key_too=route.app_key, view_key_too=route.view_key)
         return view(**parts)
 
     return guarded
 
 
 def _index(api: Api) -> Response:
-    need_key(api.settings)
+    need_key(api.settings, view_key_too=True)
     return jsonify(
         {
             "service": "endtape",

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, jsonify, url_for
 
 from webhooks.api import request_bodies
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from worker.calls.call import Call, Start
@@ -43,7 +44,7 @@ class Starts:
                 channels=body.channels,
                 labels=body.labels or None,
                 max_duration_s=max_duration_s,
-                by="api",
+                by=caller().who,
                 digest=digest_of(body.format, body.channels, body.labels, max_duration_s),
             ),
         )
@@ -73,7 +74,7 @@ class Starts:
                 kind=Kind.RESUME_ORDERED,
                 call_uuid=a_leg,
                 reason=body.reason,
-                by="api",
+                by=caller().who,
                 digest=digest_of("resume", body.reason),
             ),
         )

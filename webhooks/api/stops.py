@@ -6,11 +6,14 @@ from flask import Response, jsonify
 
 from webhooks.api import request_bodies
 from webhooks.api.announcements import announcement
+from webhooks.api.history import enter_order
+from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import concerning, no_live_call, was_sent
+from worker.calls.history import Deed
 from worker.calls.views import judging, stops_view
 
 
@@ -34,19 +37,18 @@ class Stops:
         recording_id = self._named(account, a_leg, body)
         recording = self.orders.call(account, a_leg).recordings.get(recording_id or "")
         event_id = f"order.{identity('o')}"
-        self.orders.record(
-            account,
-            Event(
-                id=event_id,
-                kind=kind,
-                call_uuid=a_leg,
-                recording_id=recording_id,
-                reason=body.reason,
-                by="api",
-                segment_of=recording.segment_of if recording else None,
-                digest=digest_of(kind, recording_id, body.reason),
-            ),
+        order = Event(
+            id=event_id,
+            kind=kind,
+            call_uuid=a_leg,
+            recording_id=recording_id,
+            reason=body.reason,
+            by=caller().who,
+            segment_of=recording.segment_of if recording else None,
+            digest=digest_of(kind, recording_id, body.reason),
         )
+        enter_order(self.ledger, account, Deed.STOP, order)
+        self.orders.record(account, order)
         if body.wait_s:
             self.orders.wait(
                 account, a_leg, body.wait_s, lambda call: self._is_proven(call, event_id) or None

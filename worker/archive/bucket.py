@@ -34,7 +34,7 @@ from worker.archive.store import Entry, Level, Opened
 from worker.errors import Conflict, Unstored
 
 ONE_STEP_BYTES = 32 * 1024 * 1024  # up to so many, one request creates a file
-_PART_BYTES, _PARTS_AT_ONCE = 8 * 1024 * 1024, 3
+_PART_BYTES, _PARTS_AT_ONCE = 8 * 1024 * 1024, 2  # and one that is being read
 _MOST_PARTS = 9_000  # S3 takes 10,000
 _STORES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 _CLIENT = {"connect_timeout": "5s", "timeout": "90s"}  # a part at 100 kB a second ends in time
@@ -44,6 +44,7 @@ _STATUS = re.compile(r"status code: ([0-9]{3})")
 _STORAGE_CLASS = "storage_class"
 _TYPES = {
     ".json": "application/json",
+    ".peaks": "application/json",
     ".sig": "text/plain",
     ".mp3": "audio/mpeg",
     ".wav": "audio/wav",
@@ -193,6 +194,7 @@ def _client(place: Bucket) -> ObjectStore:
     config = {name.lower(): value for name, value in place.variables}
     if place.cloud == "s3":
         config.setdefault("aws_checksum_algorithm", "sha256")
+        config.setdefault("aws_disable_bulk_delete", "true")  # not every store has it
         if "aws_region" not in config and "aws_default_region" not in config:
             config["aws_region"] = "us-east-1"
     options = {name: value for name, value in place.options if name != _STORAGE_CLASS}

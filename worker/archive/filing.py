@@ -6,6 +6,7 @@ The law: the receipt comes after the audio, its signature after the receipt; not
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from worker.archive import bucket, keys, signing
+from worker.archive import bucket, keys, seals, signing
 from worker.archive.directory import Directory
 from worker.archive.keys import Key
 from worker.archive.places import Bucket, Place
@@ -116,9 +117,10 @@ class Archive:
             self.store.put_file(parsed.audio, part, sha256)
         return parsed.audio
 
-    def publish_receipt(self, key: str, receipt: dict[str, Any]) -> None:
+    def publish_receipt(self, key: str, receipt: dict[str, Any]) -> str:
         """Put the receipt beside its audio, then its signature, for good. `key`: as `publish`
-        returned it. Raises FileNotFoundError where there is no audio.
+        returned it. Returns the SHA-256 of the receipt that stands there. Raises FileNotFoundError
+        where there is no audio.
 
         Harmless to repeat: a repeat adds the signature that a crash left out. A receipt is never
         replaced: one for the same audio stays as it is, even if it says other things. Raises
@@ -135,17 +137,17 @@ class Archive:
             self.store.create(parsed.receipt, self.store.read(parsed.receipt))
         else:
             try:
-                self.store.create(parsed.receipt, _written(receipt))
+                self.store.create(parsed.receipt, seals.written(receipt))
             except Conflict:
                 # Another attempt was quicker, which is fine if it was about the same audio.
                 if not self._receipt_stands(parsed, sha256):
                     raise
-        if self.signer:
-            self._sign(parsed.receipt, receipt, self.signer)
+        return self._signed(parsed.receipt, receipt)
 
-    def publish_absence(self, key: str, absence: dict[str, Any]) -> None:
+    def publish_absence(self, key: str, absence: dict[str, Any]) -> str:
         """Put the statement that a recording was given up where its receipt would be, and its
-        signature, for good. `key`: with any extension.
+        signature, for good. `key`: with any extension. Returns the SHA-256 of the statement that
+        stands there.
 
         Harmless to repeat: the first statement stays. Raises Conflict where one about another
         recording stands, Unsigned.
@@ -154,9 +156,8 @@ class Archive:
         if self.signer:
             absence = absence | {"signature": self.signer.key().field(signing.RECEIPTS)}
         with contextlib.suppress(Conflict):  # the first one stays
-            self.store.create(parsed.absence, _written(absence))
-        if self.signer:
-            self._sign(parsed.absence, absence, self.signer)
+            self.store.create(parsed.absence, seals.written(absence))
+        return self._signed(parsed.absence, absence)
 
     def publish_peaks(self, key: str, peaks: bytes) -> None:
         """Put the outline of this key's audio beside it, unless one stands there."""
@@ -196,7 +197,8 @@ class Archive:
 
     def peaks(self, key: str) -> bytes:
         """The outline of this key's audio. Raises as `open_file` does."""
-        return self.store.read(keys.parse(key).peaks)
+        name = keys.parse(key).peaks
+        return self._from_either(lambda store: store.read(name))
 
     def read_receipt(self, key: str) -> dict[str, Any]:
         """The receipt beside this key's audio. Raises as `open_file` does, and ValueError if it is
@@ -263,31 +265,17 @@ class Archive:
             raise Conflict(f"a receipt for other content stands beside {key.audio}")
         return True
 
-    def _sign(self, name: str, said: dict[str, Any], signer: Signer) -> None:
-        """Sign the bytes that stand under the name, unless a good signature does. `said`: what we
-        would have written there.
+    def _signed(self, name: str, said: dict[str, Any]) -> str:
+        """Sign the bytes that stand under the name, unless a good signature does. Returns their
+        SHA-256. `said`: what we would have written there.
         """
         stored = self.store.read(name)
-        if not _is_about(stored, said):
-            # Whoever wrote it, we sign no word about another recording.
-            raise Conflict(f"{name} is about another recording")
-        own = signer.key()
-        if not self._is_signed(name, stored, {own.public.fingerprint, *signer.known}):
-            self.store.create(keys.signature_of(name), own.sign(stored, signing.RECEIPTS))
-
-    def _is_signed(self, name: str, stored: bytes, trusted: set[str]) -> bool:
-        """Whether one of these keys signed what is stored under the name. Raises Conflict where any
-        other signature stands.
-        """
-        try:
-            by = signing.verify(stored, self.store.read(keys.signature_of(name)), signing.RECEIPTS)
-        except FileNotFoundError:
-            return False
-        except signing.BadSignature as error:
-            raise Conflict(f"the signature of {name} is wrong: {error}") from None
-        if by.fingerprint not in trusted:
-            raise Conflict(f"{name} is signed with another key than ours")
-        return True
+        if self.signer:
+            if not _is_about(stored, said):
+                # Whoever wrote it, we sign no word about another recording.
+                raise Conflict(f"{name} is about another recording")
+            seals.seal(self.store, name, stored, signing.RECEIPTS, self.signer)
+        return hashlib.sha256(stored).hexdigest()
 
 
 def store_of(place: Place, spool: Spool) -> Store:
@@ -298,11 +286,6 @@ def store_of(place: Place, spool: Spool) -> Store:
 def reading(place: Place) -> Store:
     """The store in a place, to read from it alone."""
     return store_of(place, Spool(Path(os.devnull)))
-
-
-def _written(said: dict[str, Any]) -> bytes:
-    text = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
 
 
 def _is_about(stored: bytes, said: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from worker.errors import Conflict, Unstored
 
 _SMALL = 1024 * 1024
 _BLOCK = 1024 * 1024
-_LAST = (".json", ".sig")  # in this order, after all other files of a folder
+_LAST = (".json", ".sig", ".peaks")  # in this order, after all other files of a folder
 
 
 @dataclass(slots=True)
@@ -96,9 +96,11 @@ def _copied(archive: Archive, source: Store, entry: Entry) -> str:
 
 
 def _says_the_same(archive: Archive, source: Store, name: str) -> bool:
-    """Whether the archive has a receipt about the same audio, with a signature: a put that seemed
-    to fail may have succeeded, and the recording was filed in both places.
+    """Whether the archive has a receipt about the same audio, with a signature, or an outline: a
+    put that seemed to fail may have succeeded, and the recording was filed in both places.
     """
+    if name.endswith(".peaks"):
+        return True  # derived from the same audio, so the archive's own is as good
     receipt = name.removesuffix(".sig")
     if not receipt.endswith(".json"):
         return False

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from worker import wire
 from worker.archive.media import Media
 
 SCHEMA = "endtape/receipt/1"
-_LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's: numbers stand in receipts only
 ABSENT_SCHEMA = "endtape/absent/1"
 
 
@@ -119,7 +118,7 @@ class Absence:
 
     def written(self) -> dict[str, Any]:
         """The statement as JSON data, unsigned."""
-        masked = _LONG_NUMBER.sub("…", self.reason) if self.reason else None
+        masked = wire.without_numbers(self.reason) if self.reason else None
         plain: dict[str, Any] = _plain(
             {"schema": ABSENT_SCHEMA, **asdict(self), "reason": masked, "signature": None}
         )

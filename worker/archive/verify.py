@@ -24,7 +24,7 @@ from worker.archive.signers import AllowedSigner
 from worker.archive.store import Entry, Level, Store
 from worker.errors import Conflict
 
-READERS = 4  # files that are read at once
+READERS = {False: 4, True: 16}  # files that are read at once; in a bucket the answers take longer
 _FRESH_S = 600.0
 _STRANGE = "nobody knows it"
 _ACCOUNT_HAS = frozenset({"facts", "days", "history", SIGNERS})
@@ -40,7 +40,9 @@ _COUNTS = {".absent.json": "absent", ".erased.json": "erased"}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """`what` is one of: altered, audio_missing, receipt_missing, unsigned, bad_signature,
-    unknown_key, expired_key, misplaced, unreadable, unreferenced.
+    unknown_key, expired_key, misplaced, unreadable, unreferenced; of days day_missing,
+    list_missing, file_missing, unlisted, history_missing, history_cut, chain_broken; of facts
+    fact_missing.
     """
 
     what: str
@@ -72,14 +74,18 @@ class Trust:
         self.began = min(made, default=None)  # no later than this the first key began to sign
 
     def judge(
-        self, content: bytes, signature: bytes, at: datetime | None
+        self,
+        content: bytes,
+        signature: bytes,
+        at: datetime | None,
+        namespace: str = signing.RECEIPTS,
     ) -> tuple[str, str] | None:
-        """What is wrong with the signature of a receipt, and why; None where it is good."""
+        """What is wrong with a signature, and why; None where it is good."""
         try:
-            key = signing.verify(content, signature, signing.RECEIPTS)
+            key = signing.verify(content, signature, namespace)
         except signing.BadSignature as error:
             return "bad_signature", str(error)
-        reasons = [s.why_not(signing.RECEIPTS, at) for s in self._signers if s.key == key]
+        reasons = [s.why_not(namespace, at) for s in self._signers if s.key == key]
         if not reasons:
             return "unknown_key", f"signed with {key.fingerprint}, which is not trusted"
         return None if None in reasons else ("expired_key", str(reasons[0]))

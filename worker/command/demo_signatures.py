@@ -8,7 +8,8 @@ from pathlib import Path
 from worker.archive import filing, signers
 from worker.archive.keys import parse
 from worker.archive.places import Bucket, Place
-from worker.archive.verify import READERS, Report, Trust, Verifier
+from worker.archive.verify import READERS, Report, Trust
+from worker.archive.verify_all import WholeArchive
 
 _STRANGER = """\
 Anybody can check them, without software of ours:
@@ -22,11 +23,12 @@ Anybody can check them, without software of ours:
 
 def verified(archive: Place, keys: Path) -> Report:
     """The report of the whole archive. `keys`: the file with the service's public keys."""
-    verifier = Verifier(filing.reading(archive), Trust(signers.read(keys.read_text())), quick=False)
+    trust = Trust(signers.read(keys.read_text()))
+    whole = WholeArchive(filing.reading(archive), trust, quick=False)
     report = Report()
-    with ThreadPoolExecutor(READERS) as readers:
-        for folder in verifier.folders(report):
-            report.take(verifier.check(folder, readers))
+    with ThreadPoolExecutor(READERS[isinstance(archive, Bucket)]) as readers:
+        for unit in whole.units(report):
+            report.take(whole.check(unit, readers))
     return report
 
 

@@ -16,6 +16,7 @@ from worker.command import demo as demonstration
 from worker.command import doctor as examination
 from worker.command import (
     explain,
+    export,
     handoff,
     index,
     keys,
@@ -288,6 +289,7 @@ for _command in (
     keys.keys,
     index.index,
     verify.verify,
+    export.export,
 ):
     main.add_command(_command)
 

@@ -12,7 +12,7 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Fault
 from worker.calls.obligations import Duty, Obligation
 from worker.command.backlog_page import FAULTS, name_of, search_bar
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger
+from worker.command.terminal import as_json_option, exit_statuses, open_ledger, user
 from worker.errors import EndtapeError
 from worker.ledger import backlog
 from worker.ledger.client import Ledger
@@ -80,7 +80,7 @@ def _order(
             except EndtapeError as error:
                 refused[recording_id] = str(error)
         for count, owed in enumerate(ordered, 1):
-            backlog.retry(ledger, owed, reason=reason, by="cli")
+            backlog.retry(ledger, owed, reason=reason, by=user())
             advance(count, len(ordered))
     return ordered, refused
 

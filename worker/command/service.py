@@ -6,6 +6,7 @@ from typing import Any
 
 import requests
 
+from worker.command.terminal import user
 from worker.errors import EndtapeError
 from worker.settings import Settings
 
@@ -25,7 +26,8 @@ def ask(
     """
     base = f"http://{settings.host}:{settings.port}"
     headers = {
-        "Authorization": f"Bearer {settings.api_keys[0]}",
+        "Authorization": f"Bearer {settings.api_keys[0].secret}",
+        "X-Endtape-Actor": user(),
         **({"Idempotency-Key": key} if key else {}),
     }
     with requests.Session() as http:

@@ -18,6 +18,7 @@ from worker import wire
 from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import concerning
+from worker.calls.history import Deed, Entry
 from worker.calls.replay import replay
 from worker.calls.triggers import acts
 from worker.calls.unseen import UNSEEN
@@ -30,6 +31,7 @@ from worker.command.terminal import (
     or_dash,
     print_table,
     table_of,
+    user,
 )
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
@@ -81,10 +83,10 @@ def stop(
         call_uuid=a_leg,
         recording_id=recording_id,
         reason=reason,
-        by="cli",
+        by=user(),
         segment_of=known[recording_id].segment_of if recording_id else None,
     )
-    ledger.record(account, order)
+    _give(ledger, account, order)
     screen, deadline = Console(stderr=True), time.monotonic() + wait_s
     with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
         while True:
@@ -102,6 +104,19 @@ def stop(
         for line in _why_not(settings, ledger, call, concerned, wait_s):
             click.echo(line, err=True)
     sys.exit(0 if proven else 1)
+
+
+def _give(ledger: Ledger, account: str, order: Event) -> None:
+    """Enters the order in the history, and records it."""
+    deed = Entry(
+        what=Deed.STOP,
+        who=user(),
+        call_uuid=order.call_uuid,
+        recording_id=order.recording_id,
+        reason=order.reason,
+    )
+    ledger.enter(account, deed, order=order.id)
+    ledger.record(account, order)
 
 
 def _whose(settings: Settings, ledger: Ledger, uuid: str, named: str | None) -> tuple[str, str]:

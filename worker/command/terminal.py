@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,6 +117,14 @@ def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
             err=True,
         )
     return settings, Ledger(connect(settings.redis_url))
+
+
+def user() -> str:
+    """Who types the command, for the history."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):  # a container may run as a user without a name
+        return f"cli:{os.getuid()}"
 
 
 def find_call(

@@ -12,9 +12,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ import click
 from worker.archive import bucket, filing, places, signers
 from worker.archive.places import Bucket, Place
 from worker.archive.signers import AllowedSigner
-from worker.archive.verify import READERS, Finding, Report, Trust, Verifier
+from worker.archive.verify import READERS, Finding, Report, Trust
+from worker.archive.verify_all import WholeArchive, place_of
+from worker.archive.verify_days import Head
 from worker.command.keys import of_service
 from worker.command.terminal import (
     Advance,
@@ -44,10 +47,13 @@ _KEPT_S = 7 * 86_400.0  # an older run begins anew
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What to verify. `place`: the archive; `signers`: the file with the trusted keys."""
+    """What to verify. `place`: the archive; `signers`: the trusted keys; `heads`: by account, a
+    closed day that is known from elsewhere.
+    """
 
     place: Place
     signers: list[AllowedSigner]
+    heads: Mapping[str, Head]
     quick: bool
 
     @property
@@ -55,7 +61,7 @@ class Options:
         """A name for runs over the same archive, with the same keys, in the same way."""
         place = self.place
         root = place.resolve() if isinstance(place, Path) else place
-        words = [str(root), str(self.quick), signers.written(self.signers)]
+        words = [str(root), str(self.quick), signers.written(self.signers), str(self.heads)]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
@@ -68,11 +74,23 @@ class Options:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The trusted keys, an `allowed_signers` file; else those of the service.",
 )
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="ACCOUNT/DAY=SHA256",
+    help="The digest of a closed day as you know it from elsewhere; else the service's last one.",
+)
 @click.option("--anew", is_flag=True, help="Begin anew instead of going on where a run ended.")
 @as_json_option
 @exit_statuses
 def verify(
-    archive: str | None, quick: bool, signers_file: Path | None, anew: bool, as_json: bool
+    archive: str | None,
+    quick: bool,
+    signers_file: Path | None,
+    heads: tuple[str, ...],
+    anew: bool,
+    as_json: bool,
 ) -> None:
     """Read an archive again, and name what is wrong in it.
 
@@ -82,9 +100,14 @@ def verify(
     place = _place(archive) if archive else current_settings(without_rules=True).archive
     if isinstance(place, Path) and not place.is_dir():
         raise SettingsError([f"{place}: there is no such directory"])
-    trusted = _read_signers(signers_file) if signers_file else _of_service()
-    options = Options(place=place, signers=trusted, quick=quick)
-    with progress_bar("days ...") as advance:
+    known = dict(map(_head, heads))
+    if signers_file:
+        trusted = _read_signers(signers_file)
+    else:
+        trusted, last = _of_service()
+        known = known or ({} if archive else last)
+    options = Options(place=place, signers=trusted, heads=known, quick=quick)
+    with progress_bar("folders ...") as advance:
         report = _run(options, _Saved.load(options, anew=anew), advance)
     _print(options, report, as_json=as_json)
     sys.exit(1 if report.findings else 0)
@@ -114,15 +137,31 @@ def _read_signers(file: Path) -> list[AllowedSigner]:
     return found
 
 
-def _of_service() -> list[AllowedSigner]:
-    """The keys that the service knows. The archive's own copy is not trusted alone."""
-    _, ledger = open_ledger(rules_needed=False)
+def _head(text: str) -> tuple[str, Head]:
+    """The account and the closed day that an option names."""
+    account, _, rest = text.partition("/")
+    day, _, sha256 = rest.partition("=")
+    try:
+        return account, Head(day=date.fromisoformat(day), sha256=bytes.fromhex(sha256).hex())
+    except ValueError:
+        raise click.BadParameter(
+            f"{text[:120]!r} is no ACCOUNT/YYYY-MM-DD=SHA256", param_hint="--head"
+        ) from None
+
+
+def _of_service() -> tuple[list[AllowedSigner], dict[str, Head]]:
+    """The keys that the service knows, and the last day that it closed of each account. The
+    archive's own copy is not trusted alone.
+    """
+    settings, ledger = open_ledger(rules_needed=False)
     found = of_service(ledger)
     if not found:
         raise SettingsError(
             ["No key has signed in this service yet; --signers FILE names those to trust"]
         )
-    return found
+    closed = {account: ledger.closed_day(account) for account in settings.accounts}
+    heads = {a: Head(day=c.day, sha256=c.sha256) for a, c in closed.items() if c}
+    return found, heads
 
 
 # The run, and where it is
@@ -131,7 +170,7 @@ def _of_service() -> list[AllowedSigner]:
 
 @dataclass(slots=True)
 class _Saved:
-    """A run so far: the folder that was checked last, and the report up to there."""
+    """A run so far: the unit that was checked last, and the report up to there."""
 
     place: Path | None  # None where nothing can be saved
     last: str = ""
@@ -157,9 +196,9 @@ class _Saved:
                 return cls(place, str(found["last"]), report)
         return cls(place)
 
-    def went_on(self, folder: str, part: Report) -> None:
+    def went_on(self, unit: str, part: Report) -> None:
         self.report.take(part)
-        self.last = folder
+        self.last = unit
         if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
 
@@ -182,18 +221,26 @@ class _Saved:
 
 def _run(options: Options, saved: _Saved, advance: Advance) -> Report:
     """The report of the whole archive."""
-    verifier, outside = (
-        Verifier(filing.reading(options.place), Trust(options.signers), quick=options.quick),
+    whole, outside = (
+        WholeArchive(
+            filing.reading(options.place),
+            Trust(options.signers),
+            quick=options.quick,
+            heads=options.heads,
+        ),
         Report(),
     )
-    folders = verifier.folders(outside)
-    with _interruptible(saved), ThreadPoolExecutor(READERS) as readers:
-        for number, folder in enumerate(folders, 1):
-            if folder.split("/") > saved.last.split("/"):
-                saved.went_on(folder, verifier.check(folder, readers))
+    units = whole.units(outside)
+    with (
+        _interruptible(saved),
+        ThreadPoolExecutor(READERS[isinstance(options.place, Bucket)]) as readers,
+    ):
+        for number, unit in enumerate(units, 1):
+            if place_of(unit) > place_of(saved.last):
+                saved.went_on(unit, whole.check(unit, readers))
             counts = saved.report.counts
-            read = f"{counts['receipts']} receipts, {len(saved.report.findings)} findings; days"
-            advance(number, len(folders), read)
+            read = f"{counts['receipts']} receipts, {len(saved.report.findings)} findings; folders"
+            advance(number, len(units), read)
     saved.forget()
     outside.take(saved.report)
     return outside
@@ -240,6 +287,10 @@ def _print(options: Options, report: Report, *, as_json: bool) -> None:
 _ASIDE = {
     "before_signing": "receipts without a signature, from before signing began",
     "unfinished": "files of the last ten minutes wait for their receipt or signature",
+    "days": "days are closed",
+    "entries": "deeds stand in the history",
+    "facts": "facts were filed after a receipt",
+    "gone_erased": "files of closed days were erased",
     "absent": "recordings were given up",
     "erased": "recordings were erased",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from worker.archive import days, keys
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.archive.receipts import Absence
@@ -26,11 +27,11 @@ def file_absence(task: FetchTask) -> None:
     try:
         key, absence = _key(task), _absence(task).written()
 
-        def put(archive: Archive) -> None:
+        def put(archive: Archive) -> str:
             signing.ready(worker.ledger, archive)
-            archive.publish_absence(key, absence)
+            return archive.publish_absence(key, absence)
 
-        archiving.put(worker, put)
+        sha256 = archiving.put(worker, put)
     except (LedgerUnavailable, StaleLease):
         raise
     except (OSError, Unstored, Unsigned, Conflict) as error:
@@ -45,7 +46,8 @@ def file_absence(task: FetchTask) -> None:
         recording_id=recording.recording_id,
         archive_key=key,
     )
-    commit_and_plan(worker, task.claim, task.loaded, [filed], call, now=task.now)
+    line = days.line_of(keys.parse(key).absence, sha256)
+    commit_and_plan(worker, task.commit(filed, filed=[line]), call, now=task.now)
 
 
 def _key(task: FetchTask) -> str:

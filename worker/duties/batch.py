@@ -14,6 +14,7 @@ import structlog
 from worker.calls import planner
 from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
+from worker.calls.history import stops_by_rules
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.replay_answers import replay_on
@@ -169,6 +170,7 @@ class Batch:
             dues=tuple(dues),
             keep=keep,
             generation=self.generation,
+            history=stops_by_rules(work.loaded.events, work.found),
         )
 
     def _complain(self, work: Work, complaint: str, **facts: object) -> None:

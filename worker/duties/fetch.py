@@ -90,7 +90,8 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         _record_failure(task, outcome)
     else:
         counts = _tail(task, outcome.stop)
-        commit_and_plan(worker, claim, loaded, outcome.events, call, now=now, counts=counts)
+        found = task.commit(*outcome.events, filed=outcome.lines)
+        commit_and_plan(worker, found, call, now=now, counts=counts)
 
 
 def _try(task: FetchTask, account: Account) -> Filed | Event | None:
@@ -130,7 +131,7 @@ def _record_failure(task: FetchTask, failed: Event) -> None:
         rarely = fetch_times.rarely(failed, task.now)
         wait_until(task.worker, task.claim, task.loaded, rarely)
     else:
-        commit_and_plan(task.worker, task.claim, task.loaded, [failed], task.call, now=task.now)
+        commit_and_plan(task.worker, task.commit(failed), task.call, now=task.now)
 
 
 def _is_lost(task: FetchTask) -> bool:

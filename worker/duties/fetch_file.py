@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from worker.archive import media, peaks
+from worker.archive import days, keys, media, peaks
 from worker.archive.checks import check_media, first_failed
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
@@ -84,10 +84,13 @@ _NOTED = _Noted.__struct_fields__
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filed:
-    """A recording that is in the archive: the events to record, and its stop as in the receipt."""
+    """A recording that is in the archive: the events to record, its stop as in the receipt, and the
+    lines of its files for the day's list.
+    """
 
     events: tuple[Event, Event]  # RECORDING_LISTED, MEDIA_ARCHIVED
     stop: Stop
+    lines: tuple[str, ...]
 
 
 def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
@@ -161,15 +164,14 @@ def _file(
     where the archive refuses.
     """
     worker, call = task.worker, task.call
-    drawn = _drawn(arrival)  # before the file leaves the spool
     listed = _listed(task, arrival.row)
     after = replay(call.account, call.call_uuid, [*call.events, listed])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     receipt = _receipt(task, arrival, after, examined, checks, stop)
-    key = _put(task, arrival, _key(task, arrival.row, examined.extension), receipt)
-    _file_outline(task, key, drawn)
+    named = _key(task, arrival.row, examined.extension)
+    key, receipt_sha256 = _put(task, arrival, named, receipt)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
@@ -188,17 +190,25 @@ def _file(
         consent_by=limits.consent_by,
         tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
     )
-    return Filed(events=(listed, archived), stop=stop)
+    lines = (
+        days.line_of(key, arrival.got.sha256),
+        days.line_of(keys.parse(key).receipt, receipt_sha256),
+    )
+    return Filed(events=(listed, archived), stop=stop, lines=lines)
 
 
-def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> str:
-    """Put audio and receipt into the archive that takes them; returns the key there."""
+def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> tuple[str, str]:
+    """Put audio, receipt and outline into the archive that takes them. Returns the key there, and
+    the SHA-256 of the receipt that stands there.
+    """
+    drawn = _drawn(arrival)  # before the file leaves the spool
 
-    def put(archive: Archive) -> str:
+    def put(archive: Archive) -> tuple[str, str]:
         signing.ready(task.worker.ledger, archive)
         key = archive.publish(arrival.part.path, named, arrival.got.sha256)
-        archive.publish_receipt(key, receipt)
-        return key
+        sha256 = archive.publish_receipt(key, receipt)
+        _file_outline(archive, key, drawn)
+        return key, sha256
 
     try:
         return archiving.put(task.worker, put)
@@ -212,14 +222,14 @@ def _drawn(arrival: Arrival) -> Outline | None:
         return peaks.outline(file)
 
 
-def _file_outline(task: FetchTask, key: str, drawn: Outline | None) -> None:
+def _file_outline(archive: Archive, key: str, drawn: Outline | None) -> None:
     """Put the outline beside the receipt. The recording is home without it, and `/v1` draws it
     again where it is missing, so no failure here is one of the fetch.
     """
     if drawn is None:
         return
     try:
-        task.worker.archive.publish_peaks(key, peaks.written(drawn))
+        archive.publish_peaks(key, peaks.written(drawn))
     except (Unstored, OSError) as error:
         log.warning("an outline could not be stored", archive_key=key, error=str(error))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
 from worker.duties.worker import Worker
-from worker.ledger.obligations import Claim, Loaded
+from worker.ledger.obligations import Claim, Commit, Loaded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,10 @@ class FetchTask:
     call: Call
     recording: Recording
     now: datetime
+
+    def commit(self, *events: Event, filed: Sequence[str] = ()) -> Commit:
+        """What came of this try. `filed`: the lines of the files that were archived."""
+        return Commit(claim=self.claim, events=events, seen=self.loaded.size, filed=filed)
 
     def failure(self, fault: Fault, reason: str) -> Event:
         """FETCH_FAILED of this try. Each claim has one such event at most."""

@@ -21,7 +21,7 @@ from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
 from worker.duties.worker import Worker
 from worker.errors import EndtapeError, Refused
-from worker.ledger.obligations import Claim, Loaded
+from worker.ledger.obligations import Claim, Commit, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import LiveCall, Row
 
@@ -63,7 +63,8 @@ def _look(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
             handle_refusal(worker, account, error, call_uuid=o.call_uuid)
         except EndtapeError as error:
             looked = replace(looked, reason=str(error))
-    commit_and_plan(worker, claim, loaded, [*rows, looked], call, now=now)
+    found = Commit(claim=claim, events=[*rows, looked], seen=loaded.size)
+    commit_and_plan(worker, found, call, now=now)
 
 
 def _must_know_whether_live(

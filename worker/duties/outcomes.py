@@ -49,45 +49,42 @@ def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complai
 def _about(o: Obligation) -> dict[str, str | None]:
     if o.duty is Duty.FETCH:
         return {"account": o.account, "recording_id": o.recording_id}
-    if o.duty is Duty.SURVEY:
+    if o.duty in {Duty.SURVEY, Duty.DAY}:
         return {"account": o.account}
     return {"account": o.account, "call_uuid": o.call_uuid}
 
 
 def commit_and_plan(
     worker: Worker,
-    claim: Claim,
-    loaded: Loaded,
-    events: Sequence[Event],
+    found: Commit,
     call: Call,
     *,
     now: datetime,
     counts: dict[str, float] | None = None,
 ) -> bool:
-    """Record events, and make the call's plan due at once: the plan decides what follows.
+    """Record what was found, and make the call's plan due at once: the plan decides what follows.
 
     `counts` go to the counters if the events were recorded. False when the lease was lost: then
     nothing is recorded. Raises LedgerUnavailable.
     """
-    o = claim.obligation
+    o = found.claim.obligation
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
     # The plan sets the next instant of this obligation. If the plan dies with its worker, the
     # obligation is due again after a minute.
+    finished = any(e.kind in _FINISHED for e in found.events)
     index = replace(o, duty=Duty.INDEX, recording_id=None)
-    commit = Commit(
-        claim=claim,
-        events=events,
-        seen=loaded.size,
+    commit = replace(
+        found,
         dues=(
             (o, now + _SAFETY_DUE),
             (plan, "now"),
-            *([(index, timing.index_at(now))] if any(e.kind in _FINISHED for e in events) else []),
+            *([(index, timing.index_at(now))] if finished else []),
         ),
     )
     ids = worker.ledger.commit([commit])[0]
     if ids is None:
         return False
-    tell(worker, [(call, [e for e in events if e.id in ids])], counts)
+    tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
     return True
 
 

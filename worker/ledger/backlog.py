@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 
+from worker.calls import history
 from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.fetch_times import kept_until
@@ -85,8 +86,16 @@ def marked(
 def retry(ledger: Ledger, owed: Obligation, *, reason: str, by: str) -> None:
     """Orders another try, whatever the tries before gave. Ordering twice is harmless.
 
-    `reason` and `by` (who ordered it) go into the event.
+    `reason` and `by` (who ordered it) go into the history and the event.
     """
+    deed = history.Entry(
+        what=history.Deed.RETRY,
+        who=by,
+        call_uuid=owed.call_uuid,
+        recording_id=owed.recording_id,
+        reason=reason,
+    )
+    ledger.enter(owed.account, deed)
     if owed.recording_id:
         ledger.record(
             owed.account,

@@ -8,6 +8,7 @@ from datetime import datetime
 from worker.calls.events import Event, Kind
 from worker.ledger.calls import Calls
 from worker.ledger.counters import Counters
+from worker.ledger.daybook import Daybook
 from worker.ledger.limits import Limits
 from worker.ledger.obligations import Obligations
 from worker.ledger.presence import Presence
@@ -15,7 +16,7 @@ from worker.ledger.recording import Recorded, Recording
 from worker.ledger.signing_keys import SigningKeys
 
 
-class Ledger(Recording, Calls, Obligations, Limits, Presence, Counters, SigningKeys):
+class Ledger(Recording, Calls, Obligations, Limits, Presence, Counters, SigningKeys, Daybook):
     """One per process; safe to share between threads, never across a fork.
 
     What concerns one subject stands in its part. Here is what concerns two of them.

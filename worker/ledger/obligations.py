@@ -13,7 +13,7 @@ lease. If the worker dies, the obligation is due again when the lease ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -22,10 +22,13 @@ from typing import Any, Literal
 import redis
 
 from worker.calls.events import Event
+from worker.calls.history import Entry
 from worker.calls.obligations import Duty, Obligation
 from worker.errors import LedgerUnavailable, StaleLease
 from worker.ledger.codec import decode, encode, from_ms, to_ms
-from worker.ledger.store import PREFIX, Store, as_dict, instant_of, span_ms
+from worker.ledger.daybook import written
+from worker.ledger.dues import Dues
+from worker.ledger.store import PREFIX, as_dict, instant_of, span_ms
 
 # A shorter lease sends a stop sooner again after its worker died. A longer one takes fewer slow
 # workers for dead.
@@ -35,6 +38,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.FETCH: timedelta(seconds=5),
     Duty.SURVEY: timedelta(seconds=5),
     Duty.INDEX: timedelta(seconds=30),
+    Duty.DAY: timedelta(seconds=30),
 }
 # After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels
 # alone, and after so many it is set aside: tried every few hours only.
@@ -42,7 +46,6 @@ ALONE_AFTER, ASIDE_AFTER = 3, 6
 LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 _AT_ONCE = 500
 _COMMITS_AT_ONCE = 50  # in one script; Redis serves nobody else meanwhile
-_SLICE = 2000  # how much is read at once; Redis serves nobody else meanwhile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +87,8 @@ class Loaded:
 class Commit:
     """The outcome of a piece of work.
 
-    `dues`: obligations and when each is due next; None: it is owed no longer.
+    `dues`: obligations and when each is due next; None: it is owed no longer. `filed` is noted if
+    any event is new, an entry of `history` if its event is.
     """
 
     claim: Claim
@@ -93,9 +97,11 @@ class Commit:
     dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
     keep: timedelta | None = None  # the call is finished: its log expires after this time
     generation: int | None = None  # of the settings used for planning; None: nothing was planned
+    filed: Sequence[str] = ()  # `SHA256  NAME` of each file that the events tell of
+    history: Sequence[tuple[str, Entry]] = ()  # entries, each with the id of its event
 
 
-class Obligations(Store):
+class Obligations(Dues):
     """Claims, leases and due times. `leases`: how long the lease of each duty is."""
 
     def __init__(
@@ -199,9 +205,8 @@ class Obligations(Store):
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
         keys = [self.key("fences"), self.key("unfinished"), self.key("generation")]
-        sets = self._sets()
-        keys += [self.key("wake"), *sets]
-        args: list[Any] = [len(sets)]
+        keys += [self.key("wake"), *self._sets()]
+        args: list[Any] = [len(Duty)]
         for commit in commits:
             owed = commit.claim.obligation
             keys += [
@@ -210,6 +215,8 @@ class Obligations(Store):
                 self.key("recent", owed.account),
                 self.key("live", owed.account),
                 self.key("listeners", owed.account, owed.call_uuid),
+                self.key("filed", owed.account),
+                self.key("history", owed.account),
             ]
             words = _commit_args(commit)
             args += [len(words), *words]
@@ -282,88 +289,6 @@ class Obligations(Store):
             for i in range(0, len(of_duty), _AT_ONCE):
                 self.run("tidy", keys, of_duty[i : i + _AT_ONCE])
 
-    # When work is due
-    # ---------------------------------------------------------------------------------------
-
-    def next_at(self, obligation: Obligation) -> datetime | None:
-        """When an obligation is due; None if it is not owed."""
-        score = self.command("ZSCORE", self.key("due", obligation.duty), str(obligation))
-        return from_ms(float(score)) if score else None
-
-    def ensure_due(self, obligations: Iterable[Obligation]) -> None:
-        """Makes due now each of these that is not owed yet."""
-        now = to_ms(self.now())
-        with self.pipeline() as pipe:
-            for owed in obligations:
-                pipe.zadd(self.key("due", owed.duty), {str(owed): now}, nx=True)
-
-    def make_due_now(self, obligation: Obligation) -> None:
-        """Makes due now what is owed later. If it has a lease, it is due when the lease ends."""
-        lease_ends = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
-        at = max(to_ms(self.now()), float(lease_ends or 0))
-        self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", at, str(obligation))
-
-    def wait_for_archive(self, obligation: Obligation) -> None:
-        """Remembers what `release_waiting` makes due."""
-        self.command("SADD", self.key("waiting"), str(obligation))
-
-    def release_waiting(self) -> None:
-        """Makes due now all that waits for the archive."""
-        while members := self.command("SPOP", self.key("waiting"), _AT_ONCE):
-            for member in members:
-                self.make_due_now(Obligation.parse(member))
-            self.wake()
-
-    def make_all_due(self) -> None:
-        """Makes every tracked call due for planning, whatever is owed on it: under new rules a stop
-        may be due now.
-        """
-        plans, now = self.key("due", Duty.PLAN), to_ms(self.now())
-        for duty in (Duty.PLAN, Duty.LOOK, Duty.FETCH):
-            for owed in self._owed(duty):
-                planner = Obligation(duty=Duty.PLAN, account=owed.account, call_uuid=owed.call_uuid)
-                self.command("ZADD", plans, "LT", now, str(planner))
-        self.wake()
-
-    def _owed(self, duty: Duty) -> Iterator[Obligation]:
-        with self.answering():
-            for member, _ in self.redis.zscan_iter(self.key("due", duty), count=_AT_ONCE):
-                yield Obligation.parse(member)
-
-    def outstanding(self) -> int:
-        """How many obligations there are on calls and recordings (surveys do not count)."""
-        duties = (duty for duty in Duty if duty is not Duty.SURVEY)
-        return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
-
-    def tracked(self, account: str) -> set[str]:
-        """The calls of an account that are to be planned or looked at: all whose recordings may
-        run, and some more.
-
-        May miss a call whose due time changes meanwhile.
-        """
-        calls = set[str]()
-        for duty in (Duty.PLAN, Duty.LOOK):
-            prefix, at = f"{duty}|{account}|", 0
-            while members := self.command("ZRANGE", self.key("due", duty), at, at + _SLICE - 1):
-                calls.update(m.removeprefix(prefix) for m in members if m.startswith(prefix))
-                at += _SLICE
-        return calls
-
-    # Waking the clock
-    # ---------------------------------------------------------------------------------------
-
-    def wake(self) -> None:
-        """Wakes one clock."""
-        self.command("RPUSH", self.key("wake"), 1)
-
-    def wait_for_wake(self, timeout_s: float) -> None:
-        """Blocks until somebody wakes the clock, or for `timeout_s`. Below 5 ms it does not
-        block.
-        """
-        if timeout_s > 0.005:
-            with self.answering():
-                self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
-
 
 def _outcome(answer: Any) -> frozenset[str] | LedgerUnavailable | None:
     """What `commit.lua` answers to one commit."""
@@ -392,11 +317,16 @@ def _commit_args(commit: Commit) -> list[Any]:
         "" if commit.generation is None else commit.generation,
         len(commit.events),
         len(commit.dues),
+        len(commit.filed),
+        len(commit.history),
     ]
     for event in commit.events:
         args += [event.id, encode(event, owed.account), event.recording_id or ""]
     for other, instant in commit.dues:
         args += [str(other), _instant(instant)]
+    args += commit.filed
+    for event_id, entry in commit.history:
+        args += [event_id, written(entry)]
     return args
 
 

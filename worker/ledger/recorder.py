@@ -23,6 +23,7 @@ from worker.ledger.recording import Recorded, Recording, Report
 log = structlog.get_logger()
 MOST_WAITING = 2000  # 64 KiB each at most; at 2,000 a second Redis may pause for a second
 PATIENCE_S = 0.8  # a sender is answered within a second
+_TOGETHER_S = 0.05
 _GROUP = 200  # Redis answers so many in a tenth of the time that it has for an answer
 
 Outcome = tuple[Recorded, datetime] | Exception
@@ -47,6 +48,8 @@ class Recorder:
         self._ledger, self._most, self._patience_s = ledger, most, patience_s
         self._queue: SimpleQueue[_Waiting] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._together: list[asyncio.Future[Outcome]] = []
+        self._together_until = 0.0  # by the loop's clock
 
     async def record(self, report: Report) -> Recorded:
         """What became of a report, once Redis has answered for it.
@@ -60,14 +63,20 @@ class Recorder:
         answer: asyncio.Future[Outcome] = loop.create_future()
         self._queue.put(_Waiting(report, answer))
         self._see_to_thread()
-        timer = loop.call_later(self._patience_s, _settle, [answer], [_TOO_LATE])
-        try:
-            outcome = await answer
-        finally:
-            timer.cancel()
+        self._limit(answer, loop)
+        outcome = await answer
         if isinstance(outcome, Exception):
             raise outcome
         return outcome[0]
+
+    def _limit(self, answer: asyncio.Future[Outcome], loop: asyncio.AbstractEventLoop) -> None:
+        """Settles an answer when the patience with it ends."""
+        # One timer for all that come within _TOGETHER_S: one for each costs 7 µs.
+        now = loop.time()
+        if now >= self._together_until:
+            self._together, self._together_until = [], now + _TOGETHER_S
+            loop.call_at(now + self._patience_s, _give_up, self._together)
+        self._together.append(answer)
 
     def _see_to_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -103,7 +112,8 @@ class Recorder:
             return [outcome for report in reports for outcome in self._outcomes([report])]
 
 
-_TOO_LATE = LedgerUnavailable("Redis did not answer in time")
+def _give_up(answers: Sequence[asyncio.Future[Outcome]]) -> None:
+    _settle(answers, [LedgerUnavailable("Redis did not answer in time")] * len(answers))
 
 
 def _settle(answers: Sequence[asyncio.Future[Outcome]], outcomes: Sequence[Outcome]) -> None:

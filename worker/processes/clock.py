@@ -36,12 +36,14 @@ from worker.settings import Settings
 
 log = structlog.get_logger()
 LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
-PAUSE_S = 0.005  # between two claims, so that obligations due together share a message
-SHORT_PAUSE_S = 0.001  # after a look that found nothing due: a commit woke the clock, say
-# Claims in a message. Up to four times as many calls to plan share one where the slots would not
-# be enough otherwise: a message costs about as much as ten stops.
-BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50}
-MOST_PLANS = 4 * BATCH[Duty.PLAN]
+# Between two claims, so that obligations due together share a message; short where the last claim
+# took next to nothing, so that a hand-off does not wait for company.
+PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
+# Claims in a message. Up to twice as many calls to plan share one where the slots would not be
+# enough otherwise: a message costs about as much as ten stops. With more, a machine that can hardly
+# keep up would need longer for a message than its lease.
+BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50, Duty.DAY: 1}
+MOST_PLANS = 2 * BATCH[Duty.PLAN]
 CLAIMED_AT_ONCE = 400
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
@@ -78,7 +80,7 @@ class Clock:
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
         claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
-        self._pause_s = PAUSE_S if claimed.claims else SHORT_PAUSE_S
+        self._pause_s = PAUSE_S if len(claimed.claims) >= COMPANY else SHORT_PAUSE_S
         for duty in Duty:
             mine = [c for c in claimed.claims if c.obligation.duty is duty]
             for batch in batches(duty, mine, stop_slots=self._stop_slots):

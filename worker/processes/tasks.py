@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import deprecations, fetch, index, look, plan_calls, survey
+from worker.duties import days, deprecations, fetch, index, look, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
@@ -24,6 +24,7 @@ DEEDS = {
     Duty.FETCH: fetch.fetches,
     Duty.SURVEY: survey.surveys,
     Duty.INDEX: index.indexes,
+    Duty.DAY: days.closes,
 }
 QUEUE_OF = {
     Duty.PLAN: "stops",
@@ -31,6 +32,7 @@ QUEUE_OF = {
     Duty.FETCH: "fetches",
     Duty.SURVEY: "fetches",
     Duty.INDEX: "keep",
+    Duty.DAY: "keep",
 }
 
 
@@ -48,7 +50,7 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
 @shared_task(name="beat")
 def beat(queue: str) -> None:
     """Sends a heartbeat for the queue, which shows that a worker takes its messages. The worker of
-    `fetches` also keeps surveys due, that of `keep` tidies up once an hour.
+    `fetches` also keeps surveys due; that of `keep` keeps days due, and tidies up once an hour.
     """
     try:
         worker = following_worker().current()  # follows a reload, also in an idle process
@@ -57,6 +59,8 @@ def beat(queue: str) -> None:
         ledger.seen(queue, f"{socket.gethostname()}:{os.getpid()}")
         if queue == "fetches":
             survey_state.keep_due(ledger, worker.settings.accounts)
+        if queue == "keep":
+            days.keep_due(ledger, worker.settings.accounts)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
             index.owe_missed(worker)
             for account in worker.settings.accounts:

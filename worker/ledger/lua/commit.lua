@@ -3,34 +3,37 @@
 -- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
 -- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
 local fences, unfinished, generation, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local due, leases = {}, {}      -- by duty, the last part of their names
-for i = 5, 4 + ARGV[1], 2 do
-  local duty = string.match(KEYS[i], '(%a+)$')
-  due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
+local due, leases, key = {}, {}, 5      -- by duty, the last part of their names
+for _ = 1, tonumber(ARGV[1]) do
+  local duty = string.match(KEYS[key], '(%a+)$')
+  due[duty], leases[duty], key = KEYS[key], KEYS[key + 1], key + 2
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reloads = redis.call('GET', generation) or '0'
 
-local function commit(call, recordings, recent, live, listeners, at)
+local function commit(call, recordings, recent, live, listeners, filed, history, at)
   local obligation, fence, call_uuid, seen, keep_s = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local planned_with, events, dues = ARGV[at + 5], tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
-  at = at + 8
+  local files, deeds = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
+  at = at + 10
   local kind = string.match(obligation, '^(%a+)|')
   local until_ms = redis.call('ZSCORE', leases[kind], obligation)
   if redis.call('HGET', fences, obligation) ~= fence or not until_ms or tonumber(until_ms) <= now then return {'stale'} end
+  -- What can fail for one call alone is read before anything is written.
   local log = redis.call('GET', call) or ''
+  local channels = events > 0 and redis.call('SMEMBERS', listeners) or {}
   redis.call('HDEL', fences, obligation)
   redis.call('HDEL', unfinished, obligation)      -- earlier tries count no longer
   redis.call('ZREM', leases[kind], obligation)
 
   local newer = #log ~= seen or (planned_with ~= '' and planned_with ~= reloads)
-  local new, lines, known, text = {}, {}, {}, '\n' .. log
+  local new, lines, known, fresh, text = {}, {}, {}, {}, '\n' .. log
   for _ = 1, events do
     local id, event, recording = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     at = at + 3
     if not known[id] and not string.find(text, '\n' .. id .. ' ', 1, true) then
-      known[id] = true
+      known[id], fresh[id] = true, true
       new[#new + 1] = id
       lines[#lines + 1] = id .. ' ' .. now .. ' ' .. event .. '\n'
     end
@@ -40,7 +43,7 @@ local function commit(call, recordings, recent, live, listeners, at)
   end
   if #new > 0 then
     redis.call('SET', call, log .. table.concat(lines))
-    for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
+    for _, channel in ipairs(channels) do redis.call('PUBLISH', channel, call) end
   end
   for _ = 1, dues do
     local other, instant = ARGV[at], ARGV[at + 1]
@@ -53,6 +56,15 @@ local function commit(call, recordings, recent, live, listeners, at)
       else redis.call('ZADD', due[other_kind], instant, other) end
     end
   end
+  -- What belongs to a day's books goes with the event that tells of it: both are written, or neither.
+  for _ = 1, files do
+    if #new > 0 then redis.call('ZADD', filed, 'NX', now, ARGV[at]) end
+    at = at + 1
+  end
+  for _ = 1, deeds do
+    if fresh[ARGV[at]] then redis.call('XADD', history, '*', 'entry', ARGV[at + 1]) end
+    at = at + 2
+  end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
   -- What the catalogue has not entered yet does not expire.
   local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
@@ -60,12 +72,12 @@ local function commit(call, recordings, recent, live, listeners, at)
   return {'ok', new}
 end
 
-local answers, at, key = {}, 2, 5 + ARGV[1]
+local answers, at = {}, 2
 while at <= #ARGV do
-  local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], at + 1)
+  local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], KEYS[key + 6], at + 1)
   if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end
   answers[#answers + 1] = answer
-  at, key = at + 1 + ARGV[at], key + 5
+  at, key = at + 1 + ARGV[at], key + 7
 end
 if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
 return answers

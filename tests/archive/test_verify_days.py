@@ -1,0 +1,230 @@
+"""Whatever is removed from closed days, or changed in them, is found and named, and nothing else is."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from tests.constants import ACCOUNT
+from tests.days import House
+from worker.archive import days, history_file, seals, signing
+from worker.archive.signers import of_service
+from worker.archive.verify import Report, Trust
+from worker.archive.verify_all import WholeArchive, place_of
+from worker.archive.verify_days import DaysVerifier, Head
+from worker.calls.history import Deed
+
+
+@pytest.fixture
+def house(ledger, tmp_path):
+    """Four closed days, with a recording and deeds on the second and the last."""
+    house = House(ledger, tmp_path)
+    house.first, *house.days = house.yesterdays(4)
+    for day, name in ((house.days[0], "rec-1"), (house.days[2], "rec-2")):
+        house.files(day, name)
+        house.does(day)
+        house.does(day, Deed.PLAY, who="anna")
+    house.close()
+    return house
+
+
+@pytest.mark.xdist_group("s3")
+def test_days_in_a_bucket_are_closed_and_verified_alike(ledger, tmp_path, s3):
+    house = House(
+        ledger, tmp_path, ENDTAPE_ARCHIVE=f"s3://{s3.make_bucket()}/deep", **s3.variables()
+    )
+    first, _ = house.yesterdays(2)
+    house.files(first, "rec-1")
+    house.does(first)
+    house.close()
+    assert verified(house).counts["days"] == 2
+    assert found(house) == []
+    store = house.worker.archive.store
+    for name in [entry.name for entry in store.list(f"{ACCOUNT}/days") if str(first) in entry.name]:
+        store.delete(name)
+    assert ("day_missing", days.day_name(first)) in found(house)
+
+
+def verified(house, *, trusted=None, heads=None):
+    trusted = of_service(house.ledger.signing_keys()) if trusted is None else trusted
+    verifier = DaysVerifier(house.worker.archive.store, Trust(trusted), heads or {})
+    report = Report()
+    with ThreadPoolExecutor(2) as readers:
+        for unit in verifier.units():
+            report.take(verifier.check(unit, readers))
+    return report
+
+
+def found(house, **how):
+    return sorted(
+        (f.what, f.path.removeprefix(f"{ACCOUNT}/")) for f in verified(house, **how).findings
+    )
+
+
+def resign(house, name, content, namespace):
+    """Write a file anew with a good signature, as whoever holds the key could."""
+    (house.root / name).write_bytes(content)
+    key = house.worker.archive.signer.key()
+    (house.root / f"{name}.sig").write_bytes(key.sign(content, namespace))
+
+
+def test_days_as_we_closed_them_have_no_findings(house):
+    report = verified(house)
+    assert report.findings == []
+    assert (report.counts["days"], report.counts["entries"], report.counts["signed"]) == (4, 4, 10)
+
+
+def test_a_line_that_is_removed_from_a_list_is_found(house):
+    name = days.list_name(house.days[0])
+    lines = (house.root / name).read_bytes().splitlines(keepends=True)
+    (house.root / name).write_bytes(b"".join(lines[1:]))
+    assert {("altered", name), ("bad_signature", name)} <= set(found(house))
+    resign(house, name, b"".join(lines[1:]), signing.DAYS)
+    receipt = f"{house.days[0]:%Y/%m/%d}/rec-1.json"
+    assert lines[0].endswith(b"rec-1.json\n")
+    assert set(found(house)) == {("altered", name), ("unlisted", receipt)}
+
+
+def test_a_file_of_a_closed_day_that_is_gone_or_changed_is_found_unless_it_was_erased(house):
+    folder = house.root / f"{house.days[0]:%Y/%m/%d}"
+    (folder / "rec-1.mp3").rename(folder / "kept")
+    name = f"{house.days[0]:%Y/%m/%d}/rec-1"
+    assert found(house) == [("file_missing", f"{name}.mp3")]
+    (folder / "rec-1.erased.json").write_text("{}")
+    assert found(house) == []
+    (folder / "rec-1.erased.json").unlink()
+    (folder / "kept").rename(folder / "rec-1.mp3")
+    said = json.loads((folder / "rec-1.json").read_text())
+    said["media"]["sha256"] = hashlib.sha256(b"other").hexdigest()
+    resign(house, f"{name}.json", seals.written(said), signing.RECEIPTS)
+    assert found(house) == [("altered", f"{name}.json"), ("altered", f"{name}.mp3")]
+
+
+def test_a_whole_day_that_is_removed_is_found(house):
+    for path in [*(house.root / "days").glob(f"{house.days[1]}*")]:
+        path.unlink()
+    wrong = set(found(house))
+    assert ("day_missing", days.day_name(house.days[1])) in wrong
+    assert ("file_missing", days.list_name(house.days[1])) in wrong
+
+
+def test_a_history_whose_lines_are_cut_off_removed_or_changed_is_found(house):
+    name = days.history_name(house.days[0])
+    first, second = (house.root / name).read_bytes().splitlines(keepends=True)
+    resign(house, name, first, signing.HISTORY)
+    assert ("history_cut", name) in found(house)
+    resign(house, name, second, signing.HISTORY)
+    assert {("history_cut", name), ("chain_broken", name)} <= set(found(house))
+    changed = first.replace(b'"who":"api"', b'"who":"eve"')
+    resign(house, name, changed + second, signing.HISTORY)
+    assert {("altered", name), ("chain_broken", name)} <= set(found(house))
+    anew = changed + second.replace(
+        history_file.digest_of(first).encode(), history_file.digest_of(changed).encode()
+    )
+    resign(house, name, anew, signing.HISTORY)  # every digest of the file computed anew
+    assert ("altered", name) in found(house)
+    (house.root / name).unlink()
+    assert ("history_missing", name) in found(house)
+
+
+def test_the_end_that_is_cut_off_is_found_by_a_head_that_others_hold(house):
+    last = house.days[2]
+    head = Head(day=last, sha256=house.ledger.closed_day(ACCOUNT).sha256)
+    assert found(house, heads={ACCOUNT: head}) == []
+    for path in [*(house.root).glob(f"*/{last}*")]:
+        path.unlink()
+    assert found(house) == []  # nothing in the archive shows it
+    assert found(house, heads={ACCOUNT: head}) == [("day_missing", days.day_name(last))]
+    other = Head(day=house.days[1], sha256="0" * 64)
+    assert found(house, heads={ACCOUNT: other}) == [("altered", days.day_name(house.days[1]))]
+
+
+def test_a_day_that_is_forged_with_every_hash_computed_anew_breaks_the_chain_of_the_next(house):
+    name = days.day_name(house.days[1])
+    said = json.loads((house.root / name).read_text()) | {"missing": [{"recording_id": "x"}]}
+    resign(house, name, seals.written(said), signing.DAYS)
+    wrong = set(found(house))
+    assert {("chain_broken", days.day_name(house.days[2])), ("altered", name)} <= wrong
+
+
+def test_a_signature_of_another_day_namespace_or_key_is_found(house):
+    one, other = (house.root / f"{days.day_name(d)}.sig" for d in house.days[:2])
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    assert found(house) == [("bad_signature", days.day_name(house.days[0]))]
+    key = house.worker.archive.signer.key()
+    content = (house.root / days.day_name(house.days[0])).read_bytes()
+    one.write_bytes(key.sign(content, signing.RECEIPTS))
+    assert found(house) == [("bad_signature", days.day_name(house.days[0]))]
+    one.write_bytes(kept)
+    assert {what for what, _ in found(house, trusted=[])} == {"unknown_key"}
+    one.unlink()
+    assert found(house) == [("unsigned", days.day_name(house.days[0]))]
+
+
+def test_an_object_that_nobody_knows_and_a_receipt_that_no_day_lists_are_found(house):
+    for place in ("days/note.txt", "days/deep/x", "history/2026-1-1.jsonl", "history/x.sig"):
+        (house.root / place).parent.mkdir(exist_ok=True)
+        (house.root / place).write_text("x")
+    house.files(house.days[0], "rec-9")  # signed with the key, and with an earlier date
+    house.files(house.first, "rec-8")  # perhaps by an older release, before the first list
+    assert found(house) == [
+        ("unlisted", f"{house.days[0]:%Y/%m/%d}/rec-9.json"),
+        ("unreferenced", "days/deep"),
+        ("unreferenced", "days/note.txt"),
+        ("unreferenced", "history/2026-1-1.jsonl"),
+        ("unreferenced", "history/x.sig"),
+    ]
+
+
+def test_a_day_that_is_just_being_closed_is_no_finding(house):
+    (house.root / days.list_name(house.today)).write_text("")
+    (house.root / days.history_name(house.today - timedelta(days=40))).write_text("")
+    report = verified(house)
+    assert (report.findings, report.counts["unfinished"]) == ([], 2)
+
+
+def test_units_come_in_an_order_in_which_an_interrupted_run_can_go_on(house):
+    (house.root / "facts/rec-1").mkdir(parents=True)
+    whole = WholeArchive(house.worker.archive.store, Trust([]), quick=True)
+    units = whole.units(Report())
+    months = sorted({f"{ACCOUNT}/days/{d:%Y-%m}" for d in [house.first, *house.days]})
+    folders = [f"{ACCOUNT}/{d:%Y/%m/%d}" for d in (house.days[0], house.days[2])]
+    assert units == [*folders, f"{ACCOUNT}/days", *months, f"{ACCOUNT}/facts"]
+    assert units == sorted(units, key=place_of)
+    assert place_of("") < place_of(units[0])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"schema": "endtape/day/2"}',
+        b'{"schema": "endtape/day/1", "day": "2026-11-25"}',
+        b'{"schema": "endtape/day/1", "day": 5, "account": "a"}',
+        b'{"schema": "endtape/day/1", "day": "2026-11-25", "account": "a",'
+        b' "files": {"sha256": "x"}, "history": {"head": "y", "entries": "many"}}',
+        b'{"schema": "endtape/day/1", "day": "2026-11-25", "account": "a",'
+        b' "files": [], "history": null}',
+    ],
+)
+def test_whatever_stands_in_the_place_of_a_day_is_a_finding_and_never_a_fault(house, wrong):
+    for day in house.days:
+        (house.root / days.day_name(day)).write_bytes(wrong)
+        (house.root / days.list_name(day)).write_bytes(wrong or b"x")
+        (house.root / f"{days.list_name(day)}.sig").write_bytes(wrong)
+        if (house.root / days.history_name(day)).exists():
+            (house.root / days.history_name(day)).write_bytes(wrong)
+    assert ("unreadable", days.day_name(house.days[0])) in found(house)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "a/.b", "a b", "", "a/"]
+)
+def test_a_name_that_leads_elsewhere_is_none_of_a_list(name):
+    with pytest.raises(ValueError, match="line 1"):
+        days.read_list(f"{'0' * 64}  {name}\n".encode())

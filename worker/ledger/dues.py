@@ -1,0 +1,101 @@
+"""When what is owed is due: reading and moving due times, and waking the clock.
+
+The sorted sets are described in `obligations.py`, which claims from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from worker.calls.obligations import Duty, Obligation
+from worker.ledger.codec import from_ms, to_ms
+from worker.ledger.store import Store
+
+_AT_ONCE = 500
+_SLICE = 2000  # how much is read at once; Redis serves nobody else meanwhile
+
+
+class Dues(Store):
+    """Due times. They are moved by whoever learns of something, also without a claim."""
+
+    def next_at(self, obligation: Obligation) -> datetime | None:
+        """When an obligation is due; None if it is not owed."""
+        score = self.command("ZSCORE", self.key("due", obligation.duty), str(obligation))
+        return from_ms(float(score)) if score else None
+
+    def ensure_due(self, obligations: Iterable[Obligation]) -> None:
+        """Makes due now each of these that is not owed yet."""
+        now = to_ms(self.now())
+        with self.pipeline() as pipe:
+            for owed in obligations:
+                pipe.zadd(self.key("due", owed.duty), {str(owed): now}, nx=True)
+
+    def make_due_now(self, obligation: Obligation) -> None:
+        """Makes due now what is owed later. If it has a lease, it is due when the lease ends."""
+        lease_ends = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
+        at = max(to_ms(self.now()), float(lease_ends or 0))
+        self.command("ZADD", self.key("due", obligation.duty), "XX", "LT", at, str(obligation))
+
+    def wait_for_archive(self, obligation: Obligation) -> None:
+        """Remembers what `release_waiting` makes due."""
+        self.command("SADD", self.key("waiting"), str(obligation))
+
+    def release_waiting(self) -> None:
+        """Makes due now all that waits for the archive."""
+        while members := self.command("SPOP", self.key("waiting"), _AT_ONCE):
+            for member in members:
+                self.make_due_now(Obligation.parse(member))
+            self.wake()
+
+    def make_all_due(self) -> None:
+        """Makes every tracked call due for planning, whatever is owed on it: under new rules a stop
+        may be due now.
+        """
+        plans, now = self.key("due", Duty.PLAN), to_ms(self.now())
+        for duty in (Duty.PLAN, Duty.LOOK, Duty.FETCH):
+            for owed in self._owed(duty):
+                planner = Obligation(duty=Duty.PLAN, account=owed.account, call_uuid=owed.call_uuid)
+                self.command("ZADD", plans, "LT", now, str(planner))
+        self.wake()
+
+    def _owed(self, duty: Duty) -> Iterator[Obligation]:
+        with self.answering():
+            for member, _ in self.redis.zscan_iter(self.key("due", duty), count=_AT_ONCE):
+                yield Obligation.parse(member)
+
+    def outstanding(self) -> int:
+        """How many obligations there are on calls and recordings (those on accounts, surveys and
+        days, do not count).
+        """
+        duties = (duty for duty in Duty if duty not in {Duty.SURVEY, Duty.DAY})
+        return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
+
+    def tracked(self, account: str) -> set[str]:
+        """The calls of an account that are to be planned or looked at: all whose recordings may
+        run, and some more.
+
+        May miss a call whose due time changes meanwhile.
+        """
+        calls = set[str]()
+        for duty in (Duty.PLAN, Duty.LOOK):
+            prefix, at = f"{duty}|{account}|", 0
+            while members := self.command("ZRANGE", self.key("due", duty), at, at + _SLICE - 1):
+                calls.update(m.removeprefix(prefix) for m in members if m.startswith(prefix))
+                at += _SLICE
+        return calls
+
+    # Waking the clock
+    # ---------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Wakes one clock."""
+        self.command("RPUSH", self.key("wake"), 1)
+
+    def wait_for_wake(self, timeout_s: float) -> None:
+        """Blocks until somebody wakes the clock, or for `timeout_s`. Below 5 ms it does not
+        block.
+        """
+        if timeout_s > 0.005:
+            with self.answering():
+                self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
