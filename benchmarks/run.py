@@ -32,6 +32,7 @@ from benchmarks import (
     looking,
     memory,
     performance_page,
+    reading,
     receiving,
 )
 from benchmarks.stage import Report, Row
@@ -46,6 +47,7 @@ ROWS = {
     "download": download,
     "bucket": bucket,
     "job": job,
+    "reading": reading,
     "growth": growth,  # seven minutes, whatever the runs: played only when it is named
 }
 CURVES = "curves"

@@ -18,7 +18,7 @@ from worker.calls.events import TRIGGERS, Kind
 from worker.calls.terms_file import TERMS
 from worker.command.main import main
 from worker.ledger.counters import REMEDIES
-from worker.settings_table import KNOWN
+from worker.variables.table import KNOWN
 from worker.vobiz import callbacks
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import re
@@ -15,9 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
-
 from worker.archive import bucket, signing_key
 from worker.archive.places import CLOUDS, Bucket, Place, with_client
 from worker.calls import rules_file
@@ -25,16 +21,10 @@ from worker.calls.notices import Endpoint
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import (
-    Kind,
-    NamedKey,
-    SigningSecrets,
-    Tokens,
-    Unaccepted,
-    WebUrl,
-    in_folder,
-)
-from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
+from worker.variables.dotenv_file import environment, lines_without_effect
+from worker.variables.kinds import Kind, NamedKey, SigningSecrets, Tokens, Unaccepted
+from worker.variables.table import AT_START, KNOWN, SETTINGS, Setting, nearest
+from worker.variables.urls import WebUrl, in_folder
 from worker.vobiz.account import Account
 
 # An editor may leave a moment without a file, or with an empty one, before it writes the new one.
@@ -47,7 +37,7 @@ logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Every setting, checked; settings_table.py says what each means. Its repr shows no secret."""
+    """Every setting, checked; variables/table.py says what each means. Its repr shows no secret."""
 
     accounts: dict[str, Account]
     api_url: str
@@ -144,49 +134,6 @@ class Settings:
             variable for name, variable in AT_START.items() if getattr(new, name) != unchanged[name]
         )
         return replace(new, **unchanged, restart=restart)
-
-
-def environment(folder: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that `.env` sets, overridden by `environ` (None: this process's own). An empty
-    value means not set. Raises SettingsError where `.env` cannot be read.
-    """
-    sources = [dotenv(folder / ".env"), os.environ if environ is None else environ]
-    return {
-        name: value.strip() for some in sources for name, value in some.items() if value.strip()
-    }
-
-
-def dotenv(place: Path) -> dict[str, str]:
-    """The variables that the file sets; none where there is no file. Raises SettingsError where it
-    cannot be read.
-    """
-    try:
-        # Editors of Windows begin a file with a mark of three bytes, which would belong to the
-        # first name.
-        values = dotenv_values(place, encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(
-            [
-                f"{place} cannot be read ({error}); "
-                "it must be a text file in UTF-8 that this user may read"
-            ]
-        ) from None
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def lines_without_effect(place: Path) -> list[str]:
-    """A warning for each line of `.env` that sets nothing and is no comment. It gives the number
-    only: the text may be a secret.
-    """
-    if not place.is_file():  # a pipe can be read only once
-        return []
-    bindings = parse_stream(io.StringIO(place.read_text(encoding="utf-8-sig")))
-    return [
-        f"{place.name}: line {binding.original.line} has no effect; "
-        "it must be NAME=VALUE, or begin with #"
-        for binding in bindings
-        if binding.error or (binding.key and binding.value is None)
-    ]
 
 
 def _signer(public_url: str | None) -> str:

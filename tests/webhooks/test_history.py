@@ -63,12 +63,12 @@ def test_a_restricted_recording_is_not_played_where_its_entry_cannot_be_written(
         raise LedgerUnavailable("redis is away")
 
     monkeypatch.setattr(house.ledger, "enter", away)
-    call = house.call("c")
+    view = {"account": ACCOUNT, "call_uuid": "c", "recording_id": "r", "restricted": False}
     with house.app.test_request_context("/"):
         g.caller = Caller("anna", None)
-        history.enter_play(house.ledger, call, "r", restricted=False)
+        history.enter_play(house.ledger, view)
         with pytest.raises(LedgerUnavailable):
-            history.enter_play(house.ledger, call, "r", restricted=True)
+            history.enter_play(house.ledger, view | {"restricted": True})
 
 
 def test_a_retry_stands_in_the_history_and_one_that_is_refused_does_not(house):

@@ -1,9 +1,11 @@
 """Settings: all that is wrong at once, secrets never shown."""
 
+import importlib.util
 import threading
 
 import pytest
 
+from worker import in_force
 from worker.archive.signing_key import load_or_make
 from worker.errors import SettingsError
 from worker.settings import Settings
@@ -330,3 +332,31 @@ def test_keys_may_have_names_and_are_never_shown(tmp_path):
     assert [k.name for k in found.view_keys] == ["eve@example.org"]
     assert {n * 16 for n in "abcd"} <= found.secrets()
     assert not any(n * 16 in repr((found, found.api_keys)) for n in "bcd")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite://catalog.db", "sqlite:///FILE"),
+        ("mysql://me:secret-word@h/x", "postgresql+psycopg://"),
+        ("postgresql://me:secret-word@h/x", "postgresql+psycopg://"),
+    ],
+)
+def test_a_catalogue_of_another_kind_is_refused_without_its_password(tmp_path, url, says):
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env({**GOOD, "ENDTAPE_CATALOG": url}, folder=tmp_path)
+    (problem,) = refused.value.problems
+    assert (problem.startswith("ENDTAPE_CATALOG = "), says in problem) == (True, True)
+    assert "secret-word" not in problem
+
+
+def test_a_catalogue_lies_in_the_folder_of_env_and_its_password_is_a_secret(tmp_path, monkeypatch):
+    found = Settings.from_env(GOOD, folder=tmp_path)
+    assert found.catalog == f"sqlite:///{tmp_path}/data/catalog.db"
+    url = "postgresql+psycopg://me:secret-word@h:5432/x"
+    found = Settings.from_env({**GOOD, "ENDTAPE_CATALOG": url}, folder=tmp_path)
+    assert ("secret-word" in found.secrets(), "secret-word" in repr(found)) == (True, False)
+    assert in_force.shown(found)["catalog"] == "postgresql+psycopg://h:5432/x"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match="pip install 'endtape\\[postgresql\\]'"):
+        Settings.from_env({**GOOD, "ENDTAPE_CATALOG": url}, folder=tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from worker.in_force import shown
 from worker.settings import Settings
-from worker.settings_table import SETTINGS
+from worker.variables.table import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {

@@ -26,7 +26,8 @@ def enter_order(ledger: Ledger, account: str, what: Deed, order: Event) -> None:
 
 
 def enter_play(ledger: Ledger, view: Mapping[str, Any], *, reason: str | None = None) -> None:
-    """Enters a play of the recording that `/v1` shows so, which is one entry a recording, person and ten minutes.
+    """Enters a play of a recording, given as `/v1` shows it: one entry for a recording, person and
+    ten minutes.
 
     Raises LedgerUnavailable where it could not be entered and the recording is restricted: then it
     must not be played.

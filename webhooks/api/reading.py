@@ -118,7 +118,7 @@ class Reader:
 
     def peaks(self, recording_id: str) -> Response:
         """The outline of the audio, as it is archived, or drawn now where it is missing there."""
-        key, archive = self._key(recording_id), self._archive()
+        key, archive = _key_of(self._view(recording_id)), self._archive()
         _got(archive.head, key)
         with contextlib.suppress(FileNotFoundError, Conflict):
             return Response(archive.peaks(key), mimetype="application/json")
@@ -139,17 +139,17 @@ class Reader:
         """The recording as `/v1` shows it. Raises Problem 404, and 503."""
         known = find_recording(self.ledger, self._accounts(), recording_id)
         if known is None:
-            return self._past(recording_id).view
+            return self._past(recording_id)
         return recording_view(*known, self.settings().rules, self.ledger.now())
 
-    def _past(self, recording_id: str) -> Row:
+    def _past(self, recording_id: str) -> dict[str, Any]:
         """What the catalogue knows of a recording. Raises Problem 404, and 503 where it is away."""
         row = self._in_catalogue(
             lambda: self.catalogue.find(recording_id, request.args.get("account"))
         )
         if row is None:
             raise Problem(404, "no such recording")
-        return row
+        return row.view
 
     def _past_call(self, call_uuid: str) -> dict[str, Any]:
         """A call that only catalogue and archive know. Raises Problem 404, and 503."""
@@ -178,13 +178,9 @@ class Reader:
                 503, f"Redis does not know it, and the catalogue does not answer: {error}"
             ) from None
 
-    def _key(self, recording_id: str) -> str:
-        """A recording's key in the archive. Raises Problem 404."""
-        return _key_of(self._view(recording_id))
-
     def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
         """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
-        key, archive = self._key(recording_id), self._archive()
+        key, archive = _key_of(self._view(recording_id)), self._archive()
         _got(archive.head, key)
         return _got(partial(read, archive), key)
 

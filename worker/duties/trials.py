@@ -151,7 +151,7 @@ class Trials:
         repeat(self._turn_if_ours, self._ending)
 
     def _turn_if_ours(self) -> bool:
-        return self.turn() if self._is_ours() else True
+        return self.turn() if self._is_ours() else False
 
     def _is_ours(self) -> bool:
         """Whether this process has the turn. A parent must not use a bucket: children that it forks
