@@ -280,6 +280,7 @@ class Local:
             Duty.SURVEY: 2,
             Duty.INDEX: 50,
             Duty.NOTIFY: 4,
+            Duty.ERASE: 4,
             Duty.DAY: 1,
         }
         wait_s = 0.0

@@ -108,6 +108,10 @@ class Held(EndtapeError):
     """It is under legal hold, so nothing of it is deleted."""
 
 
+class NotOver(EndtapeError):
+    """It is still recording."""
+
+
 class Gone(EndtapeError):
     """It is erased, or is being erased."""
 

@@ -75,6 +75,7 @@ def test_terms_are_written_as_in_the_rules_file():
         "consent": "ignored",
         "consent_within": "30s",
         "tail_limit": "none",
+        "retain": "forever",
         "on": {"transfer": "pause"},
     }
     assert terms_view(Terms(max_duration=MINUTE))["max_duration"] == "60s"

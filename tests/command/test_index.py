@@ -75,7 +75,7 @@ def test_ls_and_show_read_what_redis_has_forgotten_and_index_brings_it_back(type
     assert f"recording {recording}\n  archived; stop none" in text
     house.worker.catalogue.remove([(ACCOUNT, recording)])
     assert (listed(), "no such call" in run(show.show, call, status=1)) == ([], False)
-    assert "1 archived and 0 given up are in the catalogue" in run(index.index)
+    assert "1 archived, 0 given up and 0 erased are in the catalogue" in run(index.index)
     assert listed() == [recording]
 
 

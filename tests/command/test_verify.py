@@ -13,7 +13,7 @@ from worker.archive.verify import Verifier
 from worker.command import keys as keys_command
 from worker.command import verify as command
 from worker.duties import days
-from worker.duties.signing import make_known
+from worker.governing.signing import make_known
 
 RULES = '[defaults]\nmax_duration = "1h"\n'
 

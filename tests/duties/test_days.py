@@ -17,7 +17,7 @@ from worker.archive.facts import Fact, FactKind
 from worker.calls.history import Deed
 from worker.calls.obligations import Duty
 from worker.duties import days as duty
-from worker.duties import facts
+from worker.governing import facts
 from worker.ledger.codec import to_ms
 from worker.ledger.daybook import end_of
 

@@ -82,7 +82,7 @@ def test_a_catalogue_that_is_deleted_and_rebuilt_from_the_archive_is_equal(local
     counts = rebuild(anew, house.worker.archive, lambda *done: told.append(done))
     assert (len(by_obligations), rows(anew)) == (3, by_obligations)
     assert (counts, told[-1][0]) == (
-        {"archived": 2, "abandoned": 1, "unreadable": 0, "removed": 0},
+        {"archived": 2, "abandoned": 1, "erased": 0, "unreadable": 0, "removed": 0},
         3,
     )
 

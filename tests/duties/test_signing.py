@@ -17,7 +17,7 @@ from worker.archive.signing_key import Signer
 from worker.archive.verify import Trust, Verifier
 from worker.calls.events import Event, Kind
 from worker.duties import absence
-from worker.duties.signing import make_known
+from worker.governing.signing import make_known
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
 

@@ -46,7 +46,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "since": {"schema": {"type": "string"}, "description": "first seen at or after, RFC 3339"},
     "until": {"schema": {"type": "string"}, "description": "first seen at or before, RFC 3339"},
     "limit": {"schema": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}},
-    "reason": {"schema": {"type": "string"}, "description": "why; needed where it is restricted"},
+    "reason": {"schema": {"type": "string"}, "description": "why"},
     "cursor": {"schema": {"type": "string"}, "description": "as the page before gave it"},
 }
 

@@ -14,6 +14,7 @@ TITLES = {
     405: "Method Not Allowed",
     408: "Request Timeout",
     409: "Conflict",
+    410: "Gone",
     413: "Content Too Large",
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",

@@ -61,7 +61,7 @@ class Reader:
         query = request.args
         page = self._listing.page(
             list_query.wanted(query),
-            self._accounts(),
+            self.accounts(),
             limit=list_query.limit(query.get("limit")),
             before=list_query.cursor(query.get("cursor")),
         )
@@ -74,10 +74,10 @@ class Reader:
         )
 
     def recording(self, recording_id: str) -> Response:
-        return jsonify(self._view(recording_id))
+        return jsonify(self.view(recording_id))
 
     def call(self, call_uuid: str) -> Response:
-        known = find_call(self.ledger, self._accounts(), call_uuid, a_leg_first=False)
+        known = find_call(self.ledger, self.accounts(), call_uuid, a_leg_first=False)
         if known is None:
             return jsonify(self._past_call(call_uuid))
         call = replay(*known, self.ledger.events(*known))
@@ -85,7 +85,7 @@ class Reader:
 
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""
-        view = self._view(recording_id)
+        view = self.view(recording_id)
         reason = request.args.get("reason", "").strip() or None
         if view["restricted"] and reason is None:
             raise Problem(
@@ -118,7 +118,7 @@ class Reader:
 
     def peaks(self, recording_id: str) -> Response:
         """The outline of the audio, as it is archived, or drawn now where it is missing there."""
-        key, archive = _key_of(self._view(recording_id)), self._archive()
+        key, archive = _key_of(self.view(recording_id)), self._archive()
         _got(archive.head, key)
         with contextlib.suppress(FileNotFoundError, Conflict):
             return Response(archive.peaks(key), mimetype="application/json")
@@ -135,9 +135,9 @@ class Reader:
         known = signers.of_service(self.ledger.signing_keys())
         return Response(signers.written(known), mimetype="text/plain")
 
-    def _view(self, recording_id: str) -> dict[str, Any]:
+    def view(self, recording_id: str) -> dict[str, Any]:
         """The recording as `/v1` shows it. Raises Problem 404, and 503."""
-        known = find_recording(self.ledger, self._accounts(), recording_id)
+        known = find_recording(self.ledger, self.accounts(), recording_id)
         if known is None:
             return self._past(recording_id)
         return recording_view(*known, self.settings().rules, self.ledger.now())
@@ -180,7 +180,7 @@ class Reader:
 
     def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
         """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
-        key, archive = _key_of(self._view(recording_id)), self._archive()
+        key, archive = _key_of(self.view(recording_id)), self._archive()
         _got(archive.head, key)
         return _got(partial(read, archive), key)
 
@@ -188,7 +188,7 @@ class Reader:
         settings = self.settings()
         return Archive(settings.archive, settings.spool, fallback=settings.fallback)
 
-    def _accounts(self) -> list[str]:
+    def accounts(self) -> list[str]:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""
         accounts = list(self.settings().accounts)
         named = request.args.get("account")
@@ -200,7 +200,9 @@ class Reader:
 
 
 def _key_of(view: Mapping[str, Any]) -> str:
-    """The recording's key in the archive. Raises Problem 404."""
+    """The recording's key in the archive. Raises Problem 404, and 410 for one that is erased."""
+    if erased := view.get("erased"):
+        raise Problem(410, f"erased by {erased['who']}: {erased['reason']}")
     key: str | None = view["archive_key"]
     if not key:
         raise Problem(404, "not archived yet; the recording's `phase` says how far it is")

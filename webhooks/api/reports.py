@@ -132,6 +132,8 @@ class Reports:
         if known is None:
             raise Problem(404, "no such recording")
         call, recording = known
+        if recording.erasing:
+            raise Problem(410, "it is erased")
         if recording.archived:
             raise Problem(409, "it is archived already")
         order = Event(

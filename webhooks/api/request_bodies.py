@@ -175,6 +175,12 @@ class ConsentEventBody(ConsentBody, kw_only=True):
     consent: ConsentBody | None = None
 
 
+class ReasonBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`reason` is needed, here or in the query."""
+
+    reason: Text | None = None
+
+
 class RetryBody(Struct, forbid_unknown_fields=True, kw_only=True):
     reason: Text | None = None
 

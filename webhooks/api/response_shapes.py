@@ -37,6 +37,15 @@ class Consent(Struct, kw_only=True):
     withdrawn: bool
 
 
+class Erased(Struct, kw_only=True):
+    """Why it was erased, or is being erased. `rule`: whose `retain` was over."""
+
+    at: str
+    who: str | None
+    rule: str | None
+    reason: str | None
+
+
 class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     recording_id: str
     account: str
@@ -63,6 +72,22 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
     provider_keeps_until: Time
+    retain_until: Time
+    erased: Erased | None
+
+
+class Hold(Struct, kw_only=True):
+    """`ours_alone`: no object lock of a bucket stands behind it."""
+
+    at: str
+    who: str
+    claimed: str | None
+    reason: str | None
+    ours_alone: bool
+
+
+class HeldRecording(Recording, kw_only=True, rename={"from_": "from"}):
+    hold: Hold
 
 
 class RecordingsPage(Struct, kw_only=True, omit_defaults=True):

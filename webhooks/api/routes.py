@@ -8,6 +8,7 @@ from functools import wraps
 from flask import Blueprint, Response, jsonify
 
 from webhooks.api import openapi, request_bodies, response_shapes
+from webhooks.api.governing import Governing
 from webhooks.api.handoffs import Handoffs
 from webhooks.api.keys import need_key
 from webhooks.api.openapi import Route
@@ -35,6 +36,7 @@ class Api:
         self.handoffs = Handoffs(orders, self.starts)
         self.reports = Reports(orders)
         self.reader = Reader(ledger, settings)
+        self.governing = Governing(ledger, settings, self.reader)
         self.probes = Probes(ledger, settings)
 
 
@@ -169,7 +171,7 @@ ROUTES: tuple[Route, ...] = (
         query=("account", "reason"),
         answers={200: None, 206: None},
         audio=True,
-        refusals=(416,),
+        refusals=(410, 416),
     ),
     Route(
         method="GET",
@@ -179,6 +181,7 @@ ROUTES: tuple[Route, ...] = (
         says="Its receipt, as archived",
         query=("account",),
         answers={200: response_shapes.Receipt},
+        refusals=(410,),
     ),
     Route(
         method="GET",
@@ -188,6 +191,7 @@ ROUTES: tuple[Route, ...] = (
         says="The detached signature of its receipt",
         query=("account",),
         answers={200: None},
+        refusals=(410,),
     ),
     Route(
         method="GET",
@@ -197,6 +201,7 @@ ROUTES: tuple[Route, ...] = (
         says="The outline of its audio for a waveform",
         query=("account",),
         answers={200: response_shapes.Peaks},
+        refusals=(410,),
     ),
     Route(
         method="GET",
@@ -216,7 +221,40 @@ ROUTES: tuple[Route, ...] = (
         body=request_bodies.RetryBody,
         answers={202: response_shapes.Recording},
         once=True,
-        refusals=(409,),
+        refusals=(409, 410),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/recordings/<recording_id>/hold",
+        name="hold",
+        view=lambda api: api.governing.hold,
+        says="Legal hold: neither copy is deleted",
+        body=request_bodies.ReasonBody,
+        query=("account", "reason"),
+        answers={200: response_shapes.HeldRecording},
+        refusals=(410,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/recordings/<recording_id>/hold",
+        name="release",
+        view=lambda api: api.governing.release,
+        says="Ends the legal hold",
+        body=request_bodies.ReasonBody,
+        query=("account", "reason"),
+        answers={200: response_shapes.Recording},
+        refusals=(410,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/recordings/<recording_id>/erase",
+        name="erase",
+        view=lambda api: api.governing.erase,
+        says="Deletes both copies and the receipt, leaves a signed tombstone",
+        body=request_bodies.ReasonBody,
+        query=("account", "reason"),
+        answers={200: response_shapes.Recording, 202: response_shapes.Recording},
+        refusals=(409, 410),
     ),
 )
 

@@ -43,6 +43,8 @@ class Receipt:
     consent: Mapping[str, Any] | None = None
     # Why it is restricted, with the limits that say so; None where no limit holds.
     restriction: Mapping[str, Any] | None = None
+    # Until when it is kept, and by which rule; None where that is for ever.
+    retain: Mapping[str, Any] | None = None
     segment_of: str | None = None
     gaps: Sequence[Any] = ()
     events: Sequence[Any] = ()
@@ -71,6 +73,7 @@ class Receipt:
                 "fetch": {"attempts": self.attempts, "fetched_at": self.fetched_at},
                 **({"segment_of": self.segment_of} if self.segment_of else {}),
                 **({"consent": self.consent} if self.consent else {}),
+                **({"retain": self.retain} if self.retain else {}),
                 **({"restriction": self.restriction} if self.restriction else {}),
                 "gaps": self.gaps,
                 "events": self.events,

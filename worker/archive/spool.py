@@ -133,6 +133,12 @@ class Spool:
             else:
                 part.file.close()
 
+    def forget(self, recording_id: str) -> None:
+        """Remove what attempts at this recording left. A file that an attempt holds stays."""
+        while part := self._leftover(recording_id):
+            with part.file:
+                part.remove()
+
     def sweep(self, older_than_s: float) -> int:
         """Remove the files of dead attempts: those that nobody holds and that nobody has written to
         for `older_than_s`. Returns how many were removed.

@@ -83,6 +83,12 @@ class Recording:
     archived: Event | None = None
     gave_up: Event | None = None
     absence: Event | None = None  # ABSENCE_FILED
+    held: bool = False  # legal hold: nothing of ours deletes either copy
+    was_held: bool = False  # at any time
+    erasing: Event | None = None  # ERASE_BEGUN
+    erased: Event | None = None  # the last RECORDING_ERASED
+    # The last event that may mean that there is a copy again: the provider's, or our own.
+    copied_at: datetime | None = None
     retried_at: datetime | None = None  # when a person last ordered a retry
     # Only if we started it: when a caller ordered that, or a rule or a resume wanted it.
     ours_at: datetime | None = None
@@ -112,7 +118,7 @@ class Recording:
         """The fault of the last failure. None where nothing failed, or the recording is
         archived.
         """
-        if self.archived:
+        if self.archived or self.erasing:
             return None
         last = next(
             (e for e in (self.gave_up, *self.failures[-1:], *self.abandoned[-1:]) if e), None

@@ -43,6 +43,9 @@ class Kind(StrEnum):
     CUSTOM_REPORTED = "CustomReported"  # `custom.NAME`
     START_ORDERED = "StartOrdered"  # by a caller, or by us because a rule says resume
     RETRY_ORDERED = "RetryOrdered"  # a person wants a recording fetched, whatever failed before
+    # Both follow a fact in the archive, whose number ends their id.
+    RECORDING_HELD = "RecordingHeld"  # nothing of ours deletes either copy
+    RECORDING_RELEASED = "RecordingReleased"
 
     CONFERENCE_JOINED = "ConferenceJoined"  # two calls are in one room
     STOP_ACCEPTED = "StopAccepted"  # 2xx to a DELETE: a promise, no proof
@@ -72,6 +75,9 @@ class Kind(StrEnum):
     ABANDONED = "Abandoned"
     GAVE_UP = "GaveUp"  # the provider no longer keeps the recording
     ABSENCE_FILED = "AbsenceFiled"  # the archive says so, signed
+    ERASE_BEGUN = "EraseBegun"  # its tombstone stands in the archive
+    # neither the archive nor the provider has it any more: both were looked at
+    RECORDING_ERASED = "RecordingErased"
 
 
 class Fault(StrEnum):
@@ -85,6 +91,9 @@ class Fault(StrEnum):
     OURS = "ours"  # an unexpected exception; work that is begun and never finished
     SETTINGS = "settings"  # refused by the provider, or not allowed by a setting
 
+
+# After these a recording is owed to the catalogue.
+FINISHED = frozenset({Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED, Kind.RECORDING_ERASED})
 
 # Which trigger an event raises by itself; `machine` only when a machine was detected. Hand-offs and
 # custom events bring their own name.
@@ -161,6 +170,7 @@ class Event:
     check: str | None = None  # the check that the bytes failed
     consent_by: datetime | None = None  # archived: when the recording needed consent at the latest
     tail_limit_s: float | None = None  # archived: the longest tail that restricts nothing
+    retain_until: datetime | None = None  # archived: when the rules want it erased
     restricted_by: tuple[str, ...] = ()  # archived, read back from a receipt: why it is restricted
     # failed fetch: whose fault it was; events of the first release lack it
     fault: Fault | None = None

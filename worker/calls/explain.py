@@ -90,6 +90,7 @@ def terms_view(terms: Terms) -> dict[str, Any]:
         "consent": "required" if terms.consent_required else "ignored",
         "consent_within": f"{terms.consent_within.total_seconds():g}s",
         "tail_limit": f"{terms.tail_limit.total_seconds():g}s" if terms.tail_limit else "none",
+        "retain": f"{terms.retain.total_seconds():g}s" if terms.retain else "forever",
         "on": {k: a.value for k, a in terms.on.items()},
     }
 

@@ -45,6 +45,8 @@ def next_fetch(recording: Recording, generation: int) -> datetime | None:
     """When to fetch a recording, or to file that it was given up; None while that is impossible or
     needless. `generation`: the number of the last reload.
     """
+    if recording.erasing:
+        return None
     if recording.gave_up and not recording.archived:
         return None if recording.absence else recording.gave_up.at
     if recording.archived or recording.gave_up or not recording.finalized_at:
@@ -83,7 +85,7 @@ def conclusions(call: Call, now: datetime) -> Iterator[Event]:
     each fault.
     """
     for recording in call.recordings.values():
-        if recording.archived or recording.gave_up:
+        if recording.archived or recording.gave_up or recording.erasing:
             continue
         if is_lost(call, recording, now):
             yield _given_up(call, recording)

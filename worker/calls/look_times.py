@@ -78,7 +78,7 @@ def _looks(
     call: Call, recording: Recording, terms: Terms, stop_at: datetime | None
 ) -> Iterator[datetime]:
     """When to ask the provider about one recording. `stop_at`: when it must be stopped."""
-    if recording.finalized_at or recording.archived or recording.gave_up:
+    if recording.finalized_at or recording.archived or recording.gave_up or recording.erased:
         return
     if recording.asked and not _is_looked_for(call, recording):
         return

@@ -19,6 +19,7 @@ class Duty(StrEnum):
     SURVEY = "survey"
     INDEX = "index"  # enter finished recordings into the catalogue
     NOTIFY = "notify"  # tell the operator's applications
+    ERASE = "erase"  # remove every copy of a recording, and look whether they are gone
     DAY = "day"  # close the days of an account; `call_uuid` of the obligation is `.days`
 
 

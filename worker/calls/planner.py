@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from worker.calls import fetch_times, starts, timing, triggers
+from worker.calls import erasure, fetch_times, starts, timing, triggers
 from worker.calls.call import Call, Handoff, Recording, Start
 from worker.calls.confirmation import confirmations
 from worker.calls.events import Event
@@ -52,6 +52,7 @@ class Plan:
     `recordings`: each recording that a stop may be about, also the unseen one. `acts`: the call's
     acts, as judged for this plan. `plan_at`: when to
     plan the call again (PLAN). `look_at`, `fetch_at`: when LOOK and FETCH are due. None: not owed.
+    `erase_again`: erased recordings for which ERASE is due now.
     """
 
     conclusions: tuple[Event, ...] = ()
@@ -63,6 +64,7 @@ class Plan:
     plan_at: datetime | None = None
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
+    erase_again: tuple[str, ...] = ()
 
 
 def plan(
@@ -107,6 +109,7 @@ def plan(
         plan_at=plan_at,
         look_at=_look_at(stops, rules),
         fetch_at=fetching.fetch_at,
+        erase_again=tuple(erasure.owed_again(call)),
     )
 
 

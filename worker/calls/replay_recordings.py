@@ -23,6 +23,7 @@ from worker.calls.trust import (
 
 _RECORDING_FACTS = ("url", "format", "reason", "added_at")
 _END_FACTS = ("ended_at", "duration_s")
+_MEANS_A_COPY = {Kind.RECORDING_FINALIZED, Kind.RECORDING_LISTED, Kind.MEDIA_ARCHIVED}
 
 
 def replay_recording(
@@ -64,6 +65,7 @@ def replay_recording(
         unknown_at=next((received_at(e) for e in events if e.kind is Kind.STOP_UNKNOWN), None),
         **facts,
         **_fetching(events, finalized_at),
+        **_governing(events),
     )
 
 
@@ -175,3 +177,26 @@ def _fetching(events: Sequence[Event], finalized_at: datetime | None) -> dict[st
         "gave_up": next((e for e in since_retry if e.kind is Kind.GAVE_UP), None),
         "absence": next((e for e in events if e.kind is Kind.ABSENCE_FILED), None),
     }
+
+
+# Holding and erasing
+# ------------------------------------------------------------------------------------------------
+
+
+def _governing(events: Sequence[Event]) -> dict[str, Any]:
+    """The fields of Recording that say whether it is held, and how far its erasure came."""
+    holds = [e for e in events if e.kind in {Kind.RECORDING_HELD, Kind.RECORDING_RELEASED}]
+    copies = (received_at(e) for e in events if e.kind in _MEANS_A_COPY)
+    last = max(holds, key=_number, default=None)
+    return {
+        "held": last is not None and last.kind is Kind.RECORDING_HELD,
+        "was_held": bool(holds),
+        "erasing": next((e for e in events if e.kind is Kind.ERASE_BEGUN), None),
+        "erased": next((e for e in reversed(events) if e.kind is Kind.RECORDING_ERASED), None),
+        "copied_at": max(copies, default=None),
+    }
+
+
+def _number(event: Event) -> int:
+    """The number of the fact that an event follows."""
+    return int(event.id.rpartition(".")[2])

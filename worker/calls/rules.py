@@ -92,6 +92,7 @@ class Terms:
     consent_within: timedelta = timedelta(seconds=30)
     # A stop by trigger with a longer tail restricts its recording; None: none does.
     tail_limit: timedelta | None = None
+    retain: timedelta | None = None  # so long after its start a recording is erased; None: never
     on: dict[str, Action] = field(default_factory=dict)
 
     def action(self, trigger: str, *, asked: bool = False) -> Action:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from worker.calls import consent, timing, triggers
 from worker.calls.call import Call, Phase, Recording, Stop, StopState, is_no_call
+from worker.calls.erasure import BEING_ERASED
 from worker.calls.events import Event, Kind
 from worker.calls.rules import Action, Mode, Rules, Terms, deadline
 from worker.calls.triggers import Act
@@ -81,6 +82,8 @@ def judge(
 
 def phase(recording: Recording, stop: Stop) -> Phase:
     """Where a recording stands between its start and the archive."""
+    if recording.erased:
+        return Phase.ERASED
     if recording.archived:
         return Phase.ARCHIVED
     if recording.gave_up or recording.abandoned:
@@ -96,6 +99,8 @@ def phase(recording: Recording, stop: Stop) -> Phase:
 
 def problem(recording: Recording, stop: Stop) -> str | None:
     """What an operator should know about this recording, in one sentence; None when all is well."""
+    if recording.erasing:
+        return None if recording.erased else BEING_ERASED
     if recording.gave_up:
         return recording.gave_up.reason
     if recording.archived:

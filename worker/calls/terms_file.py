@@ -32,6 +32,7 @@ TERMS = (
     "consent",
     "consent_within",
     "tail_limit",
+    "retain",
     "on",
 )
 
@@ -88,6 +89,7 @@ class TermsReader:
             "consent": self._consent,
             "consent_within": self._consent_within,
             "tail_limit": self._tail_limit,
+            "retain": self._retain,
             "on": self._on,
         }
         table = self.table(raw, key, TERMS)
@@ -133,6 +135,12 @@ class TermsReader:
         length = duration(value)
         if length is None and value != "none":
             self.wrong(key, value, 'must be a duration of at least 1s like "1s", or "none"')
+        return length
+
+    def _retain(self, value: Any, key: str) -> timedelta | None:
+        length = duration(value)
+        if length is None and value != "forever":
+            self.wrong(key, value, 'must be a duration like "365d", or "forever"')
         return length
 
     def _stop_tries(self, value: Any, key: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import restriction, stop_state
+from worker.calls import erasure, restriction, stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.fetch_times import kept_until
@@ -66,7 +66,7 @@ def _recording_view(
     done = recording.archived
     limits = restriction.limits_of(recording, rules.choose(call)[1])
     restricted_by = restriction.restricted_by(call, recording, limits, stop, now)
-    return {
+    view = {
         "recording_id": recording.recording_id,
         "account": call.account,
         "call_uuid": call.call_uuid,
@@ -84,7 +84,7 @@ def _recording_view(
         "from": call.from_number,
         "to": call.to_number,
         "direction": call.direction,
-        "held": False,
+        "held": recording.held,
         "stop": stop_view(stop),
         "consent": consent_view(call),
         "restricted": bool(restricted_by),
@@ -92,7 +92,19 @@ def _recording_view(
         "problem": stop_state.problem(recording, stop),
         "fault": recording.fault.value if recording.fault else None,
         "provider_keeps_until": rfc3339(kept_until(call, recording)),
+        "retain_until": rfc3339(done.retain_until) if done else None,
+        "erased": _erased_view(recording),
     }
+    begun = recording.erasing
+    return erasure.without_what_goes(view, begun.sha256) if begun else view
+
+
+def _erased_view(recording: Recording) -> dict[str, Any] | None:
+    """Why and by whom a recording was erased, or is being erased."""
+    begun = recording.erasing
+    if begun is None:
+        return None
+    return {"at": rfc3339(begun.at), "who": begun.by, "rule": begun.rule, "reason": begun.reason}
 
 
 def consent_view(call: Call) -> dict[str, Any] | None:

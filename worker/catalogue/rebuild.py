@@ -1,5 +1,5 @@
-"""The catalogue from the archive alone: every receipt and every statement that a recording was
-given up.
+"""The catalogue from the archive alone: every receipt, every statement that a recording was given
+up, every tombstone, and every hold.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from itertools import groupby
 
 import structlog
 
-from worker.archive import keys
+from worker.archive import fact_files, facts, keys
 from worker.archive.filing import Archive
+from worker.archive.keys import Key
 from worker.catalogue import rows
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rows import Row
@@ -23,21 +24,31 @@ log = structlog.get_logger()
 _AT_ONCE = 500
 
 
-def row_of(archive: Archive, key: str) -> Row | None:
-    """The row of the recording that is filed under a key: that of its audio, or of its absence.
-    None where there is neither a receipt nor a statement that it was given up.
+def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
+    """The row of the recording that is filed under a key, which may have any extension where there
+    is no audio: that of its tombstone, of its audio, or of its absence. None where there is
+    nothing. `governed` False: nobody held or erased it, so the archive is not asked about that.
 
     Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
     be read.
     """
     parsed = keys.parse(key)
+    if governed and (tombstone := archive.tombstone(key)):
+        return rows.of_tombstone(tombstone, parsed.beside(".erased"))
+    held = governed and _is_held(archive, parsed)
     try:
         receipt = json.loads(archive.store.read(parsed.receipt))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
-            return rows.of_absence(json.loads(archive.store.read(parsed.absence)), key)
+            absence = json.loads(archive.store.read(parsed.absence))
+            return rows.of_absence(absence, key, held=held)
         return None
-    return rows.of_receipt(receipt, key)
+    return rows.of_receipt(receipt, key, held=held)
+
+
+def _is_held(archive: Archive, key: Key) -> bool:
+    account = key.folder.partition("/")[0]
+    return facts.is_held(fact_files.read_all(archive.store, account, key.recording_id))
 
 
 def rebuild(
@@ -46,15 +57,24 @@ def rebuild(
     """Enter every recording of the archive, and remove the rows of which it knows nothing.
 
     Calls `told` with how many recordings are done, and how many days. Returns how many were
-    `archived`, `abandoned`, `unreadable` and `removed`. Raises CatalogueAway, OSError, Unstored.
+    `archived`, `abandoned`, `erased`, `unreadable` and `removed`. Raises CatalogueAway, OSError,
+    Unstored.
     """
-    counts = Counter(dict.fromkeys(("archived", "abandoned", "unreadable", "removed"), 0))
+    kinds = ("archived", "abandoned", "erased", "unreadable", "removed")
+    counts = Counter(dict.fromkeys(kinds, 0))
     seen, batch = set[tuple[str, str]](), list[Row]()
+    with_facts = {
+        account: set(archive.store.level(f"{account}/facts").folders)
+        for account in archive.store.level("").folders
+    }
     for days, day in enumerate(_days(archive), 1):
+        account = day.partition("/")[0]
         for key in _recordings_of(archive, day):
-            seen.add((day.partition("/")[0], _recording_id(key)))
+            recording_id = _recording_id(key)
+            seen.add((account, recording_id))
+            is_governed = key.endswith(".erased") or recording_id in with_facts[account]
             try:
-                row = row_of(archive, key)
+                row = row_of(archive, key, governed=is_governed)
             except (ValueError, KeyError, TypeError, Conflict) as error:
                 log.warning("a receipt cannot be read", key=key, error=str(error))
                 counts["unreadable"] += 1
@@ -82,11 +102,13 @@ def _days(archive: Archive) -> Iterator[str]:
 
 
 def _recordings_of(archive: Archive, day: str) -> Iterator[str]:
-    """A key for each recording of a day: that of its audio, or of its absence."""
+    """A key for each recording of a day: that of its tombstone, its audio, or its absence."""
     files = (entry.name for entry in archive.store.list(day))
     for recording_id, group in groupby(files, key=_recording_id):
         names, place = set(group), f"{day}/{recording_id}"
-        if f"{place}.json" in names:
+        if f"{place}.erased.json" in names:
+            yield f"{place}.erased"  # whatever a restored backup brought back
+        elif f"{place}.json" in names:
             yield _audio(archive, f"{place}.json", names)
         elif f"{place}.absent.json" in names:
             yield f"{place}.absent"

@@ -12,10 +12,12 @@ from typing import Any
 from worker import wire
 from worker.archive.checks import first_failed
 from worker.calls.call import Phase, StopState
+from worker.calls.erasure import GONE
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import rfc3339
 from worker.ledger.codec import to_ms
 
+WHY = ("at", "who", "rule", "reason")  # what of a tombstone `/v1` shows in `erased`
 _NO_STOP: Mapping[str, Any] = {
     "state": StopState.NONE.value,
     "trigger": None,
@@ -80,7 +82,7 @@ def words(view: Mapping[str, Any]) -> str:
     return "\n".join(["", *(word.lower() for word in found if word), ""])
 
 
-def of_receipt(receipt: Mapping[str, Any], audio: str) -> Row:
+def of_receipt(receipt: Mapping[str, Any], audio: str, *, held: bool = False) -> Row:
     """The row of an archived recording. `audio`: the key of its audio.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
@@ -106,11 +108,13 @@ def of_receipt(receipt: Mapping[str, Any], audio: str) -> Row:
             if failed
             else None,
             "fault": None,
+            "held": held,
+            "retain_until": (receipt.get("retain") or {}).get("until"),
         },
     )
 
 
-def of_absence(absence: Mapping[str, Any], key: str) -> Row:
+def of_absence(absence: Mapping[str, Any], key: str, *, held: bool = False) -> Row:
     """The row of a recording that was given up. `key`: where that is filed.
 
     Raises as `of_receipt` does.
@@ -132,6 +136,34 @@ def of_absence(absence: Mapping[str, Any], key: str) -> Row:
             "segment_of": None,
             "problem": absence.get("reason"),
             "fault": absence.get("fault"),
+            "held": held,
+        },
+    )
+
+
+def of_tombstone(tombstone: Mapping[str, Any], key: str) -> Row:
+    """The row of an erased recording. `key`: where its tombstone is filed.
+
+    Raises as `of_receipt` does.
+    """
+    gone = dict.fromkeys(GONE)
+    why = {name: tombstone.get(name) for name in WHY}
+    return _row(
+        tombstone,
+        key,
+        tombstone.get("at"),
+        {
+            **gone,
+            "phase": Phase.ERASED.value,
+            "labels": {},
+            "started_at": tombstone.get("started_at"),
+            "ended_at": tombstone.get("ended_at"),
+            "sha256": tombstone.get("sha256"),
+            "segment_of": None,
+            "problem": None,
+            "fault": None,
+            "held": False,
+            "erased": why,
         },
     )
 
@@ -158,11 +190,12 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "from": said.get("from"),
         "to": said.get("to"),
         "direction": said.get("direction"),
-        "held": False,
         "stop": {**_NO_STOP, **(said.get("stop") or {})},
         "consent": said.get("consent"),
         "restricted": bool(restricted_by),
         "restricted_by": restricted_by,
-        "provider_keeps_until": _kept_until(said),
+        "provider_keeps_until": None if more.get("erased") else _kept_until(said),
+        "retain_until": more.get("retain_until"),
+        "erased": more.get("erased"),
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)

@@ -38,8 +38,8 @@ def index(as_json: bool) -> None:
         click.echo(json.dumps(counts, indent=2))
     else:
         click.echo(
-            f"{counts['archived']} archived and {counts['abandoned']} given up are in the "
-            f"catalogue; {counts['removed']} rows removed, which the archive does not know; "
-            f"{counts['unreadable']} receipts cannot be read."
+            f"{counts['archived']} archived, {counts['abandoned']} given up and "
+            f"{counts['erased']} erased are in the catalogue; {counts['removed']} rows removed, "
+            f"which the archive does not know; {counts['unreadable']} receipts cannot be read."
         )
     sys.exit(1 if counts["unreadable"] else 0)

@@ -9,7 +9,7 @@ import click
 from worker.archive import signers
 from worker.archive.signers import AllowedSigner
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger
-from worker.duties.signing import make_known
+from worker.governing.signing import make_known
 from worker.ledger.client import Ledger
 from worker.processes.composition import make_archive
 

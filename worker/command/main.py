@@ -17,6 +17,7 @@ from worker.command import doctor as examination
 from worker.command import (
     explain,
     export,
+    govern,
     handoff,
     index,
     keys,
@@ -285,6 +286,9 @@ for _command in (
     segments.resume,
     handoff.handoff,
     retry.retry,
+    govern.hold,
+    govern.release,
+    govern.erase,
     notify.notify,
     explain.explain_command,
     simulate.simulate,

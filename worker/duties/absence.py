@@ -11,10 +11,11 @@ from worker.archive.receipts import Absence
 from worker.calls import stop_state
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.views import stop_view
-from worker.duties import archiving, signing
+from worker.duties import archiving
 from worker.duties.fetch_task import FetchTask
 from worker.duties.outcomes import commit_and_plan, wait_until
 from worker.errors import Conflict, LedgerUnavailable, StaleLease, Unsigned, Unstored
+from worker.governing import signing
 
 _AGAIN = timedelta(seconds=30)
 

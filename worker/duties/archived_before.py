@@ -1,5 +1,5 @@
 """What the archive knows of a recording that the ledger does not know: a receipt, or the statement
-that it was given up. Either means that nothing is left to do.
+that it was given up, or its tombstone. Each means that nothing is left to fetch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from worker import wire
-from worker.archive import keys
+from worker.archive import fact_files, facts, keys
+from worker.archive.facts import FactKind
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.calls.events import Event, Fault, Kind
@@ -32,10 +33,12 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
             added_at=row.added_at,
             extension="absent",
         )
+        if tombstone := archive.tombstone(place):
+            return _erased(tombstone, place, row)
         try:
-            return [_archived(archive, place, row)]
+            return [_archived(archive, place, row), *_held(archive, account, row)]
         except FileNotFoundError:
-            return _given_up(archive, place, row)
+            return [*_given_up(archive, place, row), *_held(archive, account, row)]
     except (EndtapeError, OSError, ValueError, TypeError, KeyError):
         return []
 
@@ -58,8 +61,44 @@ def _archived(archive: Archive, place: str, row: Event) -> Event:
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,
+        retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
         restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
     )
+
+
+def _held(archive: Archive, account: str, row: Event) -> list[Event]:
+    """The hold that counts, where there is one."""
+    known = fact_files.read_all(archive.store, account, row.recording_id or "")
+    last = facts.last_of(known, FactKind.HOLD) if facts.is_held(known) else None
+    if last is None:
+        return []
+    return [
+        Event(
+            id=f"{last.kind}.{row.recording_id}.{last.n}",
+            kind=Kind.RECORDING_HELD,
+            call_uuid=row.call_uuid,
+            recording_id=row.recording_id,
+            reason=last.reason,
+            by=last.who,
+        )
+    ]
+
+
+def _erased(tombstone: dict[str, Any], place: str, row: Event) -> list[Event]:
+    """That it was erased. The provider lists it all the same, so it is erased again."""
+    begun = Event(
+        id=f"erase.{row.recording_id}",
+        kind=Kind.ERASE_BEGUN,
+        call_uuid=row.call_uuid,
+        recording_id=row.recording_id,
+        first_seen_at=wire.rfc3339(tombstone.get("first_seen_at") or ""),
+        archive_key=place,
+        sha256=tombstone.get("sha256"),
+        rule=tombstone.get("rule"),
+        reason=tombstone.get("reason"),
+        by=tombstone.get("who"),
+    )
+    return [begun, replace(begun, id=f"erased.{row.recording_id}", kind=Kind.RECORDING_ERASED)]
 
 
 def _given_up(archive: Archive, place: str, row: Event) -> list[Event]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -160,6 +160,9 @@ class Batch:
                 (obligation(call, Duty.LOOK), plan.look_at),
             ]
             dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+            again: list[tuple[Obligation, Literal["now"]]] = [
+                (obligation(call, Duty.ERASE, r), "now") for r in plan.erase_again
+            ]
             told = [*work.found, *_decided_lately(call, self.now())]
         except Exception as error:  # noqa: BLE001 - a fault of ours in one call, not in the others
             self._complain(work, "a call cannot be planned after its answers", exc_info=error)
@@ -169,7 +172,7 @@ class Batch:
             claim=work.claim,
             events=work.found,
             seen=work.loaded.size,
-            dues=(*dues, *notices_due(self.worker, call, told)),
+            dues=(*dues, *again, *notices_due(self.worker, call, told)),
             keep=keep,
             generation=self.generation,
             history=stops_by_rules(work.loaded.events, work.found),

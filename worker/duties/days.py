@@ -17,11 +17,12 @@ from worker.archive.closed_days import ClosedDays, Closing, Written
 from worker.archive.days import Before, next_day
 from worker.archive.history_file import Broken
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import signing, trials
+from worker.duties import trials
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report
 from worker.duties.worker import Worker
 from worker.errors import Conflict, EndtapeError, LedgerUnavailable, StaleLease, Unstored
+from worker.governing import signing
 from worker.ledger.client import Ledger
 from worker.ledger.daybook import Closed, end_of
 from worker.ledger.obligations import Claim, Commit

@@ -9,6 +9,7 @@ file; an attempt continues what a dead one left.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -19,6 +20,7 @@ from worker.calls import fetch_times
 from worker.calls.call import Stop
 from worker.calls.confirmation import lacks_tail
 from worker.calls.events import Event, Fault
+from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.duties import archiving, leaving
 from worker.duties.absence import file_absence
@@ -61,7 +63,7 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     o = claim.obligation
     call = replay(o.account, o.call_uuid, loaded.events)
     recording = call.recordings.get(o.recording_id or "")
-    if recording is None or recording.archived:
+    if recording is None or recording.archived or recording.erasing:
         wait_until(worker, claim, loaded, None)
         return
     task = FetchTask(
@@ -91,7 +93,17 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     else:
         counts = _tail(task, outcome.stop)
         found = task.commit(*outcome.events, filed=outcome.lines)
-        commit_and_plan(worker, found, call, now=now, counts=counts)
+        if not commit_and_plan(worker, found, call, now=now, counts=counts):
+            _erase_if_begun(task, outcome)
+
+
+def _erase_if_begun(task: FetchTask, filed: Filed) -> None:
+    """Our lease was lost while the recording was filed. Where it was erased meanwhile, it has to be
+    erased again.
+    """
+    key = filed.events[1].archive_key
+    if key and task.worker.archive.tombstone(key):
+        task.worker.ledger.ensure_due([replace(task.claim.obligation, duty=Duty.ERASE)])
 
 
 def _try(task: FetchTask, account: Account) -> Filed | Event | None:

@@ -17,16 +17,17 @@ from worker.archive.pages import FoundPages
 from worker.archive.peaks import Outline
 from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
-from worker.calls import restriction, stop_state, timing
+from worker.calls import erasure, restriction, stop_state, timing
 from worker.calls.call import Call, Recording, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
 from worker.calls.segments import gaps
 from worker.calls.triggers import acts
 from worker.calls.views import consent_view, gap_view, stop_view
-from worker.duties import archiving, signing
+from worker.duties import archiving
 from worker.duties.fetch_task import FetchTask
 from worker.errors import TryAgain, Unsigned, Unstored
+from worker.governing import signing
 from worker.vobiz.answers import Row
 from worker.vobiz.piece import Download
 
@@ -169,6 +170,7 @@ def _file(
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
+    retain = erasure.retention(after, recording, worker.settings.rules)
     receipt = _receipt(task, arrival, after, examined, checks, stop)
     named = _key(task, arrival.row, examined.extension)
     key, receipt_sha256 = _put(task, arrival, named, receipt)
@@ -189,6 +191,7 @@ def _file(
         enforced=stop.state is not StopState.NONE,
         consent_by=limits.consent_by,
         tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
+        retain_until=retain["until"] if retain else None,
     )
     lines = (
         days.line_of(key, arrival.got.sha256),
@@ -300,6 +303,7 @@ def _receipt(
         first_seen_at=recording.first_seen_at,
         consent=consent_view(call),
         restriction=_restriction(task, call, recording, stop),
+        retain=erasure.retention(call, recording, task.worker.settings.rules),
         segment_of=recording.segment_of,
         gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
         events=[

@@ -16,7 +16,7 @@ from itertools import islice
 import structlog
 
 from worker.calls.call import Call, Phase
-from worker.calls.events import Kind
+from worker.calls.events import FINISHED
 from worker.calls.obligations import Duty
 from worker.calls.planner import plan
 from worker.calls.replay import replay
@@ -62,7 +62,8 @@ def indexes(worker: Worker, claims: Sequence[Claim]) -> None:
             wait_until(worker, work.claim, work.loaded, now + _AGAIN)
         return
     for work in works:
-        archived = [row.id[1] for row in work.rows if row.view["phase"] == Phase.ARCHIVED]
+        # What was given up may yet be tried again, so Redis lists it.
+        archived = [row.id[1] for row in work.rows if row.view["phase"] != Phase.ABANDONED]
         worker.ledger.indexed(work.call.account, archived)
     worker.ledger.commit([_done(worker, work, now) for work in works])
 
@@ -99,7 +100,7 @@ def _finished(ledger: Ledger, sights: Sequence[SeenAt]) -> Iterator[Call]:
         ids = [sight.recording_id for sight in sights if sight.account == account]
         calls = set(ledger.calls_of(account, ids).values())
         for call_uuid, events in ledger.logs(account, calls).items():
-            if any(e.kind in {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED} for e in events):
+            if any(e.kind in FINISHED for e in events):
                 yield replay(account, call_uuid, events)
 
 
@@ -111,11 +112,12 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
     call = replay(owed.account, owed.call_uuid, loaded.events)
     work = _Work(claim=claim, loaded=loaded, call=call)
     for recording in call.recordings.values():
-        filed = recording.archived or recording.absence
+        filed = recording.erasing or recording.archived or recording.absence
         if filed is None or not filed.archive_key:
             continue
+        governed = recording.was_held or recording.erasing is not None
         try:
-            row = row_of(worker.archive, filed.archive_key)
+            row = row_of(worker.archive, filed.archive_key, governed=governed)
         except (OSError, Unstored, Conflict) as error:
             log.warning("a receipt cannot be read", key=filed.archive_key, error=str(error))
             wait_until(worker, claim, loaded, now + _AGAIN)

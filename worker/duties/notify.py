@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from worker import wire
 from worker.calls import notices
 from worker.calls.call import Call
 from worker.calls.notices import Endpoint, Notice
@@ -26,12 +27,14 @@ from worker.calls.views import call_view, recording_view, rfc3339
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, wait_until
 from worker.duties.worker import Worker
+from worker.errors import CatalogueAway
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.notices import Failing, Tries
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz import webhook
 
 log = structlog.get_logger()
+_CATALOGUE_AWAY = timedelta(seconds=30)
 _DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its first failure
 _DOWN_MOST = timedelta(seconds=60)
 _NUMBERS = {"from", "to"}
@@ -63,7 +66,11 @@ def _notify(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None
     owed = claim.obligation
     endpoints = worker.settings.notify
     since = worker.ledger.since((endpoint.name for endpoint in endpoints), now)
-    work = _work(worker, owed, loaded, now)
+    try:
+        work = _work(worker, owed, loaded, now)
+    except CatalogueAway:
+        wait_until(worker, claim, loaded, now + _CATALOGUE_AWAY)
+        return
     state = worker.ledger.notices(owed.account, owed.call_uuid)
     with LeaseKeeper(worker.ledger, claim) as check:
         for endpoint in endpoints:
@@ -87,11 +94,36 @@ def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> _W
         )
         facts = {"account": owed.account, "halted_at": rfc3339(at)}
         return _Work(worker, owed.account, owed.call_uuid, [halted], lambda *_: facts, now)
+    if owed.call_uuid.startswith(ERASED):
+        return _of_erasure(worker, owed, now)
     call = replay(owed.account, owed.call_uuid, loaded.events)
     data = partial(_data, call, worker.settings.rules, now)
     return _Work(
         worker, owed.account, owed.call_uuid, list(notices.notices_of(call, now)), data, now
     )
+
+
+def _of_erasure(worker: Worker, owed: Obligation, now: datetime) -> _Work:
+    """The notice that a recording is erased. Its call may be forgotten, so the catalogue says what
+    is left to tell. Raises CatalogueAway.
+    """
+    recording_id = owed.call_uuid.removeprefix(ERASED)
+    row = worker.catalogue.find(recording_id, owed.account)
+    view = row.view if row else {}
+    at = wire.rfc3339((view.get("erased") or {}).get("at") or "")
+    told = Notice(
+        id=notices.notice_id(owed.account, owed.call_uuid),
+        type=notices.RECORDING_ERASED,
+        at=at or now,
+        subject=recording_id,
+    )
+    found = [told] if at else []  # without a row it was erased in another catalogue
+    return _Work(worker, owed.account, owed.call_uuid, found, _fixed(view), now)
+
+
+def _fixed(view: dict[str, Any]) -> Callable[[Notice, Endpoint], dict[str, Any]]:
+    """What every notice says alike."""
+    return lambda _, endpoint: view if endpoint.numbers else dict(_without_numbers(view))
 
 
 def _wanted(
@@ -194,11 +226,17 @@ def _without_numbers(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------------
 
 HALTED = "@account.halted."
+ERASED = "@recording.erased."
 
 
 def halted(account: str, at: datetime) -> Obligation:
     """The notice that an account is halted since `at`."""
     return Obligation(duty=Duty.NOTIFY, account=account, call_uuid=f"{HALTED}{to_ms(at)}")
+
+
+def erased(account: str, recording_id: str) -> Obligation:
+    """The notice that a recording is erased."""
+    return Obligation(duty=Duty.NOTIFY, account=account, call_uuid=f"{ERASED}{recording_id}")
 
 
 def _halted_at(name: str) -> datetime:

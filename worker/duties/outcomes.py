@@ -11,7 +11,7 @@ import structlog
 
 from worker.calls import timing
 from worker.calls.call import Call
-from worker.calls.events import Event, Kind
+from worker.calls.events import FINISHED, Event, Kind
 from worker.calls.notices import is_told
 from worker.calls.obligations import Duty, Obligation
 from worker.duties.histograms import CONFIRMATION, TAIL, observe
@@ -23,7 +23,6 @@ log = structlog.get_logger()
 _SAFETY_DUE = timedelta(
     seconds=60
 )  # a safety net: due again by then if no plan sets an earlier instant
-_FINISHED = {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED}  # owed to the catalogue from then on
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 
@@ -49,7 +48,7 @@ def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complai
 
 
 def _about(o: Obligation) -> dict[str, str | None]:
-    if o.duty is Duty.FETCH:
+    if o.duty in {Duty.FETCH, Duty.ERASE}:
         return {"account": o.account, "recording_id": o.recording_id}
     if o.duty in {Duty.SURVEY, Duty.DAY}:
         return {"account": o.account}
@@ -74,13 +73,14 @@ def commit_and_plan(
     # The plan sets the next instant of this obligation. If the plan dies with its worker, the
     # obligation is due again after a minute.
     index = replace(o, duty=Duty.INDEX, recording_id=None)
-    is_finished = any(e.kind in _FINISHED for e in found.events)
+    is_finished = any(e.kind in FINISHED for e in found.events)
     commit = replace(
         found,
         dues=(
             (o, now + _SAFETY_DUE),
             (plan, "now"),
             *([(index, timing.index_at(now))] if is_finished else []),
+            *_retained(call, found.events),
             *notices_due(worker, call, found.events),
         ),
     )
@@ -89,6 +89,15 @@ def commit_and_plan(
         return False
     tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
     return True
+
+
+def _retained(call: Call, events: Sequence[Event]) -> list[tuple[Obligation, datetime]]:
+    """When the rules want the recordings erased that are archived with these events."""
+    return [
+        (obligation(call, Duty.ERASE, event.recording_id), event.retain_until)
+        for event in events
+        if event.retain_until
+    ]
 
 
 def notices_due(

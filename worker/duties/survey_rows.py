@@ -129,9 +129,23 @@ def _heal(
                 counts["restored"] += is_news(worker, account, event)
                 index = Obligation(duty=Duty.INDEX, account=account, call_uuid=event.call_uuid)
                 ledger.ensure_due([index])
+                _owe_erasure(worker, account, filed)
         elif is_adopted(row, since):
             counts["listed"] += is_news(worker, account, event)
     return counts
+
+
+def _owe_erasure(worker: Worker, account: str, filed: Sequence[Event]) -> None:
+    """Put down the erasures of what is archived and kept for a time."""
+    for event in filed:
+        if event.retain_until:
+            owed = Obligation(
+                duty=Duty.ERASE,
+                account=account,
+                call_uuid=event.call_uuid,
+                recording_id=event.recording_id,
+            )
+            worker.ledger.owe(owed, event.retain_until)
 
 
 def _says_as_much(known: Event, row: Event) -> bool:

@@ -24,8 +24,9 @@ from worker.archive.bucket_trials import prove, store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
-from worker.duties import deprecations, signing
+from worker.duties import deprecations
 from worker.errors import LedgerUnavailable, Unstored
+from worker.governing import signing
 from worker.ledger.client import Ledger
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from worker.calls.events import Event
-from worker.ledger.codec import decode, encode, to_ms
+from worker.ledger.codec import decode, encode, to_ms, without_numbers
 from worker.ledger.store import Store
 
 
@@ -213,6 +213,14 @@ class Calls(Store):
 
     # Forgetting
     # ---------------------------------------------------------------------------------------------
+
+    def forget_numbers(self, account: str, call_uuid: str, log: str) -> bool:
+        """Takes the telephone numbers out of a call's log, which was read as `log`. True where none
+        are left; False where the log has changed.
+        """
+        plain = without_numbers(log)
+        key = self.call_key(account, call_uuid)
+        return plain == log or bool(self.run("rewrite", [key], [log, plain]))
 
     def forget(self, account: str) -> int:
         """Deletes what points to calls whose logs expired: recordings and legs. Returns how many

@@ -13,6 +13,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from worker import wire
 from worker.calls.events import Event, Fault, Kind
 
 SCHEMA = 1
@@ -29,6 +30,7 @@ _INSTANTS = {
     "first_seen_at",
     "happened_at",
     "consent_by",
+    "retain_until",
 }
 _FORMATS = {"mp3", "wav"}  # the URL ends with it, so it is not stored twice
 # False is stored too: it differs from None.
@@ -103,12 +105,14 @@ _SHORT = {
     "evidence": "ev",
     "happened_at": "ha",
     "consent_by": "cb",
+    "retain_until": "rt",
     "tail_limit_s": "tl",
     "restricted_by": "rb",
 }
 _KINDS = {kind.value for kind in Kind}
 _FAULTS = {fault.value for fault in Fault}
 _LONG = {short: name for name, short in _SHORT.items()}
+_WITH_NUMBERS = ("from_number", "to_number", "target")
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 _NAMES = [f.name for f in fields(Event) if f.name not in _IMPLIED]
 
@@ -170,6 +174,32 @@ def _decode(line: str, account: str, call_uuid: str) -> Event | None:
             values.setdefault("format", extension)
     values["kind"] = Kind(values["kind"])
     return Event(id=event_id, call_uuid=call_uuid, at=from_ms(int(at)), **values)
+
+
+def without_numbers(log: str) -> str:
+    """A call's log without telephone numbers: those of the call, those to which it was transferred,
+    and those in what people wrote.
+    """
+    return "".join(f"{_numberless(line)}\n" for line in log.splitlines())
+
+
+def _numberless(line: str) -> str:
+    event_id, at, stored = line.split(" ", 2)
+    raw: dict[str, Any] = json.loads(stored)
+    for name in _WITH_NUMBERS:
+        raw.pop(_SHORT[name], None)
+    for name in ("reason", "labels", "body"):
+        if value := raw.get(_SHORT[name]):
+            raw[_SHORT[name]] = _masked(value)
+    return f"{event_id} {at} {_COMPACT.encode(raw)}"
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return wire.without_numbers(value)
+    if isinstance(value, dict):
+        return {name: _masked(one) for name, one in value.items()}
+    return [_masked(one) for one in value] if isinstance(value, list) else value
 
 
 def _value(name: str, stored: Any) -> Any:

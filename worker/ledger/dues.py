@@ -31,6 +31,15 @@ class Dues(Store):
             for owed in obligations:
                 pipe.zadd(self.key("due", owed.duty), {str(owed): now}, nx=True)
 
+    def owe(self, obligation: Obligation, at: datetime) -> None:
+        """Makes an obligation due at this instant, unless it is due before it."""
+        self.command("ZADD", self.key("due", obligation.duty), "LT", to_ms(at), str(obligation))
+
+    def is_worked_on(self, obligation: Obligation) -> bool:
+        """Whether a worker holds a lease on it."""
+        ends = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
+        return bool(ends) and float(ends) > to_ms(self.now())
+
     def make_due_now(self, obligation: Obligation) -> None:
         """Makes due now what is owed later. If it has a lease, it is due when the lease ends."""
         lease_ends = self.command("ZSCORE", self.key("leases", obligation.duty), str(obligation))
@@ -65,10 +74,11 @@ class Dues(Store):
                 yield Obligation.parse(member)
 
     def outstanding(self) -> int:
-        """How many obligations there are on calls and recordings (those on accounts, surveys and
-        days, do not count).
+        """How many obligations there are on calls and recordings. Those on accounts, surveys and
+        days, do not count, nor do erasures, which wait for years where a rule says so.
         """
-        duties = (duty for duty in Duty if duty not in {Duty.SURVEY, Duty.DAY})
+        elsewhere = {Duty.SURVEY, Duty.DAY, Duty.ERASE}
+        duties = (duty for duty in Duty if duty not in elsewhere)
         return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
 
     def tracked(self, account: str) -> set[str]:

@@ -39,6 +39,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.SURVEY: timedelta(seconds=5),
     Duty.INDEX: timedelta(seconds=30),
     Duty.NOTIFY: timedelta(seconds=15),
+    Duty.ERASE: timedelta(seconds=15),
     Duty.DAY: timedelta(seconds=30),
 }
 # After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels

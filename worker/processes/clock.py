@@ -50,6 +50,7 @@ BATCH = {
     Duty.INDEX: 50,
     Duty.DAY: 1,
     Duty.NOTIFY: 4,
+    Duty.ERASE: 4,
 }
 MOST_PLANS = 2 * BATCH[Duty.PLAN]
 CLAIMED_AT_ONCE = 400

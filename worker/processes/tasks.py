@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import days, deprecations, fetch, index, look, notify, plan_calls, survey
+from worker.duties import days, deprecations, erase, fetch, index, look, notify, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
@@ -25,6 +25,7 @@ DEEDS = {
     Duty.SURVEY: survey.surveys,
     Duty.INDEX: index.indexes,
     Duty.NOTIFY: notify.notifies,
+    Duty.ERASE: erase.erases,
     Duty.DAY: days.closes,
 }
 QUEUE_OF = {
@@ -34,6 +35,7 @@ QUEUE_OF = {
     Duty.SURVEY: "fetches",
     Duty.INDEX: "keep",
     Duty.NOTIFY: "keep",
+    Duty.ERASE: "keep",
     Duty.DAY: "keep",
 }
 

@@ -66,9 +66,9 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
     at = at + 2
   end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
-  -- What the catalogue has not entered yet does not expire. Notifications do not keep a log: whoever
+  -- What the catalogue has not entered yet does not expire. Notifications and erasures do not keep a log: whoever
   -- finished the call said how long it stays.
-  if kind ~= 'notify' then
+  if kind ~= 'notify' and kind ~= 'erase' then
     local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
     if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
   end

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from worker.archive import days, fact_files, facts
 from worker.archive.facts import Fact
-from worker.duties import signing
-from worker.duties.worker import Worker
 from worker.errors import Unsigned
+from worker.governing import signing
+from worker.governing.places import Places
 
 
-def write(worker: Worker, fact: Fact) -> Fact:
+def write(books: Places, fact: Fact, may: Callable[[list[Fact]], None] = lambda _: None) -> Fact:
     """Write a fact under the next number, signed, and note it as filed. Returns it as numbered.
+    `may`: as for `fact_files.add`.
 
     A fact whose writer dies before it is noted counts all the same; no day's list names it then.
     Raises as `fact_files.add` does, and LedgerUnavailable.
     """
-    signer = worker.archive.signer
+    signer = books.archive.signer
     if signer is None:
         raise Unsigned("without a signing key no fact is written")
-    signing.ready(worker.ledger, worker.archive)
-    numbered, content = fact_files.add(worker.archive.store, signer, fact)
+    signing.ready(books.ledger, books.archive)
+    numbered, content = fact_files.add(books.archive.store, signer, fact, may)
     name = facts.name_of(numbered.account, numbered.recording_id, numbered.n)
     line = days.line_of(name, hashlib.sha256(content).hexdigest())
-    worker.ledger.note_filed(numbered.account, [line])
+    books.ledger.note_filed(numbered.account, [line])
     return numbered

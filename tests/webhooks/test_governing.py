@@ -1,0 +1,152 @@
+"""Legal holds and erasing through `/v1`, over a real archive and the emulator."""
+
+import json
+
+import pytest
+import requests
+
+from tests import redis_view
+from tests.constants import ACCOUNT, APP_KEY, KEY, VIEW_KEY
+from tests.waiting import until
+from worker.archive import fact_files
+from worker.archive.facts import FactKind
+from worker.calls import timing
+
+RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
+FROM, TO = "919820055512", "918065550101"
+
+
+@pytest.fixture
+def house(local, monkeypatch):
+    monkeypatch.setattr(timing, "index_at", lambda now: now)
+    return local(rules=RULES, ENDTAPE_APP_KEY=APP_KEY, ENDTAPE_VIEW_KEY=VIEW_KEY)
+
+
+def archived(house):
+    """The ids of a call that is over and of its recording, which is home and in the catalogue."""
+    call = house.provider.call(from_number=FROM, to_number=TO).call_uuid
+    recording = house.provider.record(call).recording_id
+    house.reach(recording, "recording")
+    house.provider.hangup(call)
+    house.reach(recording, "archived")
+    until(lambda: house.worker.catalogue.find(recording))
+    return call, recording
+
+
+def forgotten(house, call):
+    """Redis knows the call no longer."""
+    until(lambda: list(house.ledger.live([ACCOUNT])) == [])
+    redis_view.drop_log(house.ledger, ACCOUNT, call)
+    house.ledger.forget(ACCOUNT)
+
+
+def ask(house, method, recording, what, key=KEY, **how):
+    url = f"{house.base}/v1/recordings/{recording}/{what}"
+    headers = {"Authorization": f"Bearer {key}", "X-Endtape-Actor": "anna"}
+    return requests.request(method, url, headers=headers, timeout=10, **how)
+
+
+def hold(house, recording, reason="case 12, caller 918065550101"):
+    return ask(house, "PUT", recording, "hold", json={"reason": reason})
+
+
+def erase(house, recording, reason="asked for by 918065550101"):
+    return ask(house, "POST", recording, "erase", json={"reason": reason})
+
+
+def deeds(house):
+    return [e.said for e in house.ledger.history(ACCOUNT, until=house.ledger.now() + timing.ITSELF)]
+
+
+def files(house):
+    root = house.settings.archive / ACCOUNT
+    return sorted(p.name for p in root.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("known_to", ["redis", "the catalogue"])
+def test_put_and_delete_hold_write_a_signed_fact_and_the_history_before_the_answer(house, known_to):
+    call, recording = archived(house)
+    if known_to == "the catalogue":
+        forgotten(house, call)
+    answer = hold(house, recording)
+    assert (answer.status_code, answer.json()["held"]) == (200, True)
+    assert answer.json()["hold"]["reason"] == "case 12, caller …"
+    assert answer.json()["hold"]["ours_alone"] is True
+    store = house.worker.archive.store
+    (fact,) = fact_files.read_all(store, ACCOUNT, recording)
+    assert (fact.kind, fact.who, fact.claimed, fact.signed) == (FactKind.HOLD, "api", "anna", True)
+    assert [d["what"] for d in deeds(house)][-1] == "hold"
+    until(lambda: house.worker.catalogue.find(recording).view["held"])
+    listed = house.get("/v1/recordings?held=true").json()["recordings"]
+    assert [v["recording_id"] for v in listed] == [recording]
+    refused = erase(house, recording)
+    assert (refused.status_code, "case 12" in refused.json()["detail"]) == (409, True)
+    assert house.recording(recording)["phase"] == "archived"
+    released = ask(house, "DELETE", recording, "hold", params={"reason": "closed"})
+    assert (released.status_code, released.json()["held"]) == (200, False)
+    until(lambda: not house.worker.catalogue.find(recording).view["held"])
+    assert [f.kind for f in fact_files.read_all(store, ACCOUNT, recording)][1] == FactKind.RELEASE
+
+
+def test_a_reason_is_needed_and_the_operators_key(house):
+    _, recording = archived(house)
+    for method, what in (("PUT", "hold"), ("DELETE", "hold"), ("POST", "erase")):
+        answer = ask(house, method, recording, what)
+        assert (answer.status_code, answer.json()["field"]) == (400, "reason")
+        for key in (APP_KEY, VIEW_KEY):
+            assert ask(house, method, recording, what, key, json={"reason": "x"}).status_code == 403
+        assert ask(house, method, "nobody", what, json={"reason": "x"}).status_code == 404
+    assert fact_files.read_all(house.worker.archive.store, ACCOUNT, recording) == []
+
+
+@pytest.mark.parametrize("known_to", ["redis", "the catalogue"])
+def test_post_erase_deletes_both_copies_and_leaves_a_signed_tombstone(house, known_to):
+    call, recording = archived(house)
+    sha256 = house.recording(recording)["sha256"]
+    if known_to == "the catalogue":
+        forgotten(house, call)
+    answer = erase(house, recording)
+    assert answer.status_code == 202
+    for what in ("audio", "receipt", "signature", "peaks"):
+        assert ask(house, "GET", recording, what).status_code == 410
+    view = house.reach(recording, "erased")
+    assert (view["from"], view["to"], view["archive_key"], view["bytes"]) == (None,) * 4
+    assert (view["sha256"], view["started_at"] is not None) == (sha256, True)
+    assert (view["erased"]["who"], view["erased"]["reason"]) == ("api", "asked for by …")
+    assert files(house)[:2] == [f"{recording}.erased.json", f"{recording}.erased.json.sig"]
+    assert [name for name in files(house) if recording in name][2:] == []
+    deleted = house.requests("DELETE", f"/Recording/{recording}/")
+    assert len(deleted) == 1
+    assert house.requests("GET", f"/Recording/{recording}/")[-1]["at"] > deleted[0]["at"]
+    assert erase(house, recording).status_code == 200
+    assert hold(house, recording).status_code == 410
+    assert ask(house, "POST", recording, "retry", json={}).status_code in {404, 410}
+    row = house.worker.catalogue.find(recording)
+    assert (row.view["phase"], FROM in json.dumps(row.view), TO in row.columns["words"]) == (
+        "erased",
+        False,
+        False,
+    )
+    until(lambda: not holds_numbers(house, call))
+    assert [d["what"] for d in deeds(house)].count("erase") == 1
+
+
+def holds_numbers(house, call):
+    log = house.ledger.command("GET", house.ledger.call_key(ACCOUNT, call)) or ""
+    return FROM in log or TO in log
+
+
+def test_what_still_records_is_not_erased_and_what_is_given_up_is(house):
+    call = house.provider.call(from_number=FROM, to_number=TO).call_uuid
+    recording = house.provider.record(call).recording_id
+    house.reach(recording, "recording")
+    assert erase(house, recording).status_code == 409
+    house.provider.book.delete_recording(house.provider.book.recordings[recording])
+    house.provider.hangup(call)
+    house.reach(recording, "finalizing")
+    assert erase(house, recording).status_code == 202
+    assert house.reach(recording, "erased")["sha256"] is None
+    assert [n for n in files(house) if recording in n] == [
+        f"{recording}.erased.json",
+        f"{recording}.erased.json.sig",
+    ]

@@ -1,0 +1,115 @@
+"""Legal holds, and erasing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from flask import Response, jsonify, request
+
+from webhooks.api import request_bodies
+from webhooks.api.keys import caller
+from webhooks.api.problems import Problem
+from webhooks.api.reading import Reader
+from worker.archive.facts import Fact
+from worker.archive.filing import Archive
+from worker.archive.signing_key import Signer
+from worker.calls.views import rfc3339
+from worker.errors import (
+    CatalogueAway,
+    Conflict,
+    Gone,
+    Held,
+    NotOver,
+    Unsigned,
+    Unstored,
+)
+from worker.governing import erasures, holds, subject
+from worker.governing.holds import OURS_ALONE
+from worker.governing.places import Here
+from worker.governing.subject import By, Subject
+from worker.ledger.client import Ledger
+from worker.settings import Settings
+
+
+class Governing:
+    """`settings` is called for each request, so that a reload takes effect."""
+
+    def __init__(self, ledger: Ledger, settings: Callable[[], Settings], reader: Reader) -> None:
+        self.ledger, self.settings, self.reader = ledger, settings, reader
+        now = settings()
+        self._signer = Signer(now.signing_key, now.signer)
+
+    def hold(self, recording_id: str) -> Response:
+        """200 with the recording once the signed fact stands in the archive."""
+        by, known = self._by(), self._subject(recording_id)
+        with _refusing():
+            fact = holds.hold(self._places(), known, by)
+        return jsonify({**self.reader.view(recording_id), "hold": _hold_view(fact)})
+
+    def release(self, recording_id: str) -> Response:
+        """200 with the recording, also where it was not held."""
+        by, known = self._by(), self._subject(recording_id)
+        with _refusing():
+            holds.release(self._places(), known, by)
+        return jsonify(self.reader.view(recording_id))
+
+    def erase(self, recording_id: str) -> Response:
+        """202 with the recording once its tombstone stands; 200 where it is erased already."""
+        by, known = self._by(), self._subject(recording_id)
+        with _refusing():
+            ordered = erasures.order(self._places(), known, by)
+        answer = jsonify(self.reader.view(recording_id))
+        answer.status_code = 202 if ordered else 200
+        return answer
+
+    def _subject(self, recording_id: str) -> Subject:
+        """Raises Problem 404, 503."""
+        account = request.args.get("account")
+        with _refusing():
+            known = subject.find(self._places(), self.reader.accounts(), recording_id, account)
+        if known is None:
+            raise Problem(404, "no such recording")
+        return known
+
+    def _places(self) -> Here:
+        now = self.settings()
+        archive = Archive(now.archive, now.spool, self._signer, fallback=now.fallback)
+        return Here(self.ledger, archive, self.reader.catalogue)
+
+    def _by(self) -> By:
+        """Who asks, and why, from the body or the query. Raises Problem 400 without a reason."""
+        body = request_bodies.read(request_bodies.ReasonBody)
+        reason = (body.reason or request.args.get("reason", "")).strip()
+        if not reason:
+            raise Problem(400, "reason: is needed; it stands in the history", field="reason")
+        who = caller()
+        plain = reason.encode("utf-8", "replace").decode()
+        return By(who=who.who, claimed=who.claimed, reason=plain[:200])
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what stands in the way into a Problem."""
+    try:
+        yield
+    except NotOver as error:
+        raise Problem(409, str(error)) from None
+    except Held as error:
+        raise Problem(409, str(error)) from None
+    except Gone as error:
+        raise Problem(410, str(error)) from None
+    except CatalogueAway as error:
+        raise Problem(503, f"the catalogue does not answer: {error}") from None
+    except (Unstored, Unsigned, Conflict, OSError) as error:
+        raise Problem(503, f"the archive does not take it: {error}") from None
+
+
+def _hold_view(fact: Fact) -> dict[str, object]:
+    return {
+        "at": rfc3339(fact.at),
+        "who": fact.who,
+        "claimed": fact.claimed,
+        "reason": fact.written()["reason"],
+        **OURS_ALONE,
+    }

@@ -1,0 +1,218 @@
+"""`endtape hold`, `release` and `erase`: what may not go, and what must."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from worker.archive import erasing
+from worker.calls.views import rfc3339
+from worker.catalogue.database import Catalogue
+from worker.command.terminal import (
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    or_dash,
+    print_table,
+    table_of,
+    user,
+)
+from worker.errors import EndtapeError
+from worker.governing import erasures, holds, subject
+from worker.governing.places import Here
+from worker.governing.subject import By, Subject
+from worker.processes.composition import make_archive
+
+_REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
+_IDS = click.argument("recording_ids", nargs=-1, required=True, metavar="RECORDING_ID...")
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What came of the recordings: a word for each that was done, and why each other was not."""
+
+    done: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@click.command()
+@_IDS
+@_REASON
+@as_json_option
+@exit_statuses
+def hold(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Put recordings under legal hold.
+
+    Neither copy is deleted while it stands. The hold is a signed fact in the archive when this
+    returns. No object lock stands behind it.
+    """
+    by = By(who=user(), reason=reason)
+
+    def do(here: Here, one: Subject) -> str:
+        holds.hold(here, one, by)
+        return "held"
+
+    _finish(_each(recording_ids, do), as_json=as_json)
+
+
+@click.command()
+@_IDS
+@_REASON
+@as_json_option
+@exit_statuses
+def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """End the legal hold of recordings.
+
+    What the hold put off happens then.
+    """
+    by = By(who=user(), reason=reason)
+
+    def do(here: Here, one: Subject) -> str:
+        return "released" if holds.release(here, one, by) else "was not held"
+
+    _finish(_each(recording_ids, do), as_json=as_json)
+
+
+@click.command()
+@_IDS
+@_REASON
+@click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@exit_statuses
+def erase(
+    recording_ids: tuple[str, ...], reason: str, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Erase recordings: both copies and the receipt.
+
+    A signed tombstone stays. The service does the rest, and looks whether all is gone.
+    """
+    here, found, unknown = _found(recording_ids)
+    rows = [_would_go(here, one) for one in found]
+    if dry_run:
+        _show(rows, unknown, as_json=as_json)
+        sys.exit(1 if unknown or any(row["problem"] for row in rows) else 0)
+    if not yes:
+        if not as_json:
+            _print(rows)
+        many = f"{len(found)} recording{'' if len(found) == 1 else 's'}"
+        click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
+    by, outcome = By(who=user(), reason=reason), _Outcome(refused=unknown)
+    for one in found:
+        _do(outcome, one, lambda one=one: _order(here, one, by))  # type: ignore[misc]
+    _finish(outcome, as_json=as_json)
+
+
+def _order(here: Here, one: Subject, by: By) -> str:
+    ordered = erasures.order(here, one, by)
+    return "its tombstone stands, and the rest goes now" if ordered else "is erased already"
+
+
+# Finding and doing
+# ------------------------------------------------------------------------------------------------
+
+
+def _found(recording_ids: Sequence[str]) -> tuple[Here, list[Subject], dict[str, str]]:
+    """The recordings of these ids; and why each of the others was not found."""
+    settings, ledger = open_ledger(rules_needed=False)
+    here = Here(ledger, make_archive(settings), Catalogue(settings.catalog))
+    accounts = list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
+    found, unknown = list[Subject](), dict[str, str]()
+    for recording_id in dict.fromkeys(recording_ids):
+        one = subject.find(here, accounts, recording_id)
+        if one:
+            found.append(one)
+        else:
+            unknown[recording_id] = "no such recording"
+    return here, found, unknown
+
+
+def _each(recording_ids: Sequence[str], do: Callable[[Here, Subject], str]) -> _Outcome:
+    here, found, unknown = _found(recording_ids)
+    outcome = _Outcome(refused=unknown)
+    for one in found:
+        _do(outcome, one, lambda one=one: do(here, one))  # type: ignore[misc]
+    return outcome
+
+
+def _do(outcome: _Outcome, one: Subject, do: Callable[[], str]) -> None:
+    try:
+        outcome.done[one.recording_id] = do()
+    except (EndtapeError, OSError) as error:
+        outcome.refused[one.recording_id] = str(error)
+
+
+def _would_go(here: Here, one: Subject) -> dict[str, Any]:
+    """What of a recording would go, and why it would not."""
+    problem = None
+    if one.is_erased:
+        problem = "erased already"
+    elif not one.is_over:
+        problem = "still recording"
+    else:
+        try:
+            erasures.check_not_held(here, one)
+        except EndtapeError as error:
+            problem = str(error)
+    return {
+        "recording_id": one.recording_id,
+        "account": one.account,
+        "started_at": rfc3339(one.started_at),
+        "rule": one.rule,
+        "files": erasing.files_of(here.archive.store, one.key),
+        "problem": problem,
+    }
+
+
+# Output
+# ------------------------------------------------------------------------------------------------
+
+
+def _finish(outcome: _Outcome, *, as_json: bool) -> None:
+    """Print what came of it, and exit: 0 where all was done."""
+    if as_json:
+        done = [{"recording_id": i, "outcome": what} for i, what in outcome.done.items()]
+        not_done = [{"recording_id": i, "problem": why} for i, why in outcome.refused.items()]
+        click.echo(json.dumps({"done": done, "refused": not_done}, indent=2))
+    else:
+        for recording_id, what in outcome.done.items():
+            click.echo(f"{recording_id}: {what}")
+        for recording_id, why in outcome.refused.items():
+            click.echo(f"{recording_id}: {why}", err=True)
+    sys.exit(1 if outcome.refused else 0)
+
+
+def _show(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: bool) -> None:
+    """What would go, and counts by rule."""
+    if as_json:
+        counts = _by_rule(rows)
+        view = {"recordings": rows, "by_rule": counts, "unknown": list(unknown)}
+        click.echo(json.dumps(view, indent=2))
+        return
+    _print(rows)
+    for recording_id, why in unknown.items():
+        click.echo(f"{recording_id}: {why}", err=True)
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    table = table_of("recording", "started (UTC)", "rule", "files", "goes")
+    for row in rows:
+        began = (row["started_at"] or "-")[:16].replace("T", " ")
+        goes = row["problem"] or "yes"
+        files = str(len(row["files"]))
+        table.add_row(row["recording_id"], began, or_dash(row["rule"]), files, goes)
+    print_table(table)
+    counts = _by_rule(rows)
+    for rule, count in counts.items():
+        click.echo(f"by rule {rule}: {count}")
+
+
+def _by_rule(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many would go, by the rule of their stop."""
+    return dict(Counter(or_dash(row["rule"]) for row in rows if not row["problem"]))

@@ -1,0 +1,172 @@
+"""Erasing a recording: ordering it, and the tombstone that stands before anything is gone.
+
+1  the obligation is put down, due in half a minute
+2  the fact that it is being erased, in the archive: from here on no hold is taken
+3  the tombstone, signed
+4  the event, where Redis knows the call: from here on `/v1` shows nothing of it, nobody fetches it
+5  the obligation is due now: the duty ERASE does the rest
+
+Each step is harmless to repeat. Where a process dies after 2, the duty goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from worker.archive import days, fact_files, facts, keys
+from worker.archive.facts import Fact, FactKind
+from worker.archive.receipts import Tombstone
+from worker.calls import erasure
+from worker.calls.events import Event, Kind
+from worker.calls.history import Deed, Entry
+from worker.catalogue.rows import WHY
+from worker.errors import Held, NotOver
+from worker.governing import signing
+from worker.governing.facts import write
+from worker.governing.places import Places
+from worker.governing.subject import By, Subject
+
+_MEANWHILE = timedelta(seconds=30)  # so long an order has for its own steps
+
+
+def order(places: Places, subject: Subject, by: By) -> bool:
+    """Order that a recording is erased. The tombstone stands when this returns. False where it is
+    erased already. Harmless to repeat.
+
+    Raises NotOver while it is still recording, Held; Unstored, OSError, Conflict and Unsigned where
+    the archive or the key cannot be used; LedgerUnavailable.
+    """
+    if subject.is_erased:
+        return False
+    if not subject.is_over:
+        raise NotOver(f"{subject.recording_id} is still recording; stop it first")
+    ledger = places.ledger
+    if not places.archive.tombstone(subject.key):
+        check_not_held(places, subject)
+    enter(places, subject, by)
+    ledger.owe(subject.erasing, ledger.now() + _MEANWHILE)
+    tombstone = begin(places, subject, by)
+    tell(places, subject, tombstone)
+    ledger.owe(subject.erasing, ledger.now())
+    ledger.make_due_now(subject.erasing)
+    ledger.wake()
+    return True
+
+
+def enter(places: Places, subject: Subject, by: By) -> None:
+    """Enter the erasure into the history, once. Nothing is erased without that. Raises
+    LedgerUnavailable.
+    """
+    entry = Entry(
+        what=Deed.ERASE,
+        who=by.who,
+        claimed=by.claimed,
+        call_uuid=subject.call_uuid,
+        recording_id=subject.recording_id,
+        reason=by.reason,
+    )
+    places.ledger.enter(subject.account, entry, order=f"erase.{subject.recording_id}")
+
+
+def begin(places: Places, subject: Subject, by: By, rule: str | None = None) -> dict[str, Any]:
+    """Put the fact that it is being erased, and the tombstone, unless they stand. Returns what the
+    tombstone says, which is by whoever began first.
+
+    Raises Held where a hold was quicker, and what archive and key raise.
+    """
+    archive, account = places.archive, subject.account
+    known = fact_files.read_all(archive.store, account, subject.recording_id)
+    fact = facts.erasing(known)
+    stands = archive.tombstone(subject.key)
+    if fact is None and stands is None:
+        fact = write(
+            places,
+            Fact(
+                account=account,
+                recording_id=subject.recording_id,
+                kind=FactKind.ERASE,
+                at=places.ledger.now(),
+                who=by.who,
+                claimed=by.claimed,
+                reason=by.reason,
+                particulars={"rule": rule},
+            ),
+            _not_held,
+        )
+    said = stands or (_tombstone(subject, fact).written() if fact else {})
+    signing.ready(places.ledger, archive)
+    sha256 = archive.publish_tombstone(subject.key, said)
+    line = days.line_of(keys.parse(subject.key).tombstone, sha256)
+    places.ledger.note_filed(account, [line])
+    return archive.tombstone(subject.key) or said
+
+
+def tell(places: Places, subject: Subject, tombstone: Mapping[str, Any]) -> None:
+    """Make it known that the tombstone stands, so that `/v1` shows no more than that says."""
+    if subject.is_live:
+        places.ledger.record(subject.account, _begun(subject, tombstone))
+        return
+    row = places.catalogue.find(subject.recording_id, subject.account)
+    if row and not row.view.get("erased"):
+        why = {name: tombstone.get(name) for name in WHY}
+        view = erasure.without_what_goes(row.view, tombstone.get("sha256"))
+        view |= {"erased": why, "problem": erasure.BEING_ERASED}
+        places.catalogue.enter([replace(row, view=view)])
+
+
+def _begun(subject: Subject, tombstone: Mapping[str, Any]) -> Event:
+    """The event that this tombstone stands."""
+    return Event(
+        id=f"erase.{subject.recording_id}",
+        kind=Kind.ERASE_BEGUN,
+        call_uuid=subject.call_uuid,
+        recording_id=subject.recording_id,
+        archive_key=subject.key,
+        sha256=tombstone.get("sha256"),
+        rule=tombstone.get("rule"),
+        reason=tombstone.get("reason"),
+        by=tombstone.get("who"),
+    )
+
+
+def check_not_held(places: Places, subject: Subject) -> None:
+    """Raises Held, and what the archive raises."""
+    store = places.archive.store
+    _not_held(fact_files.read_all(store, subject.account, subject.recording_id))
+
+
+def is_begun(places: Places, subject: Subject) -> bool:
+    """Whether the fact that it is being erased stands, or its tombstone. Raises what the archive
+    raises.
+    """
+    if places.archive.tombstone(subject.key):
+        return True
+    store = places.archive.store
+    known = fact_files.read_all(store, subject.account, subject.recording_id)
+    return facts.erasing(known) is not None
+
+
+def _not_held(known: list[Fact]) -> None:
+    if facts.is_held(known):
+        last = facts.last_of(known, FactKind.HOLD)
+        raise Held(f"{known[0].recording_id} is under legal hold: {last.reason if last else ''}")
+
+
+def _tombstone(subject: Subject, fact: Fact) -> Tombstone:
+    return Tombstone(
+        account=subject.account,
+        call_uuid=subject.call_uuid,
+        recording_id=subject.recording_id,
+        first_seen_at=subject.first_seen_at,
+        started_at=subject.started_at,
+        ended_at=subject.ended_at,
+        at=fact.at,
+        sha256=subject.sha256,
+        rule=fact.particulars.get("rule"),
+        reason=fact.reason,
+        who=fact.who,
+        claimed=fact.claimed,
+    )

@@ -1,0 +1,108 @@
+"""Legal holds: while one stands, nothing of ours deletes a recording, neither copy.
+
+A hold is a fact in the archive. The fact that a recording is being erased takes a number in the
+same row, and each writer has read all numbers before its own. So of a hold and an erasure that
+race, one has seen the other and yields.
+"""
+
+from __future__ import annotations
+
+from worker import wire
+from worker.archive import fact_files, facts, keys
+from worker.archive.facts import Fact, FactKind
+from worker.calls.events import Event, Kind
+from worker.calls.history import Deed, Entry
+from worker.calls.obligations import Duty, Obligation
+from worker.catalogue.rebuild import row_of
+from worker.errors import Gone
+from worker.governing.facts import write
+from worker.governing.places import Places
+from worker.governing.subject import By, Subject
+
+OURS_ALONE = {"ours_alone": True}  # no object lock of a bucket stands behind it
+
+
+def hold(places: Places, subject: Subject, by: By) -> Fact:
+    """Hold a recording. The signed fact stands in the archive when this returns. Harmless to
+    repeat.
+
+    Raises Gone where it is erased or being erased; Unstored, OSError, Conflict and Unsigned where
+    the archive or the key cannot be used; LedgerUnavailable, CatalogueAway.
+    """
+    return _write(places, subject, by, FactKind.HOLD)
+
+
+def release(places: Places, subject: Subject, by: By) -> Fact | None:
+    """End the hold of a recording; None where it has none. What it put off is due at once. Raises
+    as `hold` does.
+    """
+    known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
+    if not facts.is_held(known) and not subject.is_held:
+        return None
+    written = _write(places, subject, by, FactKind.RELEASE)
+    places.ledger.make_due_now(subject.erasing)
+    places.ledger.wake()
+    return written
+
+
+def _write(places: Places, subject: Subject, by: By, kind: FactKind) -> Fact:
+    deed = Deed.HOLD if kind is FactKind.HOLD else Deed.RELEASE
+    entry = Entry(
+        what=deed,
+        who=by.who,
+        claimed=by.claimed,
+        call_uuid=subject.call_uuid,
+        recording_id=subject.recording_id,
+        reason=by.reason,
+    )
+    _alive(places, subject)
+    places.ledger.enter(subject.account, entry)
+    fact = Fact(
+        account=subject.account,
+        recording_id=subject.recording_id,
+        kind=kind,
+        at=places.ledger.now(),
+        who=by.who,
+        claimed=by.claimed,
+        reason=by.reason,
+        particulars=OURS_ALONE if kind is FactKind.HOLD else {},
+    )
+    written = write(places, fact)
+    if places.archive.tombstone(subject.key):
+        # All its facts were erased just before ours took the first number again.
+        _take_back(places, written)
+        raise Gone(f"{subject.recording_id} is erased")
+    _tell(places, subject, written)
+    return written
+
+
+def _alive(places: Places, subject: Subject) -> None:
+    """Raises Gone where the recording's tombstone stands."""
+    if subject.is_erased or places.archive.tombstone(subject.key):
+        raise Gone(f"{subject.recording_id} is erased")
+
+
+def _take_back(places: Places, fact: Fact) -> None:
+    name = facts.name_of(fact.account, fact.recording_id, fact.n)
+    for one in (name, keys.signature_of(name)):
+        places.archive.store.delete(one)
+
+
+def _tell(places: Places, subject: Subject, fact: Fact) -> None:
+    """Make the fact known where lists are made."""
+    if not subject.is_live:
+        row = row_of(places.archive, subject.key)
+        places.catalogue.enter([row] if row else [])
+        return
+    held = fact.kind is FactKind.HOLD
+    event = Event(
+        id=f"{fact.kind}.{subject.recording_id}.{fact.n}",
+        kind=Kind.RECORDING_HELD if held else Kind.RECORDING_RELEASED,
+        call_uuid=subject.call_uuid,
+        recording_id=subject.recording_id,
+        reason=wire.without_numbers(fact.reason) if fact.reason else None,
+        by=fact.who,
+    )
+    places.ledger.record(subject.account, event)
+    index = Obligation(duty=Duty.INDEX, account=subject.account, call_uuid=subject.call_uuid)
+    places.ledger.ensure_due([index])
