@@ -37,12 +37,12 @@ FULL, SMALL = Size(), Size(callbacks=100, recordings=20, seconds=20, round_s=0.3
 WHOLE = Size(seconds=36_000)
 METHOD = (
     "Growth: private memory (Private_Dirty) of each process, at the end minus after the first "
-    "tenth; the row has the process that grew most. Where a half ends early, what its second half "
-    "grew is projected to nine tenths of the whole, and the notes say so. web: distinct signed "
-    "callbacks from 32 connections; the ledger is emptied between rounds. stops and fetches: "
-    "recordings of 1 s that are made known, stopped at their deadline, found ended by a look, "
-    "downloaded, checked, signed and archived. Each half ends after "
-    f"{FULL.callbacks:,} callbacks or {FULL.recordings:,} recordings, or after {FULL.seconds:g} s."
+    "tenth; the row has the process that grew most. web: distinct signed callbacks from 32 "
+    "connections; the ledger is emptied between rounds. stops and fetches: recordings of 1 s that "
+    "are made known, stopped at their deadline, found ended by a look, downloaded, checked, signed "
+    f"and archived. Each half ends after {FULL.callbacks:,} callbacks or {FULL.recordings:,} "
+    f"recordings, or after {FULL.seconds:g} s: the row says how many it played. `python -m "
+    "benchmarks.growth` plays them all."
 )
 BAR_MIB = 5.0
 _RULES = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
@@ -144,11 +144,11 @@ class Meter:
                 found[pid] = _private_mib(pid)
         self.readings.append((done, found))
 
-    def grown(self, since: int) -> float:
-        """By how much the process grew that grew most, from the first reading after `since` to the
-        last. A process that was replaced meanwhile counts from its own first reading.
+    def grown(self) -> float:
+        """By how much the process grew that grew most since the first tenth. A process that was
+        replaced meanwhile counts from its own first reading.
         """
-        late = [found for done, found in self.readings if done >= since]
+        late = [found for done, found in self.readings if done >= self.done / 10]
         first = {pid: mib for found in reversed(late) for pid, mib in found.items()}
         return max(mib - first[pid] for pid, mib in late[-1].items())
 
@@ -239,25 +239,16 @@ def measure(_runs: int, size: Size = FULL) -> Report:
     report = Report(METHOD)
     meters = {"web": callbacks(size), **recordings(size)}
     for name, meter in meters.items():
-        whole, what = (
-            (size.callbacks, "callbacks") if name == "web" else (size.recordings, "recordings")
-        )
-        _tell(report, name, meter, whole, what)
+        _tell(report, name, meter, "callbacks" if name == "web" else "recordings")
     return report
 
 
-def _tell(report: Report, name: str, meter: Meter, whole: int, what: str) -> None:
-    if meter.done >= whole:
-        mib, note = meter.grown(whole // 10), f"all {whole:,} {what} played"
-    else:
-        half = meter.done // 2
-        seen = meter.grown(half)
-        mib = seen / (meter.done - half) * whole * 0.9
-        note = f"{meter.done:,} {what} played; the second half of them grew it by {seen:.2f} MiB"
+def _tell(report: Report, name: str, meter: Meter, what: str) -> None:
+    mib = meter.grown()
     report.rows.append(
         Row(
-            what=f"{name} after {whole:,} {what}, growth in MiB",
-            ours=f"{mib:.1f}",
+            what=f"{name} after {meter.done:,} {what}, growth in MiB",
+            ours=f"{mib:.2f}",
             peer="-",
             ratio="-",
             target=f"<= {BAR_MIB:g}",
@@ -265,8 +256,9 @@ def _tell(report: Report, name: str, meter: Meter, whole: int, what: str) -> Non
         )
     )
     told = [f"{done:,}: {max(found.values()):.1f}" for done, found in meter.readings]
-    some = "; ".join(told[:: -(-len(told) // 10)])
-    report.notes.append(f"{name}: {note}; MiB of its largest child after {some}")
+    report.notes.append(
+        f"{name}: MiB of its largest child after {'; '.join(told[:: -(-len(told) // 10)])}"
+    )
 
 
 if __name__ == "__main__":

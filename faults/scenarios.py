@@ -285,7 +285,7 @@ SCENARIOS = {
         full=Size(recordings=400, rate=8, hold_s=10),
         needs=("rabbit",),
     ),
-    "t2-bucket": Scenario(
+    "t2-s3": Scenario(
         says="kill -9, a bucket",
         harm=harm.kills,
         full=Size(recordings=300, rate=5, kills=22, redis_kills=3),
@@ -293,7 +293,7 @@ SCENARIOS = {
         bars=Bars(late_s=None),
         settle_s=120,
     ),
-    "third-bucket": Scenario(
+    "third-s3": Scenario(
         says="30 % lost, a bucket",
         harm=harm.third_lost,
         full=Size(recordings=150, rate=10),

@@ -279,6 +279,7 @@ class Local:
             Duty.FETCH: 4,
             Duty.SURVEY: 2,
             Duty.INDEX: 50,
+            Duty.NOTIFY: 4,
             Duty.DAY: 1,
         }
         wait_s = 0.0

@@ -18,7 +18,7 @@ from worker.calls.events import TRIGGERS, Kind
 from worker.calls.terms_file import TERMS
 from worker.command.main import main
 from worker.ledger.counters import REMEDIES
-from worker.settings_table import KNOWN
+from worker.variables.table import KNOWN
 from worker.vobiz import callbacks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +59,9 @@ def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
         for name in re.findall(r"\bENDTAPE_[A-Z_]+[A-Z]\b", page.read_text())
     }
     assert len(found) > 20
-    assert not [(page, name) for page, name in sorted(found) if name not in KNOWN]
+    in_rules_file = {"ENDTAPE_NOTIFY_SECRET"}  # the operator's own name, which the rules file names
+    strange = [pair for pair in sorted(found) if pair[1] not in KNOWN | in_rules_file]
+    assert not strange
 
 
 def test_every_command_stands_in_the_table_of_commands_and_no_other():

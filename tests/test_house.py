@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from worker.calls.obligations import Duty
+from worker.ledger.obligations import LEASES
 from worker.processes.celery_app import QUEUES
+from worker.processes.clock import BATCH
 from worker.processes.supervisor import free_port, process_commands
 from worker.processes.tasks import DEEDS, QUEUE_OF
 
@@ -124,7 +126,7 @@ def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():
         assert commands[queue][commands[queue].index("-Q") + 1] == queue
     for name in ("web", "clock"):
         importlib.import_module(commands[name][-1])
-    assert QUEUE_OF.keys() == DEEDS.keys() == set(Duty)
+    assert QUEUE_OF.keys() == DEEDS.keys() == BATCH.keys() == LEASES.keys() == set(Duty)
     assert set(QUEUE_OF.values()) == set(QUEUES)
 
 

@@ -19,7 +19,7 @@ from worker import logs
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
 from worker.settings import Settings
-from worker.settings_table import SHOWN
+from worker.variables.table import SHOWN
 
 FOLLOW_S = 1.0  # between two questions whether a reload was ordered
 _ROLE = "settings"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import re
@@ -15,21 +14,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
-
 from worker.archive import bucket, signing_key
 from worker.archive.places import CLOUDS, Bucket, Place, with_client
 from worker.calls import rules_file
+from worker.calls.notices import Endpoint
 from worker.calls.rules import Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
-from worker.settings_kinds import Kind, NamedKey, Tokens, Unaccepted, WebUrl, in_folder
-from worker.settings_table import AT_START, KNOWN, SETTINGS, Setting, nearest
+from worker.variables.dotenv_file import environment, lines_without_effect
+from worker.variables.kinds import Kind, NamedKey, SigningSecrets, Tokens, Unaccepted
+from worker.variables.table import AT_START, KNOWN, SETTINGS, Setting, nearest
+from worker.variables.urls import WebUrl, in_folder
 from worker.vobiz.account import Account
 
 # An editor may leave a moment without a file, or with an empty one, before it writes the new one.
 _GONE_FOR_S = 0.5
+_TOKENS = Tokens()
 _PASSWORDS = re.compile(r"password=([^&]*)")
 # `lines_without_effect` reports such lines once, with the name of the file.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
@@ -37,7 +37,7 @@ logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Every setting, checked; settings_table.py says what each means. Its repr shows no secret."""
+    """Every setting, checked; variables/table.py says what each means. Its repr shows no secret."""
 
     accounts: dict[str, Account]
     api_url: str
@@ -63,6 +63,7 @@ class Settings:
     catalog: str = field(repr=False)  # the URL, with an absolute path
     config: Path | None
     rules: Rules
+    notify: tuple[Endpoint, ...]
     reconcile_s: float
     api_rate: float
     stop_rate: float
@@ -84,6 +85,8 @@ class Settings:
         secrets = {self.callback_token, self.app_key or "", *(key.secret for key in keys)}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
+        for endpoint in self.notify:
+            secrets |= {*endpoint.secrets, *(s.removeprefix("whsec_") for s in endpoint.secrets)}
         for place in (self.archive, self.fallback):
             secrets |= place.secrets if isinstance(place, Bucket) else set()
         # A broker's address may hold several of RabbitMQ.
@@ -133,49 +136,6 @@ class Settings:
         return replace(new, **unchanged, restart=restart)
 
 
-def environment(folder: Path, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that `.env` sets, overridden by `environ` (None: this process's own). An empty
-    value means not set. Raises SettingsError where `.env` cannot be read.
-    """
-    sources = [dotenv(folder / ".env"), os.environ if environ is None else environ]
-    return {
-        name: value.strip() for some in sources for name, value in some.items() if value.strip()
-    }
-
-
-def dotenv(place: Path) -> dict[str, str]:
-    """The variables that the file sets; none where there is no file. Raises SettingsError where it
-    cannot be read.
-    """
-    try:
-        # Editors of Windows begin a file with a mark of three bytes, which would belong to the
-        # first name.
-        values = dotenv_values(place, encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(
-            [
-                f"{place} cannot be read ({error}); "
-                "it must be a text file in UTF-8 that this user may read"
-            ]
-        ) from None
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def lines_without_effect(place: Path) -> list[str]:
-    """A warning for each line of `.env` that sets nothing and is no comment. It gives the number
-    only: the text may be a secret.
-    """
-    if not place.is_file():  # a pipe can be read only once
-        return []
-    bindings = parse_stream(io.StringIO(place.read_text(encoding="utf-8-sig")))
-    return [
-        f"{place.name}: line {binding.original.line} has no effect; "
-        "it must be NAME=VALUE, or begin with #"
-        for binding in bindings
-        if binding.error or (binding.key and binding.value is None)
-    ]
-
-
 def _signer(public_url: str | None) -> str:
     return f"endtape@{urlsplit(public_url or '').hostname or 'localhost'}"
 
@@ -219,6 +179,7 @@ class _Reader:
         self.check_signing_key(values["signing_key"])
         values["catalog"] = in_folder(values["catalog"], self.folder)
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
+        values["notify"] = self.endpoints(file)
         values["config"] = config
         warnings = self.without_effect(file)
         if self.problems:
@@ -330,6 +291,7 @@ class _Reader:
         """
         ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         named = {name for a in file.accounts for name in (a.token_env, a.trunk_secret_env) if name}
+        named |= {endpoint.secret_env for endpoint in file.notify}
         strange = sorted(
             name for name in self.env if name.startswith(ours) and name not in KNOWN | named
         )
@@ -374,9 +336,23 @@ class _Reader:
             if own
         }
 
-    def secrets_named(self, name: str, missing: str) -> tuple[str, ...]:
+    def endpoints(self, file: RulesFile) -> tuple[Endpoint, ...]:
+        """The applications to be notified."""
+        missing = "set the secret that signs notifications: whsec_ and base64"
+        return tuple(
+            Endpoint(
+                url=told.url,
+                secrets=self.secrets_named(told.secret_env, missing, SigningSecrets()),
+                events=told.events,
+                private=told.private,
+                numbers=told.numbers,
+            )
+            for told in file.notify
+        )
+
+    def secrets_named(self, name: str, missing: str, kind: Kind = _TOKENS) -> tuple[str, ...]:
         """The secrets in a variable that the rules file names; none where that is a mistake."""
         if name not in self.env:
             self.problems.append(f"{name} is missing: {missing}")
             return ()
-        return self.read(name, Tokens(), self.env[name]) or ()
+        return self.read(name, kind, self.env[name]) or ()

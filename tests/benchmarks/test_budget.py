@@ -37,10 +37,10 @@ class Budget:
 # One script a callback, which runs 14 commands; all that wait go in one round trip, seven to eleven
 # times here. The server and its two children; a callback has no thread of its own.
 A_HUNDRED_CALLBACKS = Budget(round_trips=30, scripts=105, commands=1520, processes=3, threads=30)
-# Two batches of fifty or some more that are smaller, each with a pipeline of commits: a script for
-# each stop, and 32 commands. The other scripts begin batches, claim, and take request tokens.
+# Two batches of fifty or some more that are smaller, each with one script that commits it, and 27
+# commands a stop. The other scripts begin batches, claim, and take request tokens.
 # Worker, its four children and the clock; each child that works has its REST loop and its follower.
-A_HUNDRED_STOPS = Budget(round_trips=60, scripts=115, commands=3350, processes=6, threads=24)
+A_HUNDRED_STOPS = Budget(round_trips=45, scripts=20, commands=2800, processes=6, threads=24)
 
 
 @pytest.fixture

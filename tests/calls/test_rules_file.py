@@ -211,6 +211,20 @@ def test_a_rule_watches_where_it_says_so_or_inherits_it():
             "names must differ",
         ),
         ('[[accounts]]\nauth_id = "SA_1"', "accounts[0].token_env"),
+        ('[[notify]]\nurl = "app.example.com"\nsecret_env = "S"', "notify[0].url"),
+        ('[[notify]]\nurl = "http://app.example.com"\nsecret_env = "S"', "notify[0].url"),
+        ('[[notify]]\nurl = "https://app.example.com"', "notify[0].secret_env"),
+        (
+            '[[notify]]\nurl = "https://app.example.com"\nsecret_env = "S"\nevents = ["stop"]',
+            "notify[0].events",
+        ),
+        (
+            '[[notify]]\nurl = "https://app.example.com"\nsecret_env = "S"\nprivate = "yes"',
+            "notify[0].private",
+        ),
+        ('[defaults]\nconsent = "maybe"', "defaults.consent"),
+        ('[defaults]\nconsent_within = "0s"', "defaults.consent_within"),
+        ("[defaults]\ntail_limit = 1", "defaults.tail_limit"),
         ('[[accounts]]\nauth_id = "../x"\ntoken_env = "T"', "accounts[0].auth_id"),
         ('[[accounts]]\nauth_id = "SA_1"\ntoken_env = "not a name"', "accounts[0].token_env"),
         (

@@ -8,7 +8,8 @@ import pytest
 
 from worker.command.run import add_secrets, overlay
 from worker.errors import SettingsError
-from worker.settings import Settings, environment
+from worker.settings import Settings
+from worker.variables.dotenv_file import environment
 
 OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")
 ACCOUNT = "VOBIZ_AUTH_ID=MA_1\nVOBIZ_AUTH_TOKEN=t"

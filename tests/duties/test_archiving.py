@@ -79,6 +79,9 @@ def test_a_recording_is_archived_in_a_bucket_and_its_audio_is_read_back_with_ran
     for what in ("receipt", "signature"):
         assert house.get(f"/v1/recordings/{recording.recording_id}/{what}").status_code == 200
     assert list(house.settings.spool.iterdir()) == []
+    bucket[0].whim = lambda *_: "refuse"
+    for what in ("audio", "receipt"):
+        assert house.get(f"/v1/recordings/{recording.recording_id}/{what}").status_code == 503
 
 
 def test_a_put_that_is_refused_is_tried_again_from_the_spool_without_a_new_download(local, bucket):

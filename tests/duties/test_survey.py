@@ -151,7 +151,7 @@ def test_lost_callbacks_30_percent_dropped_30_percent_doubled_all_shuffled_100_p
             for p in (house.folder / "archive").rglob("*.*")
             if p.is_file()
         )
-        == 300  # audio, receipt, signature
+        == 400  # audio, receipt, signature, outline
     )
 
 

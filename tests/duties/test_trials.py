@@ -200,3 +200,14 @@ def test_the_children_of_one_worker_take_turns_and_their_parent_uses_no_bucket(h
     ]
     assert turns == [False, True, False]
     assert not Trials(house.ledger, lambda: house.settings, lambda: False, shared=True)._is_ours()
+
+
+def test_who_has_no_turn_waits_for_the_next_one_without_spinning(house):
+    asked, until_at = [], time.monotonic() + 0.3
+
+    def settings():
+        asked.append(1)
+        return house.settings
+
+    Trials(house.ledger, settings, lambda: time.monotonic() > until_at, shared=True).run()
+    assert len(asked) == 1

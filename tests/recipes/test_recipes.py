@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.constants import ACCOUNT, APP_KEY, KEY
 from tests.waiting import until
@@ -24,6 +26,7 @@ RUN = {
     "pci-pause": ["toml", "python", "python"],
     "forward-events": ["python"],
     "curl": ["bash", "bash", "bash"],
+    "notifications": ["python"],
 }
 
 
@@ -247,3 +250,24 @@ def test_the_curl_commands_do_what_they_say(house, tmp_path):
     audio = (tmp_path / "call.wav").read_bytes()
     assert hashlib.sha256(audio).hexdigest() in done.stdout
     assert (tmp_path / "head.wav").read_bytes() == audio[:44]
+
+
+def test_a_notification_is_received_in_ten_lines(monkeypatch, capsys):
+    secret = "whsec_" + "c2VjcmV0LW9mLXRoaXJ0eS10d28tYnl0ZXMtMTIzNA=="
+    monkeypatch.setenv("ENDTAPE_NOTIFY_SECRET", secret)
+    names: dict = {"__name__": "receiver"}
+    exec(blocks("notifications", "python")[0], names)
+    body, now = '{"type":"recording.archived","data":{"recording_id":"r1"}}', datetime.now(UTC)
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", now, body),
+    }
+    client = names["app"].test_client()
+    assert [client.post("/endtape", data=body, headers=headers).status_code for _ in "12"] == [
+        204,
+        204,
+    ]
+    assert capsys.readouterr().out == "recording.archived r1\n"
+    forged = client.post("/endtape", data=body.replace("r1", "r2"), headers=headers)
+    assert forged.status_code == 500

@@ -47,6 +47,7 @@ def test_a_play_and_a_stop_stand_in_the_history_with_who_and_whom_for(house):
         assert played.status_code == 200
     assert ask(house, "GET", f"{path}/audio", EVE, Range="bytes=0-9").status_code == 206
     assert ask(house, "GET", f"{path}/audio", VIEW_KEY).status_code == 403
+    assert ask(house, "GET", f"{path}/peaks", VIEW_KEY).status_code == 200  # is no audio
     once = {"Idempotency-Key": "k1"}
     for _ in range(2):
         assert ask(house, "POST", f"/v1/calls/{call_uuid}/stop", **once).status_code == 202
@@ -62,12 +63,12 @@ def test_a_restricted_recording_is_not_played_where_its_entry_cannot_be_written(
         raise LedgerUnavailable("redis is away")
 
     monkeypatch.setattr(house.ledger, "enter", away)
-    view = {"account": ACCOUNT, "call_uuid": "c", "recording_id": "r"}
+    view = {"account": ACCOUNT, "call_uuid": "c", "recording_id": "r", "restricted": False}
     with house.app.test_request_context("/"):
         g.caller = Caller("anna", None)
-        history.enter_play(house.ledger, {**view, "restricted": False}, None)
+        history.enter_play(house.ledger, view)
         with pytest.raises(LedgerUnavailable):
-            history.enter_play(house.ledger, {**view, "restricted": True}, None)
+            history.enter_play(house.ledger, view | {"restricted": True})
 
 
 def test_a_retry_stands_in_the_history_and_one_that_is_refused_does_not(house):

@@ -25,9 +25,9 @@ def enter_order(ledger: Ledger, account: str, what: Deed, order: Event) -> None:
     ledger.enter(account, entry, order=order.id)
 
 
-def enter_play(ledger: Ledger, view: Mapping[str, Any], reason: str | None) -> None:
-    """Enters a play of a recording, which `/v1` shows so: one entry a recording, person and ten
-    minutes.
+def enter_play(ledger: Ledger, view: Mapping[str, Any], *, reason: str | None = None) -> None:
+    """Enters a play of a recording, given as `/v1` shows it: one entry for a recording, person and
+    ten minutes.
 
     Raises LedgerUnavailable where it could not be entered and the recording is restricted: then it
     must not be played.

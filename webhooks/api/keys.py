@@ -10,7 +10,7 @@ from flask import g, request
 
 from webhooks.api.problems import Problem
 from worker.settings import Settings
-from worker.settings_kinds import NamedKey
+from worker.variables.kinds import NamedKey
 
 _LONGEST_ACTOR = 64
 

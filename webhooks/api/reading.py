@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import mimetypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from worker.catalogue import past
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing
 from worker.catalogue.rows import Row
-from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable
+from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
 from worker.ledger.whose import find_call, find_recording
 from worker.settings import Settings
@@ -96,7 +96,7 @@ class Reader:
             )
         opened = _got(self._archive().open_file, _key_of(view))
         try:
-            enter_play(self.ledger, view, reason)
+            enter_play(self.ledger, view, reason=reason)
         except LedgerUnavailable:
             opened.file.close()
             raise
@@ -136,12 +136,14 @@ class Reader:
         return Response(signers.written(known), mimetype="text/plain")
 
     def _view(self, recording_id: str) -> dict[str, Any]:
-        """A recording as Redis knows it, else as the catalogue does. Raises Problem 404, and 503
-        where the catalogue does not answer.
-        """
+        """The recording as `/v1` shows it. Raises Problem 404, and 503."""
         known = find_recording(self.ledger, self._accounts(), recording_id)
-        if known:
-            return recording_view(*known, self.settings().rules, self.ledger.now())
+        if known is None:
+            return self._past(recording_id)
+        return recording_view(*known, self.settings().rules, self.ledger.now())
+
+    def _past(self, recording_id: str) -> dict[str, Any]:
+        """What the catalogue knows of a recording. Raises Problem 404, and 503 where it is away."""
         row = self._in_catalogue(
             lambda: self.catalogue.find(recording_id, request.args.get("account"))
         )
@@ -197,8 +199,8 @@ class Reader:
         return [named]
 
 
-def _key_of(view: dict[str, Any]) -> str:
-    """The key in the archive of a recording, which `/v1` shows so. Raises Problem 404."""
+def _key_of(view: Mapping[str, Any]) -> str:
+    """The recording's key in the archive. Raises Problem 404."""
     key: str | None = view["archive_key"]
     if not key:
         raise Problem(404, "not archived yet; the recording's `phase` says how far it is")
@@ -206,11 +208,15 @@ def _key_of(view: dict[str, Any]) -> str:
 
 
 def _got(from_archive: Callable[[str], T], key: str) -> T:
-    """What the archive has. Raises Problem 404 where there is none, or a link in its place."""
+    """What the archive has. Raises Problem 404 where there is none, or a link in its place, and 503
+    where the archive does not answer.
+    """
     try:
         return from_archive(key)
     except (FileNotFoundError, Conflict, ValueError):
         raise Problem(404, f"the archive lacks {key}") from None
+    except (Unstored, OSError):
+        raise Problem(503, "the archive does not answer; `/readyz` says why") from None
 
 
 def _answer_with(opened: Opened, kind: str) -> Response:

@@ -1,10 +1,11 @@
 """Proves what a bucket does: that we may write, read and delete, that it refuses to overwrite, that
-its clock is ours; and what its owner set up. It leaves one small object at most.
+its clock is ours; and what its owner set up. It leaves two small objects at most.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import secrets
 import socket
 import time
@@ -15,11 +16,7 @@ from typing import Any
 from worker.archive.bucket import BucketStore
 from worker.errors import Conflict, EndtapeError, Unstored
 
-try:
-    import boto3  # the extra `s3`: for what obstore cannot ask
-except ImportError:
-    boto3 = None
-
+_FOLDER = ".endtape-trial"
 _SKEW_S = 300.0  # S3 refuses requests at 15 minutes
 _EXTRA = "not checked: `pip install endtape[s3]` brings what asks for it"
 
@@ -33,13 +30,13 @@ class Trial:
     detail: str
 
 
-def store_and_refuse(store: BucketStore) -> float:
+def store_and_refuse(store: BucketStore, name: str = "") -> float:
     """Write a small object, read it back, and see that another is refused under its name. Returns
     the bucket's clock less ours, in seconds; 0 where nothing was written now.
 
     Raises Unstored, which says what did not work.
     """
-    name, skew_s = _name(), 0.0
+    name, skew_s = name or f"{_FOLDER}/{socket.gethostname()}", 0.0
     for _ in range(2):  # the first time ever nothing stands there yet
         content = secrets.token_hex(8).encode()
         began = time.time()
@@ -63,11 +60,12 @@ def store_and_refuse(store: BucketStore) -> float:
 
 
 def prove(store: BucketStore) -> Iterator[Trial]:
-    """Every trial, for `endtape doctor`."""
+    """Every trial, for `endtape doctor` and the start, with an object of its own."""
+    own = f"{_FOLDER}/{socket.gethostname()}-proof"
     try:
         with contextlib.suppress(Unstored):  # what is written anew shows the bucket's clock
-            store.delete(_name())
-        skew_s = store_and_refuse(store)
+            store.delete(own)
+        skew_s = store_and_refuse(store, own)
     except EndtapeError as error:
         yield Trial(name="archive", state="failed", detail=str(error))
         return
@@ -76,7 +74,7 @@ def prove(store: BucketStore) -> Iterator[Trial]:
         state="fine",
         detail=f"{store.place} can be written and read, and refuses to overwrite",
     )
-    yield _deleted(store)
+    yield _deleted(store, own)
     if abs(skew_s) > _SKEW_S:
         yield Trial(
             name="archive clock",
@@ -87,15 +85,11 @@ def prove(store: BucketStore) -> Iterator[Trial]:
         yield from _set_up(store)
 
 
-def _name() -> str:
-    return f".endtape-trial/{socket.gethostname()}"
-
-
-def _deleted(store: BucketStore) -> Trial:
+def _deleted(store: BucketStore, name: str) -> Trial:
     try:
-        store.delete(_name())
+        store.delete(name)
         with contextlib.suppress(FileNotFoundError):
-            store.head(_name())
+            store.head(name)
             raise Unstored("it is still there")
     except Unstored as error:
         return Trial(
@@ -109,17 +103,20 @@ def _deleted(store: BucketStore) -> Trial:
 def _set_up(store: BucketStore) -> Iterator[Trial]:
     """What the bucket's owner set up, by S3's own API."""
     for name, look in (("archive aborted parts", _aborted_parts), ("archive lock", _lock)):
-        if boto3 is None:
-            yield Trial(name=name, state="fine", detail=_EXTRA)
-            continue
         try:
             state, detail = look(_boto(store), store.place.name)
+        except ImportError:
+            state, detail = "fine", _EXTRA
         except Exception as error:  # noqa: BLE001 - boto3 makes its errors at run time
             state, detail = "warning", f"not checked: {error}"[:300]
         yield Trial(name=name, state=state, detail=detail)
 
 
 def _boto(store: BucketStore) -> Any:
+    """The client of the extra `s3`, for what obstore cannot ask. It is slow to import, and only
+    this needs it.
+    """
+    boto3 = importlib.import_module("boto3")
     given = dict(store.place.variables)
     return boto3.client(
         "s3",

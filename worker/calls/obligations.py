@@ -18,6 +18,7 @@ class Duty(StrEnum):
     # compare the provider's lists with the ledger; `call_uuid` of the obligation holds the scope
     SURVEY = "survey"
     INDEX = "index"  # enter finished recordings into the catalogue
+    NOTIFY = "notify"  # tell the operator's applications
     DAY = "day"  # close the days of an account; `call_uuid` of the obligation is `.days`
 
 

@@ -13,11 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from worker import wire
+from worker.calls.notices import ALL_TYPES
 from worker.calls.rules import Match, Rule, Rules, Terms
 from worker.calls.terms_file import TERMS, TermsReader, duration
 from worker.errors import SettingsError
 
 _MATCH = ("to", "from", "direction", "account", "labels")
+_NOTIFY = ("url", "secret_env", "private", "events", "numbers")
 _ACCOUNT = ("auth_id", "token_env", "trunk_secret_env", "parent")
 
 
@@ -34,11 +36,23 @@ class FurtherAccount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Notified:
+    """An application to be notified. `secret_env`: the variable that holds what signs."""
+
+    url: str
+    secret_env: str
+    events: frozenset[str]
+    private: bool = False
+    numbers: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RulesFile:
     """Everything that a rules file says."""
 
     rules: Rules
     accounts: tuple[FurtherAccount, ...] = ()
+    notify: tuple[Notified, ...] = ()
 
 
 def read(text: str, name: str) -> RulesFile:
@@ -61,7 +75,7 @@ class Reader(TermsReader):
     """Reads one document."""
 
     def document(self, raw: dict[str, Any]) -> RulesFile:
-        top = self.table(raw, "", ("adopt", "defaults", "rules", "accounts"))
+        top = self.table(raw, "", ("adopt", "defaults", "rules", "accounts", "notify"))
         defaults = self.terms(top.get("defaults", {}), "defaults", Terms())
         rules = [
             self.rule(item, key, defaults)
@@ -75,13 +89,20 @@ class Reader(TermsReader):
         ids = [a.auth_id for a in accounts if a]
         for twice in sorted({i for i in ids if ids.count(i) > 1}):
             self.wrong("accounts.auth_id", twice, "stands there twice; keep one")
+        notified = [
+            self.notified(item, key) for key, item in self.tables(top.get("notify", []), "notify")
+        ]
         in_file = Rules(
             rules=tuple(rules),
             defaults=defaults,
             adopt=self.adopt(top.get("adopt", "new")),
             from_file=True,
         )
-        return RulesFile(rules=in_file, accounts=tuple(a for a in accounts if a))
+        return RulesFile(
+            rules=in_file,
+            accounts=tuple(a for a in accounts if a),
+            notify=tuple(n for n in notified if n),
+        )
 
     def adopt(self, value: Any) -> timedelta | None:
         length = duration(value)
@@ -193,6 +214,36 @@ class Reader(TermsReader):
                 )
                 return None
         return FurtherAccount(**{name: table[name] for name in _ACCOUNT if name in table})
+
+    def notified(self, raw: Any, key: str) -> Notified | None:
+        """The application; None after a mistake that leaves nothing to call."""
+        table = self.table(raw, key, _NOTIFY)
+        url, secret_env = table.get("url"), table.get("secret_env")
+        if not isinstance(url, str) or not re.fullmatch(r"https?://[!-~]{1,1990}", url):
+            self.wrong(f"{key}.url", url, "must be an http or https address")
+            return None
+        if not isinstance(secret_env, str) or not _is_variable(secret_env):
+            self.wrong(
+                f"{key}.secret_env",
+                None if secret_env is None else "…",
+                "must be the NAME of an environment variable with a whsec_… secret;"
+                " secrets never stand in this file",
+            )
+            return None
+        flags = {
+            n: self._watch(table[n], f"{key}.{n}") for n in ("private", "numbers") if n in table
+        }
+        if url.startswith("http:") and not flags.get("private"):
+            self.wrong(f"{key}.url", url, "must be https, unless `private = true` stands beside it")
+        events = self.told_of(table.get("events", list(ALL_TYPES)), f"{key}.events")
+        return Notified(url=url, secret_env=secret_env, events=events, **flags)
+
+    def told_of(self, value: Any, key: str) -> frozenset[str]:
+        known = isinstance(value, list) and all(v in ALL_TYPES for v in value)
+        if not known or not value:
+            self.wrong(key, value, f"must be a list of some of {', '.join(ALL_TYPES)}")
+            return frozenset(ALL_TYPES)
+        return frozenset(value)
 
 
 def _is_identifier(value: Any) -> bool:

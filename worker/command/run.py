@@ -28,7 +28,8 @@ from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor
-from worker.settings import Settings, environment
+from worker.settings import Settings
+from worker.variables.dotenv_file import environment
 
 DATA = Path("data")
 RUNNING = DATA / "run.env"

@@ -26,7 +26,8 @@ from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import whose
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
-from worker.settings import Settings, environment
+from worker.settings import Settings
+from worker.variables.dotenv_file import environment
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _WIDTH = 80  # of tables where no terminal says otherwise

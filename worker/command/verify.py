@@ -37,9 +37,9 @@ from worker.command.terminal import (
     progress_bar,
 )
 from worker.errors import SettingsError
-from worker.settings import environment
-from worker.settings_kinds import Options as OptionPairs
-from worker.settings_kinds import Unaccepted
+from worker.variables.dotenv_file import environment
+from worker.variables.kinds import Options as OptionPairs
+from worker.variables.kinds import Unaccepted
 
 _SAVE_EVERY_S = 1.0
 _KEPT_S = 7 * 86_400.0  # an older run begins anew

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from worker.duties import notify
 from worker.duties.worker import Worker
 from worker.errors import Refused, TryAgain
 from worker.vobiz.account import Account
@@ -34,6 +35,8 @@ def handle_refusal(worker: Worker, account: Account, error: Refused, **facts: ob
         worker.alert("set_aside", account=account.auth_id, error=str(error), **facts)
         return False
     if worker.ledger.halt(account.auth_id):
+        if worker.settings.notify:
+            worker.ledger.ensure_due([notify.halted(account.auth_id, worker.ledger.now())])
         worker.alert("account_halted", account=account.auth_id, error=str(error))
     return True
 

@@ -19,7 +19,7 @@ from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.replay_answers import replay_on
 from worker.calls.stop_requests import Send
-from worker.duties.outcomes import obligation, tell
+from worker.duties.outcomes import notices_due, obligation, tell
 from worker.duties.worker import Worker
 from worker.errors import LedgerUnavailable
 from worker.ledger.obligations import Claim, Commit, Loaded
@@ -28,6 +28,7 @@ from worker.vobiz.client import StopOutcome
 log = structlog.get_logger()
 # Claims come a little early, so that each request leaves on time.
 HORIZON = timedelta(milliseconds=120)
+_LATELY = timedelta(minutes=2)  # a plan follows a decision much sooner, also after an outage
 LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
 
 
@@ -159,6 +160,7 @@ class Batch:
                 (obligation(call, Duty.LOOK), plan.look_at),
             ]
             dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+            told = [*work.found, *_decided_lately(call, self.now())]
         except Exception as error:  # noqa: BLE001 - a fault of ours in one call, not in the others
             self._complain(work, "a call cannot be planned after its answers", exc_info=error)
             return None
@@ -167,7 +169,7 @@ class Batch:
             claim=work.claim,
             events=work.found,
             seen=work.loaded.size,
-            dues=tuple(dues),
+            dues=(*dues, *notices_due(self.worker, call, told)),
             keep=keep,
             generation=self.generation,
             history=stops_by_rules(work.loaded.events, work.found),
@@ -187,6 +189,14 @@ class Batch:
             instants += [send.at for send in plan.sends]
             instants += [self.now() for _ in (*plan.starts, *plan.transfers)]
         return min((instant for instant in instants if instant), default=None)
+
+
+def _decided_lately(call: Call, now: datetime) -> list[Event]:
+    """Decisions on hand-offs that the web process recorded, which commits nothing itself. The plan
+    that follows at once sees them here.
+    """
+    decided = [h.decided for h in call.handoffs.values() if h.decided]
+    return [e for e in decided if e.at and e.at > now - _LATELY]
 
 
 def _count_lateness(counts: dict[str, float], late_s: Sequence[float]) -> None:

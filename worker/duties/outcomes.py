@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import structlog
 
 from worker.calls import timing
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
+from worker.calls.notices import is_told
 from worker.calls.obligations import Duty, Obligation
 from worker.duties.histograms import CONFIRMATION, TAIL, observe
 from worker.duties.worker import Worker
@@ -71,14 +73,15 @@ def commit_and_plan(
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
     # The plan sets the next instant of this obligation. If the plan dies with its worker, the
     # obligation is due again after a minute.
-    finished = any(e.kind in _FINISHED for e in found.events)
     index = replace(o, duty=Duty.INDEX, recording_id=None)
+    is_finished = any(e.kind in _FINISHED for e in found.events)
     commit = replace(
         found,
         dues=(
             (o, now + _SAFETY_DUE),
             (plan, "now"),
-            *([(index, timing.index_at(now))] if finished else []),
+            *([(index, timing.index_at(now))] if is_finished else []),
+            *notices_due(worker, call, found.events),
         ),
     )
     ids = worker.ledger.commit([commit])[0]
@@ -86,6 +89,15 @@ def commit_and_plan(
         return False
     tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
     return True
+
+
+def notices_due(
+    worker: Worker, call: Call, events: Sequence[Event]
+) -> list[tuple[Obligation, Literal["now"]]]:
+    """What is owed to the operator's applications for these events of a call."""
+    if not worker.settings.notify or not any(is_told(event.kind) for event in events):
+        return []
+    return [(obligation(call, Duty.NOTIFY), "now")]
 
 
 def wait_until(worker: Worker, claim: Claim, loaded: Loaded, instant: datetime | None) -> None:

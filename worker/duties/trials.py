@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from worker.archive import bucket, durable, moving
-from worker.archive.bucket_trials import store_and_refuse
+from worker.archive.bucket_trials import prove, store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 _EVERY_S, _SOON_S = 30.0, 5.0  # between trials: while all works, while something does not
 _ANSWER_S = 20.0  # how long we wait for a mount that hangs
 _SAY_EVERY = timedelta(minutes=1)
+_PROVEN_FOR = timedelta(hours=1)
 
 
 def failed(ledger: Ledger, what: str, why: str) -> None:
@@ -143,13 +144,14 @@ class Trials:
         self._ledger, self._settings, self._ending = ledger, settings, ending
         self._shared = shared
         self._hanging: dict[str, _Trial] = {}
+        self._proven = False
         self._announced: str | None = None  # the fingerprint of the key that signs
 
     def run(self) -> None:
         repeat(self._turn_if_ours, self._ending)
 
     def _turn_if_ours(self) -> bool:
-        return self.turn() if self._is_ours() else True
+        return self.turn() if self._is_ours() else False
 
     def _is_ours(self) -> bool:
         """Whether this process has the turn. A parent must not use a bucket: children that it forks
@@ -169,6 +171,9 @@ class Trials:
         work. Raises LedgerUnavailable.
         """
         settings = self._settings()
+        if not self._proven and isinstance(settings.archive, Bucket):
+            self._proven = True
+            self._stores("archive", lambda: self._prove(settings.archive))
         works = [
             self._stores("archive", lambda: store(settings.archive, settings.accounts)),
             self._stores("spool", lambda: store(settings.spool)),
@@ -198,6 +203,17 @@ class Trials:
         else:
             worked(self._ledger, on_this_machine(what))
         return trial.error is None
+
+    def _prove(self, place: Place) -> None:
+        """Once at the start: log what a bucket's owner should mend. What fails is told by the trial
+        that follows.
+        """
+        if isinstance(place, Bucket) and self._ledger.once_per(
+            "proven", on_this_machine(place.url), every=_PROVEN_FOR
+        ):
+            for found in prove(bucket.store_at(place)):
+                if found.state == "warning":
+                    log.warning("the archive's bucket", about=found.name, detail=found.detail)
 
     def _move_back(self, settings: Settings) -> None:
         """Move what the fallback took while the archive refused."""

@@ -10,13 +10,16 @@ from worker.ledger.calls import Calls
 from worker.ledger.counters import Counters
 from worker.ledger.daybook import Daybook
 from worker.ledger.limits import Limits
+from worker.ledger.notices import Notices
 from worker.ledger.obligations import Obligations
 from worker.ledger.presence import Presence
 from worker.ledger.recording import Recorded, Recording
 from worker.ledger.signing_keys import SigningKeys
 
 
-class Ledger(Recording, Calls, Obligations, Limits, Presence, Counters, SigningKeys, Daybook):
+class Ledger(
+    Recording, Calls, Obligations, Limits, Presence, Counters, SigningKeys, Daybook, Notices
+):
     """One per process; safe to share between threads, never across a fork.
 
     What concerns one subject stands in its part. Here is what concerns two of them.

@@ -38,6 +38,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.FETCH: timedelta(seconds=5),
     Duty.SURVEY: timedelta(seconds=5),
     Duty.INDEX: timedelta(seconds=30),
+    Duty.NOTIFY: timedelta(seconds=15),
     Duty.DAY: timedelta(seconds=30),
 }
 # After so many unfinished tries (the worker died, or has a fault of ours) an obligation travels
@@ -123,13 +124,7 @@ class Obligations(Dues):
         """
         now, claims, next_at = self.run(
             "claim_due",
-            [
-                self.key("fence"),
-                self.key("fences"),
-                self.key("unfinished"),
-                self.key("wake"),
-                *self._sets(),
-            ],
+            [*map(self.key, ("fence", "fences", "unfinished", "wake")), *self._sets()],
             [
                 span_ms(lead),
                 batch,
@@ -184,8 +179,7 @@ class Obligations(Dues):
         """Ends leases. Returns for each the ids of the events that are new, or None if the claim
         was no longer ours.
         """
-        answers = self.commit_each(commits)
-        return [_or_raise(answer) for answer in answers]
+        return [_or_raise(answer) for answer in self.commit_each(commits)]
 
     def commit_each(
         self, commits: Sequence[Commit]
@@ -204,9 +198,9 @@ class Obligations(Dues):
 
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
-        keys = [self.key("fences"), self.key("unfinished"), self.key("generation")]
-        keys += [self.key("wake"), *self._sets()]
-        args: list[Any] = [len(Duty)]
+        sets = self._sets()
+        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake")), *sets]
+        args: list[Any] = [len(sets)]
         for commit in commits:
             owed = commit.claim.obligation
             keys += [

@@ -42,7 +42,15 @@ PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
 # Claims in a message. Up to twice as many calls to plan share one where the slots would not be
 # enough otherwise: a message costs about as much as ten stops. With more, a machine that can hardly
 # keep up would need longer for a message than its lease.
-BATCH = {Duty.PLAN: 50, Duty.LOOK: 4, Duty.FETCH: 1, Duty.SURVEY: 1, Duty.INDEX: 50, Duty.DAY: 1}
+BATCH = {
+    Duty.PLAN: 50,
+    Duty.LOOK: 4,
+    Duty.FETCH: 1,
+    Duty.SURVEY: 1,
+    Duty.INDEX: 50,
+    Duty.DAY: 1,
+    Duty.NOTIFY: 4,
+}
 MOST_PLANS = 2 * BATCH[Duty.PLAN]
 CLAIMED_AT_ONCE = 400
 STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases

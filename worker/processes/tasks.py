@@ -12,7 +12,7 @@ from typing import Any
 from celery import shared_task
 
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import days, deprecations, fetch, index, look, plan_calls, survey
+from worker.duties import days, deprecations, fetch, index, look, notify, plan_calls, survey
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
@@ -24,6 +24,7 @@ DEEDS = {
     Duty.FETCH: fetch.fetches,
     Duty.SURVEY: survey.surveys,
     Duty.INDEX: index.indexes,
+    Duty.NOTIFY: notify.notifies,
     Duty.DAY: days.closes,
 }
 QUEUE_OF = {
@@ -32,6 +33,7 @@ QUEUE_OF = {
     Duty.FETCH: "fetches",
     Duty.SURVEY: "fetches",
     Duty.INDEX: "keep",
+    Duty.NOTIFY: "keep",
     Duty.DAY: "keep",
 }
 

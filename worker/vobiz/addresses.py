@@ -199,6 +199,17 @@ def resolve_vetted(address: Address, listing: Listing, resolve: Resolve) -> list
     return numbers
 
 
+def resolve_any(address: Address, resolve: Resolve) -> list[str]:
+    """The addresses to dial for a host that the operator declared private: whatever it resolves
+    to, also by plain http. Raises OSError when there is none.
+    """
+    literal = _literal(address.host)
+    numbers = [address.host] if literal else list(resolve(address.host, address.port))
+    if not numbers:
+        raise OSError(f"{address.host} has no address")
+    return numbers
+
+
 def is_public(ip: IPAddress) -> bool:
     """Whether this is an address of the public Internet. An IPv4 address inside an IPv6 one
     (mapped, NAT64) is judged as the IPv4 address.

@@ -52,6 +52,7 @@ class Request:
     ca_file: str
     patience: Patience
     method: str = "GET"
+    body: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -162,6 +163,8 @@ def prepare(easy: pycurl.Curl, request: Request, run: _Run) -> None:
         pycurl.NOPROGRESS: 0,
     }.items():
         easy.setopt(option, value)
+    if request.body is not None:
+        easy.setopt(pycurl.POSTFIELDS, request.body)
 
 
 def header_line(name: str, value: str) -> bytes:

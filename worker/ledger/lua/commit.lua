@@ -3,10 +3,10 @@
 -- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
 -- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
 local fences, unfinished, generation, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local due, leases, key = {}, {}, 5      -- by duty, the last part of their names
-for _ = 1, tonumber(ARGV[1]) do
-  local duty = string.match(KEYS[key], '(%a+)$')
-  due[duty], leases[duty], key = KEYS[key], KEYS[key + 1], key + 2
+local due, leases = {}, {}      -- by duty, the last part of their names
+for i = 5, 4 + ARGV[1], 2 do
+  local duty = string.match(KEYS[i], '(%a+)$')
+  due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -66,13 +66,16 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
     at = at + 2
   end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
-  -- What the catalogue has not entered yet does not expire.
-  local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
-  if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+  -- What the catalogue has not entered yet does not expire. Notifications do not keep a log: whoever
+  -- finished the call said how long it stays.
+  if kind ~= 'notify' then
+    local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
+    if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
+  end
   return {'ok', new}
 end
 
-local answers, at = {}, 2
+local answers, at, key = {}, 2, 5 + ARGV[1]
 while at <= #ARGV do
   local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], KEYS[key + 6], at + 1)
   if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+import base64
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from worker import wire
 from worker.archive import places
 from worker.archive.places import Place
 from worker.calls import terms_file
-from worker.ledger import redis_url, sentinel_url
-from worker.vobiz.addresses import HostList, Unfit
 
 RABBIT = ("amqp", "amqps")
-_RABBIT_OPTIONS = {
-    "heartbeat": re.compile(r"[0-9]{1,4}"),
-    "connect_timeout": re.compile(r"[0-9]{1,4}"),
-    "login_method": re.compile(r"[A-Z-]{1,20}"),
-}
-_NOTHING = re.compile(r"(?!)")
+NOTHING = re.compile(r"(?!)")
 _BYTES = re.compile(r"([0-9]{1,19}) ?(|B|KB|MB|GB|TB)")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIGNER = re.compile(r"[A-Za-z0-9._~@:+-]{1,128}")
@@ -76,7 +67,7 @@ class Tokens(Secret):
     """One or two tokens of the provider."""
 
     def read(self, text: str) -> tuple[str, ...]:
-        tokens = _split(text)
+        tokens = split(text)
         plain = all(token.isprintable() and token.isascii() for token in tokens)
         if not 1 <= len(tokens) <= 2 or not plain:
             raise Unaccepted(
@@ -94,13 +85,35 @@ class NamedKey:
     secret: str = field(repr=False)
 
 
+class SigningSecrets(Tokens):
+    """One or two secrets that sign notifications, as Standard Webhooks has them."""
+
+    def read(self, text: str) -> tuple[str, ...]:
+        secrets = super().read(text)
+        if not all(map(_signs, secrets)):
+            raise Unaccepted(
+                "must be whsec_ and the base64 of 24 to 64 bytes;"
+                " make one with: echo whsec_$(openssl rand -base64 32)",
+                secret=True,
+            )
+        return secrets
+
+
+def _signs(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith("whsec_") and 24 <= len(key) <= 64
+
+
 class Keys(Secret):
     """Keys of our own API, each `NAME:KEY` or a bare one: two of a name at most, two bare ones at
     most.
     """
 
     def read(self, text: str) -> tuple[NamedKey, ...]:
-        keys = [_named_key(entry) for entry in _split(text)]
+        keys = [_named_key(entry) for entry in split(text)]
         if not keys or not all(_is_key(key.secret) for key in keys):
             raise Unaccepted(
                 "must have 16 characters or more, or be such keys, or NAME:KEY, with commas "
@@ -226,7 +239,7 @@ class Options(Kind):
     """Pairs KEY=VALUE with commas between. The keys are written as the client knows them."""
 
     def read(self, text: str) -> tuple[tuple[str, str], ...]:
-        pairs = [part.partition("=") for part in _split(text)]
+        pairs = [part.partition("=") for part in split(text)]
         if not all(name.strip() and value.strip() for name, _, value in pairs):
             raise Unaccepted("must be KEY=VALUE pairs with commas between")
         return tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
@@ -246,108 +259,7 @@ class Bytes(Kind):
         return int(parts[1]) * _UNITS[parts[2]]
 
 
-class Hosts(Kind):
-    def read(self, text: str) -> tuple[str, ...]:
-        hosts = _split(text)
-        try:
-            HostList(hosts)
-        except Unfit as error:
-            raise Unaccepted(
-                f"must be hosts with commas between (host, host:port or *.suffix): {error}"
-            ) from None
-        return hosts
-
-
-class WebUrl(Kind):
-    """The address of a web server, without login, query and a slash at its end."""
-
-    def read(self, text: str) -> str:
-        schemes = ("https", "http")
-        parts = _parsed(text, schemes)
-        if parts is None or parts.username or parts.query:
-            raise Unaccepted(_must_begin_with(schemes), secret="@" in text)
-        return text.rstrip("/")
-
-
-@dataclass(frozen=True)
-class ServerUrl(Kind):
-    """The address of a Redis or of a broker; of RabbitMQ also several, with semicolons between."""
-
-    schemes: tuple[str, ...]
-
-    def read(self, text: str) -> str:
-        if text.startswith(sentinel_url.SCHEME):
-            try:
-                sentinel_url.parse(text)
-            except ValueError:  # its text may show a part of the password
-                raise Unaccepted(f"must be {sentinel_url.FORM}", secret=True) from None
-        elif text.startswith(redis_url.SCHEMES):
-            try:
-                redis_url.parse(text)
-            except ValueError as error:
-                raise Unaccepted(str(error), secret=True) from None
-        elif fixes := list(self._mistakes(text)):
-            raise Unaccepted(*fixes, secret=True)
-        return text
-
-    def _mistakes(self, text: str) -> Iterator[str]:
-        rabbit = text.startswith(tuple(f"{scheme}://" for scheme in RABBIT))
-        several = rabbit and ";" in text
-        for url in text.split(";") if rabbit else [text]:
-            schemes = RABBIT if several else self.schemes
-            if url and _parsed(url, schemes) is None:
-                yield _must_begin_with(schemes)
-            options = parse_qsl(url.partition("?")[2], keep_blank_values=True)
-            unknown = [
-                name
-                for name, value in options
-                if not _RABBIT_OPTIONS.get(name, _NOTHING).fullmatch(value)
-            ]
-            if unknown:
-                yield (
-                    f"{', '.join(unknown)[:80]}: RabbitMQ's client does not take this; "
-                    f"known: {', '.join(_RABBIT_OPTIONS)}"
-                )
-
-    def shown(self, value: Any) -> str:
-        """Each address without name, password and options."""
-        return ";".join(_without_login(url) for url in value.split(";"))
-
-
-class CatalogUrl(Kind):
-    """The address of an SQLite file, or of a database of PostgreSQL."""
-
-    def read(self, text: str) -> str:
-        scheme, _, rest = text.partition("://")
-        if scheme == "sqlite":
-            if not rest.startswith("/") or len(rest) < 2 or "?" in rest:
-                raise Unaccepted("must be sqlite:///FILE, or sqlite:////FILE with a whole path")
-            return text
-        if scheme != "postgresql+psycopg" or _parsed(text, (scheme,)) is None:
-            raise Unaccepted(
-                "must be sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE",
-                secret="@" in text,
-            )
-        if importlib.util.find_spec("psycopg") is None:
-            raise Unaccepted(
-                "PostgreSQL needs the extra `postgresql`: pip install 'endtape[postgresql]'",
-                secret=True,
-            )
-        return text
-
-    def shown(self, value: Any) -> str:
-        """The address without name, password and options."""
-        return _without_login(value)
-
-
-def in_folder(url: str | None, folder: Path) -> str | None:
-    """The address of a catalogue; an SQLite file with a relative path lies in the folder."""
-    if url is None or not url.startswith("sqlite:///"):
-        return url
-    return f"sqlite:///{(folder / url.removeprefix('sqlite:///')).absolute()}"
-
-
-def _split(text: str) -> tuple[str, ...]:
+def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -358,23 +270,3 @@ def _named_key(entry: str) -> NamedKey:
 
 def _is_key(text: str) -> bool:
     return len(text) >= 16 and text.isascii()
-
-
-def _parsed(url: str, schemes: tuple[str, ...]) -> Any:
-    """The parts of a URL that has one of these schemes, a host and no fragment; else None."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for one that is no number
-    except ValueError:
-        return None
-    has_place = bool(parts.hostname) or parts.scheme == "unix"
-    return parts if parts.scheme in schemes and has_place and not parts.fragment else None
-
-
-def _must_begin_with(schemes: tuple[str, ...]) -> str:
-    return f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
-
-
-def _without_login(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"

@@ -9,15 +9,13 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from worker.settings_kinds import (
+from worker.variables.kinds import (
     RABBIT,
     Archive,
     Bytes,
-    CatalogUrl,
     Choice,
     Duration,
     File,
-    Hosts,
     Identifier,
     Keys,
     Kind,
@@ -25,13 +23,12 @@ from worker.settings_kinds import (
     OneKey,
     Options,
     PathToken,
-    ServerUrl,
     SignerName,
     Tokens,
-    WebUrl,
     Whether,
     Whole,
 )
+from worker.variables.urls import CatalogUrl, Hosts, ServerUrl, WebUrl
 
 _REDIS = ("redis", "rediss", "unix", "sentinel")
 
