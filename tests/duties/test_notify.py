@@ -7,9 +7,10 @@ import time
 from datetime import timedelta
 
 import pytest
+import requests
 from standardwebhooks import Webhook
 
-from tests.constants import ACCOUNT
+from tests.constants import ACCOUNT, KEY
 from tests.waiting import until
 from worker.calls.events import Event, Kind
 
@@ -191,3 +192,22 @@ def test_an_endpoint_that_hangs_does_not_delay_a_stop(house, application):
     house.stop_reaches(recording, "confirmed")
     assert time.monotonic() - began < 2.5
     application.delay_s = 0.0
+
+
+def test_an_erased_recording_is_told_without_numbers_also_when_redis_has_forgotten_it(
+    house, application
+):
+    _, recording = stopped_by_an_operator(house)
+    answer = requests.post(
+        f"{house.base}/v1/recordings/{recording}/erase?reason=asked",
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=10,
+    )
+    assert answer.status_code == 202
+    house.reach(recording, "erased")
+    until(lambda: application.taken()[-1][0] == "recording.erased")
+    _, data, told_as = application.taken()[-1]
+    assert (data["recording_id"], data["phase"]) == (recording, "erased")
+    assert data["erased"]["reason"] == "asked"
+    assert not {"from", "to"} & data.keys()
+    assert [t for t in application.taken() if t[2] == told_as] == application.taken()[-1:]

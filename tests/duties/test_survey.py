@@ -1,6 +1,7 @@
 """Surveys over real HTTP and real Redis: what nobody told us of, what we missed, and what it costs
 to look."""
 
+import hashlib
 import json
 import random
 import time
@@ -12,9 +13,12 @@ import pytest
 from emulator import rows
 from emulator.state import Recording, new_id
 from tests import redis_view
+from tests.archive.builders import receipt_of
 from tests.builders import obligation
 from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
+from worker.archive import fact_files
+from worker.archive.facts import Fact, FactKind
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.command import reconcile
@@ -533,6 +537,50 @@ def test_what_the_archive_says_was_given_up_is_finished_although_the_provider_li
     ]
     until(lambda: house.worker.catalogue.find(known.recording_id))
     assert house.requests("GET", f"{known.recording_id}.mp3") == []
+
+
+def test_what_the_archive_says_was_erased_is_not_fetched_and_is_erased_again(local):
+    house = house_of(local, survey=False)
+    known, at = unannounced(house), datetime.now(UTC).strftime("%Y/%m/%d")
+    about = {
+        "account": ACCOUNT,
+        "call_uuid": known.call_uuid,
+        "recording_id": known.recording_id,
+        "at": "2026-09-14T06:30:00.000Z",
+        "reason": "asked for",
+        "who": "anna",
+    }
+    key = f"{ACCOUNT}/{at}/{known.recording_id}.erased"
+    house.worker.archive.publish_tombstone(key, {"schema": "endtape/erased/1", **about})
+    house.survey = True
+    until(lambda: known.recording_id not in house.provider.book.recordings)
+    view = house.reach(known.recording_id, "erased")
+    assert (view["erased"]["who"], view["erased"]["reason"]) == ("anna", "asked for")
+    assert house.requests("GET", f"{known.recording_id}.mp3") == []
+
+
+def test_a_hold_and_the_time_to_keep_it_are_known_again_after_redis_was_emptied(local):
+    house = house_of(local, survey=False)
+    known = unannounced(house)
+    began = datetime.fromtimestamp(known.started_at, UTC)
+    key = f"{ACCOUNT}/{began:%Y/%m/%d}/{known.recording_id}.mp3"
+    archive, until_ = house.worker.archive, datetime.now(UTC) + timedelta(days=300)
+    part = archive.spool.create("part", 7)
+    part.write_bytes(b"audio")
+    archive.publish(part, key, hashlib.sha256(b"audio").hexdigest())
+    retain = {"rule": "a year", "until": until_.isoformat()}
+    media = {"container": "mp3", "codec": "mp3", "sha256": hashlib.sha256(b"audio").hexdigest()}
+    receipt = receipt_of(key, b"audio", retain=retain)
+    archive.publish_receipt(key, receipt | {"media": receipt["media"] | media})
+    hold = Fact(
+        account=ACCOUNT, recording_id=known.recording_id, kind=FactKind.HOLD, at=began, who="anna"
+    )
+    fact_files.add(archive.store, archive.signer, hold)
+    house.survey = True
+    assert house.reach(known.recording_id, "archived")["held"] is True
+    owed = obligation(Duty.ERASE, known.call_uuid, known.recording_id)
+    until(lambda: redis_view.due_at(house.ledger, owed))
+    assert abs(redis_view.due_in_s(house.ledger, owed) - 300 * 86400) < 60
 
 
 def test_a_restart_beside_an_empty_ledger_takes_the_oldest_archived_day_for_the_first_start(local):

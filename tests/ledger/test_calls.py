@@ -1,6 +1,7 @@
 """Calls on a real Redis: recorded once, read back whole, and forgotten."""
 
 import threading
+from dataclasses import replace
 
 from tests import redis_view
 from tests.builders import started
@@ -157,3 +158,34 @@ def test_recordings_that_come_in_while_a_list_is_read_shift_nothing(ledger):
     assert seen == sorted(
         (f"r{n:03d}" for n in range(250)), key=lambda r: (1000 + int(r[1:]) // 120, r), reverse=True
     )
+
+
+def test_numbers_are_taken_out_of_a_log_that_is_still_the_one_that_was_read(ledger):
+    ledger.record("MA_1", started(call="c"))
+    asked = Event(
+        id="h",
+        kind=Kind.HANDOFF_ASKED,
+        call_uuid="c",
+        target="+91 98200 55512",
+        reason="for 919820055512",
+        labels={"caller": "919820055512", "team": "a"},
+        body={"legs": ["919820055512"]},
+    )
+    ledger.record("MA_1", asked)
+    read = ledger.command("GET", ledger.call_key("MA_1", "c"))
+    ledger.record("MA_1", replace(asked, id="later"))
+    assert ledger.forget_numbers("MA_1", "c", read) is False
+    ledger.command("EXPIRE", ledger.call_key("MA_1", "c"), 100)
+    read = ledger.command("GET", ledger.call_key("MA_1", "c"))
+    assert ledger.forget_numbers("MA_1", "c", read) is True
+    log = ledger.command("GET", ledger.call_key("MA_1", "c"))
+    assert "55512" not in log
+    assert ledger.command("TTL", ledger.call_key("MA_1", "c")) > 0
+    first, second, third = ledger.events("MA_1", "c")
+    assert (first.to_number, second.labels, third.reason) == (
+        None,
+        {"caller": "…", "team": "a"},
+        "for …",
+    )
+    assert (first.url is not None, second.at is not None) == (True, True)
+    assert ledger.forget_numbers("MA_1", "c", log) is True

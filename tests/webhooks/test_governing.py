@@ -150,3 +150,20 @@ def test_what_still_records_is_not_erased_and_what_is_given_up_is(house):
         f"{recording}.erased.json",
         f"{recording}.erased.json.sig",
     ]
+
+
+def test_retain_by_rule_is_fixed_in_the_receipt_and_a_hold_puts_it_off_until_its_end(local):
+    rules = RULES + '[[rules]]\nname = "short"\nmatch = { to = "9180*" }\nretain = "2s"\n'
+    house = local(rules=rules, ENDTAPE_APP_KEY=APP_KEY, ENDTAPE_VIEW_KEY=VIEW_KEY)
+    _, held = archived(house)
+    assert hold(house, held).status_code == 200
+    retain = json.loads(ask(house, "GET", held, "receipt").content)["retain"]
+    assert (retain["rule"], retain["for_s"]) == ("short", 2)
+    assert house.recording(held)["retain_until"] == retain["until"]
+    _, other = archived(house)
+    view = house.reach(other, "erased")
+    assert (view["erased"]["rule"], view["erased"]["who"]) == ("short", "rule:short")
+    assert house.recording(held)["phase"] == "archived"
+    assert ask(house, "DELETE", held, "hold", params={"reason": "closed"}).status_code == 200
+    house.reach(held, "erased")
+    assert [d["what"] for d in deeds(house)].count("erase") == 2

@@ -50,7 +50,7 @@ def add(
     for _ in range(_MOST_RACES):
         known = read_all(store, fact.account, fact.recording_id)
         if facts.erasing(known):
-            raise Gone(f"{fact.recording_id} is being erased")
+            raise Gone("it is being erased")
         may(known)
         _sign_all(store, signer, known)
         numbered = replace(fact, n=known[-1].n + 1 if known else 1, signed=True)

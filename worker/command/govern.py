@@ -204,12 +204,15 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     table = table_of("recording", "started (UTC)", "rule", "files", "goes")
     for row in rows:
         began = (row["started_at"] or "-")[:16].replace("T", " ")
-        goes = row["problem"] or "yes"
+        goes = "no" if row["problem"] else "yes"
         files = str(len(row["files"]))
         table.add_row(row["recording_id"], began, or_dash(row["rule"]), files, goes)
     print_table(table)
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"{row['recording_id']}: {row['problem']}")
     counts = _by_rule(rows)
-    for rule, count in counts.items():
+    for rule, count in sorted(counts.items()):
         click.echo(f"by rule {rule}: {count}")
 
 

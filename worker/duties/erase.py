@@ -135,7 +135,7 @@ def _complain(worker: Worker, claim: Claim, error: Exception) -> timedelta:
 def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["committed"] | None:
     """Go as far as possible. Returns when to come back, None: never."""
     recording = task.recording
-    if recording and recording.erased and not erasure.may_be_back(recording):
+    if recording and recording.erased and not _may_be_back(task, recording):
         return _forget_numbers(task)
     if not erasures.is_begun(task.worker, task.subject):
         until, rule = _retain(task)
@@ -156,6 +156,12 @@ def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["c
         return later
     _look(task)
     return _done(task)
+
+
+def _may_be_back(task: _Task, recording: Recording) -> bool:
+    """Whether there may be a copy of an erased recording again."""
+    back = erasing.files_of(task.worker.archive.store, task.subject.key)
+    return bool(back) or erasure.may_be_back(recording)
 
 
 def _retain(task: _Task) -> tuple[datetime | None, str]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from worker.archive import days, fact_files, facts, keys
+from worker.archive import days, erasing, fact_files, facts, keys
 from worker.archive.facts import Fact, FactKind
 from worker.archive.receipts import Tombstone
 from worker.calls import erasure
@@ -34,15 +34,15 @@ _MEANWHILE = timedelta(seconds=30)  # so long an order has for its own steps
 
 def order(places: Places, subject: Subject, by: By) -> bool:
     """Order that a recording is erased. The tombstone stands when this returns. False where it is
-    erased already. Harmless to repeat.
+    erased already, and nothing of it came back. Harmless to repeat.
 
     Raises NotOver while it is still recording, Held; Unstored, OSError, Conflict and Unsigned where
     the archive or the key cannot be used; LedgerUnavailable.
     """
-    if subject.is_erased:
+    if subject.is_erased and not erasing.files_of(places.archive.store, subject.key):
         return False
     if not subject.is_over:
-        raise NotOver(f"{subject.recording_id} is still recording; stop it first")
+        raise NotOver("it is still recording; stop it first")
     ledger = places.ledger
     if not places.archive.tombstone(subject.key):
         check_not_held(places, subject)
@@ -152,7 +152,7 @@ def is_begun(places: Places, subject: Subject) -> bool:
 def _not_held(known: list[Fact]) -> None:
     if facts.is_held(known):
         last = facts.last_of(known, FactKind.HOLD)
-        raise Held(f"{known[0].recording_id} is under legal hold: {last.reason if last else ''}")
+        raise Held(f"it is under legal hold: {last.reason if last else ''}")
 
 
 def _tombstone(subject: Subject, fact: Fact) -> Tombstone:

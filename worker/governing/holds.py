@@ -71,7 +71,7 @@ def _write(places: Places, subject: Subject, by: By, kind: FactKind) -> Fact:
     if places.archive.tombstone(subject.key):
         # All its facts were erased just before ours took the first number again.
         _take_back(places, written)
-        raise Gone(f"{subject.recording_id} is erased")
+        raise Gone("it is erased")
     _tell(places, subject, written)
     return written
 
@@ -79,7 +79,7 @@ def _write(places: Places, subject: Subject, by: By, kind: FactKind) -> Fact:
 def _alive(places: Places, subject: Subject) -> None:
     """Raises Gone where the recording's tombstone stands."""
     if subject.is_erased or places.archive.tombstone(subject.key):
-        raise Gone(f"{subject.recording_id} is erased")
+        raise Gone("it is erased")
 
 
 def _take_back(places: Places, fact: Fact) -> None:

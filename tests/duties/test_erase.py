@@ -1,0 +1,431 @@
+"""The duty ERASE, over real Redis, a real archive, SQLite and the emulator: a crash at any step, a
+hold that races any step, and what may bring a copy back.
+"""
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from emulator.provider import Provider
+from emulator.state import Recording, new_id
+from tests import redis_view
+from tests.archive.builders import receipt_of
+from tests.builders import obligation, with_leases
+from tests.constants import ACCOUNT, ENV, TOKEN
+from worker.archive import erasing, keys
+from worker.archive.directory import Directory
+from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty
+from worker.calls.replay import replay
+from worker.catalogue.database import Catalogue
+from worker.duties import erase, index, plan_calls
+from worker.errors import EndtapeError, Gone, Held
+from worker.governing import erasures, holds, subject
+from worker.governing.subject import By
+from worker.ledger.client import Ledger
+from worker.processes.composition import make_worker
+from worker.settings import Settings
+from worker.vobiz.client import Vobiz
+
+FROM, TO = "919820055512", "918065550101"
+BY = By(who="anna", reason="asked for by the caller")
+STEPS = (
+    (Directory, "create"),
+    (Directory, "delete"),
+    (Vobiz, "delete_recording"),
+    (Vobiz, "get_recording"),
+    (Catalogue, "enter"),
+    (Ledger, "enter"),
+    (Ledger, "owe"),
+    (Ledger, "record"),
+    (Ledger, "note_filed"),
+    (Ledger, "commit"),
+    (Ledger, "forget_numbers"),
+)
+
+
+class House:
+    """A worker whose duties the tests start themselves, and the emulator."""
+
+    def __init__(self, ledger, folder, provider, **given):
+        env = {
+            **ENV,
+            "REDIS_URL": "redis://127.0.0.1:1",
+            "ENDTAPE_ARCHIVE": str(folder / "archive"),
+            "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_SIGNING_KEY": str(folder / "key"),
+            "ENDTAPE_API_RATE": "200",
+            "VOBIZ_API_URL": provider.api_url,
+            "VOBIZ_MEDIA_HOSTS": provider.media_host,
+            **given,
+        }
+        self.ledger, self.provider = with_leases(ledger, seconds=60), provider
+        self.settings = Settings.from_env(env, folder=folder)
+        self.worker = make_worker(
+            self.settings, self.ledger, ThreadPoolExecutor(2), first_start=ledger.prepare()
+        )
+
+    def archived(self, *, retain_until=None, began=None, archived=True):
+        """The id of a recording that is over, which the provider has, and the archive too."""
+        recording_id, now = new_id(), time.time()
+        call = self.provider.call(from_number=FROM, to_number=TO).call_uuid
+        self.provider.book.add_recording(
+            Recording(
+                recording_id=recording_id,
+                call_uuid=call,
+                account=ACCOUNT,
+                container="mp3",
+                channels=1,
+                source="rest",
+                url=f"http://{self.provider.media_host}/{recording_id}.mp3",
+                callback_url="",
+                started_at=now - 9,
+                max_length_s=60,
+                ended_at=now - 5,
+                end_reason="maxLength",
+                listed_at=now - 5,
+            )
+        )
+        began = began or datetime.fromtimestamp(now - 9, UTC)
+        about = {"call_uuid": call, "recording_id": recording_id}
+        self.ledger.record(
+            ACCOUNT,
+            Event(
+                id="listed",
+                kind=Kind.RECORDING_LISTED,
+                started_at=began,
+                ended_at=began + timedelta(seconds=4),
+                from_number=FROM,
+                to_number=TO,
+                **about,
+            ),
+        )
+        over = Event(id="over", kind=Kind.CALL_ENDED, signed=True, call_uuid=call)
+        self.ledger.record(ACCOUNT, over)
+        if archived:
+            self.file(about, began, retain_until)
+        return call, recording_id
+
+    def file(self, about, began, retain_until):
+        archive, content = self.worker.archive, b"audio of " + about["recording_id"].encode()
+        key = f"{ACCOUNT}/{began:%Y/%m/%d}/{about['recording_id']}.mp3"
+        part = archive.spool.create("part", hash(key) & 0xFFFF)
+        with archive.spool.writing(part) as file:
+            file.write(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        archive.publish(part, key, sha256)
+        at = began.isoformat().replace("+00:00", "Z")
+        more = {"from": FROM, "to": TO, "call_uuid": about["call_uuid"], "started_at": at}
+        if retain_until:
+            more["retain"] = {"rule": "a year", "until": retain_until.isoformat()}
+        archive.publish_receipt(key, receipt_of(key, content, **more))
+        archive.publish_peaks(key, b"{}")
+        self.ledger.record(
+            ACCOUNT,
+            Event(
+                id="archived",
+                kind=Kind.MEDIA_ARCHIVED,
+                archive_key=key,
+                sha256=sha256,
+                bytes=len(content),
+                format="mp3",
+                retain_until=retain_until,
+                **about,
+            ),
+        )
+
+    def known(self, recording_id):
+        return subject.find(self.worker, [ACCOUNT], recording_id)
+
+    def erases(self, *ids):
+        """One step of the duty, and the plan that follows. Gives when it is due next."""
+        owed = obligation(Duty.ERASE, *ids)
+        redis_view.end_leases(self.ledger, owed)
+        claimed = self.ledger.claim(lead=timedelta(0), batch=9, free={Duty.ERASE: 9})
+        erase.erases(self.worker, claimed.claims)
+        return self.ledger.next_at(owed)
+
+    def plans(self):
+        claimed = self.ledger.claim(lead=timedelta(0), batch=9, free={Duty.PLAN: 9})
+        plan_calls.plan_calls(self.worker, claimed.claims)
+
+    def erased(self, *ids):
+        """Steps until nothing is due now."""
+        for _ in range(9):
+            self.erases(*ids)
+            self.plans()
+            at = self.ledger.next_at(obligation(Duty.ERASE, *ids))
+            if not at or at > self.ledger.now() + timedelta(seconds=1):
+                return
+        raise AssertionError("it does not come to an end")
+
+    def recording(self, call, recording_id):
+        return replay(ACCOUNT, call, self.ledger.events(ACCOUNT, call)).recordings[recording_id]
+
+    def here(self, recording_id):
+        """The files of the recording in the archive, without its tombstone and its facts."""
+        key = self.known(recording_id).key
+        names = erasing.files_of(self.worker.archive.store, key)
+        return [name for name in names if "/facts/" not in name]
+
+    def there(self, recording_id):
+        """Whether the provider has it."""
+        return recording_id in self.provider.book.recordings
+
+    def tombstone(self, recording_id):
+        return self.worker.archive.tombstone(self.known(recording_id).key)
+
+    def numbers(self, call):
+        log = self.ledger.command("GET", self.ledger.call_key(ACCOUNT, call))
+        return FROM in log or TO in log
+
+
+@pytest.fixture
+def house(ledger, tmp_path):
+    with Provider(accounts={ACCOUNT: TOKEN}) as provider:
+        yield House(ledger, tmp_path, provider)
+
+
+class AtStep:
+    """Does something just before the nth of all steps. `names`: those that were reached."""
+
+    def __init__(self, monkeypatch):
+        self.at, self.do, self.names = -1, None, []
+        for kind, name in STEPS:
+            self._watch(monkeypatch, kind, name)
+
+    def _watch(self, monkeypatch, kind, name):
+        real = getattr(kind, name)
+
+        def watched(its, *args, **how):
+            self.names.append(name)
+            if len(self.names) - 1 == self.at:
+                do, self.at = self.do, -1
+                do()
+            return real(its, *args, **how)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    def arm(self, at, do):
+        self.at, self.do, self.names = at, do, []
+
+
+def crash():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("by_rule", [False, True])
+def test_a_crash_at_any_step_leaves_a_tombstone_before_anything_is_gone_and_is_repaired(
+    house, monkeypatch, by_rule
+):
+    steps, n, seen = AtStep(monkeypatch), 0, set()
+    while True:
+        past = datetime.now(UTC) - timedelta(seconds=1) if by_rule else None
+        call, recording_id = house.archived(retain_until=past)
+        whole = house.here(recording_id)
+        steps.arm(n, crash)
+        try:
+            if not by_rule:
+                erasures.order(house.worker, house.known(recording_id), BY)
+            house.erased(call, recording_id)
+        except KeyboardInterrupt:
+            seen.add(steps.names[-1])
+        crashed, steps.at = steps.at == -1 and len(steps.names) > n, -1
+        if house.here(recording_id) != whole or not house.there(recording_id):
+            assert house.tombstone(recording_id), n
+        if not by_rule and not erasures.is_begun(house.worker, house.known(recording_id)):
+            erasures.order(house.worker, house.known(recording_id), BY)  # who got no answer asks
+        house.erased(call, recording_id)
+        assert (house.here(recording_id), house.there(recording_id)) == ([], False), n
+        assert house.recording(call, recording_id).erased, n
+        assert not house.numbers(call), n
+        who = "rule:a year" if by_rule else "anna"
+        assert house.tombstone(recording_id)["who"] == who
+        if not crashed:
+            break
+        n += 1
+    assert n > 20
+    assert seen >= {"create", "delete", "delete_recording", "get_recording", "enter", "commit"}
+
+
+def test_a_hold_that_races_any_step_is_refused_or_keeps_both_copies(house, monkeypatch):
+    steps, n, outcomes = AtStep(monkeypatch), 0, []
+    while True:
+        call, recording_id = house.archived()
+        whole, answers = house.here(recording_id), []
+
+        def hold(recording_id=recording_id, answers=answers):
+            try:
+                holds.hold(house.worker, house.known(recording_id), BY)
+                answers.append("held")
+            except Gone:
+                answers.append("gone")
+
+        known = house.known(recording_id)
+        steps.arm(n, hold)
+        try:
+            erasures.order(house.worker, known, BY)
+        except Held:
+            assert answers == ["held"], n
+        house.erased(call, recording_id)
+        steps.at = -1
+        if answers == ["held"]:
+            assert (house.here(recording_id), house.there(recording_id)) == (whole, True), n
+            assert house.tombstone(recording_id) is None
+            assert house.recording(call, recording_id).held
+        else:
+            assert (house.here(recording_id), house.there(recording_id)) == ([], False), n
+            assert house.recording(call, recording_id).erased
+        if not answers:
+            break
+        outcomes += answers
+        n += 1
+    assert outcomes == sorted(outcomes, reverse=True)  # first it is held; from the fact on, gone
+    assert {"held", "gone"} == set(outcomes)
+
+
+def test_retain_waits_for_its_time_and_a_hold_puts_it_off_until_its_end(house):
+    later = datetime.now(UTC) + timedelta(hours=1)
+    call, recording_id = house.archived(retain_until=later)
+    due_at = house.erases(call, recording_id)
+    assert abs(due_at - later) < timedelta(milliseconds=2)
+    assert house.tombstone(recording_id) is None
+    call, recording_id = house.archived(retain_until=datetime.now(UTC))
+    holds.hold(house.worker, house.known(recording_id), BY)
+    assert house.erases(call, recording_id) > datetime.now(UTC) + timedelta(minutes=50)
+    assert house.here(recording_id)
+    holds.release(house.worker, house.known(recording_id), BY)
+    assert redis_view.due_in_s(house.ledger, obligation(Duty.ERASE, call, recording_id)) < 1
+    house.erased(call, recording_id)
+    tombstone = house.tombstone(recording_id)
+    assert (tombstone["rule"], tombstone["who"]) == ("a year", "rule:a year")
+    assert (house.here(recording_id), house.there(recording_id)) == ([], False)
+
+
+def test_retain_is_what_the_receipt_says_and_nothing_else(house):
+    call, recording_id = house.archived(retain_until=datetime.now(UTC))
+    key = keys.parse(house.known(recording_id).key)
+    store = house.worker.archive.store
+    receipt = json.loads(store.read(key.receipt))
+    del receipt["retain"]
+    store.delete(key.receipt)
+    store.create(key.receipt, json.dumps(receipt).encode())
+    assert house.erases(call, recording_id) is None
+    assert house.here(recording_id)
+
+
+def test_what_the_provider_lists_only_after_it_was_erased_goes_too(house):
+    call, recording_id = house.archived(archived=False)
+    row = house.provider.book.recordings[recording_id]
+    house.provider.book.delete_recording(row)
+    erasures.order(house.worker, house.known(recording_id), BY)
+    house.erased(call, recording_id)
+    assert house.recording(call, recording_id).erased
+    house.provider.book.add_recording(row)
+    house.ledger.record(
+        ACCOUNT,
+        Event(
+            id="late",
+            kind=Kind.RECORDING_FINALIZED,
+            signed=True,
+            call_uuid=call,
+            recording_id=recording_id,
+            from_number=FROM,
+        ),
+    )
+    house.plans()
+    house.erased(call, recording_id)
+    assert not house.there(recording_id)
+    assert not house.numbers(call)
+
+
+def test_an_erasure_waits_for_a_fetch_under_way_and_nothing_is_fetched_afterwards(house):
+    call, recording_id = house.archived(archived=False)
+    fetch = obligation(Duty.FETCH, call, recording_id)
+    redis_view.make_due(house.ledger, fetch)
+    house.ledger.claim(lead=timedelta(0), batch=9, free={Duty.FETCH: 9})
+    erasures.order(house.worker, house.known(recording_id), BY)
+    house.erases(call, recording_id)
+    assert not house.recording(call, recording_id).erased
+    redis_view.end_leases(house.ledger, fetch)
+    house.erased(call, recording_id)
+    assert house.recording(call, recording_id).erased
+    house.plans()
+    assert redis_view.due_at(house.ledger, fetch) is None
+
+
+def test_numbers_of_a_call_stay_as_long_as_it_has_another_recording(house):
+    call, recording_id = house.archived()
+    house.ledger.record(
+        ACCOUNT,
+        Event(id="o", kind=Kind.RECORDING_LISTED, call_uuid=call, recording_id="other"),
+    )
+    erasures.order(house.worker, house.known(recording_id), BY)
+    house.erased(call, recording_id)
+    assert (house.recording(call, recording_id).erased is not None, house.numbers(call)) == (
+        True,
+        True,
+    )
+
+
+def test_while_the_provider_refuses_the_rest_is_gone_and_it_is_asked_again(house):
+    call, recording_id = house.archived()
+    account = house.worker.settings.accounts.pop(ACCOUNT)
+    erasures.order(house.worker, house.known(recording_id), BY)
+    for _ in range(3):
+        again = house.erases(call, recording_id)
+    assert (house.here(recording_id), house.there(recording_id)) == ([], True)
+    assert (house.recording(call, recording_id).erased, again is not None) == (None, True)
+    house.worker.settings.accounts[ACCOUNT] = account
+    house.erased(call, recording_id)
+    assert (house.recording(call, recording_id).erased is not None, house.there(recording_id)) == (
+        True,
+        False,
+    )
+
+
+def test_a_restored_backup_is_erased_again_by_the_command(house):
+    call, recording_id = house.archived()
+    store = house.worker.archive.store
+    backup = {name: store.read(name) for name in house.here(recording_id)}
+    erasures.order(house.worker, house.known(recording_id), BY)
+    house.erased(call, recording_id)
+    assert erasures.order(house.worker, house.known(recording_id), BY) is False
+    for name, content in backup.items():
+        store.create(name, content)
+    assert erasures.order(house.worker, house.known(recording_id), BY) is True
+    house.erased(call, recording_id)
+    assert house.here(recording_id) == []
+
+
+def test_an_archive_that_cannot_be_asked_about_holds_deletes_nothing(house):
+    call, recording_id = house.archived(retain_until=datetime.now(UTC))
+    store = house.worker.archive.store
+    store.create(f"{ACCOUNT}/facts/{recording_id}/1.json", b"{}")
+    with pytest.raises(EndtapeError):
+        erasures.order(house.worker, house.known(recording_id), BY)
+    assert house.erases(call, recording_id) > datetime.now(UTC)
+    assert (len(house.here(recording_id)), house.there(recording_id)) == (4, True)
+
+
+def test_the_catalogue_shows_what_stands_while_it_is_erased_and_afterwards(house):
+    call, recording_id = house.archived()
+    owed = obligation(Duty.INDEX, call)
+    redis_view.make_due(house.ledger, owed)
+    claimed = house.ledger.claim(lead=timedelta(0), batch=9, free={Duty.INDEX: 9})
+    index.indexes(house.worker, claimed.claims)
+    redis_view.drop_log(house.ledger, ACCOUNT, call)
+    house.ledger.forget(ACCOUNT)
+    assert house.known(recording_id).is_live is False
+    erasures.order(house.worker, house.known(recording_id), BY)
+    row = house.worker.catalogue.find(recording_id)
+    assert (row.view["phase"], row.view["problem"]) == ("archived", "it is being erased")
+    assert TO not in json.dumps([row.view, row.columns])
+    house.erased(call, recording_id)
+    row = house.worker.catalogue.find(recording_id)
+    assert (row.view["phase"], row.view["problem"]) == ("erased", None)
+    assert (house.here(recording_id), house.there(recording_id)) == ([], False)
