@@ -116,6 +116,16 @@ def test_what_has_the_name_of_other_content_stays_and_is_named(archive):
     assert names(archive.fallback.store) == NAMES
 
 
+def test_what_was_erased_before_it_moved_does_not_come_into_the_archive(archive):
+    filed(archive.fallback)
+    about = {n: receipt_of(KEY)[n] for n in ("account", "call_uuid", "recording_id")}
+    archive.publish_tombstone(KEY, {"schema": "endtape/erased/1", **about})
+    move_back(archive, always)
+    tombstone = f"{KEY[:-4]}.erased.json"
+    assert names(archive.store) == [tombstone, f"{tombstone}.sig"]
+    assert names(archive.fallback.store) == []
+
+
 def test_who_is_to_end_moves_no_further_file(archive):
     filed(archive.fallback)
     left = [True, False]

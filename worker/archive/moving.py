@@ -50,12 +50,23 @@ def _folder(
             return
         with contextlib.suppress(FileNotFoundError):  # another process moved it
             if entry.is_plain and _one(archive, source, entry):
+                _remove_if_erased(archive, entry.name)
                 source.delete(entry.name)
                 moved.files += 1
             else:
                 moved.stay.append(entry.name)
     for step in level.folders:
         _folder(archive, source, f"{folder}/{step}" if folder else step, moved, keep_going)
+
+
+def _remove_if_erased(archive: Archive, name: str) -> None:
+    """Remove what was moved just now, where its recording was erased meanwhile: whoever erased it
+    may have looked before it came.
+    """
+    key = f"{name.rpartition('/')[0]}/{name.rpartition('/')[2].partition('.')[0]}.any"
+    with contextlib.suppress(ValueError):  # it belongs to no recording
+        if ".erased.json" not in name and archive.tombstone(key):
+            archive.store.delete(name)
 
 
 def _turn(entry: Entry) -> tuple[int, str]:

@@ -111,7 +111,7 @@ def erase(
 
 def _order(here: Here, one: Subject, by: By) -> str:
     ordered = erasures.order(here, one, by)
-    return "its tombstone stands, and the rest goes now" if ordered else "is erased already"
+    return "its tombstone stands; the rest goes" if ordered else "is erased already"
 
 
 # Finding and doing
