@@ -9,7 +9,7 @@ import pytest
 
 from tests.constants import ACCOUNT
 from tests.days import House
-from worker.archive import days, history_file, seals, signing
+from worker.archive import days, erasing, history_file, seals, signing
 from worker.archive.signers import of_service
 from worker.archive.verify import Report, Trust
 from worker.archive.verify_all import WholeArchive, place_of
@@ -100,6 +100,27 @@ def test_a_file_of_a_closed_day_that_is_gone_or_changed_is_found_unless_it_was_e
     said["media"]["sha256"] = hashlib.sha256(b"other").hexdigest()
     resign(house, f"{name}.json", seals.written(said), signing.RECEIPTS)
     assert found(house) == [("altered", f"{name}.json"), ("altered", f"{name}.mp3")]
+
+
+def test_what_was_erased_after_its_day_was_closed_is_not_missing_its_facts_included(house):
+    day, archive = house.days[0], house.worker.archive
+    key = f"{ACCOUNT}/{day:%Y/%m/%d}/rec-3.mp3"
+    archive.store.create(f"{key[:-4]}.json", b"{}")
+    for name in (key, f"{ACCOUNT}/facts/rec-3/1.json", f"{ACCOUNT}/facts/rec-4/1.json"):
+        archive.store.create(name, b"x")
+    name = f"days/{day}.sha256"
+    told = (house.root / name).read_bytes().decode()
+    files = (f"{day:%Y/%m/%d}/rec-3.mp3", "facts/rec-3/1.json", "facts/rec-4/1.json")
+    digest = hashlib.sha256(b"x").hexdigest()
+    listed = days.write_list([*told.splitlines(), *(f"{digest}  {one}" for one in files)])
+    resign(house, name, listed, signing.DAYS)
+    erasing.remove(archive.store, key, lambda: None)
+    (house.root / files[2]).unlink()
+    about = {"account": ACCOUNT, "call_uuid": "c", "recording_id": "rec-3"}
+    archive.publish_tombstone(key, {"schema": "endtape/erased/1", **about})
+    missing = [one for one in found(house) if one[0] == "file_missing"]
+    assert missing == [("file_missing", "facts/rec-4/1.json")]
+    assert verified(house).counts["gone_erased"] == 2
 
 
 def test_a_whole_day_that_is_removed_is_found(house):

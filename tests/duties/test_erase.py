@@ -22,6 +22,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.catalogue.database import Catalogue
+from worker.catalogue.rebuild import row_of
 from worker.duties import erase, index, plan_calls
 from worker.errors import EndtapeError, Gone, Held
 from worker.governing import erasures, holds, subject
@@ -410,6 +411,16 @@ def test_an_archive_that_cannot_be_asked_about_holds_deletes_nothing(house):
         erasures.order(house.worker, house.known(recording_id), BY)
     assert house.erases(call, recording_id) > datetime.now(UTC)
     assert (len(house.here(recording_id)), house.there(recording_id)) == (4, True)
+
+
+def test_a_time_to_keep_that_an_emptied_redis_forgot_is_put_down_again_from_the_catalogue(house):
+    ids = [house.archived(retain_until=datetime.now(UTC) + timedelta(hours=n)) for n in (1, 9)]
+    for _, recording_id in ids:
+        row = row_of(house.worker.archive, house.known(recording_id).key)
+        house.worker.catalogue.enter([row])
+    erase.owe_missed(house.worker)
+    due = [house.ledger.next_at(obligation(Duty.ERASE, *one)) for one in ids]
+    assert (due[0] is not None, due[1]) == (True, None)
 
 
 def test_the_catalogue_shows_what_stands_while_it_is_erased_and_afterwards(house):

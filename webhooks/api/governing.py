@@ -37,8 +37,7 @@ class Governing:
 
     def __init__(self, ledger: Ledger, settings: Callable[[], Settings], reader: Reader) -> None:
         self.ledger, self.settings, self.reader = ledger, settings, reader
-        now = settings()
-        self._signer = Signer(now.signing_key, now.signer)
+        self._signer = self._signer_of(settings())
 
     def hold(self, recording_id: str) -> Response:
         """200 with the recording once the signed fact stands in the archive."""
@@ -74,8 +73,13 @@ class Governing:
 
     def _places(self) -> Here:
         now = self.settings()
-        archive = Archive(now.archive, now.spool, self._signer, fallback=now.fallback)
+        if now is not self._signer[0]:  # a reload may have brought another key
+            self._signer = self._signer_of(now)
+        archive = Archive(now.archive, now.spool, self._signer[1], fallback=now.fallback)
         return Here(self.ledger, archive, self.reader.catalogue)
+
+    def _signer_of(self, settings: Settings) -> tuple[Settings, Signer]:
+        return settings, Signer(settings.signing_key, settings.signer)
 
     def _by(self) -> By:
         """Who asks, and why, from the body or the query. Raises Problem 400 without a reason."""

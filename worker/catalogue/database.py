@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from worker.catalogue.tables import labels, recordings, views
 from worker.catalogue.wanted import Wanted
 from worker.errors import CatalogueAway
 from worker.ledger.calls import SeenAt
+from worker.ledger.codec import to_ms
 
 SQLITE = "sqlite"
 _CONNECT_S, _STATEMENT_S = 3, 10
@@ -145,6 +147,12 @@ class Catalogue:
         )
         with self._reading() as connection:
             return set(connection.execute(query).scalars())
+
+    def retained_until(self, instant: datetime, limit: int) -> list[Row]:
+        """The recordings whose time to be erased comes by this instant, the earliest first."""
+        until = recordings.c.retain_until_ms
+        query = self._all().where(until <= to_ms(instant)).order_by(until).limit(limit)
+        return self._rows(query)
 
     def ids(self) -> Iterator[tuple[str, str]]:
         """Every recording that has a row, by account and id, in the order of both."""

@@ -64,6 +64,7 @@ class Row:
             "held": view["held"],
             "restricted": view["restricted"],
             "archive_key": self.key,
+            "retain_until_ms": _ms(view["retain_until"]),
             "words": words(view),
         }
 
@@ -199,3 +200,8 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "erased": more.get("erased"),
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)
+
+
+def _ms(text: str | None) -> int | None:
+    at = wire.rfc3339(text or "")
+    return to_ms(at) if at else None

@@ -54,6 +54,7 @@ recordings = Table(
     Column("held", Boolean, nullable=False),
     Column("restricted", Boolean, nullable=False),
     Column("archive_key", _Name, nullable=False),  # where its receipt is filed
+    Column("retain_until_ms", BigInteger),  # when the rules want it erased
     # every id, number and label, in lower case, with line breaks around each
     Column("words", Text, nullable=False),
     UniqueConstraint("account", "recording_id"),
@@ -100,6 +101,7 @@ for _column in (
 ):
     _newest_first(recordings, _column)
 Index("recordings_id", recordings.c.recording_id)
+Index("recordings_retain", recordings.c.retain_until_ms)
 _newest_first(labels, "name", "value")
 
 

@@ -8,6 +8,7 @@ after a crash at any point. While the recording is held it only waits.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -48,6 +49,7 @@ from worker.vobiz.account import Account
 log = structlog.get_logger()
 _WHILE_HELD = timedelta(hours=1)  # the end of a hold makes it due at once
 _WHILE_FETCHED = timedelta(seconds=2)
+_SOON, _MOST_MISSED = timedelta(hours=2), 10_000  # every hour
 _AGAIN, _AGAIN_LATER = timedelta(seconds=30), timedelta(minutes=5)
 
 
@@ -71,6 +73,18 @@ def erases(worker: Worker, claims: Sequence[Claim]) -> None:
         if loaded is not None:
             work = partial(_work, worker, claim, loaded, now)
             do_or_report(worker, claim, work, "a recording cannot be erased")
+
+
+def owe_missed(worker: Worker) -> None:
+    """Put down the erasures whose time comes within the next hours, by the catalogue: a Redis that
+    was emptied has forgotten them. Raises LedgerUnavailable.
+    """
+    with contextlib.suppress(CatalogueAway):
+        soon = worker.ledger.now() + _SOON
+        for row in worker.catalogue.retained_until(soon, _MOST_MISSED):
+            known = subject.of_row(row)
+            if known.retain_until:
+                worker.ledger.owe(known.erasing, known.retain_until)
 
 
 def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:

@@ -67,6 +67,7 @@ def beat(queue: str) -> None:
             days.keep_due(ledger, worker.settings.accounts)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
             index.owe_missed(worker)
+            erase.owe_missed(worker)
             for account in worker.settings.accounts:
                 ledger.forget(account)
             ledger.tidy()
