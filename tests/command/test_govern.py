@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from tests.constants import ACCOUNT, HOUR
 from worker.archive import fact_files
 from worker.calls.history import Deed
-from worker.command import govern
+from worker.command import govern, ls, show
 
 
 @pytest.fixture
@@ -18,10 +18,16 @@ def typed(local, monkeypatch):
     call = house.provider.call(from_number="919820055512", to_number="918065550101").call_uuid
     recording = house.provider.record(call).recording_id
     house.reach(recording, "recording")
-    monkeypatch.setattr(govern, "open_ledger", lambda **_: (house.settings, house.ledger))
+    for module in (govern, ls, show):
+        monkeypatch.setattr(module, "open_ledger", lambda **_: (house.settings, house.ledger))
 
     def run(command, *options, status=0, **how):
-        found = CliRunner().invoke(command, [*options, "--reason", "case 12"], **how)
+        why = (
+            ("--reason", "case 12")
+            if command in {govern.hold, govern.release, govern.erase}
+            else ()
+        )
+        found = CliRunner().invoke(command, [*options, *why], **how)
         assert found.exit_code == status, found.output
         assert all(len(line) <= 80 for line in found.output.splitlines()), found.output
         return found.output
@@ -42,6 +48,8 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     (fact,) = fact_files.read_all(house.worker.archive.store, ACCOUNT, recording)
     assert fact.who.startswith("cli:")
     assert "legal hold" in run(govern.erase, recording, "--yes", status=1)
+    assert "under legal hold" in run(ls.ls)
+    assert "under legal hold" in run(show.show, recording)
     assert "legal hold" in run(govern.erase, recording, "--dry-run", status=1)
     assert run(govern.release, recording) == f"{recording}: released\n"
     shown = run(govern.erase, recording, input="n\n", status=1)
@@ -50,6 +58,8 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     assert "tombstone stands" in run(govern.erase, recording, input="y\n")
     house.reach(recording, "erased")
     assert "erased already" in run(govern.erase, recording, "--yes")
+    assert "erased by cli:" in run(ls.ls)
+    assert "erased by cli:" in run(show.show, recording)
     entered = house.ledger.history(ACCOUNT, until=house.ledger.now())
     assert {Deed.HOLD, Deed.RELEASE, Deed.ERASE} <= {e.said["what"] for e in entered}
 

@@ -23,6 +23,12 @@ from worker.calls.trust import (
 
 _RECORDING_FACTS = ("url", "format", "reason", "added_at")
 _END_FACTS = ("ended_at", "duration_s")
+_GOVERNS = {
+    Kind.RECORDING_HELD,
+    Kind.RECORDING_RELEASED,
+    Kind.ERASE_BEGUN,
+    Kind.RECORDING_ERASED,
+}
 _MEANS_A_COPY = {Kind.RECORDING_FINALIZED, Kind.RECORDING_LISTED, Kind.MEDIA_ARCHIVED}
 
 
@@ -185,6 +191,8 @@ def _fetching(events: Sequence[Event], finalized_at: datetime | None) -> dict[st
 
 def _governing(events: Sequence[Event]) -> dict[str, Any]:
     """The fields of Recording that say whether it is held, and how far its erasure came."""
+    if not any(e.kind in _GOVERNS for e in events):
+        return {}
     holds = [e for e in events if e.kind in {Kind.RECORDING_HELD, Kind.RECORDING_RELEASED}]
     copies = (received_at(e) for e in events if e.kind in _MEANS_A_COPY)
     last = max(holds, key=_number, default=None)

@@ -199,6 +199,10 @@ def _print_recordings(views: list[dict[str, Any]]) -> None:
         ]
         if view["problem"]:
             lines.append(view["problem"])
+        if view["held"]:
+            lines.append("under legal hold")
+        if erased := view["erased"]:
+            lines.append(f"erased by {erased['who']}: {erased['reason']}")
         if not view["archive_key"] and view["provider_keeps_until"]:
             lines.append(_kept(view["provider_keeps_until"]))
         table.add_row(

@@ -92,7 +92,12 @@ def _print_recording(view: dict[str, Any]) -> None:
         lines[-1] += f"; tail {stop['tail_ms']} ms"
     if view["segment_of"]:
         lines.append(f"  segment of {view['segment_of']}")
-    lines.append(f"  file {view['archive_key'] or 'not here yet'}")
+    if erased := view["erased"]:
+        lines.append(f"  erased by {erased['who']}: {erased['reason']}")
+    else:
+        lines.append(f"  file {view['archive_key'] or 'not here yet'}")
+    if view["held"]:
+        lines.append("  under legal hold: neither copy is deleted")
     if view["problem"]:
         lines.append(f"  problem: {view['problem']}")
     if view["fault"]:
