@@ -289,6 +289,55 @@ def test_a_hold_that_races_any_step_is_refused_or_keeps_both_copies(house, monke
     assert {"held", "gone"} == set(outcomes)
 
 
+def test_an_erasure_that_races_any_step_of_a_hold_is_refused_or_leaves_no_fact(house, monkeypatch):
+    steps, n, outcomes = AtStep(monkeypatch), 0, []
+    while True:
+        call, recording_id = house.archived()
+        known, answers = house.known(recording_id), []
+
+        def erase_all(ids=(call, recording_id), known=known, answers=answers):
+            try:
+                answers.append(erasures.order(house.worker, known, BY))
+            except Held:
+                answers.append("held")
+            house.erased(*ids)
+
+        steps.arm(n, erase_all)
+        try:
+            holds.hold(house.worker, known, BY)
+            held = True
+        except Gone:
+            held = False
+        steps.at = -1
+        if not answers:
+            break
+        assert held is (answers == ["held"]), n
+        assert bool(house.here(recording_id)) is held
+        assert house.there(recording_id) is held
+        left = erasing.files_of(house.worker.archive.store, known.key)
+        assert bool(left) is held
+        outcomes += answers
+        n += 1
+    assert {True, "held"} == set(outcomes)
+
+
+def test_what_lies_in_the_fallback_goes_too(ledger, tmp_path):
+    with Provider(accounts={ACCOUNT: TOKEN}) as provider:
+        house = House(
+            ledger, tmp_path, provider, ENDTAPE_ARCHIVE_FALLBACK=str(tmp_path / "fallback")
+        )
+        call, recording_id = house.archived()
+        archive = house.worker.archive
+        key = house.known(recording_id).key
+        for name in house.here(recording_id):
+            archive.fallback.store.create(name, archive.store.read(name))
+            archive.store.delete(name)
+        erasures.order(house.worker, house.known(recording_id), BY)
+        house.erased(call, recording_id)
+        assert erasing.files_of(archive.fallback.store, key) == []
+        assert house.recording(call, recording_id).erased
+
+
 def test_retain_waits_for_its_time_and_a_hold_puts_it_off_until_its_end(house):
     later = datetime.now(UTC) + timedelta(hours=1)
     call, recording_id = house.archived(retain_until=later)

@@ -17,6 +17,8 @@ from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import rebuild, row_of
 from worker.catalogue.wanted import Wanted
 from worker.duties import catalogue_trials, index
+from worker.governing import erasures, holds, subject
+from worker.governing.subject import By
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +87,23 @@ def test_a_catalogue_that_is_deleted_and_rebuilt_from_the_archive_is_equal(local
         {"archived": 2, "abandoned": 1, "erased": 0, "unreadable": 0, "removed": 0},
         3,
     )
+
+
+def test_holds_and_tombstones_are_in_a_catalogue_that_is_rebuilt(local, tmp_path):
+    house = local(rules=HOUR)
+    held, erased = (finished(house)[0] for _ in range(2))
+    by = By(who="anna", reason="case 12")
+    for do, one in ((holds.hold, held), (erasures.order, erased)):
+        do(house.worker, subject.find(house.worker, [ACCOUNT], one), by)
+    house.reach(erased, "erased")
+    until(lambda: house.worker.catalogue.find(held).view["held"])
+    until(lambda: live(house) == [])
+    anew = Catalogue(f"sqlite:///{tmp_path / 'anew.db'}")
+    counts = rebuild(anew, house.worker.archive, lambda *_: None)
+    assert rows(anew) == rows(house.worker.catalogue)
+    assert (counts["archived"], counts["erased"]) == (1, 1)
+    assert listed(house, "held=true") == [held]
+    assert listed(house, "phase=erased") == [erased]
 
 
 def gave_up(house, recording_id):
@@ -227,7 +246,7 @@ def test_what_was_finished_before_there_was_a_catalogue_gets_there_within_the_ho
     index.owe_missed(house.worker)
     assert indexed(house, recording_id)
     until(lambda: live(house) == [])
-    assert redis_view.owed(house.ledger, Duty.INDEX) == []
+    until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
 
 
 def test_sqlite_for_several_machines_is_degraded(local):
