@@ -195,7 +195,7 @@ def _print_recordings(views: list[dict[str, Any]]) -> None:
         lines = [
             view["recording_id"] or "(none is known)",
             view["call_uuid"],
-            f"{stop['rule']}: {stop['trigger'] or 'nothing due'}",
+            f"{stop['rule'] or '-'}: {stop['trigger'] or 'nothing due'}",
         ]
         if view["problem"]:
             lines.append(view["problem"])
