@@ -16,6 +16,7 @@ from tests import redis_view
 from tests.archive.builders import receipt_of
 from tests.builders import obligation, with_leases
 from tests.constants import ACCOUNT, ENV, TOKEN
+from tests.waiting import until
 from worker.archive import erasing, keys
 from worker.archive.directory import Directory
 from worker.calls.events import Event, Kind
@@ -436,6 +437,19 @@ def test_while_the_provider_refuses_the_rest_is_gone_and_it_is_asked_again(house
         True,
         False,
     )
+
+
+def test_while_the_rate_is_used_up_nothing_is_asked_and_it_comes_back(house):
+    call, recording_id = house.archived()
+    erasures.order(house.worker, house.known(recording_id), BY)
+    while house.ledger.take("api", ACCOUNT, 100, house.settings.api_rate)[0]:
+        pass
+    again = house.erases(call, recording_id)
+    assert (len(house.here(recording_id)), house.there(recording_id)) == (4, True)
+    assert again < datetime.now(UTC) + timedelta(seconds=5)
+    until(lambda: house.erases(call, recording_id) and not house.here(recording_id))
+    house.erased(call, recording_id)
+    assert house.recording(call, recording_id).erased
 
 
 def test_a_restored_backup_is_erased_again_by_the_command(house):

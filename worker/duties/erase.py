@@ -151,6 +151,9 @@ def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["c
     recording = task.recording
     if recording and recording.erased and not _may_be_back(task, recording):
         return _forget_numbers(task)
+    later = not_yet(task.worker, task.subject.account, task.now)
+    if later and _only_waits_its_turn(task):
+        return later  # before the archive is asked anything
     if not erasures.is_begun(task.worker, task.subject):
         until, rule = _retain(task)
         if until is None or until > task.now:
@@ -165,11 +168,21 @@ def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["c
     if task.worker.ledger.is_worked_on(_fetch_of(task.claim.obligation)):
         return task.now + _WHILE_FETCHED
     _remove(task, check_lease)
-    later = _remove_at_provider(task)
+    later = later or _remove_at_provider(task)
     if later:
         return later
     _look(task)
     return _done(task)
+
+
+def _only_waits_its_turn(task: _Task) -> bool:
+    """Whether nothing but the account's rate is in the way of asking the provider."""
+    worker, account = task.worker, task.subject.account
+    if account not in worker.settings.accounts:
+        remedy = "its copies are not erased: add it to the rules file"
+        worker.alert("no_such_account", account=account, remedy=remedy)
+        return False
+    return not worker.ledger.halted([account])
 
 
 def _may_be_back(task: _Task, recording: Recording) -> bool:
@@ -218,13 +231,6 @@ def _remove_at_provider(task: _Task) -> datetime | None:
     provider cannot be asked now. Raises what the client raises.
     """
     worker, known = task.worker, task.subject
-    later = not_yet(worker, known.account, task.now)
-    if later:
-        if known.account not in worker.settings.accounts:
-            worker.alert(
-                "no_such_account", account=known.account, remedy="its copies are not erased"
-            )
-        return later
     account = worker.settings.accounts[known.account]
     try:
         worker.vobiz.delete_recording(account, known.recording_id)
