@@ -230,6 +230,27 @@ def test_what_was_finished_before_there_was_a_catalogue_gets_there_within_the_ho
     assert redis_view.owed(house.ledger, Duty.INDEX) == []
 
 
+def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
+    house = local(rules=HOUR)
+    good, bad = [finished(house) for _ in range(2)]
+    for recording_id, _ in (good, bad):
+        indexed(house, recording_id)
+    until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
+    house.worker.catalogue.remove([(ACCOUNT, good[0]), (ACCOUNT, bad[0])])
+
+    def spoilt(archive, key):
+        row = row_of(archive, key)
+        if bad[0] in key:
+            row.view["labels"] = {"name": None}
+        return row
+
+    monkeypatch.setattr(index, "row_of", spoilt)
+    index.owe_missed(house.worker)
+    assert indexed(house, good[0])
+    until(lambda: house.alerts() == {"poison": 1})
+    assert house.worker.catalogue.find(bad[0]) is None
+
+
 def test_sqlite_for_several_machines_is_degraded(local):
     house = local()
     house.ledger.seen("stops", f"{socket.gethostname()}:1")

@@ -173,9 +173,7 @@ def test_a_decision_on_a_hand_off_is_told_with_its_call(house, application):
     assert told[0][1]["handoffs"][0]["verdict"] == "hold"
 
 
-def test_an_account_that_a_trial_halts_is_told_also_where_who_halted_it_died(
-    house, application
-):
+def test_an_account_that_a_trial_halts_is_told_also_where_who_halted_it_died(house, application):
     house.provider.faults.switch_on("refuse-auth", me=True)
     house.ledger.halt(ACCOUNT)  # and died before the notice was owed
     assert not Trials(house.ledger, lambda: house.settings, lambda: False).turn()

@@ -61,6 +61,8 @@ def indexes(worker: Worker, claims: Sequence[Claim]) -> None:
         for work in works:
             wait_until(worker, work.claim, work.loaded, now + _AGAIN)
         return
+    except ValueError:  # one that the database cannot hold does not keep the others out
+        works = [work for work in works if _enters_alone(worker, work)]
     for work in works:
         archived = [row.id[1] for row in work.rows if row.view["phase"] == Phase.ARCHIVED]
         worker.ledger.indexed(work.call.account, archived)
@@ -123,6 +125,11 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         if row:
             work.rows.append(row)
     works.append(work)
+
+
+def _enters_alone(worker: Worker, work: _Work) -> bool:
+    enter = partial(worker.catalogue.enter, work.rows)
+    return do_or_report(worker, work.claim, enter, "the catalogue cannot hold a call")
 
 
 def _done(worker: Worker, work: _Work, now: datetime) -> Commit:
