@@ -147,7 +147,7 @@ def test_two_workers_enter_the_same_recordings_at_once(url):
 def test_an_entering_that_fails_half_way_leaves_nothing(catalogue):
     broken = row(2)
     broken.view["labels"] = {"name": None}  # no database takes that
-    with pytest.raises(ValueError, match="NOT NULL|null value"):
+    with pytest.raises(ValueError, match=r"NOT NULL|null value"):
         catalogue.enter([row(1), broken])
     catalogue.try_it()
     assert catalogue.count() == 0

@@ -230,6 +230,20 @@ def test_what_was_finished_before_there_was_a_catalogue_gets_there_within_the_ho
     assert redis_view.owed(house.ledger, Duty.INDEX) == []
 
 
+def test_a_call_whose_recording_was_given_up_leaves_redis_in_the_end(local, monkeypatch):
+    house = local(rules=HOUR)
+    gave_up(house, "rec-gone")
+    indexed(house, "rec-gone")
+    until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
+    owed = []
+    monkeypatch.setattr(house.ledger, "ensure_due", owed.extend)
+    index.owe_missed(house.worker)
+    assert owed == []  # each time that it is entered, it stays for another ENDTAPE_HISTORY
+    house.worker.catalogue.remove([(ACCOUNT, "rec-gone")])
+    index.owe_missed(house.worker)
+    assert [o.call_uuid for o in owed] == ["call-gone"]
+
+
 def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
     house = local(rules=HOUR)
     good, bad = [finished(house) for _ in range(2)]

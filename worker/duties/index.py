@@ -28,7 +28,6 @@ from worker.duties.outcomes import do_or_report, obligation, wait_until
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Conflict, Unstored
 from worker.ledger.calls import SeenAt
-from worker.ledger.client import Ledger
 from worker.ledger.obligations import Claim, Commit, Loaded
 
 log = structlog.get_logger()
@@ -79,7 +78,7 @@ def owe_missed(worker: Worker) -> None:
         ledger.make_live(_lost(worker, some))
     live = ledger.live(accounts)
     while some := list(islice(live, _AT_ONCE)):
-        ledger.ensure_due({obligation(call, Duty.INDEX): None for call in _finished(ledger, some)})
+        ledger.ensure_due({obligation(call, Duty.INDEX): None for call in _missing(worker, some)})
 
 
 def _lost(worker: Worker, sights: Sequence[SeenAt]) -> list[SeenAt]:
@@ -95,13 +94,24 @@ def _lost(worker: Worker, sights: Sequence[SeenAt]) -> list[SeenAt]:
     return lost
 
 
-def _finished(ledger: Ledger, sights: Sequence[SeenAt]) -> Iterator[Call]:
-    """The calls of those of these recordings that are finished."""
+def _missing(worker: Worker, sights: Sequence[SeenAt]) -> Iterator[Call]:
+    """The calls of those of these live recordings that are finished and that the catalogue lacks.
+
+    One that was given up stays live beside its row. It is not entered again every hour: Redis would
+    never forget its call.
+    """
+    ledger = worker.ledger
     for account in {sight.account for sight in sights}:
         ids = [sight.recording_id for sight in sights if sight.account == account]
-        calls = set(ledger.calls_of(account, ids).values())
-        for call_uuid, events in ledger.logs(account, calls).items():
-            if any(e.kind in {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED} for e in events):
+        try:
+            known = worker.catalogue.known(account, ids)
+        except CatalogueAway:
+            continue
+        call_of = ledger.calls_of(account, ids)
+        for call_uuid, events in ledger.logs(account, set(call_of.values())).items():
+            finished = {e.recording_id for e in events if e.kind is Kind.MEDIA_ARCHIVED}
+            finished |= {e.recording_id for e in events if e.kind is Kind.ABSENCE_FILED} - known
+            if any(call_of.get(i or "") == call_uuid for i in finished):
                 yield replay(account, call_uuid, events)
 
 
