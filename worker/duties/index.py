@@ -7,6 +7,7 @@ archive are away, the obligation waits, and the call's log does not expire.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from worker.catalogue.rebuild import row_of
 from worker.catalogue.rows import Row
 from worker.duties import trials
 from worker.duties.catalogue_trials import CATALOG
+from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, obligation, wait_until
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Conflict, Unstored
@@ -33,6 +35,7 @@ from worker.ledger.obligations import Claim, Commit, Loaded
 log = structlog.get_logger()
 _AT_ONCE = 500
 _AGAIN = timedelta(seconds=15)
+_READING_S = 10.0  # after so long of reading receipts the other calls of the batch wait
 
 
 @dataclass(slots=True)
@@ -48,11 +51,26 @@ class _Work:
 def indexes(worker: Worker, claims: Sequence[Claim]) -> None:
     """Index the claimed calls, all in one transaction. Raises LedgerUnavailable."""
     now, loaded = worker.ledger.load(claims)
+    held = [
+        (c, log_of_call)
+        for c, log_of_call in zip(claims, loaded, strict=True)
+        if log_of_call is not None
+    ]
+    if held:
+        with LeaseKeeper(worker.ledger, *(claim for claim, _ in held)):
+            _index(worker, held, now)
+
+
+def _index(worker: Worker, held: Sequence[tuple[Claim, Loaded]], now: datetime) -> None:
     works = list[_Work]()
-    for claim, log_of_call in zip(claims, loaded, strict=True):
-        if log_of_call is not None:
-            read = partial(_read, worker, works, claim, log_of_call, now)
-            do_or_report(worker, claim, read, "a recording cannot be indexed")
+    refuses = trials.on_this_machine("archive") in worker.ledger.degraded()
+    until = time.monotonic() + (0.0 if refuses else _READING_S)
+    for claim, log_of_call in held:
+        if time.monotonic() >= until:  # an archive that hangs must not hold this slot of `keep`
+            wait_until(worker, claim, log_of_call, now + _AGAIN)
+            continue
+        read = partial(_read, worker, works, claim, log_of_call, now)
+        do_or_report(worker, claim, read, "a recording cannot be indexed")
     try:
         worker.catalogue.enter(row for work in works for row in work.rows)
     except CatalogueAway as error:
