@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,7 +25,7 @@ from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import row_of
-from worker.duties import erase, index, plan_calls
+from worker.duties import erase, index, plan_calls, trials
 from worker.errors import EndtapeError, Gone, Held
 from worker.governing import erasures, holds, subject
 from worker.governing.subject import By
@@ -442,14 +443,31 @@ def test_while_the_provider_refuses_the_rest_is_gone_and_it_is_asked_again(house
 def test_while_the_rate_is_used_up_nothing_is_asked_and_it_comes_back(house):
     call, recording_id = house.archived()
     erasures.order(house.worker, house.known(recording_id), BY)
-    while house.ledger.take("api", ACCOUNT, 100, house.settings.api_rate)[0]:
+    usual = house.worker.settings
+    house.worker.settings = replace(usual, api_rate=1.0)
+    while house.ledger.take("api", ACCOUNT, 100, 1.0)[0]:
         pass
     again = house.erases(call, recording_id)
     assert (len(house.here(recording_id)), house.there(recording_id)) == (4, True)
     assert again < datetime.now(UTC) + timedelta(seconds=5)
+    house.worker.settings = usual
     until(lambda: house.erases(call, recording_id) and not house.here(recording_id))
     house.erased(call, recording_id)
     assert house.recording(call, recording_id).erased
+
+
+def test_an_archive_that_is_away_is_not_asked_and_what_waits_is_released(house):
+    call, recording_id = house.archived()
+    erasures.order(house.worker, house.known(recording_id), BY)
+    what = trials.on_this_machine("archive")
+    trials.failed(house.ledger, what, "it does not answer")
+    assert house.erases(call, recording_id) > house.ledger.now() + timedelta(seconds=20)
+    assert house.here(recording_id)
+    trials.worked(house.ledger, what)
+    house.ledger.release_waiting()
+    assert redis_view.due_in_s(house.ledger, obligation(Duty.ERASE, call, recording_id)) < 1
+    house.erased(call, recording_id)
+    assert house.here(recording_id) == []
 
 
 def test_a_restored_backup_is_erased_again_by_the_command(house):

@@ -22,6 +22,7 @@ from worker.archive.facts import Fact, FactKind
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.command import reconcile
+from worker.duties import survey_rows, trials
 from worker.ledger import survey_state
 from worker.ledger.survey_state import Scope, SurveyState
 
@@ -581,6 +582,20 @@ def test_a_hold_and_the_time_to_keep_it_are_known_again_after_redis_was_emptied(
     owed = obligation(Duty.ERASE, known.call_uuid, known.recording_id)
     until(lambda: redis_view.due_at(house.ledger, owed))
     assert abs(redis_view.due_in_s(house.ledger, owed) - 300 * 86400) < 60
+
+
+@pytest.mark.xdist_group("s3")
+def test_a_bucket_that_is_away_is_not_asked_row_by_row_and_what_is_new_is_taken_up(
+    local, s3, monkeypatch
+):
+    house = house_of(local, ENDTAPE_ARCHIVE=s3.place().url, **s3.variables())
+    asked = []
+    monkeypatch.setattr(survey_rows, "archived_before", lambda *what: asked.append(what))
+    trials.failed(house.ledger, trials.on_this_machine("archive"), "it does not answer")
+    recording = unannounced(house)
+    surveyed(house)
+    house.reach(recording.recording_id, "archived")
+    assert asked == []
 
 
 def test_a_restart_beside_an_empty_ledger_takes_the_oldest_archived_day_for_the_first_start(local):

@@ -37,10 +37,10 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
         return rows.of_tombstone(tombstone, parsed.beside(".erased"))
     held = governed and _is_held(archive, parsed)
     try:
-        receipt = json.loads(archive.store.read(parsed.receipt))
+        receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
-            absence = json.loads(archive.store.read(parsed.absence))
+            absence = json.loads(archive.absence(key))
             return rows.of_absence(absence, key, held=held)
         return None
     return rows.of_receipt(receipt, key, held=held)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker import wire
-from worker.archive import fact_files, facts, keys
+from worker.archive import fact_files, facts
 from worker.archive.facts import FactKind
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
@@ -102,7 +102,7 @@ def _erased(tombstone: dict[str, Any], place: str, row: Event) -> list[Event]:
 
 
 def _given_up(archive: Archive, place: str, row: Event) -> list[Event]:
-    absence = json.loads(archive.store.read(keys.parse(place).absence))
+    absence = json.loads(archive.absence(place))
     gave_up = Event(
         id=f"gave-up:{row.recording_id}",
         kind=Kind.GAVE_UP,

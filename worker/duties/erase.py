@@ -88,6 +88,10 @@ def owe_missed(worker: Worker) -> None:
 
 
 def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
+    if trials.on_this_machine("archive") in worker.ledger.degraded():
+        worker.ledger.wait_for_archive(claim.obligation)  # an archive that hangs holds no slot
+        wait_until(worker, claim, loaded, now + _AGAIN)
+        return
     with LeaseKeeper(worker.ledger, claim) as check_lease:
         try:
             task = _task(worker, claim, loaded, now)
