@@ -517,7 +517,9 @@ def test_the_catalogue_shows_what_stands_while_it_is_erased_and_afterwards(house
     row = house.worker.catalogue.find(recording_id)
     assert (row.view["phase"], row.view["problem"]) == ("archived", "it is being erased")
     assert TO not in json.dumps([row.view, row.columns])
-    house.erased(call, recording_id)
+    looked = Event(id="look", kind=Kind.LOOKED, call_uuid=call)  # says nothing of the recording
+    house.ledger.record(ACCOUNT, looked)
+    assert house.erases(call, recording_id) is None  # done at once, and once
     row = house.worker.catalogue.find(recording_id)
     assert (row.view["phase"], row.view["problem"]) == ("erased", None)
     assert (house.here(recording_id), house.there(recording_id)) == ([], False)

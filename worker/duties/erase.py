@@ -275,7 +275,7 @@ def _done(task: _Task) -> Literal["committed"]:
         worker.ledger.ensure_due([told])
     log.info("erased", account=known.account, recording_id=known.recording_id)
     if task.call is None:
-        worker.ledger.commit([Commit(claim=task.claim, dues=((task.claim.obligation, None),))])
+        wait_until(worker, task.claim, task.loaded, None)
         worker.ledger.count({"events_total|RecordingErased": 1})
         return "committed"
     erased = Event(
