@@ -77,11 +77,12 @@ class Catalogue:
         ids = [row.id for row in rows]
         named = [dict(zip(_ID, row.id, strict=True)) for row in rows]
         texts = [json.dumps(row.view, separators=(",", ":")) for row in rows]
-        # The upsert goes first: it lets nobody else enter the same recordings meanwhile.
-        self._upsert(connection, recordings, [row.columns for row in rows])
+        # This goes first: it lets nobody else enter the same recordings meanwhile. The table
+        # has one unique index; of two, PostgreSQL lets a row of another worker hit the second.
         self._upsert(
             connection, views, [n | {"view": t} for n, t in zip(named, texts, strict=True)]
         )
+        self._upsert(connection, recordings, [row.columns for row in rows])
         connection.execute(labels.delete().where(_are(labels, ids)))
         labelled = [
             n | {"name": name, "value": value, "first_seen_ms": row.first_seen_ms}
@@ -101,7 +102,7 @@ class Catalogue:
     def remove(self, ids: Sequence[tuple[str, str]]) -> None:
         """Remove the rows of these recordings, each named by account and id."""
         with self._writing() as connection:
-            for table in (labels, views, recordings):
+            for table in (views, recordings, labels):  # in the order in which rows enter
                 connection.execute(table.delete().where(_are(table, ids)))
 
     # Finding
