@@ -9,7 +9,7 @@ from datetime import time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from worker.calls.rules import Action, DailyTime, Mode, Terms
+from worker.calls.rules import Action, DailyTime, Expect, Mode, Terms
 
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,6 +32,7 @@ TERMS = (
     "consent",
     "consent_within",
     "tail_limit",
+    "expect",
     "on",
 )
 
@@ -88,6 +89,7 @@ class TermsReader:
             "consent": self._consent,
             "consent_within": self._consent_within,
             "tail_limit": self._tail_limit,
+            "expect": self._expect,
             "on": self._on,
         }
         table = self.table(raw, key, TERMS)
@@ -134,6 +136,12 @@ class TermsReader:
         if length is None and value != "none":
             self.wrong(key, value, 'must be a duration of at least 1s like "1s", or "none"')
         return length
+
+    def _expect(self, value: Any, key: str) -> Expect | None:
+        if value not in list(Expect):
+            self.wrong(key, value, 'must be "any", "every" or "none"')
+            return None
+        return Expect(value)
 
     def _stop_tries(self, value: Any, key: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
