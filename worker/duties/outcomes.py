@@ -51,7 +51,7 @@ def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complai
 def _about(o: Obligation) -> dict[str, str | None]:
     if o.duty is Duty.FETCH:
         return {"account": o.account, "recording_id": o.recording_id}
-    if o.duty in {Duty.SURVEY, Duty.DAY}:
+    if o.duty in {Duty.SURVEY, Duty.DAY, Duty.CDRS}:
         return {"account": o.account}
     return {"account": o.account, "call_uuid": o.call_uuid}
 

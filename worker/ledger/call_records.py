@@ -24,12 +24,12 @@ _READ = ".read"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far the reading of an account's records has come. `days`: those still to be read in this
-    round, `page` of the first; `began_at` None: no round is under way.
+    """How far the reading of an account's records has come: the next page of those since the day
+    `first`. `began_at` None: no round is under way.
     """
 
     began_at: datetime | None = None
-    days: tuple[date, ...] = ()
+    first: date | None = None
     page: int = 1
     problem: str | None = None  # why the last step failed
 
@@ -63,14 +63,20 @@ def of_day(ledger: Ledger, account: str, day: date) -> tuple[list[AnsweredCall],
     ) if read else None
 
 
+def read_to(ledger: Ledger, account: str, day: date) -> datetime | None:
+    """Until when the records of a day were read; None: never whole."""
+    read = ledger.command("HGET", _key(ledger, account, day), _READ)
+    return from_ms(int(read)) if read else None
+
+
 def progress(ledger: Ledger, account: str) -> Progress:
     text = ledger.command("GET", ledger.key("cdrs-at", account))
     if not text:
         return Progress()
-    began_ms, days, page, problem = json.loads(text)
+    began_ms, first, page, problem = json.loads(text)
     return Progress(
         began_at=from_ms(began_ms) if began_ms else None,
-        days=tuple(date.fromisoformat(day) for day in days),
+        first=date.fromisoformat(first) if first else None,
         page=page,
         problem=problem,
     )
@@ -78,7 +84,8 @@ def progress(ledger: Ledger, account: str) -> Progress:
 
 def set_progress(ledger: Ledger, account: str, given: Progress) -> None:
     began_ms = to_ms(given.began_at) if given.began_at else None
-    told = [began_ms, [day.isoformat() for day in given.days], given.page, given.problem]
+    first = given.first.isoformat() if given.first else None
+    told = [began_ms, first, given.page, given.problem]
     ledger.command("SET", ledger.key("cdrs-at", account), json.dumps(told))
 
 
