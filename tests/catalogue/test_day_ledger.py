@@ -80,7 +80,11 @@ def test_as_csv_each_figure_of_each_row_is_a_line_with_its_recordings(reader):
     reader().catalogue.enter([row(0, stop={"rule": "=1+1"}), row(1, stop={"rule": "=1+1"})])
     view = reader().view(DAY, ["MA_1"])
     lines = list(csv.DictReader(io.StringIO(day_ledger.as_csv(view))))
-    assert [line["figure"] for line in lines] == [*FIGURES, "consent_capture_rate"]
+    assert [line["figure"] for line in lines] == [
+        *FIGURES,
+        "consent_capture_rate",
+        "saved_per_month",
+    ]
     by_name = {line["figure"]: line for line in lines}
     assert by_name["archived"]["recordings"] == "rec-000 rec-001"
     assert (by_name["archived"]["count"], by_name["missing"]["count"]) == ("2", "0")

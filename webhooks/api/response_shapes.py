@@ -62,6 +62,8 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     restricted_by: list[Literal["no_consent", "long_tail"]]
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
+    deleted_at_provider: Time = None
+    saved_per_month: float | None = None
     provider_keeps_until: Time
 
 
@@ -88,10 +90,12 @@ class LedgerRow(Struct, kw_only=True):
     without_consent: Figure
     restricted: Figure
     erased: Figure
+    deleted_at_provider: Figure
     cut_at_default_limit: Figure
     with_gaps: Figure
     unexplained: Figure
     consent_capture_rate: float | None
+    saved_per_month: float
 
 
 class CallRecords(Struct, kw_only=True):

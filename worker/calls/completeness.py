@@ -22,7 +22,7 @@ from worker.calls.timing import ITSELF
 View = Mapping[str, Any]
 FIGURES = (
     *("expected", "archived", "verified", "under_way", "missing", "unexpected", "over_long"),
-    *("too_short", "unproven", "without_consent", "restricted", "erased"),
+    *("too_short", "unproven", "without_consent", "restricted", "erased", "deleted_at_provider"),
     *("cut_at_default_limit", "with_gaps", "unexplained"),
 )
 # What an operator has to look into: nothing of ours or of the rules accounts for it.
@@ -74,13 +74,14 @@ class Figure:
 @dataclass(slots=True)
 class Row:
     """The figures of one rule on one account. `asked`: recordings that needed consent and whose
-    consent is decided.
+    consent is decided. `saved_per_month`: by copies that are gone at the provider, by its rates.
     """
 
     account: str
     rule: str
     figures: dict[str, Figure] = field(default_factory=lambda: {f: Figure() for f in FIGURES})
     asked: set[str] = field(default_factory=set)
+    saved_per_month: float = 0.0
 
     @property
     def consent_capture_rate(self) -> float | None:
@@ -96,6 +97,7 @@ class Row:
             "rule": self.rule,
             **{name: figure.view() for name, figure in self.figures.items()},
             "consent_capture_rate": self.consent_capture_rate,
+            "saved_per_month": round(self.saved_per_month, 6),
         }
 
     def add(self, name: str, view: View) -> None:
@@ -122,6 +124,7 @@ def rows_of(
             call = answered.get((view["account"], view["call_uuid"]))
             for name in _names(_Given(view, together, call, _terms(rules, rule), now)):
                 row.add(name, view)
+            row.saved_per_month += view.get("saved_per_month") or 0.0
             if _is_asked(view, _terms(rules, rule)):
                 row.asked.add(view["recording_id"])
     with_recording = {view["call_uuid"] for view in views} | recorded
@@ -139,11 +142,14 @@ def totals(rows: Iterable[Row]) -> dict[str, Any]:
     whole = Row(account="", rule="")
     for row in rows:
         whole.asked |= row.asked
+        whole.saved_per_month += row.saved_per_month
         for name, figure in row.figures.items():
             whole.figures[name].recordings |= figure.recordings
             whole.figures[name].calls |= figure.calls
     counts = {name: figure.count for name, figure in whole.figures.items()}
-    return {**counts, "consent_capture_rate": whole.consent_capture_rate}
+    saved = round(whole.saved_per_month, 6)
+    rate = whole.consent_capture_rate
+    return {**counts, "consent_capture_rate": rate, "saved_per_month": saved}
 
 
 # One recording
@@ -206,6 +212,8 @@ def _names(given: _Given) -> Iterator[str]:
         names.add("restricted")
     if view["segment_of"]:
         names.add("with_gaps")
+    if view.get("deleted_at_provider"):
+        names.add("deleted_at_provider")
     if names.intersection(_UNEXPLAINED) - _explained(given):
         names.add("unexplained")
     if "archived" in names and "verified" not in names:

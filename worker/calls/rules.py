@@ -100,6 +100,8 @@ class Terms:
     consent_within: timedelta = timedelta(seconds=30)
     # A stop by trigger with a longer tail restricts its recording; None: none does.
     tail_limit: timedelta | None = None
+    # The provider's copy is deleted so long after ours is archived; None: never.
+    keep_at_provider: timedelta | None = None
     on: dict[str, Action] = field(default_factory=dict)
     expect: Expect | None = None
 

@@ -33,6 +33,7 @@ TERMS = (
     "consent_within",
     "tail_limit",
     "expect",
+    "keep_at_provider",
     "on",
 )
 
@@ -90,6 +91,7 @@ class TermsReader:
             "consent_within": self._consent_within,
             "tail_limit": self._tail_limit,
             "expect": self._expect,
+            "keep_at_provider": self._keep_at_provider,
             "on": self._on,
         }
         table = self.table(raw, key, TERMS)
@@ -142,6 +144,12 @@ class TermsReader:
             self.wrong(key, value, 'must be "any", "every" or "none"')
             return None
         return Expect(value)
+
+    def _keep_at_provider(self, value: Any, key: str) -> timedelta | None:
+        length = timedelta(0) if value == "0s" else duration(value)
+        if length is None and value != "forever":
+            self.wrong(key, value, 'must be a duration like "7d", "0s", or "forever"')
+        return length
 
     def _stop_tries(self, value: Any, key: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:

@@ -139,8 +139,8 @@ def _lines(view: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
             figure = row[name]
             ids = (" ".join(figure["recordings"]), " ".join(figure["calls"]))
             yield (*place, name, figure["count"], *ids)
-        rate = row["consent_capture_rate"]
-        yield (*place, "consent_capture_rate", "" if rate is None else rate, "", "")
+        for name in ("consent_capture_rate", "saved_per_month"):
+            yield (*place, name, "" if row[name] is None else row[name], "", "")
 
 
 def _cell(text: str) -> str:

@@ -50,6 +50,7 @@ BATCH = {
     Duty.INDEX: 50,
     Duty.DAY: 1,
     Duty.CDRS: 1,
+    Duty.OFFLOAD: 1,
     Duty.NOTIFY: 4,
 }
 MOST_PLANS = 2 * BATCH[Duty.PLAN]

@@ -20,6 +20,7 @@ from worker.duties import (
     index,
     look,
     notify,
+    offload,
     plan_calls,
     survey,
 )
@@ -37,6 +38,7 @@ DEEDS = {
     Duty.NOTIFY: notify.notifies,
     Duty.DAY: days.closes,
     Duty.CDRS: call_records.reads,
+    Duty.OFFLOAD: offload.offloads,
 }
 QUEUE_OF = {
     Duty.PLAN: "stops",
@@ -47,6 +49,7 @@ QUEUE_OF = {
     Duty.NOTIFY: "keep",
     Duty.DAY: "keep",
     Duty.CDRS: "keep",
+    Duty.OFFLOAD: "keep",
 }
 
 

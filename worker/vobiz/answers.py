@@ -61,6 +61,20 @@ class Row:
     recording_type: str | None = None
     from_number: str | None = None
     to_number: str | None = None
+    rounded_s: float | None = None  # what storage is charged for
+    storage_rate: float | None = None  # for a minute and month
+    storage_amount: float | None = None  # for a month, where the provider states it
+
+    @property
+    def storage_per_month(self) -> float | None:
+        """What a month of keeping it costs, by the provider's own figures; None where it states
+        none. In US dollars, by its documentation.
+        """
+        if self.storage_amount:
+            return self.storage_amount
+        if self.storage_rate is None or self.rounded_s is None:
+            return None
+        return round(self.storage_rate * self.rounded_s / 60, 6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,6 +256,9 @@ def read_row(raw: dict[str, Any]) -> Row | None:
         recording_type=_text(_first(raw, "recording_type", "type")),
         from_number=wire.digits(_first(raw, "from_number", "from")),
         to_number=wire.digits(_first(raw, "to_number", "to")),
+        rounded_s=wire.number(raw.get("rounded_recording_duration")),
+        storage_rate=wire.number(raw.get("recording_storage_rate")),
+        storage_amount=wire.number(raw.get("monthly_recording_storage_amount")),
     )
 
 

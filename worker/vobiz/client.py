@@ -222,6 +222,14 @@ class Vobiz:
             raise TryAgain("the provider answered with another recording")
         return row
 
+    def delete_recording(self, account: Account, recording_id: str) -> None:
+        """Delete the provider's copy for good. One that is not there is a success (repeated
+        deletion is undocumented). Raises WrongPath, Refused, TryAgain.
+        """
+        answer = self._ask(account, API_LIMITS, "DELETE", f"Recording/{_part(recording_id)}/")
+        if not answers.is_gone(answer):
+            answers.expect_success(answer, now=_now())
+
     def live_call(self, account: Account, call_uuid: str) -> LiveCall | None:
         """What the provider says of a live call; None only on the application's own 404. Raises
         WrongPath, Refused, TryAgain.
