@@ -33,14 +33,15 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
     be read.
     """
-    parsed = keys.parse(key)
     try:
-        receipt = json.loads(archive.store.read(parsed.receipt))
+        receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
-            return rows.of_absence(json.loads(archive.store.read(parsed.absence)), key)
+            return rows.of_absence(json.loads(archive.absence(key)), key)
         return None
-    return rows.of_receipt(receipt, key, offload=_offload(archive, parsed) if governed else None)
+    return rows.of_receipt(
+        receipt, key, offload=_offload(archive, keys.parse(key)) if governed else None
+    )
 
 
 def _offload(archive: Archive, key: Key) -> Fact | None:
