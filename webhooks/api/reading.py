@@ -61,7 +61,7 @@ class Reader:
         query = request.args
         page = self._listing.page(
             list_query.wanted(query),
-            self._accounts(),
+            self.accounts(),
             limit=list_query.limit(query.get("limit")),
             before=list_query.cursor(query.get("cursor")),
         )
@@ -77,7 +77,7 @@ class Reader:
         return jsonify(self._view(recording_id))
 
     def call(self, call_uuid: str) -> Response:
-        known = find_call(self.ledger, self._accounts(), call_uuid, a_leg_first=False)
+        known = find_call(self.ledger, self.accounts(), call_uuid, a_leg_first=False)
         if known is None:
             return jsonify(self._past_call(call_uuid))
         call = replay(*known, self.ledger.events(*known))
@@ -137,7 +137,7 @@ class Reader:
 
     def _view(self, recording_id: str) -> dict[str, Any]:
         """The recording as `/v1` shows it. Raises Problem 404, and 503."""
-        known = find_recording(self.ledger, self._accounts(), recording_id)
+        known = find_recording(self.ledger, self.accounts(), recording_id)
         if known is None:
             return self._past(recording_id)
         return recording_view(*known, self.settings().rules, self.ledger.now())
@@ -188,7 +188,7 @@ class Reader:
         settings = self.settings()
         return Archive(settings.archive, settings.spool, fallback=settings.fallback)
 
-    def _accounts(self) -> list[str]:
+    def accounts(self) -> list[str]:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""
         accounts = list(self.settings().accounts)
         named = request.args.get("account")
