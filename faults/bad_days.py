@@ -46,6 +46,7 @@ ALL: dict[str, dict[str, Any]] = {
     "gzip-media": {"probability": 0.03},
     "huge-media": {"probability": 0.02, "bytes": 3_000_000},
     "lost-callbacks": {"probability": 0.03},
+    "deprecated": {"probability": 0.02},
 }
 # By itself and for a moment: it affects the whole account, not single requests.
 REFUSED: dict[str, Any] = {"me": True}

@@ -21,6 +21,7 @@ def worker(ledger):
             ledger=ledger,
             vobiz=None,
             archive=None,
+            catalogue=None,
             settings=None,
             threads=threads,
             first_start=ledger.now(),

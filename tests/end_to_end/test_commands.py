@@ -45,6 +45,7 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
         f"callback {service.env['VOBIZ_AUTH_ID']}": "fine",
         "archive": "fine",
         "spool": "fine",
+        "catalogue": "fine",
         "signing key": "fine",
         "unfinished work": "fine",
         "refused callbacks": "warning",
@@ -446,7 +447,6 @@ def test_what_is_abandoned_is_listed_within_80_columns_and_retried_by_id_or_all_
     )
     assert "There are more" in service.command("ls", "--abandoned", "--limit", "1").stdout
     for wrong in (
-        ["ls", "--fault", "media"],
         ["retry"],
         ["retry", recording, "--fault", "all"],
         ["retry", "--fault", "weather"],

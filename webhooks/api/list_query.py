@@ -16,6 +16,7 @@ from worker.catalogue.wanted import Wanted
 from worker.ledger.calls import SeenAt
 
 MOST = 200  # recordings on a page
+_FOR_EVER_MS = 2**53
 
 
 def wanted(query: MultiDict[str, str]) -> Wanted:
@@ -24,15 +25,15 @@ def wanted(query: MultiDict[str, str]) -> Wanted:
         phase=_one_of(query, "phase", Phase),
         stop=_one_of(query, "stop", StopState),
         fault=_one_of(query, "fault", Fault),
-        rule=query.get("rule"),
+        rule=_text(query, "rule"),
         number=_number(query.get("number")),
-        label=_label(query.get("label")),
-        call_uuid=query.get("call_uuid"),
-        account=query.get("account"),
+        label=_label(_text(query, "label")),
+        call_uuid=_text(query, "call_uuid"),
+        account=_text(query, "account"),
         held=_whether(query.get("held")),
         since=request_bodies.instant(query.get("since"), "since"),
         until=request_bodies.instant(query.get("until"), "until"),
-        q=query.get("q") or None,
+        q=_text(query, "q") or None,
     )
 
 
@@ -50,9 +51,13 @@ def cursor(text: str | None) -> SeenAt | None:
         return None
     try:
         at, account, recording_id = base64.urlsafe_b64decode(text.encode()).decode().split("|")
-        return SeenAt(int(at), recording_id, account)
+        place = SeenAt(int(at), recording_id, account)
     except ValueError:
-        raise Problem(400, "cursor: not one that we gave", field="cursor") from None
+        place = None
+    # No database holds an instant beyond that, and PostgreSQL no text with a zero in it.
+    if place is None or not 0 <= place.ms < _FOR_EVER_MS or "\0" in account + recording_id:
+        raise Problem(400, "cursor: not one that we gave", field="cursor")
+    return place
 
 
 def spelled(sight: SeenAt) -> str:
@@ -66,6 +71,14 @@ def _one_of(query: MultiDict[str, str], name: str, words: type[StrEnum]) -> str 
     if word is not None and word not in set(words):
         raise Problem(400, f"{name}: must be one of {', '.join(words)}", field=name)
     return word
+
+
+def _text(query: MultiDict[str, str], name: str) -> str | None:
+    """A text to look for. A zero in it stands in no recording, and PostgreSQL refuses it."""
+    text = query.get(name)
+    if text is not None and "\0" in text:
+        raise Problem(400, f"{name}: must not hold a zero character", field=name)
+    return text
 
 
 def _number(text: str | None) -> str | None:

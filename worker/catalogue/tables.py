@@ -96,8 +96,6 @@ for _column in (
     "stop_state",
     "fault",
     "rule",
-    "from_digits",
-    "to_digits",
     "held",
 ):
     _newest_first(recordings, _column)

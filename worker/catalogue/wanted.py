@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, or_
+from sqlalchemy import ColumnElement, Table, or_
 
 from worker import wire
 from worker.calls.rules import fits
@@ -107,6 +107,5 @@ def _is_number(column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
     if pattern.startswith("*"):
         return column.endswith(digits)
     if pattern.endswith("*"):
-        # A range, because an index finds it on either database.
-        return and_(column >= digits, column < digits + ":")  # the colon follows the nine
+        return column.startswith(digits)
     return column == digits
