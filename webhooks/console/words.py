@@ -11,6 +11,7 @@ from worker import wire
 from worker.calls.events import Kind
 
 _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FOUND_OVER}
+_CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
 _ORDERS = {
     *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
     *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED),
@@ -85,7 +86,7 @@ def sureness(event: Mapping[str, Any]) -> tuple[str, str]:
         return "signed", "the provider's signature was verified"
     if kind in _FOUND:
         return "confirmed", "Endtape read it from the provider's own API"
-    if not by or by == "us":
+    if not by or by == "us" or kind in _CONCLUDED:
         return "ours", "Endtape did it, or concluded it"
     if kind in _ORDERS:
         return "order", "somebody with a key, or a command, asked for it"
