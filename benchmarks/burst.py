@@ -26,12 +26,12 @@ from worker.processes.supervisor import ROOT
 class Size:
     stops: int = 5000
     others: dict[str, int] = field(  # stops of each other scheduler: as many as end in seconds
-        default_factory=lambda: {"rq": 20, "apscheduler": 200, "dramatiq": 200}
+        default_factory=lambda: {"apscheduler": 200, "dramatiq": 200}
     )
 
 
 FULL = Size()
-SMALL = Size(stops=40, others=dict.fromkeys(LIBRARIES, 5))
+SMALL = Size(stops=40, others=dict.fromkeys(FULL.others, 5))
 LIVES_S = 60  # a recording is as old as its rule allows when its stop is due
 LEAST_AHEAD_S = 3  # to record and plan the calls, or to hand out the tasks
 TUNED = (
@@ -48,8 +48,9 @@ METHOD = (
     "process a core) and requests.delete(...). Tuned peer: four Celery workers of 16 threads "
     "with kept-alive connections, the fastest of six set-ups. Each with a Redis of its own with "
     "appendfsync always; runs alternate after a small one to warm up. Other schedulers as in the "
-    f"row of lateness, with {FULL.others['rq']} stops for RQ, {FULL.others['apscheduler']} for "
-    f"APScheduler and {FULL.others['dramatiq']} for dramatiq. Limit: one process with one libcurl "
+    f"row of lateness, with {FULL.others['apscheduler']} stops for APScheduler and "
+    f"{FULL.others['dramatiq']} for dramatiq; RQ's scheduler knows whole seconds only, and sends "
+    "before the deadline, so it has no rate. Limit: one process with one libcurl "
     "CurlMulti of 64 connections, and an APPEND and a ZREM for each answer, pipelined."
 )
 
@@ -169,10 +170,10 @@ def measure(runs: int, size: Size = FULL) -> Report:
         met = comparing.ratio(rates["ours"], rates[peer]) >= least
         sides = rates["ours"], rates[peer], rates["bare"]
         report.rows.append(comparing.rate(what, *sides, target=f">= {least} x", met=met))
-    for name, library in LIBRARIES.items():
+    for name, count in size.others.items():
         report.rows.append(
             comparing.rate(
-                f"the same, {library}, {size.others[name]} due",
+                f"the same, {LIBRARIES[name]}, {count} due",
                 rates["ours"],
                 rates[name],
                 rates["bare"],
@@ -187,7 +188,7 @@ def measure(runs: int, size: Size = FULL) -> Report:
 def _measure_others(rates: dict[str, list[float]], runs: int, size: Size) -> None:
     """The other schedulers and the limit, by turns."""
     with contextlib.ExitStack() as stack:
-        tables = {name: Timetable(stack.enter_context(Stage()), name) for name in LIBRARIES}
+        tables = {name: Timetable(stack.enter_context(Stage()), name) for name in size.others}
         bare = stack.enter_context(Stage())
         sink = bare.sink()
         for run in range(runs):

@@ -93,7 +93,7 @@ class Run:
         emulator = opening.enter_context(started(ACCOUNT, TOKEN, nowhere))
         self.api_url, self.control = emulator.api_url, Control(emulator.control_url)
         self.base, _ = self.stage.ours(
-            ["web", "stops", "fetches", "clock"],
+            ["web", "stops", "fetches", "keep", "clock"],
             rules='[defaults]\nmax_duration = "1h"\nconfirm_within = "60s"\n',
             api_url=emulator.api_url,
             media=emulator.media_host,

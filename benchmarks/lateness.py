@@ -164,7 +164,7 @@ def _measure_late(late: Late, runs: int, size: Size) -> None:
         Provider(accounts={ACCOUNT: TOKEN}) as other,
     ):
         base, processes = our_stage.ours(
-            ["web", "stops", "fetches", "clock"],
+            ["web", "stops", "fetches", "keep", "clock"],
             rules=f'[defaults]\nmax_duration = "{DEADLINE_S}s"\n',
             api_url=provider.api_url,
             media=provider.media_host,
