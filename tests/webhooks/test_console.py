@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_days import ended
+from tests.bad_days import ended, made_older
 from tests.constants import ACCOUNT, APP_KEY, ENV, KEY, VIEW_KEY
 from webhooks.app import create_app
 from webhooks.console import routes, sessions
@@ -39,7 +39,7 @@ class Console:
     def __init__(self, ledger, folder, **env):
         (folder / "endtape.toml").write_text(RULES)
         environ = {**ENV, "REDIS_URL": "redis://127.0.0.1:1", **KEYS, **env}
-        self.ledger = ledger
+        self.ledger, self.folder = ledger, folder
         self.app = create_app(Settings.from_env(environ, folder=folder), ledger)
         self.browser = self.app.test_client()
 
@@ -450,6 +450,18 @@ def test_a_retry_asks_first_and_stands_in_the_history(console):
     answer = console.browser.post("/recordings/rec-2/retry", data={"reason": ""})
     assert "Another try is ordered" in console.page(answer.headers["Location"])
     assert entries(console.ledger) == [("retry", "anna", None)]
+
+
+def test_what_the_provider_does_not_list_for_minutes_is_not_home(console):
+    runs(console.ledger)
+    over = Event(id="over", kind=Kind.CALL_ENDED, call_uuid="call-1", signed=True)
+    console.ledger.record(ACCOUNT, over)
+    console.log_in()
+    assert "rec-1" not in console.page("/not-home")
+    made_older(console.ledger, "call-1", Kind.CALL_ENDED, timedelta(minutes=3))
+    other = Console(console.ledger, console.folder)  # whose board is not computed yet
+    other.log_in()
+    assert "the provider does not list it yet" in other.page("/not-home?fault=provider")
 
 
 def test_now_says_in_words_what_is_wrong_and_what_to_do(console):

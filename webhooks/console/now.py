@@ -14,7 +14,8 @@ from typing import Any
 
 from webhooks.console import last_hour
 from webhooks.console.last_hour import Figure
-from worker.calls.call import Call
+from worker.calls.call import Call, Phase, Recording
+from worker.calls.events import Fault
 from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
 from worker.catalogue.listing import Listing
@@ -27,7 +28,8 @@ SHOWN = 100  # rows on the page
 _AT_ONCE = 500
 _EVERY_S = 1.0
 _FIGURES_EVERY_S = 15.0
-_SHARE = 5  # a board is good for so many times as long as it took
+_SHARE = 20  # a board is good for so many times as long as it took: it shares with callbacks
+_FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 _UNPROVEN = {"unknown", "failed"}
 
 
@@ -130,7 +132,21 @@ class Now:
         rules = self._settings().rules
         for recording in call.recordings.values():
             if not recording.archived and recording.recording_id:
-                yield recording_view(call, recording, rules, now)
+                view = recording_view(call, recording, rules, now)
+                yield _with_delay(view, recording, now)
+
+
+def _with_delay(view: dict[str, Any], recording: Recording, now: datetime) -> dict[str, Any]:
+    """The view; of a recording whose file the provider does not name for long, with that as its
+    problem.
+    """
+    over = recording.over_at
+    if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - _FINALIZING:
+        return view
+    return view | {
+        "fault": Fault.PROVIDER.value,
+        "problem": f"it was over at {over:%m-%d %H:%M:%S}, and the provider does not list it yet",
+    }
 
 
 def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:
