@@ -552,3 +552,23 @@ def test_the_files_are_few_and_small_and_run_and_load_nothing_from_elsewhere():
             r"https?://|\sstyle=|\son[a-z]+=|<style|@import|url\(|\|\s*safe\b|autoescape|eval\(",
             text,
         ), path
+
+
+def test_a_restricted_recording_asks_for_a_reason_before_it_is_played(local):
+    rules = '[defaults]\nmax_duration = "1h"\nconsent = "required"\nconsent_within = "1s"\n'
+    house = local(rules=rules, **KEYS)
+    recording_id = house.provider.record(house.provider.call().call_uuid).recording_id
+    house.reach(recording_id, "archived")
+    browser = house.app.test_client()
+    browser.post("/login", data={"password": KEY})
+    path = f"/recordings/{recording_id}"
+    page = browser.get(path).text
+    assert "restricted: no_consent" in page
+    assert "<audio" not in page
+    assert browser.get(f"{path}/audio").status_code == 403
+    page = browser.get(f"{path}?reason=complaint+17").text
+    assert f'src="{path}/audio?reason=complaint+17"' in page
+    assert browser.get(f"{path}/audio?reason=complaint+17").status_code == 200
+    assert [entry for entry in entries(house.ledger) if entry[0] == "play"] == [
+        ("play", "anna", None)
+    ]

@@ -61,7 +61,7 @@ class Reader:
         query = request.args
         return self.listing.page(
             list_query.wanted(query),
-            self._accounts(),
+            self.accounts(),
             limit=list_query.limit(query.get("limit")),
             before=list_query.cursor(query.get("cursor")),
         )
@@ -85,7 +85,7 @@ class Reader:
 
     def whole_call(self, call_uuid: str) -> dict[str, Any]:
         """The call as `/v1` shows it. Raises Problem 404, and 503."""
-        known = find_call(self.ledger, self._accounts(), call_uuid, a_leg_first=False)
+        known = find_call(self.ledger, self.accounts(), call_uuid, a_leg_first=False)
         if known is None:
             return self._past_call(call_uuid)
         call = replay(*known, self.ledger.events(*known))
@@ -145,7 +145,7 @@ class Reader:
 
     def view(self, recording_id: str) -> dict[str, Any]:
         """The recording as `/v1` shows it. Raises Problem 404, and 503."""
-        known = find_recording(self.ledger, self._accounts(), recording_id)
+        known = find_recording(self.ledger, self.accounts(), recording_id)
         if known is None:
             return self._past(recording_id)
         return recording_view(*known, self.settings().rules, self.ledger.now())
@@ -196,7 +196,7 @@ class Reader:
         settings = self.settings()
         return Archive(settings.archive, settings.spool, fallback=settings.fallback)
 
-    def _accounts(self) -> list[str]:
+    def accounts(self) -> list[str]:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""
         accounts = list(self.settings().accounts)
         named = request.args.get("account")
