@@ -452,6 +452,19 @@ def test_a_retry_asks_first_and_stands_in_the_history(console):
     assert entries(console.ledger) == [("retry", "anna", None)]
 
 
+def test_the_part_that_lives_differs_by_what_each_tabs_owner_may_do_and_see(console):
+    runs(console.ledger)
+    console.log_in()
+    mine = console.page("/now")
+    assert ("Stop…" in mine, "919840000001" in mine) == (True, False)
+    console.browser.post("/numbers", data={"numbers": "shown"})
+    assert "919840000001" in console.page("/now")
+    console.log_in(VIEW_KEY)
+    console.browser.post("/numbers", data={"numbers": "hidden"})
+    theirs = console.page("/now")
+    assert ("Stop…" in theirs, "919840000001" in theirs) == (False, False)
+
+
 def test_what_the_provider_does_not_list_for_minutes_is_not_home(console):
     runs(console.ledger)
     over = Event(id="over", kind=Kind.CALL_ENDED, call_uuid="call-1", signed=True)

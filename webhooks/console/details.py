@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
 from webhooks.console import sound
 from webhooks.console.now import Now
-from webhooks.console.page import rendered, seen, session
+from webhooks.console.page import rendered, seen, session, shows_numbers
 from webhooks.console.trouble import troubles
 from worker import in_force
 from worker.archive import signers
@@ -32,13 +33,21 @@ class Details:
     def __init__(self, reader: Reader, now: Now) -> None:
         self._reader, self._now = reader, now
         self._ledger, self._settings = reader.ledger, reader.settings
+        self._fragments: dict[tuple[bool, bool], tuple[datetime, str]] = {}
 
     def now(self) -> str:
         return rendered("now.html", **self._board())
 
     def board(self) -> str:
-        """The part of the first page that lives, for its script."""
-        return rendered("board.html", **self._board())
+        """The part of the first page that lives, for its script. It is rendered once for all tabs:
+        it differs only by what their owners may do and see.
+        """
+        at, kind = self._now.board().at, (session().acts, shows_numbers())
+        rendered_at, text = self._fragments.get(kind, (None, ""))
+        if rendered_at != at:
+            text = rendered("board.html", **self._board())
+            self._fragments[kind] = at, text
+        return text
 
     def _board(self) -> dict[str, Any]:
         board = self._now.board()
