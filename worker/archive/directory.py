@@ -12,13 +12,15 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from worker.archive import durable
 from worker.archive.spool import Spool
 from worker.archive.store import Entry, Level, Opened
 from worker.errors import Conflict, Unstored
+
+_MOST_MADE = 1000  # folders that a process remembers; each is a day of an account
 
 
 class Directory:
@@ -28,6 +30,7 @@ class Directory:
 
     def __init__(self, root: Path, spool: Spool) -> None:
         self.root, self._spool = Path(root), spool
+        self._made = set[str]()  # folders that this process has seen on disk for good
 
     def create(self, name: str, data: bytes) -> None:
         part = self._spool.create("small-file", secrets.randbelow(10**18))
@@ -106,17 +109,37 @@ class Directory:
         *steps, last = name.split("/")
         if not all(step and not step.startswith(".") for step in (*steps, last)):
             raise ValueError(f"not a name in the archive: {name[:300]!r}")
-        if make:
+        folder = "/".join(steps)
+        if make and folder not in self._made:
             durable.make(self.root)
+            os.close(self._enter(steps, make=True))
+            if len(self._made) >= _MOST_MADE:
+                self._made.clear()
+            self._made.add(folder)
+        try:
+            here = self._enter(steps, make=False)
+        except FileNotFoundError:
+            if not make:
+                raise
+            durable.make(self.root)  # somebody has removed it since
+            here = self._enter(steps, make=True)
+        try:
+            yield here, last
+        finally:
+            os.close(here)
+
+    def _enter(self, steps: Sequence[str], *, make: bool) -> int:
+        """The open folder at the end of these steps."""
         here = os.open(self.root, durable.DIRECTORY)
         try:
             for step in steps:
                 below = durable.enter(here, step, make=make)
                 os.close(here)
                 here = below
-            yield here, last
-        finally:
+        except BaseException:
             os.close(here)
+            raise
+        return here
 
 
 @contextlib.contextmanager
