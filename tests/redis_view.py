@@ -185,5 +185,10 @@ def seen_earlier(ledger, role, process, *, seconds):
     ledger.redis.hset(ledger.key("seen"), f"{role}|{process}", f"{at}|0")
 
 
+def expire_notices(ledger, account, call_uuid):
+    """As if nothing had come of the call's notices for days."""
+    ledger.redis.delete(ledger.key("notices", account, call_uuid))
+
+
 def set_schema(ledger, schema):
     ledger.redis.set(ledger.key("schema"), schema)

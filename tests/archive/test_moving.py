@@ -116,6 +116,31 @@ def test_what_has_the_name_of_other_content_stays_and_is_named(archive):
     assert names(archive.fallback.store) == NAMES
 
 
+def test_a_statement_that_stands_in_both_places_keeps_the_archives_own(archive):
+    said = {"account": "MA_1", "call_uuid": "c", "recording_id": "rec-1", "schema": "absent"}
+    archive.publish_absence(KEY, said | {"attempts": 1})
+    before = {name: archive.store.read(name) for name in names(archive.store)}
+    archive.store.delete(f"{KEY[:-4]}.absent.json.sig")  # its put seemed to fail
+    archive.fallback.publish_absence(KEY, said | {"attempts": 2})
+    assert move_back(archive, always).stay == []
+    assert names(archive.fallback.store) == []
+    after = {name: archive.store.read(name) for name in names(archive.store)}
+    assert after.keys() == before.keys()
+    assert after[f"{KEY[:-4]}.absent.json"] == before[f"{KEY[:-4]}.absent.json"]
+    signing.verify(*after.values(), signing.RECEIPTS)
+    archive.fallback.publish_absence(KEY, said | {"call_uuid": "another"})
+    assert len(move_back(archive, always).stay) == 2
+
+
+def test_the_line_of_a_key_that_the_archive_has_of_another_day_stays_as_it_is(archive):
+    archive.publish_signer("SHA256:abc", 'me valid-after="20260914" ssh-ed25519 AAAA')
+    archive.fallback.publish_signer("SHA256:abc", 'me valid-after="20260915" ssh-ed25519 AAAA')
+    assert move_back(archive, always).stay == []
+    stands = archive.publish_signer("SHA256:abc", "-")
+    assert "20260914" in stands
+    assert list(archive.fallback.store.list("")) == []
+
+
 def test_who_is_to_end_moves_no_further_file(archive):
     filed(archive.fallback)
     left = [True, False]

@@ -1,6 +1,7 @@
 """A bucket that is away loses nothing: the file waits in the spool, a fallback takes over, and what
 it took is moved back."""
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from worker.archive import filing
 from worker.archive.filing import Archive
 from worker.archive.moving import move_back
 from worker.calls.events import Kind
+from worker.catalogue.rebuild import row_of
 from worker.duties import archiving
 from worker.duties.trials import Trials
 
@@ -184,3 +186,17 @@ def test_an_outline_of_the_fallback_gives_way_to_the_one_of_the_archive(tmp_path
     moved = move_back(archive, lambda: True)
     assert (moved.files, moved.stay) == (1, [])
     assert archive.peaks("MA_1/2026/09/14/rec-1.wav") == b"newer"
+
+
+def test_the_catalogue_has_what_still_lies_in_the_fallback(tmp_path):
+    archive = Archive(tmp_path / "archive", tmp_path / "spool", fallback=tmp_path / "fallback")
+    key = f"{ACCOUNT}/2026/09/14/rec-1"
+    said = {"account": ACCOUNT, "call_uuid": "c", "recording_id": "rec-1"}
+    archive.fallback.publish_absence(f"{key}.absent", said | {"at": "2026-09-14T10:00:00Z"})
+    assert row_of(archive, f"{key}.absent").view["phase"] == "abandoned"
+    media = {"bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}
+    archive.fallback.store.create(f"{key}.wav", b"abc")
+    archive.fallback.publish_receipt(
+        f"{key}.wav", said | {"media": media, "started_at": "2026-09-14T10:00:00Z"}
+    )
+    assert row_of(archive, f"{key}.wav").view["phase"] == "archived"

@@ -1,7 +1,9 @@
 """A batch of stops is one thought: few round trips, fresh facts, and no call that harms another."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,9 +14,11 @@ from tests.builders import obligation
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
 from worker.calls.events import Event, Kind
+from worker.calls.notices import Endpoint
 from worker.calls.obligations import Duty
 from worker.duties.plan_calls import plan_calls
 from worker.ledger.client import Ledger
+from worker.ledger.codec import to_ms
 from worker.ledger.store import connect
 from worker.processes.composition import make_worker
 from worker.settings import Settings
@@ -157,3 +161,26 @@ def test_a_reload_between_thought_and_commit_has_the_call_planned_again(house):
     house.plan()
     until(lambda: Kind.STOP_ACCEPTED in house.kinds("c1"))
     assert redis_view.due_in_s(house.ledger, obligation(Duty.PLAN, "c1")) <= 0
+
+
+def test_a_decision_whose_plan_comes_after_an_outage_is_told_all_the_same(house):
+    endpoint = Endpoint(url="http://127.0.0.1:1", secrets=(), events=frozenset())
+    worker = replace(house.worker, settings=replace(house.worker.settings, notify=(endpoint,)))
+    for kind, verdict in ((Kind.HANDOFF_ASKED, None), (Kind.HANDOFF_DECIDED, "hold")):
+        said = Event(
+            id=kind.value, kind=kind, call_uuid="c", order="h", wait_s=1.0, verdict=verdict
+        )
+        house.ledger.record(ACCOUNT, said)
+    began = to_ms(house.ledger.now())
+    redis_view.set_log(  # the workers were away for ten minutes
+        house.ledger,
+        ACCOUNT,
+        "c",
+        re.sub(
+            r"(?m)^(\S+) (\d+) ",
+            lambda line: f"{line[1]} {began - 600_000} ",
+            redis_view.log_of(house.ledger, ACCOUNT, "c"),
+        ),
+    )
+    plan_calls(worker, house.ledger.claim(lead=timedelta(0), batch=9, free=FREE).claims)
+    assert redis_view.owed(house.ledger, Duty.NOTIFY) == [f"notify|{ACCOUNT}|c"]

@@ -3,6 +3,7 @@ whatever was away meanwhile, and Redis forgets only what the catalogue has.
 """
 
 import socket
+import time
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from worker.calls.obligations import Duty, Obligation
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import rebuild, row_of
 from worker.catalogue.wanted import Wanted
-from worker.duties import catalogue_trials, index
+from worker.duties import catalogue_trials, index, trials
 
 
 @pytest.fixture(autouse=True)
@@ -228,6 +229,72 @@ def test_what_was_finished_before_there_was_a_catalogue_gets_there_within_the_ho
     assert indexed(house, recording_id)
     until(lambda: live(house) == [])
     assert redis_view.owed(house.ledger, Duty.INDEX) == []
+
+
+def test_a_call_whose_recording_was_given_up_leaves_redis_in_the_end(local, monkeypatch):
+    house = local(rules=HOUR)
+    gave_up(house, "rec-gone")
+    indexed(house, "rec-gone")
+    until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
+    owed = []
+    monkeypatch.setattr(house.ledger, "ensure_due", owed.extend)
+    index.owe_missed(house.worker)
+    assert owed == []  # each time that it is entered, it stays for another ENDTAPE_HISTORY
+    house.worker.catalogue.remove([(ACCOUNT, "rec-gone")])
+    index.owe_missed(house.worker)
+    assert [o.call_uuid for o in owed] == ["call-gone"]
+
+
+def test_receipts_that_take_longer_than_a_lease_are_read_once(local, monkeypatch):
+    house, read = local(rules=HOUR, leases_s=0.6), []
+
+    def slowly(archive, key):
+        read.append(key)
+        time.sleep(0.8)
+        return row_of(archive, key)
+
+    monkeypatch.setattr(index, "row_of", slowly)
+    indexed(house, finished(house)[0])
+    until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
+    assert len(read) == 1
+
+
+def test_while_the_archive_refuses_the_catalogue_asks_it_for_nothing(local, monkeypatch):
+    house = local(rules=HOUR)
+    what = trials.on_this_machine("archive")
+    read = []
+    monkeypatch.setattr(index, "row_of", lambda *_: read.append(1))
+    _, call = finished(house)
+    until(lambda: read and redis_view.owed(house.ledger, Duty.INDEX) == [])
+    read.clear()
+    trials.failed(house.ledger, what, "it is away")
+    owed = Obligation(duty=Duty.INDEX, account=ACCOUNT, call_uuid=call)
+    house.ledger.ensure_due([owed])
+    until(
+        lambda: redis_view.due_in_s(house.ledger, owed) > 5 and not redis_view.fences(house.ledger)
+    )
+    assert read == []
+
+
+def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
+    house = local(rules=HOUR)
+    good, bad = [finished(house) for _ in range(2)]
+    for recording_id, _ in (good, bad):
+        indexed(house, recording_id)
+    until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
+    house.worker.catalogue.remove([(ACCOUNT, good[0]), (ACCOUNT, bad[0])])
+
+    def spoilt(archive, key):
+        row = row_of(archive, key)
+        if bad[0] in key:
+            row.view["labels"] = {"name": None}
+        return row
+
+    monkeypatch.setattr(index, "row_of", spoilt)
+    index.owe_missed(house.worker)
+    assert indexed(house, good[0])
+    until(lambda: house.alerts() == {"poison": 1})
+    assert house.worker.catalogue.find(bad[0]) is None
 
 
 def test_sqlite_for_several_machines_is_degraded(local):

@@ -12,6 +12,7 @@ from standardwebhooks import Webhook
 from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
+from worker.duties.trials import Trials
 
 pytestmark = pytest.mark.redis
 SECRET = "whsec_" + "c2VjcmV0LW9mLXRoaXJ0eS10d28tYnl0ZXMtMTIzNA=="
@@ -170,6 +171,14 @@ def test_a_decision_on_a_hand_off_is_told_with_its_call(house, application):
     house.ledger.record(ACCOUNT, held)
     told = until(lambda: [t for t in application.taken() if t[0] == "handoff.decided"])
     assert told[0][1]["handoffs"][0]["verdict"] == "hold"
+
+
+def test_an_account_that_a_trial_halts_is_told_also_where_who_halted_it_died(house, application):
+    house.provider.faults.switch_on("refuse-auth", me=True)
+    house.ledger.halt(ACCOUNT)  # and died before the notice was owed
+    assert not Trials(house.ledger, lambda: house.settings, lambda: False).turn()
+    told = until(lambda: [t for t in application.taken() if t[0] == "account.halted"])
+    assert (len(told), told[0][1]["account"]) == (1, ACCOUNT)
 
 
 def test_an_endpoint_that_is_new_hears_of_nothing_older_than_a_minute(ledger):

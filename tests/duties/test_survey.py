@@ -18,6 +18,7 @@ from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.command import reconcile
+from worker.duties import survey_rows, trials
 from worker.ledger import survey_state
 from worker.ledger.survey_state import Scope, SurveyState
 
@@ -533,6 +534,20 @@ def test_what_the_archive_says_was_given_up_is_finished_although_the_provider_li
     ]
     until(lambda: house.worker.catalogue.find(known.recording_id))
     assert house.requests("GET", f"{known.recording_id}.mp3") == []
+
+
+@pytest.mark.xdist_group("s3")
+def test_a_bucket_that_is_away_is_not_asked_row_by_row_and_what_is_new_is_taken_up(
+    local, s3, monkeypatch
+):
+    house = house_of(local, ENDTAPE_ARCHIVE=s3.place().url, **s3.variables())
+    asked = []
+    monkeypatch.setattr(survey_rows, "archived_before", lambda *what: asked.append(what))
+    trials.failed(house.ledger, trials.on_this_machine("archive"), "it does not answer")
+    recording = unannounced(house)
+    surveyed(house)
+    house.reach(recording.recording_id, "archived")
+    assert asked == []
 
 
 def test_a_restart_beside_an_empty_ledger_takes_the_oldest_archived_day_for_the_first_start(local):

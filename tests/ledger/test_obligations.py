@@ -53,6 +53,25 @@ def test_an_event_that_comes_while_the_call_is_held_makes_it_due_at_the_commit(l
     assert len(claim(ledger)) == 1
 
 
+@pytest.mark.parametrize(("days", "owed", "kept"), [(1, False, 1), (1, True, 4), (30, True, 30)])
+def test_a_finished_call_stays_for_as_long_as_its_notifications_are_tried(ledger, days, owed, kept):
+    ledger.record("MA_1", started())
+    (held,) = claim(ledger)
+    _, (loaded,) = ledger.load([held])
+    notify = Obligation(duty=Duty.NOTIFY, account="MA_1", call_uuid="c")
+    ledger.commit(
+        [
+            Commit(
+                claim=held,
+                seen=loaded.size,
+                dues=((STOP, None), *([(notify, "now")] if owed else [])),
+                keep=timedelta(days=days),
+            )
+        ]
+    )
+    assert round(redis_view.expires_in_s(ledger, "MA_1", "c") / 86_400, 3) == kept
+
+
 def test_without_a_free_slot_nothing_is_claimed_and_stops_are_not_held_back(ledger):
     ledger.record("MA_1", started())
     fetch = Obligation(duty=Duty.FETCH, account="MA_1", call_uuid="c", recording_id="r")

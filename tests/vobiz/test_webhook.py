@@ -33,6 +33,7 @@ def test_an_endpoint_that_is_not_private_must_have_https_and_public_addresses(ur
     assert (outcome.arrived, outcome.status, why in (outcome.why or "")) == (False, None, True), (
         outcome
     )
+    assert "/x" not in outcome.why  # which may be a token
 
 
 def test_a_private_endpoint_may_be_anywhere_and_what_does_not_answer_is_down():

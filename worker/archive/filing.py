@@ -190,6 +190,11 @@ class Archive:
         name = keys.parse(key).receipt
         return self._from_either(lambda store: store.read(name))
 
+    def absence(self, key: str) -> bytes:
+        """The statement that this key's recording was given up. Raises as `open_file` does."""
+        name = keys.parse(key).absence
+        return self._from_either(lambda store: store.read(name))
+
     def signature(self, key: str) -> bytes:
         """The signature of the receipt beside this key's audio. Raises as `open_file` does."""
         name = keys.parse(key).signature

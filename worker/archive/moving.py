@@ -12,14 +12,16 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from worker.archive import keys
-from worker.archive.filing import Archive
+from worker.archive.filing import SIGNERS, Archive
 from worker.archive.store import Entry, Store
 from worker.errors import Conflict, Unstored
 
 _SMALL = 1024 * 1024
 _BLOCK = 1024 * 1024
+_ABSENT = ".absent.json"
 _LAST = (".json", ".sig", ".peaks")  # in this order, after all other files of a folder
 
 
@@ -96,28 +98,39 @@ def _copied(archive: Archive, source: Store, entry: Entry) -> str:
 
 
 def _says_the_same(archive: Archive, source: Store, name: str) -> bool:
-    """Whether the archive has a receipt about the same audio, with a signature, or an outline: a
-    put that seemed to fail may have succeeded, and the recording was filed in both places.
+    """Whether what the archive has under a name makes the fallback's copy needless: the receipt of
+    the same audio or the statement about the same recording, signed; an outline; a key's line.
+
+    A put that seemed to fail may have succeeded, and the recording was filed in both places.
     """
-    if name.endswith(".peaks"):
-        return True  # derived from the same audio, so the archive's own is as good
-    receipt = name.removesuffix(".sig")
-    if not receipt.endswith(".json"):
+    # An outline is derived from the same audio, and a line is about the key that names it: the
+    # archive's own is as good.
+    if name.endswith(".peaks") or name.startswith(f"{SIGNERS}/"):
+        return True
+    said = name.removesuffix(".sig")
+    if not said.endswith(".json"):
         return False
-    key = f"{receipt.removesuffix('.json')}.any"
     try:
-        keys.parse(key)
-        theirs, ours = (json.loads(store.read(receipt)) for store in (source, archive.store))
-        sha256 = theirs["media"]["sha256"]
-        if ours["media"]["sha256"] != sha256:
-            return False
-        extension = _extension(archive.store, receipt)
-        archive.publish_receipt(archive.audio_of(f"{key[:-3]}{extension}", sha256), theirs)
+        theirs = json.loads(source.read(said))
+        if said.endswith(_ABSENT):
+            archive.publish_absence(f"{said.removesuffix(_ABSENT)}.any", theirs)
+            return True
+        return _is_of_the_same_audio(archive, said, theirs)
     except FileNotFoundError:
         # The receipt moved before its signature: the archive's own is signed by then.
         return name.endswith(".sig")
     except (ValueError, TypeError, KeyError, Conflict):
         return False
+
+
+def _is_of_the_same_audio(archive: Archive, receipt: str, theirs: dict[str, Any]) -> bool:
+    key = f"{receipt.removesuffix('.json')}.any"
+    keys.parse(key)
+    sha256 = theirs["media"]["sha256"]
+    if json.loads(archive.store.read(receipt))["media"]["sha256"] != sha256:
+        return False
+    extension = _extension(archive.store, receipt)
+    archive.publish_receipt(archive.audio_of(f"{key[:-3]}{extension}", sha256), theirs)
     return True
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from worker.catalogue import tables
 from worker.catalogue.rows import Row
@@ -62,7 +62,10 @@ class Catalogue:
     # --------------------------------------------------------------------------------------------
 
     def enter(self, rows: Iterable[Row]) -> None:
-        """Enter rows, in place of those of the same recordings; all or none."""
+        """Enter rows, in place of those of the same recordings; all or none.
+
+        Raises ValueError where the database cannot hold one of them.
+        """
         # In one order, so that two workers do not wait for each other.
         by_id = {row.id: row for row in rows}
         found = [by_id[i] for i in sorted(by_id)]
@@ -210,6 +213,8 @@ class Catalogue:
         except CatalogueAway as error:
             self._failed(str(error))
             raise
+        except (DataError, IntegrityError) as error:  # what it was given is at fault: it is there
+            raise ValueError(_said(error)) from None
         except (SQLAlchemyError, OSError) as error:
             self._failed(_said(error))
             raise CatalogueAway(self._why) from None  # the error's text may show the address

@@ -12,7 +12,6 @@ from itertools import groupby
 
 import structlog
 
-from worker.archive import keys
 from worker.archive.filing import Archive
 from worker.catalogue import rows
 from worker.catalogue.database import Catalogue
@@ -30,12 +29,11 @@ def row_of(archive: Archive, key: str) -> Row | None:
     Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
     be read.
     """
-    parsed = keys.parse(key)
     try:
-        receipt = json.loads(archive.store.read(parsed.receipt))
+        receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
-            return rows.of_absence(json.loads(archive.store.read(parsed.absence)), key)
+            return rows.of_absence(json.loads(archive.absence(key)), key)
         return None
     return rows.of_receipt(receipt, key)
 

@@ -13,18 +13,21 @@ be null or have a default.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
     Connection,
+    Dialect,
     Index,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     func,
     inspect,
@@ -34,8 +37,27 @@ from sqlalchemy import (
 
 from worker.errors import CatalogueAway
 
+
+class _Text(TypeDecorator[str]):
+    """Text as both databases take it: PostgreSQL takes no NUL, which a label or a search may
+    hold.
+    """
+
+    impl, cache_ok = String, True
+
+    def __init__(self, kind: String, **by_database: String) -> None:
+        super().__init__()
+        self._kind, self._by_database = kind, by_database
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(self._by_database.get(dialect.name, self._kind))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - its interface
+        return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
 # Redis orders ids by their bytes, so the catalogue does, too.
-_Name = String().with_variant(String(collation="C"), "postgresql")
+_Name = _Text(String(), postgresql=String(collation="C"))
 
 _metadata = MetaData()
 recordings = Table(
@@ -55,7 +77,7 @@ recordings = Table(
     Column("restricted", Boolean, nullable=False),
     Column("archive_key", _Name, nullable=False),  # where its receipt is filed
     # every id, number and label, in lower case, with line breaks around each
-    Column("words", Text, nullable=False),
+    Column("words", _Text(Text()), nullable=False),
     UniqueConstraint("account", "recording_id"),
     sqlite_with_rowid=False,
 )

@@ -34,9 +34,7 @@ def handle_refusal(worker: Worker, account: Account, error: Refused, **facts: ob
             return True
         worker.alert("set_aside", account=account.auth_id, error=str(error), **facts)
         return False
-    if worker.ledger.halt(account.auth_id):
-        if worker.settings.notify:
-            worker.ledger.ensure_due([notify.halted(account.auth_id, worker.ledger.now())])
+    if notify.halt(worker.ledger, worker.settings, account.auth_id):
         worker.alert("account_halted", account=account.auth_id, error=str(error))
     return True
 

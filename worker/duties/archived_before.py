@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from worker import wire
-from worker.archive import keys
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.calls.events import Event, Fault, Kind
@@ -63,7 +62,7 @@ def _archived(archive: Archive, place: str, row: Event) -> Event:
 
 
 def _given_up(archive: Archive, place: str, row: Event) -> list[Event]:
-    absence = json.loads(archive.store.read(keys.parse(place).absence))
+    absence = json.loads(archive.absence(place))
     gave_up = Event(
         id=f"gave-up:{row.recording_id}",
         kind=Kind.GAVE_UP,

@@ -7,6 +7,7 @@ archive are away, the obligation waits, and the call's log does not expire.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,16 +25,17 @@ from worker.catalogue.rebuild import row_of
 from worker.catalogue.rows import Row
 from worker.duties import trials
 from worker.duties.catalogue_trials import CATALOG
+from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, obligation, wait_until
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Conflict, Unstored
 from worker.ledger.calls import SeenAt
-from worker.ledger.client import Ledger
 from worker.ledger.obligations import Claim, Commit, Loaded
 
 log = structlog.get_logger()
 _AT_ONCE = 500
 _AGAIN = timedelta(seconds=15)
+_READING_S = 10.0  # after so long of reading receipts the other calls of the batch wait
 
 
 @dataclass(slots=True)
@@ -49,11 +51,26 @@ class _Work:
 def indexes(worker: Worker, claims: Sequence[Claim]) -> None:
     """Index the claimed calls, all in one transaction. Raises LedgerUnavailable."""
     now, loaded = worker.ledger.load(claims)
+    held = [
+        (c, log_of_call)
+        for c, log_of_call in zip(claims, loaded, strict=True)
+        if log_of_call is not None
+    ]
+    if held:
+        with LeaseKeeper(worker.ledger, *(claim for claim, _ in held)):
+            _index(worker, held, now)
+
+
+def _index(worker: Worker, held: Sequence[tuple[Claim, Loaded]], now: datetime) -> None:
     works = list[_Work]()
-    for claim, log_of_call in zip(claims, loaded, strict=True):
-        if log_of_call is not None:
-            read = partial(_read, worker, works, claim, log_of_call, now)
-            do_or_report(worker, claim, read, "a recording cannot be indexed")
+    refuses = trials.on_this_machine("archive") in worker.ledger.degraded()
+    until = time.monotonic() + (0.0 if refuses else _READING_S)
+    for claim, log_of_call in held:
+        if time.monotonic() >= until:  # an archive that hangs must not hold this slot of `keep`
+            wait_until(worker, claim, log_of_call, now + _AGAIN)
+            continue
+        read = partial(_read, worker, works, claim, log_of_call, now)
+        do_or_report(worker, claim, read, "a recording cannot be indexed")
     try:
         worker.catalogue.enter(row for work in works for row in work.rows)
     except CatalogueAway as error:
@@ -61,6 +78,8 @@ def indexes(worker: Worker, claims: Sequence[Claim]) -> None:
         for work in works:
             wait_until(worker, work.claim, work.loaded, now + _AGAIN)
         return
+    except ValueError:  # one that the database cannot hold does not keep the others out
+        works = [work for work in works if _enters_alone(worker, work)]
     for work in works:
         archived = [row.id[1] for row in work.rows if row.view["phase"] == Phase.ARCHIVED]
         worker.ledger.indexed(work.call.account, archived)
@@ -77,7 +96,7 @@ def owe_missed(worker: Worker) -> None:
         ledger.make_live(_lost(worker, some))
     live = ledger.live(accounts)
     while some := list(islice(live, _AT_ONCE)):
-        ledger.ensure_due({obligation(call, Duty.INDEX): None for call in _finished(ledger, some)})
+        ledger.ensure_due({obligation(call, Duty.INDEX): None for call in _missing(worker, some)})
 
 
 def _lost(worker: Worker, sights: Sequence[SeenAt]) -> list[SeenAt]:
@@ -93,13 +112,24 @@ def _lost(worker: Worker, sights: Sequence[SeenAt]) -> list[SeenAt]:
     return lost
 
 
-def _finished(ledger: Ledger, sights: Sequence[SeenAt]) -> Iterator[Call]:
-    """The calls of those of these recordings that are finished."""
+def _missing(worker: Worker, sights: Sequence[SeenAt]) -> Iterator[Call]:
+    """The calls of those of these live recordings that are finished and that the catalogue lacks.
+
+    One that was given up stays live beside its row. It is not entered again every hour: Redis would
+    never forget its call.
+    """
+    ledger = worker.ledger
     for account in {sight.account for sight in sights}:
         ids = [sight.recording_id for sight in sights if sight.account == account]
-        calls = set(ledger.calls_of(account, ids).values())
-        for call_uuid, events in ledger.logs(account, calls).items():
-            if any(e.kind in {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED} for e in events):
+        try:
+            known = worker.catalogue.known(account, ids)
+        except CatalogueAway:
+            continue
+        call_of = ledger.calls_of(account, ids)
+        for call_uuid, events in ledger.logs(account, set(call_of.values())).items():
+            finished = {e.recording_id for e in events if e.kind is Kind.MEDIA_ARCHIVED}
+            finished |= {e.recording_id for e in events if e.kind is Kind.ABSENCE_FILED} - known
+            if any(call_of.get(i or "") == call_uuid for i in finished):
                 yield replay(account, call_uuid, events)
 
 
@@ -123,6 +153,11 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         if row:
             work.rows.append(row)
     works.append(work)
+
+
+def _enters_alone(worker: Worker, work: _Work) -> bool:
+    enter = partial(worker.catalogue.enter, work.rows)
+    return do_or_report(worker, work.claim, enter, "the catalogue cannot hold a call")
 
 
 def _done(worker: Worker, work: _Work, now: datetime) -> Commit:

@@ -26,14 +26,17 @@ from worker.calls.views import call_view, recording_view, rfc3339
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, wait_until
 from worker.duties.worker import Worker
+from worker.ledger.client import Ledger
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.notices import Failing, Tries
 from worker.ledger.obligations import Claim, Loaded
+from worker.settings import Settings
 from worker.vobiz import webhook
 
 log = structlog.get_logger()
 _DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its first failure
 _DOWN_MOST = timedelta(seconds=60)
+_OWED_FOR = timedelta(days=1)  # shorter than it is known that a notice arrived
 _NUMBERS = {"from", "to"}
 
 
@@ -194,6 +197,17 @@ def _without_numbers(value: Any) -> Any:
 # ------------------------------------------------------------------------------------------------
 
 HALTED = "@account.halted."
+
+
+def halt(ledger: Ledger, settings: Settings, account: str) -> bool:
+    """Halt an account whose credentials are refused, and owe that notice. True if it was not halted
+    before. Whoever finds the account halted owes it too, because who halted it may have died.
+    """
+    is_new = ledger.halt(account)
+    since = ledger.halted_since(account) if settings.notify else None
+    if since and ledger.now() - since < _OWED_FOR:
+        ledger.ensure_due([halted(account, since)])
+    return is_new
 
 
 def halted(account: str, at: datetime) -> Obligation:

@@ -16,6 +16,7 @@ from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.trust import is_end, is_proven_end
 from worker.duties.archived_before import archived_before
 from worker.duties.look import adopts_since, is_adopted, listed
+from worker.duties.trials import on_this_machine
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway
 from worker.ledger.recording import Recorded
@@ -110,6 +111,7 @@ def _heal(
     }
     logs = ledger.logs(account, {*homes.values(), *ours.values()})
     finished = _in_catalogue(worker, account, [i for i in homes if i not in ours])
+    is_away = _is_away(worker)
     for row in rows:
         event = listed(homes[row.recording_id], row)
         calls = {homes[row.recording_id], ours.get(row.recording_id)}
@@ -120,7 +122,7 @@ def _heal(
             counts["ended"] += is_news(worker, account, event) and is_end(event)
         elif row.recording_id in finished:
             continue
-        elif filed := archived_before(worker.archive, account, event):
+        elif filed := [] if is_away else archived_before(worker.archive, account, event):
             # A recording older than the history stays forgotten.
             if (_listed_at(row) or now) >= now - worker.settings.history:
                 # What is filed goes first, so that no worker fetches it meanwhile.
@@ -138,6 +140,13 @@ def _says_as_much(known: Event, row: Event) -> bool:
     """Whether a known event of the recording makes its row superfluous."""
     done = known.kind in {Kind.MEDIA_ARCHIVED, Kind.GAVE_UP}
     return known.id == row.id or done or is_proven_end(known)
+
+
+def _is_away(worker: Worker) -> bool:
+    """Whether the bucket is known to refuse or to hang. It then says nothing anyway, and to wait
+    for each row's answer would hold up looks, and what a row makes due.
+    """
+    return worker.settings.has_bucket and on_this_machine("archive") in worker.ledger.degraded()
 
 
 def _in_catalogue(worker: Worker, account: str, recording_ids: Sequence[str]) -> set[str]:

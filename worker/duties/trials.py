@@ -24,7 +24,7 @@ from worker.archive.bucket_trials import prove, store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
-from worker.duties import deprecations, signing
+from worker.duties import deprecations, notify, signing
 from worker.errors import LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -254,7 +254,7 @@ class Trials:
         if answer:
             if self._ledger.release(name):
                 log.warning("account released", account=name)
-        elif self._ledger.halt(name):
+        elif notify.halt(self._ledger, settings, name):
             log.error(
                 "alert",
                 what="account_halted",

@@ -9,9 +9,9 @@ at most once in a while.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from worker.ledger.codec import to_ms
+from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.store import Store, span_ms
 
 RECOVERY = timedelta(seconds=20)  # from the provider's 429 to the full rate
@@ -59,6 +59,11 @@ class Limits(Store):
         was not halted before.
         """
         return bool(self.command("SET", self.key("halted", account), to_ms(self.now()), "NX"))
+
+    def halted_since(self, account: str) -> datetime | None:
+        """Since when the account is halted; None where it is not."""
+        since = self.command("GET", self.key("halted", account))
+        return from_ms(int(since)) if since else None
 
     def release(self, account: str) -> bool:
         """The account works again. True if it was halted before."""

@@ -92,6 +92,12 @@ class Notices(Store):
         stored = as_dict(self.command("HGETALL", self.key("notices-failing")))
         return [Failing(**json.loads(text)) for _, text in sorted(stored.items())]
 
+    def forget_failing(self) -> None:
+        """Takes off the list what nobody can send any more: how far its call came is forgotten."""
+        for failing in self.failing():
+            if not self.command("EXISTS", self.key("notices", failing.account, failing.call_uuid)):
+                self.command("HDEL", self.key("notices-failing"), _place(failing))
+
     def try_again(self, failing: Failing) -> None:
         """Forgets the failed tries of a notice. Its call has then to be made due."""
         name = f"{failing.endpoint} {failing.notice}"

@@ -65,8 +65,9 @@ def beat(queue: str) -> None:
             days.keep_due(ledger, worker.settings.accounts)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
             index.owe_missed(worker)
-            for account in worker.settings.accounts:
+            for account in {*worker.settings.accounts, *ledger.accounts()}:
                 ledger.forget(account)
+            ledger.forget_failing()
             ledger.tidy()
     except LedgerUnavailable as error:
         warn_redis_is_away(error)

@@ -94,8 +94,10 @@ def send(
     try:
         address = parse_url(endpoint.url)
         numbers = _numbers(endpoint, address, resolve)
-    except (Unfit, OSError) as error:
-        return Outcome(status=None, why=f"{endpoint.url}: {error}")
+    except Unfit as error:  # its text names the host alone: the path may hold a token
+        return Outcome(status=None, why=str(error))
+    except OSError as error:
+        return Outcome(status=None, why=f"no answer from {address.host}: {error}")
     answer = _Answer()
     request = Request(
         address=address,

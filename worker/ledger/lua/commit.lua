@@ -3,6 +3,7 @@
 -- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
 -- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
 local fences, unfinished, generation, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local four_days_s = 345600      -- how old an event may be of which anybody is still notified
 local due, leases = {}, {}      -- by duty, the last part of their names
 for i = 5, 4 + ARGV[1], 2 do
   local duty = string.match(KEYS[i], '(%a+)$')
@@ -67,9 +68,11 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
   end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
   -- What the catalogue has not entered yet does not expire. Notifications do not keep a log: whoever
-  -- finished the call said how long it stays.
+  -- finished the call said how long it stays; at least for as long as they are tried (four_days_s).
   if kind ~= 'notify' then
-    local unindexed = redis.call('ZSCORE', due.index, 'index|' .. string.match(obligation, '^%a+|([^|]+|[^|]+)'))
+    local of_call = string.match(obligation, '^%a+|([^|]+|[^|]+)')
+    local unindexed = redis.call('ZSCORE', due.index, 'index|' .. of_call)
+    if keep_s > 0 and keep_s < four_days_s and redis.call('ZSCORE', due.notify, 'notify|' .. of_call) then keep_s = four_days_s end
     if keep_s > 0 and not newer and not unindexed then redis.call('EXPIRE', call, keep_s) else redis.call('PERSIST', call) end
   end
   return {'ok', new}
