@@ -25,7 +25,7 @@ from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
 from worker.catalogue import past
 from worker.catalogue.database import Catalogue
-from worker.catalogue.listing import Listing
+from worker.catalogue.listing import Listing, Page
 from worker.catalogue.rows import Row
 from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
@@ -52,19 +52,23 @@ class Reader:
         """`at_once` and `for_s`: as for a `Listing`."""
         self.ledger, self.settings = ledger, settings
         self.catalogue = Catalogue(settings().catalog)
-        self._listing = Listing(
+        self.listing = Listing(
             ledger, self.catalogue, lambda: settings().rules, at_once=at_once, for_s=for_s
         )
 
-    def recordings(self) -> Response:
-        """A page of recordings, newest first."""
+    def page(self) -> Page:
+        """The page of the list that the query asks for. Raises Problem 400."""
         query = request.args
-        page = self._listing.page(
+        return self.listing.page(
             list_query.wanted(query),
             self.accounts(),
             limit=list_query.limit(query.get("limit")),
             before=list_query.cursor(query.get("cursor")),
         )
+
+    def recordings(self) -> Response:
+        """A page of recordings, newest first."""
+        page = self.page()
         return jsonify(
             {
                 "recordings": page.views,
@@ -74,18 +78,22 @@ class Reader:
         )
 
     def recording(self, recording_id: str) -> Response:
-        return jsonify(self._view(recording_id))
+        return jsonify(self.view(recording_id))
 
     def call(self, call_uuid: str) -> Response:
+        return jsonify(self.whole_call(call_uuid))
+
+    def whole_call(self, call_uuid: str) -> dict[str, Any]:
+        """The call as `/v1` shows it. Raises Problem 404, and 503."""
         known = find_call(self.ledger, self.accounts(), call_uuid, a_leg_first=False)
         if known is None:
-            return jsonify(self._past_call(call_uuid))
+            return self._past_call(call_uuid)
         call = replay(*known, self.ledger.events(*known))
-        return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
+        return call_view(call, self.settings().rules, self.ledger.now())
 
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""
-        view = self._view(recording_id)
+        view = self.view(recording_id)
         reason = request.args.get("reason", "").strip() or None
         if view["restricted"] and reason is None:
             raise Problem(
@@ -118,7 +126,7 @@ class Reader:
 
     def peaks(self, recording_id: str) -> Response:
         """The outline of the audio, as it is archived, or drawn now where it is missing there."""
-        key, archive = _key_of(self._view(recording_id)), self._archive()
+        key, archive = _key_of(self.view(recording_id)), self._archive()
         _got(archive.head, key)
         with contextlib.suppress(FileNotFoundError, Conflict):
             return Response(archive.peaks(key), mimetype="application/json")
@@ -135,7 +143,7 @@ class Reader:
         known = signers.of_service(self.ledger.signing_keys())
         return Response(signers.written(known), mimetype="text/plain")
 
-    def _view(self, recording_id: str) -> dict[str, Any]:
+    def view(self, recording_id: str) -> dict[str, Any]:
         """The recording as `/v1` shows it. Raises Problem 404, and 503."""
         known = find_recording(self.ledger, self.accounts(), recording_id)
         if known is None:
@@ -180,7 +188,7 @@ class Reader:
 
     def _beside_audio(self, read: Callable[[Archive, str], bytes], recording_id: str) -> bytes:
         """A file that speaks about audio. Raises Problem 404, also where the audio is missing."""
-        key, archive = _key_of(self._view(recording_id)), self._archive()
+        key, archive = _key_of(self.view(recording_id)), self._archive()
         _got(archive.head, key)
         return _got(partial(read, archive), key)
 

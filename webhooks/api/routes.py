@@ -233,15 +233,14 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def blueprint(ledger: Ledger, settings: Callable[[], Settings], waiting: Waiting) -> Blueprint:
-    """All routes but the provider's door. Every route of the table asks for its key first, unless
+def blueprint(api: Api) -> Blueprint:
+    """The routes of `/v1` and the probes. Every route of the table asks for its key first, unless
     it is public.
     """
-    api, door = Api(ledger, settings, waiting), Blueprint("api", __name__)
+    door = Blueprint("api", __name__)
     for route in ROUTES:
         door.add_url_rule(route.path, route.name, _guarded(api, route), methods=[route.method])
     for path, name, view in (
-        ("/", "index", lambda: _index(api)),
         ("/v1/openapi.json", "openapi", lambda: _openapi(api)),
         ("/healthz", "healthz", api.probes.healthz),
         ("/readyz", "readyz", api.probes.readyz),
@@ -261,19 +260,6 @@ def _guarded(api: Api, route: Route) -> Callable[..., Response]:
         return view(**parts)
 
     return guarded
-
-
-def _index(api: Api) -> Response:
-    need_key(api.settings, view_key_too=True)
-    return jsonify(
-        {
-            "service": "endtape",
-            "openapi": "/v1/openapi.json",
-            "recordings": "/v1/recordings",
-            "metrics": "/metrics",
-            "ready": "/readyz",
-        }
-    )
 
 
 def _openapi(api: Api) -> Response:
