@@ -282,6 +282,8 @@ class Local:
             Duty.NOTIFY: 4,
             Duty.ERASE: 4,
             Duty.DAY: 1,
+            Duty.CDRS: 1,
+            Duty.OFFLOAD: 4,
         }
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it

@@ -19,7 +19,9 @@ from werkzeug.exceptions import HTTPException
 from webhooks import headers
 from webhooks.api import routes
 from webhooks.api.problems import TITLES, Problem
+from webhooks.api.routes import Api
 from webhooks.brake import Brake
+from webhooks.console import routes as console
 from webhooks.door import wsgi
 from webhooks.door.asgi import AsgiDoor
 from webhooks.door.receiver import Receiver
@@ -104,7 +106,9 @@ def create_web(
     headers.install(app, ledger, brake)
     receiver = Receiver(current, Refusals(ledger))
     app.register_blueprint(wsgi.blueprint(wsgi.WsgiDoor(receiver, ledger)))
-    app.register_blueprint(routes.blueprint(ledger, current, Waiting(ledger, ended)))
+    api = Api(ledger, current, Waiting(ledger, ended))
+    app.register_blueprint(routes.blueprint(api))
+    app.register_blueprint(console.blueprint(api.reader, api.stops, api.reports))
     app.register_error_handler(Problem, Problem.response)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)

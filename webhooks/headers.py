@@ -27,6 +27,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _CALLBACKS = {"receiver.door", "receiver.below"}
+_LOGIN = "console.login"
 _LOG_EVERY = timedelta(minutes=1)
 
 
@@ -40,7 +41,9 @@ def install(app: Flask, ledger: Ledger, brake: Brake) -> None:
     def _slow_guesses(response: Response) -> Response:
         if response.status_code == 404 and request.endpoint in _CALLBACKS:
             brake.wait()
-        elif response.status_code == 401 and "Authorization" in request.headers:
+        elif response.status_code == 401 and (
+            "Authorization" in request.headers or request.endpoint == _LOGIN
+        ):
             _count_wrong_key(ledger)
             brake.wait()
         return response

@@ -29,7 +29,8 @@ from webhooks.headers import HEADERS
 BODY_S = 5.0  # a body must arrive within
 READER_S = 60.0  # a reader must take each piece of its answer within
 THREADS = 64  # as many as connections to Redis
-# For `/v1`: a request there may wait for a proof, and must not take a thread from a callback.
+# For `/v1` and the console: a request there may wait for a proof, or read for long, and must not
+# take a thread from a callback.
 WAITING_THREADS = 512
 STREAMS = 64  # long answers at once; each costs an open file and a piece in memory
 STREAM_THREADS = 16  # each is busy only while it reads a piece
@@ -37,6 +38,7 @@ _ASCII = "".join(map(chr, range(128)))
 _COLLECTED = 1024 * 1024  # bytes; a longer answer is sent piece by piece
 _PIECE = 64 * 1024  # bytes
 _DOOR = b"/vobiz/"
+_QUICK = ("vobiz/", "healthz", "readyz", "metrics")
 
 SERVER: dict[str, Any] = {
     # Not granian's own interface (RSGI). RSGI gives the decoded path, and the signature covers the
@@ -108,8 +110,8 @@ class Serving:
                 await _send_told(send, told, scope["method"])
                 return
         environ = _environ(scope, headers, body)
-        is_of_callers = environ["PATH_INFO"].lstrip("/").startswith("v1/")  # as the router reads it
-        threads = self._waiting if is_of_callers else self._threads
+        is_quick = environ["PATH_INFO"].lstrip("/").startswith(_QUICK)  # as the router reads it
+        threads = self._threads if is_quick else self._waiting
         answer = await asyncio.get_running_loop().run_in_executor(threads, self._answer, environ)
         if answer.pieces is None:
             await _send(send, answer)

@@ -270,7 +270,7 @@ def test_receipts_that_take_longer_than_a_lease_are_read_once(local, monkeypatch
     def slowly(archive, key, **how):
         read.append(key)
         time.sleep(0.8)
-        return row_of(archive, key)
+        return row_of(archive, key, **how)
 
     monkeypatch.setattr(index, "row_of", slowly)
     indexed(house, finished(house)[0])
@@ -282,7 +282,7 @@ def test_while_the_archive_refuses_the_catalogue_asks_it_for_nothing(local, monk
     house = local(rules=HOUR)
     what = trials.on_this_machine("archive")
     read = []
-    monkeypatch.setattr(index, "row_of", lambda *_, **__: read.append(1))
+    monkeypatch.setattr(index, "row_of", lambda *_, **_how: read.append(1))
     _, call = finished(house)
     until(lambda: read and redis_view.owed(house.ledger, Duty.INDEX) == [])
     read.clear()
@@ -304,7 +304,7 @@ def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
     house.worker.catalogue.remove([(ACCOUNT, good[0]), (ACCOUNT, bad[0])])
 
     def spoilt(archive, key, **how):
-        row = row_of(archive, key)
+        row = row_of(archive, key, **how)
         if bad[0] in key:
             row.view["labels"] = {"name": None}
         return row

@@ -1,5 +1,6 @@
 """Notifications: signed, at least once, in order for each recording, never in the way of stops."""
 
+import hashlib
 import http.server
 import json
 import threading
@@ -12,7 +13,9 @@ from standardwebhooks import Webhook
 
 from tests.constants import ACCOUNT, KEY
 from tests.waiting import until
+from worker.archive import days
 from worker.calls.events import Event, Kind
+from worker.duties import days as duty
 from worker.duties.trials import Trials
 
 pytestmark = pytest.mark.redis
@@ -220,3 +223,15 @@ def test_an_erased_recording_is_told_without_numbers_also_when_redis_has_forgott
     assert data["erased"]["reason"] == "asked"
     assert not {"from", "to"} & data.keys()
     assert [t for t in application.taken() if t[2] == told_as] == application.taken()[-1:]
+
+
+def test_a_closed_day_is_told_with_its_ledger_and_its_head(house, application):
+    day = house.ledger.now().date() - timedelta(days=1)
+    name, yesterday = days.day_name(day), day.isoformat()
+    house.ledger.command("HSET", house.ledger.key("days", ACCOUNT), "first", yesterday)
+    duty.keep_due(house.ledger, [ACCOUNT])
+    ((kind, data, _),) = until(application.taken)
+    content = house.worker.archive.store.read(f"{ACCOUNT}/{name}")
+    assert kind == "day.closed"
+    assert data == {**json.loads(content), "head": hashlib.sha256(content).hexdigest()}
+    assert data["ledger"]["day"] == yesterday

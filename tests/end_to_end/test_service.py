@@ -208,7 +208,7 @@ def test_the_receiver_gives_the_documented_answers(service):
         ).status_code
         == 413
     )
-    assert requests.get(service.base + "/", timeout=5).status_code == 401
+    assert requests.get(service.base + "/system", timeout=5).status_code == 401
     assert (
         requests.get(service.base + "/v1/recordings", timeout=5).headers["Content-Type"]
         == "application/problem+json"

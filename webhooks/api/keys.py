@@ -52,15 +52,25 @@ def need_key(
     g.caller = Caller(who, _claimed())
 
 
-def _who(keys: Iterable[NamedKey], offered: bytes, unnamed: str) -> str | None:
-    """Who has the key that is offered; None where it is none of these. All are compared, so that
-    the time tells nothing.
+def matching(keys: Iterable[NamedKey], offered: bytes) -> NamedKey | None:
+    """The key that is offered; None where it is none of these. All are compared, so that the time
+    tells nothing.
     """
     found = [key for key in keys if hmac.compare_digest(offered, key.secret.encode())]
-    return (found[0].name or unnamed) if found else None
+    return found[0] if found else None
+
+
+def claim(text: str) -> str | None:
+    """What a caller says of itself, as it may stand in the history: printable, and not too long."""
+    printable = "".join(c for c in text if c.isprintable())
+    return printable.strip()[:_LONGEST_ACTOR] or None
+
+
+def _who(keys: Iterable[NamedKey], offered: bytes, unnamed: str) -> str | None:
+    found = matching(keys, offered)
+    return (found.name or unnamed) if found else None
 
 
 def _claimed() -> str | None:
     raw = request.headers.get("X-Endtape-Actor", "").encode("latin-1", "replace")
-    text = "".join(c for c in raw.decode("utf-8", "replace") if c.isprintable())
-    return text.strip()[:_LONGEST_ACTOR] or None
+    return claim(raw.decode("utf-8", "replace"))

@@ -25,7 +25,7 @@ from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
 from worker.catalogue import past
 from worker.catalogue.database import Catalogue
-from worker.catalogue.listing import Listing
+from worker.catalogue.listing import Listing, Page
 from worker.catalogue.rows import Row
 from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
@@ -52,19 +52,23 @@ class Reader:
         """`at_once` and `for_s`: as for a `Listing`."""
         self.ledger, self.settings = ledger, settings
         self.catalogue = Catalogue(settings().catalog)
-        self._listing = Listing(
+        self.listing = Listing(
             ledger, self.catalogue, lambda: settings().rules, at_once=at_once, for_s=for_s
         )
 
-    def recordings(self) -> Response:
-        """A page of recordings, newest first."""
+    def page(self) -> Page:
+        """The page of the list that the query asks for. Raises Problem 400."""
         query = request.args
-        page = self._listing.page(
+        return self.listing.page(
             list_query.wanted(query),
             self.accounts(),
             limit=list_query.limit(query.get("limit")),
             before=list_query.cursor(query.get("cursor")),
         )
+
+    def recordings(self) -> Response:
+        """A page of recordings, newest first."""
+        page = self.page()
         return jsonify(
             {
                 "recordings": page.views,
@@ -77,11 +81,15 @@ class Reader:
         return jsonify(self.view(recording_id))
 
     def call(self, call_uuid: str) -> Response:
+        return jsonify(self.whole_call(call_uuid))
+
+    def whole_call(self, call_uuid: str) -> dict[str, Any]:
+        """The call as `/v1` shows it. Raises Problem 404, and 503."""
         known = find_call(self.ledger, self.accounts(), call_uuid, a_leg_first=False)
         if known is None:
-            return jsonify(self._past_call(call_uuid))
+            return self._past_call(call_uuid)
         call = replay(*known, self.ledger.events(*known))
-        return jsonify(call_view(call, self.settings().rules, self.ledger.now()))
+        return call_view(call, self.settings().rules, self.ledger.now())
 
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import replace
+from typing import Any
 
 from flask import Response, jsonify, request
 
@@ -128,6 +129,14 @@ class Reports:
     def retry(self, recording_id: str) -> Response:
         """202: the recording is fetched again, whatever became of it. 409 if it is archived."""
         body = request_bodies.read(request_bodies.RetryBody)
+        answer = jsonify(self.order_retry(recording_id, body.reason))
+        answer.status_code = 202
+        return answer
+
+    def order_retry(self, recording_id: str, reason: str | None) -> dict[str, Any]:
+        """Orders another try, and returns the recording as `/v1` shows it. Raises Problem 404, and
+        409 if it is archived.
+        """
         known = find_recording(self.ledger, self.settings().accounts, recording_id)
         if known is None:
             raise Problem(404, "no such recording")
@@ -141,17 +150,15 @@ class Reports:
             kind=Kind.RETRY_ORDERED,
             call_uuid=call.call_uuid,
             recording_id=recording_id,
-            reason=body.reason,
+            reason=reason,
             by=caller().who,
-            digest=digest_of(recording_id, body.reason),
+            digest=digest_of(recording_id, reason),
         )
         enter_order(self.ledger, call.account, Deed.RETRY, order)
         self.orders.record(call.account, order)
         call = self.orders.call(call.account, call.call_uuid)
         recording = call.recordings[recording_id]
-        answer = jsonify(recording_view(call, recording, self.settings().rules, self.ledger.now()))
-        answer.status_code = 202
-        return answer
+        return recording_view(call, recording, self.settings().rules, self.ledger.now())
 
 
 def _reported(raw: bytes, order_id: str) -> tuple[callback_fields.Fields, Event | None]:

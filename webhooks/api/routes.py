@@ -11,6 +11,7 @@ from webhooks.api import openapi, request_bodies, response_shapes
 from webhooks.api.governing import Governing
 from webhooks.api.handoffs import Handoffs
 from webhooks.api.keys import need_key
+from webhooks.api.ledgers import Ledgers
 from webhooks.api.openapi import Route
 from webhooks.api.orders import Orders
 from webhooks.api.probes import Probes
@@ -37,6 +38,7 @@ class Api:
         self.reports = Reports(orders)
         self.reader = Reader(ledger, settings)
         self.governing = Governing(ledger, settings, self.reader)
+        self.ledgers = Ledgers(self.reader)
         self.probes = Probes(ledger, settings)
 
 
@@ -205,6 +207,16 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        path="/v1/ledger",
+        name="ledger",
+        view=lambda api: api.ledgers.ledger,
+        says="A day's completeness: what should have been recorded, and what became of it",
+        query=("day", "account"),
+        answers={200: response_shapes.DayLedger},
+        csv=True,
+    ),
+    Route(
+        method="GET",
         path="/v1/keys",
         name="keys",
         view=lambda api: api.reader.keys,
@@ -259,15 +271,14 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def blueprint(ledger: Ledger, settings: Callable[[], Settings], waiting: Waiting) -> Blueprint:
-    """All routes but the provider's door. Every route of the table asks for its key first, unless
+def blueprint(api: Api) -> Blueprint:
+    """The routes of `/v1` and the probes. Every route of the table asks for its key first, unless
     it is public.
     """
-    api, door = Api(ledger, settings, waiting), Blueprint("api", __name__)
+    door = Blueprint("api", __name__)
     for route in ROUTES:
         door.add_url_rule(route.path, route.name, _guarded(api, route), methods=[route.method])
     for path, name, view in (
-        ("/", "index", lambda: _index(api)),
         ("/v1/openapi.json", "openapi", lambda: _openapi(api)),
         ("/healthz", "healthz", api.probes.healthz),
         ("/readyz", "readyz", api.probes.readyz),
@@ -287,19 +298,6 @@ def _guarded(api: Api, route: Route) -> Callable[..., Response]:
         return view(**parts)
 
     return guarded
-
-
-def _index(api: Api) -> Response:
-    need_key(api.settings, view_key_too=True)
-    return jsonify(
-        {
-            "service": "endtape",
-            "openapi": "/v1/openapi.json",
-            "recordings": "/v1/recordings",
-            "metrics": "/metrics",
-            "ready": "/readyz",
-        }
-    )
 
 
 def _openapi(api: Api) -> Response:

@@ -33,22 +33,8 @@ class Stops:
 
     def _stop(self, call_uuid: str, kind: Kind) -> Response:
         body = request_bodies.read(request_bodies.StopBody)
-        account, a_leg = self.orders.where(call_uuid, body.account)
-        recording_id = self._named(account, a_leg, body)
-        recording = self.orders.call(account, a_leg).recordings.get(recording_id or "")
-        event_id = f"order.{identity('o')}"
-        order = Event(
-            id=event_id,
-            kind=kind,
-            call_uuid=a_leg,
-            recording_id=recording_id,
-            reason=body.reason,
-            by=caller().who,
-            segment_of=recording.segment_of if recording else None,
-            digest=digest_of(kind, recording_id, body.reason),
-        )
-        enter_order(self.ledger, account, Deed.STOP, order)
-        self.orders.record(account, order)
+        account, order = self.give(call_uuid, kind, body)
+        a_leg, event_id = order.call_uuid, order.id
         if body.wait_s:
             self.orders.wait(
                 account, a_leg, body.wait_s, lambda call: self._is_proven(call, event_id) or None
@@ -63,6 +49,25 @@ class Stops:
         )
         answer.status_code = 200 if body.wait_s else 202
         return answer
+
+    def give(self, call_uuid: str, kind: Kind, body: request_bodies.StopBody) -> tuple[str, Event]:
+        """Gives the order, and returns its account and event. Raises Problem 400, 404 and 422."""
+        account, a_leg = self.orders.where(call_uuid, body.account)
+        recording_id = self._named(account, a_leg, body)
+        recording = self.orders.call(account, a_leg).recordings.get(recording_id or "")
+        order = Event(
+            id=f"order.{identity('o')}",
+            kind=kind,
+            call_uuid=a_leg,
+            recording_id=recording_id,
+            reason=body.reason,
+            by=caller().who,
+            segment_of=recording.segment_of if recording else None,
+            digest=digest_of(kind, recording_id, body.reason),
+        )
+        enter_order(self.ledger, account, Deed.STOP, order)
+        self.orders.record(account, order)
+        return account, order
 
     def _is_proven(self, call: Call, event_id: str) -> bool:
         """Whether nothing is left to wait for: every recording that the order concerns is over, and

@@ -78,6 +78,8 @@ class Kind(StrEnum):
     ERASE_BEGUN = "EraseBegun"  # its tombstone stands in the archive
     # neither the archive nor the provider has it any more: both were looked at
     RECORDING_ERASED = "RecordingErased"
+    # by `keep_at_provider`, after ours was read back; the provider was looked at since
+    PROVIDER_COPY_DELETED = "ProviderCopyDeleted"
 
 
 class Fault(StrEnum):
@@ -171,6 +173,8 @@ class Event:
     consent_by: datetime | None = None  # archived: when the recording needed consent at the latest
     tail_limit_s: float | None = None  # archived: the longest tail that restricts nothing
     retain_until: datetime | None = None  # archived: when the rules want it erased
+    # provider's copy deleted: what a month of keeping it cost, by the provider's rates
+    saved_per_month: float | None = None
     restricted_by: tuple[str, ...] = ()  # archived, read back from a receipt: why it is restricted
     # failed fetch: whose fault it was; events of the first release lack it
     fault: Fault | None = None

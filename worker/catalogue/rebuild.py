@@ -13,6 +13,7 @@ from itertools import groupby
 import structlog
 
 from worker.archive import fact_files, facts, keys
+from worker.archive.facts import Fact
 from worker.archive.filing import Archive
 from worker.archive.keys import Key
 from worker.catalogue import rows
@@ -27,7 +28,7 @@ _AT_ONCE = 500
 def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     """The row of the recording that is filed under a key, which may have any extension where there
     is no audio: that of its tombstone, of its audio, or of its absence. None where there is
-    nothing. `governed` False: nobody held or erased it, so the archive is not asked about that.
+    nothing. `governed` False: no fact was written about it, so the archive is not asked about that.
 
     Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
     be read.
@@ -35,7 +36,8 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     parsed = keys.parse(key)
     if governed and (tombstone := archive.tombstone(key)):
         return rows.of_tombstone(tombstone, parsed.beside(".erased"))
-    held = governed and _is_held(archive, parsed)
+    known = _facts(archive, parsed) if governed else []
+    held = facts.is_held(known)
     try:
         receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
@@ -43,12 +45,12 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
             absence = json.loads(archive.absence(key))
             return rows.of_absence(absence, key, held=held)
         return None
-    return rows.of_receipt(receipt, key, held=held)
+    return rows.of_receipt(receipt, key, held=held, offload=facts.offload_of(known))
 
 
-def _is_held(archive: Archive, key: Key) -> bool:
+def _facts(archive: Archive, key: Key) -> list[Fact]:
     account = key.folder.partition("/")[0]
-    return facts.is_held(fact_files.read_all(archive.store, account, key.recording_id))
+    return fact_files.read_all(archive.store, account, key.recording_id)
 
 
 def rebuild(

@@ -149,6 +149,7 @@ def _greet(settings: Settings, base: str, *, real: bool) -> None:
         )
     for account in settings.accounts:
         click.echo(f"Callback URL: {settings.public_url}/vobiz/{account}/{settings.callback_token}")
+    click.echo(f"Console: {base}/   (log in with ENDTAPE_API_KEY)")
     click.echo(
         f"API: {base}/v1 with `Authorization: Bearer` and ENDTAPE_API_KEY\n"
         f"Log: {DATA / 'endtape.log'}   (Ctrl-C ends)"

@@ -26,7 +26,7 @@ from worker.catalogue.rows import Row
 from worker.duties import trials
 from worker.duties.catalogue_trials import CATALOG
 from worker.duties.leases import LeaseKeeper
-from worker.duties.outcomes import do_or_report, obligation, wait_until
+from worker.duties.outcomes import do_or_report, kept_for, obligation, wait_until
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Conflict, Unstored
 from worker.ledger.calls import SeenAt
@@ -147,7 +147,7 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         filed = recording.erasing or recording.archived or recording.absence
         if filed is None or not filed.archive_key:
             continue
-        governed = recording.was_held or recording.erasing is not None
+        governed = recording.was_held or bool(recording.erasing or recording.offloaded)
         try:
             row = row_of(worker.archive, filed.archive_key, governed=governed)
         except (OSError, Unstored, Conflict) as error:
@@ -174,5 +174,5 @@ def _done(worker: Worker, work: _Work, now: datetime) -> Commit:
         claim=work.claim,
         seen=work.loaded.size,
         dues=((work.claim.obligation, None),),
-        keep=worker.settings.history if is_over else None,
+        keep=kept_for(worker, work.call) if is_over else None,
     )

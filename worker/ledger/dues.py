@@ -77,7 +77,7 @@ class Dues(Store):
         """How many obligations there are on calls and recordings. Those on accounts, surveys and
         days, do not count, nor do erasures, which wait for years where a rule says so.
         """
-        elsewhere = {Duty.SURVEY, Duty.DAY, Duty.ERASE}
+        elsewhere = {Duty.SURVEY, Duty.DAY, Duty.CDRS, Duty.ERASE, Duty.OFFLOAD}
         duties = (duty for duty in Duty if duty not in elsewhere)
         return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
 

@@ -49,6 +49,8 @@ BATCH = {
     Duty.SURVEY: 1,
     Duty.INDEX: 50,
     Duty.DAY: 1,
+    Duty.CDRS: 1,
+    Duty.OFFLOAD: 1,
     Duty.NOTIFY: 4,
     Duty.ERASE: 4,
 }

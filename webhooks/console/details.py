@@ -1,0 +1,160 @@
+"""The pages of one thing: a recording, a call, the system; and the files of a recording."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import PurePosixPath
+from typing import Any
+
+from flask import Response, request
+
+from webhooks.api.problems import Problem
+from webhooks.api.reading import Reader
+from webhooks.console import sound
+from webhooks.console.now import Now
+from webhooks.console.page import rendered, seen, session, shows_numbers
+from webhooks.console.trouble import troubles
+from worker import in_force
+from worker.archive import signers
+from worker.ledger.counters import REMEDIES
+from worker.ledger.presence import ROLES
+
+_SAID = {
+    "stop": "The stop is ordered. The proof follows below; the page of the call shows each step.",
+    "retry": "Another try is ordered.",
+}
+_HISTORY = 50
+
+
+class Details:
+    def __init__(self, reader: Reader, now: Now) -> None:
+        self._reader, self._now = reader, now
+        self._ledger, self._settings = reader.ledger, reader.settings
+        self._fragments: dict[tuple[bool, bool], tuple[datetime, str]] = {}
+
+    def now(self) -> str:
+        return rendered("now.html", **self._board())
+
+    def board(self) -> str:
+        """The part of the first page that lives, for its script. It is rendered once for all tabs:
+        it differs only by what their owners may do and see.
+        """
+        at, kind = self._now.board().at, (session().acts, shows_numbers())
+        rendered_at, text = self._fragments.get(kind, (None, ""))
+        if rendered_at != at:
+            text = rendered("board.html", **self._board())
+            self._fragments[kind] = at, text
+        return text
+
+    def _board(self) -> dict[str, Any]:
+        board = self._now.board()
+        return {
+            "board": board,
+            "rows": [seen(view) for view in board.running[:100]],
+            "troubles": troubles(board),
+            "figures": self._now.figures(),
+            "roles": ROLES,
+        }
+
+    def recording(self, recording_id: str) -> str:
+        """One recording: its sound, its stop, its receipt, how a stranger checks it."""
+        view = self._reader.view(recording_id)
+        receipt, no_receipt = _tried(self._reader.receipt, recording_id, view)
+        outline, no_outline = _tried(self._reader.peaks, recording_id, view)
+        call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
+        timeline = call["timeline"] if call else []
+        key = PurePosixPath(view["archive_key"] or "")
+        return rendered(
+            "recording.html",
+            view=seen(view),
+            sound=sound.drawn(view, outline),
+            no_outline=no_outline,
+            receipt=receipt,
+            no_receipt=no_receipt,
+            timeline=[e for e in timeline if e["recording_id"] in {None, recording_id}],
+            gaps=[g for g in (call or {}).get("gaps", []) if g["recording_id"] == recording_id],
+            history=self._history(view),
+            file=key.name,
+            stem=recording_id,
+            signer=self._settings().signer,
+            reason=request.args.get("reason", "").strip(),
+            said=_SAID.get(request.args.get("said", "")),
+            acts=session().acts,
+        )
+
+    def call(self, call_uuid: str) -> str:
+        """A call: its recordings, hand-offs and events."""
+        call = self._reader.whole_call(call_uuid)
+        return rendered(
+            "call.html",
+            call=seen(call),
+            said=_SAID.get(request.args.get("said", "")),
+            running=[r for r in call["recordings"] if r["phase"] in {"recording", "stopping"}],
+        )
+
+    def _history(self, view: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Who did what to the recording, on days that are not closed yet, the last first."""
+        entries = self._ledger.history(view["account"], until=self._ledger.now())
+        mine = [
+            {"at": entry.at, **entry.said}
+            for entry in entries
+            if entry.said.get("recording_id") == view["recording_id"]
+            or (
+                entry.said.get("call_uuid") == view["call_uuid"]
+                and entry.said.get("recording_id") is None
+            )
+        ]
+        return mine[: -_HISTORY - 1 : -1]
+
+    def system(self) -> str:
+        """Processes, versions, settings in force, refused callbacks with their remedy."""
+        ledger, settings = self._ledger, self._settings()
+        board = self._now.board()
+        return rendered(
+            "system.html",
+            board=board,
+            roles=ROLES,
+            version=version("endtape"),
+            settings=in_force.shown_by_the_service(ledger) or in_force.shown(settings),
+            warnings=settings.warnings,
+            restart=settings.restart,
+            refusals=sorted(ledger.refusals().items()),
+            remedies=REMEDIES,
+            unfinished=ledger.unfinished(),
+            keys=[s.line for s in signers.of_service(ledger.signing_keys())],
+        )
+
+    # Files
+    # --------------------------------------------------------------------------------------------
+
+    def receipt(self, recording_id: str) -> Response:
+        return _named(self._reader.receipt(recording_id), f"{recording_id}.json")
+
+    def signature(self, recording_id: str) -> Response:
+        return _named(self._reader.signature(recording_id), f"{recording_id}.json.sig")
+
+
+def _named(answer: Response, name: str) -> Response:
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+def _tried(
+    read: Callable[[str], Response], recording_id: str, view: Mapping[str, Any]
+) -> tuple[Any, str | None]:
+    """A JSON file of the recording, or None and why there is none."""
+    if not view["archive_key"]:
+        return None, "The recording is not archived yet."
+    return _or_why(lambda: json.loads(read(recording_id).get_data()))
+
+
+def _or_why(read: Callable[[], Any]) -> tuple[Any, str | None]:
+    try:
+        return read(), None
+    except Problem as problem:
+        return None, f"{problem.detail[:1].upper()}{problem.detail[1:]}."
+    except ValueError:
+        return None, "What the archive has cannot be read."

@@ -1,0 +1,72 @@
+"""How late stops were in the last hour, and how long their tails: two small charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker import wire
+from worker.catalogue.listing import Listing
+from worker.catalogue.wanted import Wanted
+
+_SPAN = timedelta(hours=1)
+MOST = 1000  # recordings that a chart is made of, the newest first
+# The upper ends of the bars in ms; the last bar has none.
+_LATENESS = (5, 20, 100, 1000)
+_TAIL = (500, 1000, 2000, 5000)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """A chart. `bars`: for each, its name, the count, and its height from 0 to 1."""
+
+    name: str
+    meaning: str
+    bars: list[tuple[str, int, float]]
+    count: int
+    middle_ms: float | None
+    most_ms: float | None
+
+
+def figures(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[Figure, ...]:
+    """Of the recordings that were first seen within the last hour. Raises LedgerUnavailable."""
+    stops = [
+        view["stop"]
+        for view in listing.page(Wanted(since=now - _SPAN), accounts, limit=MOST).views
+        if view["stop"]["requested_at"]
+    ]
+    late = [ms for stop in stops if (ms := _lateness(stop)) is not None]
+    tails = [float(stop["tail_ms"]) for stop in stops if stop["tail_ms"] is not None]
+    return (
+        figure("Lateness", "from the instant a stop was due to our request", late, _LATENESS),
+        figure("Tail", "sound after the instant a stop was due", tails, _TAIL),
+    )
+
+
+def figure(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]) -> Figure:
+    """The chart of these values (ms)."""
+    counts = [0] * (len(tops) + 1)
+    for value in values:
+        counts[next((i for i, top in enumerate(tops) if value <= top), len(tops))] += 1
+    names = [*(f"≤ {_spelled(top)}" for top in tops), f"> {_spelled(tops[-1])}"]
+    most = max(counts)
+    ordered = sorted(values)
+    return Figure(
+        name=name,
+        meaning=meaning,
+        bars=[(n, c, c / most if most else 0.0) for n, c in zip(names, counts, strict=True)],
+        count=len(values),
+        middle_ms=ordered[len(ordered) // 2] if ordered else None,
+        most_ms=ordered[-1] if ordered else None,
+    )
+
+
+def _spelled(milliseconds: int) -> str:
+    return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:g} s"
+
+
+def _lateness(stop: dict[str, Any]) -> float | None:
+    due, sent = wire.rfc3339(stop["due_at"] or ""), wire.rfc3339(stop["requested_at"])
+    return (sent - due) / timedelta(milliseconds=1) if due and sent else None

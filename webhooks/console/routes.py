@@ -1,0 +1,178 @@
+"""The console's routes: logging in and out, and the table of its pages, each behind the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from flask import Blueprint, Response, g, redirect, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from webhooks.api.problems import TITLES, Problem
+from webhooks.api.reading import Reader
+from webhooks.api.reports import Reports
+from webhooks.api.stops import Stops
+from webhooks.console import same_site, sessions, words
+from webhooks.console.actions import Actions
+from webhooks.console.details import Details
+from webhooks.console.lists import Lists
+from webhooks.console.now import Now
+from webhooks.console.page import NUMBERS_COOKIE, local_path
+from worker.errors import EndtapeError
+from worker.settings import Settings
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    # Not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+}
+View = Callable[..., Any]
+
+
+def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
+    """All of the console. What it shows and does is what `/v1` shows and does."""
+    door = Blueprint(
+        "console",
+        __name__,
+        static_folder="static",
+        static_url_path="/console",
+        template_folder="templates",
+    )
+    settings, now = reader.settings, Now(reader.ledger, reader.settings, reader.listing)
+    lists, details = Lists(reader, now), Details(reader, now)
+    actions = Actions(reader, stops, reports)
+    pages: tuple[tuple[str, str, View], ...] = (
+        ("/", "now", details.now),
+        ("/now", "board", details.board),
+        ("/recordings", "recordings", lists.recordings),
+        ("/recordings/<recording_id>", "recording", details.recording),
+        ("/recordings/<recording_id>/receipt", "receipt", details.receipt),
+        ("/recordings/<recording_id>/signature", "signature", details.signature),
+        ("/calls/<call_uuid>", "call", details.call),
+        ("/not-home", "not_home", lists.not_home),
+        ("/notifications", "notifications", lists.notifications),
+        ("/rules", "rules", lists.rules),
+        ("/system", "system", details.system),
+    )
+    for path, name, view in pages:
+        door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
+    # What a view key may not: to hear, and to do.
+    for method, path, name, view in (
+        ("GET", "/recordings/<recording_id>/audio", "audio", reader.audio),
+        ("GET", "/calls/<call_uuid>/stop", "ask_stop", actions.ask_stop),
+        ("POST", "/calls/<call_uuid>/stop", "stop", actions.stop),
+        ("GET", "/recordings/<recording_id>/retry", "ask_retry", actions.ask_retry),
+        ("POST", "/recordings/<recording_id>/retry", "retry", actions.retry),
+    ):
+        door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
+    door.add_url_rule("/numbers", "numbers", _guarded(settings, _numbers), methods=["POST"])
+    door.add_url_rule("/login", "login", lambda: _login(settings()), methods=["POST"])
+    door.add_url_rule("/logout", "logout", _logout, methods=["POST"])
+    for name, filter_ in words.FILTERS.items():
+        door.add_app_template_filter(filter_, name)
+    door.before_request(lambda: _refuse_foreign(settings()))
+    door.after_request(_with_headers)
+    door.register_error_handler(Problem, _told)
+    door.register_error_handler(HTTPException, _told_http)
+    door.register_error_handler(EndtapeError, _told_unavailable)
+    return door
+
+
+def _guarded(settings: Callable[[], Settings], view: View, *, acts: bool = False) -> View:
+    @wraps(view)
+    def guarded(**parts: str) -> Any:
+        session = sessions.current(settings(), request)
+        if session is None:
+            # Only the first page is there for everybody: it is the way in.
+            return _form(200 if request.path == "/" else 401)
+        g.session, g.caller = session, session.caller
+        if acts and not session.acts:
+            raise Problem(403, "a view key only reads, and hears no audio; log in with an API key")
+        return view(**parts)
+
+    return guarded
+
+
+def _refuse_foreign(settings: Settings) -> None:
+    changes = request.method not in {"GET", "HEAD", "OPTIONS"}
+    if changes and not same_site.is_ours(request, settings.public_url):
+        raise Problem(
+            403,
+            "a page of another site sent this; if a proxy is before Endtape, ENDTAPE_PUBLIC_URL "
+            "or the Host that it passes on must be the address that you see",
+        )
+
+
+def _with_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    if request.endpoint == "console.static":
+        response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+# Logging in and out
+# ------------------------------------------------------------------------------------------------
+
+
+def _form(status: int, wrong: str | None = None) -> AnyResponse:
+    asked = request.full_path.rstrip("?") if request.method == "GET" else request.form.get("next")
+    page = render_template("login.html", next=local_path(asked), wrong=wrong)
+    return Response(page, status)
+
+
+def _login(settings: Settings) -> AnyResponse:
+    """303 to where the person wanted to go, with a new cookie; 401 with the form again."""
+    cookie = sessions.opened(
+        settings, request.form.get("password", ""), request.form.get("name", "")
+    )
+    if cookie is None:
+        return _form(401, "This is neither an API key nor a view key of this service.")
+    answer = redirect(local_path(request.form.get("next")), 303)
+    sessions.give(answer, request, settings.public_url, cookie)
+    return answer
+
+
+def _logout() -> AnyResponse:
+    answer = redirect("/", 303)
+    sessions.take_away(answer)
+    answer.delete_cookie(NUMBERS_COOKIE)
+    return answer
+
+
+def _numbers() -> AnyResponse:
+    """Shows telephone numbers whole, or hides them again, for this browser."""
+    answer = redirect(local_path(request.form.get("next")), 303)
+    shown = "shown" if request.form.get("numbers") == "shown" else "hidden"
+    answer.set_cookie(NUMBERS_COOKIE, shown, httponly=True, samesite="Strict")
+    return answer
+
+
+# Refusing
+# ------------------------------------------------------------------------------------------------
+
+
+def _told(problem: Problem) -> AnyResponse:
+    return _error(problem.status, problem.detail)
+
+
+def _told_http(error: HTTPException) -> AnyResponse:
+    status = error.code if error.code in TITLES else 400
+    answer = _error(status, error.description or error.name)
+    for name, value in error.get_headers():
+        if name in {"Allow", "Content-Range"}:
+            answer.headers[name] = value
+    return answer
+
+
+def _told_unavailable(error: EndtapeError) -> AnyResponse:
+    return _error(503, f"the state store does not answer: {error}")
+
+
+def _error(status: int, detail: str) -> AnyResponse:
+    page = render_template("error.html", status=status, title=TITLES[status], detail=detail)
+    return Response(page, status)

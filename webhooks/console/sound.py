@@ -1,0 +1,153 @@
+"""The waveform of a recording, with what happened to it on the sound's own axis. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from worker import wire
+
+WIDTH, LANE = 1000, 60  # units of a drawing: all of it, and one channel
+_POINTS = 500
+_BESIDE = 1.25  # marks beyond so many times the sound are listed and not drawn
+_LEAST_AROUND_MS = 300.0  # around the marks of the end
+# What is marked: the word, what it means, the field of the recording or of its stop.
+_MARKS = (
+    ("trigger", "the stop was due", "due_at"),
+    ("DELETE", "our request left", "requested_at"),
+    ("204", "the provider said yes", "accepted_at"),
+    ("end", "the sound ends, by the provider", "ended_at"),
+    ("proof", "the end was proven", "confirmed_at"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """`at_ms`: after the start of the recording. `after_ms`: after the trigger, where there is
+    one.
+    """
+
+    word: str
+    meaning: str
+    at_ms: float
+    after_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """A part of the sound, WIDTH wide. `lanes`: the path of each channel. `marks`: the words of
+    those that lie in it, and where. `end_x`: where the sound ends. `tail`: where what was recorded
+    after the trigger begins, and its width.
+    """
+
+    from_ms: float
+    to_ms: float
+    lanes: list[str]
+    marks: list[tuple[str, float]]
+    end_x: float
+    tail: tuple[float, float] | None
+
+    @property
+    def height(self) -> int:
+        return LANE * max(1, len(self.lanes))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sound:
+    """`near`: the end again, larger; None where all of it shows the marks well enough."""
+
+    duration_ms: float
+    marks: list[Mark]
+    whole: Drawing
+    near: Drawing | None
+
+
+def drawn(view: Mapping[str, Any], outline: Mapping[str, Any] | None) -> Sound | None:
+    """The drawings of a recording, given as `/v1` shows it, and its outline; None where nothing is
+    known about its length.
+    """
+    channels: Sequence[Sequence[int]] = outline["channels"] if outline else ()
+    bucket_ms = float(outline["bucket_ms"]) if outline else 0.0
+    duration = float(view["duration_ms"] or (bucket_ms * len(channels[0]) if channels else 0))
+    if not duration:
+        return None
+    marks = _marks(view)
+    sheet = _Sheet(channels, bucket_ms, duration, marks)
+    most = max([duration, *(m.at_ms for m in marks if m.at_ms <= duration * _BESIDE)])
+    return Sound(
+        duration_ms=duration, marks=marks, whole=sheet.part(0, most), near=_near(sheet, most)
+    )
+
+
+def _marks(view: Mapping[str, Any]) -> list[Mark]:
+    start = wire.rfc3339(view["started_at"] or "")
+    instants = {
+        word: wire.rfc3339((view["stop"].get(field) or view.get(field)) or "")
+        for word, _, field in _MARKS
+    }
+    trigger, one_ms = instants["trigger"], timedelta(milliseconds=1)
+    return [
+        Mark(
+            word,
+            meaning,
+            (instant - start) / one_ms,
+            (instant - trigger) / one_ms if trigger and word != "trigger" else None,
+        )
+        for word, meaning, _ in _MARKS
+        if start and (instant := instants[word])
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    channels: Sequence[Sequence[int]]
+    bucket_ms: float
+    duration_ms: float
+    marks: list[Mark]
+
+    def part(self, from_ms: float, to_ms: float) -> Drawing:
+        def x(at_ms: float) -> float:
+            return round((at_ms - from_ms) / (to_ms - from_ms) * WIDTH, 1)
+
+        end_x = min(float(WIDTH), x(self.duration_ms))
+        at = {mark.word: mark.at_ms for mark in self.marks}
+        tail = None
+        if "trigger" in at and "end" in at and at["trigger"] < at["end"]:
+            left = max(0.0, x(at["trigger"]))
+            tail = (left, max(0.0, round(min(x(at["end"]), WIDTH) - left, 1)))
+        return Drawing(
+            from_ms=from_ms,
+            to_ms=to_ms,
+            lanes=[self._path(peaks, from_ms, to_ms, end_x) for peaks in self.channels],
+            marks=[(m.word, x(m.at_ms)) for m in self.marks if from_ms <= m.at_ms <= to_ms],
+            end_x=end_x,
+            tail=tail,
+        )
+
+    def _path(self, peaks: Sequence[int], from_ms: float, to_ms: float, end_x: float) -> str:
+        """A closed outline, mirrored at the middle of its lane."""
+        first = int(from_ms / self.bucket_ms)
+        some = peaks[first : int(min(to_ms, self.duration_ms) / self.bucket_ms) + 1]
+        step = max(1, -(-len(some) // _POINTS))
+        loud = [max(some[i : i + step]) for i in range(0, len(some), step)]
+        each = step * self.bucket_ms / (to_ms - from_ms) * WIDTH
+        begin = (first * self.bucket_ms - from_ms) / (to_ms - from_ms) * WIDTH
+        middle, upper, lower = LANE / 2, list[str](), list[str]()
+        for i, peak in enumerate([*loud, *loud[-1:]]):
+            across = min(max(0.0, begin + i * each), end_x)
+            high = 1 + peak / 255 * (middle - 3)
+            upper.append(f"{across:.1f},{middle - high:.1f}")
+            lower.append(f"{across:.1f},{middle + high:.1f}")
+        return "M" + " L".join([*upper, *reversed(lower)]) + " Z" if loud else ""
+
+
+def _near(sheet: _Sheet, most_ms: float) -> Drawing | None:
+    """The end of the sound with a margin of half of what its marks span."""
+    instants = [mark.at_ms for mark in sheet.marks if mark.at_ms >= 0]
+    if not instants:
+        return None
+    around = max(_LEAST_AROUND_MS, (max(instants) - min(instants)) / 2)
+    begin, end = max(0.0, min(instants) - around), max(instants) + around
+    return sheet.part(begin, end) if end - begin < most_ms / 2 else None

@@ -1,0 +1,104 @@
+"""How values look on the pages: filters of the templates. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from worker import wire
+from worker.calls.events import Kind
+
+_FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FOUND_OVER}
+_CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
+_ORDERS = {
+    *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
+    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED),
+}
+
+
+def clock(instant: str | None) -> str:
+    """An RFC 3339 instant to the second, without its zone: the pages say UTC."""
+    return instant[:19].replace("T", " ") if instant else "–"
+
+
+def fine_clock(instant: str | None) -> str:
+    """The time of day with milliseconds."""
+    return instant[11:23] if instant else "–"
+
+
+def span(milliseconds: float | None) -> str:
+    """`850 ms`, `2.3 s`, `4:05`, `1:04:05`."""
+    if milliseconds is None:
+        return "–"
+    sign, rest = ("−" if milliseconds < 0 else ""), abs(milliseconds)
+    if rest < 1000:
+        return f"{sign}{rest:.0f} ms"
+    if rest < 60_000:
+        return f"{sign}{rest / 1000:.1f} s"
+    minutes, seconds = divmod(round(rest / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return sign + (f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}")
+
+
+def size(count: int | None) -> str:
+    """Bytes, in the unit that reads best."""
+    if count is None:
+        return "–"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
+
+
+def masked(number: str | None) -> str | None:
+    """A telephone number of which the middle is hidden."""
+    if not number:
+        return number
+    return f"{number[:2]}…{number[-2:]}" if len(number) > 5 else "…"
+
+
+def without_numbers(view: Mapping[str, Any]) -> dict[str, Any]:
+    """A recording or call as `/v1` shows it, with its numbers masked."""
+    shown = dict(view) | {side: masked(view.get(side)) for side in ("from", "to")}
+    if shown.get("recordings"):
+        shown["recordings"] = [without_numbers(recording) for recording in shown["recordings"]]
+    if shown.get("labels"):
+        shown["labels"] = {k: wire.without_numbers(v) for k, v in shown["labels"].items()}
+    return shown
+
+
+def command(*parts: str | None) -> str:
+    """A command line, quoted for a shell."""
+    return shlex.join(part for part in parts if part is not None)
+
+
+def pretty(value: Any) -> str:
+    """JSON data for reading."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def sureness(event: Mapping[str, Any]) -> tuple[str, str]:
+    """How sure an event of a timeline is: a word, and what it means."""
+    kind, by = event["event"], event["by"]
+    if event["signed"]:
+        return "signed", "the provider's signature was verified"
+    if kind in _FOUND:
+        return "confirmed", "Endtape read it from the provider's own API"
+    if not by or by == "us" or kind in _CONCLUDED:
+        return "ours", "Endtape did it, or concluded it"
+    if kind in _ORDERS:
+        return "order", "somebody with a key, or a command, asked for it"
+    return "claimed", "reported, and no signature stands for it"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "clock": clock,
+    "fine_clock": fine_clock,
+    "span": span,
+    "size": size,
+    "pretty": pretty,
+    "sureness": sureness,
+    "plain": wire.without_numbers,
+}
