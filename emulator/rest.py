@@ -51,7 +51,7 @@ def _below(provider: Switchboard, exchange: Exchange, word: str, account: str, r
         # Only CDRs are known to work below a lower-case `account`.
         if (
             route.method == exchange.command
-            and (word == "Account" or route.name == "get-cdr")
+            and (word == "Account" or route.name in {"get-cdr", "list-cdrs"})
             and (match := route.path.fullmatch(rest))
         ):
             subject = unquote(match[1]) if match.re.groups else ""
@@ -129,6 +129,7 @@ ROUTES = (
     _route("make-call", "POST", r"Call/", rest_calls.make),
     _route("transfer", "POST", r"Call/([^/]+)/", rest_calls.transfer),
     _route("hang-up", "DELETE", r"Call/([^/]+)/", rest_calls.hang_up),
+    _route("list-cdrs", "GET", r"cdr", rest_calls.cdrs),
     _route("get-cdr", "GET", r"cdr/([^/]+)", rest_calls.cdr),
     _route(
         "conference-record", "POST", r"Conference/([^/]+)/Record/", rest_calls.conference_record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator import rows
+from emulator import moments, rows
 from emulator.http import BadRequest, Exchange
 from emulator.state import new_id
 from emulator.switchboard import Switchboard
@@ -100,6 +100,35 @@ def cdr(provider: Switchboard, exchange: Exchange, account: str, call_uuid: str)
         exchange.error(404, "CDR not found")
     else:
         exchange.answer(200, rows.cdr(call))
+
+
+def cdrs(provider: Switchboard, exchange: Exchange, account: str, _: str) -> None:
+    """One page of the CDRs of calls that began on the days asked for, newest first."""
+    first, last = exchange.query.get("start_date"), exchange.query.get("end_date")
+    if not first or not last:
+        raise BadRequest("start_date and end_date are required")
+    page, size = exchange.number("page", 1), min(exchange.number("per_page", 20), 100)
+    if not (page and size):
+        raise BadRequest("page and per_page are above 0")
+    over = [
+        call
+        for call in provider.book.calls.values()
+        if call.account == account
+        and call.ended_at is not None
+        and first <= moments.zulu(call.started_at)[:10] <= last
+    ]
+    over.sort(key=lambda call: -call.started_at)
+    shown = [rows.cdr(call)["data"] for call in over[(page - 1) * size : page * size]]
+    pages = {
+        "page": page,
+        "per_page": size,
+        "total": len(over),
+        "pages": -(-len(over) // size),
+        "has_next": page * size < len(over),
+        "has_prev": page > 1,
+    }
+    count = {"account_id": account, "count": len(shown), "data": shown}
+    exchange.answer(200, {**count, "pagination": pages, "summary": {}, "success": True})
 
 
 def conference_record(provider: Switchboard, exchange: Exchange, account: str, name: str) -> None:

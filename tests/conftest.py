@@ -281,6 +281,8 @@ class Local:
             Duty.INDEX: 50,
             Duty.NOTIFY: 4,
             Duty.DAY: 1,
+            Duty.CDRS: 1,
+            Duty.OFFLOAD: 4,
         }
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it

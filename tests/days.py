@@ -27,6 +27,7 @@ class House:
             "REDIS_URL": "redis://127.0.0.1:1",
             "ENDTAPE_ARCHIVE": str(folder / "archive"),
             "ENDTAPE_SPOOL": str(folder / "spool"),
+            "ENDTAPE_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
             "ENDTAPE_SIGNING_KEY": str(folder / "key"),
             **given,
         }

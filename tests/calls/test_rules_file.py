@@ -385,3 +385,11 @@ def test_whatever_a_file_says_is_rules_or_a_list_of_mistakes(text):
     except SettingsError as error:
         found = error
     assert isinstance(found, RulesFile) or found.problems
+
+
+def test_what_a_rule_expects_and_how_long_the_provider_keeps_its_copies():
+    found = rules('[defaults]\nkeep_at_provider = "7d"\nexpect = "none"').defaults
+    assert (found.keep_at_provider, found.expects) == (timedelta(days=7), "none")
+    assert rules('[defaults]\nkeep_at_provider = "0s"').defaults.keep_at_provider == timedelta(0)
+    assert rules('[defaults]\nkeep_at_provider = "forever"').defaults.keep_at_provider is None
+    assert rules("[defaults]\nwatch = true").defaults.expects == "every"

@@ -4,20 +4,24 @@ import hashlib
 import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.builders import obligation
+from tests.catalogue.builders import receipt
 from tests.constants import ACCOUNT
 from tests.days import House
 from worker.archive import days, history_file
 from worker.archive.directory import Directory
 from worker.archive.facts import Fact, FactKind
 from worker.calls.history import Deed
+from worker.calls.notices import Endpoint
 from worker.calls.obligations import Duty
+from worker.catalogue import rows
 from worker.duties import days as duty
-from worker.duties import facts
+from worker.duties import facts, notify
 from worker.ledger.codec import to_ms
 from worker.ledger.daybook import end_of
 
@@ -244,3 +248,33 @@ def test_a_fact_is_listed_by_the_day_on_which_it_was_written(house):
     )
     house.close()
     assert house.day(day)["counts"]["facts"] == 0
+
+
+def test_a_closed_day_carries_the_ledger_of_its_date(house):
+    (day,) = house.yesterdays(1)
+    views = [
+        row_at(day, "rec-1"),
+        row_at(day, "rec-2", restriction={"restricted_by": ["long_tail"]}),
+    ]
+    house.worker.catalogue.enter([*views, row_at(day - timedelta(days=1), "rec-0")])
+    house.close()
+    said = house.day(day)["ledger"]
+    assert (said["day"], said["totals"]["archived"]) == (day.isoformat(), 2)
+    assert said["rows"][0]["restricted"]["recordings"] == ["rec-2"]
+    assert said["rows"][0]["expected"] == {"count": 2}
+
+
+def row_at(day, recording_id, **more):
+    said = receipt(0, recording_id=recording_id, **more) | {"account": ACCOUNT}
+    return rows.of_receipt(said, f"{ACCOUNT}/{day:%Y/%m/%d}/{recording_id}.mp3")
+
+
+def test_the_notice_of_a_closed_day_is_owed_before_the_day_is_noted_as_closed(house, monkeypatch):
+    (day,) = house.yesterdays(1)
+    told = notify.day_closed(ACCOUNT, day)
+    endpoint = Endpoint(url="https://app.example.com/x", secrets=(), events=frozenset())
+    house.worker.settings = replace(house.settings, notify=(endpoint,))
+    monkeypatch.setattr(house.ledger, "set_closed_day", lambda *_: (_ for _ in ()).throw(Died))
+    with pytest.raises(Died):
+        duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
+    assert house.ledger.next_at(told)

@@ -248,10 +248,10 @@ def test_a_call_whose_recording_was_given_up_leaves_redis_in_the_end(local, monk
 def test_receipts_that_take_longer_than_a_lease_are_read_once(local, monkeypatch):
     house, read = local(rules=HOUR, leases_s=0.6), []
 
-    def slowly(archive, key):
+    def slowly(archive, key, **how):
         read.append(key)
         time.sleep(0.8)
-        return row_of(archive, key)
+        return row_of(archive, key, **how)
 
     monkeypatch.setattr(index, "row_of", slowly)
     indexed(house, finished(house)[0])
@@ -263,7 +263,7 @@ def test_while_the_archive_refuses_the_catalogue_asks_it_for_nothing(local, monk
     house = local(rules=HOUR)
     what = trials.on_this_machine("archive")
     read = []
-    monkeypatch.setattr(index, "row_of", lambda *_: read.append(1))
+    monkeypatch.setattr(index, "row_of", lambda *_, **_how: read.append(1))
     _, call = finished(house)
     until(lambda: read and redis_view.owed(house.ledger, Duty.INDEX) == [])
     read.clear()
@@ -284,8 +284,8 @@ def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
     until(lambda: redis_view.owed(house.ledger, Duty.INDEX) == [])
     house.worker.catalogue.remove([(ACCOUNT, good[0]), (ACCOUNT, bad[0])])
 
-    def spoilt(archive, key):
-        row = row_of(archive, key)
+    def spoilt(archive, key, **how):
+        row = row_of(archive, key, **how)
         if bad[0] in key:
             row.view["labels"] = {"name": None}
         return row

@@ -1,5 +1,6 @@
 """Notifications: signed, at least once, in order for each recording, never in the way of stops."""
 
+import hashlib
 import http.server
 import json
 import threading
@@ -11,7 +12,9 @@ from standardwebhooks import Webhook
 
 from tests.constants import ACCOUNT
 from tests.waiting import until
+from worker.archive import days
 from worker.calls.events import Event, Kind
+from worker.duties import days as duty
 from worker.duties.trials import Trials
 
 pytestmark = pytest.mark.redis
@@ -200,3 +203,15 @@ def test_an_endpoint_that_hangs_does_not_delay_a_stop(house, application):
     house.stop_reaches(recording, "confirmed")
     assert time.monotonic() - began < 2.5
     application.delay_s = 0.0
+
+
+def test_a_closed_day_is_told_with_its_ledger_and_its_head(house, application):
+    day = house.ledger.now().date() - timedelta(days=1)
+    name, yesterday = days.day_name(day), day.isoformat()
+    house.ledger.command("HSET", house.ledger.key("days", ACCOUNT), "first", yesterday)
+    duty.keep_due(house.ledger, [ACCOUNT])
+    ((kind, data, _),) = until(application.taken)
+    content = house.worker.archive.store.read(f"{ACCOUNT}/{name}")
+    assert kind == "day.closed"
+    assert data == {**json.loads(content), "head": hashlib.sha256(content).hexdigest()}
+    assert data["ledger"]["day"] == yesterday

@@ -31,6 +31,10 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string"},
         "description": "may be left out where there is one account",
     },
+    "day": {
+        "schema": {"type": "string", "format": "date"},
+        "description": "UTC; today's if left out",
+    },
     "phase": {"schema": {"type": "string", "enum": [p.value for p in Phase]}},
     "stop": {"schema": {"type": "string", "enum": [s.value for s in StopState]}},
     "rule": {"schema": {"type": "string"}, "description": "the name of the rule of its stop"},
@@ -71,6 +75,7 @@ class Route:
     once: bool = False  # honours an Idempotency-Key
     any_form: bool = False  # the body may be a form as well
     audio: bool = False  # what was said: a view key is not enough
+    csv: bool = False  # the answer is CSV where `Accept` asks for it
 
     @property
     def view_key(self) -> bool:
@@ -159,6 +164,8 @@ def _responses(route: Route, schema: Schemas) -> dict[str, Any]:
     if route.once:
         refusals.add(422)
     answers = {str(status): _answer(status, t, schema) for status, t in route.answers.items()}
+    if route.csv:
+        answers["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     return answers | {
         str(status): _refusal(status, schema) for status in sorted(refusals - set(route.answers))
     }

@@ -62,7 +62,59 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     restricted_by: list[Literal["no_consent", "long_tail"]]
     problem: str | None
     fault: Literal[tuple(f.value for f in Fault)] | None  # type: ignore[valid-type]
+    deleted_at_provider: Time = None
+    saved_per_month: float | None = None
     provider_keeps_until: Time
+
+
+class Figure(Struct, kw_only=True):
+    """Ids of recordings, and of calls that should have one and have none."""
+
+    count: int
+    recordings: list[str]
+    calls: list[str]
+
+
+class LedgerRow(Struct, kw_only=True):
+    account: str
+    rule: str
+    expected: Figure
+    archived: Figure
+    verified: Figure
+    under_way: Figure
+    missing: Figure
+    unexpected: Figure
+    over_long: Figure
+    too_short: Figure
+    unproven: Figure
+    without_consent: Figure
+    restricted: Figure
+    erased: Figure
+    deleted_at_provider: Figure
+    cut_at_default_limit: Figure
+    with_gaps: Figure
+    unexplained: Figure
+    consent_capture_rate: float | None
+    saved_per_month: float
+
+
+class CallRecords(Struct, kw_only=True):
+    """How well the answered calls of the day are known."""
+
+    needed: bool
+    read_to: Time
+    problem: str | None
+
+
+class DayLedger(Struct, kw_only=True, omit_defaults=True):
+    """`degraded`: why finished recordings are missing, while the catalogue does not answer."""
+
+    day: str
+    computed_at: str
+    rows: list[LedgerRow]
+    totals: dict[str, int | float | None]
+    call_records: dict[str, CallRecords]
+    degraded: str | None = None
 
 
 class RecordingsPage(Struct, kw_only=True, omit_defaults=True):

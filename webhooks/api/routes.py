@@ -10,6 +10,7 @@ from flask import Blueprint, Response, jsonify
 from webhooks.api import openapi, request_bodies, response_shapes
 from webhooks.api.handoffs import Handoffs
 from webhooks.api.keys import need_key
+from webhooks.api.ledgers import Ledgers
 from webhooks.api.openapi import Route
 from webhooks.api.orders import Orders
 from webhooks.api.probes import Probes
@@ -35,6 +36,7 @@ class Api:
         self.handoffs = Handoffs(orders, self.starts)
         self.reports = Reports(orders)
         self.reader = Reader(ledger, settings)
+        self.ledgers = Ledgers(self.reader)
         self.probes = Probes(ledger, settings)
 
 
@@ -197,6 +199,16 @@ ROUTES: tuple[Route, ...] = (
         says="The outline of its audio for a waveform",
         query=("account",),
         answers={200: response_shapes.Peaks},
+    ),
+    Route(
+        method="GET",
+        path="/v1/ledger",
+        name="ledger",
+        view=lambda api: api.ledgers.ledger,
+        says="A day's completeness: what should have been recorded, and what became of it",
+        query=("day", "account"),
+        answers={200: response_shapes.DayLedger},
+        csv=True,
     ),
     Route(
         method="GET",

@@ -29,8 +29,8 @@ _Missing = Sequence[Mapping[str, Any]]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Closing:
     """What the ledger knows of a day that is to be closed. `filed`: lines of files. `missing`: what
-    was expected and is not there, beside what the list says was given up. `before`: None for the
-    first day.
+    was expected and is not there, beside what the list says was given up. `ledger`: the day's
+    completeness. `before`: None for the first day.
     """
 
     day: date
@@ -38,6 +38,7 @@ class Closing:
     filed: Sequence[str]
     deeds: Sequence[history_file.Deed]
     missing: _Missing
+    ledger: Mapping[str, Any]
     before: Before | None
 
 
@@ -93,6 +94,7 @@ class ClosedDays:
             history=history,
             head=head,
             missing=[*self._given_up(lines), *given.missing],
+            ledger=given.ledger,
             before=given.before,
         )
         said = day.written() | {"signature": signer.key().field(signing.DAYS)}

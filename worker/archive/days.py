@@ -38,7 +38,8 @@ class Before:
 class Day:
     """What the `.json` of a day says. `listed`: the bytes of the `.sha256`; `history`: those of the
     history file, None where nothing was done; `head`: the digest of the history's last line.
-    `missing`: what was expected and is not there. `before`: None for the first day.
+    `missing`: what was expected and is not there. `ledger`: the day's completeness. `before`: None
+    for the first day.
     """
 
     account: str
@@ -48,6 +49,7 @@ class Day:
     history: bytes | None
     head: str
     missing: Sequence[Mapping[str, Any]]
+    ledger: Mapping[str, Any] | None
     before: Before | None
 
     def written(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class Day:
                 "sha256": _digest(self.history) if self.history else None,
                 "head": self.head,
             },
-            "ledger": None,
+            "ledger": dict(self.ledger) if self.ledger else None,
             "missing": [dict(one) for one in self.missing],
             "before": (
                 {"day": self.before.day.isoformat(), "sha256": self.before.sha256}

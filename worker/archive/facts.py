@@ -128,6 +128,14 @@ def is_restricted(facts: Iterable[Fact]) -> bool:
     return last is not None and _restricts(last)
 
 
+def offload_of(facts: Iterable[Fact]) -> Fact | None:
+    """The fact that the provider's copy is gone. One whose particulars have `gone` False says that
+    it is about to be deleted.
+    """
+    last = last_of(facts, FactKind.DELETED_AT_PROVIDER)
+    return last if last and last.particulars.get("gone") is True else None
+
+
 def last_of(facts: Iterable[Fact], kind: FactKind) -> Fact | None:
     """The fact of this kind that counts."""
     return _last(f for f in facts if f.kind is kind)

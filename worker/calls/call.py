@@ -83,6 +83,7 @@ class Recording:
     archived: Event | None = None
     gave_up: Event | None = None
     absence: Event | None = None  # ABSENCE_FILED
+    offloaded: Event | None = None  # PROVIDER_COPY_DELETED
     retried_at: datetime | None = None  # when a person last ordered a retry
     # Only if we started it: when a caller ordered that, or a rule or a resume wanted it.
     ours_at: datetime | None = None

@@ -72,6 +72,8 @@ class Kind(StrEnum):
     ABANDONED = "Abandoned"
     GAVE_UP = "GaveUp"  # the provider no longer keeps the recording
     ABSENCE_FILED = "AbsenceFiled"  # the archive says so, signed
+    # by `keep_at_provider`, after ours was read back; the provider was looked at since
+    PROVIDER_COPY_DELETED = "ProviderCopyDeleted"
 
 
 class Fault(StrEnum):
@@ -161,6 +163,8 @@ class Event:
     check: str | None = None  # the check that the bytes failed
     consent_by: datetime | None = None  # archived: when the recording needed consent at the latest
     tail_limit_s: float | None = None  # archived: the longest tail that restricts nothing
+    # provider's copy deleted: what a month of keeping it cost, by the provider's rates
+    saved_per_month: float | None = None
     restricted_by: tuple[str, ...] = ()  # archived, read back from a receipt: why it is restricted
     # failed fetch: whose fault it was; events of the first release lack it
     fault: Fault | None = None

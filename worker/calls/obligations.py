@@ -7,9 +7,10 @@ from enum import StrEnum
 
 
 class Duty(StrEnum):
-    """What can be owed: planning and looks to a call, a fetch to a recording, a survey to an
-    account, a row of the catalogue to a call's finished recordings, the closing of its days to an
-    account.
+    """What can be owed: planning and looks to a call, a fetch and an offload to a recording, a
+    survey to an
+    account, a row of the catalogue to a call's finished recordings, the closing of its days and
+    the reading of its call records to an account.
     """
 
     PLAN = "plan"  # plan the call, and send what is due
@@ -18,6 +19,8 @@ class Duty(StrEnum):
     # compare the provider's lists with the ledger; `call_uuid` of the obligation holds the scope
     SURVEY = "survey"
     INDEX = "index"  # enter finished recordings into the catalogue
+    OFFLOAD = "offload"  # delete the provider's copy of a recording that is ours
+    CDRS = "cdrs"  # read the provider's call records; `call_uuid` of the obligation is `.cdrs`
     NOTIFY = "notify"  # tell the operator's applications
     DAY = "day"  # close the days of an account; `call_uuid` of the obligation is `.days`
 

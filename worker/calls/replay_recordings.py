@@ -173,5 +173,6 @@ def _fetching(events: Sequence[Event], finalized_at: datetime | None) -> dict[st
         ),
         "archived": next((e for e in events if e.kind is Kind.MEDIA_ARCHIVED), None),
         "gave_up": next((e for e in since_retry if e.kind is Kind.GAVE_UP), None),
+        "offloaded": next((e for e in events if e.kind is Kind.PROVIDER_COPY_DELETED), None),
         "absence": next((e for e in events if e.kind is Kind.ABSENCE_FILED), None),
     }

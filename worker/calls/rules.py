@@ -34,6 +34,14 @@ class Mode(StrEnum):
     OBSERVE = "observe"  # report what would be due; send nothing
 
 
+class Expect(StrEnum):
+    """Which of its calls a rule wants recorded."""
+
+    ANY = "any"  # it says nothing about that
+    EVERY = "every"  # each that is answered
+    NONE = "none"
+
+
 # Our callers' orders are carried out, whatever the rules say.
 _ORDERS = {"api": Action.STOP, "pause": Action.PAUSE, "resume": Action.RESUME}
 
@@ -92,7 +100,15 @@ class Terms:
     consent_within: timedelta = timedelta(seconds=30)
     # A stop by trigger with a longer tail restricts its recording; None: none does.
     tail_limit: timedelta | None = None
+    # The provider's copy is deleted so long after ours is archived; None: never.
+    keep_at_provider: timedelta | None = None
     on: dict[str, Action] = field(default_factory=dict)
+    expect: Expect | None = None
+
+    @property
+    def expects(self) -> Expect:
+        """`expect`; where it is not given, a rule that watches its calls wants each recorded."""
+        return self.expect or (Expect.EVERY if self.watch else Expect.ANY)
 
     def action(self, trigger: str, *, asked: bool = False) -> Action:
         """What a trigger does. The more specific key wins; without a key it keeps, or stops where a
@@ -225,6 +241,14 @@ class Rules:
     def watches(self) -> bool:
         """Whether any rule watches, so that a survey has to ask about unannounced calls."""
         return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
+
+    @property
+    def expects_every(self) -> bool:
+        """Whether any rule wants all its calls recorded, so that we have to know which there
+        were.
+        """
+        every = (self.defaults, *(rule.terms for rule in self.rules))
+        return any(terms.expects is Expect.EVERY for terms in every)
 
     def lacks_facts(self, call: Call) -> bool:
         """Whether another rule might decide if we knew the call's numbers and direction."""

@@ -9,7 +9,7 @@ from datetime import time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from worker.calls.rules import Action, DailyTime, Mode, Terms
+from worker.calls.rules import Action, DailyTime, Expect, Mode, Terms
 
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,6 +32,8 @@ TERMS = (
     "consent",
     "consent_within",
     "tail_limit",
+    "expect",
+    "keep_at_provider",
     "on",
 )
 
@@ -88,6 +90,8 @@ class TermsReader:
             "consent": self._consent,
             "consent_within": self._consent_within,
             "tail_limit": self._tail_limit,
+            "expect": self._expect,
+            "keep_at_provider": self._keep_at_provider,
             "on": self._on,
         }
         table = self.table(raw, key, TERMS)
@@ -133,6 +137,18 @@ class TermsReader:
         length = duration(value)
         if length is None and value != "none":
             self.wrong(key, value, 'must be a duration of at least 1s like "1s", or "none"')
+        return length
+
+    def _expect(self, value: Any, key: str) -> Expect | None:
+        if value not in list(Expect):
+            self.wrong(key, value, 'must be "any", "every" or "none"')
+            return None
+        return Expect(value)
+
+    def _keep_at_provider(self, value: Any, key: str) -> timedelta | None:
+        length = timedelta(0) if value == "0s" else duration(value)
+        if length is None and value != "forever":
+            self.wrong(key, value, 'must be a duration like "7d", "0s", or "forever"')
         return length
 
     def _stop_tries(self, value: Any, key: str) -> int:

@@ -63,7 +63,7 @@ def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime
 def _recording_view(
     call: Call, recording: Recording, stop: Stop, rules: Rules, now: datetime
 ) -> dict[str, Any]:
-    done = recording.archived
+    done, gone = recording.archived, recording.offloaded
     limits = restriction.limits_of(recording, rules.choose(call)[1])
     restricted_by = restriction.restricted_by(call, recording, limits, stop, now)
     return {
@@ -91,7 +91,9 @@ def _recording_view(
         "restricted_by": list(restricted_by),
         "problem": stop_state.problem(recording, stop),
         "fault": recording.fault.value if recording.fault else None,
-        "provider_keeps_until": rfc3339(kept_until(call, recording)),
+        "provider_keeps_until": None if gone else rfc3339(kept_until(call, recording)),
+        "deleted_at_provider": rfc3339(gone.happened_at) if gone else None,
+        "saved_per_month": gone.saved_per_month if gone else None,
     }
 
 

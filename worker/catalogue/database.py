@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,12 @@ class Catalogue:
         ids = [row.id for row in rows]
         named = [dict(zip(_ID, row.id, strict=True)) for row in rows]
         texts = [json.dumps(row.view, separators=(",", ":")) for row in rows]
-        # The upsert goes first: it lets nobody else enter the same recordings meanwhile.
-        self._upsert(connection, recordings, [row.columns for row in rows])
+        # This goes first: it lets nobody else enter the same recordings meanwhile. The table
+        # has one unique index; of two, PostgreSQL lets a row of another worker hit the second.
         self._upsert(
             connection, views, [n | {"view": t} for n, t in zip(named, texts, strict=True)]
         )
+        self._upsert(connection, recordings, [row.columns for row in rows])
         connection.execute(labels.delete().where(_are(labels, ids)))
         labelled = [
             n | {"name": name, "value": value, "first_seen_ms": row.first_seen_ms}
@@ -101,7 +103,7 @@ class Catalogue:
     def remove(self, ids: Sequence[tuple[str, str]]) -> None:
         """Remove the rows of these recordings, each named by account and id."""
         with self._writing() as connection:
-            for table in (labels, views, recordings):
+            for table in (views, recordings, labels):  # in the order in which rows enter
                 connection.execute(table.delete().where(_are(table, ids)))
 
     # Finding
@@ -140,6 +142,26 @@ class Catalogue:
             query = query.where(recordings.c.account == account)
         rows = self._rows(query.order_by(recordings.c.account, recordings.c.first_seen_ms))
         return [row for row in rows if row.id[0] == rows[0].id[0]]
+
+    def of_day(self, account: str, day: date) -> list[Row]:
+        """The rows of the recordings that are filed under a day: those that began on it."""
+        folder = f"{account}/{day:%Y/%m/%d}"
+        key = recordings.c.archive_key
+        # As a range, for names in either database are in the order of their bytes.
+        query = self._all().where(key > f"{folder}/", key < f"{folder}0")
+        return self._rows(query.where(recordings.c.account == account))
+
+    def recorded(self, account: str, call_uuids: Sequence[str]) -> set[str]:
+        """Those of these calls that have a recording here."""
+        found = set[str]()
+        with self._reading() as connection:
+            for at in range(0, len(call_uuids), _AT_ONCE):
+                query = select(recordings.c.call_uuid).where(
+                    recordings.c.account == account,
+                    recordings.c.call_uuid.in_(call_uuids[at : at + _AT_ONCE]),
+                )
+                found |= set(connection.execute(query).scalars())
+        return found
 
     def known(self, account: str, recording_ids: Sequence[str]) -> set[str]:
         """Those of these recordings that have a row."""

@@ -66,7 +66,8 @@ class Listing:
             sights = list(islice(live, self._at_once))
             bottom = sights[-1] if len(sights) == self._at_once else None
             here = {(sight.account, sight.recording_id) for sight in sights}
-            some = list(self._live(sights, wanted))
+            known = live_views(self._ledger, self._rules(), sights)
+            some = [(sight, view) for sight, view in known if wanted.fits(view)]
             try:
                 # Some rows may be of recordings that are live, too.
                 rows = self._catalogue.search(
@@ -96,25 +97,23 @@ class Listing:
             found |= {(account, i) for i in self._ledger.are_live(account, ids)}
         return found
 
-    def _live(
-        self, sights: Sequence[SeenAt], wanted: Wanted
-    ) -> Iterator[tuple[SeenAt, dict[str, Any]]]:
-        """Those of these live recordings that are wanted."""
-        now, rules = self._ledger.now(), self._rules()
-        call_of = dict[tuple[str, str], Call]()
-        for account in sorted({sight.account for sight in sights}):
-            ids = [sight.recording_id for sight in sights if sight.account == account]
-            calls = self._ledger.calls_of(account, ids)
-            logs = self._ledger.logs(account, set(calls.values()))
-            replayed = {i: replay(account, i, events) for i, events in logs.items()}
-            call_of |= {(account, i): replayed[call_uuid] for i, call_uuid in calls.items()}
-        for sight in sights:
-            call = call_of.get((sight.account, sight.recording_id))
-            recording = call.recordings.get(sight.recording_id) if call else None
-            if call and recording:
-                view = recording_view(call, recording, rules, now)
-                if wanted.fits(view):
-                    yield sight, view
+
+def live_views(
+    ledger: Ledger, rules: Rules, sights: Sequence[SeenAt]
+) -> Iterator[tuple[SeenAt, dict[str, Any]]]:
+    """These live recordings as `/v1` shows them."""
+    now, call_of = ledger.now(), dict[tuple[str, str], Call]()
+    for account in sorted({sight.account for sight in sights}):
+        ids = [sight.recording_id for sight in sights if sight.account == account]
+        calls = ledger.calls_of(account, ids)
+        logs = ledger.logs(account, set(calls.values()))
+        replayed = {i: replay(account, i, events) for i, events in logs.items()}
+        call_of |= {(account, i): replayed[call_uuid] for i, call_uuid in calls.items()}
+    for sight in sights:
+        call = call_of.get((sight.account, sight.recording_id))
+        recording = call.recordings.get(sight.recording_id) if call else None
+        if call and recording:
+            yield sight, recording_view(call, recording, rules, now)
 
 
 def _sight(row: Row) -> SeenAt:

@@ -12,7 +12,10 @@ from itertools import groupby
 
 import structlog
 
+from worker.archive import fact_files, facts, keys
+from worker.archive.facts import Fact
 from worker.archive.filing import Archive
+from worker.archive.keys import Key
 from worker.catalogue import rows
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rows import Row
@@ -22,9 +25,10 @@ log = structlog.get_logger()
 _AT_ONCE = 500
 
 
-def row_of(archive: Archive, key: str) -> Row | None:
+def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     """The row of the recording that is filed under a key: that of its audio, or of its absence.
-    None where there is neither a receipt nor a statement that it was given up.
+    None where there is neither a receipt nor a statement that it was given up. `governed` False:
+    no fact was written about it, so the archive is not asked for any.
 
     Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
     be read.
@@ -35,7 +39,15 @@ def row_of(archive: Archive, key: str) -> Row | None:
         with contextlib.suppress(FileNotFoundError):
             return rows.of_absence(json.loads(archive.absence(key)), key)
         return None
-    return rows.of_receipt(receipt, key)
+    return rows.of_receipt(
+        receipt, key, offload=_offload(archive, keys.parse(key)) if governed else None
+    )
+
+
+def _offload(archive: Archive, key: Key) -> Fact | None:
+    """The fact that the provider's copy is gone."""
+    account = key.folder.partition("/")[0]
+    return facts.offload_of(fact_files.read_all(archive.store, account, key.recording_id))
 
 
 def rebuild(

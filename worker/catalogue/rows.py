@@ -11,6 +11,7 @@ from typing import Any
 
 from worker import wire
 from worker.archive.checks import first_failed
+from worker.archive.facts import Fact
 from worker.calls.call import Phase, StopState
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import rfc3339
@@ -80,8 +81,9 @@ def words(view: Mapping[str, Any]) -> str:
     return "\n".join(["", *(word.lower() for word in found if word), ""])
 
 
-def of_receipt(receipt: Mapping[str, Any], audio: str) -> Row:
-    """The row of an archived recording. `audio`: the key of its audio.
+def of_receipt(receipt: Mapping[str, Any], audio: str, *, offload: Fact | None = None) -> Row:
+    """The row of an archived recording. `audio`: the key of its audio. `offload`: the fact that the
+    provider's copy is gone.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
     """
@@ -106,6 +108,7 @@ def of_receipt(receipt: Mapping[str, Any], audio: str) -> Row:
             if failed
             else None,
             "fault": None,
+            **_offloaded(offload),
         },
     )
 
@@ -136,6 +139,14 @@ def of_absence(absence: Mapping[str, Any], key: str) -> Row:
     )
 
 
+def _offloaded(offload: Fact | None) -> dict[str, Any]:
+    saved = offload.particulars.get("saved_per_month") if offload else None
+    return {
+        "deleted_at_provider": rfc3339(offload.at) if offload else None,
+        "saved_per_month": saved,
+    }
+
+
 def _kept_until(said: Mapping[str, Any]) -> str | None:
     """Until when the provider keeps its copy, as long as an end is known."""
     ended_at = wire.rfc3339(said.get("ended_at") or "")
@@ -153,6 +164,7 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "recording_id": str(said["recording_id"]),
         "account": str(said["account"]),
         "call_uuid": str(said["call_uuid"]),
+        **_offloaded(None),
         **more,
         "first_seen_at": first_seen_at,
         "from": said.get("from"),
@@ -163,6 +175,6 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "consent": said.get("consent"),
         "restricted": bool(restricted_by),
         "restricted_by": restricted_by,
-        "provider_keeps_until": _kept_until(said),
+        "provider_keeps_until": None if more.get("deleted_at_provider") else _kept_until(said),
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)

@@ -12,9 +12,8 @@ import click
 from rich.console import Console
 
 from worker import in_force, logs
-from worker.command import demo as demonstration
-from worker.command import doctor as examination
 from worker.command import (
+    completeness,
     explain,
     export,
     handoff,
@@ -29,6 +28,8 @@ from worker.command import (
     stop,
     verify,
 )
+from worker.command import demo as demonstration
+from worker.command import doctor as examination
 from worker.command import reconcile as reconciling
 from worker.command import run as service
 from worker.command.terminal import (
@@ -291,6 +292,7 @@ for _command in (
     keys.keys,
     index.index,
     verify.verify,
+    completeness.ledger,
     export.export,
 ):
     main.add_command(_command)

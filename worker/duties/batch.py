@@ -19,7 +19,7 @@ from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.replay_answers import replay_on
 from worker.calls.stop_requests import Send
-from worker.duties.outcomes import notices_due, obligation, tell
+from worker.duties.outcomes import kept_for, notices_due, obligation, tell
 from worker.duties.worker import Worker
 from worker.errors import LedgerUnavailable
 from worker.ledger.obligations import Claim, Commit, Loaded
@@ -165,13 +165,13 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - a fault of ours in one call, not in the others
             self._complain(work, "a call cannot be planned after its answers", exc_info=error)
             return None
-        keep = self.worker.settings.history if all(t is None for _, t in dues) else None
+        is_over = all(t is None for _, t in dues)
         return Commit(
             claim=work.claim,
             events=work.found,
             seen=work.loaded.size,
             dues=(*dues, *notices_due(self.worker, call, told)),
-            keep=keep,
+            keep=kept_for(self.worker, call) if is_over else None,
             generation=self.generation,
             history=stops_by_rules(work.loaded.events, work.found),
         )

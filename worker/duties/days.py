@@ -8,8 +8,9 @@ after it are made from it. Redis forgets what a day holds only when all its file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -17,7 +18,8 @@ from worker.archive.closed_days import ClosedDays, Closing, Written
 from worker.archive.days import Before, next_day
 from worker.archive.history_file import Broken
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import signing, trials
+from worker.catalogue.day_ledger import DayLedger, brief
+from worker.duties import notify, signing, trials
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report
 from worker.duties.worker import Worker
@@ -89,12 +91,24 @@ def _close_one(
         filed=ledger.filed(account, until=end_of(day)),
         deeds=ledger.history(account, until=end_of(day)),
         missing=[{"recording_id": i, "why": "waiting"} for i in waiting],
+        ledger=_completeness(worker, account, day),
         before=before,
     )
     written = closed.close(closing, signer, check_lease)
+    if worker.settings.notify:
+        # Before the day is noted as closed: a process that dies closes it again, and comes by here.
+        ledger.ensure_due([notify.day_closed(account, day)])
     _forget(ledger, account, written)
     log.info("a day is closed", account=account, day=day.isoformat(), sha256=written.closed.sha256)
     return now  # the next day may be over, too
+
+
+def _completeness(worker: Worker, account: str, day: date) -> dict[str, Any]:
+    """The ledger of the day as it stands now."""
+    reader = DayLedger(
+        ledger=worker.ledger, catalogue=worker.catalogue, rules=worker.settings.rules
+    )
+    return brief(reader.view(day, [account]))
 
 
 def _before(worker: Worker, account: str, closed: ClosedDays) -> Before | None:

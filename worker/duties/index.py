@@ -26,7 +26,7 @@ from worker.catalogue.rows import Row
 from worker.duties import trials
 from worker.duties.catalogue_trials import CATALOG
 from worker.duties.leases import LeaseKeeper
-from worker.duties.outcomes import do_or_report, obligation, wait_until
+from worker.duties.outcomes import do_or_report, kept_for, obligation, wait_until
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Conflict, Unstored
 from worker.ledger.calls import SeenAt
@@ -145,7 +145,9 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         if filed is None or not filed.archive_key:
             continue
         try:
-            row = row_of(worker.archive, filed.archive_key)
+            row = row_of(
+                worker.archive, filed.archive_key, governed=recording.offloaded is not None
+            )
         except (OSError, Unstored, Conflict) as error:
             log.warning("a receipt cannot be read", key=filed.archive_key, error=str(error))
             wait_until(worker, claim, loaded, now + _AGAIN)
@@ -170,5 +172,5 @@ def _done(worker: Worker, work: _Work, now: datetime) -> Commit:
         claim=work.claim,
         seen=work.loaded.size,
         dues=((work.claim.obligation, None),),
-        keep=worker.settings.history if is_over else None,
+        keep=kept_for(worker, work.call) if is_over else None,
     )

@@ -7,15 +7,17 @@ between an answer and its note, the notice is sent again, under the same id.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import structlog
 
+from worker.archive import days
 from worker.calls import notices
 from worker.calls.call import Call
 from worker.calls.notices import Endpoint, Notice
@@ -26,6 +28,7 @@ from worker.calls.views import call_view, recording_view, rfc3339
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, wait_until
 from worker.duties.worker import Worker
+from worker.errors import Unstored
 from worker.ledger.client import Ledger
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.notices import Failing, Tries
@@ -36,6 +39,7 @@ from worker.vobiz import webhook
 log = structlog.get_logger()
 _DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its first failure
 _DOWN_MOST = timedelta(seconds=60)
+_AGAIN = timedelta(seconds=30)
 _OWED_FOR = timedelta(days=1)  # shorter than it is known that a notice arrived
 _NUMBERS = {"from", "to"}
 
@@ -66,7 +70,12 @@ def _notify(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None
     owed = claim.obligation
     endpoints = worker.settings.notify
     since = worker.ledger.since((endpoint.name for endpoint in endpoints), now)
-    work = _work(worker, owed, loaded, now)
+    try:
+        work = _work(worker, owed, loaded, now)
+    except (OSError, Unstored) as error:
+        log.warning("a notice has to wait for the archive", error=str(error))
+        wait_until(worker, claim, loaded, now + _AGAIN)
+        return
     state = worker.ledger.notices(owed.account, owed.call_uuid)
     with LeaseKeeper(worker.ledger, claim) as check:
         for endpoint in endpoints:
@@ -90,11 +99,30 @@ def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> _W
         )
         facts = {"account": owed.account, "halted_at": rfc3339(at)}
         return _Work(worker, owed.account, owed.call_uuid, [halted], lambda *_: facts, now)
+    if owed.call_uuid.startswith(CLOSED):
+        return _work_of_day(worker, owed, now)
     call = replay(owed.account, owed.call_uuid, loaded.events)
     data = partial(_data, call, worker.settings.rules, now)
     return _Work(
         worker, owed.account, owed.call_uuid, list(notices.notices_of(call, now)), data, now
     )
+
+
+def _work_of_day(worker: Worker, owed: Obligation, now: datetime) -> _Work:
+    """The notice that a day is closed: the day as its file shows it, and the digest of that file.
+    Raises what the archive raises.
+    """
+    name = days.day_name(date.fromisoformat(owed.call_uuid.removeprefix(CLOSED)))
+    content = worker.archive.store.read(f"{owed.account}/{name}")
+    day = days.read(content)
+    closed = Notice(
+        id=notices.notice_id(owed.account, owed.call_uuid),
+        type=notices.DAY_CLOSED,
+        at=datetime.fromisoformat(day["closed_at"]),
+        subject=None,
+    )
+    facts = {**day, "head": hashlib.sha256(content).hexdigest()}
+    return _Work(worker, owed.account, owed.call_uuid, [closed], lambda *_: facts, now)
 
 
 def _wanted(
@@ -213,6 +241,14 @@ def halt(ledger: Ledger, settings: Settings, account: str) -> bool:
 def halted(account: str, at: datetime) -> Obligation:
     """The notice that an account is halted since `at`."""
     return Obligation(duty=Duty.NOTIFY, account=account, call_uuid=f"{HALTED}{to_ms(at)}")
+
+
+CLOSED = "@day.closed."
+
+
+def day_closed(account: str, day: date) -> Obligation:
+    """The notice that a day of the account is closed."""
+    return Obligation(duty=Duty.NOTIFY, account=account, call_uuid=f"{CLOSED}{day.isoformat()}")
 
 
 def _halted_at(name: str) -> datetime:

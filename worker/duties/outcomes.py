@@ -24,6 +24,7 @@ _SAFETY_DUE = timedelta(
     seconds=60
 )  # a safety net: due again by then if no plan sets an earlier instant
 _FINISHED = {Kind.MEDIA_ARCHIVED, Kind.ABSENCE_FILED}  # owed to the catalogue from then on
+_OFFLOAD_WITHIN = timedelta(days=1)
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 
@@ -49,9 +50,9 @@ def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complai
 
 
 def _about(o: Obligation) -> dict[str, str | None]:
-    if o.duty is Duty.FETCH:
+    if o.duty in {Duty.FETCH, Duty.OFFLOAD}:
         return {"account": o.account, "recording_id": o.recording_id}
-    if o.duty in {Duty.SURVEY, Duty.DAY}:
+    if o.duty in {Duty.SURVEY, Duty.DAY, Duty.CDRS}:
         return {"account": o.account}
     return {"account": o.account, "call_uuid": o.call_uuid}
 
@@ -81,6 +82,7 @@ def commit_and_plan(
             (o, now + _SAFETY_DUE),
             (plan, "now"),
             *([(index, timing.index_at(now))] if is_finished else []),
+            *_offloads_due(worker, call, found.events, now),
             *notices_due(worker, call, found.events),
         ),
     )
@@ -89,6 +91,27 @@ def commit_and_plan(
         return False
     tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
     return True
+
+
+def _offloads_due(
+    worker: Worker, call: Call, events: Sequence[Event], now: datetime
+) -> list[tuple[Obligation, datetime]]:
+    """When the rules want the provider's copy deleted of what is archived with these events."""
+    keep = worker.settings.rules.choose(call)[1].keep_at_provider
+    if keep is None:
+        return []
+    return [
+        (obligation(call, Duty.OFFLOAD, event.recording_id), now + keep)
+        for event in events
+        if event.kind is Kind.MEDIA_ARCHIVED and event.check is None
+    ]
+
+
+def kept_for(worker: Worker, call: Call) -> timedelta:
+    """How long a finished call's log is kept: until the provider's copies are gone at least."""
+    keep = worker.settings.rules.choose(call)[1].keep_at_provider
+    offloaded_in = keep + _OFFLOAD_WITHIN if keep is not None else timedelta(0)
+    return max(worker.settings.history, offloaded_in)
 
 
 def notices_due(

@@ -105,6 +105,7 @@ _SHORT = {
     "consent_by": "cb",
     "tail_limit_s": "tl",
     "restricted_by": "rb",
+    "saved_per_month": "sm",
 }
 _KINDS = {kind.value for kind in Kind}
 _FAULTS = {fault.value for fault in Fault}

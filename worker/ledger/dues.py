@@ -68,7 +68,9 @@ class Dues(Store):
         """How many obligations there are on calls and recordings (those on accounts, surveys and
         days, do not count).
         """
-        duties = (duty for duty in Duty if duty not in {Duty.SURVEY, Duty.DAY})
+        duties = (
+            duty for duty in Duty if duty not in {Duty.SURVEY, Duty.DAY, Duty.CDRS, Duty.OFFLOAD}
+        )
         return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
 
     def tracked(self, account: str) -> set[str]:

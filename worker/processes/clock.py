@@ -49,6 +49,8 @@ BATCH = {
     Duty.SURVEY: 1,
     Duty.INDEX: 50,
     Duty.DAY: 1,
+    Duty.CDRS: 1,
+    Duty.OFFLOAD: 1,
     Duty.NOTIFY: 4,
 }
 MOST_PLANS = 2 * BATCH[Duty.PLAN]

@@ -12,7 +12,18 @@ from typing import Any
 from celery import shared_task
 
 from worker.calls.obligations import Duty, Obligation
-from worker.duties import days, deprecations, fetch, index, look, notify, plan_calls, survey
+from worker.duties import (
+    call_records,
+    days,
+    deprecations,
+    fetch,
+    index,
+    look,
+    notify,
+    offload,
+    plan_calls,
+    survey,
+)
 from worker.errors import LedgerUnavailable
 from worker.ledger import survey_state
 from worker.ledger.obligations import Claim
@@ -26,6 +37,8 @@ DEEDS = {
     Duty.INDEX: index.indexes,
     Duty.NOTIFY: notify.notifies,
     Duty.DAY: days.closes,
+    Duty.CDRS: call_records.reads,
+    Duty.OFFLOAD: offload.offloads,
 }
 QUEUE_OF = {
     Duty.PLAN: "stops",
@@ -35,6 +48,8 @@ QUEUE_OF = {
     Duty.INDEX: "keep",
     Duty.NOTIFY: "keep",
     Duty.DAY: "keep",
+    Duty.CDRS: "keep",
+    Duty.OFFLOAD: "keep",
 }
 
 
@@ -52,7 +67,8 @@ def reconcile_batch(duty: str, claims: list[list[str]]) -> None:
 @shared_task(name="beat")
 def beat(queue: str) -> None:
     """Sends a heartbeat for the queue, which shows that a worker takes its messages. The worker of
-    `fetches` also keeps surveys due; that of `keep` keeps days due, and tidies up once an hour.
+    `fetches` also keeps surveys due; that of `keep` keeps days and call records due, and tidies up
+    once an hour.
     """
     try:
         worker = following_worker().current()  # follows a reload, also in an idle process
@@ -63,6 +79,7 @@ def beat(queue: str) -> None:
             survey_state.keep_due(ledger, worker.settings.accounts)
         if queue == "keep":
             days.keep_due(ledger, worker.settings.accounts)
+            call_records.keep_due(worker)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
             index.owe_missed(worker)
             for account in {*worker.settings.accounts, *ledger.accounts()}:

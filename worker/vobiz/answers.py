@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from worker import wire
+from worker.calls.completeness import AnsweredCall
 from worker.errors import Refused, TryAgain, WrongPath
 
 # Messages of gateways for a route that does not exist. The provider's own was observed; the others
@@ -60,6 +61,20 @@ class Row:
     recording_type: str | None = None
     from_number: str | None = None
     to_number: str | None = None
+    rounded_s: float | None = None  # what storage is charged for
+    storage_rate: float | None = None  # for a minute and month
+    storage_amount: float | None = None  # for a month, where the provider states it
+
+    @property
+    def storage_per_month(self) -> float | None:
+        """What a month of keeping it costs, by the provider's own figures; None where it states
+        none. In US dollars, by its documentation.
+        """
+        if self.storage_amount:
+            return self.storage_amount
+        if self.storage_rate is None or self.rounded_s is None:
+            return None
+        return round(self.storage_rate * self.rounded_s / 60, 6)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +92,14 @@ class Page:
     length: int  # rows as sent, readable or not
     next_offset: int | None  # as the provider gives it
     last: bool | None  # whether this is the last page; None where the provider does not say
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallRecords:
+    """One page of call records: answered calls, each with the instant at which it was answered."""
+
+    answered: list[tuple[datetime, AnsweredCall]]
+    last: bool
 
 
 def is_gone(answer: Answer) -> bool:
@@ -233,7 +256,42 @@ def read_row(raw: dict[str, Any]) -> Row | None:
         recording_type=_text(_first(raw, "recording_type", "type")),
         from_number=wire.digits(_first(raw, "from_number", "from")),
         to_number=wire.digits(_first(raw, "to_number", "to")),
+        rounded_s=wire.number(raw.get("rounded_recording_duration")),
+        storage_rate=wire.number(raw.get("recording_storage_rate")),
+        storage_amount=wire.number(raw.get("monthly_recording_storage_amount")),
     )
+
+
+def call_records(fields: dict[str, Any], account: str) -> CallRecords | None:
+    """One page of the list of call records, or None where there is no list in the answer. Of the
+    records only those of answered calls that are over.
+    """
+    found = fields.get("data")
+    if not isinstance(found, list):
+        return None
+    pages = fields.get("pagination")
+    more = bool(pages.get("has_next")) if isinstance(pages, dict) else False
+    read = [_call_record(raw, account) for raw in found if isinstance(raw, dict)]
+    return CallRecords(answered=[one for one in read if one], last=not more or not found)
+
+
+def _call_record(raw: dict[str, Any], account: str) -> tuple[datetime, AnsweredCall] | None:
+    call_uuid = wire.identifier(raw.get("uuid"))
+    answered_at = wire.instant(raw.get("answer_time"))
+    ended_at = wire.instant(raw.get("end_time"))
+    if not (call_uuid and answered_at and ended_at and wire.number(raw.get("billsec"))):
+        return None
+    direction = str(raw.get("call_direction") or "").lower()
+    call = AnsweredCall(
+        account=account,
+        call_uuid=call_uuid,
+        ended_at=ended_at,
+        from_number=wire.digits(raw.get("caller_id_number")),
+        to_number=wire.digits(raw.get("destination_number")),
+        direction=direction if direction in {"inbound", "outbound"} else None,
+        bridge=wire.identifier(raw.get("bridge_uuid")),
+    )
+    return answered_at, call
 
 
 def live_calls(fields: dict[str, Any]) -> list[str] | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +21,7 @@ from worker.errors import CallOver, EndtapeError, NotReady, Refused, Rejected, T
 from worker.vobiz import answers
 from worker.vobiz.account import Account
 from worker.vobiz.addresses import HostList, Resolve, system_resolver
-from worker.vobiz.answers import Answer, LiveCall, Page, Row
+from worker.vobiz.answers import Answer, CallRecords, LiveCall, Page, Row
 from worker.vobiz.download import MediaHosts, download
 from worker.vobiz.loop import TimeLimits
 from worker.vobiz.partial import Notes
@@ -222,6 +222,14 @@ class Vobiz:
             raise TryAgain("the provider answered with another recording")
         return row
 
+    def delete_recording(self, account: Account, recording_id: str) -> None:
+        """Delete the provider's copy for good. One that is not there is a success (repeated
+        deletion is undocumented). Raises WrongPath, Refused, TryAgain.
+        """
+        answer = self._ask(account, API_LIMITS, "DELETE", f"Recording/{_part(recording_id)}/")
+        if not answers.is_gone(answer):
+            answers.expect_success(answer, now=_now())
+
     def live_call(self, account: Account, call_uuid: str) -> LiveCall | None:
         """What the provider says of a live call; None only on the application's own 404. Raises
         WrongPath, Refused, TryAgain.
@@ -238,6 +246,21 @@ class Vobiz:
         found = answers.live_calls(self._read(account, "Call/", {"status": "live"}))
         if found is None:
             raise TryAgain("the provider's list of live calls holds no list")
+        return found
+
+    def call_records(
+        self, account: Account, *, first: date, last: date, number: int
+    ) -> CallRecords:
+        """One page, counted from 1, of the records of calls that began on these days or between, as
+        the provider counts days. Raises WrongPath, Refused, TryAgain.
+        """
+        asked = {"start_date": first.isoformat(), "end_date": last.isoformat()}
+        found = answers.call_records(
+            self._read(account, "cdr", {**asked, "page": number, "per_page": PAGE}),
+            account.auth_id,
+        )
+        if found is None:
+            raise TryAgain("the provider's call records hold no list")
         return found
 
     def credentials_work(self, account: Account) -> bool | None:

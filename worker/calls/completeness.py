@@ -1,0 +1,369 @@
+"""The completeness of a day: what should have been recorded, what became of it, and what nobody has
+explained. Pure.
+
+It judges recordings as `/v1` shows them, so it says the same of live ones and of those that only
+the catalogue knows. Each figure is a set of recordings; calls stand beside them where a call should
+have a recording and has none. docs/api.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from worker import wire
+from worker.calls.call import Call, Phase, StopState
+from worker.calls.restriction import NO_CONSENT
+from worker.calls.rules import Expect, Mode, Rules, Terms
+from worker.calls.timing import ITSELF
+
+View = Mapping[str, Any]
+FIGURES = (
+    *("expected", "archived", "verified", "under_way", "missing", "unexpected", "over_long"),
+    *("too_short", "unproven", "without_consent", "restricted", "erased", "deleted_at_provider"),
+    *("cut_at_default_limit", "with_gaps", "unexplained"),
+)
+# What an operator has to look into: nothing of ours or of the rules accounts for it.
+_UNEXPLAINED = (
+    *("missing", "unexpected", "over_long", "too_short", "unproven", "cut_at_default_limit"),
+)
+_RUNNING = {Phase.RECORDING.value, Phase.STOPPING.value}
+# The provider's own limit where nobody named one (documented), and how exactly it cuts.
+_DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)
+_SHORTEST = timedelta(seconds=1)
+_ENDED_EARLY = timedelta(seconds=10)  # before its call, by itself
+_LONGEST_CALL = timedelta(hours=24)  # the provider ends any call then (documented)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnsweredCall:
+    """A call that somebody answered, as the provider's call records (CDRs) tell of it. `bridge`:
+    its other leg.
+    """
+
+    account: str
+    call_uuid: str
+    ended_at: datetime
+    from_number: str | None = None
+    to_number: str | None = None
+    direction: str | None = None
+    bridge: str | None = None
+
+
+@dataclass(slots=True)
+class Figure:
+    """Recordings, and calls that should have one and have none; both by id."""
+
+    recordings: set[str] = field(default_factory=set)
+    calls: set[str] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        return len(self.recordings) + len(self.calls)
+
+    def view(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "recordings": sorted(self.recordings),
+            "calls": sorted(self.calls),
+        }
+
+
+@dataclass(slots=True)
+class Row:
+    """The figures of one rule on one account. `asked`: recordings that needed consent and whose
+    consent is decided. `saved_per_month`: by copies that are gone at the provider, by its rates.
+    """
+
+    account: str
+    rule: str
+    figures: dict[str, Figure] = field(default_factory=lambda: {f: Figure() for f in FIGURES})
+    asked: set[str] = field(default_factory=set)
+    saved_per_month: float = 0.0
+
+    @property
+    def consent_capture_rate(self) -> float | None:
+        """The share of the recordings which needed consent that have it; None: none needed it."""
+        if not self.asked:
+            return None
+        without = len(self.figures["without_consent"].recordings & self.asked)
+        return round(1 - without / len(self.asked), 4)
+
+    def view(self) -> dict[str, Any]:
+        return {
+            "account": self.account,
+            "rule": self.rule,
+            **{name: figure.view() for name, figure in self.figures.items()},
+            "consent_capture_rate": self.consent_capture_rate,
+            "saved_per_month": round(self.saved_per_month, 6),
+        }
+
+    def add(self, name: str, view: View) -> None:
+        self.figures[name].recordings.add(view["recording_id"])
+
+
+def rows_of(
+    views: Sequence[View],
+    calls: Iterable[AnsweredCall],
+    rules: Rules,
+    now: datetime,
+    *,
+    recorded: frozenset[str] = frozenset(),
+) -> list[Row]:
+    """The rows of a day, by account and rule. `views`: its recordings. `calls`: the answered calls
+    of the same day. `recorded`: those of them that have a recording on another day.
+    """
+    found = dict[tuple[str, str], Row]()
+    answered = {(call.account, call.call_uuid): call for call in calls}
+    for together in _by_call(views).values():
+        for view in together:
+            rule = _rule_of(view, rules)
+            row = found.setdefault((view["account"], rule), Row(account=view["account"], rule=rule))
+            call = answered.get((view["account"], view["call_uuid"]))
+            for name in _names(_Given(view, together, call, _terms(rules, rule), now)):
+                row.add(name, view)
+            row.saved_per_month += view.get("saved_per_month") or 0.0
+            if _is_asked(view, _terms(rules, rule)):
+                row.asked.add(view["recording_id"])
+    with_recording = {view["call_uuid"] for view in views} | recorded
+    for call in answered.values():
+        rule, terms = rules.choose(_as_call(call))
+        if terms.expects is Expect.EVERY and not {call.call_uuid, call.bridge} & with_recording:
+            row = found.setdefault((call.account, rule), Row(account=call.account, rule=rule))
+            for name in ("expected", "missing", "unexplained"):
+                row.figures[name].calls.add(call.call_uuid)
+    return [found[name] for name in sorted(found)]
+
+
+def totals(rows: Iterable[Row]) -> dict[str, Any]:
+    """The figures of all rows together, as counts."""
+    whole = Row(account="", rule="")
+    for row in rows:
+        whole.asked |= row.asked
+        whole.saved_per_month += row.saved_per_month
+        for name, figure in row.figures.items():
+            whole.figures[name].recordings |= figure.recordings
+            whole.figures[name].calls |= figure.calls
+    counts = {name: figure.count for name, figure in whole.figures.items()}
+    saved = round(whole.saved_per_month, 6)
+    rate = whole.consent_capture_rate
+    return {**counts, "consent_capture_rate": rate, "saved_per_month": saved}
+
+
+# One recording
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A recording, all of its call, what the provider's records say of the call, its terms."""
+
+    view: View
+    together: Sequence[View]
+    call: AnsweredCall | None
+    terms: Terms
+    now: datetime
+
+    def at(self, name: str) -> datetime | None:
+        return _instant(self.view[name])
+
+    @property
+    def lasted(self) -> timedelta | None:
+        """How long it lasted; None while it runs, or where nobody knows."""
+        if self.view["duration_ms"] is not None:
+            return timedelta(milliseconds=self.view["duration_ms"])
+        began, ended = self.at("started_at"), self.at("ended_at")
+        return ended - began if began and ended else None
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether neither a stop of ours nor the end of its call ended it, as far as is known."""
+        ended_at, stop = self.at("ended_at"), self.view["stop"]
+        ends_with_call = bool(
+            self.call and ended_at and abs(self.call.ended_at - ended_at) <= ITSELF
+        )
+        return (
+            self.view["phase"] not in _RUNNING
+            and stop["state"] in {StopState.NONE, StopState.ALREADY_OVER}
+            and stop["trigger"] != "hangup"
+            and not ends_with_call
+        )
+
+
+def _names(given: _Given) -> Iterator[str]:
+    """The figures that count a recording."""
+    view = given.view
+    names = set(_standing(view))
+    tests = {
+        "unexpected": _is_unexpected,
+        "over_long": _is_over_long,
+        "too_short": _is_too_short,
+        "unproven": _is_unproven,
+        "cut_at_default_limit": _is_cut,
+    }
+    names |= {name for name, test in tests.items() if test(given)}
+    if "unexpected" not in names:
+        names.add("expected")
+    if NO_CONSENT in view["restricted_by"]:
+        names.add("without_consent")
+    if view["restricted"]:
+        names.add("restricted")
+    if view["segment_of"]:
+        names.add("with_gaps")
+    if view.get("deleted_at_provider"):
+        names.add("deleted_at_provider")
+    if names.intersection(_UNEXPLAINED) - _explained(given):
+        names.add("unexplained")
+    if "archived" in names and "verified" not in names:
+        names.add("unexplained")
+    yield from names
+
+
+def _standing(view: View) -> Iterator[str]:
+    """How far it came."""
+    if view["phase"] == Phase.ARCHIVED.value:
+        yield "archived"
+        if view["problem"] is None:
+            yield "verified"
+    elif view["phase"] == Phase.ERASED.value:
+        yield "erased"
+    elif view["phase"] == Phase.ABANDONED.value:
+        yield "missing"
+    else:
+        yield "under_way"
+
+
+def _explained(given: _Given) -> set[str]:
+    """The figures that the rules account for: a rule that only observes stops nothing."""
+    observed = given.terms.mode is Mode.OBSERVE and not given.view["stop"]["attempts"]
+    return {"over_long"} if observed else set()
+
+
+def _is_unexpected(given: _Given) -> bool:
+    """Whether the rule wants none, or wants one and another that began before it runs still."""
+    if given.terms.expects is Expect.NONE:
+        return True
+    began = given.at("started_at")
+    if given.terms.expects is not Expect.EVERY or began is None:
+        return False
+    for other in given.together:
+        start, end = _instant(other["started_at"]), _instant(other["ended_at"])
+        is_earlier = start is not None and (start, other["recording_id"]) < (
+            began,
+            given.view["recording_id"],
+        )
+        if is_earlier and (end is None or end > began + _SHORTEST):
+            return end is not None or other["phase"] in _RUNNING
+    return False
+
+
+def _is_over_long(given: _Given) -> bool:
+    """Whether it went on after the instant at which it was to end by more than its `tail_limit`, or
+    where the rule has none, by more than `confirm_within`.
+    """
+    stop, ended_at = given.view["stop"], given.at("ended_at")
+    due_at = _instant(stop["due_at"])
+    if due_at is None:
+        return False
+    if ended_at is None and given.view["phase"] in _RUNNING:
+        ended_at = given.now
+    if stop["tail_ms"] is not None:
+        tail = timedelta(milliseconds=stop["tail_ms"])
+    elif ended_at is not None:
+        tail = ended_at - due_at
+    else:
+        return False
+    return tail > (given.terms.tail_limit or given.terms.confirm_within)
+
+
+def _is_too_short(given: _Given) -> bool:
+    """Whether it holds next to nothing, or less than the provider announced; or ended by itself
+    well before the call that the rule wants recorded.
+    """
+    lasted, ended_at = given.lasted, given.at("ended_at")
+    if given.view["phase"] in _RUNNING:
+        return False
+    if (lasted is not None and lasted < _SHORTEST) or "duration failed" in str(
+        given.view["problem"]
+    ):
+        return True
+    if given.terms.expects is not Expect.EVERY or given.call is None or ended_at is None:
+        return False
+    last = max((e for v in given.together if (e := _instant(v["ended_at"]))), default=ended_at)
+    runs_on = any(v["phase"] in _RUNNING for v in given.together) or last > ended_at
+    early = given.call.ended_at - ended_at > _ENDED_EARLY
+    return early and not runs_on and given.ended_by_itself and not _is_cut(given)
+
+
+def _is_unproven(given: _Given) -> bool:
+    """Whether its stop was never proven, or it counts as running for longer than any call can."""
+    began = given.at("started_at")
+    stop = given.view["stop"]
+    if stop["state"] in {StopState.UNKNOWN, StopState.FAILED}:
+        return True
+    too_long_ago = began is not None and given.now - began > _LONGEST_CALL
+    return given.view["phase"] in _RUNNING and too_long_ago
+
+
+def _is_cut(given: _Given) -> bool:
+    """Whether it ended by itself at the limit that the provider sets where nobody names one."""
+    lasted, ended_at = given.lasted, given.at("ended_at")
+    due_at = _instant(given.view["stop"]["due_at"])
+    if lasted is None or not given.ended_by_itself:
+        return False
+    is_deadline = bool(due_at and ended_at and abs(ended_at - due_at) <= ITSELF)
+    return abs(lasted - _DEFAULT_LIMIT) <= _CUT_WITHIN and not is_deadline
+
+
+def _is_asked(view: View, terms: Terms) -> bool:
+    """Whether it needed consent, and it is decided whether it has it."""
+    consent = view["consent"]
+    given = bool(consent and not consent["withdrawn"])
+    return NO_CONSENT in view["restricted_by"] or (terms.consent_required and given)
+
+
+# Whose it is
+# --------------------------------------------------------------------------------------------------
+
+
+def _by_call(views: Iterable[View]) -> dict[tuple[str, str], list[View]]:
+    found = dict[tuple[str, str], list[View]]()
+    for view in views:
+        found.setdefault((view["account"], view["call_uuid"]), []).append(view)
+    return found
+
+
+def _rule_of(view: View, rules: Rules) -> str:
+    """The rule that decided; where nothing says so, the one that matches now."""
+    if view["stop"]["rule"]:
+        return str(view["stop"]["rule"])
+    call = Call(
+        account=view["account"],
+        call_uuid=view["call_uuid"],
+        from_number=wire.digits(view["from"]),
+        to_number=wire.digits(view["to"]),
+        direction=view["direction"],
+        labels=dict(view["labels"]),
+    )
+    return rules.choose(call)[0]
+
+
+def _terms(rules: Rules, name: str) -> Terms:
+    """The terms of a rule as it is now; the defaults for one that is gone."""
+    return next((rule.terms for rule in rules.rules if rule.name == name), rules.defaults)
+
+
+def _as_call(call: AnsweredCall) -> Call:
+    return Call(
+        account=call.account,
+        call_uuid=call.call_uuid,
+        from_number=call.from_number,
+        to_number=call.to_number,
+        direction=call.direction,
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    return wire.rfc3339(text) if text else None
