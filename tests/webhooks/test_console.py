@@ -17,6 +17,7 @@ from tests.constants import ACCOUNT, APP_KEY, ENV, KEY, VIEW_KEY
 from webhooks.app import create_app
 from webhooks.console import routes, sessions
 from worker.calls.events import Event, Fault, Kind
+from worker.ledger.notices import Failing
 from worker.settings import Settings
 
 HERE = Path(routes.__file__).parent
@@ -29,8 +30,14 @@ max_duration = "1h"
 [[rules]]
 name = "line <b onclick=alert(3)>"
 match = { to = "9180*", labels = { team = "<i onfocus=x>" } }
+
+[[notify]]
+url = "https://hooks.example.com/veiled-path?key=veiled"
+secret_env = "ENDTAPE_NOTIFY_SECRET"
+events = ["recording.archived"]
 """
 KEYS = {"ENDTAPE_API_KEY": f"anna:{KEY}", "ENDTAPE_VIEW_KEY": f"bert:{VIEW_KEY}"}
+SECRET = {"ENDTAPE_NOTIFY_SECRET": "whsec_" + "QUJD" * 8}
 
 
 class Console:
@@ -38,7 +45,7 @@ class Console:
 
     def __init__(self, ledger, folder, **env):
         (folder / "endtape.toml").write_text(RULES)
-        environ = {**ENV, "REDIS_URL": "redis://127.0.0.1:1", **KEYS, **env}
+        environ = {**ENV, "REDIS_URL": "redis://127.0.0.1:1", **KEYS, **SECRET, **env}
         self.ledger, self.folder = ledger, folder
         self.app = create_app(Settings.from_env(environ, folder=folder), ledger)
         self.browser = self.app.test_client()
@@ -465,6 +472,28 @@ def test_the_part_that_lives_differs_by_what_each_tabs_owner_may_do_and_see(cons
     assert ("Stop…" in theirs, "919840000001" in theirs) == (False, False)
 
 
+def test_notifications_that_do_not_arrive_are_listed_and_of_an_endpoint_its_host_alone(console):
+    url = "https://hooks.example.com/veiled-path?key=veiled"
+    failing = Failing(
+        account=ACCOUNT,
+        call_uuid="call-1",
+        endpoint="e",
+        notice="n",
+        type="recording.archived",
+        url=url,
+        tries=3,
+        why="answered 500",
+        given_up=False,
+    )
+    console.ledger.note_failing(failing)
+    console.log_in(VIEW_KEY)
+    page = console.page("/notifications")
+    assert page.count("hooks.example.com") == 2
+    assert "veiled" not in page
+    assert "answered 500" in page
+    assert "1 notification does not arrive" in console.page("/now")
+
+
 def test_what_the_provider_does_not_list_for_minutes_is_not_home(console):
     runs(console.ledger)
     over = Event(id="over", kind=Kind.CALL_ENDED, call_uuid="call-1", signed=True)
@@ -499,7 +528,9 @@ def test_what_is_not_there_and_a_store_that_is_away_are_told_as_a_page(console, 
     for path in ("/recordings/none", "/calls/none", "/calls/none/stop", "/recordings/none/retry"):
         assert "404 Not Found" in console.page(path, 404)
     away = create_app(
-        Settings.from_env({**ENV, **KEYS, "REDIS_URL": "redis://127.0.0.1:1"}, folder=tmp_path)
+        Settings.from_env(
+            {**ENV, **KEYS, **SECRET, "REDIS_URL": "redis://127.0.0.1:1"}, folder=tmp_path
+        )
     )
     browser = away.test_client()
     assert browser.post("/login", data={"password": KEY}).status_code == 303

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import structlog
 from flask import Blueprint, Response, g, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
@@ -20,9 +21,11 @@ from webhooks.console.details import Details
 from webhooks.console.lists import Lists
 from webhooks.console.now import Now
 from webhooks.console.page import NUMBERS_COOKIE, local_path
+from worker import logs
 from worker.errors import EndtapeError
 from worker.settings import Settings
 
+log = structlog.get_logger()
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -170,7 +173,9 @@ def _told_http(error: HTTPException) -> AnyResponse:
 
 
 def _told_unavailable(error: EndtapeError) -> AnyResponse:
-    return _error(503, f"the state store does not answer: {error}")
+    if logs.seldom("unanswered", error):
+        log.warning("a page could not be shown", error=str(error))
+    return _error(503, "the state store does not answer; `endtape doctor` says more")
 
 
 def _error(status: int, detail: str) -> AnyResponse:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from worker import wire
 from worker.calls.events import Kind
@@ -69,6 +70,11 @@ def without_numbers(view: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
+def host(url: str) -> str:
+    """The host of an application's URL: path and query may hold its secrets."""
+    return urlsplit(url).hostname or "?"
+
+
 def command(*parts: str | None) -> str:
     """A command line, quoted for a shell."""
     return shlex.join(part for part in parts if part is not None)
@@ -98,6 +104,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "fine_clock": fine_clock,
     "span": span,
     "size": size,
+    "host": host,
     "pretty": pretty,
     "sureness": sureness,
     "plain": wire.without_numbers,
