@@ -13,8 +13,9 @@ from worker.archive.facts import Fact, FactKind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.catalogue.rebuild import row_of
-from worker.duties import facts, offload
+from worker.duties import offload
 from worker.errors import Conflict
+from worker.governing import facts
 from worker.ledger.obligations import Claim
 from worker.vobiz.client import Vobiz
 
