@@ -201,6 +201,13 @@ def test_a_worker_may_die_at_any_step_and_what_is_deleted_was_read_back(house, m
         assert told(house, recording) == stands
 
 
+def test_where_an_erasing_has_begun_the_offload_leaves_the_rest_to_it(house):
+    recording, owed = archived(house)
+    says(house, recording, FactKind.ERASE)
+    assert step(house, owed) == (None, None)
+    assert (is_at_provider(house, recording), told(house, recording)) == (True, [])
+
+
 def test_a_copy_that_the_provider_deleted_by_itself_is_no_saving_of_ours(house):
     recording, owed = archived(house)
     house.provider.book.delete_recording(house.provider.ready(ACCOUNT, recording))

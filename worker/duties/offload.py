@@ -101,7 +101,8 @@ def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     owed = claim.obligation
     call = replay(owed.account, owed.call_uuid, loaded.events)
     recording = call.recordings.get(owed.recording_id or "")
-    if recording is None or recording.archived is None or recording.offloaded:
+    if recording is None or recording.archived is None or recording.offloaded or recording.erasing:
+        # Erasing deletes the provider's copy itself.
         wait_until(worker, claim, loaded, None)
         return
     with LeaseKeeper(worker.ledger, claim) as check_lease:
@@ -164,6 +165,8 @@ def _offload(task: _Task) -> tuple[Fact | None, datetime | None]:
     known = task.facts()
     if stands := fact_rules.offload_of(known):
         return stands, None  # whoever wrote it died before it was recorded
+    if any(fact.kind is FactKind.ERASE for fact in known):
+        return None, None  # the erasing has begun, and deletes the provider's copy itself
     if fact_rules.is_held(known):
         return None, task.now + _WHILE_HELD
     read_back(task.worker, task.archived.archive_key or "", task.archived.sha256)
