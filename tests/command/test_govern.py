@@ -50,7 +50,7 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     (fact,) = fact_files.read_all(house.worker.archive.store, ACCOUNT, recording)
     assert fact.who.startswith("cli:")
     assert "legal hold" in run(govern.erase, recording, "--yes", status=1)
-    assert "under legal hold" in run(ls.ls)
+    until(lambda: "under legal hold" in run(ls.ls))  # a row of the catalogue follows within seconds
     assert "under legal hold" in run(show.show, recording)
     assert "legal hold" in run(govern.erase, recording, "--dry-run", status=1)
     assert run(govern.release, recording) == f"{recording}: released\n"
@@ -60,7 +60,7 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     assert "tombstone stands" in run(govern.erase, recording, input="y\n")
     house.reach(recording, "erased")
     assert "erased already" in run(govern.erase, recording, "--yes")
-    assert "erased by cli:" in run(ls.ls)
+    until(lambda: "erased by cli:" in run(ls.ls))
     assert "erased by cli:" in run(show.show, recording)
     entered = house.ledger.history(ACCOUNT, until=house.ledger.now())
     assert {Deed.HOLD, Deed.RELEASE, Deed.ERASE} <= {e.said["what"] for e in entered}
