@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.constants import ACCOUNT, HOUR
+from tests.waiting import until
 from worker.archive import fact_files
 from worker.calls.history import Deed
 from worker.command import govern, ls, show
