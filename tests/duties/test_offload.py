@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests import redis_view
 from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.archive import fact_files
@@ -15,7 +16,8 @@ from worker.calls.replay import replay
 from worker.catalogue.rebuild import row_of
 from worker.duties import offload
 from worker.errors import Conflict
-from worker.governing import facts
+from worker.governing import facts, holds, subject
+from worker.governing.subject import By
 from worker.ledger.obligations import Claim
 from worker.vobiz.client import Vobiz
 
@@ -127,6 +129,17 @@ def test_while_it_is_held_nothing_is_deleted_and_after_the_release_it_goes(house
     says(house, recording, FactKind.RELEASE)
     assert step(house, owed)[0].particulars["gone"]
     assert not is_at_provider(house, recording)
+
+
+def test_a_release_makes_due_at_once_what_the_hold_put_off(local):
+    house = local(rules=RULES.format("1s"))
+    recording, owed = archived(house)
+    by, known = By("anna", "a case"), lambda: subject.find(house.worker, [ACCOUNT], recording)
+    holds.hold(house.worker, known(), by)
+    until(lambda: redis_view.due_in_s(house.ledger, owed) > 3000)
+    assert is_at_provider(house, recording)
+    holds.release(house.worker, known(), by)
+    until(lambda: not is_at_provider(house, recording))
 
 
 HOLDS = [

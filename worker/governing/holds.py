@@ -7,6 +7,8 @@ race, one has seen the other and yields.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from worker import wire
 from worker.archive import fact_files, facts, keys
 from worker.archive.facts import Fact, FactKind
@@ -40,7 +42,8 @@ def release(places: Places, subject: Subject, by: By) -> Fact | None:
     if not facts.is_held(known) and not subject.is_held:
         return None
     written = _write(places, subject, by, FactKind.RELEASE)
-    places.ledger.make_due_now(subject.erasing)
+    for put_off in (subject.erasing, replace(subject.erasing, duty=Duty.OFFLOAD)):
+        places.ledger.make_due_now(put_off)
     places.ledger.wake()
     return written
 
