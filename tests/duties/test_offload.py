@@ -134,7 +134,10 @@ def test_while_it_is_held_nothing_is_deleted_and_after_the_release_it_goes(house
 def test_a_release_makes_due_at_once_what_the_hold_put_off(local):
     house = local(rules=RULES.format("1s"))
     recording, owed = archived(house)
-    by, known = By("anna", "a case"), lambda: subject.find(house.worker, [ACCOUNT], recording)
+    by, known = (
+        By(who="anna", reason="a case"),
+        lambda: subject.find(house.worker, [ACCOUNT], recording),
+    )
     holds.hold(house.worker, known(), by)
     until(lambda: redis_view.due_in_s(house.ledger, owed) > 3000)
     assert is_at_provider(house, recording)
