@@ -30,7 +30,7 @@ from worker.command.terminal import (
 @click.option("--csv", "as_csv", is_flag=True, help="One line for each figure of each row.")
 @exit_statuses
 def ledger(day: datetime, account: str | None, as_json: bool, as_csv: bool) -> None:
-    """Say what should have been recorded on a day, and what became of it.
+    """Show what a day should have recorded, and did.
 
     Exit 1 when anything is left unexplained.
     """
