@@ -24,7 +24,7 @@ from worker.calls.obligations import Duty
 from worker.command import reconcile
 from worker.duties import survey_rows, trials
 from worker.ledger import survey_state
-from worker.ledger.survey_state import Scope, SurveyState
+from worker.ledger.survey_state import Scope, Stage, SurveyState
 
 OTHER = "SA_TEST0002"
 WATCH = '[defaults]\nmax_duration = "1h"\n[[rules]]\nname = "watched"\nmatch = { to = "91805*" }\nwatch = true\n'
@@ -505,6 +505,19 @@ def test_a_ledger_erased_under_us_is_rebuilt_from_the_list_and_the_archive(local
     surveyed(house)
     surveyed(house)
     assert house.kinds(later) == []  # once only
+
+
+def test_a_step_that_saves_after_the_ledger_was_erased_does_not_hide_that(local):
+    house = house_of(local)
+    known = unannounced(house)
+    house.reach(known.recording_id, "archived")
+    redis_view.erase(house.ledger)
+    at = house.ledger.now()
+    for scope in Scope:
+        late = SurveyState(done_began_at=at, began_at=at, stage=Stage.ROWS)
+        survey_state.save(house.ledger, ACCOUNT, scope, late)
+    until(lambda: house.alerts().get("ledger_erased", 0) == 1)
+    assert house.ledger.first_start()
 
 
 def test_what_the_catalogue_has_is_finished_and_not_taken_up_by_a_survey(local):

@@ -63,6 +63,8 @@ def _step(worker: Worker, claim: Claim, now: datetime) -> None:
         _end(worker, claim, later)
         return
     before = survey_state.load(worker.ledger, name, scope)
+    if before and worker.ledger.first_start() is None:
+        before = None  # a step that was under way when Redis was erased has saved it since
     current = before if before and before.began_at else _begin(worker, name, scope, before, now)
     with LeaseKeeper(worker.ledger, claim) as check_lease:
         try:
