@@ -198,7 +198,9 @@ def test_a_session_that_was_there_before_is_not_taken_over(console):
     assert mine != planted
     console.log_in(KEY)
     assert console.browser.get_cookie(sessions.COOKIE).value != mine
-    for forged in ("", "x", "a.b.c", planted[:-1] + "A", mine[::-1], "x" * 3000):
+    # Not the last character: some of its bits mean nothing.
+    turned = planted[:-10] + ("A" if planted[-10] != "A" else "B") + planted[-9:]
+    for forged in ("", "x", "a.b.c", turned, mine[::-1], "x" * 3000):
         console.browser.set_cookie(sessions.COOKIE, forged)
         console.page("/system", 401)
 
