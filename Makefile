@@ -34,7 +34,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	@$(MAKE) --no-print-directory test
-	@$(BIN)/python -m pytest -q --redis other -m redis
+	@$(BIN)/python -m pytest -q --redis other -m "redis and not end_to_end"
 	@$(BIN)/python -m pytest -q --hypothesis-profile long -m hypothesis
 	@$(BIN)/python -m faults.run --short
 
