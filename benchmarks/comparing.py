@@ -58,9 +58,12 @@ def _row(  # noqa: PLR0913
         return f"{median(figures):,.{digits}f}" if figures else "-"
 
     def better(other: Figures) -> float | None:
-        """How many times better ours is. None where there is nothing to divide by."""
+        """How many times better ours is. None where there is nothing to divide by, and beside one
+        that was early: below zero is no time.
+        """
         above, below = (ours, other) if more_is_better else (other, ours)
-        return ratio(above, below) if other and median(below) > 0 else None
+        is_told = bool(other) and median(below) > 0 and median(above) >= 0
+        return ratio(above, below) if is_told else None
 
     times, share = better(peer), better(limit)
     return Row(

@@ -14,19 +14,19 @@ import click
 from worker.command import service
 from worker.command.stop import stops_table
 from worker.command.terminal import (
+    account_option,
     as_json_option,
     exit_statuses,
     open_ledger,
     options_as,
     or_dash,
     print_table,
+    reason_option,
     table_of,
+    wait_option,
 )
 
 _PROVEN = {"confirmed", "already_over"}
-_account_option = click.option(
-    "--account", help="Whose call it is; needed where nobody told us of it."
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
 @click.option("--format", type=click.Choice(["mp3", "wav"]))
 @click.option("--channels", type=click.IntRange(1, 2))
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
-@_account_option
+@account_option
 @click.option("--key", help="An Idempotency-Key: starting twice with it is starting once.")
 @exit_statuses
 @options_as(StartOptions)
@@ -84,16 +84,9 @@ def start(call_uuid: str, as_json: bool, options: StartOptions) -> None:
 @click.argument("call_uuid")
 @as_json_option
 @click.option("--recording", "recording_id", help="Only this recording.")
-@_account_option
-@click.option("--reason", default="operator", show_default=True)
-@click.option(
-    "--wait",
-    "wait_s",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(0, 30),
-    help="Seconds to wait for the proof.",
-)
+@account_option
+@reason_option
+@wait_option(30, "Seconds to wait for the proof.")
 @exit_statuses
 def pause(
     call_uuid: str,
@@ -127,16 +120,9 @@ def pause(
 @click.command(epilog="Example: endtape resume CALL_UUID")
 @click.argument("call_uuid")
 @as_json_option
-@_account_option
-@click.option("--reason", default="operator", show_default=True)
-@click.option(
-    "--wait",
-    "wait_s",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(0, 30),
-    help="Seconds to wait for the provider's answer.",
-)
+@account_option
+@reason_option
+@wait_option(30, "Seconds to wait for the provider's answer.")
 @exit_statuses
 def resume(call_uuid: str, as_json: bool, account: str | None, reason: str, wait_s: float) -> None:
     """Go on with what was paused, as a further segment."""

@@ -24,14 +24,17 @@ from worker.calls.triggers import acts
 from worker.calls.unseen import UNSEEN
 from worker.calls.views import recording_view
 from worker.command.terminal import (
+    account_option,
     as_json_option,
     exit_statuses,
     find_call,
     open_ledger,
     or_dash,
     print_table,
+    reason_option,
     table_of,
     user,
+    wait_option,
 )
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
@@ -43,19 +46,9 @@ from worker.settings import Settings
 @click.argument("call_uuid")
 @as_json_option
 @click.option("--recording", "recording_id", help="Only this recording.")
-@click.option(
-    "--account",
-    help="Whose call it is; needed where nobody told us of it and there are several accounts.",
-)
-@click.option("--reason", default="operator", show_default=True)
-@click.option(
-    "--wait",
-    "wait_s",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(0, 600),
-    help="Seconds to wait for the proof.",
-)
+@account_option
+@reason_option
+@wait_option(600, "Seconds to wait for the proof.")
 @exit_statuses
 def stop(
     call_uuid: str,

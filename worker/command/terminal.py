@@ -30,6 +30,11 @@ from worker.settings import Settings
 from worker.variables.dotenv_file import environment
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+account_option = click.option(
+    "--account",
+    help="Whose call it is; needed where nobody told us of it and there are several accounts.",
+)
+reason_option = click.option("--reason", default="operator", show_default=True)
 _WIDTH = 80  # of tables where no terminal says otherwise
 
 
@@ -57,6 +62,20 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return run
+
+
+def wait_option(
+    most_s: float, help_text: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How many seconds a command waits, as `wait_s`: 10 unless told otherwise."""
+    return click.option(
+        "--wait",
+        "wait_s",
+        default=10.0,
+        show_default=True,
+        type=click.FloatRange(0, most_s),
+        help=help_text,
+    )
 
 
 def options_as(kind: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
