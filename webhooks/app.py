@@ -108,7 +108,7 @@ def create_web(
     app.register_blueprint(wsgi.blueprint(wsgi.WsgiDoor(receiver, ledger)))
     api = Api(ledger, current, Waiting(ledger, ended))
     app.register_blueprint(routes.blueprint(api))
-    app.register_blueprint(console.blueprint(api.reader, api.stops, api.reports))
+    app.register_blueprint(console.blueprint(api))
     app.register_error_handler(Problem, Problem.response)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)

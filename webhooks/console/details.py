@@ -25,6 +25,11 @@ from worker.ledger.presence import ROLES
 _SAID = {
     "stop": "The stop is ordered. The proof follows below; the page of the call shows each step.",
     "retry": "Another try is ordered.",
+    "hold": "It is on hold: neither copy is deleted until somebody releases it.",
+    "release": "The hold is ended. What it put off happens now.",
+    "not_held": "It was not on hold; nothing was done.",
+    "erase": "It is erased: the tombstone stands, and the copies go within minutes.",
+    "erased": "It was erased before; nothing was done.",
 }
 _HISTORY = 50
 

@@ -30,7 +30,10 @@ def session() -> Session:
 
 
 def shows_numbers() -> bool:
-    return request.cookies.get(NUMBERS_COOKIE) == "shown"
+    """Whether this browser is shown numbers whole: as it asked for last, else by the setting."""
+    by_default: bool = g.shows_numbers
+    asked = request.cookies.get(NUMBERS_COOKIE)
+    return asked == "shown" if asked else by_default
 
 
 def seen(view: dict[str, Any]) -> dict[str, Any]:

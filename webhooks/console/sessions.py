@@ -61,10 +61,17 @@ def current(settings: Settings, request: Request) -> Session | None:
 
 
 def give(response: Response, request: Request, public_url: str, cookie: str) -> None:
-    """Sets the cookie; secure wherever the browser speaks https, also to a proxy before us."""
+    """Sets the cookie of a session."""
+    set_cookie(response, request, public_url, COOKIE, cookie)
+
+
+def set_cookie(
+    response: Response, request: Request, public_url: str, name: str, value: str
+) -> None:
+    """Sets a cookie for ours alone; secure wherever the browser speaks https, also to a proxy."""
     response.set_cookie(
-        COOKIE,
-        cookie,
+        name,
+        value,
         path="/",
         secure=is_https(request, public_url),
         httponly=True,
