@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from webhooks.console import last_hour, sound, words
-from webhooks.console.now import Board
+from webhooks.console import sound, words
 from webhooks.console.trouble import troubles
+from worker.catalogue import last_hour
+from worker.ledger.board import Board
 
 
 def view(**stop):

@@ -27,7 +27,9 @@ from worker.command import (
     show,
     simulate,
     stop,
+    top,
     verify,
+    watch,
 )
 from worker.command import demo as demonstration
 from worker.command import doctor as examination
@@ -281,6 +283,8 @@ def _processes(count: int) -> str:
 for _command in (
     ls.ls,
     show.show,
+    watch.watch,
+    top.top,
     stop.stop,
     segments.start,
     segments.pause,

@@ -24,8 +24,12 @@ import click
 from dotenv import dotenv_values
 
 from emulator.client import started
+from worker.command import event_lines
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness
+from worker.ledger.client import Ledger
+from worker.ledger.event_stream import EventStream
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor
 from worker.settings import Settings
@@ -71,13 +75,28 @@ def run() -> None:
 
 
 def _serve(processes: Supervisor, settings: Settings, done: threading.Event, *, real: bool) -> None:
-    """Waits until the processes are ready, prints where they are, and waits until `done`."""
+    """Waits until the processes are ready, prints where they are and then each event, until
+    `done`.
+    """
     base = f"http://{settings.host}:{settings.port}"
     processes.wait_ready(base, given_up=done.is_set)
     if not done.is_set():
         _greet(settings, base, real=real)
+        _tell_events(settings, done)
     done.wait()
     click.echo("Ending: what is under way is finished or comes back at the next start ...")
+
+
+def _tell_events(settings: Settings, done: threading.Event) -> None:
+    """Prints a line for each event until `done`."""
+    ledger = Ledger(connect(settings.redis_url, connections=4))
+    stream = EventStream(ledger, list(settings.accounts), ended=done)
+    while not done.is_set():
+        try:
+            for account, event in stream.events():
+                event_lines.say(account, event)
+        except LedgerUnavailable:
+            done.wait(1)
 
 
 def _check_redis(settings: Settings) -> None:

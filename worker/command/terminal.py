@@ -184,9 +184,14 @@ def table_of(*columns: str) -> Table:
     return table
 
 
+def screen() -> Console:
+    """Standard output: as wide as the terminal, or 80 columns where it is none."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_WIDTH)
+
+
 def print_table(table: Table) -> None:
-    screen = Console()
-    Console(width=screen.width if screen.is_terminal else _WIDTH).print(table)
+    screen().print(table)
 
 
 def or_dash(value: object) -> str:
@@ -202,14 +207,14 @@ class Advance(Protocol):
 @contextmanager
 def progress_bar(description: str) -> Iterator[Advance]:
     """A bar on standard error until the block ends; nothing where that is no terminal."""
-    screen = Console(stderr=True)
+    to = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=screen,
-        disable=not screen.is_terminal,
+        console=to,
+        disable=not to.is_terminal,
         transient=True,
     ) as bar:
         task = bar.add_task(description, total=None)
