@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from webhooks.console.services import Overdue
 from worker.catalogue import last_hour
 from worker.catalogue.last_hour import Figure
 from worker.catalogue.listing import Listing
@@ -29,6 +30,7 @@ class Now:
         self._ledger, self._settings, self._listing = ledger, settings, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
+        self._overdue: Overdue = {}
         self._figures: tuple[Figure, ...] = ()
         self._good_until = self._figures_until = 0.0
 
@@ -38,10 +40,19 @@ class Now:
             began = time.monotonic()
             if self._board is None or began >= self._good_until:
                 settings = self._settings()
+                self._overdue = self._ledger.overdue()
                 self._board = board.compute(self._ledger, settings.rules, list(settings.accounts))
                 took = time.monotonic() - began
                 self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
             return self._board
+
+    def overdue(self) -> Overdue:
+        """What was due and not handed out when the board was made."""
+        return self._overdue
+
+    def due_in(self) -> float:
+        """For how many seconds the board stays as it is."""
+        return self._good_until - time.monotonic()
 
     def figures(self) -> tuple[Figure, ...]:
         """Lateness and tail of the last hour. Raises LedgerUnavailable."""

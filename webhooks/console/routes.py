@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 import structlog
-from flask import Blueprint, Response, g, redirect, render_template, request
+from flask import Blueprint, Flask, Response, g, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -17,7 +17,9 @@ from webhooks.api.routes import Api
 from webhooks.console import same_site, sessions, words
 from webhooks.console.actions import Actions
 from webhooks.console.details import Details
+from webhooks.console.feed import Feed
 from webhooks.console.lists import Lists
+from webhooks.console.live import Live
 from webhooks.console.now import Now
 from webhooks.console.page import NUMBERS_COOKIE, local_path
 from worker import logs
@@ -36,9 +38,20 @@ HEADERS = {
 View = Callable[..., Any]
 
 
-def blueprint(api: Api) -> Blueprint:
-    """All of the console. What it shows and does is what `/v1` shows and does."""
-    reader = api.reader
+def install(app: Flask, api: Api) -> Live:
+    """All of the console. What it shows and does is what `/v1` shows and does. Returns the door for
+    the streams of its first page, which goes before the application.
+    """
+    settings, ledger = api.reader.settings, api.reader.ledger
+    now = Now(ledger, settings, api.reader.listing)
+    details = Details(api.reader, now)
+    app.register_blueprint(_blueprint(api, now, details))
+    feed = Feed(ledger, lambda kind: details.parts(app.jinja_env, kind), now.due_in)
+    return Live(feed, settings)
+
+
+def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
+    reader, settings = api.reader, api.reader.settings
     door = Blueprint(
         "console",
         __name__,
@@ -46,8 +59,7 @@ def blueprint(api: Api) -> Blueprint:
         static_url_path="/console",
         template_folder="templates",
     )
-    settings, now = reader.settings, Now(reader.ledger, reader.settings, reader.listing)
-    lists, details = Lists(reader, now), Details(reader, now)
+    lists = Lists(reader, now)
     actions = Actions(reader, api.stops, api.reports, api.governing)
     pages: tuple[tuple[str, str, View], ...] = (
         ("/", "now", details.now),

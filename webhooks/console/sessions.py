@@ -48,7 +48,11 @@ def opened(settings: Settings, password: str, name: str) -> str | None:
 
 def current(settings: Settings, request: Request) -> Session | None:
     """The session of this request; None where there is none that is good."""
-    cookie = request.cookies.get(COOKIE)
+    return of_cookie(settings, request.cookies.get(COOKIE))
+
+
+def of_cookie(settings: Settings, cookie: str | None) -> Session | None:
+    """The session of this cookie; None where it is none that is good."""
     if not cookie or len(cookie) > 4096:
         return None
     for key, acts in _keys(settings):
