@@ -16,7 +16,7 @@ from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
 from webhooks.console import sound, words
 from webhooks.console.feed import Kind, Parts
-from webhooks.console.now import SHOWN, Now
+from webhooks.console.now import SHOWN, Now, breathe
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
@@ -65,10 +65,10 @@ class Details:
             name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
         }
         row = templates.get_template("board_row.html")
-        rows = {
-            f"{view['account']}|{view['recording_id']}": row.render(values, view=view)
-            for view in values["rows"]
-        }
+        rows = dict[str, str]()
+        for view in values["rows"]:
+            breathe()
+            rows[f"{view['account']}|{view['recording_id']}"] = row.render(values, view=view)
         at = values["board"].at.isoformat()
         return Parts(at=at, html={**html, **rows}, rows=tuple(rows))
 

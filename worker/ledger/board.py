@@ -4,7 +4,7 @@ first page and for `endtape top`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -19,7 +19,8 @@ from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES, SEEN_WITHIN
 
 MOST = 5000  # recordings that are looked at, the newest first
-_AT_ONCE = 500
+_AT_ONCE = 50  # calls that are read together
+_BREATH = 4  # calls; each takes some 60 µs
 _FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 UNPROVEN = {"unknown", "failed"}
 
@@ -50,12 +51,23 @@ class Board:
     is_cut: bool  # there are more than MOST
 
 
-def compute(ledger: Ledger, rules: Rules, accounts: Sequence[str]) -> Board:
-    """The board of these accounts at this instant. Raises LedgerUnavailable."""
+def compute(
+    ledger: Ledger,
+    rules: Rules,
+    accounts: Sequence[str],
+    *,
+    breathe: Callable[[], None] = lambda: None,
+) -> Board:
+    """The board of these accounts at this instant. `breathe` is called now and then, for who shares
+    a process with work that must not wait. Raises LedgerUnavailable.
+    """
     now = ledger.now()
     sights = list(islice(ledger.live(accounts), MOST + 1))
     views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
-    for call in _calls(ledger, accounts, [(s.account, s.recording_id) for s in sights]):
+    calls = _calls(ledger, accounts, [(s.account, s.recording_id) for s in sights])
+    for number, call in enumerate(calls):
+        if number % _BREATH == 0:
+            breathe()
         views += _views(call, rules, now)
         waiting += _waiting(call, now)
     running = [v for v in views if v["phase"] in {"recording", "stopping"}]
