@@ -57,7 +57,7 @@ class Actions:
         body = StopBody(
             recording_id=form.get("recording_id") or None,
             account=form.get("account") or None,
-            reason=_reason(),
+            reason=reason_of_form(),
         )
         _, order = self._stops.give(call_uuid, Kind.STOP_ORDERED, body)
         return redirect(address(f"/calls/{order.call_uuid}", said="stop"), 303)
@@ -80,7 +80,7 @@ class Actions:
         )
 
     def retry(self, recording_id: str) -> AnyResponse:
-        self._reports.order_retry(recording_id, _reason())
+        self._reports.order_retry(recording_id, reason_of_form())
         return _done(recording_id, "retry")
 
     def ask_hold(self, recording_id: str) -> str:
@@ -97,7 +97,7 @@ class Actions:
         )
 
     def hold(self, recording_id: str) -> AnyResponse:
-        self._governing.put_hold(recording_id, by_caller(_reason() or ""), _account())
+        self._governing.put_hold(recording_id, by_caller(reason_of_form() or ""), _account())
         return _done(recording_id, "hold")
 
     def ask_release(self, recording_id: str) -> str:
@@ -115,7 +115,9 @@ class Actions:
         )
 
     def release(self, recording_id: str) -> AnyResponse:
-        ended = self._governing.end_hold(recording_id, by_caller(_reason() or ""), _account())
+        ended = self._governing.end_hold(
+            recording_id, by_caller(reason_of_form() or ""), _account()
+        )
         return _done(recording_id, "release" if ended else "not_held")
 
     def ask_erase(self, recording_id: str) -> str:
@@ -136,7 +138,7 @@ class Actions:
 
     def erase(self, recording_id: str) -> AnyResponse:
         ordered = self._governing.order_erasure(
-            recording_id, by_caller(_reason() or ""), _account()
+            recording_id, by_caller(reason_of_form() or ""), _account()
         )
         return _done(recording_id, "erase" if ordered else "erased")
 
@@ -169,7 +171,8 @@ def _account() -> str | None:
     return request.form.get("account") or None
 
 
-def _reason() -> str | None:
+def reason_of_form() -> str | None:
+    """The reason that the form of a question brings; None where it was left empty."""
     return request.form.get("reason", "").strip()[:_LONGEST_REASON] or None
 
 

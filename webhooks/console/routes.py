@@ -16,6 +16,7 @@ from webhooks.api.reading import Reader
 from webhooks.api.routes import Api
 from webhooks.console import same_site, sessions, words
 from webhooks.console.actions import Actions
+from webhooks.console.bulk import Bulks
 from webhooks.console.details import Details
 from webhooks.console.feed import Feed
 from webhooks.console.lists import Lists
@@ -76,7 +77,8 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
     )
     for path, name, view in pages:
         door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
-    for method, path, name, view in _deeds(actions, reader):
+    bulks = Bulks(reader, now, api.reports, api.governing)
+    for method, path, name, view in (*_deeds(actions, reader), *_in_bulk(bulks)):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
     door.add_url_rule(
         "/numbers", "numbers", _guarded(settings, lambda: _numbers(settings())), methods=["POST"]
@@ -106,6 +108,16 @@ def _deeds(actions: Actions, reader: Reader) -> Iterator[tuple[str, str, str, Vi
     ):
         yield "GET", path, f"ask_{name}", ask
         yield "POST", path, name, do
+
+
+def _in_bulk(bulks: Bulks) -> Iterator[tuple[str, str, str, View]]:
+    yield "GET", "/bulk", "bulks", bulks.recent
+    yield "POST", "/bulk", "bulk_plan", bulks.plan
+    yield "GET", "/bulk/<bulk_id>", "bulk", bulks.show
+    yield "GET", "/bulk/<bulk_id>/ids", "bulk_ids", bulks.ids
+    yield "POST", "/bulk/<bulk_id>/confirm", "bulk_confirm", bulks.confirm
+    yield "POST", "/bulk/<bulk_id>/go", "bulk_go", bulks.go_on
+    yield "POST", "/bulk/<bulk_id>/cancel", "bulk_cancel", bulks.cancel
 
 
 def _guarded(settings: Callable[[], Settings], view: View, *, acts: bool = False) -> View:

@@ -132,6 +132,16 @@ function countDown() {
 countDown();
 setInterval(countDown, 500);
 
+// An order for many recordings goes on by itself, and waits while somebody points at its end.
+const go = document.querySelector("#go");
+if (go) {
+  setInterval(() => {
+    if (go.dataset.sent || document.querySelector("#cancel:hover, #cancel:focus-within")) return;
+    go.dataset.sent = "yes";
+    go.requestSubmit();
+  }, 400);
+}
+
 // The player: speed, skipping, the keyboard, and the waveform as its slider.
 const audio = document.querySelector("#audio");
 const sound = document.querySelector("#sound");
