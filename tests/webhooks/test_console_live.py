@@ -64,6 +64,7 @@ def threads():
     return {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.end_to_end
 def test_a_tab_is_told_what_changed_at_most_once_a_second_and_no_stream_holds_a_thread(local):
     house = local(rules='[defaults]\nmax_duration = "1h"\n', **KEYS)
     runs(house.ledger)

@@ -11,6 +11,7 @@ from pathlib import Path
 from webhooks.console import words
 from worker.calls.obligations import Duty
 from worker.ledger.board import Board
+from worker.ledger.presence import ROLES
 from worker.settings import Settings
 
 # A stop that waits longer is late; other work may wait for a while.
@@ -70,8 +71,8 @@ def _queues(overdue: Overdue) -> Iterator[Service]:
 
 def _clocks(board: Board) -> Service:
     count = board.alive.get("clock", 0)
-    slots = ", ".join(f"{role} {n}" for role, n in board.alive.items() if role != "clock")
-    return Service("Clocks", f"{count} run; workers: {slots or 'none'}", count > 0)
+    workers = ", ".join(f"{role} {board.alive.get(role, 0)}" for role in ROLES if role != "clock")
+    return Service("Clocks", f"{count} run; workers: {workers}", count > 0)
 
 
 def _disks(settings: Settings) -> Iterator[Service]:
