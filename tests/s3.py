@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 import urllib.request
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,7 +69,7 @@ class S3:
 
 class Whims:
     """A proxy before the server that has whims. `whim` is asked about each request (method, path)
-    and says `refuse` (503), `forbid` (403), `forget` (200, and nothing is stored), `late` (it is
+    and says `slow` (a second late), `refuse` (503), `forbid` (403), `forget` (200, and nothing is stored), `late` (it is
     done, and no answer comes), `deaf` (without its precondition), or None. `seen`: the requests.
     """
 
@@ -87,6 +88,8 @@ class Whims:
                     self.answer({"refuse": 503, "forbid": 403, "forget": 200}[whim], [], b"")
                     return
                 headers = dict(self.headers.items())
+                if whim == "slow":
+                    time.sleep(1)
                 if whim == "deaf":
                     headers.pop("if-none-match", None)
                 link = HTTPConnection("127.0.0.1", s3.port, timeout=30)
