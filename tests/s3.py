@@ -1,7 +1,7 @@
 """An S3 server of moto for tests, and buckets in it.
 
-It is laxer than S3: any key is let in, a bucket that is locked gives up its objects, and of a
-precondition it knows `If-None-Match: *` alone.
+It is laxer than S3: any key is let in, a bucket that is locked gives up its objects, and what
+differs from the checksum that was sent with it is stored.
 """
 
 import itertools
