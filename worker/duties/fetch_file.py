@@ -242,6 +242,10 @@ def _file_outline(archive: Archive, key: str, drawn: Outline | None) -> None:
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
     known = task.recording
+    if known.absence and known.absence.archive_key:
+        # A recording's folder is chosen once, at its first file, whatever is learned of its start.
+        stands = keys.parse(known.absence.archive_key)
+        return replace(stands, extension=extension).plain().audio
     return key_of(
         task.call.account,
         known.recording_id,
