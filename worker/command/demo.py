@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import requests
 from rich.console import Console, JustifyMethod
 from rich.table import Table
@@ -24,7 +25,7 @@ from emulator.client import Addresses, Control, started
 from worker.archive import places
 from worker.archive.places import Bucket, Place
 from worker.command import demo_signatures
-from worker.command.terminal import or_dash
+from worker.command.terminal import as_json_option, exit_statuses, or_dash
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port
 
@@ -57,6 +58,24 @@ class Expected:
     title: str
     recording_id: str
     states: tuple[str, ...]
+
+
+@click.command(epilog="Example: endtape demo --folder /tmp/demo")
+@as_json_option
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    help="Where its files are left behind; what is there is removed first.",
+)
+@exit_statuses
+def demo(as_json: bool, folder: Path) -> None:
+    """Play seven calls against the emulator, show what comes of them.
+
+    Exit 0 only if every recording is archived and verified, and every stop is proven.
+    """
+    sys.exit(run(folder.resolve(), as_json=as_json))
 
 
 def play(control: Control, expected: list[Expected]) -> None:

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from worker.calls.events import Event
-from worker.command import run
+from worker.command.run_env import overlay
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import whose
 from worker.ledger.client import Ledger
@@ -98,7 +98,7 @@ def current_settings(*, without_rules: bool = False) -> Settings:
     """The settings of this folder, with those of its running `endtape run`. Prints a warning for
     each name that has no effect. Raises SettingsError.
     """
-    given = run.overlay()
+    given = overlay()
     try:
         settings = Settings.from_env(given, without_rules=without_rules)
     except SettingsError as error:
