@@ -29,6 +29,7 @@ from worker.command.terminal import (
     open_ledger,
     print_table,
     table_of,
+    waiting,
 )
 from worker.duties import catalogue_trials
 from worker.errors import CatalogueAway, EndtapeError
@@ -71,7 +72,8 @@ def doctor(as_json: bool) -> None:
     They are those of the running service, where there is one.
     """
     settings, ledger = open_ledger()
-    found = list(checks(settings, ledger))
+    with waiting("trying each connection ..."):
+        found = list(checks(settings, ledger))
     running = in_force.shown_by_the_service(ledger)
     shown = running or in_force.shown(settings)
     if as_json:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext
 
 import click
-from rich.console import Console
 
 from worker import in_force
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger
+from worker.command.terminal import as_json_option, exit_statuses, open_ledger, waiting
 
 
 @click.command(epilog="Example: endtape reload --wait 5")
@@ -33,8 +31,7 @@ def reload(as_json: bool, wait_s: float) -> None:
     one does not answer, or when none runs.
     """
     _, ledger = open_ledger(rules_needed=False)
-    screen = Console(stderr=True)
-    with screen.status("waiting for the processes ...") if screen.is_terminal else nullcontext():
+    with waiting("waiting for the processes ..."):
         outcome = in_force.order(ledger, wait_s=wait_s)
     if as_json:
         view = {

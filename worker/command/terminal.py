@@ -6,7 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import click
 import redis
-import requests
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -34,7 +33,9 @@ account_option = click.option(
     "--account",
     help="Whose call it is; needed where nobody told us of it and there are several accounts.",
 )
-reason_option = click.option("--reason", default="operator", show_default=True)
+reason_option = click.option(
+    "--reason", default="operator", show_default=True, help="Why; it stands in the history."
+)
 _WIDTH = 80  # of tables where no terminal says otherwise
 
 
@@ -57,7 +58,7 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
                 err=True,
             )
             sys.exit(1)
-        except (EndtapeError, requests.RequestException) as error:
+        except EndtapeError as error:
             click.echo(str(error), err=True)
             sys.exit(1)
 
@@ -185,9 +186,10 @@ def table_of(*columns: str) -> Table:
 
 
 def screen() -> Console:
-    """Standard output: as wide as the terminal, or 80 columns where it is none."""
+    """Standard output: as wide as the terminal or as COLUMNS says, else 80 columns."""
     found = Console()
-    return found if found.is_terminal else Console(width=_WIDTH)
+    told = found.is_terminal or "COLUMNS" in os.environ
+    return found if told else Console(width=_WIDTH)
 
 
 def print_table(table: Table) -> None:
@@ -196,6 +198,12 @@ def print_table(table: Table) -> None:
 
 def or_dash(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def waiting(what: str) -> AbstractContextManager[object]:
+    """Shows on standard error that something is waited for; nothing where that is no terminal."""
+    to = Console(stderr=True)
+    return to.status(what) if to.is_terminal else nullcontext()
 
 
 class Advance(Protocol):
