@@ -256,7 +256,8 @@ def _verdict(folder: Path, good: int, *, is_well: bool) -> str:
     """One line that says what came of it, and one with the next step."""
     if is_well:
         return (
-            f"\nPASSED: all {RECORDINGS} recordings are archived and verified, every stop is proven.\n"
+            f"\nPASSED: all {RECORDINGS} recordings are archived and verified, "
+            "every stop is proven.\n"
             "Next: `endtape run` (or `make run`) starts the service; docs/start.md leads on.\n"
         )
     return (

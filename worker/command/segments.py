@@ -148,12 +148,11 @@ def _print_recordings(
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    table = table_of("recording", "phase", "segment of", "ends by")
+    table = table_of("recording, segment of", "phase", "ends by", whole=["recording, segment of"])
     for view in views:
         table.add_row(
-            view["recording_id"],
+            "\n  ".join(i for i in (view["recording_id"], view["segment_of"]) if i),
             view["phase"],
-            or_dash(view["segment_of"]),
             or_dash(view["stop"]["due_at"]),
         )
     print_table(table)

@@ -80,7 +80,7 @@ def _past(settings: Settings, uuid: str) -> dict[str, Any]:
 def _print_recording(view: dict[str, Any], number: str) -> None:
     stop = view["stop"]
     lines = [
-        f"recording {number}: {view['recording_id']}",
+        f"{number}: recording {view['recording_id']}",
         f"  {view['phase']}; stop {stop['state']}",
     ]
     if stop["due_at"]:

@@ -218,7 +218,7 @@ def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def stops_table(views: Sequence[dict[str, Any]]) -> Table:
     """A row for each recording's stop, as `/v1` shows them."""
-    table = table_of("recording", "stop", "evidence", "tries", "tail ms")
+    table = table_of("recording", "stop", "evidence", "tries", "tail ms", whole=["recording"])
     for view in views:
         stop = view["stop"]
         table.add_row(

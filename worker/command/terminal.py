@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from functools import wraps
@@ -178,10 +178,11 @@ def known_call(
 # ------------------------------------------------------------------------------------------------
 
 
-def table_of(*columns: str) -> Table:
+def table_of(*columns: str, whole: Collection[str] = ()) -> Table:
+    """An empty table. The columns `whole` hold ids, which are never broken: people copy them."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table
 
 
