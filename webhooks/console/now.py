@@ -37,6 +37,7 @@ class Now:
         self._ledger, self._settings, self._listing = ledger, settings, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
+        self._memory = board.Memory()
         self._overdue: Overdue = {}
         self._figures: tuple[Figure, ...] = ()
         self._good_until = self._figures_until = 0.0
@@ -49,7 +50,11 @@ class Now:
                 settings = self._settings()
                 self._overdue = self._ledger.overdue()
                 self._board = board.compute(
-                    self._ledger, settings.rules, list(settings.accounts), breathe=breathe
+                    self._ledger,
+                    settings.rules,
+                    list(settings.accounts),
+                    memory=self._memory,
+                    breathe=breathe,
                 )
                 took = time.thread_time() - began
                 self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)

@@ -92,7 +92,7 @@ class Calls(Store):
         unreadable one raises an alert when it is planned.
         """
         return {
-            i: _readable(text, account, i) for i, text in self.texts(account, sorted(call_uuids))
+            i: readable(text, account, i) for i, text in self.texts(account, sorted(call_uuids))
         }
 
     def call_of(self, account: str, recording_id: str) -> str | None:
@@ -244,7 +244,8 @@ class Calls(Store):
         return gone
 
 
-def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
+def readable(log: str, account: str, call_uuid: str) -> list[Event]:
+    """The events of a log as stored; none where it cannot be read."""
     try:
         return decode(log, account, call_uuid)
     except (ValueError, KeyError, TypeError, AttributeError):
