@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Response, request
-from jinja2 import Environment
+from jinja2 import Environment, Template
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
@@ -43,6 +43,7 @@ class Details:
         self._reader, self._now = reader, now
         self._ledger, self._settings = reader.ledger, reader.settings
         self._fragments: dict[Kind, tuple[datetime, str]] = {}
+        self._drawn: dict[Kind, dict[str, tuple[Any, str]]] = {}
 
     def now(self) -> str:
         return rendered("now.html", **self._board(_kind()))
@@ -64,13 +65,25 @@ class Details:
         html = {
             name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
         }
-        row = templates.get_template("board_row.html")
-        rows = dict[str, str]()
-        for view in values["rows"]:
-            breathe()
-            rows[f"{view['account']}|{view['recording_id']}"] = row.render(values, view=view)
+        rows = self._rows(kind, templates.get_template("board_row.html"), values)
         at = values["board"].at.isoformat()
         return Parts(at=at, html={**html, **rows}, rows=tuple(rows))
+
+    def _rows(self, kind: Kind, row: Template, values: Mapping[str, Any]) -> dict[str, str]:
+        """The table's rows by their names. A recording that the board did not look at anew has the
+        row that it had.
+        """
+        before, now = self._drawn.get(kind, {}), dict[str, tuple[Any, str]]()
+        for view, shown in zip(values["board"].running, values["rows"], strict=False):
+            name = f"{view['account']}|{view['recording_id']}"
+            had = before.get(name)
+            if had and had[0] is view:
+                now[name] = had
+            else:
+                breathe()
+                now[name] = view, row.render(values, view=shown)
+        self._drawn[kind] = now
+        return {name: html for name, (_, html) in now.items()}
 
     def _board(self, kind: Kind) -> dict[str, Any]:
         board = self._now.board()

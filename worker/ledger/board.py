@@ -151,8 +151,8 @@ def _look(key: tuple[str, str], text: str, rules: Rules, now: datetime) -> _Foun
 
 
 def _same_until(view: dict[str, Any], now: datetime, stays: timedelta) -> datetime:
-    """Until when a recording looks the same while nothing is heard of it, at most `stays`. What is on its way home,
-    or being stopped, is looked at anew each time.
+    """Until when a recording looks the same while nothing is heard of it, at most `stays`. What is
+    on its way home, or being stopped, is looked at anew each time.
     """
     phase, stop = view["phase"], view["stop"]
     if phase == Phase.ABANDONED:
