@@ -56,4 +56,7 @@ class Probes:
         return degraded
 
     def metrics(self) -> Response:
-        return Response(metrics.render(self.ledger), mimetype="text/plain; version=0.0.4")
+        return Response(
+            metrics.render(self.ledger, self.settings().accounts),
+            mimetype="text/plain; version=0.0.4",
+        )

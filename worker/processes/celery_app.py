@@ -31,6 +31,7 @@ from kombu.entity import Exchange, Queue
 from worker import logs
 from worker.catalogue.database import Catalogue
 from worker.duties import catalogue_trials
+from worker.duties.census import Census
 from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
@@ -126,6 +127,7 @@ def _start_threads(sender: Any, **_: Any) -> None:
         _start_trials(last_good_settings, shared=False)
     if queue == "keep":
         threading.Thread(target=_try_catalogue, name="trials", daemon=True).start()
+        threading.Thread(target=_count_recordings, name="census", daemon=True).start()
 
 
 def _try_catalogue() -> None:
@@ -140,6 +142,21 @@ def _try_catalogue() -> None:
             catalogue.close()  # children that are forked later inherit no connection
 
     repeat(turn, lambda: bool(draining.since_s()))
+
+
+def _count_recordings() -> None:
+    """In the parent, because a child is replaced when it has grown, and may be busy."""
+    ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
+    census = Census(ledger)
+    while not draining.since_s():
+        settings = last_good_settings()
+        try:
+            census.turn(settings.rules, settings.accounts)
+        except EndtapeError as error:
+            warn_redis_is_away(error)
+        except Exception:
+            log.exception("the recordings cannot be counted")
+        time.sleep(HEARTBEAT_S)
 
 
 def _start_trials(settings: Callable[[], Settings], *, shared: bool) -> None:
