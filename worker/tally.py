@@ -24,12 +24,16 @@ def add(name: str, amount: float = 1) -> None:
         _counts[name] = _counts.get(name, 0) + amount
 
 
-def duration(name: str, seconds: float) -> None:
-    """Counts one duration: its slot as `NAME|TOP`, and its length as `NAME|sum`."""
+def duration(name: str, seconds: float, counter: str | None = None) -> None:
+    """Counts one duration: its slot as `NAME|TOP`, its length as `NAME|sum`. `counter`: grows by
+    one as well.
+    """
     slot, total = f"{name}|{SLOTS[bisect_left(TOPS, seconds)]}", f"{name}|sum"
     with _lock:
         _counts[slot] = _counts.get(slot, 0) + 1
         _counts[total] = _counts.get(total, 0) + seconds
+        if counter:
+            _counts[counter] = _counts.get(counter, 0) + 1
 
 
 def taken() -> dict[str, float]:

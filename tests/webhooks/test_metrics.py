@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tests.constants import ACCOUNT
+from tests.constants import ACCOUNT, KEY
 from tests.waiting import until
 from worker import tally
 from worker.duties.census import Census, take
@@ -17,9 +17,10 @@ from worker.vobiz import measured
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\nstop_tries = 1\n[[rules]]\nname = "short"\nmatch = { to = "91804*" }\nmax_duration = "1s"\n'
 
 
-def read(house):
+def read(house, key=KEY):
     """Every sample of a scrape, by its name and labels."""
-    text = house.get("/metrics").text
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    text = house.app.test_client().get("/metrics", headers=headers).text
     return {
         name: float(value)
         for name, value in re.findall(r"^(endtape_\S+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
@@ -80,6 +81,11 @@ def test_a_life_of_recordings_shows_in_each_figure(local):
     assert 0 <= seen["endtape_census_age_seconds"] < 30
     assert re.search(r'endtape_build_info\{version="\d+\.\d+', house.get("/metrics").text)
     assert not [name for name in seen if call in name or home in name or running in name]
+    stranger = read(house, key=None)
+    assert not [name for name in stranger if ACCOUNT in name or "MA_IDLE" in name]
+    told = ('archived_total{account="all"}', 'account_halted{account="all"}')
+    assert [stranger[f"endtape_{name}"] for name in told] == [2, 1]
+    assert house.get("/metrics", key="wrong").status_code == 401
 
 
 @pytest.mark.redis

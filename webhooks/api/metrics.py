@@ -1,7 +1,8 @@
 """`/metrics` for Prometheus.
 
 What was counted comes from Redis, where all processes of all machines count together; what is now
-is read at each scrape. Labels are bounded: an account is one, a call or recording never.
+is read at each scrape. Labels are bounded: an account is one, a call or recording never. Who shows
+no key gets all accounts together, as the account `all`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from worker.ledger.client import Ledger
 from worker.ledger.counters import REMEDIES
 from worker.ledger.presence import ROLES, SEEN_WITHIN
 
+_ACCOUNT, _ALL = "account", "all"
+_YES_OR_NO = {"endtape_account_halted"}
 _PARTS = ("archive", "fallback", "spool", "catalog", "provider")
 # Each counter's labels, and what it counts.
 _COUNTERS: dict[str, tuple[Sequence[str], str]] = {
@@ -89,10 +92,14 @@ _IN_SLOTS = {
 class _Ledger(Collector):
     """The metrics of one ledger, read anew for each scrape."""
 
-    def __init__(self, ledger: Ledger, accounts: Collection[str]) -> None:
-        self.ledger, self.accounts = ledger, accounts
+    def __init__(self, ledger: Ledger, accounts: Collection[str], *, named: bool) -> None:
+        self.ledger, self.accounts, self.named = ledger, accounts, named
 
     def collect(self) -> Iterator[Metric]:
+        for family in self._families():
+            yield family if self.named else _together(family)
+
+    def _families(self) -> Iterator[Metric]:
         counters = self.ledger.counters()
         counters = {**self._zeros(), **counters}
         for name in _COUNTERS:
@@ -192,6 +199,22 @@ class _Ledger(Collector):
         yield _gauge("build_info", "1, with the version.", ["version"], {(version("endtape"),): 1})
 
 
+def _together(family: Metric) -> Metric:
+    """The family with all its accounts as one. Of yes or no it is yes where any is."""
+    if not any(_ACCOUNT in sample.labels for sample in family.samples):
+        return family
+    join = max if family.name in _YES_OR_NO else sum
+    values: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    for sample in family.samples:
+        labels = tuple((sample.labels | {_ACCOUNT: _ALL}).items())
+        values.setdefault(labels, []).append(sample.value)
+    name = family.samples[0].name
+    joined = Metric(family.name, family.documentation, family.type)
+    for labels, those in values.items():
+        joined.add_sample(name, dict(labels), join(those))
+    return joined
+
+
 def _gauge(
     name: str, meaning: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]
 ) -> GaugeMetricFamily:
@@ -248,8 +271,8 @@ def _in_slots(counters: Mapping[str, float], name: str) -> HistogramMetricFamily
     return family
 
 
-def render(ledger: Ledger, accounts: Collection[str]) -> bytes:
-    """The exposition text. Raises LedgerUnavailable."""
+def render(ledger: Ledger, accounts: Collection[str], *, named: bool) -> bytes:
+    """The exposition text. `named`: with each account by its name. Raises LedgerUnavailable."""
     registry = CollectorRegistry()
-    registry.register(_Ledger(ledger, accounts))
+    registry.register(_Ledger(ledger, accounts, named=named))
     return generate_latest(registry)

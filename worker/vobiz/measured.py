@@ -6,6 +6,8 @@ STATUS is `none` where no answer came.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from worker import tally
 
 # What is asked, by method and path below the account (vobiz-api: Call, Recording, CDR).
@@ -23,14 +25,18 @@ _WHAT = {
 
 def what(method: str, path: str) -> str:
     """One of ten words for a request. `path` begins behind the API's base address."""
-    steps = path.split("/")
-    if len(steps) > 5 and steps[5] == "Record":
+    if path.endswith("/Record/"):
         return _STOP if method == "DELETE" else _WHAT.get((method, "Record"), "other")
+    steps = path.split("/")
     word = steps[3] if len(steps) > 3 and steps[1] == "Account" else steps[1]
     return _WHAT.get((method, word), "other")
 
 
 def answered(asked: str, status: int | None, seconds: float) -> None:
     """Counts one answer. `asked`: from `what`, or `media`. `status`: None where none came."""
-    tally.add(f"provider_requests_total|{asked}|{status or 'none'}")
-    tally.duration(f"provider_request_seconds|{asked}", seconds)
+    tally.duration(f"provider_request_seconds|{asked}", seconds, _counter(asked, status))
+
+
+@lru_cache(maxsize=256)
+def _counter(asked: str, status: int | None) -> str:
+    return f"provider_requests_total|{asked}|{status or 'none'}"
