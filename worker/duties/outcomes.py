@@ -14,6 +14,7 @@ from worker.calls.call import Call
 from worker.calls.events import FINISHED, Event, Kind
 from worker.calls.notices import is_told
 from worker.calls.obligations import Duty, Obligation
+from worker.duties import traces
 from worker.duties.histograms import CONFIRMATION, HOME, TAIL, observe
 from worker.duties.worker import Worker
 from worker.errors import LedgerUnavailable, StaleLease
@@ -180,12 +181,13 @@ def _count(counts: dict[str, float], call: Call, event: Event) -> None:
 
 
 def _count_home(counts: dict[str, float], call: Call, event: Event) -> None:
-    """A recording that came home: its bytes, and how long that took since its end."""
+    """A recording that came home: its bytes, how long that took since its end, and its trace."""
     _add(counts, f"archived_total|{call.account}")
     _add(counts, f"archived_bytes_total|{call.account}", event.bytes or 0)
     recording = call.recordings.get(event.recording_id or "")
     if recording and recording.over_at:
         observe(counts, HOME, datetime.now(UTC) - recording.over_at)
+    traces.archived(call, event)
 
 
 def _add(counts: dict[str, float], name: str, amount: float = 1) -> None:

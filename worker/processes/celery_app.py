@@ -30,7 +30,7 @@ from kombu.entity import Exchange, Queue
 
 from worker import logs
 from worker.catalogue.database import Catalogue
-from worker.duties import catalogue_trials
+from worker.duties import catalogue_trials, traces
 from worker.duties.census import Census
 from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
@@ -237,6 +237,7 @@ def _finish(**_: Any) -> None:
         with contextlib.suppress(EndtapeError):
             _follower.gone()
     finish_requests()
+    traces.flush()
     logs.flush()
 
 
