@@ -7,7 +7,7 @@ import pytest
 from webhooks.console import sound, words
 from webhooks.console.trouble import troubles
 from worker.catalogue import last_hour
-from worker.ledger.board import Board
+from worker.catalogue.board import Board
 
 
 def view(**stop):

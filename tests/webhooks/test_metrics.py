@@ -8,7 +8,7 @@ import pytest
 from tests.constants import ACCOUNT, KEY
 from tests.waiting import until
 from worker import tally
-from worker.duties.census import Census, take
+from worker.duties.census import Census
 from worker.errors import LedgerUnavailable
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
@@ -47,7 +47,7 @@ def test_a_life_of_recordings_shows_in_each_figure(local):
         headers={"Authorization": f"Bearer {house.settings.api_keys[0].secret}"},
     )
     assert answer.json["verdict"] == "go"
-    take(house.ledger, house.settings.rules, house.settings.accounts)
+    Census(house.ledger, lambda: house.settings).take()
     house.ledger.count_tally()
     seen = until(
         lambda: (s := read(house)).get('endtape_archived_total{account="MA_TEST0001"}') and s
@@ -99,8 +99,8 @@ def test_a_census_counts_each_recording_once_and_in_turn_with_other_processes(lo
         house.post(f"Event=StartApp&CallUUID={call}&To={number}&From=91&Direction=inbound")
         ids.append(house.provider.record(call).recording_id)
     house.stop_reaches(ids[0], "unknown")
-    first, second = Census(house.ledger), Census(house.ledger)
-    first.turn(house.settings.rules, house.settings.accounts)
+    first, second = (Census(house.ledger, lambda: house.settings) for _ in range(2))
+    first.turn()
     gauges, age_s = house.ledger.gauges()
     assert age_s >= 0
     assert {k: v for k, v in gauges.items() if v} == {
@@ -109,7 +109,7 @@ def test_a_census_counts_each_recording_once_and_in_turn_with_other_processes(lo
         f"stops_unproven|{ACCOUNT}": 1,
     }
     house.ledger.publish_gauges({})
-    second.turn(house.settings.rules, house.settings.accounts)
+    second.turn()
     assert house.ledger.gauges()[0] == {}  # the first has just done it, for all
 
 

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.catalogue import last_hour
+from worker.catalogue import board, last_hour
+from worker.catalogue.board import Board
 from worker.catalogue.last_hour import Figure
 from worker.catalogue.listing import Listing
-from worker.ledger import board
-from worker.ledger.board import Board
+from worker.catalogue.live import Live
 from worker.ledger.client import Ledger
 from worker.settings import Settings
 
@@ -25,8 +25,10 @@ _SHARE = 20  # a board is good for so many times as long as it took: it shares w
 class Now:
     """`settings` is called for each board, so that a reload takes effect."""
 
-    def __init__(self, ledger: Ledger, settings: Callable[[], Settings], listing: Listing) -> None:
-        self._ledger, self._settings, self._listing = ledger, settings, listing
+    def __init__(
+        self, ledger: Ledger, settings: Callable[[], Settings], live: Live, listing: Listing
+    ) -> None:
+        self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
         self._figures: tuple[Figure, ...] = ()
@@ -37,8 +39,8 @@ class Now:
         with self._lock:
             began = time.monotonic()
             if self._board is None or began >= self._good_until:
-                settings = self._settings()
-                self._board = board.compute(self._ledger, settings.rules, list(settings.accounts))
+                accounts = list(self._settings().accounts)
+                self._board = board.compute(self._ledger, self._live, accounts)
                 took = time.monotonic() - began
                 self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
             return self._board

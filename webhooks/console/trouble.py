@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.ledger.board import Board
+from worker.catalogue.board import Board
 
 
 @dataclass(frozen=True, slots=True)

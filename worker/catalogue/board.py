@@ -10,16 +10,14 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from worker.calls.call import Call, Phase, Recording
+from worker.calls.call import Phase
 from worker.calls.events import Fault
-from worker.calls.replay import replay
-from worker.calls.rules import Rules
-from worker.calls.views import recording_view, rfc3339
+from worker.calls.views import rfc3339
+from worker.catalogue.live import Live, LiveCall
 from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES, SEEN_WITHIN
 
 MOST = 5000  # recordings that are looked at, the newest first
-_AT_ONCE = 500
 _FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 UNPROVEN = {"unknown", "failed"}
 
@@ -50,13 +48,13 @@ class Board:
     is_cut: bool  # there are more than MOST
 
 
-def compute(ledger: Ledger, rules: Rules, accounts: Sequence[str]) -> Board:
+def compute(ledger: Ledger, live: Live, accounts: Sequence[str]) -> Board:
     """The board of these accounts at this instant. Raises LedgerUnavailable."""
     now = ledger.now()
     sights = list(islice(ledger.live(accounts), MOST + 1))
     views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
-    for call in _calls(ledger, accounts, [(s.account, s.recording_id) for s in sights]):
-        views += _views(call, rules, now)
+    for call in _calls(ledger, live, accounts, [(s.account, s.recording_id) for s in sights]):
+        views += _views(call, now)
         waiting += _waiting(call, now)
     running = [v for v in views if v["phase"] in {"recording", "stopping"}]
     ended = [v for v in views if v["phase"] in {"finalizing", "fetching", "abandoned"}]
@@ -81,30 +79,24 @@ def compute(ledger: Ledger, rules: Rules, accounts: Sequence[str]) -> Board:
 
 
 def _calls(
-    ledger: Ledger, accounts: Sequence[str], seen: Sequence[tuple[str, str]]
-) -> Iterator[Call]:
+    ledger: Ledger, live: Live, accounts: Sequence[str], seen: Sequence[tuple[str, str]]
+) -> Iterator[LiveCall]:
     """The calls of these recordings, and those with anything to be planned or looked at."""
     for account in accounts:
         ids = [recording_id for whose, recording_id in seen if whose == account]
         tracked = islice(ledger.tracked(account), MOST)
-        calls = iter({*ledger.calls_of(account, ids).values(), *tracked})
-        while some := list(islice(calls, _AT_ONCE)):
-            for call_uuid, events in ledger.logs(account, some).items():
-                yield replay(account, call_uuid, events)
+        yield from live.calls(account, {*ledger.calls_of(account, ids).values(), *tracked})
 
 
-def _views(call: Call, rules: Rules, now: datetime) -> Iterator[dict[str, Any]]:
-    for recording in call.recordings.values():
-        if not recording.archived and recording.recording_id:
-            view = recording_view(call, recording, rules, now)
-            yield _with_delay(view, recording, now)
+def _views(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
+    for recording_id, view in call.shown.views.items():
+        yield _with_delay(view, call.over_at.get(recording_id), now)
 
 
-def _with_delay(view: dict[str, Any], recording: Recording, now: datetime) -> dict[str, Any]:
+def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> dict[str, Any]:
     """The view; of a recording whose file the provider does not name for long, with that as its
-    problem.
+    problem. `over`: when it was proven over.
     """
-    over = recording.over_at
     if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - _FINALIZING:
         return view
     return view | {
@@ -119,9 +111,9 @@ def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:
     return stop["state"] not in UNPROVEN, stop["due_at"] is None, stop["due_at"] or ""
 
 
-def _waiting(call: Call, now: datetime) -> Iterator[dict[str, Any]]:
-    for handoff in call.handoffs.values():
-        if handoff.decided is None and handoff.until > now - timedelta(minutes=1):
+def _waiting(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
+    for handoff in call.waiting:
+        if handoff.until > now - timedelta(minutes=1):
             yield {
                 "account": call.account,
                 "call_uuid": call.call_uuid,
