@@ -8,7 +8,7 @@ from webhooks.console import sound, words
 from webhooks.console.trouble import troubles
 from worker.calls.obligations import Duty
 from worker.catalogue import last_hour
-from worker.ledger.board import Board
+from worker.catalogue.board import Board
 
 
 def view(**stop):

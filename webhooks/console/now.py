@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 
 from webhooks.console.services import Overdue
-from worker.catalogue import last_hour
+from worker.catalogue import board, last_hour
+from worker.catalogue.board import Board
 from worker.catalogue.last_hour import Figure
 from worker.catalogue.listing import Listing
-from worker.ledger import board
-from worker.ledger.board import Board
+from worker.catalogue.live import Live
 from worker.ledger.client import Ledger
 from worker.settings import Settings
 
@@ -33,11 +33,12 @@ def breathe() -> None:
 class Now:
     """`settings` is called for each board, so that a reload takes effect."""
 
-    def __init__(self, ledger: Ledger, settings: Callable[[], Settings], listing: Listing) -> None:
-        self._ledger, self._settings, self._listing = ledger, settings, listing
+    def __init__(
+        self, ledger: Ledger, settings: Callable[[], Settings], live: Live, listing: Listing
+    ) -> None:
+        self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
-        self._memory = board.Memory()
         self._overdue: Overdue = {}
         self._figures: tuple[Figure, ...] = ()
         self._good_until = self._figures_until = 0.0
@@ -47,15 +48,9 @@ class Now:
         with self._lock:
             if self._board is None or time.monotonic() >= self._good_until:
                 began = time.thread_time()
-                settings = self._settings()
+                accounts = list(self._settings().accounts)
                 self._overdue = self._ledger.overdue()
-                self._board = board.compute(
-                    self._ledger,
-                    settings.rules,
-                    list(settings.accounts),
-                    memory=self._memory,
-                    breathe=breathe,
-                )
+                self._board = board.compute(self._ledger, self._live, accounts, breathe=breathe)
                 took = time.thread_time() - began
                 self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
             return self._board

@@ -44,7 +44,7 @@ def install(app: Flask, api: Api) -> Live:
     the streams of its first page, which goes before the application.
     """
     settings, ledger = api.reader.settings, api.reader.ledger
-    now = Now(ledger, settings, api.reader.listing)
+    now = Now(ledger, settings, api.reader.live, api.reader.listing)
     details = Details(api.reader, now)
     app.register_blueprint(_blueprint(api, now, details))
     feed = Feed(ledger, lambda kind: details.parts(app.jinja_env, kind), now.due_in)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from webhooks.console import words
 from worker.calls.obligations import Duty
-from worker.ledger.board import Board
+from worker.catalogue.board import Board
 from worker.ledger.presence import ROLES
 from worker.settings import Settings
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from webhooks.console import words
 from webhooks.console.services import Overdue, late
-from worker.ledger.board import Board
+from worker.catalogue.board import Board
 
 
 @dataclass(frozen=True, slots=True)

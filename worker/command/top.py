@@ -18,14 +18,13 @@ from rich.text import Text
 from worker import wire
 from worker.calls.obligations import Duty
 from worker.calls.views import rfc3339
-from worker.catalogue import last_hour
+from worker.catalogue import board, last_hour, live
+from worker.catalogue.board import Board
 from worker.catalogue.database import Catalogue
 from worker.catalogue.last_hour import Figure
 from worker.catalogue.listing import Listing
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger, screen, table_of
 from worker.errors import LedgerUnavailable
-from worker.ledger import board
-from worker.ledger.board import Board
 from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES
 from worker.settings import Settings
@@ -73,14 +72,15 @@ class _Looks:
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._ledger = settings, ledger
-        self._listing = Listing(ledger, Catalogue(settings.catalog), lambda: settings.rules)
+        self._live = live.Live(ledger, lambda: settings.rules)
+        self._listing = Listing(ledger, self._live, Catalogue(settings.catalog))
         self._figures: Sequence[Figure] = ()
         self._figures_until = 0.0
 
     def __call__(self) -> View:
         """Raises LedgerUnavailable."""
         accounts = list(self._settings.accounts)
-        now = board.compute(self._ledger, self._settings.rules, accounts)
+        now = board.compute(self._ledger, self._live, accounts)
         if time.monotonic() >= self._figures_until:
             self._figures = last_hour.figures(self._listing, accounts, now.at)
             self._figures_until = time.monotonic() + _FIGURES_EVERY_S
@@ -88,15 +88,15 @@ class _Looks:
 
 
 def _follow(look: Callable[[], View], paper: Console) -> None:
-    with Live(console=paper, screen=True, auto_refresh=False) as live:
+    with Live(console=paper, screen=True, auto_refresh=False) as shown:
         try:
             while True:
                 began = time.monotonic()
                 try:
-                    shown: Group | Text = _drawn(look(), rows=max(1, paper.height - 12))
+                    picture: Group | Text = _drawn(look(), rows=max(1, paper.height - 12))
                 except LedgerUnavailable as error:
-                    shown = Text(f"Redis does not answer ({error}); waiting.", style="bold red")
-                live.update(shown, refresh=True)
+                    picture = Text(f"Redis does not answer ({error}); waiting.", style="bold red")
+                shown.update(picture, refresh=True)
                 time.sleep(max(_EVERY_S, _SHARE * (time.monotonic() - began)))
         except KeyboardInterrupt:
             return
@@ -200,7 +200,7 @@ def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:
         is_unproven = stop["state"] in board.UNPROVEN
         table.add_row(
             _countdown(wire.rfc3339(stop["due_at"] or ""), at),
-            Text(view["recording_id"]),
+            Text(view["recording_id"] or "(none is known)"),
             Text(stop["rule"] or "-"),
             stop["state"],
             style="bold red" if is_unproven else "",

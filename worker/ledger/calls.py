@@ -199,7 +199,7 @@ class Calls(Store):
             # The next page begins where this one ended. A count from the top would be shifted by
             # recordings that are new meanwhile.
             skip = skip + size if page[-1].ms == top else 0
-            top = page[-1].ms
+            top, size = page[-1].ms, _AT_ONCE
 
     def _page(
         self, account: str, key: str, top: int | str, low: int | str, skip: int, size: int
