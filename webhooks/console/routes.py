@@ -17,10 +17,12 @@ from webhooks.api.reports import Reports
 from webhooks.api.stops import Stops
 from webhooks.console import same_site, sessions, words
 from webhooks.console.actions import Actions
+from webhooks.console.days import Days
 from webhooks.console.details import Details
 from webhooks.console.lists import Lists
 from webhooks.console.now import Now
 from webhooks.console.page import NUMBERS_COOKIE, local_path
+from webhooks.console.rules import RulesPage
 from worker import logs
 from worker.errors import EndtapeError
 from worker.settings import Settings
@@ -48,6 +50,7 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
     )
     settings, now = reader.settings, Now(reader.ledger, reader.settings, reader.listing)
     lists, details = Lists(reader, now), Details(reader, now)
+    days, rules = Days(reader), RulesPage(reader, now)
     actions = Actions(reader, stops, reports)
     pages: tuple[tuple[str, str, View], ...] = (
         ("/", "now", details.now),
@@ -57,9 +60,12 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         ("/recordings/<recording_id>/receipt", "receipt", details.receipt),
         ("/recordings/<recording_id>/signature", "signature", details.signature),
         ("/calls/<call_uuid>", "call", details.call),
+        ("/days", "days", days.grid),
+        ("/days/<day>", "day", days.day),
+        ("/days/<day>/<figure>", "figure", days.figure),
         ("/not-home", "not_home", lists.not_home),
         ("/notifications", "notifications", lists.notifications),
-        ("/rules", "rules", lists.rules),
+        ("/rules", "rules", rules.shown),
         ("/system", "system", details.system),
     )
     for path, name, view in pages:
@@ -73,6 +79,9 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         ("POST", "/recordings/<recording_id>/retry", "retry", actions.retry),
     ):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
+    door.add_url_rule(
+        "/rules/simulation", "simulate", _guarded(settings, rules.simulated), methods=["POST"]
+    )
     door.add_url_rule("/numbers", "numbers", _guarded(settings, _numbers), methods=["POST"])
     door.add_url_rule("/login", "login", lambda: _login(settings()), methods=["POST"])
     door.add_url_rule("/logout", "logout", _logout, methods=["POST"])
