@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -18,6 +18,7 @@ from webhooks.api.stops import Stops
 from webhooks.console import same_site, sessions, words
 from webhooks.console.actions import Actions
 from webhooks.console.days import Days
+from webhooks.console.deeds import Deeds
 from webhooks.console.details import Details
 from webhooks.console.lists import Lists
 from webhooks.console.now import Now
@@ -50,7 +51,6 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
     )
     settings, now = reader.settings, Now(reader.ledger, reader.settings, reader.listing)
     lists, details = Lists(reader, now), Details(reader, now)
-    days, rules = Days(reader), RulesPage(reader, now)
     actions = Actions(reader, stops, reports)
     pages: tuple[tuple[str, str, View], ...] = (
         ("/", "now", details.now),
@@ -60,12 +60,8 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         ("/recordings/<recording_id>/receipt", "receipt", details.receipt),
         ("/recordings/<recording_id>/signature", "signature", details.signature),
         ("/calls/<call_uuid>", "call", details.call),
-        ("/days", "days", days.grid),
-        ("/days/<day>", "day", days.day),
-        ("/days/<day>/<figure>", "figure", days.figure),
         ("/not-home", "not_home", lists.not_home),
         ("/notifications", "notifications", lists.notifications),
-        ("/rules", "rules", rules.shown),
         ("/system", "system", details.system),
     )
     for path, name, view in pages:
@@ -79,9 +75,8 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         ("POST", "/recordings/<recording_id>/retry", "retry", actions.retry),
     ):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
-    door.add_url_rule(
-        "/rules/simulation", "simulate", _guarded(settings, rules.simulated), methods=["POST"]
-    )
+    for method, path, name, view in _books(reader, now):
+        door.add_url_rule(path, name, _guarded(settings, view), methods=[method])
     door.add_url_rule("/numbers", "numbers", _guarded(settings, _numbers), methods=["POST"])
     door.add_url_rule("/login", "login", lambda: _login(settings()), methods=["POST"])
     door.add_url_rule("/logout", "logout", _logout, methods=["POST"])
@@ -93,6 +88,17 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
     door.register_error_handler(HTTPException, _told_http)
     door.register_error_handler(EndtapeError, _told_unavailable)
     return door
+
+
+def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
+    """Days, deeds and rules: what was, and what would be. All of it only shows."""
+    days, rules = Days(reader), RulesPage(reader, now)
+    yield "GET", "/days", "days", days.grid
+    yield "GET", "/days/<day>", "day", days.day
+    yield "GET", "/days/<day>/<figure>", "figure", days.figure
+    yield "GET", "/recordings/<recording_id>/history", "history", Deeds(reader).shown
+    yield "GET", "/rules", "rules", rules.shown
+    yield "POST", "/rules/simulation", "simulate", rules.simulated
 
 
 def _guarded(settings: Callable[[], Settings], view: View, *, acts: bool = False) -> View:
