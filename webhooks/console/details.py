@@ -1,11 +1,10 @@
-"""The pages of one thing: a recording, a call, the system; and the files of a recording."""
+"""The pages of one thing: what happens now, a recording, a call; and the files of a recording."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,11 +17,8 @@ from webhooks.console.deeds import on_open_days
 from webhooks.console.now import Now
 from webhooks.console.page import rendered, seen, session, shows_numbers
 from webhooks.console.trouble import troubles
-from worker import in_force
-from worker.archive import signers
 from worker.calls.legs import legs_view
 from worker.calls.replay import replay
-from worker.ledger.counters import REMEDIES
 from worker.ledger.presence import ROLES
 
 _SAID = {
@@ -119,24 +115,6 @@ class Details:
         """Its legs; none of a call that Redis has forgotten."""
         events = self._ledger.events(account, call_uuid)
         return legs_view(replay(account, call_uuid, events)) if events else []
-
-    def system(self) -> str:
-        """Processes, versions, settings in force, refused callbacks with their remedy."""
-        ledger, settings = self._ledger, self._settings()
-        board = self._now.board()
-        return rendered(
-            "system.html",
-            board=board,
-            roles=ROLES,
-            version=version("endtape"),
-            settings=in_force.shown_by_the_service(ledger) or in_force.shown(settings),
-            warnings=settings.warnings,
-            restart=settings.restart,
-            refusals=sorted(ledger.refusals().items()),
-            remedies=REMEDIES,
-            unfinished=ledger.unfinished(),
-            keys=[s.line for s in signers.of_service(ledger.signing_keys())],
-        )
 
     # Files
     # --------------------------------------------------------------------------------------------

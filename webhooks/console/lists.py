@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -89,9 +90,13 @@ class Lists:
 
     def notifications(self) -> str:
         """The notifications that do not arrive, and the applications that are told."""
-        endpoints = self._settings().notify
+        failing, endpoints = self._ledger.failing(), self._settings().notify
+        fails = Counter(one.endpoint for one in failing)
         return rendered(
-            "notifications.html", failing=self._ledger.failing()[:200], endpoints=endpoints
+            "notifications.html",
+            failing=failing[:200],
+            more=max(0, len(failing) - 200),
+            told=[(e, self._ledger.down_until(e.name), fails[e.name]) for e in endpoints],
         )
 
 

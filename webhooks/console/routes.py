@@ -24,6 +24,7 @@ from webhooks.console.lists import Lists
 from webhooks.console.now import Now
 from webhooks.console.page import NUMBERS_COOKIE, local_path
 from webhooks.console.rules import RulesPage
+from webhooks.console.system import System
 from worker import logs
 from worker.errors import EndtapeError
 from worker.settings import Settings
@@ -62,7 +63,6 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         ("/calls/<call_uuid>", "call", details.call),
         ("/not-home", "not_home", lists.not_home),
         ("/notifications", "notifications", lists.notifications),
-        ("/system", "system", details.system),
     )
     for path, name, view in pages:
         door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
@@ -91,13 +91,14 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
 
 
 def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
-    """Days, deeds and rules: what was, and what would be. All of it only shows."""
+    """What was, what would be, and what it runs on: pages that only show."""
     days, rules = Days(reader), RulesPage(reader, now)
     yield "GET", "/days", "days", days.grid
     yield "GET", "/days/<day>", "day", days.day
     yield "GET", "/days/<day>/<figure>", "figure", days.figure
     yield "GET", "/recordings/<recording_id>/history", "history", Deeds(reader).shown
     yield "GET", "/rules", "rules", rules.shown
+    yield "GET", "/system", "system", System(reader, now).shown
     yield "POST", "/rules/simulation", "simulate", rules.simulated
 
 
