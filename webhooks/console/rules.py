@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -26,6 +26,7 @@ from worker.calls import explain, rules_file, simulation, terms_file
 from worker.calls.call import Call
 from worker.calls.replay import replay
 from worker.calls.rules import DailyTime, Rule, Rules, Terms
+from worker.calls.views import rfc3339
 from worker.errors import CatalogueAway, SettingsError
 from worker.ledger import recent_calls
 from worker.ledger.whose import find_call
@@ -75,7 +76,8 @@ class RulesPage:
     def _page(self, **values: Any) -> str:
         rules = self._settings().rules
         defaults = _terms(rules.defaults)
-        counts, away = self._counts()
+        since = self._ledger.now() - COUNTED
+        counts, away = self._counts(since)
         running = Counter(view["stop"]["rule"] for view in self._now.board().running)
         return rendered(
             "rules.html",
@@ -90,6 +92,7 @@ class RulesPage:
             running=running,
             gone=sorted(counts.keys() - {rule.name for rule in rules.rules} - {"defaults"}),
             away=away,
+            since=rfc3339(since),
             query=request.args,
             accounts=list(self._settings().accounts),
             triggers=terms_file.TRIGGERS,
@@ -97,10 +100,10 @@ class RulesPage:
             **values,
         )
 
-    def _counts(self) -> tuple[dict[str, int], str | None]:
+    def _counts(self, since: datetime) -> tuple[dict[str, int], str | None]:
         """How many finished recordings each rule decided about of late, and why nobody knows."""
         try:
-            return self._reader.catalogue.by_rule(since=self._ledger.now() - COUNTED), None
+            return self._reader.catalogue.by_rule(since=since), None
         except CatalogueAway as error:
             return {}, str(error)
 
@@ -114,7 +117,8 @@ class RulesPage:
             known = terms_file.TRIGGERS
             raise Problem(400, f"trigger: unknown; known are {known}", field="trigger")
         call, rules = self._meant(query), self._settings().rules
-        return explain.explain(call, rules, self._ledger.now(), trigger=trigger)
+        tried = explain.explain(call, rules, self._ledger.now(), trigger=trigger)
+        return tried | {"at_most": _plain(rules.choose(call)[1].max_duration)}
 
     def _meant(self, query: MultiDict[str, str]) -> Call:
         accounts = list(self._settings().accounts)

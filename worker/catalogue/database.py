@@ -136,7 +136,9 @@ class Catalogue:
 
     def named(self, ids: Sequence[tuple[str, str]]) -> list[Row]:
         """The rows of these recordings, each named by account and id, in any order."""
-        return self._rows(self._all().where(_are(recordings, ids))) if ids else []
+        # By the id alone: SQLite would look for pairs in every row.
+        query = self._all().where(recordings.c.recording_id.in_({i for _, i in ids}))
+        return [row for row in self._rows(query) if row.id in set(ids)] if ids else []
 
     def of_call(self, call_uuid: str, account: str | None = None) -> list[Row]:
         """The rows of a call, in the order in which its recordings were first seen. (One of the
