@@ -260,6 +260,7 @@ def test_a_call_shows_its_legs_and_its_course(console):
     assert page.count('class="lanes"') == 1
     assert "DialConnected (signed)" in page
     assert "/rules?call=call-1#try" in page
+    assert "No closed day is in question." in console.page("/recordings/rec-1/history")
 
 
 def test_the_system_shows_processes_versions_redis_and_refusals_with_their_remedy(console):

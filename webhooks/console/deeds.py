@@ -35,10 +35,10 @@ class Deeds:
         """A page of deeds, the last first; the query says before which closed day."""
         reader, view = self._reader, self._reader.view(recording_id)
         found = [] if "before" in request.args else on_open_days(reader.ledger, view)
-        last = self._last(view["account"])
-        first = wire.rfc3339(view["started_at"] or view["first_seen_at"] or "")
-        since = first.date() if first else last
-        read = [last - timedelta(days=n) for n in range(_DAYS) if last - timedelta(days=n) >= since]
+        last, began = self._last(view["account"]), view["started_at"] or view["first_seen_at"]
+        first = wire.rfc3339(began or "")
+        count = (last - first.date()).days + 1 if last and first else 0
+        read = [last - timedelta(days=n) for n in range(min(count, _DAYS)) if last]
         settings = reader.settings()
         archive = Archive(settings.archive, settings.spool, fallback=settings.fallback)
         with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -49,18 +49,17 @@ class Deeds:
             view=view,
             deeds=found,
             read=read,
-            earlier=read[-1].isoformat() if read and read[-1] > since else None,
+            earlier=read[-1].isoformat() if count > _DAYS else None,
         )
 
-    def _last(self, account: str) -> date:
+    def _last(self, account: str) -> date | None:
         """The last closed day that is asked for. Raises Problem 400."""
-        closed = self._reader.ledger.closed_day(account)
-        last = closed.day if closed else date.min
-        text = request.args.get("before")
+        closed, text = self._reader.ledger.closed_day(account), request.args.get("before")
         try:
-            return min(last, date.fromisoformat(text) - timedelta(days=1)) if text else last
+            before = date.fromisoformat(text) - timedelta(days=1) if text else date.max
         except (ValueError, OverflowError):
             raise Problem(400, "before: must be a day like 2026-09-14", field="before") from None
+        return min(closed.day, before) if closed else None
 
 
 def on_open_days(ledger: Ledger, view: Mapping[str, Any]) -> list[dict[str, Any]]:
