@@ -134,12 +134,18 @@ def days(ledger, tmp_path):
     house.begins(first)
     house.first = first
     catalogue = Catalogue(house.settings.catalog)
-    for n, (day, stop) in enumerate(((0, "confirmed"), (1, "confirmed"), (1, "unknown"))):
-        began = f"{first + timedelta(days=day)}T10:00:00.000Z"
+
+    def enter(n, days_on, state):
+        day = first + timedelta(days=days_on)
+        began = f"{day}T10:00:00.000Z"
         times = {"started_at": began, "ended_at": began, "first_seen_at": began}
-        said = receipt(n, account=ACCOUNT, stop={"state": stop}) | times
-        key = f"{ACCOUNT}/{first + timedelta(days=day):%Y/%m/%d}/{said['recording_id']}.mp3"
-        catalogue.enter([rows.of_receipt(said, key)])
+        said = receipt(n, account=ACCOUNT, stop={"state": state}) | times
+        catalogue.enter([rows.of_receipt(said, f"{ACCOUNT}/{day:%Y/%m/%d}/rec-{n:03d}.mp3")])
+
+    house.enter = enter
+    enter(0, 0, "confirmed")
+    enter(1, 1, "confirmed")
+    enter(2, 1, "unknown")
     for n in range(2):
         house.does(
             first + timedelta(days=n),
@@ -194,7 +200,7 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
     assert hashlib.sha256(content).hexdigest() in page
     assert "Closed." in page
     (address,) = re.findall(
-        rf'<b>Unproven</b></td><td data-name="Now"><a href="(/days/{day}/unproven)"', page
+        rf'<b>Unproven</b></td><td data-name="At its close"><a href="(/days/{day}/unproven)"', page
     )
     figure = days.page(address)
     assert ("rec-002" in figure, "rec-001" in figure) == (True, False)
@@ -209,6 +215,11 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
     assert (as_json["rows"], as_json["totals"]) == (told["rows"], told["totals"])
     lines = list(csv.DictReader(io.StringIO(days.page(f"/days/{day}?as=csv"))))
     assert [one["recordings"] for one in lines if one["figure"] == "unproven"] == ["rec-002"]
+    days.enter(3, 1, "confirmed")  # it is found late
+    assert ["Expected", "2"] in [line[:2] for line in tables(days.page(f"/days/{day}"))]
+    now = days.page(f"/days/{day}?now=1")
+    assert ["Expected", "3", "2"] in [line[:3] for line in tables(now)]
+    assert "rec-003" in days.page(f"/days/{day}/expected?now=1")
     assert "It is not over." in days.page(f"/days/{days.today}")
     for path in ("/days/2026-9-1", "/days/x", f"/days/{day}/nonsense"):
         assert days.browser.get(path).status_code == 404

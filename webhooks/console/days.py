@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -38,8 +38,14 @@ class ClosedDay:
     """What the archive says of a closed day of an account, which never changes."""
 
     account: str
-    said: dict[str, Any]  # without the names of recordings
+    said: dict[str, Any]
     sha256: str
+
+    def brief(self) -> ClosedDay:
+        """The same without the names of recordings, to be kept."""
+        ledger = self.said["ledger"]
+        kept = {name: v for name, v in ledger.items() if name != "rows"} if ledger else None
+        return replace(self, said={**self.said, "ledger": kept, "missing": []})
 
 
 class Days:
@@ -74,28 +80,30 @@ class Days:
         )
 
     def day(self, day: str) -> str | Response:
-        """The ledger of a day; also as JSON and CSV."""
+        """The ledger of a day: as it stood when it was closed; of an open one, and where the query
+        says `now`, as it is. Also as JSON and CSV, as it is.
+        """
         at, accounts = _day(day), self._reader.accounts()
-        view = self._ledger_of(at, accounts)
-        if request.args.get("as") == "json":
-            return jsonify(view)
-        if request.args.get("as") == "csv":
-            return Response(day_ledger.as_csv(view), mimetype="text/csv")
-        today = self._ledger.now().date()
-        self._read([at], accounts)
-        closed = [one for account in accounts if (one := self._closed_day(account, at))]
-        stood = [one.said["ledger"]["totals"] for one in closed if one.said["ledger"]]
+        wanted = request.args.get("as")
+        if wanted == "json":
+            return jsonify(self._ledger_of(at, accounts))
+        if wanted == "csv":
+            return Response(day_ledger.as_csv(self._ledger_of(at, accounts)), mimetype="text/csv")
+        today, closed = self._ledger.now().date(), self._closed_of(at, accounts)
+        stood = _stood(at, closed) if len(closed) == len(accounts) else None
+        view = stood if stood and not _wants_now() else self._ledger_of(at, accounts)
         return rendered(
             "day.html",
             day=at,
             view=view,
+            stood=stood,
             state=month.state_of(view["totals"], is_whole=_is_whole(view)),
             states=month.STATES,
             meanings=month.MEANINGS,
             closed=closed,
             is_closed=len(closed) == len(accounts),
             is_over=at < today,
-            stood=month.together(stood) if len(stood) == len(accounts) else None,
+            now=_wants_now(),
             before=at - timedelta(days=1) if at > date.min else None,
             after=at + timedelta(days=1) if at < today else None,
             signer=self._settings().signer,
@@ -107,7 +115,7 @@ class Days:
         if figure not in month.MEANINGS:
             raise Problem(404, "no such figure")
         at, rule, start = _day(day), request.args.get("rule"), _start(request.args.get("start"))
-        rows = self._ledger_of(at, self._reader.accounts())["rows"]
+        rows = self._rows_of(at, figure)
         mine = [row for row in rows if rule in {None, row["rule"]}]
         ids = sorted((row["account"], i) for row in mine for i in row[figure]["recordings"])
         some = ids[start : start + SHOWN]
@@ -125,6 +133,16 @@ class Days:
             query=request.args,
         )
 
+    def _rows_of(self, day: date, figure: str) -> list[dict[str, Any]]:
+        """The rows that name the recordings of a figure: those of the closed day where they do."""
+        accounts = self._reader.accounts()
+        closed = self._closed_of(day, accounts)
+        stood = _stood(day, closed) if len(closed) == len(accounts) else None
+        rows: list[dict[str, Any]] = stood["rows"] if stood and not _wants_now() else []
+        if stood is None or _wants_now() or any("recordings" not in row[figure] for row in rows):
+            rows = self._ledger_of(day, accounts)["rows"]
+        return rows
+
     def _of_accounts(self) -> dict[str, Any]:
         return {
             "account": request.args.get("account"),
@@ -139,7 +157,7 @@ class Days:
         """A closed day as it stood then. Of the others, today and yesterday are computed; of one
         before them, somebody has to ask.
         """
-        closed = [one for account in accounts if (one := self._closed_day(account, day))]
+        closed = [one for account in accounts if (one := self._closed.get((account, day)))]
         stood = [one.said["ledger"] for one in closed if one.said["ledger"]]
         if len(closed) == len(accounts) == len(stood):
             totals = month.together(one["totals"] for one in stood)
@@ -193,22 +211,58 @@ class Days:
         """Reads the files of those of these days that are closed and were not read yet. Returns the
         days.
         """
-        settings = self._settings()
-        archive = Archive(settings.archive, settings.spool, fallback=settings.fallback)
+        archive = self._archive()
         for account in accounts:
             last = self._ledger.closed_day(account)
             new = [d for d in wanted if last and d <= last.day and (account, d) not in self._closed]
             with ThreadPoolExecutor(_AT_ONCE) as threads:
-                told = threads.map(partial(_told, archive, account), new)
-                self._closed.update(
-                    ((account, day), one) for day, one in zip(new, told, strict=True)
-                )
+                for day, told in zip(
+                    new, threads.map(partial(_told, archive, account), new), strict=True
+                ):
+                    self._closed[account, day] = told.brief() if told else None
         while len(self._closed) > _KEPT_DAYS:
             self._closed.popitem(last=False)
         return wanted
 
-    def _closed_day(self, account: str, day: date) -> ClosedDay | None:
-        return self._closed.get((account, day))
+    def _closed_of(self, day: date, accounts: Sequence[str]) -> list[ClosedDay]:
+        """The day as the archive has it, of those of these accounts that have closed it."""
+        archive, found = self._archive(), list[ClosedDay]()
+        for account in accounts:
+            last = self._ledger.closed_day(account)
+            if last and day <= last.day and (told := _told(archive, account, day)):
+                found.append(told)
+        return found
+
+    def _archive(self) -> Archive:
+        settings = self._settings()
+        return Archive(settings.archive, settings.spool, fallback=settings.fallback)
+
+
+def _stood(day: date, closed: Sequence[ClosedDay]) -> dict[str, Any] | None:
+    """The ledger of a day as it stood when it was closed, of all of these accounts together; None
+    where one of them has none.
+    """
+    ledgers = [one.said["ledger"] for one in closed]
+    if not all(ledgers):
+        return None
+    all_totals = [one["totals"] for one in ledgers]
+    rates = {one["consent_capture_rate"] for one in all_totals}
+    return {
+        "day": day.isoformat(),
+        "computed_at": max(one["computed_at"] for one in ledgers),
+        "rows": [row for one in ledgers for row in one["rows"]],
+        "totals": {
+            **month.together(all_totals),
+            "consent_capture_rate": rates.pop() if len(all_totals) == 1 else None,
+            "saved_per_month": round(sum(one["saved_per_month"] for one in all_totals), 6),
+        },
+        "call_records": {a: told for one in ledgers for a, told in one["call_records"].items()},
+        **next(({"degraded": one["degraded"]} for one in ledgers if "degraded" in one), {}),
+    }
+
+
+def _wants_now() -> bool:
+    return "now" in request.args
 
 
 def _told(archive: Archive, account: str, day: date) -> ClosedDay | None:
@@ -220,9 +274,6 @@ def _told(archive: Archive, account: str, day: date) -> ClosedDay | None:
         return None
     except (EndtapeError, OSError):
         raise Problem(503, "the archive does not answer; `/readyz` says why") from None
-    if said["ledger"]:
-        said["ledger"] = {name: v for name, v in said["ledger"].items() if name != "rows"}
-    said["missing"] = said["missing"][:SHOWN]
     return ClosedDay(account=account, said=said, sha256=hashlib.sha256(content).hexdigest())
 
 
