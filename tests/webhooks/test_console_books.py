@@ -206,6 +206,11 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
     assert ("rec-002" in figure, "rec-001" in figure) == (True, False)
     assert "rec-002" not in days.page(f"{address}?rule=another")
     assert "rec-002" not in days.page(f"{address}?start=50")
+    days.enter(3, 1, "confirmed")  # it is found late
+    assert ["Expected", "2"] in [line[:2] for line in tables(days.page(f"/days/{day}"))]
+    now = days.page(f"/days/{day}?now=1")
+    assert ["Expected", "3", "2"] in [line[:3] for line in tables(now)]
+    assert "rec-003" in days.page(f"/days/{day}/expected?now=1")
     told = days.browser.get(
         "/v1/ledger",
         query_string={"day": str(day)},
@@ -215,11 +220,6 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
     assert (as_json["rows"], as_json["totals"]) == (told["rows"], told["totals"])
     lines = list(csv.DictReader(io.StringIO(days.page(f"/days/{day}?as=csv"))))
     assert [one["recordings"] for one in lines if one["figure"] == "unproven"] == ["rec-002"]
-    days.enter(3, 1, "confirmed")  # it is found late
-    assert ["Expected", "2"] in [line[:2] for line in tables(days.page(f"/days/{day}"))]
-    now = days.page(f"/days/{day}?now=1")
-    assert ["Expected", "3", "2"] in [line[:3] for line in tables(now)]
-    assert "rec-003" in days.page(f"/days/{day}/expected?now=1")
     assert "It is not over." in days.page(f"/days/{days.today}")
     for path in ("/days/2026-9-1", "/days/x", f"/days/{day}/nonsense"):
         assert days.browser.get(path).status_code == 404
