@@ -288,3 +288,24 @@ def test_the_system_shows_processes_versions_redis_and_refusals_with_their_remed
     assert "keep box:9 kept the old settings" in page
     assert re.search(r"<b>version</b> (redis|valkey)", page)
     assert KEY not in page
+
+
+def test_an_open_day_has_a_row_for_each_rule_and_its_figures_name_what_is_under_way(console):
+    console.ledger.prepare()
+    runs(console.ledger)  # by the rule whose name is markup
+    other = {"to_number": "4912345678", "signed": True, "url": "https://media.vobiz.ai/o.mp3"}
+    began = Event(
+        id="o", kind=Kind.RECORDING_STARTED, call_uuid="call-o", recording_id="rec-o", **other
+    )
+    console.ledger.record(ACCOUNT, began)
+    today = console.ledger.now().date()
+    page = console.page(f"/days/{today}")
+    strict(page)
+    assert "line &lt;b onclick=alert(3)&gt;" in page
+    assert ["Under way", "2"] in [line[:2] for line in tables(page)]
+    assert f'<td class="d-busy unclosed"><a href="/days/{today}"' in console.page("/days")
+    both = console.page(f"/days/{today}/under_way")
+    strict(both)
+    assert ("rec-1" in both, "rec-o" in both, "919840000001" in both) == (True, True, False)
+    one = console.page(f"/days/{today}/under_way?rule=defaults")
+    assert ("rec-1" in one, "rec-o" in one) == (False, True)
