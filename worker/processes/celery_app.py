@@ -30,7 +30,7 @@ from kombu.entity import Exchange, Queue
 
 from worker import logs
 from worker.catalogue.database import Catalogue
-from worker.duties import catalogue_trials
+from worker.duties import catalogue_trials, clocks
 from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
@@ -135,7 +135,8 @@ def _try_catalogue() -> None:
 
     def turn() -> bool:
         try:
-            return catalogue_trials.turn(catalogue, ledger)
+            agree = clocks.compare(ledger)
+            return catalogue_trials.turn(catalogue, ledger) and agree
         finally:
             catalogue.close()  # children that are forked later inherit no connection
 
