@@ -23,7 +23,6 @@ from worker.archive import days
 from worker.archive.filing import Archive
 from worker.catalogue import day_ledger
 from worker.catalogue.day_ledger import DayLedger
-from worker.catalogue.listing import live_views
 from worker.errors import CatalogueAway, Conflict, EndtapeError
 from worker.ledger.calls import SeenAt
 
@@ -183,6 +182,7 @@ class Days:
                     ledger=self._ledger,
                     catalogue=self._reader.catalogue,
                     rules=self._settings().rules,
+                    live=self._reader.live,
                 )
                 view = reader.view(day, accounts)
                 done = time.monotonic()
@@ -195,7 +195,7 @@ class Days:
     def _views(self, ids: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """These recordings as `/v1` shows them, in their order. Redis is read first."""
         sights = [SeenAt(0, recording_id, account) for account, recording_id in ids]
-        live = live_views(self._ledger, self._settings().rules, sights)
+        live = self._reader.live.views(sights)
         found = {(sight.account, sight.recording_id): view for sight, view in live}
         try:
             for row in self._reader.catalogue.named([one for one in ids if one not in found]):

@@ -75,10 +75,12 @@ def _close_one(
     """Close the first day that is over and open. Returns when to come back; None for an account
     that left the settings and has nothing left to tell.
     """
-    signer = worker.archive.signer
+    ledger, archive = worker.ledger, worker.archive
+    signer = archive.signer
     if signer is None:
         raise Unstored("without a signing key no day is closed")
-    ledger, closed = worker.ledger, ClosedDays(worker.archive.store, account)
+    fallback = archive.fallback.store if archive.fallback else None
+    closed = ClosedDays(archive.store, account, fallback)
     if account not in worker.settings.accounts and not ledger.is_open(account):
         return None
     before = _before(worker, account, closed)
