@@ -49,4 +49,4 @@ faults: $(STAMP)
 # The lock names packages and versions, never a place to get them from.
 lock:
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--extra dev --extra embedded --extra postgresql --extra traces --extra bench --output-file requirements.lock pyproject.toml
+		--extra dev --extra embedded --extra postgresql --extra bench --output-file requirements.lock pyproject.toml

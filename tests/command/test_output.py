@@ -22,7 +22,9 @@ from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Fault, Kind
 from worker.command import main
+from worker.ledger.client import Ledger
 from worker.ledger.notices import Failing
+from worker.ledger.store import connect
 from worker.settings import Settings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -229,6 +231,13 @@ def test_top_tells_the_same_as_json(endtape):
         2,
         0,
     )
+
+
+@pytest.mark.parametrize("words", [["watch"], ["top"], ["top", "--json"], ["ls"]])
+def test_where_redis_does_not_answer_a_command_says_so_and_ends_with_1(words, endtape):
+    nobody = Ledger(connect("redis://127.0.0.1:1", timeout_s=0.1))
+    found = endtape(*words, ledger=nobody)
+    assert (found.exit_code, "Redis does not answer" in found.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)

@@ -99,6 +99,18 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
     return door
 
 
+def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
+    """What was, what would be, and what it runs on: pages that only show."""
+    days, rules = Days(reader), RulesPage(reader, now)
+    yield "GET", "/days", "days", days.grid
+    yield "GET", "/days/<day>", "day", days.day
+    yield "GET", "/days/<day>/<figure>", "figure", days.figure
+    yield "GET", "/recordings/<recording_id>/history", "history", Deeds(reader).shown
+    yield "GET", "/rules", "rules", rules.shown
+    yield "GET", "/system", "system", System(reader, now).shown
+    yield "POST", "/rules/simulation", "simulate", rules.simulated
+
+
 def _deeds(actions: Actions, reader: Reader) -> Iterator[tuple[str, str, str, View]]:
     """What a view key may not: to hear, and to do. Each deed is asked about at its own address."""
     recording = "/recordings/<recording_id>"
@@ -122,18 +134,6 @@ def _in_bulk(bulks: Bulks) -> Iterator[tuple[str, str, str, View]]:
     yield "POST", "/bulk/<bulk_id>/confirm", "bulk_confirm", bulks.confirm
     yield "POST", "/bulk/<bulk_id>/go", "bulk_go", bulks.go_on
     yield "POST", "/bulk/<bulk_id>/cancel", "bulk_cancel", bulks.cancel
-
-
-def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
-    """What was, what would be, and what it runs on: pages that only show."""
-    days, rules = Days(reader), RulesPage(reader, now)
-    yield "GET", "/days", "days", days.grid
-    yield "GET", "/days/<day>", "day", days.day
-    yield "GET", "/days/<day>/<figure>", "figure", days.figure
-    yield "GET", "/recordings/<recording_id>/history", "history", Deeds(reader).shown
-    yield "GET", "/rules", "rules", rules.shown
-    yield "GET", "/system", "system", System(reader, now).shown
-    yield "POST", "/rules/simulation", "simulate", rules.simulated
 
 
 def _guarded(settings: Callable[[], Settings], view: View, *, acts: bool = False) -> View:
