@@ -115,7 +115,7 @@ class Now:
             degraded=ledger.degraded(),
             missing=[role for role in ROLES if role not in alive],
             alive={role: len(slots) for role, slots in sorted(alive.items())},
-            undelivered=len(ledger.failing()),
+            undelivered=ledger.failing_count(),
             is_cut=len(sights) > MOST,
         )
 
