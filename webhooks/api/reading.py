@@ -89,7 +89,12 @@ class Reader:
         if known is None:
             return self._past_call(call_uuid)
         call = replay(*known, self.ledger.events(*known))
-        return call_view(call, self.settings().rules, self.ledger.now())
+        view = call_view(call, self.settings().rules, self.ledger.now())
+        with contextlib.suppress(CatalogueAway):
+            rows = self.catalogue.of_call(call.call_uuid, call.account)
+            if older := [row for row in rows if row.id[1] not in call.recordings]:
+                view = past.joined(past.call_view(older, self._receipts(older)), view)
+        return view
 
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import erasure, restriction, stop_state
+from worker.calls import consent, erasure, restriction, stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.fetch_times import kept_until
@@ -138,16 +138,7 @@ def _erased_view(recording: Recording) -> dict[str, Any] | None:
 
 def consent_view(call: Call) -> dict[str, Any] | None:
     """The last that an application said of the call's consent; None where nobody said anything."""
-    if not call.consents:
-        return None
-    last = call.consents[-1]
-    return {
-        "kind": last.kind,
-        "at": rfc3339(last.at),
-        "by": last.by,
-        "evidence": last.evidence,
-        "withdrawn": not last.given,
-    }
+    return consent.statement(call.consents[-1]) if call.consents else None
 
 
 def stop_view(stop: Stop) -> dict[str, Any]:

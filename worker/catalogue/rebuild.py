@@ -1,5 +1,5 @@
 """The catalogue from the archive alone: every receipt, every statement that a recording was given
-up, every tombstone, and every hold.
+up, every tombstone, and every fact.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     if governed and (tombstone := archive.tombstone(key)):
         return rows.of_tombstone(tombstone, parsed.beside(".erased"))
     known = _facts(archive, parsed) if governed else []
-    held = facts.is_held(known)
     try:
         receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
             absence = json.loads(archive.absence(key))
-            return rows.of_absence(absence, key, held=held)
+            return rows.of_absence(absence, key, held=facts.is_held(known))
         return None
-    return rows.of_receipt(receipt, key, held=held, offload=facts.offload_of(known))
+    return rows.of_receipt(receipt, key, known)
 
 
 def _facts(archive: Archive, key: Key) -> list[Fact]:

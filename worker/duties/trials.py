@@ -24,7 +24,8 @@ from worker.archive.bucket_trials import prove, store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
-from worker.duties import deprecations, notify
+from worker.archive.spool import Spool
+from worker.duties import deprecations, leftovers, notify
 from worker.errors import LedgerUnavailable, Unstored
 from worker.governing import signing
 from worker.ledger.client import Ledger
@@ -188,6 +189,9 @@ class Trials:
         ]
         if all(works):  # the public half is stored there
             works.append(self._stores("signing key", lambda: self._sign(settings)))
+        if all(works):
+            accounts = {*settings.accounts, *self._ledger.accounts()}
+            leftovers.remove(self._ledger, accounts, Spool(settings.spool))
         if all(works) and settings.fallback is not None:
             works.append(self._stores("fallback", lambda: self._move_back(settings)))
         vobiz = Vobiz(

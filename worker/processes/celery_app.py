@@ -29,7 +29,7 @@ from celery.signals import (
 from kombu.entity import Exchange, Queue
 
 from worker import logs
-from worker.duties import catalogue_trials
+from worker.duties import catalogue_trials, clocks
 from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
@@ -123,6 +123,13 @@ def _start_threads(sender: Any, **_: Any) -> None:
     threading.Thread(target=_send_heartbeats, args=(queue, slots), daemon=True).start()
     if queue == "fetches":
         _start_trials(last_good_settings, shared=False)
+    if queue == "keep":
+        threading.Thread(target=_compare_clocks, name="clocks", daemon=True).start()
+
+
+def _compare_clocks() -> None:
+    ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
+    repeat(lambda: clocks.compare(ledger), lambda: bool(draining.since_s()))
 
 
 def _start_trials(settings: Callable[[], Settings], *, shared: bool) -> None:
