@@ -179,7 +179,9 @@ def test_after_redis_was_erased_the_archive_says_what_is_closed_and_what_no_list
     assert sorted(line[66:].rpartition("/")[2] for line in listed) == ["rec-2.json", "rec-2.mp3"]
 
 
-def test_a_day_says_what_was_expected_and_is_not_there(house):
+@pytest.mark.parametrize("place", ["archive", "fallback"])
+def test_a_day_says_what_was_expected_and_is_not_there(ledger, tmp_path, place):
+    house = House(ledger, tmp_path, ENDTAPE_ARCHIVE_FALLBACK=str(tmp_path / "fallback"))
     (day,) = house.yesterdays(1)
     key = f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent"
     said = {
@@ -189,7 +191,8 @@ def test_a_day_says_what_was_expected_and_is_not_there(house):
         "recording_id": "rec-1",
         "fault": "provider",
     }
-    sha = house.worker.archive.publish_absence(key, said)
+    archive = house.worker.archive
+    sha = (archive if place == "archive" else archive.fallback).publish_absence(key, said)
     at = to_ms(end_of(day)) - 1
     line = days.line_of(f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent.json", sha)
     house.ledger.command("ZADD", house.ledger.key("filed", ACCOUNT), at, line)

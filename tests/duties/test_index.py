@@ -330,6 +330,15 @@ def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
     assert house.worker.catalogue.find(bad[0]) is None
 
 
+def test_the_children_of_keep_take_turns_at_trying_the_catalogue_sooner_while_it_is_away(local):
+    house = local()
+    catalogue, ledger = house.worker.catalogue, house.ledger
+    assert [catalogue_trials.turn_if_ours(catalogue, ledger) for _ in range(2)] == [True, False]
+    trials.failed(ledger, trials.on_this_machine(catalogue_trials.CATALOG), "away")
+    assert [catalogue_trials.turn_if_ours(catalogue, ledger) for _ in range(2)] == [True, False]
+    assert ledger.degraded() == {}
+
+
 def test_sqlite_for_several_machines_is_degraded(local):
     house = local()
     house.ledger.seen("stops", f"{socket.gethostname()}:1")

@@ -46,6 +46,18 @@ def test_the_children_of_a_worker_share_the_larger_part_of_its_memory(service):
             assert kib["Shared_Dirty"] > kib["Private_Dirty"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc here")
+def test_the_parent_of_keep_never_has_sqlite_which_a_fork_would_break(service):
+    service.reach(start(service, TWO_SECONDS)[1], "archived")
+    parent = service.processes.processes["keep"].pid
+    until(lambda: any(uses_sqlite(child) for child in children(parent)))
+    assert not uses_sqlite(parent)
+
+
+def uses_sqlite(pid):
+    return "sqlite" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def test_a_deadline_stops_the_recording_and_brings_the_file_home_with_a_receipt(service):
     call, recording = start(service, TWO_SECONDS)
     view = service.reach(recording, "archived")
@@ -215,6 +227,9 @@ def test_the_receiver_gives_the_documented_answers(service):
     )
     assert service.get("/healthz").status_code == 200
     assert b"endtape_stop_lateness_seconds" in service.get("/metrics").content
+    # What worker processes count by themselves reaches it too.
+    by_workers = ('provider_requests_total{request="credentials",status="200"}', "recordings{acc")
+    until(lambda: all(f"endtape_{w}" in service.get("/metrics").text for w in by_workers), 30)
 
 
 def test_a_fetch_worker_that_is_killed_half_way_loses_nothing(service):

@@ -26,6 +26,7 @@ from worker.calls.views import call_view, recording_view
 from worker.catalogue import past
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing, Page
+from worker.catalogue.live import Live
 from worker.catalogue.rows import Row
 from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
@@ -52,9 +53,8 @@ class Reader:
         """`at_once` and `for_s`: as for a `Listing`."""
         self.ledger, self.settings = ledger, settings
         self.catalogue = Catalogue(settings().catalog)
-        self.listing = Listing(
-            ledger, self.catalogue, lambda: settings().rules, at_once=at_once, for_s=for_s
-        )
+        self.live = Live(ledger, lambda: settings().rules)
+        self.listing = Listing(ledger, self.live, self.catalogue, at_once=at_once, for_s=for_s)
 
     def page(self) -> Page:
         """The page of the list that the query asks for. Raises Problem 400."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,32 @@ def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime
     """One recording, as `GET /v1/recordings/ID` shows it."""
     stop = stop_state.judge(call, recording, rules, now)
     return _recording_view(call, recording, stop, rules, now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """The recordings of a call by id, as `/v1` shows them. `until`: the instant at which time alone
+    changes what is shown; None: it never does.
+    """
+
+    views: dict[str, dict[str, Any]]
+    until: datetime | None
+
+
+def recordings_shown(call: Call, rules: Rules, now: datetime) -> Shown:
+    """All recordings of a call. The same events and rules show the same until `until`: only a stop
+    that falls due and consent that is not given in time wait for nothing but the clock.
+    """
+    stop_of, terms = judging(call, rules, now), rules.choose(call)[1]
+    recordings = call.recordings.values()
+    instants = {stop_of(r).due_at for r in recordings}
+    instants |= {restriction.limits_of(r, terms).consent_by for r in recordings}
+    return Shown(
+        views={
+            r.recording_id: _recording_view(call, r, stop_of(r), rules, now) for r in recordings
+        },
+        until=min((at for at in instants if at and at > now), default=None),
+    )
 
 
 def _recording_view(
@@ -212,7 +239,7 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
             for h in call.handoffs.values()
             if h.decided
         ],
-        "timeline": [_timeline_view(e) for e in call.events],
+        "timeline": [timeline_view(e) for e in call.events],
     }
 
 
@@ -244,7 +271,8 @@ def _start_state(start: Start) -> str:
     return "unknown" if start.outcome else "ordered"
 
 
-def _timeline_view(event: Event) -> dict[str, Any]:
+def timeline_view(event: Event) -> dict[str, Any]:
+    """An event as the timeline of a call shows it."""
     return {
         "at": rfc3339(event.at),
         "event": event.kind.value,

@@ -127,6 +127,14 @@ def repeat(turn: Callable[[], bool], ending: Callable[[], bool]) -> None:
             time.sleep(1)
 
 
+def takes_turn(ledger: Ledger, what: str, *, works: bool) -> bool:
+    """Whether this one of the children of a worker tries `what` now. `works`: how the last trial
+    went.
+    """
+    every = timedelta(seconds=(_EVERY_S if works else _SOON_S) - 1)
+    return ledger.once_per("trials", f"{what}|{works}", every=every)
+
+
 class Trials:
     """Repeats the trials until `ending`. Calls `settings` for each turn, so that it follows a
     reload.
@@ -165,8 +173,7 @@ class Trials:
             return True
         here = on_this_machine("")
         works = not any(what.endswith(here) for what in self._ledger.degraded())
-        every = timedelta(seconds=(_EVERY_S if works else _SOON_S) - 1)
-        return self._ledger.once_per("trials", f"{here}|{works}", every=every)
+        return takes_turn(self._ledger, here, works=works)
 
     def turn(self) -> bool:
         """Try archive, spool, signing key and the credentials of each account once. True if all

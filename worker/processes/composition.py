@@ -6,11 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from worker.archive.filing import Archive
-from worker.archive.signing_key import Signer
 from worker.catalogue.database import Catalogue
 from worker.duties.worker import Worker
 from worker.ledger.client import Ledger
+from worker.processes.archive_in_use import make_archive
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 
@@ -25,31 +24,27 @@ def make_vobiz(settings: Settings) -> Vobiz:
     )
 
 
-def make_archive(settings: Settings) -> Archive:
-    """The archive, which signs its receipts."""
-    signer = Signer(settings.signing_key, settings.signer)
-    return Archive(settings.archive, settings.spool, signer, fallback=settings.fallback)
-
-
 def make_worker(
     settings: Settings,
     ledger: Ledger,
     threads: ThreadPoolExecutor,
     *,
     first_start: datetime,
+    catalogue: Catalogue | None = None,
     generation: int | None = None,
     ending: Callable[[], bool] = lambda: False,
 ) -> Worker:
     """A worker with these settings.
 
-    `first_start`: from `ledger.prepare()`. `generation`: how many reloads the settings have seen;
-    None for a command, which follows none. `ending`: whether long work should be given back now.
+    `first_start`: from `ledger.prepare()`. `catalogue`: the one that this process has already.
+    `generation`: how many reloads the settings have seen; None for a command, which follows none.
+    `ending`: whether long work should be given back now.
     """
     return Worker(
         ledger=ledger,
         vobiz=make_vobiz(settings),
         archive=make_archive(settings),
-        catalogue=Catalogue(settings.catalog),
+        catalogue=catalogue or Catalogue(settings.catalog),
         settings=settings,
         threads=threads,
         first_start=first_start,
