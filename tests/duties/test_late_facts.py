@@ -20,7 +20,7 @@ from worker.calls.views import recording_view
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import rebuild
 from worker.catalogue.wanted import Wanted
-from worker.duties import late_facts
+from worker.duties import late_facts, trials
 from worker.duties.archived_before import archived_before
 
 RULES = '[defaults]\nmax_duration = "1h"\nconsent = "required"\nconsent_within = "{}"\n'
@@ -212,7 +212,12 @@ def test_while_the_archive_is_away_the_obligation_waits_with_an_alert(local):
     assert house.recording(recording)["restricted"] is True
     assert redis_view.expires_in_s(house.ledger, ACCOUNT, call) == -1
     (place / "facts").unlink()
+    here = trials.on_this_machine("archive")
+    trials.failed(house.ledger, here, "it does not answer")
     house.ledger.make_due_now(owed)
+    until(lambda: redis_view.due_in_s(house.ledger, owed) > 10)
+    assert said(house, recording) == []  # one that hangs is not asked
+    trials.worked(house.ledger, here)
     until(lambda: said(house, recording) == BOTH)
     until(lambda: house.ledger.next_at(owed) is None)
 
