@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from webhooks.console.services import Overdue
 from worker.catalogue import board, last_hour
 from worker.catalogue.board import Board
 from worker.catalogue.last_hour import Figure
@@ -19,7 +20,14 @@ from worker.settings import Settings
 SHOWN = 100  # rows on the page
 _EVERY_S = 1.0
 _FIGURES_EVERY_S = 15.0
-_SHARE = 20  # a board is good for so many times as long as it took: it shares with callbacks
+_SHARE = 10  # a board is good for so many times its processor time: it shares with callbacks
+
+
+def breathe() -> None:
+    """Lets callbacks go first: a thread that only computes keeps the event loop waiting for 5 ms
+    each time.
+    """
+    time.sleep(0.00005)
 
 
 class Now:
@@ -31,19 +39,29 @@ class Now:
         self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
+        self._overdue: Overdue = {}
         self._figures: tuple[Figure, ...] = ()
         self._good_until = self._figures_until = 0.0
 
     def board(self) -> Board:
         """Raises LedgerUnavailable."""
         with self._lock:
-            began = time.monotonic()
-            if self._board is None or began >= self._good_until:
+            if self._board is None or time.monotonic() >= self._good_until:
+                began = time.thread_time()
                 accounts = list(self._settings().accounts)
-                self._board = board.compute(self._ledger, self._live, accounts)
-                took = time.monotonic() - began
+                self._overdue = self._ledger.overdue()
+                self._board = board.compute(self._ledger, self._live, accounts, breathe=breathe)
+                took = time.thread_time() - began
                 self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
             return self._board
+
+    def overdue(self) -> Overdue:
+        """What was due and not handed out when the board was made."""
+        return self._overdue
+
+    def due_in(self) -> float:
+        """For how many seconds the board stays as it is."""
+        return self._good_until - time.monotonic()
 
     def figures(self) -> tuple[Figure, ...]:
         """Lateness and tail of the last hour. Raises LedgerUnavailable."""

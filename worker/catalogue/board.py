@@ -4,7 +4,7 @@ first page and for `endtape top`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -18,6 +18,7 @@ from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES, SEEN_WITHIN
 
 MOST = 5000  # recordings that are looked at, the newest first
+_BREATH = 20  # calls; one that is replayed anew takes some 60 µs
 _FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 UNPROVEN = {"unknown", "failed"}
 
@@ -48,12 +49,23 @@ class Board:
     is_cut: bool  # there are more than MOST
 
 
-def compute(ledger: Ledger, live: Live, accounts: Sequence[str]) -> Board:
-    """The board of these accounts at this instant. Raises LedgerUnavailable."""
+def compute(
+    ledger: Ledger,
+    live: Live,
+    accounts: Sequence[str],
+    *,
+    breathe: Callable[[], None] = lambda: None,
+) -> Board:
+    """The board of these accounts at this instant. `breathe` is called now and then, for who shares
+    a process with work that must not wait. Raises LedgerUnavailable.
+    """
     now = ledger.now()
     sights = list(islice(ledger.live(accounts), MOST + 1))
     views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
-    for call in _calls(ledger, live, accounts, [(s.account, s.recording_id) for s in sights]):
+    calls = _calls(ledger, live, accounts, [(s.account, s.recording_id) for s in sights])
+    for number, call in enumerate(calls):
+        if number % _BREATH == 0:
+            breathe()
         views += _views(call, now)
         waiting += _waiting(call, now)
     running = [v for v in views if v["phase"] in {"recording", "stopping"}]
