@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from worker.ledger.client import Ledger
 
 _DAYS = 31  # closed days that are read for a page
 _AT_ONCE = 8
+_BEFORE = timedelta(hours=1)  # a call may be stopped before its recording is known
 
 
 class Deeds:
@@ -34,7 +35,7 @@ class Deeds:
     def shown(self, recording_id: str) -> str:
         """A page of deeds, the last first; the query says before which closed day."""
         reader, view = self._reader, self._reader.view(recording_id)
-        found = [] if "before" in request.args else on_open_days(reader.ledger, view)
+        found = [] if "before" in request.args else list(on_open_days(reader.ledger, view))
         last, began = self._last(view["account"]), view["started_at"] or view["first_seen_at"]
         first = wire.rfc3339(began or "")
         count = (last - first.date()).days + 1 if last and first else 0
@@ -62,11 +63,15 @@ class Deeds:
         return min(closed.day, before) if closed else None
 
 
-def on_open_days(ledger: Ledger, view: Mapping[str, Any]) -> list[dict[str, Any]]:
+def on_open_days(ledger: Ledger, view: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """What was done to a recording on days that are not closed yet, the last first."""
-    entries = ledger.history(view["account"], until=ledger.now())
-    found = [{**entry.said, "at": rfc3339(entry.at)} for entry in entries]
-    return [one for one in found[::-1] if _is_about(one, view)]
+    entries = ledger.history_about(
+        view["account"],
+        [view["recording_id"], view["call_uuid"]],
+        since=datetime.fromisoformat(view["first_seen_at"]) - _BEFORE,
+    )
+    found = ({**entry.said, "at": rfc3339(entry.at)} for entry in entries)
+    return (one for one in found if _is_about(one, view))
 
 
 def _on_closed_day(archive: Archive, view: Mapping[str, Any], day: date) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -136,7 +137,7 @@ class Details:
                 for other in (call or {}).get("recordings", [])
                 if root in {other["recording_id"], other["segment_of"]}
             ],
-            history=on_open_days(self._ledger, view)[:_HISTORY],
+            history=list(islice(on_open_days(self._ledger, view), _HISTORY)),
             file=key.name,
             stem=recording_id,
             signer=self._settings().signer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -77,12 +76,13 @@ class Lists:
     def not_home(self) -> str:
         """Recordings that ended and do not come home, by whose fault it is."""
         wanted = request.args.get("fault")
-        failing = [seen(view) for view in self._now.board().failing]
+        failing = self._now.board().failing
+        asked = [v for v in failing if wanted in {None, v["fault"]}]
         counts = {f.value: sum(v["fault"] == f.value for v in failing) for f in Fault}
         aside = [(owed, tries) for owed, tries in self._ledger.set_aside().items()]
         return rendered(
             "not_home.html",
-            views=[v for v in failing if wanted in {None, v["fault"]}][:200],
+            views=[seen(v) for v in asked[:200]],
             counts=counts,
             wanted=wanted,
             aside=aside[:200],
@@ -90,13 +90,13 @@ class Lists:
 
     def notifications(self) -> str:
         """The notifications that do not arrive, and the applications that are told."""
-        failing, endpoints = self._ledger.failing(), self._settings().notify
-        fails = Counter(one.endpoint for one in failing)
+        failing, endpoints = self._ledger.failing(200), self._settings().notify
+        fails = {one.endpoint for one in failing}
         return rendered(
             "notifications.html",
-            failing=failing[:200],
-            more=max(0, len(failing) - 200),
-            told=[(e, self._ledger.down_until(e.name), fails[e.name]) for e in endpoints],
+            failing=failing,
+            more=max(0, self._ledger.failing_count() - len(failing)),
+            told=[(e, self._ledger.down_until(e.name), e.name in fails) for e in endpoints],
         )
 
 
