@@ -30,7 +30,7 @@ from worker.calls.views import rfc3339
 from worker.duties import trials
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
-from worker.duties.outcomes import do_or_report, obligation, tell, wait_until
+from worker.duties.outcomes import do_or_report, kept_for, obligation, tell, wait_until
 from worker.duties.worker import Worker
 from worker.errors import (
     Conflict,
@@ -103,7 +103,7 @@ def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     recording = call.recordings.get(owed.recording_id or "")
     if recording is None or recording.archived is None or recording.offloaded or recording.erasing:
         # Erasing deletes the provider's copy itself.
-        wait_until(worker, claim, loaded, None)
+        _end(worker, claim, loaded, call)
         return
     with LeaseKeeper(worker.ledger, claim) as check_lease:
         task = _Task(
@@ -125,8 +125,17 @@ def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         check_lease()
     if gone:
         _done(task, loaded, gone)
-    else:
+    elif again_at:
         wait_until(worker, claim, loaded, again_at)
+    else:
+        _end(worker, claim, loaded, call)
+
+
+def _end(worker: Worker, claim: Claim, loaded: Loaded, call: Call) -> None:
+    """Nothing is left to do; the call's log expires as that of any finished call."""
+    keep = kept_for(worker, call)
+    dues = ((claim.obligation, None),)
+    worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=dues, keep=keep)])
 
 
 def _is_wanted(task: _Task) -> bool:
