@@ -41,37 +41,38 @@ class Governing:
 
     def hold(self, recording_id: str) -> Response:
         """200 with the recording once the signed fact stands in the archive."""
-        by, known = self._by(), self._subject(recording_id)
-        with _refusing():
-            fact = holds.hold(self._places(), known, by)
+        by, known = self._by(), self.known(recording_id)
+        with refusing():
+            fact = holds.hold(self.places(), known, by)
         return jsonify({**self.reader.view(recording_id), "hold": _hold_view(fact)})
 
     def release(self, recording_id: str) -> Response:
         """200 with the recording, also where it was not held."""
-        by, known = self._by(), self._subject(recording_id)
-        with _refusing():
-            holds.release(self._places(), known, by)
+        by, known = self._by(), self.known(recording_id)
+        with refusing():
+            holds.release(self.places(), known, by)
         return jsonify(self.reader.view(recording_id))
 
     def erase(self, recording_id: str) -> Response:
         """202 with the recording once its tombstone stands; 200 where it is erased already."""
-        by, known = self._by(), self._subject(recording_id)
-        with _refusing():
-            ordered = erasures.order(self._places(), known, by)
+        by, known = self._by(), self.known(recording_id)
+        with refusing():
+            ordered = erasures.order(self.places(), known, by)
         answer = jsonify(self.reader.view(recording_id))
         answer.status_code = 202 if ordered else 200
         return answer
 
-    def _subject(self, recording_id: str) -> Subject:
-        """Raises Problem 404, 503."""
+    def known(self, recording_id: str) -> Subject:
+        """The recording, whoever knows it. Raises Problem 404, 503."""
         account = request.args.get("account")
-        with _refusing():
-            known = subject.find(self._places(), self.reader.accounts(), recording_id, account)
+        with refusing():
+            known = subject.find(self.places(), self.reader.accounts(), recording_id, account)
         if known is None:
             raise Problem(404, "no such recording")
         return known
 
-    def _places(self) -> Here:
+    def places(self) -> Here:
+        """Ledger, archive and catalogue, with the key that signs now."""
         now = self.settings()
         if now is not self._signer[0]:  # a reload may have brought another key
             self._signer = self._signer_of(now)
@@ -93,7 +94,7 @@ class Governing:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Turns what stands in the way into a Problem."""
     try:
         yield

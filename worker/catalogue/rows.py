@@ -4,7 +4,7 @@ the rows that obligations entered and those of a rebuilt catalogue are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -85,10 +85,15 @@ def words(view: Mapping[str, Any]) -> str:
 
 
 def of_receipt(
-    receipt: Mapping[str, Any], audio: str, *, held: bool = False, offload: Fact | None = None
+    receipt: Mapping[str, Any],
+    audio: str,
+    *,
+    held: bool = False,
+    offload: Fact | None = None,
+    derived: Sequence[dict[str, Any]] = (),
 ) -> Row:
     """The row of an archived recording. `audio`: the key of its audio. `offload`: the fact that the
-    provider's copy is gone.
+    provider's copy is gone. `derived`: what was made from it.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
     """
@@ -116,6 +121,7 @@ def of_receipt(
             "held": held,
             "retain_until": (receipt.get("retain") or {}).get("until"),
             **_offloaded(offload),
+            "derived": list(derived),
         },
     )
 
@@ -213,6 +219,7 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         if more.get("erased") or more.get("deleted_at_provider")
         else _kept_until(said),
         "retain_until": more.get("retain_until"),
+        "derived": more.get("derived", []),
         "erased": more.get("erased"),
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from worker import wire
-from worker.archive import fact_files, facts
+from worker.archive import derived, fact_files, facts
 from worker.archive.facts import FactKind
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.calls.events import Event, Fault, Kind
 from worker.errors import EndtapeError
+from worker.governing import derivations
 
 
 def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
@@ -36,7 +37,9 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
         if tombstone := archive.tombstone(place):
             return _erased(tombstone, place, row)
         try:
-            return [_archived(archive, place, row), *_held(archive, account, row)]
+            found = [_archived(archive, place, row), *_held(archive, account, row)]
+            made = derived.all_of(archive.store, place)
+            return [*found, *(derivations.event_of(one, row) for one in made)]
         except FileNotFoundError:
             return [*_given_up(archive, place, row), *_held(archive, account, row)]
     except (EndtapeError, OSError, ValueError, TypeError, KeyError):

@@ -147,7 +147,9 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         filed = recording.erasing or recording.archived or recording.absence
         if filed is None or not filed.archive_key:
             continue
-        governed = recording.was_held or bool(recording.erasing or recording.offloaded)
+        governed = recording.was_held or bool(
+            recording.erasing or recording.offloaded or recording.derived
+        )
         try:
             row = row_of(worker.archive, filed.archive_key, governed=governed)
         except (OSError, Unstored, Conflict) as error:
