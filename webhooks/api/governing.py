@@ -25,7 +25,6 @@ from worker.errors import (
     Unstored,
 )
 from worker.governing import erasures, holds, subject
-from worker.governing.holds import OURS_ALONE
 from worker.governing.places import Here
 from worker.governing.subject import By, Subject
 from worker.ledger.client import Ledger
@@ -116,5 +115,6 @@ def _hold_view(fact: Fact) -> dict[str, object]:
         "who": fact.who,
         "claimed": fact.claimed,
         "reason": fact.written()["reason"],
-        **OURS_ALONE,
+        "ours_alone": fact.particulars["ours_alone"],
+        "why_alone": fact.particulars["why_alone"],
     }

@@ -99,13 +99,14 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
 
 
 class Hold(Struct, kw_only=True):
-    """`ours_alone`: no object lock of a bucket stands behind it."""
+    """`ours_alone`: no object lock of a bucket stands behind it, and `why_alone` says why."""
 
     at: str
     who: str
     claimed: str | None
     reason: str | None
     ours_alone: bool
+    why_alone: str | None
 
 
 class HeldRecording(Recording, kw_only=True, rename={"from_": "from"}):
