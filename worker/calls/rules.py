@@ -259,21 +259,25 @@ class Rules:
     @property
     def watches(self) -> bool:
         """Whether any rule watches, so that a survey has to ask about unannounced calls."""
-        return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
+        return any(terms.watch for terms in self.all_terms)
+
+    @property
+    def all_terms(self) -> tuple[Terms, ...]:
+        """The terms of every rule, and the defaults."""
+        return (self.defaults, *(rule.terms for rule in self.rules))
 
     @property
     def expects_every(self) -> bool:
         """Whether any rule wants all its calls recorded, so that we have to know which there
         were.
         """
-        every = (self.defaults, *(rule.terms for rule in self.rules))
-        return any(terms.expects is Expect.EVERY for terms in every)
+        return any(terms.expects is Expect.EVERY for terms in self.all_terms)
 
     @property
     def after_archive(self) -> tuple[AfterArchive, ...]:
         """Whoever any rule tells of a recording that is home, each once."""
-        everybody = (self.defaults, *(rule.terms for rule in self.rules))
-        return tuple(dict.fromkeys(t.after_archive for t in everybody if t.after_archive))
+        everybody = (terms.after_archive for terms in self.all_terms)
+        return tuple(dict.fromkeys(told for told in everybody if told))
 
     def lacks_facts(self, call: Call) -> bool:
         """Whether another rule might decide if we knew the call's numbers and direction."""

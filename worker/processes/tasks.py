@@ -86,6 +86,7 @@ def beat(queue: str) -> None:
         if queue == "keep":
             days.keep_due(ledger, worker.settings.accounts)
             call_records.keep_due(worker)
+            offload.owe_by_rules(worker)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
             index.owe_missed(worker)
             erase.owe_missed(worker)
