@@ -4,7 +4,7 @@ at most once in a while.
 {endtape}:rate:BUCKET:ACCOUNT  hash    a token bucket
 {endtape}:halted:ACCOUNT       string  since when (ms) the provider refuses our credentials
 {endtape}:turn:DEED:WHAT       string  somebody did this already; expires when it may be done again
-{endtape}:taken-up:WHAT         string  the version of something, the rules say, that was acted on last
+{endtape}:taken-up:WHAT        string  the version of something that was acted on last
 """
 
 from __future__ import annotations
