@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from worker import wire
+from worker.archive import facts
 from worker.archive.checks import first_failed
 from worker.archive.facts import Fact
 from worker.calls.call import Phase, StopState
@@ -88,19 +89,22 @@ def of_receipt(
     receipt: Mapping[str, Any],
     audio: str,
     *,
-    held: bool = False,
-    offload: Fact | None = None,
+    known: Sequence[Fact] = (),
     derived: Sequence[dict[str, Any]] = (),
 ) -> Row:
-    """The row of an archived recording. `audio`: the key of its audio. `offload`: the fact that the
-    provider's copy is gone. `derived`: what was made from it.
+    """The row of an archived recording. `audio`: the key of its audio. `known`: the facts about it.
+    `derived`: what was made from it.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
     """
     media, provider = receipt["media"], receipt.get("provider") or {}
     failed = first_failed(receipt.get("checks") or {})
+    since = {
+        "consent": facts.consent_of(known, receipt.get("consent")),
+        "restriction": {"restricted_by": facts.restricted_by(known, receipt)},
+    }
     return _row(
-        receipt,
+        {**receipt, **since},
         audio,
         (receipt.get("fetch") or {}).get("fetched_at"),
         {
@@ -118,9 +122,9 @@ def of_receipt(
             if failed
             else None,
             "fault": None,
-            "held": held,
+            "held": facts.is_held(known),
             "retain_until": (receipt.get("retain") or {}).get("until"),
-            **_offloaded(offload),
+            **_offloaded(facts.offload_of(known)),
             "derived": list(derived),
         },
     )
