@@ -27,6 +27,7 @@ from worker.vobiz.webhook import Outcome
 log = structlog.get_logger()
 _DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its first failure
 _DOWN_MOST = timedelta(seconds=60)
+_DOWN_LOOK = timedelta(minutes=15)
 _NUMBERS = {"from", "to"}
 _UNTRIED = "it did not answer others, and this one was not tried"
 
@@ -120,7 +121,8 @@ def _while_down(
         untried = replace(before, why=_UNTRIED)
         name = f"{endpoint.name} {notice.id}"
         work.worker.ledger.note(work.account, work.call_uuid, {name: untried})
-    work.waits.append(work.now + down)
+    # Of thousands that wait for days, each is looked at the less often the longer it waits.
+    work.waits.append(work.now + max(down, min((work.now - before.first_at) / 10, _DOWN_LOOK)))
     return False
 
 
