@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -24,14 +23,12 @@ from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed
-from worker.calls.obligations import Duty, Obligation
 from worker.calls.views import call_view, recording_view
 from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
-_SOON = timedelta(seconds=1)  # an event is recorded long before
 _ACCOUNT = ("account", "accountid", "authid", "parentauthid")
 # The fields that the provider spells in many ways, as our own callers spell them
 _FIELDS = {"calluuid": "call_uuid", "recordingid": "recording_id"}
@@ -74,7 +71,7 @@ class Reports:
             consent = consent_event(self.orders.call(account, a_leg), body.consent)
             events += [consent] if consent else []
         for event in events:
-            self._record(account, event)
+            self.ledger.record(account, event)
         return jsonify(
             call_view(self.orders.call(account, a_leg), self.settings().rules, self.ledger.now())
         )
@@ -113,22 +110,13 @@ class Reports:
             }
         )
 
-    def _record(self, account: str, event: Event) -> Recorded:
-        """Record what was told. Consent concerns what is archived already, too: the catalogue is
-        owed that before, so that nothing is lost where this process dies.
-        """
-        if event.kind in {Kind.CONSENT_GIVEN, Kind.CONSENT_WITHDRAWN}:
-            index = Obligation(duty=Duty.INDEX, account=account, call_uuid=event.call_uuid)
-            self.ledger.owe(index, self.ledger.now() + _SOON)
-        return self.ledger.record(account, event)[0]
-
     def _consent(self, body: request_bodies.ConsentEventBody) -> Response:
         account, a_leg = self.orders.where(body.call_uuid, body.account)
         prefix = "consent." if body.consent else ""
         event = consent_event(self.orders.call(account, a_leg), body.consent or body, prefix)
         recorded = Recorded.REPEAT
         if event:
-            recorded = self._record(account, event)
+            recorded, _ = self.ledger.record(account, event)
         return jsonify(
             {
                 "event": "consent",

@@ -140,23 +140,6 @@ def is_restricted(facts: Iterable[Fact]) -> bool:
     return last is not None and _restricts(last)
 
 
-def restricted_by(facts: Iterable[Fact], receipt: Mapping[str, Any]) -> list[str]:
-    """Why it is restricted: by the last fact that counts, else by the receipt."""
-    last = _last(f for f in facts if f.kind is FactKind.RESTRICTED and (f.signed or _restricts(f)))
-    if last is None:
-        return list((receipt.get("restriction") or {}).get("restricted_by") or ())
-    return list(last.particulars.get("restricted_by") or ()) if _restricts(last) else []
-
-
-def consent_of(
-    facts: Iterable[Fact], in_receipt: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
-    """The consent of its call: by the last fact about it, else by the receipt."""
-    last = last_of(facts, FactKind.CONSENT)
-    said = last.particulars.get("consent") if last else None
-    return said if isinstance(said, dict) else in_receipt
-
-
 def erasing(facts: Iterable[Fact]) -> Fact | None:
     """The fact that says that it is being erased. It counts as soon as it is written."""
     return next((fact for fact in facts if fact.kind is FactKind.ERASE), None)

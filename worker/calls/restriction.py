@@ -13,13 +13,10 @@ from typing import Any
 
 from worker.calls import consent
 from worker.calls.call import Call, Recording, Stop
-from worker.calls.events import Kind
 from worker.calls.rules import DEADLINES, Terms
-from worker.calls.trust import ABOUT_RECORDING
 
 NO_CONSENT = "no_consent"
 LONG_TAIL = "long_tail"
-_TELLS_CONSENT = {Kind.CONSENT_GIVEN, Kind.CONSENT_WITHDRAWN}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,38 +55,6 @@ def restricted_by(
     if limits.tail is not None and _is_tail_too_long(stop, limits.tail, recording):
         reasons.append(LONG_TAIL)
     return tuple(dict.fromkeys(reasons))
-
-
-def may_have_changed(call: Call, recording: Recording, now: datetime) -> bool:
-    """Whether the consent, or why the recording is restricted, may be other than when it was
-    archived.
-    """
-    done = recording.archived
-    if done is None or done.at is None:
-        return False
-    if done.consent_by and done.at < done.consent_by <= now:
-        return True
-    return any(
-        event.at is not None
-        and event.at > done.at
-        and (
-            event.kind in _TELLS_CONSENT
-            or (event.recording_id == recording.recording_id and event.kind in ABOUT_RECORDING)
-        )
-        for event in call.events
-    )
-
-
-def changes_at(call: Call, now: datetime) -> datetime | None:
-    """When the want of consent may restrict a recording that is archived already; None: never."""
-    return min(
-        (
-            done.consent_by
-            for recording in call.recordings.values()
-            if (done := recording.archived) and done.consent_by and done.consent_by > now
-        ),
-        default=None,
-    )
 
 
 def _is_tail_too_long(stop: Stop, limit: timedelta, recording: Recording) -> bool:

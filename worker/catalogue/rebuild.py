@@ -38,15 +38,16 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     if governed and (tombstone := archive.tombstone(key)):
         return rows.of_tombstone(tombstone, parsed.beside(".erased"))
     known = _facts(archive, parsed) if governed else []
+    held = facts.is_held(known)
     try:
         receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
             absence = json.loads(archive.absence(key))
-            return rows.of_absence(absence, key, held=facts.is_held(known))
+            return rows.of_absence(absence, key, held=held)
         return None
     made = derived.all_of(archive.store, key) if governed else []
-    return rows.of_receipt(receipt, key, known=known, derived=made)
+    return rows.of_receipt(receipt, key, held=held, offload=facts.offload_of(known), derived=made)
 
 
 def _facts(archive: Archive, key: Key) -> list[Fact]:

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from worker import wire
-from worker.archive import facts
 from worker.archive.checks import first_failed
 from worker.archive.facts import Fact
 from worker.calls.call import Phase, StopState
@@ -89,22 +88,19 @@ def of_receipt(
     receipt: Mapping[str, Any],
     audio: str,
     *,
-    known: Sequence[Fact] = (),
+    held: bool = False,
+    offload: Fact | None = None,
     derived: Sequence[dict[str, Any]] = (),
 ) -> Row:
-    """The row of an archived recording. `audio`: the key of its audio. `known`: the facts about it.
-    `derived`: what was made from it.
+    """The row of an archived recording. `audio`: the key of its audio. `offload`: the fact that the
+    provider's copy is gone. `derived`: what was made from it.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
     """
     media, provider = receipt["media"], receipt.get("provider") or {}
     failed = first_failed(receipt.get("checks") or {})
-    since = {
-        "consent": facts.consent_of(known, receipt.get("consent")),
-        "restriction": {"restricted_by": facts.restricted_by(known, receipt)},
-    }
     return _row(
-        {**receipt, **since},
+        receipt,
         audio,
         (receipt.get("fetch") or {}).get("fetched_at"),
         {
@@ -122,9 +118,9 @@ def of_receipt(
             if failed
             else None,
             "fault": None,
-            "held": facts.is_held(known),
+            "held": held,
             "retain_until": (receipt.get("retain") or {}).get("until"),
-            **_offloaded(facts.offload_of(known)),
+            **_offloaded(offload),
             "derived": list(derived),
         },
     )

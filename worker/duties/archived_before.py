@@ -48,8 +48,6 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
 
 def _archived(archive: Archive, place: str, row: Event) -> Event:
     receipt = archive.read_receipt(place)
-    account = place.partition("/")[0]
-    known = fact_files.read_all(archive.store, account, row.recording_id or "")
     if receipt.get("signature"):  # a crash may have left the signature out: then fetch it again
         archive.signature(place)
     media: dict[str, Any] = receipt["media"]
@@ -67,7 +65,7 @@ def _archived(archive: Archive, place: str, row: Event) -> Event:
         bytes=int(media["bytes"]),
         format=extension,
         retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
-        restricted_by=tuple(facts.restricted_by(known, receipt)),
+        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
     )
 
 

@@ -16,7 +16,6 @@ from itertools import islice
 
 import structlog
 
-from worker.calls import restriction
 from worker.calls.call import Call, Phase
 from worker.calls.events import Kind
 from worker.calls.obligations import Duty
@@ -29,8 +28,7 @@ from worker.duties.catalogue_trials import CATALOG
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, kept_for, obligation, wait_until
 from worker.duties.worker import Worker
-from worker.errors import CatalogueAway, Conflict, Unsigned, Unstored
-from worker.governing import restrictions
+from worker.errors import CatalogueAway, Conflict, Unstored
 from worker.ledger.calls import SeenAt
 from worker.ledger.obligations import Claim, Commit, Loaded
 
@@ -145,23 +143,12 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
     owed = claim.obligation
     call = replay(owed.account, owed.call_uuid, loaded.events)
     work = _Work(claim=claim, loaded=loaded, call=call)
-    try:
-        restrictions.file_changes(worker, call, worker.settings.rules, now)
-        work.rows += restrictions.file_past(worker, call, now)
-    except (OSError, Unstored, Conflict, Unsigned, CatalogueAway) as error:
-        log.warning("what was told of consent cannot be filed", call=str(owed), error=str(error))
-        wait_until(worker, claim, loaded, now + _AGAIN)
-        return
     for recording in call.recordings.values():
         filed = recording.erasing or recording.archived or recording.absence
         if filed is None or not filed.archive_key:
             continue
         governed = recording.was_held or bool(
-            recording.erasing
-            or recording.offloaded
-            or recording.derived
-            or filed.first_seen_at  # an earlier ledger may have filed facts about it
-            or restriction.may_have_changed(call, recording, now)
+            recording.erasing or recording.offloaded or recording.derived
         )
         try:
             row = row_of(worker.archive, filed.archive_key, governed=governed)
@@ -185,10 +172,9 @@ def _done(worker: Worker, work: _Work, now: datetime) -> Commit:
     """
     what = plan(work.call, worker.settings.rules, now, generation=worker.generation or 0)
     is_over = not (what.plan_at or what.look_at or any(what.fetch_at.values()))
-    again_at = restriction.changes_at(work.call, now)
     return Commit(
         claim=work.claim,
         seen=work.loaded.size,
-        dues=((work.claim.obligation, again_at),),
+        dues=((work.claim.obligation, None),),
         keep=kept_for(worker, work.call) if is_over else None,
     )
