@@ -184,6 +184,7 @@ def _fetching(events: Sequence[Event], finalized_at: datetime | None) -> dict[st
         "offloaded": next((e for e in events if e.kind is Kind.PROVIDER_COPY_DELETED), None),
         "derived": tuple(e for e in events if e.kind is Kind.FILE_DERIVED),
         "absence": next((e for e in events if e.kind is Kind.ABSENCE_FILED), None),
+        "facts_filed": next((e for e in reversed(events) if e.kind is Kind.FACTS_FILED), None),
     }
 
 

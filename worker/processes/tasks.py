@@ -20,6 +20,7 @@ from worker.duties import (
     fetch,
     hand_on,
     index,
+    late_facts,
     look,
     notify,
     offload,
@@ -42,6 +43,7 @@ DEEDS = {
     Duty.ERASE: erase.erases,
     Duty.DAY: days.closes,
     Duty.CDRS: call_records.reads,
+    Duty.FACTS: late_facts.files,
     Duty.OFFLOAD: offload.offloads,
 }
 QUEUE_OF = {
@@ -55,6 +57,7 @@ QUEUE_OF = {
     Duty.ERASE: "keep",
     Duty.DAY: "keep",
     Duty.CDRS: "keep",
+    Duty.FACTS: "keep",
     Duty.OFFLOAD: "keep",
 }
 
