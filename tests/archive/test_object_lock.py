@@ -65,6 +65,18 @@ def test_erasing_takes_old_versions_too_and_says_which_one_the_bucket_keeps(s3):
         object_lock.remove_versions(store, ["MA_1/2026/09/14/r2."], "none")
 
 
+def test_without_the_rights_to_ask_nothing_is_in_the_way_of_erasing(s3):
+    def may_not(_, path):
+        return "forbid" if any(word in path for word in ("versions", "legal-hold")) else None
+
+    with Whims(s3, may_not) as proxy:
+        locking(s3, "few-rights")
+        store = BucketStore(s3.place(name="few-rights", port=proxy.port))
+        assert object_lock.why_locked(store, NAMES) is None
+        object_lock.remove_versions(store, ["MA_1/2026/09/14/r."], "none")
+        assert "may not do this" in object_lock.lock(store, NAMES).why_not
+
+
 def test_without_object_lock_the_hold_is_ours_alone_and_says_why(s3, tmp_path, monkeypatch):
     def why(store):
         return object_lock.lock(store, NAMES).why_not

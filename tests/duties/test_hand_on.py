@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -103,3 +105,15 @@ def test_a_call_is_kept_as_long_as_it_may_be_told_of(local, application):
     call = house.call(house.provider.call().call_uuid)
     assert TRIED_FOR < kept_for(house.worker, call) < KNOWN_FOR
     assert notice_id("a") != notice_id("a", "after_archive")
+
+
+def test_a_command_whose_worker_ends_is_given_back_without_a_try_counted(local, tmp_path):
+    begun, ends = tmp_path / "begun", threading.Event()
+    words = json.dumps(["sh", "-c", f"echo once >> {begun}; sleep 30"])
+    house = local(rules=f"[defaults]\nafter_archive = {{ command = {words} }}\n")
+    house.worker = replace(house.worker, ending=ends.is_set)
+    archived(house)
+    until(begun.exists)
+    ends.set()
+    until(lambda: begun.read_text().count("once") > 1)  # as another worker begins it anew
+    assert house.ledger.failing() == []

@@ -15,10 +15,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import structlog
+
+from worker import logs
 from worker.archive.bucket import BucketStore
 from worker.archive.store import Store
 from worker.errors import Unstored
 
+log = structlog.get_logger()
 T = TypeVar("T")
 _NOT_CONFIGURED = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration")
 _ABSENT = (*_NOT_CONFIGURED, "InvalidRequest", "NoSuchKey", "NoSuchVersion", "Not Found")
@@ -106,9 +110,12 @@ def why_locked(store: Store, names: Sequence[str]) -> str | None:
         return None
     now = datetime.now(UTC)
     for name in names:
-        if bucket.is_held(name):
-            return f"the bucket has a legal hold on {name}: whoever set it must take it off"
-        until = bucket.retained_until(name)
+        try:
+            if bucket.is_held(name):
+                return f"the bucket has a legal hold on {name}: whoever set it must take it off"
+            until = bucket.retained_until(name)
+        except _Denied:
+            return None  # the bucket itself will say so
         if until and until > now:
             return f"the bucket's object lock keeps {name} until {until:%Y-%m-%d %H:%M} UTC"
     return None
@@ -118,7 +125,8 @@ def remove_versions(store: Store, stems: Sequence[str], keep: str) -> None:
     """Remove every old version of the files whose names begin with one of these, in a bucket that
     keeps versions. `keep`: the names that begin so stay.
 
-    Raises Unstored where the bucket refuses, as it does for a locked one.
+    Raises Unstored where the bucket refuses, as it does for a locked one. Where we may not list
+    versions, a line of the log says so: then a lifecycle rule of the bucket has to end them.
     """
     if not isinstance(store, BucketStore) or store.place.cloud != "s3":
         return
@@ -127,12 +135,21 @@ def remove_versions(store: Store, stems: Sequence[str], keep: str) -> None:
     except ImportError:
         return  # docs/operations.md: a lifecycle rule has to end them
     bucket = _Bucket(client, store)
-    if not bucket.keeps_versions():
+    try:
+        if not bucket.keeps_versions():
+            return
+        old = [one for stem in stems for one in bucket.versions(stem)]
+    except _Denied as error:
+        if logs.seldom("versions", store.place.url):
+            log.warning("old versions stay in the bucket until its owner ends them", why=str(error))
         return
-    for stem in stems:
-        for name, version in bucket.versions(stem):
-            if not name.startswith(keep):
-                bucket.remove(name, version)
+    for name, version in old:
+        if not name.startswith(keep):
+            bucket.remove(name, version)
+
+
+class _Denied(Unstored):
+    """We may not ask or do this, or the object is locked."""
 
 
 class _NoLock(Exception):
@@ -202,6 +219,7 @@ class _Bucket:
         except Exception as error:  # noqa: BLE001 - boto3 makes its errors at run time
             if any(word in str(error) for word in _ABSENT):
                 return None
-            refused = "AccessDenied" in str(error)
-            way_out = "it is locked, or we may not do this" if refused else "check the network"
-            raise Unstored(f"{name}: the bucket refused: {error}; {way_out}"[:400]) from None
+            if "AccessDenied" in str(error) or "(403)" in str(error):
+                way_out = "it is locked, or the key may not do this"
+                raise _Denied(f"{name}: the bucket refused: {error}; {way_out}"[:400]) from None
+            raise Unstored(f"{name}: no answer: {error}; check the network"[:400]) from None

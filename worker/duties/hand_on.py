@@ -18,6 +18,7 @@ from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, wait_until
 from worker.duties.telling import Work
 from worker.duties.worker import Worker
+from worker.errors import Ending
 from worker.ledger.obligations import Claim, Loaded
 
 
@@ -40,7 +41,13 @@ def _hand_on(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> Non
         return
     endpoint = worker.settings.hand_ons[wanted]
     notice = notices.handed_on(call, recording.archived)
-    with LeaseKeeper(worker.ledger, claim) as check:
+    with LeaseKeeper(worker.ledger, claim) as check_lease:
+
+        def check() -> None:
+            check_lease()
+            if worker.ending():  # the command ends with this process, and another one begins anew
+                raise Ending(str(owed))
+
         work = Work(
             worker=worker,
             account=owed.account,
@@ -52,7 +59,10 @@ def _hand_on(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> Non
             hands_on=owed.recording_id,
         )
         state = worker.ledger.notices(owed.account, owed.call_uuid)
-        for one in telling.wanted(work, endpoint, notice.at, state):
-            telling.try_notice(work, endpoint, one, state)
-        check()
+        try:
+            for one in telling.wanted(work, endpoint, notice.at, state):
+                telling.try_notice(work, endpoint, one, state)
+        except Ending:
+            work.waits.append(now)
+        check_lease()
     wait_until(worker, claim, loaded, min(work.waits, default=None))
