@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 import time
 from datetime import timedelta
@@ -70,3 +71,15 @@ def test_it_is_not_waited_for_what_it_left_running_and_ends_with_a_lost_lease():
     with pytest.raises(StaleLease):
         run("import time; time.sleep(30)", check=lost)
     assert time.monotonic() - began < 25
+
+
+def test_it_runs_also_in_a_process_with_more_than_a_thousand_open_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held = [os.dup(1) for _ in range(1100)]
+    try:
+        assert run("print('well')").arrived
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -87,11 +87,13 @@ def _watch(
     assert process.stdout is not None
     output, said, is_open = process.stdout.fileno(), b"", True
     os.set_blocking(output, False)
+    readable = select.poll()  # `select` takes no descriptor above 1023
+    readable.register(output, select.POLLIN)
     while True:
         has_ended = process.poll() is not None
         if is_open:
             # What it left running may hold its output open: nobody waits for that.
-            select.select([output], [], [], 0 if has_ended else _LOOK_EVERY_S)
+            readable.poll(0 if has_ended else _LOOK_EVERY_S * 1000)
             with contextlib.suppress(BlockingIOError):
                 block = os.read(output, _MOST_SAID)
                 is_open = block != b""
