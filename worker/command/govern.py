@@ -22,6 +22,7 @@ from worker.command.terminal import (
     open_ledger,
     or_dash,
     print_table,
+    progress_bar,
     table_of,
     user,
 )
@@ -29,7 +30,7 @@ from worker.errors import EndtapeError
 from worker.governing import erasures, holds, subject
 from worker.governing.places import Here
 from worker.governing.subject import By, Subject
-from worker.processes.composition import make_archive
+from worker.processes.archive_in_use import make_archive
 
 _REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
 _AHEAD = timedelta(days=30)
@@ -44,7 +45,7 @@ class _Outcome:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-@click.command()
+@click.command(epilog='Example: endtape hold RECORDING_ID --reason "case 4711"')
 @_IDS
 @_REASON
 @as_json_option
@@ -64,7 +65,7 @@ def hold(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     _finish(_each(recording_ids, do), as_json=as_json)
 
 
-@click.command()
+@click.command(epilog='Example: endtape release RECORDING_ID --reason "case 4711 closed"')
 @_IDS
 @_REASON
 @as_json_option
@@ -82,7 +83,9 @@ def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     _finish(_each(recording_ids, do), as_json=as_json)
 
 
-@click.command()
+@click.command(
+    epilog='Example: endtape erase RECORDING_ID --reason "asked by the customer" --dry-run'
+)
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID...]")
 @click.option("--reason", help="Why; it stands in the history.")
 @click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
@@ -128,8 +131,7 @@ def erase(
         many = f"{len(found)} recording{'' if len(found) == 1 else 's'}"
         click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
     by, outcome = By(who=user(), reason=reason or ""), _Outcome(refused=unknown)
-    for one in found:
-        _do(outcome, one, lambda one=one: _order(here, one, by))  # type: ignore[misc]
+    _do_all(outcome, found, lambda one: _order(here, one, by))
     _finish(outcome, as_json=as_json)
 
 
@@ -160,16 +162,18 @@ def _found(recording_ids: Sequence[str]) -> tuple[Here, list[Subject], dict[str,
 def _each(recording_ids: Sequence[str], do: Callable[[Here, Subject], str]) -> _Outcome:
     here, found, unknown = _found(recording_ids)
     outcome = _Outcome(refused=unknown)
-    for one in found:
-        _do(outcome, one, lambda one=one: do(here, one))  # type: ignore[misc]
+    _do_all(outcome, found, lambda one: do(here, one))
     return outcome
 
 
-def _do(outcome: _Outcome, one: Subject, do: Callable[[], str]) -> None:
-    try:
-        outcome.done[one.recording_id] = do()
-    except (EndtapeError, OSError) as error:
-        outcome.refused[one.recording_id] = str(error)
+def _do_all(outcome: _Outcome, found: Sequence[Subject], do: Callable[[Subject], str]) -> None:
+    with progress_bar("recordings ...") as advance:
+        for count, one in enumerate(found, 1):
+            try:
+                outcome.done[one.recording_id] = do(one)
+            except (EndtapeError, OSError) as error:
+                outcome.refused[one.recording_id] = str(error)
+            advance(count, len(found))
 
 
 def _would_go(here: Here, one: Subject) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from worker.command.terminal import (
     open_ledger,
     print_table,
     table_of,
+    waiting,
 )
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
@@ -55,7 +56,8 @@ def notify(as_json: bool, test: bool, retried: str | None) -> None:
 def _test(settings: Settings, ledger: Ledger, *, as_json: bool) -> None:
     # A command would have nothing to work on.
     told = [*settings.notify, *(e for e in settings.hand_ons.values() if not e.command)]
-    outcomes = [(endpoint, _send_test(endpoint, ledger)) for endpoint in told]
+    with waiting("sending ..."):
+        outcomes = [(endpoint, _send_test(endpoint, ledger)) for endpoint in told]
     if as_json:
         rows = [{"url": e.url, "arrived": o.arrived, "why": o.why} for e, o in outcomes]
         click.echo(json.dumps(rows, indent=2))
