@@ -7,7 +7,6 @@ itself may be a link.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
@@ -33,13 +32,9 @@ class Directory:
         self._made = set[str]()  # folders that this process has seen on disk for good
 
     def create(self, name: str, data: bytes) -> None:
-        part = self._spool.create("small-file", secrets.randbelow(10**18))
-        try:
-            with self._spool.writing(part) as file:
-                file.write(data)
-            self.put_file(name, part, hashlib.sha256(data).hexdigest())
-        finally:
-            part.unlink(missing_ok=True)
+        part = self._spool.path("small-file", secrets.randbelow(10**18))
+        with _full_disk(), self._folder(name, make=True) as (folder, last):
+            durable.create(part, data, folder, last)
 
     def put_file(self, name: str, part: Path, sha256: str) -> None:
         with _full_disk(), self._folder(name, make=True) as (folder, last):

@@ -132,16 +132,14 @@ class Archive:
         stands = self.store.head(parsed.audio)
         if stands.bytes != receipt["media"].get("bytes", stands.bytes):
             raise Unstored(f"{parsed.audio} has {stands.bytes} bytes, which is not what was put")
-        if self._receipt_stands(parsed, sha256):
+        try:
+            self.store.create(parsed.receipt, seals.written(receipt))
+        except Conflict:
+            # Another attempt was quicker, which is fine if it was about the same audio.
+            if not self._receipt_stands(parsed, sha256):
+                raise
             # Whoever wrote it may have died before it was on disk for good.
             self.store.create(parsed.receipt, self.store.read(parsed.receipt))
-        else:
-            try:
-                self.store.create(parsed.receipt, seals.written(receipt))
-            except Conflict:
-                # Another attempt was quicker, which is fine if it was about the same audio.
-                if not self._receipt_stands(parsed, sha256):
-                    raise
         return self._signed(parsed.receipt, receipt)
 
     def publish_absence(self, key: str, absence: dict[str, Any]) -> str:

@@ -73,10 +73,8 @@ class Spool:
     def __init__(self, place: Path) -> None:
         self.place = Path(place)
 
-    def create(self, recording_id: str, fence: int) -> Path:
-        """Make a new, empty file for this attempt alone, and return its path.
-
-        Raises StaleLease if this attempt has a file already, Unstored when the disk is full,
+    def path(self, recording_id: str, fence: int) -> Path:
+        """The path of the file for this attempt. Makes the directory, not the file. Raises
         ValueError for what is no recording id.
         """
         if wire.identifier(recording_id) != recording_id:
@@ -84,6 +82,16 @@ class Spool:
         path = self.place / f".{recording_id}.{int(fence):d}.part"
         with durable.full_disk(path):
             durable.make(self.place)
+        return path
+
+    def create(self, recording_id: str, fence: int) -> Path:
+        """Make a new, empty file for this attempt alone, and return its path.
+
+        Raises StaleLease if this attempt has a file already, Unstored when the disk is full,
+        ValueError for what is no recording id.
+        """
+        path = self.path(recording_id, fence)
+        with durable.full_disk(path):
             try:
                 os.close(os.open(path, durable.CREATE, 0o600))
             except FileExistsError:

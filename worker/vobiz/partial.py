@@ -103,11 +103,11 @@ class Partial:
         self._file, self._notes, self._source = file, notes, source
         self._follower = follower
         self._digest = hashlib.sha256()
-        self._filling, self._other = bytearray(BLOCK), bytearray(BLOCK)
+        # Room for more than one block, and the threads, are made when there is more than one.
+        self._filling, self._other = bytearray(BLOCK), bytearray()
         self._filled = self._noted = 0
         self._written_at = self._noted_at = time.monotonic()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="digest")
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -127,8 +127,8 @@ class Partial:
                     self.settle()
                     self._note()
         finally:
-            self._writer.shutdown()
-            self._hasher.shutdown()
+            for thread in self._threads or ():
+                thread.shutdown()
 
     @property
     def sha256(self) -> str:
@@ -202,9 +202,12 @@ class Partial:
         self._wait()
         self._written_at = time.monotonic()
         block = memoryview(self._filling)[: self._filled]
-        reading = self._hasher.submit(self._read, block)
-        self._writing = self._writer.submit(self._write, block, self.bytes, reading)
-        self._filling, self._other, self._filled = self._other, self._filling, 0
+        if self._threads is None:
+            self._threads = (ThreadPoolExecutor(1, "spool"), ThreadPoolExecutor(1, "digest"))
+        writer, hasher = self._threads
+        reading = hasher.submit(self._read, block)
+        self._writing = writer.submit(self._write, block, self.bytes, reading)
+        self._filling, self._other, self._filled = self._other or bytearray(BLOCK), self._filling, 0
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
