@@ -108,8 +108,7 @@ def create(part: Path, data: bytes, directory: int, name: str) -> None:
             source.seek(0)
             _give_name(source, part, directory, name, hashlib.sha256(data).hexdigest())
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
+        part.unlink(missing_ok=True)
 
 
 def _give_name(source: BinaryIO, part: Path, directory: int, name: str, sha256: str) -> None:

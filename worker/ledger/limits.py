@@ -29,8 +29,17 @@ class Limits(Store):
         `rate`: tokens a second. `queue`: how many callers will come back. With it the time returned
         is that of the first of them, and the others follow `1 / rate` seconds apart.
         """
-        granted, wait_ms = self._bucket(bucket, account, wanted, rate, queue)
+        granted, wait_ms, *_ = self._bucket(bucket, account, wanted, rate, queue)
         return granted, timedelta(milliseconds=wait_ms)
+
+    def take_unless_halted(
+        self, bucket: str, account: str, rate: float
+    ) -> tuple[int, timedelta] | None:
+        """Takes one token, as `take` does. None, and nothing taken, while the account is halted."""
+        granted, wait_ms, *halted = self._bucket(
+            bucket, account, 1, rate, 0, self.key("halted", account)
+        )
+        return None if halted else (granted, timedelta(milliseconds=wait_ms))
 
     def charge(self, bucket: str, account: str, rate: float) -> None:
         """Takes one token even if none is left: later callers wait the longer.
@@ -44,15 +53,15 @@ class Limits(Store):
         self._bucket(bucket, account, 0, rate, "cut")
 
     def _bucket(
-        self, bucket: str, account: str, wanted: int, rate: float, mode: str | int
-    ) -> tuple[int, int]:
+        self, bucket: str, account: str, wanted: int, rate: float, mode: str | int, *unless: str
+    ) -> list[int]:
         burst = max(1.0, rate / 4)
-        granted, wait_ms = self.run(
+        answer = self.run(
             "take_tokens",
-            [self.key("rate", bucket, account)],
+            [self.key("rate", bucket, account), *unless],
             [wanted, rate, burst, span_ms(RECOVERY), mode],
         )
-        return int(granted), int(wait_ms)
+        return [int(number) for number in answer]
 
     def halt(self, account: str) -> bool:
         """The provider refuses our credentials: the account's listings and fetches wait. True if it
