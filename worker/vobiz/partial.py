@@ -89,8 +89,8 @@ class Follower(Protocol):
 class Partial:
     """Takes the blocks of one file, and knows the digest of all bytes in it.
 
-    While this thread fills one block, a second thread writes the block before it, and a third one
-    hashes it and shows it to the follower: in one thread a download would take twice as long. If
+    While this thread fills one block, a second thread writes the block before it and shows it to
+    the follower, and a third one hashes it: in one thread a download would take twice as long. If
     one of them raises, the next `add` or `settle` raises the same.
     """
 
@@ -181,7 +181,10 @@ class Partial:
         self._filling[self._filled : self._filled + len(block)] = block
         self._filled += len(block)
         self.bytes += len(block)
-        if time.monotonic() - self._written_at >= NOTE_EVERY_S:
+
+    def tick(self) -> None:
+        """Hand over a block that is not full, where the bytes come slowly."""
+        if self._filled and time.monotonic() - self._written_at >= NOTE_EVERY_S:
             self._hand_over()
 
     def settle(self) -> None:
@@ -205,7 +208,7 @@ class Partial:
         if self._threads is None:
             self._threads = (ThreadPoolExecutor(1, "spool"), ThreadPoolExecutor(1, "digest"))
         writer, hasher = self._threads
-        reading = hasher.submit(self._read, block)
+        reading = hasher.submit(self._digest.update, block)
         self._writing = writer.submit(self._write, block, self.bytes, reading)
         self._filling, self._other, self._filled = self._other or bytearray(BLOCK), self._filling, 0
 
@@ -227,6 +230,8 @@ class Partial:
     def _write(self, block: memoryview, upto: int, reading: Future[None]) -> None:
         try:
             self._file.write(block)
+            if self._follower:
+                self._follower.add(block)
         finally:
             reading.result()  # nobody hashes it any more when it is filled again
         if (

@@ -161,7 +161,6 @@ class Piece:
             )
 
     def on_body(self, block: bytes) -> None:
-        self._hooks.keep_going()
         room = self.limits.max_bytes + 1 - self._partial.bytes
         self._partial.add(block[:room])
         if len(block) >= room:
@@ -169,6 +168,7 @@ class Piece:
 
     def on_tick(self) -> None:
         self._hooks.keep_going()
+        self._partial.tick()
 
     # When it has ended
     # ----------------------------------------------------------------------------------------------
