@@ -164,6 +164,8 @@ class Batch:
                 (obligation(call, Duty.FETCH, r), timing.fetch_at(t) if t else None)
                 for r, t in plan.fetch_at.items()
             ]
+            if plan.facts_at:  # what else makes it due is not taken back
+                dues.append((obligation(call, Duty.FACTS), plan.facts_at))
             again: list[tuple[Obligation, Literal["now"]]] = [
                 (obligation(call, Duty.ERASE, r), "now") for r in plan.erase_again
             ]

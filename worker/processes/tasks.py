@@ -19,6 +19,7 @@ from worker.duties import (
     erase,
     fetch,
     index,
+    late_facts,
     look,
     notify,
     offload,
@@ -40,6 +41,7 @@ DEEDS = {
     Duty.ERASE: erase.erases,
     Duty.DAY: days.closes,
     Duty.CDRS: call_records.reads,
+    Duty.FACTS: late_facts.files,
     Duty.OFFLOAD: offload.offloads,
 }
 QUEUE_OF = {
@@ -52,6 +54,7 @@ QUEUE_OF = {
     Duty.ERASE: "keep",
     Duty.DAY: "keep",
     Duty.CDRS: "keep",
+    Duty.FACTS: "keep",
     Duty.OFFLOAD: "keep",
 }
 
