@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,16 @@ class Directory:
     def __init__(self, root: Path, spool: Spool) -> None:
         self.root, self._spool = Path(root), spool
         self._made = set[str]()  # folders that this process has seen on disk for good
+        self._of_thread = threading.local()  # `held`: the folder that `within` keeps open
+
+    @contextlib.contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        with self._folder(name, make=True) as (here, _):
+            self._of_thread.held = (name.rpartition("/")[0], here)
+            try:
+                yield
+            finally:
+                self._of_thread.held = None
 
     def create(self, name: str, data: bytes) -> None:
         part = self._spool.path("small-file", secrets.randbelow(10**18))
@@ -116,6 +127,10 @@ class Directory:
         if not all(step and not step.startswith(".") for step in (*steps, last)):
             raise ValueError(f"not a name in the archive: {name[:300]!r}")
         folder = "/".join(steps)
+        held = getattr(self._of_thread, "held", None)
+        if held and held[0] == folder:
+            yield held[1], last
+            return
         if make and folder not in self._made:
             durable.make(self.root)
             os.close(self._enter(steps, make=True))

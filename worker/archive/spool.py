@@ -72,6 +72,7 @@ class Spool:
 
     def __init__(self, place: Path) -> None:
         self.place = Path(place)
+        self.swept_at = 0.0  # when this process last swept it, by the monotonic clock
 
     def path(self, recording_id: str, fence: int) -> Path:
         """The path of the file for this attempt. Makes the directory, not the file. Raises
@@ -167,6 +168,7 @@ class Spool:
         Harmless to repeat. `older_than_s` is how long an unfinished download may wait for its next
         attempt.
         """
+        self.swept_at = time.monotonic()
         removed, horizon = 0, time.time() - older_than_s
         with contextlib.suppress(FileNotFoundError), os.scandir(self.place) as entries:
             for entry in entries:

@@ -42,6 +42,7 @@ from worker.vobiz.piece import CorruptDownload, Hooks
 # How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
 # follows within about an hour, and continues that file.
 _DEAD_PART_S = 7200.0
+_SWEEP_EVERY_S = 60.0
 _RUN_S = 1.0
 
 
@@ -195,8 +196,10 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
     worker, recording_id = task.worker, task.recording.recording_id
     if worker.archive.signer:
         worker.archive.signer.key()  # before a download that could not be filed
-    worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
-    with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
+    spool = worker.archive.spool
+    if time.monotonic() - spool.swept_at > _SWEEP_EVERY_S:
+        spool.sweep(older_than_s=_DEAD_PART_S)
+    with spool.part(recording_id, int(task.claim.fence)) as part:
         arrival = Arrival.kept(part, task.call.call_uuid) or _download(
             task, account, part, keep_going
         )

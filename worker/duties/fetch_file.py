@@ -210,9 +210,10 @@ def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any])
 
     def put(archive: Archive) -> tuple[str, str]:
         signing.ready(task.worker.ledger, archive)
-        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
-        sha256 = archive.publish_receipt(key, receipt)
-        _file_outline(archive, key, drawn)
+        with archive.store.within(named):
+            key = archive.publish(arrival.part.path, named, arrival.got.sha256)
+            sha256 = archive.publish_receipt(key, receipt)
+            _file_outline(archive, key, drawn)
         return key, sha256
 
     try:
