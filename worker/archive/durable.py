@@ -101,8 +101,9 @@ def create(part: Path, data: bytes, directory: int, name: str) -> None:
     """Put a small file under the name, on disk for good, by way of a new file `part` that nobody
     has seen. Raises as `put` does.
     """
+    number = os.open(part, CREATE, 0o600)
     try:
-        with os.fdopen(os.open(part, CREATE, 0o600), "w+b") as source:
+        with os.fdopen(number, "w+b") as source:
             source.write(data)
             source.flush()
             source.seek(0)
