@@ -203,3 +203,25 @@ def test_while_the_archive_is_away_the_obligation_waits_with_an_alert(local):
     house.ledger.make_due_now(owed)
     until(lambda: said(house, recording) == BOTH)
     until(lambda: house.ledger.next_at(owed) is None)
+
+
+def test_what_stands_in_the_archive_counts_where_an_emptied_redis_fetches_it_again(local):
+    house = local(rules=RULES.format("30s"))
+    app = Application(house)
+    recording, call = archived(app, consent={"kind": "dtmf", "by": "line 918065550101"})
+    app.put(f"/calls/{call}", {"consent": {"withdrawn": True}})
+    until(lambda: said(house, recording) == BOTH)
+    until(lambda: house.ledger.outstanding() == 0)
+    hold = {"reason": "case 12"}
+    assert app.put(f"/recordings/{recording}/hold", hold).status_code == 200
+    before = house.recording(recording)
+    redis_view.drop_log(house.ledger, ACCOUNT, call)
+    late = {"Event": "RecordStop", "CallUUID": call, "RecordingID": recording}
+    assert house.post({**late, "RecordingDurationMs": "9000"}).status_code == 200
+    after = house.reach(recording, "archived")
+    same = ("restricted", "restricted_by", "held", "sha256", "first_seen_at", "archive_key")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert (after["restricted"], after["held"]) == (True, True)
+    assert after["consent"]["withdrawn"] is True
+    until(lambda: house.ledger.outstanding() == 0)
+    assert said(house, recording) == [*BOTH, ("hold", None)]

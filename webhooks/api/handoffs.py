@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from datetime import timedelta
 from functools import partial
 
@@ -13,6 +14,7 @@ from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.api.starts import Starts
+from worker import tally
 from worker.calls.call import Call, Handoff
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
@@ -58,13 +60,17 @@ class Handoffs:
                 by=caller().who,
             ),
         )
+        began = time.monotonic()
         handoff = self._decision(account, a_leg, order)
+        tally.duration("handoff_seconds", time.monotonic() - began)
         call, rules, now = (
             self.orders.call(account, a_leg),
             self.settings().rules,
             self.ledger.now(),
         )
         view = handoff_view(call, handoff, rules, now)
+        proven = "proven" if view["proven"] else "unproven"
+        tally.add(f"handoffs_total|{view['verdict']}|{proven}")
         if view["verdict"] == "hold":
             return Problem(409, f"hold: {view['reason']}", **view).response()
         return jsonify(view)

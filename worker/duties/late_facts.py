@@ -166,16 +166,9 @@ def _statements(filed: _Filed, call: Call) -> list[dict[str, Any]]:
     instants and without telephone numbers.
     """
     known = [*facts.statements(filed.receipt, filed.known), *map(consent.statement, call.consents)]
-    plain = [_plain(said) for said in known]
+    plain = [consent.without_numbers(said) for said in known]
     once = [said for at, said in enumerate(plain) if said not in plain[:at]]
     return sorted(once, key=lambda said: consent.of_statement(said).at)
-
-
-def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: wire.without_numbers(value) if isinstance(value, str) and name != "at" else value
-        for name, value in said.items()
-    }
 
 
 def _restricted_by(
@@ -212,7 +205,7 @@ def _write(
     """Write the facts that the archive lacks, and sign what a process left unsigned that died."""
     if worker.archive.signer and not all(fact.signed for fact in filed.known):
         fact_files.sign_all(worker.archive.store, worker.archive.signer, filed.known)
-    stands = [_plain(one) for one in facts.statements(filed.receipt, filed.known)]
+    stands = [consent.without_numbers(one) for one in facts.statements(filed.receipt, filed.known)]
     if said and list(said) != stands:
         _add(worker, filed, _consent(worker, call, filed, said))
     if sorted(reasons) != sorted(facts.restricted_by(filed.receipt, filed.known)):

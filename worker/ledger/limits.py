@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from worker import tally
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.store import Store, span_ms
 
+_ANSWERED = 2  # numbers of `take_tokens.lua`; with a third one, the account is halted
 RECOVERY = timedelta(seconds=20)  # from the provider's 429 to the full rate
 
 
@@ -29,17 +31,14 @@ class Limits(Store):
         `rate`: tokens a second. `queue`: how many callers will come back. With it the time returned
         is that of the first of them, and the others follow `1 / rate` seconds apart.
         """
-        granted, wait_ms, *_ = self._bucket(bucket, account, wanted, rate, queue)
-        return granted, timedelta(milliseconds=wait_ms)
+        return _granted(bucket, wanted, self._bucket(bucket, account, wanted, rate, queue))
 
     def take_unless_halted(
         self, bucket: str, account: str, rate: float
     ) -> tuple[int, timedelta] | None:
         """Takes one token, as `take` does. None, and nothing taken, while the account is halted."""
-        granted, wait_ms, *halted = self._bucket(
-            bucket, account, 1, rate, 0, self.key("halted", account)
-        )
-        return None if halted else (granted, timedelta(milliseconds=wait_ms))
+        answer = self._bucket(bucket, account, 1, rate, 0, self.key("halted", account))
+        return _granted(bucket, 1, answer) if len(answer) == _ANSWERED else None
 
     def charge(self, bucket: str, account: str, rate: float) -> None:
         """Takes one token even if none is left: later callers wait the longer.
@@ -92,3 +91,11 @@ class Limits(Store):
         """True for the first caller of all processes within each `every`."""
         key = self.key("turn", deed, what)
         return bool(self.command("SET", key, 1, "NX", "PX", span_ms(every)))
+
+
+def _granted(bucket: str, wanted: int, answer: list[int]) -> tuple[int, timedelta]:
+    granted, wait_ms = answer
+    if granted < wanted:
+        tally.add(f"rate_limit_waits_total|{bucket}", wanted - granted)
+        tally.add(f"rate_limit_wait_seconds_total|{bucket}", wait_ms / 1000)
+    return granted, timedelta(milliseconds=wait_ms)

@@ -224,7 +224,7 @@ class Obligations(Dues):
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
         sets = self._sets()
-        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake")), *sets]
+        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake", "news")), *sets]
         args: list[Any] = [len(sets)]
         for commit in commits:
             owed = commit.claim.obligation
