@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -35,6 +36,7 @@ _SAID = {
     "erased": "It was erased before; nothing was done.",
 }
 _HISTORY = 50
+_BEFORE = timedelta(hours=1)  # a call may be stopped before its recording is known
 _PARTS = ("trouble", "tiles", "more", "handoffs", "services", "figures")
 
 
@@ -136,8 +138,12 @@ class Details:
 
     def _history(self, view: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Who did what to the recording, on days that are not closed yet, the last first."""
-        entries = self._ledger.history(view["account"], until=self._ledger.now())
-        mine = [
+        entries = self._ledger.history_about(
+            view["account"],
+            [view["recording_id"], view["call_uuid"]],
+            since=datetime.fromisoformat(view["first_seen_at"]) - _BEFORE,
+        )
+        mine = (
             {"at": entry.at, **entry.said}
             for entry in entries
             if entry.said.get("recording_id") == view["recording_id"]
@@ -145,8 +151,8 @@ class Details:
                 entry.said.get("call_uuid") == view["call_uuid"]
                 and entry.said.get("recording_id") is None
             )
-        ]
-        return mine[: -_HISTORY - 1 : -1]
+        )
+        return list(islice(mine, _HISTORY))
 
     def system(self) -> str:
         """Processes, versions, settings in force, refused callbacks with their remedy."""

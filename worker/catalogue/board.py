@@ -85,7 +85,7 @@ def compute(
         degraded=ledger.degraded(),
         missing=[role for role in ROLES if role not in alive],
         alive={role: len(slots) for role, slots in sorted(alive.items())},
-        undelivered=len(ledger.failing()),
+        undelivered=ledger.failing_count(),
         is_cut=len(sights) > MOST,
     )
 
