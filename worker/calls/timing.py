@@ -54,6 +54,9 @@ MOST_FAILURES_RECORDED = 100  # of one recording's fetches since a person's last
 STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
 
 
+# The archive is told so long after consent was lacking.
+FACTS_AFTER = timedelta(seconds=0.5)
+
 # Back-off
 # ------------------------------------------------------------------------------------------------
 
@@ -76,6 +79,13 @@ def _jittered(seconds: float, seed: str) -> timedelta:
     # ±20 %, from the seed: several processes compute the plan, and all must get the same instant.
     spread = hashlib.sha256(seed.encode()).digest()[0] / 255
     return timedelta(seconds=seconds * (0.8 + 0.4 * spread))
+
+
+def fetch_at(instant: datetime) -> datetime:
+    """When a recording is fetched that may be at this instant: a moment later, together with those
+    that may be by then, so that one slot fetches several. The clock claims some of it ahead.
+    """
+    return datetime.fromtimestamp((instant.timestamp() // 0.1 + 2) * 0.1, UTC)
 
 
 def index_at(now: datetime) -> datetime:
