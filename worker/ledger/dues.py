@@ -107,5 +107,18 @@ class Dues(Store):
         block.
         """
         if timeout_s > 0.005:
-            with self.answering():
-                self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
+            self._wait("wake", timeout_s)
+
+    def hint(self) -> None:
+        """Lets one of those who plan calls look for what is due."""
+        self.command("RPUSH", self.key("hints"), 1)
+
+    def wait_for_hint(self, timeout_s: float) -> bool:
+        """Blocks until calls are due to be planned, or for `timeout_s`. Takes the hint; False where
+        there was none.
+        """
+        return self._wait("hints", timeout_s)
+
+    def _wait(self, name: str, timeout_s: float) -> bool:
+        with self.answering():
+            return bool(self.redis.blpop([self.key(name)], timeout=max(timeout_s, 0.01)))

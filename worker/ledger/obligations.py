@@ -6,6 +6,10 @@
 {endtape}:unfinished   hash    obligation → how often it was begun again and not finished
 {endtape}:waiting      set     fetches that wait for the archive to take files again
 {endtape}:wake         list    the clock blocks on it
+{endtape}:looking      string  a clock looks by itself at what is due then (ms); `any`: it waits for
+                               a commit
+{endtape}:hints        list    those who plan calls block on it; it has an entry while calls are due,
+                               except where one was lost
 
 An obligation stays in its `due` until it is done: claiming it moves its score to the end of the
 lease. If the worker dies, the obligation is due again when the lease ends.
@@ -13,7 +17,7 @@ lease. If the worker dies, the obligation is due again when the lease ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -49,6 +53,7 @@ LEASES: Mapping[Duty, timedelta] = {
 ALONE_AFTER, ASIDE_AFTER = 3, 6
 LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
 _AT_ONCE = 500
+_MOST_HINTS, _FOR_A_HINT = 16, 50  # of a clock, and how many calls that are due one of them is for
 _COMMITS_AT_ONCE = 50  # in one script; Redis serves nobody else meanwhile
 
 
@@ -68,6 +73,7 @@ class Claimed:
     now: datetime
     claims: tuple[Claim, ...]
     next_at: datetime | None  # when the earliest obligation is due that was not claimed
+    generation: int  # how many reloads were ordered so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +129,15 @@ class Obligations(Dues):
 
     def claim(self, *, lead: timedelta, batch: int, free: Mapping[Duty, int]) -> Claimed:
         """Claims obligations that are due within `lead`: at most `batch` of each duty in one call,
-        and at most `free` of each duty outstanding. Forgets all wakes so far.
+        and at most `free` of each duty outstanding. Looks at no duty that `free` does not name.
+
+        Without PLAN it gives hints to those who claim plans. With a duty other than PLAN it is a
+        clock's look: it forgets all wakes so far.
         """
-        now, claims, next_at = self.run(
+        names = ("fence", "fences", "unfinished", "generation", "wake", "hints", "looking")
+        now, claims, next_at, generation = self.run(
             "claim_due",
-            [*map(self.key, ("fence", "fences", "unfinished", "wake")), *self._sets()],
+            [*map(self.key, names), self.key("due", Duty.PLAN), *self._sets(free)],
             [
                 span_ms(lead),
                 batch,
@@ -135,12 +145,17 @@ class Obligations(Dues):
                 ASIDE_AFTER,
                 span_ms(LONGEST_WAIT),
                 span_ms(ASIDE),
-                *(n for duty in Duty for n in (free.get(duty, 0), span_ms(self.leases[duty]))),
+                int(free.keys() != {Duty.PLAN}),
+                int(Duty.PLAN in free),
+                _MOST_HINTS,
+                _FOR_A_HINT,
+                *(n for duty in free for n in (free[duty], span_ms(self.leases[duty]))),
             ],
         )
         return Claimed(
             now=from_ms(now),
             next_at=from_ms(float(next_at)) if next_at else None,
+            generation=int(generation),
             claims=tuple(
                 Claim(
                     obligation=Obligation.parse(obligation),
@@ -201,8 +216,9 @@ class Obligations(Dues):
 
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
-        sets = self._sets()
-        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake")), *sets]
+        sets = self._sets(Duty)
+        names = ("fences", "unfinished", "generation", "wake", "hints", "looking")
+        keys = [*map(self.key, names), *sets]
         args: list[Any] = [len(sets)]
         for commit in commits:
             owed = commit.claim.obligation
@@ -219,8 +235,8 @@ class Obligations(Dues):
             args += [len(words), *words]
         return keys, args
 
-    def _sets(self) -> list[str]:
-        return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
+    def _sets(self, duties: Iterable[Duty]) -> list[str]:
+        return [self.key(name, duty) for duty in duties for name in ("due", "leases")]
 
     # Work that is begun and never finished
     # ------------------------------------------------------------------

@@ -103,7 +103,7 @@ class Recording(Store):
             self.key("leases", Duty.PLAN),
             self.key("recordings", account),
             self.key("recent", account),
-            self.key("wake"),
+            self.key("hints"),
             self.key("aliases", account),
             self.key("metrics"),
             self.key("listeners", account, call_uuid),

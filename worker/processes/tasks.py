@@ -42,8 +42,7 @@ DEEDS = {
     Duty.CDRS: call_records.reads,
     Duty.OFFLOAD: offload.offloads,
 }
-QUEUE_OF = {
-    Duty.PLAN: "stops",
+QUEUE_OF = {  # of the duties that a clock claims; planning.py claims plans
     Duty.LOOK: "fetches",
     Duty.FETCH: "fetches",
     Duty.SURVEY: "fetches",

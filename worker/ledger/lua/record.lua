@@ -1,6 +1,6 @@
--- Records one event of a call, once; makes the call due now and wakes a clock.
+-- Records one event of a call, once; makes the call due now and gives the workers a hint.
 -- Repeating it is harmless: a known id changes nothing, nor does a known nonce with the same body.
-local call, due, leases, recordings, recent, wake, aliases, metrics, listeners, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local call, due, leases, recordings, recent, hints, aliases, metrics, listeners, live = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local obligation, id, event, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local recording, call_uuid, repeat_after_ms, alias_list = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local kind, first_seen_ms = ARGV[9], ARGV[10]
@@ -46,7 +46,7 @@ for alias in string.gmatch(alias_list, '%S+') do redis.call('HSET', aliases, ali
 local lease = redis.call('ZSCORE', leases, obligation)
 if not lease or tonumber(lease) <= now then
   redis.call('ZADD', due, 'LT', now, obligation)
-  if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
+  if redis.call('LLEN', hints) < 4 then redis.call('RPUSH', hints, 1) end
 end
 for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 return {'new', now}
