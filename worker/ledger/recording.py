@@ -108,6 +108,7 @@ class Recording(Store):
             self.key("metrics"),
             self.key("listeners", account, call_uuid),
             self.key("live", account),
+            self.key("hinted"),
         ]
 
     def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -35,9 +35,7 @@ from worker.processes.tasks import QUEUE_OF, message
 from worker.settings import Settings
 
 log = structlog.get_logger()
-# Between two claims, so that obligations due together share a message; short where the last claim
-# took next to nothing, so that a hand-off does not wait for company.
-PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
+PAUSE_S = 0.02  # between two claims, so that they are few; nobody waits for a fetch or a look
 # Claims in a message.
 BATCH = {
     Duty.LOOK: 4,
@@ -66,7 +64,6 @@ class Clock:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
-        self._pause_s = PAUSE_S
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -84,7 +81,6 @@ class Clock:
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
         claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
-        self._pause_s = PAUSE_S if len(claimed.claims) >= COMPANY else SHORT_PAUSE_S
         tell_of_poison(self.ledger, claimed.claims)
         for duty, most in BATCH.items():
             mine = [c for c in claimed.claims if c.obligation.duty is duty]
@@ -120,8 +116,8 @@ class Clock:
                 )
 
     def _sleep(self, seconds: float) -> None:
-        self.stopping.wait(self._pause_s)
-        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - self._pause_s)
+        self.stopping.wait(PAUSE_S)
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
 
     def _send_heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic() + HEARTBEAT_S

@@ -12,8 +12,10 @@ import threading
 import structlog
 
 from worker.calls.obligations import Duty
-from worker.duties.plan_calls import plan_calls
+from worker.duties.plan_calls import plan_calls, plan_loaded
 from worker.errors import LedgerUnavailable
+from worker.ledger.dues import Hint
+from worker.ledger.obligations import Claimed
 from worker.processes import draining
 from worker.processes.batches import LEAD, batches, tell_of_poison
 from worker.processes.settings_in_force import (
@@ -27,6 +29,7 @@ log = structlog.get_logger()
 # its lease.
 MOST = 50
 MOST_OUTSTANDING = 1200  # of all workers; even a slow machine begins so many within their leases
+COMPANY_S = 0.004  # so long callbacks and looks wait for others: a batch costs as much as ten calls
 _LISTEN_S = 1.0
 _REDIS_IS_AWAY_S = 0.2
 _END_S = 3.0  # a batch waits 0.1 s for its instant and 0.1 s for answers
@@ -64,12 +67,21 @@ class Planning:
 
     def _turn(self, own: FollowingWorker) -> None:
         ledger = own.ledger
-        if not ledger.wait_for_hint(_LISTEN_S):
+        hint = ledger.wait_for_hint(_LISTEN_S)
+        if hint is None:
             return
+        if hint is Hint.SOON:
+            self._ending.wait(COMPANY_S)
         if self._ends():
             ledger.hint()  # for another child
             return
         claimed = ledger.claim(lead=LEAD, batch=MOST, free={Duty.PLAN: MOST_OUTSTANDING})
-        tell_of_poison(ledger, claimed.claims)
-        for batch in batches(claimed.claims, MOST):
-            plan_calls(own.current(claimed.generation), batch)
+        self._plan(own, claimed)
+
+    def _plan(self, own: FollowingWorker, claimed: Claimed) -> None:
+        worker = own.current(claimed.generation)
+        begun = [claim for claim in claimed.claims if claim.loaded]
+        plan_loaded(worker, begun, [claim.loaded for claim in begun], claimed.now)
+        tell_of_poison(own.ledger, claimed.claims)
+        for batch in batches([c for c in claimed.claims if not c.loaded], MOST):
+            plan_calls(worker, batch)

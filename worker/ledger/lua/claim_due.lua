@@ -4,12 +4,14 @@
 -- A fence that is still there means that the last claim was never finished; begin.lua counts that. After several
 -- unfinished tries the obligation comes back later each time: a plan or a survey within a minute at most, a look or a
 -- fetch is set aside for hours in the end.
--- Workers claim the plans themselves, a few at a time, when they get a hint. A clock, which claims no plans, sees to it
+-- Workers claim the plans themselves, a few at a time, when they get a hint, and get the logs with them: work begins at
+-- once. What was unfinished before is begun by begin.lua, which counts that. A clock, which claims no plans, sees to it
 -- that there are hints while plans are due, and writes down how early something new must be due to wake it.
-local fence, fences, unfinished, generation, wake, hints, looking, plans = unpack(KEYS)
+local fence, fences, unfinished, generation, wake, hints, hinted, looking, plans = unpack(KEYS)
 local lead_ms, batch = tonumber(ARGV[1]), tonumber(ARGV[2])
 local alone_after, aside_after, longest_ms, aside_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local is_clock, takes_plans, most_hints, for_a_hint = ARGV[7] == '1', ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
+local calls = ARGV[11]      -- the beginning of the names of the calls' logs
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local claimed, next_at, blocked = {}, nil, false
@@ -26,10 +28,10 @@ local function come_back(instant)
 end
 
 if is_clock then redis.call('DEL', wake) end      -- what was to be looked at is looked at now
-for i = 0, (#KEYS - 8) / 2 - 1 do
-  local due, leases = KEYS[9 + 2 * i], KEYS[10 + 2 * i]
-  local lease_ms = tonumber(ARGV[12 + 2 * i])
-  local free = tonumber(ARGV[11 + 2 * i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
+for i = 0, (#KEYS - 9) / 2 - 1 do
+  local due, leases = KEYS[10 + 2 * i], KEYS[11 + 2 * i]
+  local lease_ms = tonumber(ARGV[13 + 2 * i])
+  local free = tonumber(ARGV[12 + 2 * i]) - redis.call('ZCOUNT', leases, '(' .. now, '+inf')
   local taken = math.max(0, math.min(free, batch))
   if taken > 0 then
     for _, obligation in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now + lead_ms, 'LIMIT', 0, taken)) do
@@ -40,7 +42,9 @@ for i = 0, (#KEYS - 8) / 2 - 1 do
       end
       redis.call('ZADD', leases, now + lease_ms, obligation)
       redis.call('ZADD', due, math.floor(now + wait_ms(obligation, tries, lease_ms)), obligation)
-      claimed[#claimed + 1] = {obligation, token, tries}
+      local log = false
+      if not is_clock and tries == 0 then log = redis.call('GET', calls .. string.gsub(string.sub(obligation, 6), '|', ':')) or '' end
+      claimed[#claimed + 1] = {obligation, token, tries, log}
     end
   end
   local earliest = tonumber(redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')[2])
@@ -54,10 +58,10 @@ if not takes_plans then
   -- Whoever took a hint may have died: the clock looks whether these are still due.
   if waiting > 0 then come_back(now + lead_ms + 250) end
   come_back(tonumber(redis.call('ZRANGEBYSCORE', plans, '(' .. now + lead_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]))
-elseif waiting == 0 then redis.call('DEL', hints)
+elseif waiting == 0 then redis.call('DEL', hints, hinted)
 elseif #claimed > 0 then wanted = 1 end      -- else as many are at work as may be; the clock gives the next hint
-for _ = redis.call('LLEN', hints) + 1, wanted do redis.call('RPUSH', hints, 1) end
+for _ = redis.call('LLEN', hints) + 1, wanted do redis.call('RPUSH', hints, takes_plans and 'now' or 'soon') end
 if is_clock then
   redis.call('SET', looking, blocked and 'any' or tostring(math.min(next_at or now + 1000, now + lead_ms + 1000)))
 end
-return {now, claimed, next_at and tostring(next_at) or '', redis.call('GET', generation) or '0'}
+return {string.format('%.3f', time[1] * 1000 + time[2] / 1000), claimed, next_at and tostring(next_at) or '', redis.call('GET', generation) or '0'}
