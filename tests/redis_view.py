@@ -74,6 +74,11 @@ def wait_for_work(ledger, timeout_s):
     ledger.redis.blpop(names, timeout=max(timeout_s, 0.01))
 
 
+def is_woken(ledger):
+    """Whether a clock that waits would look now."""
+    return bool(ledger.redis.llen(ledger.key("wake")))
+
+
 def claims_so_far(ledger):
     return int(ledger.redis.get(ledger.key("fence")))
 

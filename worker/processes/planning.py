@@ -8,12 +8,14 @@ under the same leases as everywhere. Where a hint is lost, a clock gives the nex
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
+from worker import logs
 from worker.calls.obligations import Duty
 from worker.duties.plan_calls import plan_calls, plan_loaded
-from worker.errors import LedgerUnavailable
+from worker.errors import EndtapeError
 from worker.ledger.dues import Hint
 from worker.ledger.obligations import Claimed
 from worker.processes import draining
@@ -38,7 +40,8 @@ _END_S = 3.0  # a batch waits 0.1 s for its instant and 0.1 s for answers
 class Planning:
     """One for each child."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Callable[[], FollowingWorker] = following_worker) -> None:
+        self._own = own
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="planning", daemon=True)
 
@@ -53,13 +56,14 @@ class Planning:
     def _run(self) -> None:
         while not self._ends():
             try:
-                self._turn(following_worker())
-            except LedgerUnavailable as error:
+                self._turn(self._own())
+            except EndtapeError as error:
                 # Nothing is lost: the leases run out.
                 warn_redis_is_away(error)
                 self._ending.wait(_REDIS_IS_AWAY_S)
-            except Exception:
-                log.exception("calls could not be planned; their leases bring them back")
+            except Exception as error:
+                if logs.seldom("planning", error):
+                    log.exception("calls could not be planned; their leases bring them back")
                 self._ending.wait(_REDIS_IS_AWAY_S)
 
     def _ends(self) -> bool:
