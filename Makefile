@@ -37,6 +37,7 @@ check: $(STAMP)
 	@$(BIN)/python -m pytest -q --redis other -m "redis and not end_to_end"
 	@$(BIN)/python -m pytest -q --hypothesis-profile long -m hypothesis
 	@$(BIN)/python -m faults.run --short
+	@$(BIN)/python benchmarks/run.py --small
 
 bench: $(STAMP)
 	@$(BIN)/python benchmarks/run.py

@@ -1,5 +1,5 @@
 """Files put into a bucket, beside `obstore` called bare; the memory that a big one takes; and how
-fast an archive in a bucket is verified.
+fast an archive is verified, in a bucket and in a directory.
 
 `python -m benchmarks.bucket serve PORT` is the stand-in for S3, `… put HOW FILE TIMES PORT` a
 process that puts.
@@ -21,14 +21,18 @@ from statistics import median
 from typing import ClassVar
 
 import obstore
+from obstore.store import S3Store
 
 from benchmarks.download import memory
 from benchmarks.stage import Report, Row, Stage, listens, spread, until
 from worker.archive.bucket import ONE_STEP_BYTES, BucketStore
+from worker.archive.directory import Directory
 from worker.archive.places import Bucket
 from worker.archive.signers import AllowedSigner
 from worker.archive.signing import RECEIPTS
 from worker.archive.signing_key import SigningKey, load_or_make
+from worker.archive.spool import Spool
+from worker.archive.store import Store
 from worker.archive.verify import READERS, Trust, Verifier
 from worker.archive.verify import Report as Verified
 from worker.processes.supervisor import free_port
@@ -40,9 +44,10 @@ class Size:
     files: int = 50
     big_bytes: int = 200_000_000
     recordings: int = 1000
+    megabytes: int = 300  # in a directory, a recording each
 
 
-FULL, SMALL = Size(), Size(files=2, big_bytes=40_000_000, recordings=20)
+FULL, SMALL = Size(), Size(files=2, big_bytes=40_000_000, recordings=20, megabytes=5)
 FOLDER = "MA_1/2026/09/14"
 METHOD = (
     f"Bucket: {FULL.files} files of {FULL.file_bytes:,} bytes and one of {FULL.big_bytes:,}, put "
@@ -51,7 +56,9 @@ METHOD = (
     "same path with what it does by itself. By turns, each in a fresh process, its first put not "
     "counted. Memory: the highest resident memory while the large one was put, minus what it was "
     "after a small one. Verify: all of a folder with audio of 24 kB, receipts and signatures; "
-    "peer: obstore.get and SHA-256 of the same objects with as many threads."
+    "peer: obstore.get and SHA-256 of the same objects with as many threads. In a directory: "
+    f"{FULL.megabytes} recordings with audio of 1 MB; peer: sha256sum of the same audio. "
+    "Both read what the kernel has in memory."
 )
 
 
@@ -119,30 +126,45 @@ def listing(kept: dict[str, bytes]) -> bytes:
 
 
 def store_at(port: int, prefix: str = "put") -> BucketStore:
-    variables = {
+    variables = tuple(variables_of(port).items())
+    return BucketStore(Bucket(url=f"s3://b/{prefix}", variables=variables))
+
+
+def variables_of(port: int) -> dict[str, str]:
+    return {
         "AWS_ACCESS_KEY_ID": "bench",
         "AWS_SECRET_ACCESS_KEY": "bench",
         "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }
-    return BucketStore(Bucket(url=f"s3://b/{prefix}", variables=tuple(variables.items())))
+
+
+def bare_at(port: int, prefix: str = "put") -> S3Store:
+    """The client with its own times and retries; the store verifies a SHA-256, as for us."""
+    config = {name.lower(): value for name, value in variables_of(port).items()}
+    return S3Store(
+        "b",
+        prefix=prefix,
+        config={**config, "aws_checksum_algorithm": "sha256"},  # type: ignore[arg-type]
+        client_options={"allow_http": True},
+    )
 
 
 def put(how: str, path: Path, times: int, port: int) -> None:
     """Prints the seconds that it took to put the file so often, and the growth of the process."""
-    store, small = store_at(port), path.with_name("small")
+    store, bare, small = store_at(port), bare_at(port), path.with_name("small")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if how == "ours":
         store.put_file("small", small, sha256)
     else:
-        obstore.put(store.client, "small", small)
+        obstore.put(bare, "small", small)
     before, began, busy = memory("VmRSS"), time.perf_counter(), time.process_time()
     for number in range(times):
         if how == "ours":
             store.put_file(f"{number}.mp3", path, sha256)
         else:
-            obstore.put(store.client, f"{number}.mp3", path)
+            obstore.put(bare, f"{number}.mp3", path)
     took, busy = time.perf_counter() - began, time.process_time() - busy
     print(json.dumps([took, memory("VmHWM") - before, busy]))
 
@@ -167,9 +189,9 @@ def run_put(how: str, path: Path, times: int, port: int) -> tuple[float, float, 
 # ------------------------------------------------------------------------------------------------
 
 
-def file_recordings(store: BucketStore, key: SigningKey, size: Size) -> None:
-    for number in range(size.recordings):
-        audio = os.urandom(24_000)
+def file_recordings(store: Store, key: SigningKey, count: int, audio_bytes: int) -> None:
+    for number in range(count):
+        audio = os.urandom(audio_bytes)
         receipt = {
             "account": "MA_1",
             "recording_id": f"r{number}",
@@ -185,25 +207,36 @@ def file_recordings(store: BucketStore, key: SigningKey, size: Size) -> None:
             store.create(f"{FOLDER}/r{number}.{ending}", data)
 
 
-def verify(store: BucketStore, key: SigningKey, size: Size) -> float:
+def verify(store: Store, key: SigningKey, count: int, readers: int) -> tuple[float, float]:
+    """The seconds that it took, and those of the processor."""
     trusted = AllowedSigner(signer="bench", key=key.public)
-    verifier, began = Verifier(store, Trust([trusted]), quick=False), time.perf_counter()
-    with ThreadPoolExecutor(READERS[True]) as readers:
-        report: Verified = verifier.check(FOLDER, readers)
-    took = time.perf_counter() - began
-    if report.counts["signed"] != size.recordings or report.findings:
+    verifier = Verifier(store, Trust([trusted]), quick=False)
+    began, busy = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(readers) as pool:
+        report: Verified = verifier.check(FOLDER, pool)
+    took, busy = time.perf_counter() - began, time.process_time() - busy
+    if report.counts["signed"] != count or report.findings:
         raise RuntimeError(f"not as it was filed: {report.counts} {report.findings[:3]}")
-    return took
+    return took, busy
 
 
-def read_bare(store: BucketStore) -> float:
+def read_bare(store: BucketStore, port: int) -> float:
+    client = bare_at(port, "keep")
+
     def one(name: str) -> None:
-        hashlib.sha256(obstore.get(store.client, name).bytes()).digest()
+        hashlib.sha256(obstore.get(client, name).bytes()).digest()
 
     began = time.perf_counter()
     names = [entry.name for entry in store.level(FOLDER).files]
     with ThreadPoolExecutor(READERS[True]) as readers:
         list(readers.map(one, names))
+    return time.perf_counter() - began
+
+
+def sum_bare(folder: Path) -> float:
+    """The seconds that `sha256sum` takes for the audio in a folder."""
+    audio, began = sorted(folder.glob("*.mp3")), time.perf_counter()
+    subprocess.run(["sha256sum", *audio], check=True, capture_output=True)
     return time.perf_counter() - began
 
 
@@ -246,6 +279,29 @@ def verify_row(ours: list[float], bare: list[float], size: Size) -> Row:
     )
 
 
+def verify_directory(report: Report, runs: int, folder: Path, key: SigningKey, size: Size) -> None:
+    """Add the row and the note about an archive in a directory."""
+    store, count = Directory(folder / "archive", Spool(folder / "spool")), size.megabytes
+    file_recordings(store, key, count, 1_000_000)
+    ours, bare = list[tuple[float, float]](), list[float]()
+    for _ in range(runs):
+        ours.append(verify(store, key, count, READERS[False]))
+        bare.append(sum_bare(folder / "archive" / FOLDER))
+    our, peer = median(took for took, _ in ours), median(bare)
+    report.rows.append(
+        Row(
+            what="verify a directory, MB/s",
+            ours=f"{count / our:,.0f}",
+            peer=f"{count / peer:,.0f}",
+            ratio=f"{peer / our:.2f} x",
+            target="-",
+            met=True,
+        )
+    )
+    busy = [busy * 1e3 / count for _, busy in ours]
+    report.notes.append(f"verify a directory: processor time, ms for each recording {spread(busy)}")
+
+
 def measure(runs: int, size: Size = FULL) -> Report:
     report, rates, busy_s, grown = Report(METHOD), {}, {}, []
     with Stage() as stage:
@@ -265,14 +321,19 @@ def measure(runs: int, size: Size = FULL) -> Report:
                 busy_s.setdefault(how, []).append((busy + busy_big) * 1e3)
                 grown += [more / 2**20] if how == "ours" else []
         store, key = store_at(port, "keep"), load_or_make(stage.folder / "key")
-        file_recordings(store, key, size)
-        ours = [verify(store, key, size) for _ in range(runs)]
-        bare = [read_bare(store) for _ in range(runs)]
-    report.rows = [*put_rows(rates, grown), verify_row(ours, bare, size)]
+        file_recordings(store, key, size.recordings, 24_000)
+        timed = [verify(store, key, size.recordings, READERS[True]) for _ in range(runs)]
+        ours, cpu_s = [took for took, _ in timed], [busy for _, busy in timed]
+        bare = [read_bare(store, port) for _ in range(runs)]
+        report.rows = [*put_rows(rates, grown), verify_row(ours, bare, size)]
+        verify_directory(report, runs, stage.folder, key, size)
     report.notes += [f"put, {name}: MB/s {spread(values, 0)}" for name, values in rates.items()]
     report.notes += [f"processor time, {how}: ms {spread(ms, 0)}" for how, ms in busy_s.items()]
     report.notes.append(f"growth in MiB {spread(grown)}")
-    report.notes.append(f"verify: seconds {spread(ours, 2)}; read bare {spread(bare, 2)}")
+    report.notes.append(
+        f"verify a bucket: seconds {spread(ours, 2)}, of the processor {spread(cpu_s, 2)}; "
+        f"read bare {spread(bare, 2)}"
+    )
     return report
 
 

@@ -285,6 +285,7 @@ class Local:
             Duty.DAY: 1,
             Duty.CDRS: 1,
             Duty.OFFLOAD: 4,
+            Duty.FACTS: 10,
         }
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it

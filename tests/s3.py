@@ -1,13 +1,14 @@
 """An S3 server of moto for tests, and buckets in it.
 
-It is laxer than S3: any key is let in, a bucket that is locked gives up its objects, and of a
-precondition it knows `If-None-Match: *` alone.
+It is laxer than S3: any key is let in, a bucket that is locked gives up its objects, and what
+differs from the checksum that was sent with it is stored.
 """
 
 import itertools
 import logging
 import os
 import threading
+import time
 import urllib.request
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,7 +69,7 @@ class S3:
 
 class Whims:
     """A proxy before the server that has whims. `whim` is asked about each request (method, path)
-    and says `refuse` (503), `forbid` (403), `forget` (200, and nothing is stored), `late` (it is
+    and says `slow` (a second late), `refuse` (503), `forbid` (403), `forget` (200, and nothing is stored), `late` (it is
     done, and no answer comes), `deaf` (without its precondition), or None. `seen`: the requests.
     """
 
@@ -87,6 +88,8 @@ class Whims:
                     self.answer({"refuse": 503, "forbid": 403, "forget": 200}[whim], [], b"")
                     return
                 headers = dict(self.headers.items())
+                if whim == "slow":
+                    time.sleep(1)
                 if whim == "deaf":
                     headers.pop("if-none-match", None)
                 link = HTTPConnection("127.0.0.1", s3.port, timeout=30)

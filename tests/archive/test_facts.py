@@ -161,3 +161,29 @@ def test_a_fact_that_is_altered_moved_removed_or_strange_is_found_and_stops_whoe
 def test_an_id_that_is_not_safe_as_a_name_is_refused(store, signer, name):
     with pytest.raises(ValueError, match="not fit"):
         fact_files.add(store, signer, replace(HOLD, recording_id=name))
+
+
+def test_the_last_fact_of_a_kind_counts_and_a_lift_only_once_it_is_signed():
+    receipt = {
+        "consent": {"kind": "dtmf", "at": "2026-09-14T06:30:00.000Z", "withdrawn": False},
+        "restriction": {"restricted_by": ["long_tail"]},
+    }
+
+    def restricted(n, on, *why, signed=True):
+        particulars = {"on": on, "restricted_by": list(why)}
+        kind = FactKind.RESTRICTED
+        return replace(HOLD, kind=kind, n=n, signed=signed, particulars=particulars)
+
+    lift, again = restricted(1, False), restricted(2, True, "no_consent", signed=False)
+    unsigned = restricted(3, False, signed=False)
+    said = {"kind": "verbal", "at": "2026-09-14T06:31:00.000Z", "withdrawn": True}
+    particulars = {**said, "statements": [said]}
+    consent = replace(HOLD, kind=FactKind.CONSENT, n=4, signed=True, particulars=particulars)
+    assert facts.restricted_by(receipt, []) == ["long_tail"]
+    assert facts.restricted_by(receipt, [unsigned]) == ["long_tail"]
+    assert facts.restricted_by(receipt, [lift]) == []
+    assert facts.restricted_by(receipt, [lift, again, unsigned]) == ["no_consent"]
+    assert facts.consent(receipt, [lift]) == receipt["consent"]
+    assert facts.consent(receipt, [consent, lift]) == said
+    assert facts.statements(receipt, []) == [receipt["consent"]]
+    assert facts.statements(receipt, [consent]) == [said]

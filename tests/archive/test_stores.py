@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -404,6 +406,7 @@ def test_what_a_reader_seeks_is_asked_for_in_bounded_ranges(s3, tmp_path):
     with Whims(s3) as proxy:
         store = made(s3.place(port=proxy.port), tmp_path).store
         store.put_file("a", part(tmp_path, content), hashlib.sha256(content).hexdigest())
+        assert store.read("a") == content
         proxy.seen.clear()
         with store.open("a") as file:
             file.seek(5_999_000)
@@ -412,3 +415,44 @@ def test_what_a_reader_seeks_is_asked_for_in_bounded_ranges(s3, tmp_path):
             file.seek(0)
             assert b"".join(iter(lambda: file.read(65_536), b"")) == content
         assert len(proxy.seen) == 4
+
+
+def test_a_store_that_takes_connections_and_never_answers_holds_nobody_for_more_than_seconds(
+    s3, tmp_path
+):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)
+        archive = made(s3.place(name="any", port=silent.getsockname()[1]), tmp_path)
+        store, large = archive.store, part(tmp_path, os.urandom(2_000_000))
+        attempts = [
+            lambda: archive.publish(large, KEY, SHA),
+            lambda: store.create("a", b"x"),
+            lambda: store.read("a"),
+            lambda: store.open("a"),
+            lambda: store.level("a"),
+            lambda: next(iter(store.list("a"))),
+            lambda: store.delete("a"),
+        ]
+
+        def held_s(attempt):
+            began = time.monotonic()
+            with pytest.raises(Unstored, match="endpoint"):
+                attempt()
+            return time.monotonic() - began
+
+        with ThreadPoolExecutor(len(attempts)) as pool:
+            assert max(pool.map(held_s, attempts)) < 8
+
+
+def test_a_large_file_has_as_much_longer_as_a_slow_link_needs(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(bucket, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(bucket, "ONE_STEP_BYTES", 2 << 20)
+    with Whims(s3, lambda method, path: "slow" if method != "HEAD" else None) as proxy:
+        store = made(s3.place(port=proxy.port), tmp_path).store
+        with pytest.raises(Unstored):
+            store.create("few", b"bytes")
+        for name, size in (("one-step", 1_500_000), ("parts", 3_000_000)):
+            content = os.urandom(size)
+            store.put_file(name, part(tmp_path, content), hashlib.sha256(content).hexdigest())
+            assert store.head(name).bytes == size

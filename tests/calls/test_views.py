@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -20,12 +21,14 @@ from tests.calls.builders import (
 )
 from worker.calls.call import StopState
 from worker.calls.events import Fault, Kind
+from worker.calls.rules import Rules, Terms
 from worker.calls.stop_state import judge
 from worker.calls.views import (
     call_view,
     handoff_view,
     judging,
     recording_view,
+    recordings_shown,
     rfc3339,
     stop_view,
     stops_view,
@@ -167,3 +170,38 @@ def test_what_a_call_shows_grows_with_its_hand_offs_and_not_with_their_square():
 
     few, many = (min(took(number) for _ in range(3)) for number in (100, 800))
     assert many < 24 * few, "eight times as many took the square of that, 64 times as long"
+
+
+CONSENT = Rules(
+    defaults=Terms(
+        max_duration=timedelta(seconds=60),
+        consent_required=True,
+        consent_within=timedelta(seconds=30),
+        tail_limit=timedelta(seconds=1),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "changes"),
+    [
+        ([begins(0)], [30]),
+        ([begins(0), begins(10, "r2")], [30, 40]),
+        ([begins(0), ours(Kind.CONSENT_GIVEN, 5, body={"kind": "verbal"})], [60]),
+        ([begins(0, max_duration_s=20.0)], [30]),
+        ([begins(0), ACCEPTED], [30]),
+        ([begins(15), ends(20)], [45]),
+        ([begins(0), ACCEPTED, ends(61, duration_s=61.0), ARCHIVED], []),
+    ],
+)
+def test_what_is_shown_stays_the_same_until_the_instant_that_it_names(events, changes):
+    call, found = call_of(*events), []
+    shown = recordings_shown(call, CONSENT, at(0))
+    for now in (at(seconds / 2) for seconds in range(200)):
+        if shown.until and now >= shown.until:
+            before, shown = shown, recordings_shown(call, CONSENT, now)
+            found += [now] if shown.views != before.views else []
+        assert shown.views == {
+            i: recording_view(call, r, CONSENT, now) for i, r in call.recordings.items()
+        }
+    assert found == [at(seconds) for seconds in changes]

@@ -201,3 +201,48 @@ def test_a_catalogue_that_is_away_says_why_without_its_password_and_comes_back(t
 def test_an_older_file_without_first_seen_at_has_its_place_by_its_start():
     old = row(1, first_seen_at=None)
     assert old.first_seen_ms == to_ms(at(1))
+
+
+OLDER = {
+    "ALTER TABLE recordings DROP COLUMN restricted": "recordings lacks restricted",
+    "ALTER TABLE views ADD COLUMN hue VARCHAR NOT NULL DEFAULT 'x'": None,
+    "DROP TABLE labels": "there is no table labels",
+}
+
+
+@pytest.mark.parametrize("change", OLDER)
+def test_a_catalogue_of_another_shape_says_what_to_do_and_is_replaced_by_order(url, change):
+    old = Catalogue(url)
+    old.enter([row(1)])
+    old.close()
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(change)
+    engine.dispose()
+    catalogue = Catalogue(url)
+    if OLDER[change] is None:  # what a newer release may add does no harm
+        assert catalogue.count() == 1
+        catalogue.enter([row(2)])
+    else:
+        with pytest.raises(CatalogueAway, match=f"{OLDER[change]}.*endtape index --replace"):
+            catalogue.enter([row(1)])
+        catalogue.replace()
+        assert catalogue.count() == 0
+        catalogue.enter([row(1, labels={"team": "billing"})])
+        assert ids(search(catalogue, label=("team", "billing"))) == ["rec-001"]
+    catalogue.close()
+
+
+def test_what_no_database_can_hold_is_a_value_error_whatever_is_wrong_with_it(catalogue):
+    for name, value in (
+        ("labels", {"n": 5}),
+        ("labels", {"n": None}),
+        ("call_uuid", ["x"]),
+        ("labels", {"n": "\ud800"}),
+    ):
+        bad = row(2)
+        bad.view[name] = value
+        with pytest.raises(ValueError, match=r"."):
+            catalogue.enter([row(1), bad])
+        catalogue.try_it()
+    assert catalogue.known("MA_1", ["rec-001"]) == set()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import sqlalchemy
 from click.testing import CliRunner
 
 from tests import redis_view
@@ -77,6 +78,35 @@ def test_ls_and_show_read_what_redis_has_forgotten_and_index_brings_it_back(type
     assert (listed(), "no such call" in run(show.show, call, status=1)) == ([], False)
     assert "1 archived, 0 given up and 0 erased are in the catalogue" in run(index.index)
     assert listed() == [recording]
+
+
+def test_index_names_a_row_that_the_catalogue_cannot_hold_goes_on_and_ends_with_1(typed):
+    house, _, _, recording = typed
+    receipt = next((house.folder / "archive").rglob(f"{recording}.json"))
+    for name, labels in (("rec-bad", {"team": 5}), ("rec-worse", ["x"]), ("rec-good", {})):
+        said = json.loads(receipt.read_text()) | {"recording_id": name, "labels": labels}
+        (receipt.parent / f"{name}.json").write_text(json.dumps(said))
+        (receipt.parent / f"{name}.mp3").write_bytes(b"x")
+    found = CliRunner().invoke(index.index)
+    assert found.exit_code == 1, found.output
+    assert "2 archived" in found.output
+    assert "2 receipts cannot be read or entered" in found.output
+    assert house.worker.catalogue.known(ACCOUNT, ["rec-good", "rec-bad"]) == {"rec-good"}
+    told = json.loads(CliRunner().invoke(index.index, ["--json"]).stdout)
+    assert (told["archived"], told["unreadable"]) == (2, 2)
+
+
+def test_index_replaces_a_catalogue_of_an_older_shape_only_by_order(typed):
+    house, run, _, recording = typed
+    engine = sqlalchemy.create_engine(house.settings.catalog)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE recordings DROP COLUMN restricted")
+    engine.dispose()
+    found = CliRunner().invoke(index.index)
+    assert (found.exit_code, "recordings lacks restricted" in found.output) == (1, True)
+    assert "`endtape index --replace`" in found.output
+    assert "1 archived" in run(index.index, "--replace")
+    assert [view["recording_id"] for view in json.loads(run(ls.ls, "--json"))] == [recording]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from worker.archive.filing import Archive
 from worker.archive.moving import move_back
 from worker.calls.events import Kind
 from worker.catalogue.rebuild import row_of
-from worker.duties import archiving
+from worker.duties import archiving, fetch
 from worker.duties.trials import Trials
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -200,3 +200,38 @@ def test_the_catalogue_has_what_still_lies_in_the_fallback(tmp_path):
         f"{key}.wav", said | {"media": media, "started_at": "2026-09-14T10:00:00Z"}
     )
     assert row_of(archive, f"{key}.wav").view["phase"] == "archived"
+
+
+@pytest.mark.parametrize("where", ["directory", "bucket"])
+def test_a_worker_that_dies_with_all_filed_and_nothing_recorded_is_followed_by_one_that_files_nothing_new(
+    local, bucket, monkeypatch, where
+):
+    house = local(leases_s=0.3, **(bucket[1] if where == "bucket" else {}))
+    record, died = fetch.commit_and_plan, []
+
+    def dying(worker, found, call, **more):
+        is_filed = any(event.kind is Kind.MEDIA_ARCHIVED for event in found.events)
+        if is_filed and not died:
+            died.append(found)
+            raise RuntimeError("killed")
+        return record(worker, found, call, **more)
+
+    monkeypatch.setattr(fetch, "commit_and_plan", dying)
+    call, recording = ended(house)
+    until(lambda: died)
+    stands = archived_files(house)
+    view = house.reach(recording.recording_id, "archived")
+    assert (archived_files(house), len(stands)) == (stands, 4)
+    assert sum(kind is Kind.MEDIA_ARCHIVED for kind in house.kinds(call)) == 1
+    lines = house.ledger.filed(ACCOUNT, until=house.ledger.now() + timedelta(days=1))
+    receipt = house.get(f"/v1/recordings/{recording.recording_id}/receipt").content
+    assert {line.split()[0] for line in lines if "/days/" not in line} == {
+        view["sha256"],
+        hashlib.sha256(receipt).hexdigest(),
+    }
+
+
+def archived_files(house):
+    """What stands in the archive, with its bytes."""
+    store = house.worker.archive.store
+    return {e.name: store.read(e.name) for e in store.list(ACCOUNT) if "signers" not in e.name}

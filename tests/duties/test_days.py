@@ -5,7 +5,7 @@ import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -20,8 +20,8 @@ from worker.calls.history import Deed
 from worker.calls.notices import Endpoint
 from worker.calls.obligations import Duty
 from worker.catalogue import rows
+from worker.duties import clocks, notify
 from worker.duties import days as duty
-from worker.duties import notify
 from worker.governing import facts
 from worker.ledger.codec import to_ms
 from worker.ledger.daybook import end_of
@@ -179,7 +179,9 @@ def test_after_redis_was_erased_the_archive_says_what_is_closed_and_what_no_list
     assert sorted(line[66:].rpartition("/")[2] for line in listed) == ["rec-2.json", "rec-2.mp3"]
 
 
-def test_a_day_says_what_was_expected_and_is_not_there(house):
+@pytest.mark.parametrize("place", ["archive", "fallback"])
+def test_a_day_says_what_was_expected_and_is_not_there(ledger, tmp_path, place):
+    house = House(ledger, tmp_path, ENDTAPE_ARCHIVE_FALLBACK=str(tmp_path / "fallback"))
     (day,) = house.yesterdays(1)
     key = f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent"
     said = {
@@ -189,7 +191,8 @@ def test_a_day_says_what_was_expected_and_is_not_there(house):
         "recording_id": "rec-1",
         "fault": "provider",
     }
-    sha = house.worker.archive.publish_absence(key, said)
+    archive = house.worker.archive
+    sha = (archive if place == "archive" else archive.fallback).publish_absence(key, said)
     at = to_ms(end_of(day)) - 1
     line = days.line_of(f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.absent.json", sha)
     house.ledger.command("ZADD", house.ledger.key("filed", ACCOUNT), at, line)
@@ -279,3 +282,32 @@ def test_the_notice_of_a_closed_day_is_owed_before_the_day_is_noted_as_closed(ho
     with pytest.raises(Died):
         duty._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
     assert house.ledger.next_at(told)
+
+
+def test_a_redis_whose_clock_jumps_ahead_closes_no_day_of_the_future_and_it_is_told(
+    house, monkeypatch
+):
+    first, second = house.yesterdays(2)
+    house.files(second, "rec-1")
+    behind = timedelta(days=1, hours=3)  # as far is Redis ahead
+    monkeypatch.setattr(clocks, "here", lambda: datetime.now(UTC) - behind)
+    due = house.close()
+    assert house.ledger.closed_day(ACCOUNT).day == first
+    assert (
+        timedelta(0) < due - house.ledger.now() <= timedelta(minutes=5)
+    )  # perhaps it is set right
+    assert not clocks.compare(house.ledger)
+    ((name, why),) = house.ledger.degraded().items()
+    assert (name.partition("@")[0], "s ahead of this machine's" in why) == ("clock", True)
+    monkeypatch.undo()
+    assert house.close() == end_of(house.today) + duty.AFTER
+    assert house.day(second)["counts"]["archived"] == 1
+    assert clocks.compare(house.ledger)
+    assert house.ledger.degraded() == {}
+
+
+def test_the_first_day_is_todays_by_the_earlier_clock(house):
+    yesterday = house.today - timedelta(days=1)
+    assert house.ledger.first_day(ACCOUNT, yesterday) == yesterday
+    assert house.ledger.first_day(ACCOUNT, house.today) == yesterday
+    assert house.ledger.first_day("other", house.today + timedelta(days=1)) == house.today

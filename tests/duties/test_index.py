@@ -217,25 +217,39 @@ def test_after_its_history_a_call_is_gone_from_redis_and_there_for_every_reader(
     assert house.get("/v1/calls/unknown").status_code == 404
 
 
-def test_a_crash_between_catalogue_and_ledger_leaves_one_row_and_one_entry(local, monkeypatch):
-    house = local(rules=HOUR)
-    in_truth, died = house.ledger.indexed, []
+DEATHS = [
+    (lambda house: house.worker.catalogue, "enter", False),
+    (lambda house: house.worker.catalogue, "enter", True),
+    (lambda house: house.ledger, "indexed", False),
+    (lambda house: house.ledger, "indexed", True),
+]
 
-    def die(*given):
-        if not died:
-            died.append(given)
-            raise RuntimeError("killed")
-        in_truth(*given)
 
-    monkeypatch.setattr(house.ledger, "indexed", die)
-    recording_id, call = finished(house)
-    until(lambda: died)
-    assert listed(house) == [recording_id]  # in Redis and in the catalogue, and shown once
-    redis_view.end_leases(
-        house.ledger, Obligation(duty=Duty.INDEX, account=ACCOUNT, call_uuid=call)
-    )
-    until(lambda: live(house) == [])
-    assert (listed(house), house.worker.catalogue.count()) == ([recording_id], 1)
+def test_a_crash_before_or_after_catalogue_and_ledger_leaves_one_row_and_one_entry(
+    local, monkeypatch
+):
+    house, home = local(rules=HOUR), []
+    for whose, name, after in DEATHS:
+        died, in_truth = [], getattr(whose(house), name)
+
+        def die(*given, after=after, died=died, in_truth=in_truth):
+            if after or died:
+                in_truth(*given)
+            if not died:
+                died.append(given)
+                raise RuntimeError("killed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(whose(house), name, die)
+            recording_id, call = finished(house)
+            home.insert(0, recording_id)
+            until(lambda died=died: died)
+            assert listed(house) == home  # in Redis or in the catalogue or in both, shown once
+            redis_view.end_leases(
+                house.ledger, Obligation(duty=Duty.INDEX, account=ACCOUNT, call_uuid=call)
+            )
+            until(lambda: live(house) == [])
+        assert (listed(house), house.worker.catalogue.count()) == (home, len(home)), (name, after)
 
 
 def test_what_was_finished_before_there_was_a_catalogue_gets_there_within_the_hour(local):
@@ -314,6 +328,15 @@ def test_a_row_that_no_database_takes_keeps_no_other_out(local, monkeypatch):
     assert indexed(house, good[0])
     until(lambda: house.alerts() == {"poison": 1})
     assert house.worker.catalogue.find(bad[0]) is None
+
+
+def test_the_children_of_keep_take_turns_at_trying_the_catalogue_sooner_while_it_is_away(local):
+    house = local()
+    catalogue, ledger = house.worker.catalogue, house.ledger
+    assert [catalogue_trials.turn_if_ours(catalogue, ledger) for _ in range(2)] == [True, False]
+    trials.failed(ledger, trials.on_this_machine(catalogue_trials.CATALOG), "away")
+    assert [catalogue_trials.turn_if_ours(catalogue, ledger) for _ in range(2)] == [True, False]
+    assert ledger.degraded() == {}
 
 
 def test_sqlite_for_several_machines_is_degraded(local):

@@ -118,14 +118,18 @@ def test_what_was_given_up_is_said_in_the_archive_signed_with_whose_fault_it_was
     assert (report.findings, report.counts["absent"], report.counts["signed"]) == ([], 1, 1)
     until(lambda: house.ledger.outstanding() == 0)
     house.provider.faults.clear()
+    recording.started_at -= 2 * 86400  # the provider thinks better of its start
+    recording.ended_at -= 2 * 86400
     house.ledger.record(
         ACCOUNT,
         Event(
             id="again", kind=Kind.RETRY_ORDERED, call_uuid=call, recording_id=recording.recording_id
         ),
     )
-    house.reach(recording.recording_id, "archived")  # a receipt that appears later counts
+    view = house.reach(recording.recording_id, "archived")  # a receipt that appears later counts
     assert json.loads(said.read_text()) == content
+    # The folder was chosen at the first file.
+    assert (house.folder / "archive" / view["archive_key"]).parent == day
 
 
 def test_a_key_that_cannot_be_used_costs_no_download_and_is_an_alert(local):

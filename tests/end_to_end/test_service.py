@@ -46,6 +46,18 @@ def test_the_children_of_a_worker_share_the_larger_part_of_its_memory(service):
             assert kib["Shared_Dirty"] > kib["Private_Dirty"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc here")
+def test_the_parent_of_keep_never_has_sqlite_which_a_fork_would_break(service):
+    service.reach(start(service, TWO_SECONDS)[1], "archived")
+    parent = service.processes.processes["keep"].pid
+    until(lambda: any(uses_sqlite(child) for child in children(parent)))
+    assert not uses_sqlite(parent)
+
+
+def uses_sqlite(pid):
+    return "sqlite" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def test_a_deadline_stops_the_recording_and_brings_the_file_home_with_a_receipt(service):
     call, recording = start(service, TWO_SECONDS)
     view = service.reach(recording, "archived")

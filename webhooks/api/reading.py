@@ -26,6 +26,7 @@ from worker.calls.views import call_view, recording_view
 from worker.catalogue import past
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing, Page
+from worker.catalogue.live import Live
 from worker.catalogue.rows import Row
 from worker.errors import CatalogueAway, Conflict, EndtapeError, LedgerUnavailable, Unstored
 from worker.ledger.client import Ledger
@@ -52,9 +53,8 @@ class Reader:
         """`at_once` and `for_s`: as for a `Listing`."""
         self.ledger, self.settings = ledger, settings
         self.catalogue = Catalogue(settings().catalog)
-        self.listing = Listing(
-            ledger, self.catalogue, lambda: settings().rules, at_once=at_once, for_s=for_s
-        )
+        self.live = Live(ledger, lambda: settings().rules)
+        self.listing = Listing(ledger, self.live, self.catalogue, at_once=at_once, for_s=for_s)
 
     def page(self) -> Page:
         """The page of the list that the query asks for. Raises Problem 400."""
@@ -89,7 +89,12 @@ class Reader:
         if known is None:
             return self._past_call(call_uuid)
         call = replay(*known, self.ledger.events(*known))
-        return call_view(call, self.settings().rules, self.ledger.now())
+        view = call_view(call, self.settings().rules, self.ledger.now())
+        with contextlib.suppress(CatalogueAway):
+            rows = self.catalogue.of_call(call.call_uuid, call.account)
+            if older := [row for row in rows if row.id[1] not in call.recordings]:
+                view = past.joined(past.call_view(older, self._receipts(older)), view)
+        return view
 
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""

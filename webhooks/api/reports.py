@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -23,11 +24,13 @@ from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed
+from worker.calls.obligations import Duty, Obligation
 from worker.calls.views import call_view, recording_view
 from worker.ledger.recording import Recorded
 from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 
+_MEANWHILE = timedelta(seconds=30)
 _CUSTOM = re.compile(r"custom\.[A-Za-z0-9_-]{1,60}")
 _ACCOUNT = ("account", "accountid", "authid", "parentauthid")
 # The fields that the provider spells in many ways, as our own callers spell them
@@ -71,7 +74,7 @@ class Reports:
             consent = consent_event(self.orders.call(account, a_leg), body.consent)
             events += [consent] if consent else []
         for event in events:
-            self.ledger.record(account, event)
+            self._record(account, event)
         return jsonify(
             call_view(self.orders.call(account, a_leg), self.settings().rules, self.ledger.now())
         )
@@ -116,7 +119,7 @@ class Reports:
         event = consent_event(self.orders.call(account, a_leg), body.consent or body, prefix)
         recorded = Recorded.REPEAT
         if event:
-            recorded, _ = self.ledger.record(account, event)
+            recorded = self._record(account, event)
         return jsonify(
             {
                 "event": "consent",
@@ -125,6 +128,19 @@ class Reports:
                 "recorded": recorded.value,
             }
         )
+
+    def _record(self, account: str, event: Event) -> Recorded:
+        """Records what is said of a call. Consent also concerns recordings of the call that only
+        the catalogue knows, for which no plan is made: the archive is told of it in any case.
+        """
+        if event.kind not in {Kind.CONSENT_GIVEN, Kind.CONSENT_WITHDRAWN}:
+            return self.ledger.record(account, event)[0]
+        told = Obligation(duty=Duty.FACTS, account=account, call_uuid=event.call_uuid)
+        # Before and after: this process may die in between, or a worker be quicker.
+        self.ledger.owe(told, self.ledger.now() + _MEANWHILE)
+        recorded, now = self.ledger.record(account, event)
+        self.ledger.owe(told, now)
+        return recorded
 
     def retry(self, recording_id: str) -> Response:
         """202: the recording is fetched again, whatever became of it. 409 if it is archived."""

@@ -14,18 +14,17 @@ from typing import Any
 
 from webhooks.console import last_hour
 from webhooks.console.last_hour import Figure
-from worker.calls.call import Call, Phase, Recording
+from worker.calls.call import Phase
 from worker.calls.events import Fault
-from worker.calls.replay import replay
-from worker.calls.views import recording_view, rfc3339
+from worker.calls.views import rfc3339
 from worker.catalogue.listing import Listing
+from worker.catalogue.live import Live, LiveCall
 from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES, SEEN_WITHIN
 from worker.settings import Settings
 
 MOST = 5000  # recordings that are looked at, the newest first
 SHOWN = 100  # rows on the page
-_AT_ONCE = 500
 _EVERY_S = 1.0
 _FIGURES_EVERY_S = 15.0
 _SHARE = 20  # a board is good for so many times as long as it took: it shares with callbacks
@@ -62,8 +61,10 @@ class Board:
 class Now:
     """`settings` is called for each board, so that a reload takes effect."""
 
-    def __init__(self, ledger: Ledger, settings: Callable[[], Settings], listing: Listing) -> None:
-        self._ledger, self._settings, self._listing = ledger, settings, listing
+    def __init__(
+        self, ledger: Ledger, settings: Callable[[], Settings], live: Live, listing: Listing
+    ) -> None:
+        self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
         self._figures: tuple[Figure, ...] = ()
@@ -95,7 +96,7 @@ class Now:
         sights = list(islice(ledger.live(accounts), MOST + 1))
         views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
         for call in self._calls(accounts, [(s.account, s.recording_id) for s in sights]):
-            views += self._views(call, now)
+            views += _views(call, now)
             waiting += _waiting(call, now)
         running = [v for v in views if v["phase"] in {"recording", "stopping"}]
         ended = [v for v in views if v["phase"] in {"finalizing", "fetching", "abandoned"}]
@@ -118,29 +119,25 @@ class Now:
             is_cut=len(sights) > MOST,
         )
 
-    def _calls(self, accounts: list[str], seen: list[tuple[str, str]]) -> Iterator[Call]:
+    def _calls(self, accounts: list[str], seen: list[tuple[str, str]]) -> Iterator[LiveCall]:
         """The calls of these recordings, and those with anything to be planned or looked at."""
         for account in accounts:
             ids = [recording_id for whose, recording_id in seen if whose == account]
             tracked = islice(self._ledger.tracked(account), MOST)
-            calls = iter({*self._ledger.calls_of(account, ids).values(), *tracked})
-            while some := list(islice(calls, _AT_ONCE)):
-                for call_uuid, events in self._ledger.logs(account, some).items():
-                    yield replay(account, call_uuid, events)
-
-    def _views(self, call: Call, now: datetime) -> Iterator[dict[str, Any]]:
-        rules = self._settings().rules
-        for recording in call.recordings.values():
-            if not recording.archived and recording.recording_id:
-                view = recording_view(call, recording, rules, now)
-                yield _with_delay(view, recording, now)
+            yield from self._live.calls(
+                account, {*self._ledger.calls_of(account, ids).values(), *tracked}
+            )
 
 
-def _with_delay(view: dict[str, Any], recording: Recording, now: datetime) -> dict[str, Any]:
+def _views(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
+    for recording_id, view in call.shown.views.items():
+        yield _with_delay(view, call.over_at.get(recording_id), now)
+
+
+def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> dict[str, Any]:
     """The view; of a recording whose file the provider does not name for long, with that as its
-    problem.
+    problem. `over`: when it was proven over.
     """
-    over = recording.over_at
     if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - _FINALIZING:
         return view
     return view | {
@@ -155,9 +152,9 @@ def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:
     return stop["state"] not in _UNPROVEN, stop["due_at"] is None, stop["due_at"] or ""
 
 
-def _waiting(call: Call, now: datetime) -> Iterator[dict[str, Any]]:
-    for handoff in call.handoffs.values():
-        if handoff.decided is None and handoff.until > now - timedelta(minutes=1):
+def _waiting(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
+    for handoff in call.waiting:
+        if handoff.until > now - timedelta(minutes=1):
             yield {
                 "account": call.account,
                 "call_uuid": call.call_uuid,

@@ -46,7 +46,8 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         static_url_path="/console",
         template_folder="templates",
     )
-    settings, now = reader.settings, Now(reader.ledger, reader.settings, reader.listing)
+    settings = reader.settings
+    now = Now(reader.ledger, settings, reader.live, reader.listing)
     lists, details = Lists(reader, now), Details(reader, now)
     actions = Actions(reader, stops, reports)
     pages: tuple[tuple[str, str, View], ...] = (

@@ -14,6 +14,7 @@ import mimetypes
 import os
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,13 @@ ONE_STEP_BYTES = 32 * 1024 * 1024  # up to so many, one request creates a file
 _PART_BYTES, _PARTS_AT_ONCE = 8 * 1024 * 1024, 2  # and one that is being read
 _MOST_PARTS = 9_000  # S3 takes 10,000
 _STORES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
-_CLIENT = {"connect_timeout": "5s", "timeout": "90s"}  # a part at 100 kB a second ends in time
-_RETRY: dict[str, Any] = {"max_retries": 2}
+# A request may take so long, and as much longer as its bytes take at so many a second. So a store
+# that does not answer holds nobody for long, and a large part on a slow link ends in time.
+_ANSWER_S, _SLOWEST = 5, 100_000
+_FEW_BYTES = 256 * 1024  # need no longer
+_SIZES = (1 << 20, 4 << 20, 16 << 20, 32 << 20)  # a client for each
+_CONNECT_S = 3
+_TRIES_S, _TRIES_OF_PARTS_S = 3, 180  # nothing is repeated later than so long after its beginning
 _UNKNOWN_KEY = re.compile(r"key: '(\w+)'")
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 _STORAGE_CLASS = "storage_class"
@@ -61,6 +67,7 @@ class BucketStore:
         storage_class = dict(place.options).get(_STORAGE_CLASS)
         self._attributes = {"Storage-Class": storage_class} if storage_class else {}
         self.client = _client(place)
+        self._patient = dict[tuple[int, int], ObjectStore]()
 
     def create(self, name: str, data: bytes) -> None:
         self._create(name, data, hashlib.sha256(data).hexdigest())
@@ -76,7 +83,7 @@ class BucketStore:
         at_once = max(_PART_BYTES, -(-size // _MOST_PARTS))
         with self._asking("put", name, is_write=True):
             obstore.put(
-                self.client,
+                self._client_for(at_once * _PARTS_AT_ONCE, _TRIES_OF_PARTS_S),
                 name,
                 part,
                 attributes=self._attributes_of(name, sha256),
@@ -87,10 +94,14 @@ class BucketStore:
 
     def read(self, name: str) -> bytes:
         with self._asking("get", name):
-            return bytes(obstore.get(self.client, name).bytes())
+            got = obstore.get(self.client, name)
+            if got.meta["size"] <= _FEW_BYTES:
+                return bytes(got.bytes())
+        with self.open(name) as file:  # in ranges, each of which has its time
+            return file.read()
 
     def open(self, name: str) -> Opened:
-        return opened(self.client, self.head(name), lambda: self._asking("get", name))
+        return opened(self._client_for, self.head(name), lambda: self._asking("get", name))
 
     def head(self, name: str) -> Entry:
         with self._asking("head", name):
@@ -136,7 +147,7 @@ class BucketStore:
         try:
             with self._asking("put", name, is_write=True):
                 obstore.put(
-                    self.client,
+                    self._client_for(len(data)),
                     name,
                     data,
                     attributes=self._attributes_of(name, sha256),
@@ -149,6 +160,15 @@ class BucketStore:
                 self._same_or_conflict(name, len(data), sha256)
             except FileNotFoundError:
                 raise Unstored(f"{self.place}: another writer is at {name}") from None
+
+    def _client_for(self, size: int, tries_s: int = _TRIES_S) -> ObjectStore:
+        """The client for requests that carry so many bytes."""
+        if size <= _FEW_BYTES:
+            return self.client
+        step = next((step for step in _SIZES if size <= step), size)
+        if (step, tries_s) not in self._patient:
+            self._patient[step, tries_s] = _client(self.place, step, tries_s)
+        return self._patient[step, tries_s]
 
     def _same_or_conflict(self, name: str, size: int, sha256: str) -> None:
         """Returns where this content stands under the name. Raises Conflict, FileNotFoundError."""
@@ -199,9 +219,9 @@ class BucketStore:
 # ------------------------------------------------------------------------------------------------
 
 
-def _client(place: Bucket) -> ObjectStore:
-    """The client for a bucket. A cloud's variable that it does not know is left out; an unknown
-    option raises ValueError.
+def _client(place: Bucket, size: int = 0, tries_s: int = _TRIES_S) -> ObjectStore:
+    """The client for a bucket, for requests of so many bytes. A cloud's variable that it does not
+    know is left out; an unknown option raises ValueError.
     """
     config = {name.lower(): value for name, value in place.variables}
     if place.cloud == "s3":
@@ -215,7 +235,12 @@ def _client(place: Bucket) -> ObjectStore:
     plain = any(
         value.startswith("http://") for name, value in place.variables if "ENDPOINT" in name
     )
-    client_options = {**_CLIENT, **({"allow_http": True} if plain else {})}
+    times = {
+        "connect_timeout": f"{_CONNECT_S}s",
+        "timeout": f"{_ANSWER_S * 1000 + size * 1000 // _SLOWEST}ms",
+    }
+    client_options = {**times, **({"allow_http": True} if plain else {})}
+    retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=tries_s)}
     while True:
         try:
             return _STORES[place.cloud](  # type: ignore[no-any-return]
@@ -223,7 +248,7 @@ def _client(place: Bucket) -> ObjectStore:
                 prefix=place.prefix or None,
                 config={**config, **options},
                 client_options=client_options,
-                retry_config=_RETRY,
+                retry_config=retries,
             )
         except UnknownConfigurationKeyError as error:
             unknown = (_UNKNOWN_KEY.findall(str(error)) or [""])[0]

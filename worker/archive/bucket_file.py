@@ -21,18 +21,18 @@ _FIRST, _MOST = 256 * 1024, 4 * 1024 * 1024  # bytes of the first request, and o
 
 
 class _Reader(io.RawIOBase):
-    """Reads an object in ranges, each of them whole. `asking` turns the client's errors into
-    ours.
+    """Reads an object in ranges, each of them whole. `client_for`: the client for a range of so
+    many bytes. `asking` turns the client's errors into ours.
     """
 
     def __init__(
         self,
-        client: ObjectStore,
+        client_for: Callable[[int], ObjectStore],
         entry: Entry,
         asking: Callable[[], AbstractContextManager[None]],
     ) -> None:
         super().__init__()
-        self._client, self._entry, self._asking = client, entry, asking
+        self._client_for, self._entry, self._asking = client_for, entry, asking
         self._at = self._begins = 0
         self._block = memoryview(b"")
         self._ask = _FIRST
@@ -71,7 +71,8 @@ class _Reader(io.RawIOBase):
             options["if_match"] = self._entry.etag
         with self._asking():
             try:
-                got = obstore.get(self._client, self._entry.name, options=options)  # type: ignore[arg-type]
+                client = self._client_for(end - self._at)
+                got = obstore.get(client, self._entry.name, options=options)  # type: ignore[arg-type]
                 self._block = memoryview(got.bytes())
             except PreconditionError:
                 raise Conflict(f"{self._entry.name} changed while it was read") from None
@@ -79,7 +80,9 @@ class _Reader(io.RawIOBase):
 
 
 def opened(
-    client: ObjectStore, entry: Entry, asking: Callable[[], AbstractContextManager[None]]
+    client_for: Callable[[int], ObjectStore],
+    entry: Entry,
+    asking: Callable[[], AbstractContextManager[None]],
 ) -> Opened:
     """The object as a file."""
-    return Opened(entry=entry, file=cast("BinaryIO", _Reader(client, entry, asking)))
+    return Opened(entry=entry, file=cast("BinaryIO", _Reader(client_for, entry, asking)))

@@ -52,10 +52,12 @@ class Written:
 
 
 class ClosedDays:
-    """Each method raises what the store raises."""
+    """Each method raises what the store raises. `fallback`: where statements may lie that are not
+    moved back yet.
+    """
 
-    def __init__(self, store: Store, account: str) -> None:
-        self._store, self._account = store, account
+    def __init__(self, store: Store, account: str, fallback: Store | None = None) -> None:
+        self._store, self._account, self._fallback = store, account, fallback
 
     def last(self) -> Before | None:
         """The last day that is closed; None where there is none."""
@@ -176,10 +178,18 @@ class ClosedDays:
             if name.endswith(".absent.json"):
                 said: dict[str, Any] = {}
                 with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-                    said = dict(json.loads(self._store.read(self._name(name))))
+                    said = dict(json.loads(self._statement(name)))
                 recording_id = name.rpartition("/")[2].removesuffix(".absent.json")
                 fault = said.get("fault")
                 yield {"recording_id": recording_id, "why": "given_up", "fault": fault}
+
+    def _statement(self, name: str) -> bytes:
+        try:
+            return self._store.read(self._name(name))
+        except FileNotFoundError:
+            if self._fallback is None:
+                raise
+            return self._fallback.read(self._name(name))
 
     def _create(self, name: str, content: bytes) -> bytes:
         return seals.create_once(self._store, self._name(name), content)

@@ -5,7 +5,7 @@ Writers race for the next number by a conditional create; the one that loses tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from worker.archive import facts, keys, seals, signing
@@ -52,7 +52,7 @@ def add(
         if facts.erasing(known):
             raise Gone("it is being erased")
         may(known)
-        _sign_all(store, signer, known)
+        sign_all(store, signer, known)
         numbered = replace(fact, n=known[-1].n + 1 if known else 1, signed=True)
         name = facts.name_of(fact.account, fact.recording_id, numbered.n)
         said = numbered.written() | {"signature": signer.key().field(signing.RECEIPTS)}
@@ -66,8 +66,10 @@ def add(
     raise Conflict(f"{name}: {_MOST_RACES} other facts came first")
 
 
-def _sign_all(store: Store, signer: Signer, known: list[Fact]) -> None:
-    """Sign those of the facts that a writer left unsigned."""
+def sign_all(store: Store, signer: Signer, known: Iterable[Fact]) -> None:
+    """Sign those of the facts that a writer left unsigned. Raises Conflict where a signature of
+    another hand stands, Unsigned, and what the store raises.
+    """
     for fact in known:
         if not fact.signed:
             name = facts.name_of(fact.account, fact.recording_id, fact.n)

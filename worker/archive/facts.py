@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,7 +23,10 @@ _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.json")
 class FactKind(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
-    RESTRICTED = "restricted"  # `particulars` has `on`: False lifts it
+    # `particulars` has `on` (False lifts it) and `restricted_by`, why
+    RESTRICTED = "restricted"
+    # `particulars`: what counts of the consent, as `/v1` shows it, and in `statements` every
+    # statement about it that was ever known
     CONSENT = "consent"
     DELETED_AT_PROVIDER = "deleted_at_provider"
     ERASE = "erase"  # it is being erased, and no other fact is written any more
@@ -127,6 +130,37 @@ def is_restricted(facts: Iterable[Fact]) -> bool:
     """
     last = _last(f for f in facts if f.kind is FactKind.RESTRICTED and (f.signed or _restricts(f)))
     return last is not None and _restricts(last)
+
+
+def restricted_by(receipt: Mapping[str, Any], facts: Sequence[Fact]) -> list[str]:
+    """Why a recording is restricted: by the fact that counts, else by its receipt."""
+    if not is_restricted(facts):
+        lifted = any(_is_signed(fact, FactKind.RESTRICTED) for fact in facts)
+        return [] if lifted else [*((receipt.get("restriction") or {}).get("restricted_by") or ())]
+    last = _last(f for f in facts if f.kind is FactKind.RESTRICTED and _restricts(f))
+    return [*((last.particulars.get("restricted_by") if last else None) or ())]
+
+
+def statements(receipt: Mapping[str, Any], facts: Iterable[Fact]) -> list[Mapping[str, Any]]:
+    """Every statement about consent that the archive knows, by their own instants: those of the
+    last fact, else those of the receipt.
+    """
+    last = last_of(facts, FactKind.CONSENT)
+    if last:
+        return [*(last.particulars.get("statements") or [_shown(last.particulars)])]
+    consent = receipt.get("consent")
+    known = (receipt.get("restriction") or {}).get("statements")
+    return [*(known or ([consent] if consent else []))]
+
+
+def consent(receipt: Mapping[str, Any], facts: Iterable[Fact]) -> Mapping[str, Any] | None:
+    """What counts of the consent, as `/v1` shows it: by the last fact, else by the receipt."""
+    last = last_of(facts, FactKind.CONSENT)
+    return _shown(last.particulars) if last else receipt.get("consent")
+
+
+def _shown(particulars: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in particulars.items() if name != "statements"}
 
 
 def erasing(facts: Iterable[Fact]) -> Fact | None:

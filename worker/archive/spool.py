@@ -133,6 +133,19 @@ class Spool:
             else:
                 part.file.close()
 
+    def left(self, older_than_s: float) -> set[str]:
+        """The recordings of which attempts left something to go on with that nobody has written to
+        for so long.
+        """
+        horizon, found = time.time() - older_than_s, set[str]()
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.place) as entries:
+            for entry in entries:
+                if _SPOOL_FILE.fullmatch(entry.name) and entry.name.endswith((".notes", ".kept")):
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.stat(follow_symlinks=False).st_mtime < horizon:
+                            found.add(entry.name.split(".")[1])
+        return found
+
     def forget(self, recording_id: str) -> None:
         """Remove what attempts at this recording left. A file that an attempt holds stays."""
         while part := self._leftover(recording_id):

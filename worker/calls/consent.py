@@ -9,9 +9,12 @@ restriction; a stop that was sent meanwhile stays.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
-from worker.calls.call import Call, Recording
+from worker import wire
+from worker.calls.call import Call, Consent, Recording
 from worker.calls.rules import Terms
 
 TRIGGER = "consent"
@@ -32,3 +35,35 @@ def lacks_from(call: Call, started_at: datetime, needed_by: datetime) -> datetim
     latest = next((c for c in reversed(call.consents) if c.at <= needed_by), None)
     missing = None if latest and latest.given else needed_by
     return min((at for at in (withdrawn, missing) if at), default=None)
+
+
+# Statements
+# --------------------------------------------------------------------------------------------------
+
+
+def statement(said: Consent) -> dict[str, Any]:
+    """One statement about consent as `/v1`, receipts and facts show it: `kind`, `at` (RFC 3339),
+    `by`, `evidence`, `withdrawn`.
+    """
+    at = said.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "kind": said.kind,
+        "at": at,
+        "by": said.by,
+        "evidence": said.evidence,
+        "withdrawn": not said.given,
+    }
+
+
+def of_statement(said: Mapping[str, Any]) -> Consent:
+    """What `statement` showed. Raises ValueError where no instant can be read."""
+    at = wire.rfc3339(said.get("at") or "")
+    if at is None:
+        raise ValueError("a statement about consent without an instant")
+    return Consent(
+        at=at,
+        given=not said.get("withdrawn"),
+        kind=said.get("kind"),
+        by=said.get("by"),
+        evidence=said.get("evidence"),
+    )

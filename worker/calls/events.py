@@ -80,6 +80,8 @@ class Kind(StrEnum):
     RECORDING_ERASED = "RecordingErased"
     # by `keep_at_provider`, after ours was read back; the provider was looked at since
     PROVIDER_COPY_DELETED = "ProviderCopyDeleted"
+    # consent and restriction, as they were at that moment, stand in the archive as facts
+    FACTS_FILED = "FactsFiled"
 
 
 class Fault(StrEnum):
@@ -182,7 +184,9 @@ class Event:
     by: str | None = None  # who or what caused the event: a callback's name, a caller
     # what our callers order
     order: str | None = None  # the id of the start or hand-off
-    digest: str | None = None  # of the request: the same order must ask for the same thing
+    # of the request: the same order must ask for the same thing; archived, and facts filed: of what
+    # the archive says of consent and restriction
+    digest: str | None = None
     wait_s: float | None = None
     target: str | None = None  # hand-off: to whom
     # hand-off: the provider's transfer request; consent: its `kind`, `by` and `evidence`

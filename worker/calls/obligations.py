@@ -9,8 +9,8 @@ from enum import StrEnum
 class Duty(StrEnum):
     """What can be owed: planning and looks to a call, a fetch and an offload to a recording, a
     survey to an
-    account, a row of the catalogue to a call's finished recordings, the closing of its days and
-    the reading of its call records to an account.
+    account, a row of the catalogue and late facts to a call's finished recordings, the closing of
+    its days and the reading of its call records to an account.
     """
 
     PLAN = "plan"  # plan the call, and send what is due
@@ -19,6 +19,7 @@ class Duty(StrEnum):
     # compare the provider's lists with the ledger; `call_uuid` of the obligation holds the scope
     SURVEY = "survey"
     INDEX = "index"  # enter finished recordings into the catalogue
+    FACTS = "facts"  # write into the archive what changed after the receipts
     OFFLOAD = "offload"  # delete the provider's copy of a recording that is ours
     CDRS = "cdrs"  # read the provider's call records; `call_uuid` of the obligation is `.cdrs`
     NOTIFY = "notify"  # tell the operator's applications

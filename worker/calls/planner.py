@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from worker.calls import erasure, fetch_times, starts, timing, triggers
+from worker.calls import erasure, fetch_times, restriction, starts, timing, triggers
 from worker.calls.call import Call, Handoff, Recording, Start
 from worker.calls.confirmation import confirmations
 from worker.calls.events import Event
@@ -52,7 +52,7 @@ class Plan:
     `recordings`: each recording that a stop may be about, also the unseen one. `acts`: the call's
     acts, as judged for this plan. `plan_at`: when to
     plan the call again (PLAN). `look_at`, `fetch_at`: when LOOK and FETCH are due. None: not owed.
-    `erase_again`: erased recordings for which ERASE is due now.
+    `erase_again`: erased recordings for which ERASE is due now. `facts_at`: when FACTS is due.
     """
 
     conclusions: tuple[Event, ...] = ()
@@ -65,6 +65,7 @@ class Plan:
     look_at: datetime | None = None
     fetch_at: dict[str, datetime | None] = field(default_factory=dict)
     erase_again: tuple[str, ...] = ()
+    facts_at: datetime | None = None
 
 
 def plan(
@@ -110,6 +111,7 @@ def plan(
         look_at=_look_at(stops, rules),
         fetch_at=fetching.fetch_at,
         erase_again=tuple(erasure.owed_again(call)),
+        facts_at=_facts_at(call, rules, acts, now),
     )
 
 
@@ -189,6 +191,12 @@ def _transfers(call: Call, rules: Rules, acts: Sequence[Act], now: datetime) -> 
         transfers=tuple(h for h, answer in undecided if h.asked.body and may_go(h, answer, now)),
         again_at=tuple(at for h, answer in undecided for at in moments(h, answer) if at > now),
     )
+
+
+def _facts_at(call: Call, rules: Rules, acts: Sequence[Act], now: datetime) -> datetime | None:
+    """When the archive has to be told of consent and restrictions."""
+    owed = (restriction.owed_at(call, r, rules, acts, now) for r in call.recordings.values())
+    return min((at for at in owed if at), default=None)
 
 
 def _look_at(stops: Stops, rules: Rules) -> datetime | None:

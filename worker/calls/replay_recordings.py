@@ -183,6 +183,7 @@ def _fetching(events: Sequence[Event], finalized_at: datetime | None) -> dict[st
         "gave_up": next((e for e in since_retry if e.kind is Kind.GAVE_UP), None),
         "offloaded": next((e for e in events if e.kind is Kind.PROVIDER_COPY_DELETED), None),
         "absence": next((e for e in events if e.kind is Kind.ABSENCE_FILED), None),
+        "facts_filed": next((e for e in reversed(events) if e.kind is Kind.FACTS_FILED), None),
     }
 
 

@@ -7,13 +7,18 @@ number, perhaps) is in it. The terms are those of the moment in which the record
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from worker.calls import consent
 from worker.calls.call import Call, Recording, Stop
-from worker.calls.rules import DEADLINES, Terms
+from worker.calls.rules import DEADLINES, Rules, Terms
+from worker.calls.stop_state import judge
+from worker.calls.triggers import Act
 
 NO_CONSENT = "no_consent"
 LONG_TAIL = "long_tail"
@@ -45,7 +50,7 @@ def restricted_by(
 ) -> tuple[str, ...]:
     """Why the recording is restricted: NO_CONSENT, LONG_TAIL, both, or nothing.
 
-    What a receipt said counts on where Redis has lost the events behind it.
+    What the archive said counts on where Redis has lost the events behind it.
     """
     reasons = [*(recording.archived.restricted_by if recording.archived else ())]
     if limits.consent_by:
@@ -72,3 +77,45 @@ def limits_view(limits: Limits) -> dict[str, Any]:
     """The limits as the receipt states them."""
     tail_s = None if limits.tail is None else limits.tail.total_seconds()
     return {"consent_by": limits.consent_by, "tail_limit_s": tail_s}
+
+
+# What the archive has to know
+# --------------------------------------------------------------------------------------------------
+
+
+def digest(call: Call, restricted_by: Sequence[str]) -> str | None:
+    """A short digest of what is known of consent and restriction, by which what the archive says is
+    compared with it. None where there is nothing to say.
+    """
+    if not call.consents and not restricted_by:
+        return None
+    said = [*map(consent.statement, call.consents), *restricted_by]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def is_filed(call: Call, recording: Recording, restricted_by: Sequence[str]) -> bool:
+    """Whether the archive says of an archived recording what is known now."""
+    last = recording.facts_filed or recording.archived
+    return last is not None and last.digest == digest(call, restricted_by)
+
+
+def owed_at(
+    call: Call, recording: Recording, rules: Rules, acts: Sequence[Act], now: datetime
+) -> datetime | None:
+    """When the archive has to be told what changed after the recording's receipt; None: not as far
+    as is known now.
+    """
+    filed = recording.archived
+    if filed is None or recording.erasing:
+        return None
+    limits = limits_of(recording, rules.choose(call)[1])
+    may_change = limits.consent_by or limits.tail is not None or filed.restricted_by
+    if not (may_change or call.consents or recording.facts_filed):
+        return None
+    stop = judge(call, recording, rules, now, acts)
+    if not is_filed(call, recording, restricted_by(call, recording, limits, stop, now)):
+        return now
+    if limits.consent_by:
+        lacks_from = consent.lacks_from(call, recording.started_at, limits.consent_by)
+        return lacks_from if lacks_from and lacks_from > now else None
+    return None

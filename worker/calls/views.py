@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import erasure, restriction, stop_state
+from worker.calls import consent, erasure, restriction, stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.fetch_times import kept_until
@@ -60,6 +61,32 @@ def recording_view(call: Call, recording: Recording, rules: Rules, now: datetime
     return _recording_view(call, recording, stop, rules, now)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """The recordings of a call by id, as `/v1` shows them. `until`: the instant at which time alone
+    changes what is shown; None: it never does.
+    """
+
+    views: dict[str, dict[str, Any]]
+    until: datetime | None
+
+
+def recordings_shown(call: Call, rules: Rules, now: datetime) -> Shown:
+    """All recordings of a call. The same events and rules show the same until `until`: only a stop
+    that falls due and consent that is not given in time wait for nothing but the clock.
+    """
+    stop_of, terms = judging(call, rules, now), rules.choose(call)[1]
+    recordings = call.recordings.values()
+    instants = {stop_of(r).due_at for r in recordings}
+    instants |= {restriction.limits_of(r, terms).consent_by for r in recordings}
+    return Shown(
+        views={
+            r.recording_id: _recording_view(call, r, stop_of(r), rules, now) for r in recordings
+        },
+        until=min((at for at in instants if at and at > now), default=None),
+    )
+
+
 def _recording_view(
     call: Call, recording: Recording, stop: Stop, rules: Rules, now: datetime
 ) -> dict[str, Any]:
@@ -111,16 +138,7 @@ def _erased_view(recording: Recording) -> dict[str, Any] | None:
 
 def consent_view(call: Call) -> dict[str, Any] | None:
     """The last that an application said of the call's consent; None where nobody said anything."""
-    if not call.consents:
-        return None
-    last = call.consents[-1]
-    return {
-        "kind": last.kind,
-        "at": rfc3339(last.at),
-        "by": last.by,
-        "evidence": last.evidence,
-        "withdrawn": not last.given,
-    }
+    return consent.statement(call.consents[-1]) if call.consents else None
 
 
 def stop_view(stop: Stop) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    SQLAlchemyError,
+    StatementError,
+)
 
 from worker.catalogue import tables
 from worker.catalogue.rows import Row
@@ -69,13 +75,14 @@ class Catalogue:
         Raises ValueError where the database cannot hold one of them.
         """
         # In one order, so that two workers do not wait for each other.
-        by_id = {row.id: row for row in rows}
+        by_id = {row.id: (row, _columns(row)) for row in rows}
         found = [by_id[i] for i in sorted(by_id)]
         with self._writing() as connection:
             for at in range(0, len(found), _AT_ONCE):
                 self._enter(connection, found[at : at + _AT_ONCE])
 
-    def _enter(self, connection: Connection, rows: Sequence[Row]) -> None:
+    def _enter(self, connection: Connection, found: Sequence[tuple[Row, dict[str, Any]]]) -> None:
+        rows = [row for row, _ in found]
         ids = [row.id for row in rows]
         named = [dict(zip(_ID, row.id, strict=True)) for row in rows]
         texts = [json.dumps(row.view, separators=(",", ":")) for row in rows]
@@ -84,7 +91,7 @@ class Catalogue:
         self._upsert(
             connection, views, [n | {"view": t} for n, t in zip(named, texts, strict=True)]
         )
-        self._upsert(connection, recordings, [row.columns for row in rows])
+        self._upsert(connection, recordings, [columns for _, columns in found])
         connection.execute(labels.delete().where(_are(labels, ids)))
         labelled = [
             n | {"name": name, "value": value, "first_seen_ms": row.first_seen_ms}
@@ -198,6 +205,17 @@ class Catalogue:
                 connection.execute(select(func.count()).select_from(recordings)).scalar_one()
             )
 
+    def replace(self) -> None:
+        """Drop all tables, of whatever shape, and make them anew, empty."""
+        self._failed_at = 0.0
+        self.close()
+        with self._answering():
+            engine = self._made()
+            with self._alone(engine) as connection:
+                tables.drop(connection)
+                tables.bring_up_to_date(connection)
+            engine.dispose()
+
     def try_it(self) -> None:
         """Write, and take it back; raises CatalogueAway where that fails."""
         self._failed_at = 0.0
@@ -235,16 +253,23 @@ class Catalogue:
     def _connected(self) -> Iterator[Connection]:
         if time.monotonic() - self._failed_at < _REST_S and self._why:
             raise CatalogueAway(self._why)
+        with self._answering(), self._opened().connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turns every error of the database into CatalogueAway, or into ValueError where what it
+        was given is at fault.
+        """
         try:
-            with self._opened().connect() as connection:
-                yield connection
+            yield
             self._why = ""
         except CatalogueAway as error:
             self._failed(str(error))
             raise
-        except (DataError, IntegrityError) as error:  # what it was given is at fault: it is there
-            raise ValueError(_said(error)) from None
         except (SQLAlchemyError, OSError) as error:
+            if _is_about_values(error):
+                raise ValueError(_said(error)) from None
             self._failed(_said(error))
             raise CatalogueAway(self._why) from None  # the error's text may show the address
 
@@ -295,6 +320,13 @@ class Catalogue:
             self._engine.dispose()
 
 
+def _columns(row: Row) -> dict[str, Any]:
+    try:
+        return row.columns
+    except (AttributeError, TypeError, KeyError) as error:  # something else in place of a text
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
 def _same(table: Table, other: Table) -> ColumnElement[bool]:
     """Two rows are about one recording."""
     return and_(*(table.c[name] == other.c[name] for name in _ID))
@@ -309,6 +341,12 @@ def _for_sqlite(connection: Any, _record: object) -> None:
     # bring back, so a commit need not wait for the disk.
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _is_about_values(error: Exception) -> bool:
+    """Whether what the database was given is at fault; it is there, then."""
+    never_came = isinstance(error, StatementError) and not isinstance(error, DBAPIError)
+    return never_came or isinstance(error, DataError | IntegrityError)
 
 
 def _said(error: Exception) -> str:

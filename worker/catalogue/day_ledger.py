@@ -16,7 +16,7 @@ from worker.calls.replay import replay
 from worker.calls.rules import Rules
 from worker.calls.views import rfc3339
 from worker.catalogue.database import Catalogue
-from worker.catalogue.listing import live_views
+from worker.catalogue.live import Live
 from worker.errors import CatalogueAway
 from worker.ledger import call_records
 from worker.ledger.client import Ledger
@@ -63,9 +63,10 @@ class DayLedger:
         """
         found = dict[tuple[str, str], dict[str, Any]]()
         began = datetime.combine(day, time(), UTC)
-        live = self.ledger.live(accounts, since=began - _SKEW)
-        while some := list(islice(live, _AT_ONCE)):
-            for sight, view in live_views(self.ledger, self.rules, some):
+        live = Live(self.ledger, lambda: self.rules)
+        sights = self.ledger.live(accounts, since=began - _SKEW)
+        while some := list(islice(sights, _AT_ONCE)):
+            for sight, view in live.views(some):
                 if str(view["started_at"]).startswith(day.isoformat()):
                     found[sight.account, sight.recording_id] = view
         degraded = None

@@ -39,6 +39,20 @@ def call_view(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dic
     }
 
 
+def joined(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """A call of which Redis knows a part: something was told of it after most of it was forgotten.
+    `before`: by the catalogue; `now`: by Redis.
+    """
+    known = {name: now[name] if now[name] is not None else before[name] for name in before}
+    return known | {
+        "labels": {**before["labels"], **now["labels"]},
+        **{name: [*before[name], *now[name]] for name in ("recordings", "gaps")},
+        "timeline": sorted(
+            [*before["timeline"], *now["timeline"]], key=lambda entry: str(entry["at"])
+        ),
+    }
+
+
 def _timeline(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """The events of all receipts; one that stands in several is told once."""
     told = set[tuple[Any, ...]]()

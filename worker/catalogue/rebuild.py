@@ -1,5 +1,5 @@
 """The catalogue from the archive alone: every receipt, every statement that a recording was given
-up, every tombstone, and every hold.
+up, every tombstone, and every fact.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import structlog
@@ -37,15 +37,14 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     if governed and (tombstone := archive.tombstone(key)):
         return rows.of_tombstone(tombstone, parsed.beside(".erased"))
     known = _facts(archive, parsed) if governed else []
-    held = facts.is_held(known)
     try:
         receipt = json.loads(archive.receipt(key))
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
             absence = json.loads(archive.absence(key))
-            return rows.of_absence(absence, key, held=held)
+            return rows.of_absence(absence, key, held=facts.is_held(known))
         return None
-    return rows.of_receipt(receipt, key, held=held, offload=facts.offload_of(known))
+    return rows.of_receipt(receipt, key, known)
 
 
 def _facts(archive: Archive, key: Key) -> list[Fact]:
@@ -59,8 +58,8 @@ def rebuild(
     """Enter every recording of the archive, and remove the rows of which it knows nothing.
 
     Calls `told` with how many recordings are done, and how many days. Returns how many were
-    `archived`, `abandoned`, `erased`, `unreadable` and `removed`. Raises CatalogueAway, OSError,
-    Unstored.
+    `archived`, `abandoned`, `erased`, `removed`, and `unreadable`, of which the log names each.
+    Raises CatalogueAway, OSError, Unstored.
     """
     kinds = ("archived", "abandoned", "erased", "unreadable", "removed")
     counts = Counter(dict.fromkeys(kinds, 0))
@@ -82,15 +81,31 @@ def rebuild(
                 counts["unreadable"] += 1
                 continue
             if row:
-                counts[row.view["phase"]] += 1
                 batch.append(row)
             if len(batch) >= _AT_ONCE:
-                catalogue.enter(batch)
+                counts.update(_enter(catalogue, batch))
                 batch.clear()
             told(len(seen), days)
-    catalogue.enter(batch)
+    counts.update(_enter(catalogue, batch))
     counts["removed"] = _remove_strangers(catalogue, archive, seen)
     return dict(counts)
+
+
+def _enter(catalogue: Catalogue, rows: Sequence[Row]) -> Iterator[str]:
+    """Enter these rows. One that the database cannot hold keeps no other out. Yields what became of
+    each. Raises CatalogueAway.
+    """
+    try:
+        catalogue.enter(rows)
+    except ValueError as error:
+        if len(rows) == 1:
+            log.warning("a receipt cannot be entered", key=rows[0].key, error=str(error))
+            yield "unreadable"
+            return
+        for row in rows:
+            yield from _enter(catalogue, [row])
+    else:
+        yield from (row.view["phase"] for row in rows)
 
 
 def _days(archive: Archive) -> Iterator[str]:

@@ -4,12 +4,13 @@ the rows that obligations entered and those of a rebuilt catalogue are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from worker import wire
+from worker.archive import facts
 from worker.archive.checks import first_failed
 from worker.archive.facts import Fact
 from worker.calls.call import Phase, StopState
@@ -84,11 +85,9 @@ def words(view: Mapping[str, Any]) -> str:
     return "\n".join(["", *(word.lower() for word in found if word), ""])
 
 
-def of_receipt(
-    receipt: Mapping[str, Any], audio: str, *, held: bool = False, offload: Fact | None = None
-) -> Row:
-    """The row of an archived recording. `audio`: the key of its audio. `offload`: the fact that the
-    provider's copy is gone.
+def of_receipt(receipt: Mapping[str, Any], audio: str, known: Sequence[Fact] = ()) -> Row:
+    """The row of an archived recording. `audio`: the key of its audio. `known`: every fact about
+    it.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
     """
@@ -113,9 +112,12 @@ def of_receipt(
             if failed
             else None,
             "fault": None,
-            "held": held,
+            "held": facts.is_held(known),
             "retain_until": (receipt.get("retain") or {}).get("until"),
-            **_offloaded(offload),
+            **_offloaded(facts.offload_of(known)),
+            "consent": facts.consent(receipt, known),
+            "restricted_by": facts.restricted_by(receipt, known),
+            "restricted": facts.is_restricted(known),
         },
     )
 
@@ -194,11 +196,12 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
     first_seen_at = next((text for text in instants if text), None)
     if first_seen_at is None:
         raise ValueError("no time is known at which it was first seen")
-    restricted_by = list((said.get("restriction") or {}).get("restricted_by") or ())
+    restricted_by = more.get("restricted_by") or []
     view = {
         "recording_id": str(said["recording_id"]),
         "account": str(said["account"]),
         "call_uuid": str(said["call_uuid"]),
+        "consent": None,
         **_offloaded(None),
         **more,
         "first_seen_at": first_seen_at,
@@ -206,8 +209,7 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "to": said.get("to"),
         "direction": said.get("direction"),
         "stop": {**_NO_STOP, **(said.get("stop") or {})},
-        "consent": said.get("consent"),
-        "restricted": bool(restricted_by),
+        "restricted": bool(restricted_by) or bool(more.get("restricted")),
         "restricted_by": restricted_by,
         "provider_keeps_until": None
         if more.get("erased") or more.get("deleted_at_provider")

@@ -53,7 +53,11 @@ class _Text(TypeDecorator[str]):
         return dialect.type_descriptor(self._by_database.get(dialect.name, self._kind))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - its interface
-        return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+        if value is None:
+            return None
+        if not isinstance(value, str):  # SQLite would store it as it is
+            raise TypeError(f"{value!r}: not a text")
+        return value.replace("\0", "\ufffd")
 
 
 # Redis orders ids by their bytes, so the catalogue does, too.
@@ -137,7 +141,8 @@ STEPS = (_first,)
 def bring_up_to_date(connection: Connection, steps: Sequence[object] = STEPS) -> None:
     """Take the steps that this catalogue lacks. Nobody else may write meanwhile.
 
-    Raises CatalogueAway where a release that is newer by more than one step wrote it.
+    Raises CatalogueAway where a release that is newer by more than one step wrote it, and where its
+    tables are not ours.
     """
     if not inspect(connection).has_table(_steps.name):
         _steps.create(connection)
@@ -150,3 +155,26 @@ def bring_up_to_date(connection: Connection, steps: Sequence[object] = STEPS) ->
     for number, step in enumerate(steps[taken:], taken + 1):
         step(connection)  # type: ignore[operator]
         connection.execute(_steps.insert().values(number=number))
+    if why := _misfit(connection):
+        raise CatalogueAway(
+            f"{why}: a version from before the first release made it, or somebody else; `endtape "
+            f"index --replace` drops its tables {', '.join(_metadata.tables)}, and makes them anew "
+            "from the archive"
+        )
+
+
+def _misfit(connection: Connection) -> str | None:
+    """What our tables lack here; None where all is there. What there is more of does no harm."""
+    found = inspect(connection)
+    for table in (recordings, views, labels):
+        if not found.has_table(table.name):
+            return f"there is no table {table.name}"
+        there = {column["name"] for column in found.get_columns(table.name)}
+        if lacking := [name for name in table.columns.keys() if name not in there]:  # noqa: SIM118
+            return f"its table {table.name} lacks {', '.join(lacking)}"
+    return None
+
+
+def drop(connection: Connection) -> None:
+    """Drop all tables, with all that is in them."""
+    _metadata.drop_all(connection)

@@ -16,14 +16,21 @@ from worker.processes.composition import make_archive
 
 @click.command()
 @as_json_option
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="First drop its tables, for a catalogue whose tables are not those of this version.",
+)
 @exit_statuses
-def index(as_json: bool) -> None:
+def index(as_json: bool, replace: bool) -> None:
     """Make the catalogue anew from the archive.
 
-    The service may run meanwhile. Exit status 1 where a receipt cannot be read.
+    The service may run meanwhile. Exit status 1 where a receipt cannot be read or entered.
     """
     settings = current_settings(without_rules=True)
     catalogue = Catalogue(settings.catalog)
+    if replace:
+        catalogue.replace()
     known = catalogue.count()  # about as many as there will be
     with progress_bar("recordings ...") as advance:
         try:
@@ -40,6 +47,7 @@ def index(as_json: bool) -> None:
         click.echo(
             f"{counts['archived']} archived, {counts['abandoned']} given up and "
             f"{counts['erased']} erased are in the catalogue; {counts['removed']} rows removed, "
-            f"which the archive does not know; {counts['unreadable']} receipts cannot be read."
+            f"which the archive does not know; {counts['unreadable']} receipts cannot be read or "
+            "entered."
         )
     sys.exit(1 if counts["unreadable"] else 0)

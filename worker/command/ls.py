@@ -20,6 +20,7 @@ from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing
+from worker.catalogue.live import Live
 from worker.catalogue.wanted import Wanted
 from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import (
@@ -163,7 +164,8 @@ def _all(
     settings: Settings, ledger: Ledger, wanted: Wanted, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
     """The first recordings that are wanted, and whether there are more."""
-    listing = Listing(ledger, Catalogue(settings.catalog), lambda: settings.rules)
+    live = Live(ledger, lambda: settings.rules)
+    listing = Listing(ledger, live, Catalogue(settings.catalog))
     accounts = [wanted.account] if wanted.account else settings.accounts
     views, before = list[dict[str, Any]](), None
     while True:

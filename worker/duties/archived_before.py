@@ -4,16 +4,20 @@ that it was given up, or its tombstone. Each means that nothing is left to fetch
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from worker import wire
 from worker.archive import fact_files, facts
-from worker.archive.facts import FactKind
+from worker.archive.facts import Fact, FactKind
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
+from worker.calls import consent
 from worker.calls.events import Event, Fault, Kind
+from worker.calls.restriction import NO_CONSENT
 from worker.errors import EndtapeError
 
 
@@ -36,14 +40,58 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
         if tombstone := archive.tombstone(place):
             return _erased(tombstone, place, row)
         try:
-            return [_archived(archive, place, row), *_held(archive, account, row)]
+            return _with_facts(archive, account, _archived(archive, place, row), row)
         except FileNotFoundError:
-            return [*_given_up(archive, place, row), *_held(archive, account, row)]
+            known = fact_files.read_all(archive.store, account, row.recording_id or "")
+            return [*_given_up(archive, place, row), *_holds(known, row)]
     except (EndtapeError, OSError, ValueError, TypeError, KeyError):
         return []
 
 
-def _archived(archive: Archive, place: str, row: Event) -> Event:
+def _with_facts(
+    archive: Archive, account: str, found: tuple[Event, dict[str, Any]], row: Event
+) -> list[Event]:
+    """That it is archived, with all that the facts about it say."""
+    archived, receipt = found
+    known = fact_files.read_all(archive.store, account, row.recording_id or "")
+    reasons = facts.restricted_by(receipt, known)
+    if archived.consent_by:  # what was said of consent decides, and that is restored, too
+        reasons = [why for why in reasons if why != NO_CONSENT]
+    restored = [
+        replace(archived, restricted_by=tuple(reasons)),
+        *_holds(known, row),
+        *(_said(said, row) for said in facts.statements(receipt, known)),
+    ]
+    if any(fact.kind in {FactKind.CONSENT, FactKind.RESTRICTED} for fact in known):
+        # Without a digest: the duty FACTS compares once, and what reads rows reads the facts.
+        restored.append(
+            Event(
+                id=f"facts.{row.recording_id}.{known[-1].n}",
+                kind=Kind.FACTS_FILED,
+                call_uuid=row.call_uuid,
+                recording_id=row.recording_id,
+            )
+        )
+    return restored
+
+
+def _said(said: Mapping[str, Any], row: Event) -> Event:
+    """A statement about consent, the same for each recording of the call."""
+    given = consent.of_statement(said)
+    body = {name: said[name] for name in ("kind", "by", "evidence") if said.get(name)}
+    digest = hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode()).hexdigest()[:12]
+    return Event(
+        id=f"consent.{digest}",
+        kind=Kind.CONSENT_GIVEN if given.given else Kind.CONSENT_WITHDRAWN,
+        call_uuid=row.call_uuid,
+        happened_at=given.at,
+        body=body or None,
+        by="archive",
+    )
+
+
+def _archived(archive: Archive, place: str, row: Event) -> tuple[Event, dict[str, Any]]:
+    """That it is archived, and the receipt that says so."""
     receipt = archive.read_receipt(place)
     if receipt.get("signature"):  # a crash may have left the signature out: then fetch it again
         archive.signature(place)
@@ -51,7 +99,8 @@ def _archived(archive: Archive, place: str, row: Event) -> Event:
     container = str(media["codec"] if media["container"] == "mp3" else media["container"])
     extension = container.replace("unknown", "bin")
     key = archive.audio_of(f"{place.rpartition('.')[0]}.{extension}", str(media["sha256"]))
-    return Event(
+    limits = receipt.get("restriction") or {}
+    archived = Event(
         id=f"archived.{row.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
         call_uuid=row.call_uuid,
@@ -62,13 +111,13 @@ def _archived(archive: Archive, place: str, row: Event) -> Event:
         bytes=int(media["bytes"]),
         format=extension,
         retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
-        restricted_by=tuple((receipt.get("restriction") or {}).get("restricted_by") or ()),
+        consent_by=wire.rfc3339(limits.get("consent_by") or ""),
     )
+    return archived, receipt
 
 
-def _held(archive: Archive, account: str, row: Event) -> list[Event]:
+def _holds(known: Sequence[Fact], row: Event) -> list[Event]:
     """The hold that counts, where there is one."""
-    known = fact_files.read_all(archive.store, account, row.recording_id or "")
     last = facts.last_of(known, FactKind.HOLD) if facts.is_held(known) else None
     if last is None:
         return []

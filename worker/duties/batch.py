@@ -161,6 +161,8 @@ class Batch:
                 (obligation(call, Duty.LOOK), plan.look_at),
             ]
             dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+            if plan.facts_at:  # what else makes it due is not taken back
+                dues.append((obligation(call, Duty.FACTS), plan.facts_at))
             again: list[tuple[Obligation, Literal["now"]]] = [
                 (obligation(call, Duty.ERASE, r), "now") for r in plan.erase_again
             ]

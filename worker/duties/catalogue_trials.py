@@ -1,5 +1,6 @@
 """Tries whether the catalogue works and suits the machines: when `keep` starts, and every half
-minute.
+minute. The children of `keep` take turns: a database that is open at a fork is broken in the child,
+so the parent opens none.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ def unfit(catalogue: Catalogue, ledger: Ledger) -> str | None:
         f"processes run on {machines} machines, and SQLite serves one: "
         "set ENDTAPE_CATALOG to a PostgreSQL that all reach"
     )
+
+
+def turn_if_ours(catalogue: Catalogue, ledger: Ledger) -> bool:
+    """Try the catalogue if no other child did so lately. True if it was tried and works. Raises
+    LedgerUnavailable.
+    """
+    here = trials.on_this_machine(CATALOG)
+    works = here not in ledger.degraded()
+    return trials.takes_turn(ledger, here, works=works) and turn(catalogue, ledger)
 
 
 def turn(catalogue: Catalogue, ledger: Ledger) -> bool:

@@ -1,8 +1,9 @@
 """The duty DAY: close the days of an account, one a step, in order, the empty ones too.
 
-A day is closed once Redis's clock has passed its end. Harmless to repeat after a crash at any
-point, and beside another worker: each file is created once, what stands there counts, and the files
-after it are made from it. Redis forgets what a day holds only when all its files are signed.
+A day is closed once Redis's clock and this machine's have passed its end. Harmless to repeat after
+a crash at any point, and beside another worker: each file is created once, what stands there
+counts, and the files after it are made from it. Redis forgets what a day holds only when all its
+files are signed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from worker.archive.days import Before, next_day
 from worker.archive.history_file import Broken
 from worker.calls.obligations import Duty, Obligation
 from worker.catalogue.day_ledger import DayLedger, brief
-from worker.duties import notify, trials
+from worker.duties import clocks, notify, trials
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report
 from worker.duties.worker import Worker
@@ -74,16 +75,19 @@ def _close_one(
     """Close the first day that is over and open. Returns when to come back; None for an account
     that left the settings and has nothing left to tell.
     """
-    signer = worker.archive.signer
+    ledger, archive = worker.ledger, worker.archive
+    signer = archive.signer
     if signer is None:
         raise Unstored("without a signing key no day is closed")
-    ledger, closed = worker.ledger, ClosedDays(worker.archive.store, account)
+    fallback = archive.fallback.store if archive.fallback else None
+    closed = ClosedDays(archive.store, account, fallback)
     if account not in worker.settings.accounts and not ledger.is_open(account):
         return None
     before = _before(worker, account, closed)
-    day = next_day(before.day) if before else ledger.first_day(account)
-    if end_of(day) + AFTER > now:
-        return end_of(day) + AFTER
+    day = next_day(before.day) if before else ledger.first_day(account, clocks.here().date())
+    later = clocks.come_back_at(end_of(day) + AFTER, now)
+    if later:
+        return later
     signing.ready(worker.ledger, worker.archive)
     waiting = ledger.not_home(account, seen_before=end_of(day))
     closing = Closing(

@@ -25,7 +25,7 @@ from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.catalogue.rebuild import row_of
-from worker.duties import notify, trials
+from worker.duties import clocks, notify, trials
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
@@ -160,8 +160,9 @@ def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["c
         return later  # before the archive is asked anything
     if not erasures.is_begun(task.worker, task.subject):
         until, rule = _retain(task)
-        if until is None or until > task.now:
-            return until  # nobody ordered it, or the time has not come
+        waits_until = clocks.come_back_at(until, task.now) if until else None
+        if until is None or waits_until:
+            return waits_until  # nobody ordered it, or the time has not come
         _begin_by_rule(task, rule)
     # The tombstone, where whoever ordered it died before.
     stands = erasures.begin(task.worker, task.subject, By(who="", reason=""))

@@ -17,7 +17,7 @@ from worker.archive.pages import FoundPages
 from worker.archive.peaks import Outline
 from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
-from worker.calls import erasure, restriction, stop_state, timing
+from worker.calls import consent, erasure, restriction, stop_state, timing
 from worker.calls.call import Call, Recording, Stop, StopState
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
@@ -192,6 +192,9 @@ def _file(
         consent_by=limits.consent_by,
         tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
         retain_until=retain["until"] if retain else None,
+        digest=restriction.digest(
+            after, restriction.restricted_by(after, recording, limits, stop, task.now)
+        ),
     )
     lines = (
         days.line_of(key, arrival.got.sha256),
@@ -239,6 +242,10 @@ def _file_outline(archive: Archive, key: str, drawn: Outline | None) -> None:
 
 def _key(task: FetchTask, row: Row, extension: str) -> str:
     known = task.recording
+    if known.absence and known.absence.archive_key:
+        # A recording's folder is chosen once, at its first file, whatever is learned of its start.
+        stands = keys.parse(known.absence.archive_key)
+        return replace(stands, extension=extension).plain().audio
     return key_of(
         task.call.account,
         known.recording_id,
@@ -324,4 +331,9 @@ def _restriction(
     if limits == restriction.Limits(consent_by=None, tail=None):
         return None
     reasons = restriction.restricted_by(call, recording, limits, stop, task.now)
-    return {"restricted_by": reasons, **restriction.limits_view(limits)}
+    statements = [consent.statement(said) for said in call.consents]
+    return {
+        "restricted_by": reasons,
+        **restriction.limits_view(limits),
+        **({"statements": statements} if statements else {}),
+    }

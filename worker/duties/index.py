@@ -147,7 +147,9 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         filed = recording.erasing or recording.archived or recording.absence
         if filed is None or not filed.archive_key:
             continue
-        governed = recording.was_held or bool(recording.erasing or recording.offloaded)
+        governed = recording.was_held or bool(
+            recording.erasing or recording.offloaded or recording.facts_filed
+        )
         try:
             row = row_of(worker.archive, filed.archive_key, governed=governed)
         except (OSError, Unstored, Conflict) as error:
@@ -169,7 +171,7 @@ def _done(worker: Worker, work: _Work, now: datetime) -> Commit:
     from now on.
     """
     what = plan(work.call, worker.settings.rules, now, generation=worker.generation or 0)
-    is_over = not (what.plan_at or what.look_at or any(what.fetch_at.values()))
+    is_over = not (what.plan_at or what.look_at or what.facts_at or any(what.fetch_at.values()))
     return Commit(
         claim=work.claim,
         seen=work.loaded.size,

@@ -27,7 +27,7 @@ from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.calls.timing import index_at
 from worker.calls.views import rfc3339
-from worker.duties import trials
+from worker.duties import clocks, trials
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, obligation, tell, wait_until
@@ -138,7 +138,7 @@ def _not_now(task: _Task) -> datetime | None:
     """When to come back, where the time of `keep_at_provider` is not over."""
     keep, since = task.worker.settings.rules.choose(task.call)[1].keep_at_provider, task.archived.at
     due_at = since + keep if keep is not None and since else None
-    return due_at if due_at and due_at > task.now else None
+    return clocks.come_back_at(due_at, task.now) if due_at else None
 
 
 def _complain(task: _Task, error: Exception) -> timedelta:

@@ -24,7 +24,8 @@ from worker.archive.bucket_trials import prove, store_and_refuse
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.archive.places import Bucket, Place
 from worker.archive.signing_key import Signer
-from worker.duties import deprecations, notify
+from worker.archive.spool import Spool
+from worker.duties import deprecations, leftovers, notify
 from worker.errors import LedgerUnavailable, Unstored
 from worker.governing import signing
 from worker.ledger.client import Ledger
@@ -126,6 +127,14 @@ def repeat(turn: Callable[[], bool], ending: Callable[[], bool]) -> None:
             time.sleep(1)
 
 
+def takes_turn(ledger: Ledger, what: str, *, works: bool) -> bool:
+    """Whether this one of the children of a worker tries `what` now. `works`: how the last trial
+    went.
+    """
+    every = timedelta(seconds=(_EVERY_S if works else _SOON_S) - 1)
+    return ledger.once_per("trials", f"{what}|{works}", every=every)
+
+
 class Trials:
     """Repeats the trials until `ending`. Calls `settings` for each turn, so that it follows a
     reload.
@@ -164,8 +173,7 @@ class Trials:
             return True
         here = on_this_machine("")
         works = not any(what.endswith(here) for what in self._ledger.degraded())
-        every = timedelta(seconds=(_EVERY_S if works else _SOON_S) - 1)
-        return self._ledger.once_per("trials", f"{here}|{works}", every=every)
+        return takes_turn(self._ledger, here, works=works)
 
     def turn(self) -> bool:
         """Try archive, spool, signing key and the credentials of each account once. True if all
@@ -181,6 +189,9 @@ class Trials:
         ]
         if all(works):  # the public half is stored there
             works.append(self._stores("signing key", lambda: self._sign(settings)))
+        if all(works):
+            accounts = {*settings.accounts, *self._ledger.accounts()}
+            leftovers.remove(self._ledger, accounts, Spool(settings.spool))
         if all(works) and settings.fallback is not None:
             works.append(self._stores("fallback", lambda: self._move_back(settings)))
         vobiz = Vobiz(

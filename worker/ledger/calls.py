@@ -90,7 +90,7 @@ class Calls(Store):
         unreadable one raises an alert when it is planned.
         """
         return {
-            i: _readable(text, account, i) for i, text in self.texts(account, sorted(call_uuids))
+            i: readable(text, account, i) for i, text in self.texts(account, sorted(call_uuids))
         }
 
     def call_of(self, account: str, recording_id: str) -> str | None:
@@ -207,7 +207,7 @@ class Calls(Store):
             # The next page begins where this one ended. A count from the top would be shifted by
             # recordings that are new meanwhile.
             skip = skip + size if page[-1].ms == top else 0
-            top = page[-1].ms
+            top, size = page[-1].ms, _AT_ONCE
 
     def _page(
         self, account: str, key: str, top: int | str, low: int | str, skip: int, size: int
@@ -252,7 +252,8 @@ class Calls(Store):
         return gone
 
 
-def _readable(log: str, account: str, call_uuid: str) -> list[Event]:
+def readable(log: str, account: str, call_uuid: str) -> list[Event]:
+    """The events of a log as stored; none where it cannot be read."""
     try:
         return decode(log, account, call_uuid)
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -108,9 +108,11 @@ class Daybook(Store):
     # Which days are closed
     # ---------------------------------------------------------------------------------------
 
-    def first_day(self, account: str) -> date:
-        """The first day that is closed: today, where none was named yet."""
-        today = self.now().date().isoformat()
+    def first_day(self, account: str, here: date) -> date:
+        """The first day that is closed: today, where none was named yet. `here`: today by the
+        caller's own clock; the earlier one counts.
+        """
+        today = min(self.now().date(), here).isoformat()
         self.command("HSETNX", self.key("days", account), "first", today)
         return date.fromisoformat(self.command("HGET", self.key("days", account), "first"))
 

@@ -43,6 +43,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.FETCH: timedelta(seconds=5),
     Duty.SURVEY: timedelta(seconds=5),
     Duty.INDEX: timedelta(seconds=30),
+    Duty.FACTS: timedelta(seconds=15),
     Duty.OFFLOAD: timedelta(seconds=30),
     Duty.CDRS: timedelta(seconds=15),
     Duty.NOTIFY: timedelta(seconds=15),

@@ -29,8 +29,7 @@ from celery.signals import (
 from kombu.entity import Exchange, Queue
 
 from worker import logs
-from worker.catalogue.database import Catalogue
-from worker.duties import catalogue_trials
+from worker.duties import catalogue_trials, clocks
 from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
@@ -126,21 +125,12 @@ def _start_threads(sender: Any, **_: Any) -> None:
     if queue == "fetches":
         _start_trials(last_good_settings, shared=False)
     if queue == "keep":
-        threading.Thread(target=_try_catalogue, name="trials", daemon=True).start()
+        threading.Thread(target=_compare_clocks, name="clocks", daemon=True).start()
 
 
-def _try_catalogue() -> None:
-    settings = settings_or_exit()
-    catalogue = Catalogue(settings.catalog)
-    ledger = Ledger(connect(settings.redis_url, connections=2))
-
-    def turn() -> bool:
-        try:
-            return catalogue_trials.turn(catalogue, ledger)
-        finally:
-            catalogue.close()  # children that are forked later inherit no connection
-
-    repeat(turn, lambda: bool(draining.since_s()))
+def _compare_clocks() -> None:
+    ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
+    repeat(lambda: clocks.compare(ledger), lambda: bool(draining.since_s()))
 
 
 def _start_trials(settings: Callable[[], Settings], *, shared: bool) -> None:
@@ -205,6 +195,16 @@ def _follow_reloads(**_: Any) -> None:
     if queue == "stops":
         _planning = Planning()
         _planning.start()
+    if queue == "keep":
+        threading.Thread(target=_try_catalogue, name="trials", daemon=True).start()
+
+
+def _try_catalogue() -> None:
+    def turn() -> bool:
+        own = following_worker()
+        return catalogue_trials.turn_if_ours(own.catalogue, own.ledger)
+
+    repeat(turn, lambda: bool(draining.since_s()))
 
 
 def _follow() -> None:

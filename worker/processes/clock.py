@@ -44,6 +44,7 @@ BATCH = {
     Duty.INDEX: 50,
     Duty.DAY: 1,
     Duty.CDRS: 1,
+    Duty.FACTS: 10,
     Duty.OFFLOAD: 1,
     Duty.NOTIFY: 4,
     Duty.ERASE: 4,

@@ -37,19 +37,21 @@ def make_worker(
     threads: ThreadPoolExecutor,
     *,
     first_start: datetime,
+    catalogue: Catalogue | None = None,
     generation: int | None = None,
     ending: Callable[[], bool] = lambda: False,
 ) -> Worker:
     """A worker with these settings.
 
-    `first_start`: from `ledger.prepare()`. `generation`: how many reloads the settings have seen;
-    None for a command, which follows none. `ending`: whether long work should be given back now.
+    `first_start`: from `ledger.prepare()`. `catalogue`: the one that this process has already.
+    `generation`: how many reloads the settings have seen; None for a command, which follows none.
+    `ending`: whether long work should be given back now.
     """
     return Worker(
         ledger=ledger,
         vobiz=make_vobiz(settings),
         archive=make_archive(settings),
-        catalogue=Catalogue(settings.catalog),
+        catalogue=catalogue or Catalogue(settings.catalog),
         settings=settings,
         threads=threads,
         first_start=first_start,

@@ -15,6 +15,7 @@ from datetime import timedelta
 import structlog
 
 from worker import logs
+from worker.catalogue.database import Catalogue
 from worker.duties.worker import Worker
 from worker.errors import SettingsError
 from worker.in_force import InForce, exit_with, read_again
@@ -101,6 +102,8 @@ class FollowingWorker:
         self.ledger = Ledger(connect(settings.redis_url))
         self.threads = ThreadPoolExecutor(max_workers=_THREADS)
         self.in_force = InForce(settings, on_problems=self._alert)
+        # One for good: only a start can change where it is.
+        self.catalogue = Catalogue(settings.catalog)
         self._first_start = self.ledger.prepare()
         self._worker = self._made_with(settings)
         self._making = threading.Lock()
@@ -126,6 +129,7 @@ class FollowingWorker:
             settings,
             self.ledger,
             self.threads,
+            catalogue=self.catalogue,
             first_start=self._first_start,
             ending=draining.let_go,
         )

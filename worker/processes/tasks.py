@@ -19,6 +19,7 @@ from worker.duties import (
     erase,
     fetch,
     index,
+    late_facts,
     look,
     notify,
     offload,
@@ -40,6 +41,7 @@ DEEDS = {
     Duty.ERASE: erase.erases,
     Duty.DAY: days.closes,
     Duty.CDRS: call_records.reads,
+    Duty.FACTS: late_facts.files,
     Duty.OFFLOAD: offload.offloads,
 }
 QUEUE_OF = {  # of the duties that a clock claims; planning.py claims plans
@@ -51,6 +53,7 @@ QUEUE_OF = {  # of the duties that a clock claims; planning.py claims plans
     Duty.ERASE: "keep",
     Duty.DAY: "keep",
     Duty.CDRS: "keep",
+    Duty.FACTS: "keep",
     Duty.OFFLOAD: "keep",
 }
 
