@@ -12,8 +12,8 @@ from worker.ledger.client import Ledger
 from worker.ledger.obligations import ALONE_AFTER, Claim
 
 log = structlog.get_logger()
-# What is due is claimed so early, to be done on time. A child that plans sleeps for so long before a
-# stop, and meanwhile serves nobody.
+# What is due is claimed so early, to be done on time. A child that plans sleeps for so long before
+# a stop, and meanwhile serves nobody.
 LEAD = timedelta(milliseconds=50)
 
 
