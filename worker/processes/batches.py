@@ -14,7 +14,7 @@ from worker.ledger.obligations import ALONE_AFTER, Claim
 log = structlog.get_logger()
 # What is due is claimed so early, to be done on time. A child that plans sleeps for so long before
 # a stop, and meanwhile serves nobody.
-LEAD = timedelta(milliseconds=50)
+LEAD = timedelta(milliseconds=75)
 
 
 def batches(claims: Sequence[Claim], most: int) -> Iterator[list[Claim]]:

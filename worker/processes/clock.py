@@ -35,7 +35,7 @@ from worker.processes.tasks import QUEUE_OF, message
 from worker.settings import Settings
 
 log = structlog.get_logger()
-PAUSE_S = 0.02  # between two claims, so that they are few; nobody waits for a fetch or a look
+PAUSE_S = 0.01  # between two claims, so that they are few; nobody waits for a fetch or a look
 # Claims in a message.
 BATCH = {
     Duty.LOOK: 4,

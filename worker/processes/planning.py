@@ -34,7 +34,7 @@ MOST_OUTSTANDING = 1200  # of all workers; even a slow machine begins so many wi
 COMPANY_S = 0.004  # so long callbacks and looks wait for others: a batch costs as much as ten calls
 _LISTEN_S = 1.0
 _REDIS_IS_AWAY_S = 0.2
-_END_S = 3.0  # a batch waits 0.07 s for its instant and 0.1 s for answers
+_END_S = 3.0  # a batch waits 0.1 s for its instant and 0.1 s for answers
 
 
 class Planning:
