@@ -34,6 +34,7 @@ from benchmarks import (
     performance_page,
     reading,
     receiving,
+    tabs,
 )
 from benchmarks.stage import Report, Row
 
@@ -48,6 +49,7 @@ ROWS = {
     "bucket": bucket,
     "job": job,
     "reading": reading,
+    "tabs": tabs,
     "growth": growth,  # seven minutes, whatever the runs: played only when it is named
 }
 CURVES = "curves"

@@ -64,6 +64,7 @@ def pytest_addoption(parser):
         help="which Redis the tests start: the one that `endtape run` would find (default), the one that a wheel ships, or that one "
         "where another was found: nothing is played where there are not two",
     )
+    parser.addoption("--golden", action="store_true", help="write anew what commands print")
 
 
 def pytest_configure(config):
@@ -180,8 +181,9 @@ class Behind:
     has, in a thread of this process.
     """
 
-    def __init__(self, app, door, port):
-        self._serving, self._port, self._loop = Serving(app, door), port, asyncio.new_event_loop()
+    def __init__(self, app, door, live, port):
+        self._serving, self._live, self._port = Serving(app, door, live), live, port
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
@@ -201,6 +203,7 @@ class Behind:
             return True
 
     def stop(self):
+        self._loop.call_soon_threadsafe(self._live.end)
         self._loop.call_soon_threadsafe(self._server.stop)
         self._thread.join()
 
@@ -269,7 +272,10 @@ class Local:
         web = create_web(self.settings, ledger, self._done, brake)
         self.app = web.application
         self._server = Behind(
-            self.app, web.door if door == "asgi" else None, int(self.base.rpartition(":")[2])
+            self.app,
+            web.door if door == "asgi" else None,
+            web.live,
+            int(self.base.rpartition(":")[2]),
         )
         self._turns = threading.Thread(target=self._turn, daemon=True)
 

@@ -16,7 +16,7 @@ from worker.calls import rules_file, triggers
 from worker.calls.call import Phase, StopState
 from worker.calls.events import TRIGGERS, Kind
 from worker.calls.terms_file import TERMS
-from worker.command.main import main
+from worker.command import main
 from worker.ledger.counters import REMEDIES
 from worker.variables.table import KNOWN
 from worker.vobiz import callbacks
@@ -75,7 +75,7 @@ def test_no_document_teaches_a_name_that_looks_like_a_setting_and_is_none():
 
 def test_every_command_stands_in_the_table_of_commands_and_no_other():
     named = re.findall(r"^\| `endtape (\w+)` \|", COMMANDS, re.MULTILINE)
-    assert sorted(named) == sorted(main.commands)
+    assert sorted(named) == sorted(main.COMMANDS)
 
 
 def test_every_target_of_make_stands_in_the_table_of_targets_and_no_other():
@@ -92,7 +92,7 @@ def test_every_document_names_only_commands_and_targets_that_there_are():
         for word in re.findall(r"`(?:\.venv/bin/)?endtape ([a-z]\w*)", page.read_text())
     }
     assert len(shown) > 20
-    assert not [(page, word) for page, word in sorted(shown) if word not in main.commands]
+    assert not [(page, word) for page, word in sorted(shown) if word not in main.COMMANDS]
 
 
 def test_every_trigger_of_a_transfer_stands_in_the_document_of_transfers():

@@ -22,6 +22,7 @@ from webhooks.api.problems import TITLES, Problem
 from webhooks.api.routes import Api
 from webhooks.brake import Brake
 from webhooks.console import routes as console
+from webhooks.console.live import Live
 from webhooks.door import wsgi
 from webhooks.door.asgi import AsgiDoor
 from webhooks.door.receiver import Receiver
@@ -78,10 +79,13 @@ def create_app(
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """The application, and the quicker door for the provider that goes before it."""
+    """The application, and what goes before it on the event loop: the quicker door for the
+    provider, and the streams of the console's first page.
+    """
 
     application: Flask
     door: AsgiDoor
+    live: Live
 
 
 def create_web(
@@ -108,12 +112,12 @@ def create_web(
     app.register_blueprint(wsgi.blueprint(wsgi.WsgiDoor(receiver, ledger)))
     api = Api(ledger, current, Waiting(ledger, ended))
     app.register_blueprint(routes.blueprint(api))
-    app.register_blueprint(console.blueprint(api.reader, api.stops, api.reports))
+    live = console.install(app, api)
     app.register_error_handler(Problem, Problem.response)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(Exception, _failed)
     app.register_error_handler(EndtapeError, _unavailable)
-    return Web(app, AsgiDoor(receiver, Recorder(ledger), brake))
+    return Web(app, AsgiDoor(receiver, Recorder(ledger), brake), live)
 
 
 def _refused(error: HTTPException) -> Response:
@@ -146,7 +150,7 @@ def serving() -> Serving:
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
     web = create_web()
-    return Serving(web.application, web.door)
+    return Serving(web.application, web.door, web.live)
 
 
 def _end_with(parent: BaseProcess) -> None:

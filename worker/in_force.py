@@ -89,7 +89,9 @@ class InForce:
 
 
 class Follower:
-    """One process's part in reloads: it follows them, answers them, and sends a heartbeat."""
+    """One process's part in reloads: it follows them, answers them, and sends a heartbeat and what
+    it has counted.
+    """
 
     def __init__(self, ledger: Ledger, kind: str, in_force: InForce) -> None:
         """`kind`: the name of the process in the Procfile."""
@@ -111,6 +113,7 @@ class Follower:
         if time.monotonic() - self._heartbeat_at >= _HEARTBEAT_S:
             self._ledger.seen(_ROLE, self.name)
             self._heartbeat_at = time.monotonic()
+            self._ledger.count_tally()
 
     def run(self, ended: threading.Event) -> None:
         """Takes turns until `ended` is set. It reports no Redis that does not answer: the process
@@ -127,6 +130,7 @@ class Follower:
     def gone(self) -> None:
         """Tells those who order reloads that this process ends and will answer no more."""
         self._ledger.gone(_ROLE, self.name)
+        self._ledger.count_tally()
 
     def _answer(self, generation: int, settings: Settings, problems: tuple[str, ...]) -> None:
         rules = settings.rules

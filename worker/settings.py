@@ -53,6 +53,7 @@ class Settings:
     api_keys: tuple[NamedKey, ...] = field(repr=False)
     app_key: str | None = field(repr=False)
     view_keys: tuple[NamedKey, ...] = field(repr=False)
+    shows_numbers: bool  # in the console, until somebody asks for the other
     archive: Place
     fallback: Place | None
     archive_options: tuple[tuple[str, str], ...] | None = field(repr=False)

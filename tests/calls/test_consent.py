@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from tests.calls.builders import at, begins, call_of, ends, event, ours, stopped
-from worker.calls import restriction
+from worker.calls import restriction, timing
 from worker.calls.call import StopState
 from worker.calls.consent import lacking_from
 from worker.calls.events import Kind
+from worker.calls.planner import plan
 from worker.calls.replay import replay
 from worker.calls.rules import Action, Mode, Rules, Terms
 from worker.calls.stop_state import judge
@@ -135,6 +136,30 @@ def test_a_restriction_that_was_read_back_from_a_receipt_holds():
     filed = ours(Kind.MEDIA_ARCHIVED, 50, recording_id="r", restricted_by=("long_tail",))
     call = call_of(begins(0), ends(20, duration_s=20.0), filed)
     assert restricted(call, Rules(), 100) == ("long_tail",)
+
+
+def test_the_archive_is_owed_what_changes_after_the_receipt_once_and_when_consent_runs_out():
+    filed = ours(Kind.MEDIA_ARCHIVED, 10, recording_id="r", consent_by=at(30))
+    home = [begins(0), ends(5), filed]
+
+    def owed(seconds, *events):
+        return plan(call_of(*home, *events), Rules(), at(seconds)).facts_at
+
+    def told(seconds, *events):
+        """The archive was told of what was known then."""
+        call = call_of(*home, *events)
+        digest = restriction.digest(call, restricted(call, Rules(), seconds))
+        return [*events, ours(Kind.FACTS_FILED, seconds, recording_id="r", digest=digest)]
+
+    assert owed(12) == at(30) + timing.FACTS_AFTER
+    assert owed(31) == at(31)
+    lacking = told(31)
+    assert owed(32, *lacking) is None
+    assert owed(301, *lacking, given(300, happened=20)) == at(301)
+    lifted = told(302, *lacking, given(300, happened=20))
+    assert owed(303, *lifted) is None
+    assert owed(401, *lifted, withdrawn(400)) == at(401)
+    assert plan(call_of(begins(0), ends(5)), REQUIRED, at(40)).facts_at is None  # not home yet
 
 
 def restricted(call, rules, seconds):

@@ -246,3 +246,17 @@ def test_what_no_database_can_hold_is_a_value_error_whatever_is_wrong_with_it(ca
             catalogue.enter([row(1), bad])
         catalogue.try_it()
     assert catalogue.known("MA_1", ["rec-001"]) == set()
+
+
+def test_a_sqlite_file_that_is_deleted_or_replaced_while_it_is_used_is_used_anew(tmp_path):
+    place = tmp_path / "catalog.db"
+    first, second = (Catalogue(f"sqlite:///{place}") for _ in range(2))
+    first.enter([row(1)])
+    assert second.count() == 1
+    for file in tmp_path.glob("catalog.db*"):
+        file.unlink()
+    assert (first.count(), second.count()) == (0, 0)
+    second.enter([row(2)])
+    assert ids(search(first)) == ["rec-002"]
+    for one in (first, second):
+        one.close()

@@ -69,7 +69,11 @@ def test_a_page_shows_call_numbers_rule_and_due_time_within_80_columns_and_json_
     ) == ("919820055512", "918065550101", "inbound", call, "defaults", due)
     assert run("--running", "--json") == run("--json")
     assert json.loads(run("--unproven", "--json")) == []
-    assert (run("--unproven"), run("--failing"), run("--abandoned")) == ("None.\n",) * 3
+    assert (run("--unproven"), run("--failing"), run("--abandoned")) == (
+        "Every stop that was due is proven.\n",
+        "Nothing fails, and nothing is abandoned.\n",
+        "Nothing is abandoned.\n",
+    )
 
 
 def test_a_stop_that_is_unknown_is_in_the_list_of_the_unproven_with_its_reason(ls):

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from worker.command.run import add_secrets, overlay
+from worker.command.run import add_secrets
+from worker.command.run_env import overlay
 from worker.errors import SettingsError
 from worker.settings import Settings
 from worker.variables.dotenv_file import environment

@@ -20,13 +20,13 @@ from worker.calls.views import recording_view
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import rebuild
 from worker.catalogue.wanted import Wanted
-from worker.duties import late_facts
+from worker.duties import late_facts, trials
 from worker.duties.archived_before import archived_before
 
 RULES = '[defaults]\nmax_duration = "1h"\nconsent = "required"\nconsent_within = "{}"\n'
 
 
-BOTH = [("consent", None), ("restricted", ["no_consent"])]
+BOTH, LIFTED = ([("consent", None), ("restricted", why)] for why in (["no_consent"], []))
 
 
 class Died(BaseException):
@@ -53,19 +53,24 @@ def said(house, recording):
     return [(f.kind.value, f.particulars.get("restricted_by")) if f.signed else None for f in known]
 
 
-def restricted(house, recording):
+def becomes_restricted(house, recording, wanted=True):
     """By `/v1`, by the catalogue, and by whether the audio is refused without a reason."""
-    until(lambda: house.ledger.next_at(index_of(house, recording)) is None)
-    shown = house.recording(recording)["restricted"]
-    row = house.worker.catalogue.find(recording).view["restricted"]
+    until(lambda: house.recording(recording)["restricted"] is wanted)
+    until(lambda: house.worker.catalogue.find(recording).view["restricted"] is wanted)
     refused = house.get(f"/v1/recordings/{recording}/audio").status_code == 403
-    assert shown == row == refused, (shown, row, refused)
-    return shown
+    assert refused is wanted
 
 
-def index_of(house, recording):
-    call = house.recording(recording)["call_uuid"]
-    return Obligation(duty=Duty.INDEX, account=ACCOUNT, call_uuid=call)
+def lacking_consent(app):
+    """As `archived`, restricted for the want of consent: by its receipt, or by a fact where it was
+    archived before the time for consent was over. And how many facts say so.
+    """
+    recording, call = archived(app)
+    becomes_restricted(app.house, recording)
+    receipt = app.get(f"/recordings/{recording}/receipt").json()
+    facts = said(app.house, recording)
+    assert facts == ([] if receipt["restriction"]["restricted_by"] else [BOTH[1]])
+    return recording, call, len(facts)
 
 
 def rows(catalogue):
@@ -105,20 +110,18 @@ def test_consent_told_late_lifts_the_restriction_withdrawn_it_comes_back_and_the
 ):
     house = local(rules=RULES.format("1s"))
     app = Application(house)
-    recording, call = archived(app)
-    # It was archived before the time for consent was over, and lacks it from then on.
-    until(lambda: said(house, recording) == [("restricted", ["no_consent"])])
-    assert restricted(house, recording)
+    recording, call, facts = lacking_consent(app)
+    becomes_restricted(house, recording)
     began = house.recording(recording)["started_at"]
     in_time = {"kind": "verbal", "by": "agent 919820055512", "at": began}
     app.post("/events", {"event": "consent", "call_uuid": call, **in_time})
-    until(lambda: said(house, recording)[1:] == [("consent", None), ("restricted", [])])
-    assert not restricted(house, recording)
+    until(lambda: said(house, recording)[facts:] == LIFTED)
+    becomes_restricted(house, recording, False)
     again = app.post("/events", {"event": "consent", "call_uuid": call, **in_time})
     assert again.json()["recorded"] == "repeat"
     app.post("/events", {"event": "consent", "call_uuid": call, "withdrawn": True})
-    until(lambda: said(house, recording)[3:] == BOTH)
-    assert restricted(house, recording)
+    until(lambda: said(house, recording)[facts + 2 :] == BOTH)
+    becomes_restricted(house, recording)
     for name in sorted((house.folder / "archive").rglob("facts/*/*.json")):
         assert "55512" not in name.read_text()
     assert rebuilt(house, tmp_path) == rows(house.worker.catalogue)
@@ -131,11 +134,14 @@ def test_consent_told_late_lifts_the_restriction_withdrawn_it_comes_back_and_the
 def test_what_only_the_catalogue_knows_is_told_too_and_its_call_is_shown_whole(local, tmp_path):
     house = local(rules=RULES.format("1s"))
     app = Application(house)
+    lacking, its_call, facts = lacking_consent(app)
     recording, call = archived(app, consent={"kind": "dtmf"})
-    assert (said(house, recording), restricted(house, recording)) == ([], False)
-    timeline = len(app.get(f"/calls/{call}").json()["timeline"])
-    until(lambda: list(house.ledger.live([ACCOUNT])) == [])
-    redis_view.drop_log(house.ledger, ACCOUNT, call)
+    becomes_restricted(house, recording, False)
+    assert said(house, recording) == []
+    becomes_restricted(house, lacking)
+    until(lambda: house.ledger.outstanding() == 0 and not list(house.ledger.live([ACCOUNT])))
+    for one in (call, its_call):
+        redis_view.drop_log(house.ledger, ACCOUNT, one)
     house.ledger.forget(ACCOUNT)
     assert house.recording(recording)["restricted"] is False
     assert app.put(f"/calls/{call}", {"consent": {"withdrawn": True}}).status_code == 200
@@ -145,7 +151,13 @@ def test_what_only_the_catalogue_knows_is_told_too_and_its_call_is_shown_whole(l
     whole = app.get(f"/calls/{call}").json()
     assert [view["recording_id"] for view in whole["recordings"]] == [recording]
     assert whole["consent"]["withdrawn"] is True
-    assert len(whole["timeline"]) > timeline - 5
+    told = [entry["event"] for entry in whole["timeline"]]
+    assert {"RecordingStarted", "ConsentGiven", "ConsentWithdrawn"} <= set(told)
+    in_time = {"kind": "verbal", "at": house.recording(lacking)["started_at"]}
+    app.post("/events", {"event": "consent", "call_uuid": its_call, **in_time})
+    until(lambda: not house.recording(lacking)["restricted"])
+    assert said(house, lacking)[facts:] == LIFTED
+    assert house.get(f"/v1/recordings/{lacking}/audio").status_code == 200
     assert rebuilt(house, tmp_path) == rows(house.worker.catalogue)
     until(lambda: redis_view.expires_in_s(house.ledger, ACCOUNT, call) > 0)
 
@@ -200,6 +212,33 @@ def test_while_the_archive_is_away_the_obligation_waits_with_an_alert(local):
     assert house.recording(recording)["restricted"] is True
     assert redis_view.expires_in_s(house.ledger, ACCOUNT, call) == -1
     (place / "facts").unlink()
+    here = trials.on_this_machine("archive")
+    trials.failed(house.ledger, here, "it does not answer")
     house.ledger.make_due_now(owed)
+    until(lambda: redis_view.due_in_s(house.ledger, owed) > 10)
+    assert said(house, recording) == []  # one that hangs is not asked
+    trials.worked(house.ledger, here)
     until(lambda: said(house, recording) == BOTH)
     until(lambda: house.ledger.next_at(owed) is None)
+
+
+def test_what_stands_in_the_archive_counts_where_an_emptied_redis_fetches_it_again(local):
+    house = local(rules=RULES.format("30s"))
+    app = Application(house)
+    recording, call = archived(app, consent={"kind": "dtmf", "by": "line 918065550101"})
+    app.put(f"/calls/{call}", {"consent": {"withdrawn": True}})
+    until(lambda: said(house, recording) == BOTH)
+    until(lambda: house.ledger.outstanding() == 0)
+    hold = {"reason": "case 12"}
+    assert app.put(f"/recordings/{recording}/hold", hold).status_code == 200
+    before = house.recording(recording)
+    redis_view.drop_log(house.ledger, ACCOUNT, call)
+    late = {"Event": "RecordStop", "CallUUID": call, "RecordingID": recording}
+    assert house.post({**late, "RecordingDurationMs": "9000"}).status_code == 200
+    after = house.reach(recording, "archived")
+    same = ("restricted", "restricted_by", "held", "sha256", "first_seen_at", "archive_key")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert (after["restricted"], after["held"]) == (True, True)
+    assert after["consent"]["withdrawn"] is True
+    until(lambda: house.ledger.outstanding() == 0)
+    assert said(house, recording) == [*BOTH, ("hold", None)]

@@ -14,6 +14,7 @@ import pytest
 
 from tests import redis_view
 from tests.waiting import until
+from tests.webhooks.test_console_live import Stream, logged_in
 from worker.calls.obligations import Duty
 from worker.ledger.client import Ledger
 from worker.ledger.obligations import LEASES
@@ -146,7 +147,9 @@ def test_a_download_whose_host_is_silent_ends_with_its_worker_and_the_lease_brin
     )
 
 
-def test_the_web_process_ends_although_senders_keep_their_bodies_back(service):
+def test_the_web_process_ends_although_senders_keep_their_bodies_back_and_at_once_with_open_tabs(
+    service,
+):
     parts = urlsplit(service.callback)
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 200\r\n\r\nhalf".encode()
     held = [socket.create_connection((parts.hostname, parts.port), timeout=5) for _ in range(40)]
@@ -158,4 +161,11 @@ def test_the_web_process_ends_although_senders_keep_their_bodies_back(service):
     finally:
         for connection in held:
             connection.close()
+    service.processes.wait_ready(service.base)
+
+    anna = logged_in(service)
+    tabs = [Stream(service, anna) for _ in range(6)]  # at both of its processes
+    until(lambda: all(tab.told for tab in tabs))
+    seconds, status = told_to_end(service.processes, "web")
+    assert (status, seconds < 4) == (0, True)  # the server would wait for them for 10 s
     service.processes.wait_ready(service.base)

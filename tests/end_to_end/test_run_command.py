@@ -1,6 +1,7 @@
 """`endtape run`, as an operator types it."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 import redis
 import requests
 
+from emulator.client import Control
 from tests.process_list import command_lines
 from tests.waiting import until
 from worker.ledger.store import connect
@@ -208,9 +210,17 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     ) == (2, True), ended
 
 
-def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_ends_with_run(run):
+def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_watched_across_that(
+    run,
+):
     process, folder, env = run
-    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
+    out, watched, said = folder / "out", folder / "watched", folder / "said"
+    until(lambda: "(Ctrl-C ends)" in out.read_text(), 40)
+    with watched.open("w") as to, said.open("w") as err:
+        watch = subprocess.Popen(
+            [ENDTAPE, "watch", "--json"], cwd=folder, env=env, stdout=to, stderr=err
+        )
+    until(lambda: "Watching" in said.read_text(), 20)
     told = (folder / "data" / "run.env").read_text()
     client = connect(re.search("REDIS_URL=(.*)", told)[1])
     first = client.info()["process_id"]
@@ -228,6 +238,16 @@ def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_
     ready = f"http://127.0.0.1:{env['PORT']}/readyz"
     until(lambda: requests.get(ready, timeout=5).status_code == 200, 30)
     second = pid()
+    until(lambda: said.read_text().count("Watching") == 2, 20)
+    control = Control(re.search(r"control API: (\S+)", out.read_text())[1])
+    recording = control.record(control.call(to_number="918065550101"))
+    until(lambda: recording in watched.read_text(), 20)
+    told = [json.loads(line) for line in watched.read_text().splitlines()]
+    assert "RecordingStarted" in {e["event"] for e in told if e["recording_id"] == recording}
+    # `run` itself shows what happens, a line an event.
+    until(lambda: re.search(rf"RecordingStarted +\S+ +{recording}", out.read_text()), 10)
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(10) == 0, said.read_text()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     with pytest.raises(ProcessLookupError):

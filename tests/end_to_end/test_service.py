@@ -227,6 +227,9 @@ def test_the_receiver_gives_the_documented_answers(service):
     )
     assert service.get("/healthz").status_code == 200
     assert b"endtape_stop_lateness_seconds" in service.get("/metrics").content
+    # What worker processes count by themselves reaches it too.
+    by_workers = ('provider_requests_total{request="credentials",status="200"}', "recordings{acc")
+    until(lambda: all(f"endtape_{w}" in service.get("/metrics").text for w in by_workers), 30)
 
 
 def test_a_fetch_worker_that_is_killed_half_way_loses_nothing(service):

@@ -75,3 +75,18 @@ def test_entries_keep_their_order_and_a_long_history_is_read_whole(ledger):
     assert [e.said["who"] for e in found] == [f"n{n}" for n in range(1003)]
     ledger.forget_day(ACCOUNT, [], [e.id for e in found])
     assert not ledger.is_open(ACCOUNT)
+
+
+def test_deeds_about_a_recording_are_found_among_many_the_last_first(ledger):
+    began = ledger.now()
+    for n in range(1203):
+        recording, call = ("r-7", "c-1") if n % 400 == 0 else (f"r-7{n}", f"c-{n}")
+        ledger.enter(
+            ACCOUNT, Entry(what=Deed.STOP, who=f"n{n}", call_uuid=call, recording_id=recording)
+        )
+    ledger.enter(ACCOUNT, Entry(what=Deed.STOP, who="all", call_uuid="c-1", recording_id=None))
+    about = list(ledger.history_about(ACCOUNT, ["r-7", "c-1"], since=began))
+    assert [e.said["who"] for e in about] == ["all", "n1200", "n800", "n400", "n1", "n0"]
+    assert about == [e for e in ledger.history(ACCOUNT, until=soon(ledger))[::-1] if e in about]
+    assert list(ledger.history_about(ACCOUNT, ["r-7"], since=soon(ledger))) == []
+    assert list(ledger.history_about(ACCOUNT, ['"', "%d"], since=began)) == []

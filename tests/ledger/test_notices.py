@@ -28,6 +28,7 @@ def test_a_notice_that_was_given_up_is_listed_until_its_tries_are_forgotten(ledg
         )
     ledger.forget_failing()
     assert [f.call_uuid for f in ledger.failing()] == ["new", "old"]
+    assert ([f.call_uuid for f in ledger.failing(1)], ledger.failing_count()) == (["new"], 2)
     redis_view.expire_notices(ledger, ACCOUNT, "old")
     ledger.forget_failing()
     assert [f.call_uuid for f in ledger.failing()] == ["new"]

@@ -237,13 +237,9 @@ def test_a_view_key_reads_every_page_and_is_refused_each_action_at_the_server(co
         for path in (*PAGES, "/recordings/rec-1", "/recordings/rec-2", "/calls/call-1")
     ]
     assert not [page for page in pages if 'class="act' in page or "<audio" in page]
-    acting = {
-        "console.ask_stop",
-        "console.stop",
-        "console.ask_retry",
-        "console.retry",
-        "console.audio",
-    }
+    deeds = ("stop", "retry", "hold", "release", "erase")
+    acting = {f"console.{step}{deed}" for deed in deeds for step in ("ask_", "")}
+    acting |= {"console.audio"}
     rules = [r for r in console.app.url_map.iter_rules() if r.endpoint in acting]
     assert {r.endpoint for r in rules} == acting
     for rule in rules:

@@ -1,12 +1,14 @@
 """What the console's pages draw and say, without a server."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from webhooks.console import last_hour, sound, words
-from webhooks.console.now import Board
+from webhooks.console import sound, words
 from webhooks.console.trouble import troubles
+from worker.calls.obligations import Duty
+from worker.catalogue import last_hour
+from worker.catalogue.board import Board
 
 
 def view(**stop):
@@ -93,11 +95,14 @@ BOARD = {
 
 
 def test_nothing_is_wrong_where_all_runs_and_what_may_still_record_comes_first():
-    assert troubles(Board(**BOARD)) == []
-    assert troubles(Board(**BOARD | {"failing": [{}]})) == []  # is tried again by itself
+    assert troubles(Board(**BOARD), {}) == []
+    assert troubles(Board(**BOARD | {"failing": [{}]}), {}) == []  # is tried again by itself
     wrong = {"unproven": [{}], "missing": ["clock"], "abandoned": [{}], "undelivered": 2}
-    said = troubles(Board(**BOARD | wrong | {"is_cut": True}))
-    assert [one.page for one in said] == [None, "/system", "/not-home", "/notifications", None]
+    overdue = {Duty.PLAN: (3, timedelta(seconds=12)), Duty.FETCH: (2, timedelta(seconds=12))}
+    said = troubles(Board(**BOARD | wrong | {"is_cut": True}), overdue)
+    pages = [None, "/system", "/system", "/not-home", "/notifications", None]
+    assert [one.page for one in said] == pages
+    assert "3 calls to plan and stop: due and not begun, the oldest for 12.0 s" in said[2].says
     assert said[0].says.startswith("1 recording has no proof of the end")
 
 

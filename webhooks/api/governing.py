@@ -41,30 +41,43 @@ class Governing:
 
     def hold(self, recording_id: str) -> Response:
         """200 with the recording once the signed fact stands in the archive."""
-        by, known = self._by(), self._subject(recording_id)
-        with _refusing():
-            fact = holds.hold(self._places(), known, by)
+        fact = self.put_hold(recording_id, _by(), _account())
         return jsonify({**self.reader.view(recording_id), "hold": _hold_view(fact)})
 
     def release(self, recording_id: str) -> Response:
         """200 with the recording, also where it was not held."""
-        by, known = self._by(), self._subject(recording_id)
-        with _refusing():
-            holds.release(self._places(), known, by)
+        self.end_hold(recording_id, _by(), _account())
         return jsonify(self.reader.view(recording_id))
 
     def erase(self, recording_id: str) -> Response:
         """202 with the recording once its tombstone stands; 200 where it is erased already."""
-        by, known = self._by(), self._subject(recording_id)
-        with _refusing():
-            ordered = erasures.order(self._places(), known, by)
+        ordered = self.order_erasure(recording_id, _by(), _account())
         answer = jsonify(self.reader.view(recording_id))
         answer.status_code = 202 if ordered else 200
         return answer
 
-    def _subject(self, recording_id: str) -> Subject:
+    def put_hold(self, recording_id: str, by: By, account: str | None = None) -> Fact:
+        """Holds a recording: a signed fact in the archive. Raises Problem 404, 410, 503."""
+        known = self._subject(recording_id, account)
+        with _refusing():
+            return holds.hold(self._places(), known, by)
+
+    def end_hold(self, recording_id: str, by: By, account: str | None = None) -> bool:
+        """Ends the hold; False where there is none. Raises Problem 404, 410, 503."""
+        known = self._subject(recording_id, account)
+        with _refusing():
+            return holds.release(self._places(), known, by) is not None
+
+    def order_erasure(self, recording_id: str, by: By, account: str | None = None) -> bool:
+        """Orders that it is erased; False where it is erased already. Raises Problem 404, 409 while
+        it is held or still recording, 410, 503.
+        """
+        known = self._subject(recording_id, account)
+        with _refusing():
+            return erasures.order(self._places(), known, by)
+
+    def _subject(self, recording_id: str, account: str | None) -> Subject:
         """Raises Problem 404, 503."""
-        account = request.args.get("account")
         with _refusing():
             known = subject.find(self._places(), self.reader.accounts(), recording_id, account)
         if known is None:
@@ -81,15 +94,24 @@ class Governing:
     def _signer_of(self, settings: Settings) -> tuple[Settings, Signer]:
         return settings, Signer(settings.signing_key, settings.signer)
 
-    def _by(self) -> By:
-        """Who asks, and why, from the body or the query. Raises Problem 400 without a reason."""
-        body = request_bodies.read(request_bodies.ReasonBody)
-        reason = (body.reason or request.args.get("reason", "")).strip()
-        if not reason:
-            raise Problem(400, "reason: is needed; it stands in the history", field="reason")
-        who = caller()
-        plain = reason.encode("utf-8", "replace").decode()
-        return By(who=who.who, claimed=who.claimed, reason=plain[:200])
+
+def _account() -> str | None:
+    return request.args.get("account")
+
+
+def _by() -> By:
+    """Who asks, and why, from the body or the query. Raises Problem 400 without a reason."""
+    body = request_bodies.read(request_bodies.ReasonBody)
+    return by_caller(body.reason or request.args.get("reason", ""))
+
+
+def by_caller(reason: str) -> By:
+    """Who sends the request at hand, and why. Raises Problem 400 without a reason."""
+    if not reason.strip():
+        raise Problem(400, "reason: is needed; it stands in the history", field="reason")
+    who = caller()
+    plain = reason.strip().encode("utf-8", "replace").decode()
+    return By(who=who.who, claimed=who.claimed, reason=plain[:200])
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,6 +14,7 @@ from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.api.starts import Starts
+from worker import tally
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
@@ -58,10 +60,14 @@ class Handoffs:
                 by=caller().who,
             ),
         )
+        began = time.monotonic()
         call = self._decision(account, a_leg, order, now)
+        tally.duration("handoff_seconds", time.monotonic() - began)
         handoff = call.handoffs[order]
         decided_at = handoff.decided.at if handoff.decided else None
         view = handoff_view(call, handoff, self.settings().rules, decided_at or self.ledger.now())
+        proven = "proven" if view["proven"] else "unproven"
+        tally.add(f"handoffs_total|{view['verdict']}|{proven}")
         if view["verdict"] == "hold":
             return Problem(409, f"hold: {view['reason']}", **view).response()
         return jsonify(view)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Response
+from flask import Response, request
 
 from webhooks.api import metrics
+from webhooks.api.keys import need_key
 from worker.errors import LedgerUnavailable
 from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES, SEEN_WITHIN
@@ -56,4 +57,13 @@ class Probes:
         return degraded
 
     def metrics(self) -> Response:
-        return Response(metrics.render(self.ledger), mimetype="text/plain; version=0.0.4")
+        """With a key each account by its name. Without one all of them together, because anybody
+        may ask.
+        """
+        with_key = "Authorization" in request.headers
+        if with_key:
+            need_key(self.settings, view_key_too=True)
+        return Response(
+            metrics.render(self.ledger, self.settings().accounts, named=with_key),
+            mimetype="text/plain; version=0.0.4",
+        )

@@ -1,7 +1,6 @@
-"""What an operator can do: stop a recording or a call, and try again what did not come home.
+"""What an operator can do to one recording or call: stop, try again, hold, release, erase.
 
-Each asks first, on a page of its own, with the command line that does the same. Holds and erasing
-belong here, too.
+Each asks first, on a page of its own, with the command line that does the same.
 """
 
 from __future__ import annotations
@@ -11,20 +10,26 @@ from typing import Any
 from flask import redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from webhooks.api.governing import Governing, by_caller
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
 from webhooks.api.reports import Reports
 from webhooks.api.request_bodies import StopBody
 from webhooks.api.stops import Stops
 from webhooks.console.page import address, rendered, seen
+from worker.calls.call import Phase
 from worker.calls.events import Kind
 
+LIVE = frozenset({Phase.RECORDING, Phase.STOPPING})
 _LONGEST_REASON = 200
 
 
 class Actions:
-    def __init__(self, reader: Reader, stops: Stops, reports: Reports) -> None:
+    def __init__(
+        self, reader: Reader, stops: Stops, reports: Reports, governing: Governing
+    ) -> None:
         self._reader, self._stops, self._reports = reader, stops, reports
+        self._governing = governing
 
     def ask_stop(self, call_uuid: str) -> str:
         """Asks whether to stop one recording, which the query names, or all of the call."""
@@ -33,7 +38,7 @@ class Actions:
         meant = [r for r in call["recordings"] if named in {None, r["recording_id"]}]
         if named and not meant:
             raise Problem(404, "no such recording on this call", field="recording_id")
-        running = [r for r in meant if r["phase"] in {"recording", "stopping"}]
+        running = [r for r in meant if r["phase"] in LIVE]
         return rendered(
             "confirm.html",
             title="Stop this recording now?" if named else "Stop all recordings of this call now?",
@@ -52,7 +57,7 @@ class Actions:
         body = StopBody(
             recording_id=form.get("recording_id") or None,
             account=form.get("account") or None,
-            reason=_reason(),
+            reason=reason_of_form(),
         )
         _, order = self._stops.give(call_uuid, Kind.STOP_ORDERED, body)
         return redirect(address(f"/calls/{order.call_uuid}", said="stop"), 303)
@@ -75,11 +80,99 @@ class Actions:
         )
 
     def retry(self, recording_id: str) -> AnyResponse:
-        self._reports.order_retry(recording_id, _reason())
-        return redirect(address(f"/recordings/{recording_id}", said="retry"), 303)
+        self._reports.order_retry(recording_id, reason_of_form())
+        return _done(recording_id, "retry")
+
+    def ask_hold(self, recording_id: str) -> str:
+        view = self._there(recording_id)
+        if view["held"]:
+            raise Problem(409, "it is on hold already")
+        return self._ask(
+            view,
+            "hold",
+            title="Put this recording on legal hold?",
+            says="While it stands, neither copy is deleted: not by a rule, not by a person. It is "
+            "a signed fact in the archive. No object lock of a bucket stands behind it.",
+            button="Hold",
+        )
+
+    def hold(self, recording_id: str) -> AnyResponse:
+        self._governing.put_hold(recording_id, by_caller(reason_of_form() or ""), _account())
+        return _done(recording_id, "hold")
+
+    def ask_release(self, recording_id: str) -> str:
+        view = self._there(recording_id)
+        if not view["held"]:
+            raise Problem(409, "it is not on hold")
+        return self._ask(
+            view,
+            "release",
+            title="End the legal hold of this recording?",
+            says="What the hold put off happens then: where a rule says so, the recording is "
+            "erased and the provider's copy deleted.",
+            button="Release",
+            danger=True,
+        )
+
+    def release(self, recording_id: str) -> AnyResponse:
+        ended = self._governing.end_hold(
+            recording_id, by_caller(reason_of_form() or ""), _account()
+        )
+        return _done(recording_id, "release" if ended else "not_held")
+
+    def ask_erase(self, recording_id: str) -> str:
+        view = self._there(recording_id)
+        if view["held"]:
+            raise Problem(409, "it is on hold; release it first")
+        if view["phase"] in LIVE:
+            raise Problem(409, "it is still recording; stop it first")
+        return self._ask(
+            view,
+            "erase",
+            title="Erase this recording for good?",
+            says="Both copies and the receipt are deleted, here and at the provider. A signed "
+            "tombstone stays: ids, times, digest and your reason. Nobody can bring it back.",
+            button="Erase for good",
+            danger=True,
+        )
+
+    def erase(self, recording_id: str) -> AnyResponse:
+        ordered = self._governing.order_erasure(
+            recording_id, by_caller(reason_of_form() or ""), _account()
+        )
+        return _done(recording_id, "erase" if ordered else "erased")
+
+    def _there(self, recording_id: str) -> dict[str, Any]:
+        view = self._reader.view(recording_id)
+        if view["phase"] == Phase.ERASED or view.get("erased"):
+            raise Problem(410, "it is erased")
+        return view
+
+    def _ask(self, view: dict[str, Any], deed: str, **words: Any) -> str:
+        """The question of a deed that needs a reason."""
+        path = f"/recordings/{view['recording_id']}"
+        return rendered(
+            "confirm.html",
+            **words,
+            needs_reason=True,
+            action=f"{path}/{deed}",
+            fields={"account": view["account"]},
+            views=[seen(view)],
+            back=path,
+            words=["endtape", deed, view["recording_id"], "--reason", "WHY"],
+        )
 
 
-def _reason() -> str | None:
+def _done(recording_id: str, said: str) -> AnyResponse:
+    return redirect(address(f"/recordings/{recording_id}", said=said), 303)
+
+
+def _account() -> str | None:
+    return request.form.get("account") or None
+
+
+def reason_of_form() -> str | None:
+    """The reason that the form of a question brings; None where it was left empty."""
     return request.form.get("reason", "").strip()[:_LONGEST_REASON] or None
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Response, request
+from jinja2 import Environment, Template
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
-from webhooks.console import sound
-from webhooks.console.now import Now
-from webhooks.console.page import rendered, seen, session, shows_numbers
+from webhooks.console import sound, words
+from webhooks.console.feed import Kind, Parts
+from webhooks.console.now import SHOWN, Now, breathe
+from webhooks.console.page import address, rendered, seen, session, shows_numbers
+from webhooks.console.services import services
 from webhooks.console.trouble import troubles
 from worker import in_force
 from worker.archive import signers
@@ -25,37 +29,74 @@ from worker.ledger.presence import ROLES
 _SAID = {
     "stop": "The stop is ordered. The proof follows below; the page of the call shows each step.",
     "retry": "Another try is ordered.",
+    "hold": "It is on hold: neither copy is deleted until somebody releases it.",
+    "release": "The hold is ended. What it put off happens now.",
+    "not_held": "It was not on hold; nothing was done.",
+    "erase": "It is erased: the tombstone stands, and the copies go within minutes.",
+    "erased": "It was erased before; nothing was done.",
 }
 _HISTORY = 50
+_BEFORE = timedelta(hours=1)  # a call may be stopped before its recording is known
+_PARTS = ("trouble", "tiles", "more", "handoffs", "services", "figures")
 
 
 class Details:
     def __init__(self, reader: Reader, now: Now) -> None:
         self._reader, self._now = reader, now
         self._ledger, self._settings = reader.ledger, reader.settings
-        self._fragments: dict[tuple[bool, bool], tuple[datetime, str]] = {}
+        self._fragments: dict[Kind, tuple[datetime, str]] = {}
+        self._drawn: dict[Kind, dict[str, tuple[Any, str]]] = {}
 
     def now(self) -> str:
-        return rendered("now.html", **self._board())
+        return rendered("now.html", **self._board(_kind()))
 
     def board(self) -> str:
-        """The part of the first page that lives, for its script. It is rendered once for all tabs:
-        it differs only by what their owners may do and see.
+        """The part of the first page that lives, for tabs that get no stream. It is rendered once
+        for all of them: it differs only by what their owners may do and see.
         """
-        at, kind = self._now.board().at, (session().acts, shows_numbers())
+        at, kind = self._now.board().at, _kind()
         rendered_at, text = self._fragments.get(kind, (None, ""))
         if rendered_at != at:
-            text = rendered("board.html", **self._board())
+            text = rendered("board.html", **self._board(kind))
             self._fragments[kind] = at, text
         return text
 
-    def _board(self) -> dict[str, Any]:
+    def parts(self, templates: Environment, kind: Kind) -> Parts:
+        """The same by its parts, for the streams. It needs no request."""
+        values = {**self._board(kind), "address": address}
+        html = {
+            name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
+        }
+        rows = self._rows(kind, templates.get_template("board_row.html"), values)
+        at = values["board"].at.isoformat()
+        return Parts(at=at, html={**html, **rows}, rows=tuple(rows))
+
+    def _rows(self, kind: Kind, row: Template, values: Mapping[str, Any]) -> dict[str, str]:
+        """The table's rows by their names. A recording that the board did not look at anew has the
+        row that it had.
+        """
+        before, now = self._drawn.get(kind, {}), dict[str, tuple[Any, str]]()
+        for view, shown in zip(values["board"].running, values["rows"], strict=False):
+            name = f"{view['account']}|{view['recording_id']}"
+            had = before.get(name)
+            if had and had[0] is view:
+                now[name] = had
+            else:
+                breathe()
+                now[name] = view, row.render(values, view=shown)
+        self._drawn[kind] = now
+        return {name: html for name, (_, html) in now.items()}
+
+    def _board(self, kind: Kind) -> dict[str, Any]:
         board = self._now.board()
+        shown = board.running[:SHOWN]
         return {
             "board": board,
-            "rows": [seen(view) for view in board.running[:100]],
-            "troubles": troubles(board),
+            "acts": kind.acts,
+            "rows": shown if kind.shows_numbers else [words.without_numbers(v) for v in shown],
+            "troubles": troubles(board, self._now.overdue()),
             "figures": self._now.figures(),
+            "services": services(board, self._now.overdue(), self._settings()),
             "roles": ROLES,
         }
 
@@ -97,8 +138,12 @@ class Details:
 
     def _history(self, view: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Who did what to the recording, on days that are not closed yet, the last first."""
-        entries = self._ledger.history(view["account"], until=self._ledger.now())
-        mine = [
+        entries = self._ledger.history_about(
+            view["account"],
+            [view["recording_id"], view["call_uuid"]],
+            since=datetime.fromisoformat(view["first_seen_at"]) - _BEFORE,
+        )
+        mine = (
             {"at": entry.at, **entry.said}
             for entry in entries
             if entry.said.get("recording_id") == view["recording_id"]
@@ -106,8 +151,8 @@ class Details:
                 entry.said.get("call_uuid") == view["call_uuid"]
                 and entry.said.get("recording_id") is None
             )
-        ]
-        return mine[: -_HISTORY - 1 : -1]
+        )
+        return list(islice(mine, _HISTORY))
 
     def system(self) -> str:
         """Processes, versions, settings in force, refused callbacks with their remedy."""
@@ -135,6 +180,10 @@ class Details:
 
     def signature(self, recording_id: str) -> Response:
         return _named(self._reader.signature(recording_id), f"{recording_id}.json.sig")
+
+
+def _kind() -> Kind:
+    return Kind(session().acts, shows_numbers())
 
 
 def _named(answer: Response, name: str) -> Response:

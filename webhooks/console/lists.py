@@ -79,12 +79,13 @@ class Lists:
     def not_home(self) -> str:
         """Recordings that ended and do not come home, by whose fault it is."""
         wanted = request.args.get("fault")
-        failing = [seen(view) for view in self._now.board().failing]
+        failing = self._now.board().failing
+        asked = [v for v in failing if wanted in {None, v["fault"]}]
         counts = {f.value: sum(v["fault"] == f.value for v in failing) for f in Fault}
         aside = [(owed, tries) for owed, tries in self._ledger.set_aside().items()]
         return rendered(
             "not_home.html",
-            views=[v for v in failing if wanted in {None, v["fault"]}][:200],
+            views=[seen(v) for v in asked[:200]],
             counts=counts,
             wanted=wanted,
             aside=aside[:200],
@@ -94,7 +95,7 @@ class Lists:
         """The notifications that do not arrive, and the applications that are told."""
         endpoints = self._settings().notify
         return rendered(
-            "notifications.html", failing=self._ledger.failing()[:200], endpoints=endpoints
+            "notifications.html", failing=self._ledger.failing(200), endpoints=endpoints
         )
 
     def rules(self) -> str:

@@ -6,56 +6,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any
+from collections.abc import Callable
 
-from webhooks.console import last_hour
-from webhooks.console.last_hour import Figure
-from worker.calls.call import Phase
-from worker.calls.events import Fault
-from worker.calls.views import rfc3339
+from webhooks.console.services import Overdue
+from worker.catalogue import board, last_hour
+from worker.catalogue.board import Board
+from worker.catalogue.last_hour import Figure
 from worker.catalogue.listing import Listing
-from worker.catalogue.live import Live, LiveCall
+from worker.catalogue.live import Live
 from worker.ledger.client import Ledger
-from worker.ledger.presence import ROLES, SEEN_WITHIN
 from worker.settings import Settings
 
-MOST = 5000  # recordings that are looked at, the newest first
 SHOWN = 100  # rows on the page
 _EVERY_S = 1.0
 _FIGURES_EVERY_S = 15.0
-_SHARE = 20  # a board is good for so many times as long as it took: it shares with callbacks
-_FINALIZING = timedelta(minutes=2)  # usually it takes seconds
-_UNPROVEN = {"unknown", "failed"}
+_SHARE = 10  # a board is good for so many times its processor time: it shares with callbacks
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Board:
-    """Everything that is not home yet. The views are as `/v1` has them, with whole numbers.
-
-    `running`: what may still record, what is most urgent first; of these, `unproven` are those
-    whose stop has no proof after all tries, or was refused, and `in_flight` those whose stop was
-    sent. `failing`: what ended and does not come home; of these, `abandoned` is tried rarely or
-    not at all. `waiting`: hand-offs without a verdict.
+def breathe() -> None:
+    """Lets callbacks go first: a thread that only computes keeps the event loop waiting for 5 ms
+    each time.
     """
-
-    at: datetime
-    running: list[dict[str, Any]]
-    unproven: list[dict[str, Any]]
-    in_flight: int
-    coming: int  # recordings that ended and are on their way home
-    failing: list[dict[str, Any]]
-    abandoned: list[dict[str, Any]]
-    waiting: list[dict[str, Any]]
-    halted: list[str]
-    degraded: dict[str, str]
-    missing: list[str]
-    alive: dict[str, int]
-    undelivered: int  # notifications
-    is_cut: bool  # there are more than MOST
+    time.sleep(0.00005)
 
 
 class Now:
@@ -67,18 +39,29 @@ class Now:
         self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
         self._lock = threading.Lock()
         self._board: Board | None = None
+        self._overdue: Overdue = {}
         self._figures: tuple[Figure, ...] = ()
         self._good_until = self._figures_until = 0.0
 
     def board(self) -> Board:
         """Raises LedgerUnavailable."""
         with self._lock:
-            began = time.monotonic()
-            if self._board is None or began >= self._good_until:
-                self._board = self._computed()
-                took = time.monotonic() - began
+            if self._board is None or time.monotonic() >= self._good_until:
+                began = time.thread_time()
+                accounts = list(self._settings().accounts)
+                self._overdue = self._ledger.overdue()
+                self._board = board.compute(self._ledger, self._live, accounts, breathe=breathe)
+                took = time.thread_time() - began
                 self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
             return self._board
+
+    def overdue(self) -> Overdue:
+        """What was due and not handed out when the board was made."""
+        return self._overdue
+
+    def due_in(self) -> float:
+        """For how many seconds the board stays as it is."""
+        return self._good_until - time.monotonic()
 
     def figures(self) -> tuple[Figure, ...]:
         """Lateness and tail of the last hour. Raises LedgerUnavailable."""
@@ -89,76 +72,3 @@ class Now:
                 )
                 self._figures_until = time.monotonic() + _FIGURES_EVERY_S
             return self._figures
-
-    def _computed(self) -> Board:
-        ledger, now = self._ledger, self._ledger.now()
-        accounts = list(self._settings().accounts)
-        sights = list(islice(ledger.live(accounts), MOST + 1))
-        views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
-        for call in self._calls(accounts, [(s.account, s.recording_id) for s in sights]):
-            views += _views(call, now)
-            waiting += _waiting(call, now)
-        running = [v for v in views if v["phase"] in {"recording", "stopping"}]
-        ended = [v for v in views if v["phase"] in {"finalizing", "fetching", "abandoned"}]
-        failing = [v for v in ended if v["fault"]]
-        alive = ledger.alive(SEEN_WITHIN)
-        return Board(
-            at=now,
-            running=sorted(running, key=_urgency),
-            unproven=[v for v in running if v["stop"]["state"] in _UNPROVEN],
-            in_flight=sum(v["phase"] == "stopping" for v in running),
-            coming=len(ended) - len(failing),
-            failing=failing,
-            abandoned=[v for v in failing if v["phase"] == "abandoned"],
-            waiting=waiting,
-            halted=sorted(ledger.halted(accounts)),
-            degraded=ledger.degraded(),
-            missing=[role for role in ROLES if role not in alive],
-            alive={role: len(slots) for role, slots in sorted(alive.items())},
-            undelivered=len(ledger.failing()),
-            is_cut=len(sights) > MOST,
-        )
-
-    def _calls(self, accounts: list[str], seen: list[tuple[str, str]]) -> Iterator[LiveCall]:
-        """The calls of these recordings, and those with anything to be planned or looked at."""
-        for account in accounts:
-            ids = [recording_id for whose, recording_id in seen if whose == account]
-            tracked = islice(self._ledger.tracked(account), MOST)
-            yield from self._live.calls(
-                account, {*self._ledger.calls_of(account, ids).values(), *tracked}
-            )
-
-
-def _views(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
-    for recording_id, view in call.shown.views.items():
-        yield _with_delay(view, call.over_at.get(recording_id), now)
-
-
-def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> dict[str, Any]:
-    """The view; of a recording whose file the provider does not name for long, with that as its
-    problem. `over`: when it was proven over.
-    """
-    if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - _FINALIZING:
-        return view
-    return view | {
-        "fault": Fault.PROVIDER.value,
-        "problem": f"it was over at {over:%m-%d %H:%M:%S}, and the provider does not list it yet",
-    }
-
-
-def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:
-    """Unproven first, then by deadline; what has none comes last."""
-    stop = view["stop"]
-    return stop["state"] not in _UNPROVEN, stop["due_at"] is None, stop["due_at"] or ""
-
-
-def _waiting(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
-    for handoff in call.waiting:
-        if handoff.until > now - timedelta(minutes=1):
-            yield {
-                "account": call.account,
-                "call_uuid": call.call_uuid,
-                "kind": handoff.asked.trigger,
-                "asked_at": rfc3339(handoff.asked.at),
-                "until": rfc3339(handoff.until),
-            }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from flask import g, render_template, request
 from werkzeug.datastructures import MultiDict
@@ -30,7 +30,10 @@ def session() -> Session:
 
 
 def shows_numbers() -> bool:
-    return request.cookies.get(NUMBERS_COOKIE) == "shown"
+    """Whether this browser is shown numbers whole: as it asked for last, else by the setting."""
+    by_default: bool = g.shows_numbers
+    asked = request.cookies.get(NUMBERS_COOKIE)
+    return asked == "shown" if asked else by_default
 
 
 def seen(view: dict[str, Any]) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def rendered(template: str, **values: Any) -> str:
         menu=MENU,
         path=request.path,
         here=request.full_path.rstrip("?"),
+        query_string=request.query_string.decode("ascii", "replace"),
         session=session(),
         numbers_shown=shows_numbers(),
         command=words.command,
@@ -57,6 +61,14 @@ def address(path: str, query: MultiDict[str, str] | None = None, **changed: str 
     values = {**(query.to_dict() if query else {}), **changed}
     kept = {name: value for name, value in values.items() if value not in {None, ""}}
     return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def query_of(text: str) -> MultiDict[str, str]:
+    """The filters of an address, as a form of its page sends them: not the place in the list."""
+    pairs = [
+        (name, value) for name, value in parse_qsl(text) if name not in {"cursor", "limit", "as"}
+    ]
+    return MultiDict(pairs)
 
 
 def local_path(text: str | None) -> str:

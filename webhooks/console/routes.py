@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
 import structlog
-from flask import Blueprint, Response, g, redirect, render_template, request
+from flask import Blueprint, Flask, Response, g, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhooks.api.problems import TITLES, Problem
 from webhooks.api.reading import Reader
-from webhooks.api.reports import Reports
-from webhooks.api.stops import Stops
+from webhooks.api.routes import Api
 from webhooks.console import same_site, sessions, words
 from webhooks.console.actions import Actions
+from webhooks.console.bulk import Bulks
 from webhooks.console.details import Details
+from webhooks.console.feed import Feed
 from webhooks.console.lists import Lists
+from webhooks.console.live import Live
 from webhooks.console.now import Now
 from webhooks.console.page import NUMBERS_COOKIE, local_path
 from worker import logs
@@ -37,8 +39,20 @@ HEADERS = {
 View = Callable[..., Any]
 
 
-def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
-    """All of the console. What it shows and does is what `/v1` shows and does."""
+def install(app: Flask, api: Api) -> Live:
+    """All of the console. What it shows and does is what `/v1` shows and does. Returns the door for
+    the streams of its first page, which goes before the application.
+    """
+    settings, ledger = api.reader.settings, api.reader.ledger
+    now = Now(ledger, settings, api.reader.live, api.reader.listing)
+    details = Details(api.reader, now)
+    app.register_blueprint(_blueprint(api, now, details))
+    feed = Feed(ledger, lambda kind: details.parts(app.jinja_env, kind), now.due_in)
+    return Live(feed, settings)
+
+
+def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
+    reader, settings = api.reader, api.reader.settings
     door = Blueprint(
         "console",
         __name__,
@@ -46,10 +60,8 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
         static_url_path="/console",
         template_folder="templates",
     )
-    settings = reader.settings
-    now = Now(reader.ledger, settings, reader.live, reader.listing)
-    lists, details = Lists(reader, now), Details(reader, now)
-    actions = Actions(reader, stops, reports)
+    lists = Lists(reader, now)
+    actions = Actions(reader, api.stops, api.reports, api.governing)
     pages: tuple[tuple[str, str, View], ...] = (
         ("/", "now", details.now),
         ("/now", "board", details.board),
@@ -65,16 +77,12 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
     )
     for path, name, view in pages:
         door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
-    # What a view key may not: to hear, and to do.
-    for method, path, name, view in (
-        ("GET", "/recordings/<recording_id>/audio", "audio", reader.audio),
-        ("GET", "/calls/<call_uuid>/stop", "ask_stop", actions.ask_stop),
-        ("POST", "/calls/<call_uuid>/stop", "stop", actions.stop),
-        ("GET", "/recordings/<recording_id>/retry", "ask_retry", actions.ask_retry),
-        ("POST", "/recordings/<recording_id>/retry", "retry", actions.retry),
-    ):
+    bulks = Bulks(reader, now, api.reports, api.governing)
+    for method, path, name, view in (*_deeds(actions, reader), *_in_bulk(bulks)):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
-    door.add_url_rule("/numbers", "numbers", _guarded(settings, _numbers), methods=["POST"])
+    door.add_url_rule(
+        "/numbers", "numbers", _guarded(settings, lambda: _numbers(settings())), methods=["POST"]
+    )
     door.add_url_rule("/login", "login", lambda: _login(settings()), methods=["POST"])
     door.add_url_rule("/logout", "logout", _logout, methods=["POST"])
     for name, filter_ in words.FILTERS.items():
@@ -87,14 +95,40 @@ def blueprint(reader: Reader, stops: Stops, reports: Reports) -> Blueprint:
     return door
 
 
+def _deeds(actions: Actions, reader: Reader) -> Iterator[tuple[str, str, str, View]]:
+    """What a view key may not: to hear, and to do. Each deed is asked about at its own address."""
+    recording = "/recordings/<recording_id>"
+    yield "GET", f"{recording}/audio", "audio", reader.audio
+    for path, name, ask, do in (
+        ("/calls/<call_uuid>/stop", "stop", actions.ask_stop, actions.stop),
+        (f"{recording}/retry", "retry", actions.ask_retry, actions.retry),
+        (f"{recording}/hold", "hold", actions.ask_hold, actions.hold),
+        (f"{recording}/release", "release", actions.ask_release, actions.release),
+        (f"{recording}/erase", "erase", actions.ask_erase, actions.erase),
+    ):
+        yield "GET", path, f"ask_{name}", ask
+        yield "POST", path, name, do
+
+
+def _in_bulk(bulks: Bulks) -> Iterator[tuple[str, str, str, View]]:
+    yield "GET", "/bulk", "bulks", bulks.recent
+    yield "POST", "/bulk", "bulk_plan", bulks.plan
+    yield "GET", "/bulk/<bulk_id>", "bulk", bulks.show
+    yield "GET", "/bulk/<bulk_id>/ids", "bulk_ids", bulks.ids
+    yield "POST", "/bulk/<bulk_id>/confirm", "bulk_confirm", bulks.confirm
+    yield "POST", "/bulk/<bulk_id>/go", "bulk_go", bulks.go_on
+    yield "POST", "/bulk/<bulk_id>/cancel", "bulk_cancel", bulks.cancel
+
+
 def _guarded(settings: Callable[[], Settings], view: View, *, acts: bool = False) -> View:
     @wraps(view)
     def guarded(**parts: str) -> Any:
-        session = sessions.current(settings(), request)
+        now = settings()
+        session = sessions.current(now, request)
         if session is None:
             # Only the first page is there for everybody: it is the way in.
             return _form(200 if request.path == "/" else 401)
-        g.session, g.caller = session, session.caller
+        g.session, g.caller, g.shows_numbers = session, session.caller, now.shows_numbers
         if acts and not session.acts:
             raise Problem(403, "a view key only reads, and hears no audio; log in with an API key")
         return view(**parts)
@@ -148,11 +182,11 @@ def _logout() -> AnyResponse:
     return answer
 
 
-def _numbers() -> AnyResponse:
+def _numbers(settings: Settings) -> AnyResponse:
     """Shows telephone numbers whole, or hides them again, for this browser."""
     answer = redirect(local_path(request.form.get("next")), 303)
     shown = "shown" if request.form.get("numbers") == "shown" else "hidden"
-    answer.set_cookie(NUMBERS_COOKIE, shown, httponly=True, samesite="Strict")
+    sessions.set_cookie(answer, request, settings.public_url, NUMBERS_COOKIE, shown)
     return answer
 
 

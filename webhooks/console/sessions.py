@@ -48,7 +48,11 @@ def opened(settings: Settings, password: str, name: str) -> str | None:
 
 def current(settings: Settings, request: Request) -> Session | None:
     """The session of this request; None where there is none that is good."""
-    cookie = request.cookies.get(COOKIE)
+    return of_cookie(settings, request.cookies.get(COOKIE))
+
+
+def of_cookie(settings: Settings, cookie: str | None) -> Session | None:
+    """The session of this cookie; None where it is none that is good."""
     if not cookie or len(cookie) > 4096:
         return None
     for key, acts in _keys(settings):
@@ -61,10 +65,17 @@ def current(settings: Settings, request: Request) -> Session | None:
 
 
 def give(response: Response, request: Request, public_url: str, cookie: str) -> None:
-    """Sets the cookie; secure wherever the browser speaks https, also to a proxy before us."""
+    """Sets the cookie of a session."""
+    set_cookie(response, request, public_url, COOKIE, cookie)
+
+
+def set_cookie(
+    response: Response, request: Request, public_url: str, name: str, value: str
+) -> None:
+    """Sets a cookie for ours alone; secure wherever the browser speaks https, also to a proxy."""
     response.set_cookie(
-        COOKIE,
-        cookie,
+        name,
+        value,
         path="/",
         secure=is_https(request, public_url),
         httponly=True,

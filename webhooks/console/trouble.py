@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
-from webhooks.console.now import Board
+from webhooks.console import words
+from webhooks.console.services import Overdue, late
+from worker.catalogue.board import Board
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +19,14 @@ class Trouble:
     page: str | None = None
 
 
-def troubles(board: Board) -> list[Trouble]:
-    """What is wrong, the worst first; empty when nothing is."""
-    return [*_about_stops(board), *_about_processes(board), *_about_the_rest(board)]
+def troubles(board: Board, overdue: Overdue) -> list[Trouble]:
+    """What is wrong, the worst first; empty when nothing is. `overdue`: as `services` takes it."""
+    return [
+        *_about_stops(board),
+        *_about_processes(board),
+        *_about_queues(overdue),
+        *_about_the_rest(board),
+    ]
 
 
 def _about_stops(board: Board) -> Iterator[Trouble]:
@@ -45,6 +53,16 @@ def _about_processes(board: Board) -> Iterator[Trouble]:
         )
     for what, why in board.degraded.items():
         yield Trouble(f"Degraded: {what}: {why}", "/system")
+
+
+def _about_queues(overdue: Overdue) -> Iterator[Trouble]:
+    for what, count, oldest in late(overdue):
+        yield Trouble(
+            f"{count} {what}: due and not begun, the oldest for "
+            f"{words.span(oldest / timedelta(milliseconds=1))}. If all processes run, start more "
+            "of them; their log says what holds them up.",
+            "/system",
+        )
 
 
 def _about_the_rest(board: Board) -> Iterator[Trouble]:

@@ -127,8 +127,6 @@ class Archive:
         Conflict where one for other audio stands, Unsigned where the key cannot be used.
         """
         parsed, sha256 = keys.parse(key), receipt["media"]["sha256"]
-        if self.signer:
-            receipt = receipt | {"signature": self.signer.key().field(signing.RECEIPTS)}
         stands = self.store.head(parsed.audio)
         if stands.bytes != receipt["media"].get("bytes", stands.bytes):
             raise Unstored(f"{parsed.audio} has {stands.bytes} bytes, which is not what was put")
@@ -137,12 +135,20 @@ class Archive:
             self.store.create(parsed.receipt, self.store.read(parsed.receipt))
         else:
             try:
-                self.store.create(parsed.receipt, seals.written(receipt))
+                self.store.create(parsed.receipt, self.as_written(receipt))
             except Conflict:
                 # Another attempt was quicker, which is fine if it was about the same audio.
                 if not self._receipt_stands(parsed, sha256):
                     raise
         return self._signed(parsed.receipt, receipt)
+
+    def as_written(self, said: dict[str, Any]) -> bytes:
+        """The bytes of a receipt, or of what stands in its place, as this archive writes them.
+        Raises Unsigned.
+        """
+        if self.signer:
+            said = said | {"signature": self.signer.key().field(signing.RECEIPTS)}
+        return seals.written(said)
 
     def publish_absence(self, key: str, absence: dict[str, Any]) -> str:
         """Put the statement that a recording was given up where its receipt would be, and its
@@ -286,10 +292,8 @@ class Archive:
         return True
 
     def _publish_statement(self, name: str, said: dict[str, Any]) -> str:
-        if self.signer:
-            said = said | {"signature": self.signer.key().field(signing.RECEIPTS)}
         with contextlib.suppress(Conflict):  # the first one stays
-            self.store.create(name, seals.written(said))
+            self.store.create(name, self.as_written(said))
         return self._signed(name, said)
 
     def _signed(self, name: str, said: dict[str, Any]) -> str:

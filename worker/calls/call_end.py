@@ -74,7 +74,7 @@ def call_end(by_time: Sequence[Event]) -> CallEnd:
     reported = any(e.signed and e.kind in FROM_PROVIDER for e in by_time)
     hang_ups = [e for e in by_time if e.kind is Kind.CALL_ENDED]
     not_found = [e for e in by_time if _is_not_found(e)]
-    proofs = _proofs(by_time, not_found) if reported else []
+    proofs = _proofs(by_time, not_found) if reported and not_found else []
     proving = {e.id for e in proofs}
     claims = [received_at(e) for e in hang_ups if not e.signed]
     claims += [received_at(e) for e in not_found if e.id not in proving]

@@ -29,6 +29,8 @@ FIGURES = (
 _UNEXPLAINED = (
     *("missing", "unexpected", "over_long", "too_short", "unproven", "cut_at_default_limit"),
 )
+# Of a closed day, what is counted for `/metrics`.
+GAPS = (*_UNEXPLAINED, "without_consent")
 _RUNNING = {Phase.RECORDING.value, Phase.STOPPING.value}
 # The provider's own limit where nobody named one (documented), and how exactly it cuts.
 _DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)

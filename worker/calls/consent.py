@@ -67,3 +67,11 @@ def of_statement(said: Mapping[str, Any]) -> Consent:
         by=said.get("by"),
         evidence=said.get("evidence"),
     )
+
+
+def without_numbers(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A statement without the telephone numbers in what people wrote."""
+    return {
+        name: wire.without_numbers(value) if isinstance(value, str) and name != "at" else value
+        for name, value in said.items()
+    }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from worker.calls import consent
+from worker.calls import consent, timing
 from worker.calls.call import Call, Recording, Stop
 from worker.calls.rules import DEADLINES, Rules, Terms
 from worker.calls.stop_state import judge
@@ -117,5 +117,6 @@ def owed_at(
         return now
     if limits.consent_by:
         lacks_from = consent.lacks_from(call, recording.started_at, limits.consent_by)
-        return lacks_from if lacks_from and lacks_from > now else None
+        # A little later: what is due is claimed a little earlier.
+        return lacks_from + timing.FACTS_AFTER if lacks_from and lacks_from > now else None
     return None

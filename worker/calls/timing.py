@@ -54,6 +54,9 @@ MOST_FAILURES_RECORDED = 100  # of one recording's fetches since a person's last
 STUBBORN_TRIES, STUBBORN_SPAN = 3, timedelta(minutes=10)
 
 
+# The archive is told so long after consent was lacking.
+FACTS_AFTER = timedelta(seconds=0.5)
+
 # Back-off
 # ------------------------------------------------------------------------------------------------
 

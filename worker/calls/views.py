@@ -239,7 +239,7 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
             for h in call.handoffs.values()
             if h.decided
         ],
-        "timeline": [_timeline_view(e) for e in call.events],
+        "timeline": [timeline_view(e) for e in call.events],
     }
 
 
@@ -271,7 +271,8 @@ def _start_state(start: Start) -> str:
     return "unknown" if start.outcome else "ordered"
 
 
-def _timeline_view(event: Event) -> dict[str, Any]:
+def timeline_view(event: Event) -> dict[str, Any]:
+    """An event as the timeline of a call shows it."""
     return {
         "at": rfc3339(event.at),
         "event": event.kind.value,

@@ -59,6 +59,7 @@ class Catalogue:
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         self._engine: Engine | None = None
+        self._file: tuple[int, int] | None = None
         self._opening = threading.Lock()
         self._failed_at, self._why = 0.0, ""
 
@@ -278,12 +279,26 @@ class Catalogue:
 
     def _opened(self) -> Engine:
         with self._opening:
+            if self._engine is not None and self._file != self._file_now():
+                self._engine.dispose()  # whoever still reads the old file does so to the end
+                self._engine = None
             if self._engine is None:
                 engine = self._made()
                 with self._alone(engine) as connection:
                     tables.bring_up_to_date(connection)
-                self._engine = engine
+                self._engine, self._file = engine, self._file_now()
             return self._engine
+
+    def _file_now(self) -> tuple[int, int] | None:
+        """Which file SQLite's is: it may be deleted at any time, and an open one lives on unseen.
+        None where there is none, and for PostgreSQL.
+        """
+        if not self.is_for_one_machine:
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            found = Path(self._url.database or "").stat()
+            return found.st_dev, found.st_ino
+        return None
 
     def _made(self) -> Engine:
         if self.is_for_one_machine:

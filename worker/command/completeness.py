@@ -18,10 +18,11 @@ from worker.command.terminal import (
     open_ledger,
     print_table,
     table_of,
+    waiting,
 )
 
 
-@click.command("ledger")
+@click.command("ledger", epilog="Example: endtape ledger --day 2026-09-14 --csv")
 @click.option(
     "--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="A day (UTC), like 2026-09-14."
 )
@@ -39,7 +40,8 @@ def ledger(day: datetime, account: str | None, as_json: bool, as_csv: bool) -> N
         raise click.UsageError(f"--account: no account {account!r} in the settings")
     accounts = [account] if account else list(settings.accounts)
     reader = DayLedger(ledger=opened, catalogue=Catalogue(settings.catalog), rules=settings.rules)
-    view = reader.view(day.date(), accounts)
+    with waiting("reading the day ..."):
+        view = reader.view(day.date(), accounts)
     if as_json:
         click.echo(json.dumps(view, indent=2))
     elif as_csv:

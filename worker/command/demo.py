@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import requests
 from rich.console import Console, JustifyMethod
 from rich.table import Table
@@ -24,7 +25,8 @@ from emulator.client import Addresses, Control, started
 from worker.archive import places
 from worker.archive.places import Bucket, Place
 from worker.command import demo_signatures
-from worker.command.terminal import or_dash
+from worker.command.terminal import as_json_option, exit_statuses, or_dash
+from worker.errors import EndtapeError
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port
 
@@ -57,6 +59,29 @@ class Expected:
     title: str
     recording_id: str
     states: tuple[str, ...]
+
+
+@click.command(epilog="Example: endtape demo --folder /tmp/demo")
+@as_json_option
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    help="Where its files are left behind; what is there is removed first.",
+)
+@exit_statuses
+def demo(as_json: bool, folder: Path) -> None:
+    """Play seven calls against the emulator, show what comes of them.
+
+    Exit 0 only if every recording is archived and verified, and every stop is proven.
+    """
+    try:
+        sys.exit(run(folder.resolve(), as_json=as_json))
+    except requests.RequestException as error:
+        raise EndtapeError(
+            f"the service does not answer ({error}); its log is {folder / 'endtape.log'}"
+        ) from error
 
 
 def play(control: Control, expected: list[Expected]) -> None:
@@ -219,9 +244,26 @@ def _report(
         archived = [view["archive_key"] for view in views.values() if view.get("archive_key")]
         if archived:
             sys.stdout.write(demo_signatures.for_a_stranger(archive, keys, archived[0]))
-    good = [one for one in expected if _is_as_expected(one, views.get(one.recording_id, {}))]
-    is_signed = signed.counts["signed"] == len(good) and not signed.findings
-    return 0 if len(good) == len(expected) == RECORDINGS and is_signed else 1
+    good = sum(_is_as_expected(one, views.get(one.recording_id, {})) for one in expected)
+    is_signed = signed.counts["signed"] == good and not signed.findings
+    is_well = good == len(expected) == RECORDINGS and is_signed
+    if not as_json:
+        sys.stdout.write(_verdict(folder, good, is_well=is_well))
+    return 0 if is_well else 1
+
+
+def _verdict(folder: Path, good: int, *, is_well: bool) -> str:
+    """One line that says what came of it, and one with the next step."""
+    if is_well:
+        return (
+            f"\nPASSED: all {RECORDINGS} recordings are archived and verified, "
+            "every stop is proven.\n"
+            "Next: `endtape run` (or `make run`) starts the service; docs/start.md leads on.\n"
+        )
+    return (
+        f"\nFAILED: {good} of {RECORDINGS} recordings are archived, verified and stopped as due.\n"
+        f"Next: read {folder / 'endtape.log'}, and run `endtape demo` again.\n"
+    )
 
 
 def _is_as_expected(expected: Expected, view: dict[str, Any]) -> bool:

@@ -4,12 +4,15 @@ work and refused callbacks.
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import redis
 import requests
 
@@ -20,6 +23,14 @@ from worker.calls.rules_file import gone
 from worker.catalogue.database import Catalogue
 from worker.command.keys import of_service
 from worker.command.run import is_loopback
+from worker.command.terminal import (
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    print_table,
+    table_of,
+    waiting,
+)
 from worker.duties import catalogue_trials
 from worker.errors import CatalogueAway, EndtapeError
 from worker.ledger import fitness, sentinel, sentinel_url
@@ -50,6 +61,47 @@ class Trouble(EndtapeError):
     def __init__(self, detail: str, state: str = "failed") -> None:
         super().__init__(detail)
         self.state = state
+
+
+@click.command(epilog="Example: endtape doctor --json")
+@as_json_option
+@exit_statuses
+def doctor(as_json: bool) -> None:
+    """Try each connection, and show the settings in force.
+
+    They are those of the running service, where there is one.
+    """
+    settings, ledger = open_ledger()
+    with waiting("trying each connection ..."):
+        found = list(checks(settings, ledger))
+    running = in_force.shown_by_the_service(ledger)
+    shown = running or in_force.shown(settings)
+    if as_json:
+        view = {
+            "checks": [{"name": c.name, "state": c.state, "detail": c.detail} for c in found],
+            "settings": shown,
+            "settings_of": "service" if running else "command",
+        }
+        click.echo(json.dumps(view, indent=2))
+    else:
+        of = "the running service" if running else "this command; no service runs"
+        _print_pairs(
+            "check",
+            [
+                (c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
+                for c in found
+            ],
+        )
+        _print_pairs("setting", [("of", of), *shown.items()])
+    sys.exit(1 if any(c.state == "failed" for c in found) else 0)
+
+
+def _print_pairs(heading: str, pairs: list[tuple[str, str]]) -> None:
+    table = table_of(heading, "")
+    for pair in pairs:
+        table.add_row(*pair)
+    print_table(table)
+    click.echo()
 
 
 def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:

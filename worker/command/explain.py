@@ -39,14 +39,18 @@ class _ImaginedCall:
     labels: tuple[str, ...]  # each KEY=VALUE
 
 
-@click.command("explain")
+@click.command(
+    "explain", epilog="Example: endtape explain --to 918040000001 --trigger transfer.blind"
+)
 @as_json_option
 @click.option("--call", "call_uuid", help="A call that is known, by its own id or a recording's.")
 @click.option("--from", "from_number", help="Instead: the facts of a call that might be.")
-@click.option("--to", "to_number")
-@click.option("--direction", type=click.Choice(["inbound", "outbound"]))
-@click.option("--account")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
+@click.option("--to", "to_number", help="The number that is called.")
+@click.option(
+    "--direction", type=click.Choice(["inbound", "outbound"]), help="Which way the call goes."
+)
+@click.option("--account", help="Whose call; the first account unless told otherwise.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
 @click.option("--trigger", help="What would this do? For example transfer.blind.")
 @exit_statuses
 @options_as(_ImaginedCall)

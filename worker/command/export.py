@@ -15,7 +15,7 @@ from worker.command.terminal import as_json_option, exit_statuses, open_ledger, 
 from worker.settings import Settings
 
 
-@click.command()
+@click.command(epilog="Example: endtape export --bag 2026-09-14 --to bags/2026-09-14")
 @click.option(
     "--bag",
     "day",

@@ -20,6 +20,7 @@ from worker.command.terminal import (
     open_ledger,
     or_dash,
     print_table,
+    progress_bar,
     table_of,
     user,
 )
@@ -27,7 +28,7 @@ from worker.errors import EndtapeError
 from worker.governing import erasures, holds, subject
 from worker.governing.places import Here
 from worker.governing.subject import By, Subject
-from worker.processes.composition import make_archive
+from worker.processes.archive_in_use import make_archive
 
 _REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
 _IDS = click.argument("recording_ids", nargs=-1, required=True, metavar="RECORDING_ID...")
@@ -41,7 +42,7 @@ class _Outcome:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-@click.command()
+@click.command(epilog='Example: endtape hold RECORDING_ID --reason "case 4711"')
 @_IDS
 @_REASON
 @as_json_option
@@ -61,7 +62,7 @@ def hold(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     _finish(_each(recording_ids, do), as_json=as_json)
 
 
-@click.command()
+@click.command(epilog='Example: endtape release RECORDING_ID --reason "case 4711 closed"')
 @_IDS
 @_REASON
 @as_json_option
@@ -79,7 +80,9 @@ def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     _finish(_each(recording_ids, do), as_json=as_json)
 
 
-@click.command()
+@click.command(
+    epilog='Example: endtape erase RECORDING_ID --reason "asked by the customer" --dry-run'
+)
 @_IDS
 @_REASON
 @click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
@@ -104,8 +107,7 @@ def erase(
         many = f"{len(found)} recording{'' if len(found) == 1 else 's'}"
         click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
     by, outcome = By(who=user(), reason=reason), _Outcome(refused=unknown)
-    for one in found:
-        _do(outcome, one, lambda one=one: _order(here, one, by))  # type: ignore[misc]
+    _do_all(outcome, found, lambda one: _order(here, one, by))
     _finish(outcome, as_json=as_json)
 
 
@@ -136,16 +138,18 @@ def _found(recording_ids: Sequence[str]) -> tuple[Here, list[Subject], dict[str,
 def _each(recording_ids: Sequence[str], do: Callable[[Here, Subject], str]) -> _Outcome:
     here, found, unknown = _found(recording_ids)
     outcome = _Outcome(refused=unknown)
-    for one in found:
-        _do(outcome, one, lambda one=one: do(here, one))  # type: ignore[misc]
+    _do_all(outcome, found, lambda one: do(here, one))
     return outcome
 
 
-def _do(outcome: _Outcome, one: Subject, do: Callable[[], str]) -> None:
-    try:
-        outcome.done[one.recording_id] = do()
-    except (EndtapeError, OSError) as error:
-        outcome.refused[one.recording_id] = str(error)
+def _do_all(outcome: _Outcome, found: Sequence[Subject], do: Callable[[Subject], str]) -> None:
+    with progress_bar("recordings ...") as advance:
+        for count, one in enumerate(found, 1):
+            try:
+                outcome.done[one.recording_id] = do(one)
+            except (EndtapeError, OSError) as error:
+                outcome.refused[one.recording_id] = str(error)
+            advance(count, len(found))
 
 
 def _would_go(here: Here, one: Subject) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from worker.command import service
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger
 
 
-@click.command()
+@click.command(epilog="Example: endtape handoff CALL_UUID --kind blind --to 918065550101")
 @click.argument("call_uuid")
 @as_json_option
 @click.option(
@@ -45,7 +45,10 @@ def handoff(
     transfer_file: Any,
     key: str | None,
 ) -> None:
-    """Ask before a transfer. Exit 0 means go, 1 hold."""
+    """Ask whether a transfer may go.
+
+    Exit 0 means go, 1 hold.
+    """
     settings, _ = open_ledger(rules_needed=False)
     try:
         transfer = json.load(transfer_file) if transfer_file else None

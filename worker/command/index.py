@@ -11,10 +11,10 @@ from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import rebuild
 from worker.command.terminal import as_json_option, current_settings, exit_statuses, progress_bar
 from worker.errors import EndtapeError
-from worker.processes.composition import make_archive
+from worker.processes.archive_in_use import make_archive
 
 
-@click.command()
+@click.command(epilog="Example: endtape index")
 @as_json_option
 @click.option(
     "--replace",

@@ -11,10 +11,10 @@ from worker.archive.signers import AllowedSigner
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger
 from worker.governing.signing import make_known
 from worker.ledger.client import Ledger
-from worker.processes.composition import make_archive
+from worker.processes.archive_in_use import make_archive
 
 
-@click.command()
+@click.command(epilog="Example: endtape keys > allowed_signers")
 @as_json_option
 @exit_statuses
 def keys(as_json: bool) -> None:

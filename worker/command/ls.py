@@ -89,9 +89,15 @@ def _instant(text: str | None, name: str) -> datetime | None:
     return instant
 
 
-@click.command()
+@click.command(epilog="Example: endtape ls --number '91804*' --since 2026-09-14T00:00:00Z")
 @as_json_option
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="So many at most.",
+)
 @click.option("--running", is_flag=True, help="Only what is not proven over yet.")
 @click.option(
     "--unproven",
@@ -105,14 +111,14 @@ def _instant(text: str | None, name: str) -> datetime | None:
     help="The same, what fails now and is not abandoned yet, "
     "and what has no file minutes after its end.",
 )
-@click.option("--phase", type=click.Choice([p.value for p in Phase]))
+@click.option("--phase", type=click.Choice([p.value for p in Phase]), help="How far it has come.")
 @click.option("--stop", type=click.Choice([s.value for s in StopState]), help="State of the stop.")
 @click.option("--fault", type=click.Choice(FAULTS), help="Also with --abandoned and --failing.")
 @click.option("--rule", help="The rule of the stop.")
 @click.option("--number", help="From or to; * for any digits at either end.")
-@click.option("--label", metavar="NAME=VALUE")
-@click.option("--call", "call_uuid", metavar="UUID")
-@click.option("--account")
+@click.option("--label", metavar="NAME=VALUE", help="With this label.")
+@click.option("--call", "call_uuid", metavar="UUID", help="Of this call.")
+@click.option("--account", help="Of this account.")
 @click.option("--held/--not-held", default=None, help="Under legal hold, or not.")
 @click.option("--since", metavar="INSTANT", help="First seen then or later.")
 @click.option("--until", metavar="INSTANT", help="First seen then or before.")
@@ -157,7 +163,16 @@ def ls(
         _print_recordings(views)
         _say_if_more(more)
     else:
-        click.echo("None." if special or options.any else "No recording is known yet.")
+        click.echo(_nothing(options, running=running, unproven=unproven))
+
+
+def _nothing(options: Filters, *, running: bool, unproven: bool) -> str:
+    """What an empty list means."""
+    if running:
+        return "Nothing records: all that is known is proven over."
+    if unproven:
+        return "Every stop that was due is proven."
+    return "No recording matches." if options.any else "No recording is known yet."
 
 
 def _all(
@@ -296,7 +311,9 @@ def _list_backlog(
         click.echo(json.dumps([_view(entry) for entry in entries], indent=2))
         return
     if not entries:
-        click.echo("None.")
+        click.echo(
+            "Nothing fails, and nothing is abandoned." if failing else "Nothing is abandoned."
+        )
         return
     table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
     for entry in entries:

@@ -20,6 +20,7 @@ from worker.command.terminal import (
     open_ledger,
     print_table,
     table_of,
+    waiting,
 )
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
@@ -53,7 +54,8 @@ def notify(as_json: bool, test: bool, retried: str | None) -> None:
 
 
 def _test(settings: Settings, ledger: Ledger, *, as_json: bool) -> None:
-    outcomes = [(endpoint, _send_test(endpoint, ledger)) for endpoint in settings.notify]
+    with waiting("sending ..."):
+        outcomes = [(endpoint, _send_test(endpoint, ledger)) for endpoint in settings.notify]
     if as_json:
         rows = [{"url": e.url, "arrived": o.arrived, "why": o.why} for e, o in outcomes]
         click.echo(json.dumps(rows, indent=2))

@@ -6,13 +6,26 @@ the surveys have ended.
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import click
+
+from worker import logs
 from worker.calls.obligations import Duty
+from worker.command.terminal import (
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    print_table,
+    progress_bar,
+    table_of,
+)
 from worker.duties import survey
 from worker.ledger import survey_state
 from worker.ledger.client import Ledger
@@ -32,6 +45,47 @@ class Report:
     account: str
     found: dict[str, int]
     problem: str | None
+
+
+@click.command(epilog="Example: endtape reconcile --wait 60")
+@as_json_option
+@click.option(
+    "--wait",
+    "wait_s",
+    default=600.0,
+    show_default=True,
+    type=click.FloatRange(0, 86400),
+    help="Seconds to go on at most.",
+)
+@exit_statuses
+def reconcile(as_json: bool, wait_s: float) -> None:
+    """Compare the provider's lists with ours; heal what differs.
+
+    Needs no running service, which alone fetches what is found. Exit 0 only when each account was
+    compared.
+    """
+    settings, ledger = open_ledger()
+    logs.set_up(settings.log)
+    with progress_bar("comparing ...") as advance:
+
+        def progress(done: int, total: int, rows: int) -> None:
+            advance(done, total, f"comparing, {rows} rows so far ...")
+
+        reports = run(settings, ledger, wait_s=wait_s, progress=progress)
+    if as_json:
+        click.echo(
+            json.dumps(
+                [{"account": r.account, **r.found, "problem": r.problem} for r in reports],
+                indent=2,
+            )
+        )
+    else:
+        table = table_of("account", *KINDS, "problem")
+        for report in reports:
+            counts = (str(report.found[kind]) for kind in KINDS)
+            table.add_row(report.account, *counts, report.problem or "-")
+        print_table(table)
+    sys.exit(1 if any(report.problem for report in reports) else 0)
 
 
 def run(

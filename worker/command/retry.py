@@ -12,7 +12,7 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Fault
 from worker.calls.obligations import Duty, Obligation
 from worker.command.backlog_page import FAULTS, name_of, search_bar
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger, user
+from worker.command.terminal import as_json_option, exit_statuses, open_ledger, reason_option, user
 from worker.errors import EndtapeError
 from worker.ledger import backlog
 from worker.ledger.client import Ledger
@@ -20,7 +20,7 @@ from worker.ledger.whose import find_recording
 from worker.settings import Settings
 
 
-@click.command()
+@click.command(epilog="Example: endtape retry --fault storage --reason 'disk replaced'")
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @as_json_option
 @click.option(
@@ -28,7 +28,7 @@ from worker.settings import Settings
     type=click.Choice([*FAULTS, "all"]),
     help="Instead of ids: all that fails or is abandoned by this fault.",
 )
-@click.option("--reason", default="operator", show_default=True)
+@reason_option
 @exit_statuses
 def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reason: str) -> None:
     """Try once more to bring recordings home.

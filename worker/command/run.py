@@ -21,20 +21,34 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
-from dotenv import dotenv_values
 
 from emulator.client import started
+from worker.command import event_lines
+from worker.command.run_env import DATA, shared_with_commands
+from worker.command.terminal import exit_statuses
 from worker.errors import LedgerUnavailable, SettingsError
 from worker.ledger import fitness
+from worker.ledger.client import Ledger
+from worker.ledger.event_stream import EventStream
+from worker.ledger.store import connect
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor
 from worker.settings import Settings
 from worker.variables.dotenv_file import environment
 
-DATA = Path("data")
-RUNNING = DATA / "run.env"
 ACCOUNT, TOKEN = "MA_EMULATOR", "emulator-auth-token"
 _OURS = ("ENDTAPE_CALLBACK_TOKEN", "ENDTAPE_API_KEY")  # the secrets that are ours to make
+
+
+@click.command("run", epilog="Example: endtape run")
+@exit_statuses
+def run_command() -> None:
+    """Run the service until Ctrl-C.
+
+    With VOBIZ_AUTH_ID and VOBIZ_AUTH_TOKEN the real account, else the emulator. Prints a line for
+    each event.
+    """
+    run()
 
 
 def run() -> None:
@@ -60,7 +74,7 @@ def run() -> None:
         for warning in settings.warnings:
             click.echo(f"Warning: {warning}", err=True)
         _check_redis(settings)
-        open_things.enter_context(_shared_with_commands(env, settings))
+        open_things.enter_context(shared_with_commands(env, settings))
         supervisor = Supervisor(
             env,
             DATA / "endtape.log",
@@ -71,13 +85,30 @@ def run() -> None:
 
 
 def _serve(processes: Supervisor, settings: Settings, done: threading.Event, *, real: bool) -> None:
-    """Waits until the processes are ready, prints where they are, and waits until `done`."""
+    """Waits until the processes are ready, prints where they are and then each event, until
+    `done`.
+    """
     base = f"http://{settings.host}:{settings.port}"
     processes.wait_ready(base, given_up=done.is_set)
     if not done.is_set():
         _greet(settings, base, real=real)
+        _tell_events(settings, done)
     done.wait()
     click.echo("Ending: what is under way is finished or comes back at the next start ...")
+
+
+def _tell_events(settings: Settings, done: threading.Event) -> None:
+    """Prints a line for each event until `done`."""
+    ledger = Ledger(connect(settings.redis_url, connections=4))
+    stream = EventStream(ledger, list(settings.accounts), ended=done)
+    while not done.is_set():
+        try:
+            for account, event in stream.events():
+                event_lines.say(account, event)
+        except LedgerUnavailable:
+            done.wait(1)
+        except OSError:  # nobody reads our output any more; the service goes on
+            return
 
 
 def _check_redis(settings: Settings) -> None:
@@ -116,18 +147,6 @@ def _check(given: Mapping[str, str], *, real: bool) -> None:
                     f"({error.strerror}); end what uses it or choose another"
                 ]
             ) from None
-
-
-def overlay() -> dict[str, str]:
-    """The environment of this process, completed by what a running `endtape run` of this folder
-    shares. What `.env` or the environment sets wins.
-    """
-    shared = dotenv_values(RUNNING) if RUNNING.exists() else {}
-    own = environment(Path.cwd())
-    return {
-        **{name: value for name, value in os.environ.items() if value},
-        **{name: value for name, value in shared.items() if value and name not in own},
-    }
 
 
 def _greet(settings: Settings, base: str, *, real: bool) -> None:
@@ -193,25 +212,6 @@ def _alone() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _shared_with_commands(env: Mapping[str, str], settings: Settings) -> Iterator[None]:
-    """Tells the other commands of this folder, while the context is open, where Redis, the emulator
-    and the web process are.
-    """
-    shared = {
-        **env,
-        "PORT": str(settings.port),
-        "HOST": settings.host,
-        "ENDTAPE_PUBLIC_URL": settings.public_url,
-    }
-    RUNNING.unlink(missing_ok=True)
-    _write_secret(RUNNING, "".join(f"{name}={value}\n" for name, value in shared.items()))
-    try:
-        yield
-    finally:
-        RUNNING.unlink(missing_ok=True)
-
-
 def add_secrets(place: Path) -> None:
     """Adds every secret of ours that is set nowhere to the `.env` at `place`, and prints their
     names. Raises SettingsError where the file cannot be written.
@@ -258,8 +258,3 @@ def _added(file: io.FileIO, place: Path) -> list[str]:
 def _missing(folder: Path) -> list[str]:
     given = environment(folder)
     return [name for name in _OURS if name not in given]
-
-
-def _write_secret(place: Path, text: str) -> None:
-    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)

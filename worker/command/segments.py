@@ -54,8 +54,8 @@ def _labels(given: Sequence[str]) -> dict[str, str]:
 @click.argument("call_uuid")
 @as_json_option
 @click.option("--max-duration", help='Stop it after, like "15m"; otherwise the rule says.')
-@click.option("--format", type=click.Choice(["mp3", "wav"]))
-@click.option("--channels", type=click.IntRange(1, 2))
+@click.option("--format", type=click.Choice(["mp3", "wav"]), help="Of the file.")
+@click.option("--channels", type=click.IntRange(1, 2), help="2: each party on its own.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
 @account_option
 @click.option("--key", help="An Idempotency-Key: starting twice with it is starting once.")
@@ -148,12 +148,11 @@ def _print_recordings(
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    table = table_of("recording", "phase", "segment of", "ends by")
+    table = table_of("recording, segment of", "phase", "ends by", whole=["recording, segment of"])
     for view in views:
         table.add_row(
-            view["recording_id"],
+            "\n  ".join(i for i in (view["recording_id"], view["segment_of"]) if i),
             view["phase"],
-            or_dash(view["segment_of"]),
             or_dash(view["stop"]["due_at"]),
         )
     print_table(table)

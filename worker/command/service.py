@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from worker.command.terminal import user
+from worker.command.terminal import user, waiting
 from worker.errors import EndtapeError
 from worker.settings import Settings
 
@@ -33,12 +33,13 @@ def ask(
     with requests.Session() as http:
         http.trust_env = False
         try:
-            response = http.post(
-                base + path,
-                json={k: v for k, v in body.items() if v is not None},
-                headers=headers,
-                timeout=wait_s + 10,
-            )
+            with waiting("waiting for the service ..."):
+                response = http.post(
+                    base + path,
+                    json={k: v for k, v in body.items() if v is not None},
+                    headers=headers,
+                    timeout=wait_s + 10,
+                )
             answer: dict[str, Any] = response.json()
         except (requests.RequestException, ValueError) as error:
             raise EndtapeError(

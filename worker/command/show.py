@@ -22,11 +22,11 @@ from worker.command.terminal import (
     table_of,
 )
 from worker.errors import EndtapeError
-from worker.processes.composition import make_archive
+from worker.processes.archive_in_use import make_archive
 from worker.settings import Settings
 
 
-@click.command()
+@click.command(epilog="Example: endtape show CALL_UUID")
 @click.argument("uuid")
 @as_json_option
 @exit_statuses
@@ -55,9 +55,10 @@ def show(uuid: str, as_json: bool) -> None:
         f"  {view['direction'] or 'direction unknown'}, "
         f"from {view['from'] or '?'} to {view['to'] or '?'}\n"
     )
+    numbers = {r["recording_id"]: str(n) for n, r in enumerate(view["recordings"], 1)}
     for recording in view["recordings"]:
-        _print_recording(recording)
-    _print_timeline(view["timeline"])
+        _print_recording(recording, numbers[recording["recording_id"]])
+    _print_timeline(view["timeline"], numbers)
 
 
 def _past(settings: Settings, uuid: str) -> dict[str, Any]:
@@ -76,10 +77,10 @@ def _past(settings: Settings, uuid: str) -> dict[str, Any]:
     return past.call_view(rows, receipts)
 
 
-def _print_recording(view: dict[str, Any]) -> None:
+def _print_recording(view: dict[str, Any], number: str) -> None:
     stop = view["stop"]
     lines = [
-        f"recording {view['recording_id']}",
+        f"{number}: recording {view['recording_id']}",
         f"  {view['phase']}; stop {stop['state']}",
     ]
     if stop["due_at"]:
@@ -105,14 +106,16 @@ def _print_recording(view: dict[str, Any]) -> None:
     click.echo("\n".join(lines) + "\n")
 
 
-def _print_timeline(timeline: list[dict[str, Any]]) -> None:
-    table = table_of("at (UTC)", "event", "recording", "by", "what")
+def _print_timeline(timeline: list[dict[str, Any]], numbers: dict[str, str]) -> None:
+    """`numbers`: of the recordings, by their id, as they are printed above."""
+    table = table_of("at (UTC)", "event", "rec.", "by", "what")
     for event in timeline:
         what = ": ".join(str(fact) for fact in (event["trigger"], event["reason"]) if fact)
+        recording = event["recording_id"] or "-"
         table.add_row(
             event["at"][11:23],
             event["event"],
-            (event["recording_id"] or "-")[:8],
+            numbers.get(recording, recording),
             event["by"] or "us",
             what or "-",
         )

@@ -7,11 +7,9 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from worker import wire
@@ -35,6 +33,7 @@ from worker.command.terminal import (
     table_of,
     user,
     wait_option,
+    waiting,
 )
 from worker.errors import EndtapeError
 from worker.ledger.client import Ledger
@@ -42,7 +41,7 @@ from worker.ledger.presence import SEEN_WITHIN
 from worker.settings import Settings
 
 
-@click.command()
+@click.command(epilog='Example: endtape stop CALL_UUID --reason "asked by the caller"')
 @click.argument("call_uuid")
 @as_json_option
 @click.option("--recording", "recording_id", help="Only this recording.")
@@ -80,8 +79,8 @@ def stop(
         segment_of=known[recording_id].segment_of if recording_id else None,
     )
     _give(ledger, account, order)
-    screen, deadline = Console(stderr=True), time.monotonic() + wait_s
-    with screen.status("waiting for the proof ...") if screen.is_terminal else nullcontext():
+    deadline = time.monotonic() + wait_s
+    with waiting("waiting for the proof ..."):
         while True:
             call = replay(account, a_leg, ledger.events(account, a_leg))
             concerned = concerning(
@@ -219,7 +218,7 @@ def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def stops_table(views: Sequence[dict[str, Any]]) -> Table:
     """A row for each recording's stop, as `/v1` shows them."""
-    table = table_of("recording", "stop", "evidence", "tries", "tail ms")
+    table = table_of("recording", "stop", "evidence", "tries", "tail ms", whole=["recording"])
     for view in views:
         stop = view["stop"]
         table.add_row(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -14,14 +14,13 @@ from typing import Any, Protocol
 
 import click
 import redis
-import requests
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from worker.calls.events import Event
-from worker.command import run
+from worker.command.run_env import overlay
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import whose
 from worker.ledger.client import Ledger
@@ -34,7 +33,9 @@ account_option = click.option(
     "--account",
     help="Whose call it is; needed where nobody told us of it and there are several accounts.",
 )
-reason_option = click.option("--reason", default="operator", show_default=True)
+reason_option = click.option(
+    "--reason", default="operator", show_default=True, help="Why; it stands in the history."
+)
 _WIDTH = 80  # of tables where no terminal says otherwise
 
 
@@ -57,7 +58,7 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
                 err=True,
             )
             sys.exit(1)
-        except (EndtapeError, requests.RequestException) as error:
+        except EndtapeError as error:
             click.echo(str(error), err=True)
             sys.exit(1)
 
@@ -98,7 +99,7 @@ def current_settings(*, without_rules: bool = False) -> Settings:
     """The settings of this folder, with those of its running `endtape run`. Prints a warning for
     each name that has no effect. Raises SettingsError.
     """
-    given = run.overlay()
+    given = overlay()
     try:
         settings = Settings.from_env(given, without_rules=without_rules)
     except SettingsError as error:
@@ -177,20 +178,33 @@ def known_call(
 # ------------------------------------------------------------------------------------------------
 
 
-def table_of(*columns: str) -> Table:
+def table_of(*columns: str, whole: Collection[str] = ()) -> Table:
+    """An empty table. The columns `whole` hold ids, which are never broken: people copy them."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table
 
 
+def screen() -> Console:
+    """Standard output: as wide as the terminal or as COLUMNS says, else 80 columns."""
+    found = Console()
+    told = found.is_terminal or "COLUMNS" in os.environ
+    return found if told else Console(width=_WIDTH)
+
+
 def print_table(table: Table) -> None:
-    screen = Console()
-    Console(width=screen.width if screen.is_terminal else _WIDTH).print(table)
+    screen().print(table)
 
 
 def or_dash(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def waiting(what: str) -> AbstractContextManager[object]:
+    """Shows on standard error that something is waited for; nothing where that is no terminal."""
+    to = Console(stderr=True)
+    return to.status(what) if to.is_terminal else nullcontext()
 
 
 class Advance(Protocol):
@@ -202,14 +216,14 @@ class Advance(Protocol):
 @contextmanager
 def progress_bar(description: str) -> Iterator[Advance]:
     """A bar on standard error until the block ends; nothing where that is no terminal."""
-    screen = Console(stderr=True)
+    to = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=screen,
-        disable=not screen.is_terminal,
+        console=to,
+        disable=not to.is_terminal,
         transient=True,
     ) as bar:
         task = bar.add_task(description, total=None)

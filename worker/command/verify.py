@@ -65,7 +65,7 @@ class Options:
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
-@click.command()
+@click.command(epilog="Example: endtape verify --quick")
 @click.argument("archive", required=False)
 @click.option("--quick", is_flag=True, help="Compare sizes instead of reading the audio.")
 @click.option(

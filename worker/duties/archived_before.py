@@ -16,6 +16,7 @@ from worker.archive.facts import Fact, FactKind
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
 from worker.calls import consent
+from worker.calls.call import Consent
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.restriction import NO_CONSENT
 from worker.errors import EndtapeError
@@ -40,7 +41,7 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
         if tombstone := archive.tombstone(place):
             return _erased(tombstone, place, row)
         try:
-            return _with_facts(archive, account, _archived(archive, place, row), row)
+            return with_facts(archive, account, *_archived(archive, place, row))
         except FileNotFoundError:
             known = fact_files.read_all(archive.store, account, row.recording_id or "")
             return [*_given_up(archive, place, row), *_holds(known, row)]
@@ -48,19 +49,39 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
         return []
 
 
-def _with_facts(
-    archive: Archive, account: str, found: tuple[Event, dict[str, Any]], row: Event
+def with_facts(
+    archive: Archive,
+    account: str,
+    archived: Event,
+    receipt: Mapping[str, Any],
+    consents: Sequence[Consent] = (),
 ) -> list[Event]:
-    """That it is archived, with all that the facts about it say."""
-    archived, receipt = found
+    """The event that a recording is archived, as the receipt that stands has it, and what the facts
+    about it say. `consents`: what Redis knows itself. Raises what the archive raises.
+    """
+    row, limits = archived, receipt.get("restriction") or {}
     known = fact_files.read_all(archive.store, account, row.recording_id or "")
+    consent_by = wire.rfc3339(limits.get("consent_by") or "")
     reasons = facts.restricted_by(receipt, known)
-    if archived.consent_by:  # what was said of consent decides, and that is restored, too
+    if consent_by:  # what was said of consent decides, and that is restored, too
         reasons = [why for why in reasons if why != NO_CONSENT]
+    as_filed = replace(
+        archived,
+        first_seen_at=wire.rfc3339(receipt.get("first_seen_at") or ""),
+        retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
+        consent_by=consent_by,
+        tail_limit_s=None,
+        restricted_by=tuple(reasons),
+        digest=None,
+    )
     restored = [
-        replace(archived, restricted_by=tuple(reasons)),
+        as_filed,
         *_holds(known, row),
-        *(_said(said, row) for said in facts.statements(receipt, known)),
+        *(
+            _said(said, row)
+            for said in facts.statements(receipt, known)
+            if not _is_in(consents, said)
+        ),
     ]
     if any(fact.kind in {FactKind.CONSENT, FactKind.RESTRICTED} for fact in known):
         # Without a digest: the duty FACTS compares once, and what reads rows reads the facts.
@@ -73,6 +94,12 @@ def _with_facts(
             )
         )
     return restored
+
+
+def _is_in(consents: Sequence[Consent], said: Mapping[str, Any]) -> bool:
+    """Whether Redis knows a statement about consent; facts have it without numbers."""
+    plain = consent.without_numbers(said)
+    return any(plain == consent.without_numbers(consent.statement(one)) for one in consents)
 
 
 def _said(said: Mapping[str, Any], row: Event) -> Event:
@@ -99,19 +126,15 @@ def _archived(archive: Archive, place: str, row: Event) -> tuple[Event, dict[str
     container = str(media["codec"] if media["container"] == "mp3" else media["container"])
     extension = container.replace("unknown", "bin")
     key = archive.audio_of(f"{place.rpartition('.')[0]}.{extension}", str(media["sha256"]))
-    limits = receipt.get("restriction") or {}
     archived = Event(
         id=f"archived.{row.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
         call_uuid=row.call_uuid,
         recording_id=row.recording_id,
-        first_seen_at=wire.rfc3339(receipt.get("first_seen_at") or ""),
         archive_key=key,
         sha256=str(media["sha256"]),
         bytes=int(media["bytes"]),
         format=extension,
-        retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
-        consent_by=wire.rfc3339(limits.get("consent_by") or ""),
     )
     return archived, receipt
 

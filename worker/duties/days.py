@@ -8,7 +8,7 @@ files are signed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import structlog
 from worker.archive.closed_days import ClosedDays, Closing, Written
 from worker.archive.days import Before, next_day
 from worker.archive.history_file import Broken
+from worker.calls.completeness import GAPS
 from worker.calls.obligations import Duty, Obligation
 from worker.catalogue.day_ledger import DayLedger, brief
 from worker.duties import clocks, notify, trials
@@ -104,6 +105,7 @@ def _close_one(
         # Before the day is noted as closed: a process that dies closes it again, and comes by here.
         ledger.ensure_due([notify.day_closed(account, day)])
     _forget(ledger, account, written)
+    _count_gaps(ledger, account, closing.ledger)
     log.info("a day is closed", account=account, day=day.isoformat(), sha256=written.closed.sha256)
     return now  # the next day may be over, too
 
@@ -114,6 +116,12 @@ def _completeness(worker: Worker, account: str, day: date) -> dict[str, Any]:
         ledger=worker.ledger, catalogue=worker.catalogue, rules=worker.settings.rules
     )
     return brief(reader.view(day, [account]))
+
+
+def _count_gaps(ledger: Ledger, account: str, view: Mapping[str, Any]) -> None:
+    """What of a closed day somebody has to look into."""
+    totals = view["totals"]
+    ledger.count({f"ledger_gaps_total|{account}|{name}": totals[name] for name in GAPS})
 
 
 def _before(worker: Worker, account: str, closed: ClosedDays) -> Before | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ from worker.calls.segments import gaps
 from worker.calls.triggers import acts
 from worker.calls.views import consent_view, gap_view, stop_view
 from worker.duties import archiving
+from worker.duties.archived_before import with_facts
 from worker.duties.fetch_task import FetchTask
 from worker.errors import TryAgain, Unsigned, Unstored
 from worker.governing import signing
@@ -89,7 +91,8 @@ class Filed:
     lines of its files for the day's list.
     """
 
-    events: tuple[Event, Event]  # RECORDING_LISTED, MEDIA_ARCHIVED
+    # RECORDING_LISTED, MEDIA_ARCHIVED, and what stood in the archive already about the recording
+    events: tuple[Event, ...]
     stop: Stop
     lines: tuple[str, ...]
 
@@ -173,6 +176,7 @@ def _file(
     retain = erasure.retention(after, recording, worker.settings.rules)
     receipt = _receipt(task, arrival, after, examined, checks, stop)
     named = _key(task, arrival.row, examined.extension)
+    reasons = restriction.restricted_by(after, recording, limits, stop, task.now)
     key, receipt_sha256 = _put(task, arrival, named, receipt)
     archived = Event(
         id=f"archived.{recording.recording_id}",
@@ -189,18 +193,20 @@ def _file(
         due_at=stop.due_at,
         trigger=stop.trigger if stop.due_at else None,
         enforced=stop.state is not StopState.NONE,
-        consent_by=limits.consent_by,
-        tail_limit_s=None if limits.tail is None else limits.tail.total_seconds(),
         retain_until=retain["until"] if retain else None,
-        digest=restriction.digest(
-            after, restriction.restricted_by(after, recording, limits, stop, task.now)
-        ),
+        # A tail that was too long, or not known, restricts for good.
+        restricted_by=tuple(why for why in reasons if why == restriction.LONG_TAIL),
+        digest=restriction.digest(after, reasons),
+        **restriction.limits_view(limits),
     )
-    lines = (
-        days.line_of(key, arrival.got.sha256),
-        days.line_of(keys.parse(key).receipt, receipt_sha256),
-    )
-    return Filed(events=(listed, archived), stop=stop, lines=lines)
+    filed = {key: arrival.got.sha256, keys.parse(key).receipt: receipt_sha256}
+    known = [archived]
+    if hashlib.sha256(worker.archive.as_written(receipt)).hexdigest() != receipt_sha256:
+        # Somebody filed it before: Redis was emptied, or a process died before it could say so.
+        stands = worker.archive.read_receipt(key)
+        known = with_facts(worker.archive, call.account, archived, stands, after.consents)
+    lines = tuple(days.line_of(name, sha256) for name, sha256 in filed.items())
+    return Filed(events=(listed, *known), stop=stop, lines=lines)
 
 
 def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> tuple[str, str]:

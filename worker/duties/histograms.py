@@ -7,6 +7,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 CONFIRMATION = "confirmation"  # from the instant a stop was due to its proof
+HOME = "home"  # from the end of a recording to its place in the archive
 TAIL = "tail"  # what was recorded after the instant a stop was due
 _BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 

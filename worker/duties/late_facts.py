@@ -29,10 +29,11 @@ from worker.calls.stop_state import judge
 from worker.calls.timing import index_at
 from worker.catalogue.rebuild import row_of
 from worker.catalogue.rows import Row
+from worker.duties import trials
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, kept_for, obligation, tell, wait_until
 from worker.duties.worker import Worker
-from worker.errors import EndtapeError, Gone, LedgerUnavailable, StaleLease
+from worker.errors import EndtapeError, Gone, LedgerUnavailable, StaleLease, Unstored
 from worker.governing.facts import write
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.obligations import Claim, Commit, Loaded
@@ -66,6 +67,9 @@ def files(worker: Worker, claims: Sequence[Claim]) -> None:
 
 
 def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
+    if trials.on_this_machine("archive") in worker.ledger.degraded():
+        _wait(worker, claim, loaded, now)  # an archive that hangs holds no slot
+        return
     owed = claim.obligation
     call = replay(owed.account, owed.call_uuid, loaded.events)
     with LeaseKeeper(worker.ledger, claim) as check_lease:
@@ -82,10 +86,18 @@ def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
             worker.alert(
                 "facts_wait", account=call.account, call_uuid=call.call_uuid, error=str(error)
             )
-            wait_until(worker, claim, loaded, now + _AGAIN)
+            if isinstance(error, (OSError, Unstored)) and not isinstance(error, FileNotFoundError):
+                trials.no_room(worker.ledger, worker.settings, error)
+            _wait(worker, claim, loaded, now)
             return
         check_lease()
     _commit(worker, claim, loaded, call, [event for event in events if event], now)
+
+
+def _wait(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
+    """Until the archive takes files again, or half a minute."""
+    worker.ledger.wait_for_archive(claim.obligation)
+    wait_until(worker, claim, loaded, now + _AGAIN)
 
 
 def _commit(
@@ -166,16 +178,9 @@ def _statements(filed: _Filed, call: Call) -> list[dict[str, Any]]:
     instants and without telephone numbers.
     """
     known = [*facts.statements(filed.receipt, filed.known), *map(consent.statement, call.consents)]
-    plain = [_plain(said) for said in known]
+    plain = [consent.without_numbers(said) for said in known]
     once = [said for at, said in enumerate(plain) if said not in plain[:at]]
     return sorted(once, key=lambda said: consent.of_statement(said).at)
-
-
-def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: wire.without_numbers(value) if isinstance(value, str) and name != "at" else value
-        for name, value in said.items()
-    }
 
 
 def _restricted_by(
@@ -212,7 +217,7 @@ def _write(
     """Write the facts that the archive lacks, and sign what a process left unsigned that died."""
     if worker.archive.signer and not all(fact.signed for fact in filed.known):
         fact_files.sign_all(worker.archive.store, worker.archive.signer, filed.known)
-    stands = [_plain(one) for one in facts.statements(filed.receipt, filed.known)]
+    stands = [consent.without_numbers(one) for one in facts.statements(filed.receipt, filed.known)]
     if said and list(said) != stands:
         _add(worker, filed, _consent(worker, call, filed, said))
     if sorted(reasons) != sorted(facts.restricted_by(filed.receipt, filed.known)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import structlog
@@ -14,7 +14,8 @@ from worker.calls.call import Call
 from worker.calls.events import FINISHED, Event, Kind
 from worker.calls.notices import is_told
 from worker.calls.obligations import Duty, Obligation
-from worker.duties.histograms import CONFIRMATION, TAIL, observe
+from worker.duties import traces
+from worker.duties.histograms import CONFIRMATION, HOME, TAIL, observe
 from worker.duties.worker import Worker
 from worker.errors import LedgerUnavailable, StaleLease
 from worker.ledger.obligations import Claim, Commit, Loaded
@@ -161,14 +162,16 @@ def tell(
                 trigger=event.trigger,
                 rule=event.rule,
             )
-            _count(counts, event)
+            _count(counts, call, event)
             if event.kind in _ALERTS or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
                 _alert(worker, call, event)
     worker.ledger.count(counts)
 
 
-def _count(counts: dict[str, float], event: Event) -> None:
+def _count(counts: dict[str, float], call: Call, event: Event) -> None:
     _add(counts, f"events_total|{event.kind.value}")
+    if event.kind is Kind.MEDIA_ARCHIVED:
+        _count_home(counts, call, event)
     if event.kind is Kind.ABANDONED:
         _add(counts, f"abandoned_total|{event.fault}")
     if event.kind is Kind.STOP_CONFIRMED and event.due_at and event.proven_at:
@@ -177,8 +180,18 @@ def _count(counts: dict[str, float], event: Event) -> None:
             observe(counts, TAIL, event.ended_at - event.due_at)
 
 
-def _add(counts: dict[str, float], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
+def _count_home(counts: dict[str, float], call: Call, event: Event) -> None:
+    """A recording that came home: its bytes, how long that took since its end, and its trace."""
+    _add(counts, f"archived_total|{call.account}")
+    _add(counts, f"archived_bytes_total|{call.account}", event.bytes or 0)
+    recording = call.recordings.get(event.recording_id or "")
+    if recording and recording.over_at:
+        observe(counts, HOME, datetime.now(UTC) - recording.over_at)
+    traces.archived(call, event)
+
+
+def _add(counts: dict[str, float], name: str, amount: float = 1) -> None:
+    counts[name] = counts.get(name, 0) + amount
 
 
 def _alert(worker: Worker, call: Call, event: Event) -> None:

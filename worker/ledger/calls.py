@@ -6,6 +6,7 @@
 {endtape}:live:ACCOUNT            zset    those of them that the catalogue does not have
 {endtape}:aliases:ACCOUNT         hash    another leg → its call
 {endtape}:listeners:ACCOUNT:CALL  set     channels of processes in which a request waits for news
+{endtape}:news                    channel the key of each call whose log grew
 
 recording.py writes what is reported into them.
 """
@@ -52,6 +53,7 @@ class Calls(Store):
             self.call_key(account, call_uuid),
             self.key("listeners", account, call_uuid),
             self.key("metrics"),
+            self.key("news"),
         ]
         return bool(self.run("record_together", keys, args))
 

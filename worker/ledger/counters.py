@@ -2,12 +2,16 @@
 
 {endtape}:metrics       hash  counters, by `name|labels`
 {endtape}:refused:SLOT  hash  callbacks that were refused within ten minutes, by reason
+{endtape}:gauges        string  figures as of an instant, as JSON (duties/census.py)
 """
 
 from __future__ import annotations
 
+import json
 import time
 
+from worker import tally
+from worker.errors import LedgerUnavailable
 from worker.ledger.store import Store, as_dict
 
 SLOT_S, HOUR_S = 600, 3600
@@ -42,6 +46,32 @@ class Counters(Store):
     def counters(self) -> dict[str, float]:
         counted = as_dict(self.command("HGETALL", self.key("metrics")))
         return {name: float(value) for name, value in counted.items()}
+
+    def count_tally(self) -> None:
+        """Adds what this process has counted since the last time. Raises LedgerUnavailable; then it
+        is counted the next time.
+        """
+        counts = tally.taken()
+        try:
+            self.count(counts)
+        except LedgerUnavailable:
+            tally.put_back(counts)
+            raise
+
+    def publish_gauges(self, gauges: dict[str, float]) -> None:
+        """Stores figures as of now, by `name|label|label`, in place of those before."""
+        told = json.dumps({"at": self.now().timestamp(), "gauges": gauges})
+        self.command("SET", self.key("gauges"), told, "EX", HOUR_S)
+
+    def gauges(self) -> tuple[dict[str, float], float | None]:
+        """The figures that were published last, and how many seconds ago; none, and None, where
+        there are none.
+        """
+        told = self.command("GET", self.key("gauges"))
+        if not told:
+            return {}, None
+        view = json.loads(told)
+        return view["gauges"], max(0.0, self.now().timestamp() - view["at"])
 
     def count_refusal(self, reason: str, times: int = 1) -> None:
         """Counts callbacks that were refused. `reason`: a key of REMEDIES."""

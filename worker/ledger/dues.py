@@ -6,7 +6,7 @@ The sorted sets are described in `obligations.py`, which claims from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from worker.calls.obligations import Duty, Obligation
@@ -89,19 +89,36 @@ class Dues(Store):
         duties = (duty for duty in Duty if duty not in elsewhere)
         return sum(int(self.command("ZCARD", self.key("due", duty))) for duty in duties)
 
-    def tracked(self, account: str) -> set[str]:
-        """The calls of an account that are to be planned or looked at: all whose recordings may
-        run, and some more.
+    def tracked(self, account: str, duties: Iterable[Duty] = (Duty.PLAN, Duty.LOOK)) -> set[str]:
+        """The calls of an account to which one of these is owed. By default those that are to be
+        planned or looked at: all whose recordings may run, and some more.
 
         May miss a call whose due time changes meanwhile.
         """
         calls = set[str]()
-        for duty in (Duty.PLAN, Duty.LOOK):
+        for duty in duties:
             prefix, at = f"{duty}|{account}|", 0
             while members := self.command("ZRANGE", self.key("due", duty), at, at + _SLICE - 1):
-                calls.update(m.removeprefix(prefix) for m in members if m.startswith(prefix))
+                own = (m.removeprefix(prefix) for m in members if m.startswith(prefix))
+                calls.update(rest.partition("|")[0] for rest in own)
                 at += _SLICE
         return calls
+
+    def overdue(self) -> dict[Duty, tuple[int, timedelta]]:
+        """By duty: how many obligations are due and not handed out, and for how long the oldest of
+        them has been. A duty of which none is due is left out.
+        """
+        now = to_ms(self.now())
+        with self.pipeline() as pipe:
+            for duty in Duty:
+                pipe.zcount(self.key("due", duty), "-inf", now)
+                pipe.zrange(self.key("due", duty), 0, 0, withscores=True)
+            answers = pipe.execute()
+        return {
+            duty: (count, timedelta(milliseconds=max(0.0, now - float(oldest[0][1]))))
+            for duty, count, oldest in zip(Duty, answers[::2], answers[1::2], strict=True)
+            if count and oldest
+        }
 
     # Waking the clock
     # ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from worker import tally
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.store import Store, span_ms
 
@@ -30,6 +31,9 @@ class Limits(Store):
         is that of the first of them, and the others follow `1 / rate` seconds apart.
         """
         granted, wait_ms = self._bucket(bucket, account, wanted, rate, queue)
+        if granted < wanted:
+            tally.add(f"rate_limit_waits_total|{bucket}", wanted - granted)
+            tally.add(f"rate_limit_wait_seconds_total|{bucket}", wait_ms / 1000)
         return granted, timedelta(milliseconds=wait_ms)
 
     def charge(self, bucket: str, account: str, rate: float) -> None:

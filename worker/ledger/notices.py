@@ -88,9 +88,13 @@ class Notices(Store):
         if places:
             self.command("HDEL", self.key("notices-failing"), *places)
 
-    def failing(self) -> list[Failing]:
+    def failing(self, most: int | None = None) -> list[Failing]:
+        """Those that fail, by account and call; the first `most` where that is given."""
         stored = as_dict(self.command("HGETALL", self.key("notices-failing")))
-        return [Failing(**json.loads(text)) for _, text in sorted(stored.items())]
+        return [Failing(**json.loads(text)) for _, text in sorted(stored.items())[:most]]
+
+    def failing_count(self) -> int:
+        return int(self.command("HLEN", self.key("notices-failing")))
 
     def forget_failing(self) -> None:
         """Takes off the list what nobody can send any more: how far its call came is forgotten."""

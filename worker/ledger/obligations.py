@@ -226,7 +226,7 @@ class Obligations(Dues):
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
         sets = self._sets(Duty)
-        names = ("fences", "unfinished", "generation", "wake", "hints", "hinted", "looking")
+        names = ("fences", "unfinished", "generation", "wake", "hints", "hinted", "looking", "news")
         keys = [*map(self.key, names), *sets]
         args: list[Any] = [len(sets)]
         for commit in commits:

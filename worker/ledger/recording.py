@@ -109,6 +109,7 @@ class Recording(Store):
             self.key("listeners", account, call_uuid),
             self.key("live", account),
             self.key("hinted"),
+            self.key("news"),
         ]
 
     def _nonces(self, nonces: Sequence[str]) -> tuple[list[str], list[str]]:

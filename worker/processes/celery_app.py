@@ -29,7 +29,8 @@ from celery.signals import (
 from kombu.entity import Exchange, Queue
 
 from worker import logs
-from worker.duties import catalogue_trials, clocks
+from worker.duties import catalogue_trials, clocks, traces
+from worker.duties.census import Census
 from worker.duties.trials import Trials, repeat
 from worker.errors import EndtapeError
 from worker.in_force import FOLLOW_S, Follower, InForce
@@ -126,11 +127,26 @@ def _start_threads(sender: Any, **_: Any) -> None:
         _start_trials(last_good_settings, shared=False)
     if queue == "keep":
         threading.Thread(target=_compare_clocks, name="clocks", daemon=True).start()
+        threading.Thread(target=_count_recordings, name="census", daemon=True).start()
 
 
 def _compare_clocks() -> None:
     ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
     repeat(lambda: clocks.compare(ledger), lambda: bool(draining.since_s()))
+
+
+def _count_recordings() -> None:
+    """In the parent, because a child is replaced when it has grown, and may be busy."""
+    ledger = Ledger(connect(settings_or_exit().redis_url, connections=2))
+    census = Census(ledger, last_good_settings)
+    while not draining.since_s():
+        try:
+            census.turn()
+        except EndtapeError as error:
+            warn_redis_is_away(error)
+        except Exception:
+            log.exception("the recordings cannot be counted")
+        time.sleep(HEARTBEAT_S)
 
 
 def _start_trials(settings: Callable[[], Settings], *, shared: bool) -> None:
@@ -228,6 +244,7 @@ def _finish(**_: Any) -> None:
     if _planning is not None:
         _planning.end()
     finish_requests()
+    traces.flush()
     logs.flush()
 
 

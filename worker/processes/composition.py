@@ -6,11 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from worker.archive.filing import Archive
-from worker.archive.signing_key import Signer
 from worker.catalogue.database import Catalogue
 from worker.duties.worker import Worker
 from worker.ledger.client import Ledger
+from worker.processes.archive_in_use import make_archive
 from worker.settings import Settings
 from worker.vobiz.client import Vobiz
 
@@ -23,12 +22,6 @@ def make_vobiz(settings: Settings) -> Vobiz:
         redirect_hosts=settings.redirect_hosts,
         max_media_bytes=settings.max_media_bytes,
     )
-
-
-def make_archive(settings: Settings) -> Archive:
-    """The archive, which signs its receipts."""
-    signer = Signer(settings.signing_key, settings.signer)
-    return Archive(settings.archive, settings.spool, signer, fallback=settings.fallback)
 
 
 def make_worker(

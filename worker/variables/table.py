@@ -173,6 +173,13 @@ SETTINGS = (
         meaning="a key that only reads: `GET` of `/v1` without audio; or several `NAME:KEY`",
     ),
     Setting(
+        name="ENDTAPE_CONSOLE_NUMBERS",
+        field="shows_numbers",
+        kind=Whether(("masked", "shown"), yes="shown"),
+        default="masked",
+        meaning="or `shown`: the console shows telephone numbers whole until somebody hides them",
+    ),
+    Setting(
         name="ENDTAPE_ARCHIVE",
         field="archive",
         kind=Archive(),

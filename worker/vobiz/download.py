@@ -8,6 +8,7 @@ where it was cut, if the host can do that and the file is still the same. In dou
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from urllib.parse import urljoin
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from worker.errors import TryAgain, WrongPath
+from worker.vobiz import measured
 from worker.vobiz.addresses import Address, HostList, Resolve, Unfit, parse_url, resolve_vetted
 from worker.vobiz.partial import Notes, Partial
 from worker.vobiz.piece import Download, Elsewhere, Hooks, Limits, Misfit, Piece, TooMuch
@@ -138,11 +140,14 @@ def _get(
         patience=piece.limits.patience,
     )
     piece.host, piece.path = address.host, address.target
+    began = time.monotonic()
     try:
         with contextlib.suppress(TooMuch):  # `piece.end` finds it out by the size
             perform(request, piece)
     except Trouble as trouble:
         piece.broke_off(trouble)
+    finally:
+        measured.answered("media", piece.status, time.monotonic() - began)
 
 
 def _numbers(hosts: MediaHosts, address: Address, *, hop: int) -> list[str]:

@@ -89,6 +89,7 @@ class Piece:
         self.limits = limits
         self._hooks = hooks
         self.host = self.path = ""
+        self.status: int | None = None  # None: no head came
         self._partial, self._may_go_on = partial, may_go_on
         self._from = partial.bytes if partial.validator else 0
         self._head: Head | None = None
@@ -105,6 +106,7 @@ class Piece:
     # ----------------------------------------------------------------------------------------------
 
     def on_head(self, head: Head) -> None:
+        self.status = head.status
         deprecations.note("GET", f"{self.host}{self.path}", head.get)
         if head.status in _REDIRECTS:
             raise Elsewhere(head.get("location"))

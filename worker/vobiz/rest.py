@@ -6,13 +6,14 @@ An account may have two tokens while one replaces the other. Nothing else is tri
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from worker.vobiz import deprecations, loop
+from worker.vobiz import deprecations, loop, measured
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Answer
 from worker.vobiz.loop import RestRequest, Then, TimeLimits
@@ -85,10 +86,12 @@ class _Tries:
         self._tokens = rest.in_order(ask.account.auth_id, ask.account.tokens)
 
     def next_request(self) -> RestRequest:
-        self._token = self._tokens.pop(0)
+        self._token, self._asked_at = self._tokens.pop(0), time.monotonic()
         return self._rest.request(self._ask, self._token)
 
     def on_answer(self, sent: Future[Answer]) -> None:
+        what = measured.what(self._ask.method, self._ask.path)
+        measured.answered(what, _status(sent), time.monotonic() - self._asked_at)
         try:
             answer = hide_tokens(self._ask.account, sent.result())
             deprecations.note(self._ask.method, self._ask.path, answer.headers.get)
@@ -103,6 +106,11 @@ class _Tries:
         if not is_refused and answer.status < 500 and answer.status != 429:
             self._rest.accept(self._ask.account.auth_id, self._token)
         self.answered.set_result(answer)
+
+
+def _status(sent: Future[Answer]) -> int | None:
+    """The status that came; None where no whole answer did."""
+    return None if sent.exception() else sent.result().status
 
 
 def hide_tokens(account: Account, answer: Answer) -> Answer:

@@ -1,22 +1,74 @@
 // What the pages do beyond HTML: they live, count down, play, and copy. Everything works without.
 
-// Live: the part of the page with `data-live` is fetched anew every two seconds while it is seen.
-// It stays as it is while somebody points at a link in it, so that no row moves under a click.
-const EVERY_MS = 2000;
-const part = document.querySelector("[data-live]");
+// Live: the first page is told what changed, by server-sent events, while it is seen. Where it gets
+// no stream it asks every ten seconds. Nothing is replaced under a pointer or the focus, and no row
+// moves while somebody points into the table: it waits until they are gone.
+const SLOW_MS = 10_000;
+const AGAIN_MS = 60_000;
+const board = document.querySelector("[data-live]");
 const live = document.querySelector("#live");
+const waiting = new Map(); // part → its HTML, until it may be shown
+let order = null; // the rows' names, until they may be moved
+let arrived = Date.now();
+let stream = null;
+let refused = -AGAIN_MS; // when a stream was refused
+
+function isBusy(element) {
+  return element.matches("tr:hover, tr:focus-within") || element.querySelector("a:hover, :focus") || (getSelection().toString() && getSelection().containsNode(element, true));
+}
+
+function made(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content.firstElementChild;
+}
+
+function put(part, html) {
+  const open = [...part.querySelectorAll("details")].map((one) => one.open);
+  part.innerHTML = html;
+  part.querySelectorAll("details").forEach((one, i) => (one.open = open[i]));
+}
+
+function settle() {
+  const rows = board.querySelector("#rows");
+  const here = new Map([...board.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
+  for (const [name, html] of waiting) {
+    const part = here.get(name);
+    if (!part || isBusy(part)) continue;
+    if (part.tagName === "TR") part.replaceWith(made(html));
+    else put(part, html);
+    waiting.delete(name);
+  }
+  if (order && !rows.matches(":hover, :focus-within") && !getSelection().toString()) {
+    const now = new Map([...rows.children].map((row) => [row.dataset.part, row]));
+    rows.replaceChildren(...order.map((name) => (waiting.has(name) ? made(waiting.get(name)) : now.get(name))).filter(Boolean));
+    for (const name of [...order, ...now.keys()]) waiting.delete(name);
+    order = null;
+  }
+  countDown();
+}
+
+function told(said) {
+  document.body.classList.toggle("stale", Boolean(said.away));
+  if (said.away) return;
+  for (const [name, html] of Object.entries(said.set)) waiting.set(name, html);
+  if (said.rows) order = said.rows;
+  board.querySelector("#instant").dataset.now = said.at;
+  board.querySelector("#as-of").textContent = said.at.slice(11, 19);
+  arrived = Date.now();
+  settle();
+}
 
 async function refresh() {
-  if (document.hidden || !live.checked || part.querySelector("a:hover, a:focus, summary:focus, details[open]")) return;
   try {
-    const answer = await fetch(part.dataset.live, { cache: "no-store" });
+    const answer = await fetch(board.dataset.live, { cache: "no-store" });
     if (answer.status === 401) location.reload();
     if (!answer.ok) throw new Error(answer.statusText);
     const html = await answer.text();
-    if (part.querySelector("a:hover, a:focus") || getSelection().toString()) return;
-    part.innerHTML = html;
-    document.body.classList.remove("stale");
+    if (isBusy(board) || getSelection().toString()) return;
+    put(board, html);
     arrived = Date.now();
+    document.body.classList.remove("stale");
     countDown();
   } catch {
     // The service restarts, or the network is gone: what is shown stays, and says how old it is.
@@ -24,17 +76,41 @@ async function refresh() {
   }
 }
 
-let arrived = Date.now();
-
-if (part && live) {
-  live.closest("label").hidden = false;
-  live.checked = localStorage.getItem("live") !== "off";
-  live.addEventListener("change", () => localStorage.setItem("live", live.checked ? "on" : "off"));
-  setInterval(refresh, EVERY_MS);
-  document.addEventListener("visibilitychange", refresh);
+function listen() {
+  const isWanted = live.checked && !document.hidden;
+  if (!isWanted && stream) {
+    stream.close();
+    stream = null;
+  }
+  if (!isWanted || stream || Date.now() - refused < AGAIN_MS) return;
+  stream = new EventSource(board.dataset.stream);
+  stream.onmessage = (event) => told(JSON.parse(event.data));
+  stream.onerror = () => {
+    document.body.classList.add("stale");
+    if (stream?.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
+    stream = null;
+    refused = Date.now();
+    refresh();
+  };
 }
 
-// Countdowns, by the service's clock: `data-now` is its time when the page was made.
+if (board && live) {
+  live.closest("label").hidden = false;
+  live.checked = localStorage.getItem("live") !== "off";
+  live.addEventListener("change", () => {
+    localStorage.setItem("live", live.checked ? "on" : "off");
+    listen();
+  });
+  document.addEventListener("visibilitychange", listen);
+  setInterval(() => {
+    listen();
+    if (!stream && live.checked && !document.hidden) refresh();
+  }, SLOW_MS);
+  setInterval(() => (waiting.size || order) && settle(), 1000);
+  listen();
+}
+
+// Countdowns, by the service's clock: `data-now` is its time when it last told anything.
 function spelled(seconds) {
   const s = Math.abs(Math.round(seconds));
   const two = (n) => String(n).padStart(2, "0");
@@ -43,8 +119,9 @@ function spelled(seconds) {
 }
 
 function countDown() {
+  const now = Date.parse(document.querySelector("#instant")?.dataset.now) + Date.now() - arrived;
   for (const time of document.querySelectorAll(".countdown")) {
-    const left = (Date.parse(time.dateTime) - Date.parse(time.dataset.now) - (Date.now() - arrived)) / 1000;
+    const left = (Date.parse(time.dateTime) - now) / 1000;
     time.title = `${time.dateTime}`;
     time.textContent = spelled(left);
     time.classList.toggle("soon", left >= 0 && left < 30);
@@ -54,6 +131,16 @@ function countDown() {
 
 countDown();
 setInterval(countDown, 500);
+
+// An order for many recordings goes on by itself, and waits while somebody points at its end.
+const go = document.querySelector("#go");
+if (go) {
+  setInterval(() => {
+    if (go.dataset.sent || document.querySelector("#cancel:hover, #cancel:focus-within")) return;
+    go.dataset.sent = "yes";
+    go.requestSubmit();
+  }, 400);
+}
 
 // The player: speed, skipping, the keyboard, and the waveform as its slider.
 const audio = document.querySelector("#audio");

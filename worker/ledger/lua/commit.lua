@@ -2,10 +2,10 @@
 -- a lease that ran out or that another worker has. If the log grew since the worker read it, or a reload came after the
 -- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
 -- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
-local fences, unfinished, generation, wake, hints, hinted, looking = unpack(KEYS, 1, 7)
+local fences, unfinished, generation, wake, hints, hinted, looking, news = unpack(KEYS, 1, 8)
 local four_days_s = 345600      -- how old an event may be of which anybody is still notified
 local due, leases = {}, {}      -- by duty, the last part of their names
-for i = 8, 7 + ARGV[1], 2 do
+for i = 9, 8 + ARGV[1], 2 do
   local duty = string.match(KEYS[i], '(%a+)$')
   due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
@@ -52,6 +52,7 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
   if #new > 0 then
     redis.call('SET', call, log .. table.concat(lines))
     for _, channel in ipairs(channels) do redis.call('PUBLISH', channel, call) end
+    redis.call('PUBLISH', news, call)
   end
   for _ = 1, dues do
     local other, instant = ARGV[at], ARGV[at + 1]
@@ -89,7 +90,7 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
   return {'ok', new}
 end
 
-local answers, at, key = {}, 2, 8 + ARGV[1]
+local answers, at, key = {}, 2, 9 + ARGV[1]
 while at <= #ARGV do
   local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], KEYS[key + 6], at + 1)
   if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end

@@ -1,7 +1,7 @@
 -- Records events of a call, all or none. Records none if the log grew since the caller read it (ARGV[1]: its size then),
 -- or if it already holds the last of them. Only one caller gets 1, and that one may act. It holds the call's lease, so
 -- nothing has to be made due.
-local call, listeners, metrics = KEYS[1], KEYS[2], KEYS[3]
+local call, listeners, metrics, news = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local log = redis.call('GET', call) or ''
@@ -16,4 +16,5 @@ for i = 2, #ARGV, 3 do
 end
 redis.call('SET', call, log .. table.concat(lines))
 for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
+redis.call('PUBLISH', news, call)
 return 1

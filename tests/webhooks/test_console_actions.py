@@ -1,0 +1,93 @@
+"""What an operator can do in the console to one recording: hold, release, erase."""
+
+import re
+
+import pytest
+
+from tests.constants import ACCOUNT, KEY, VIEW_KEY
+from tests.webhooks.test_console import NASTY, Console, entries, fails, runs, strict
+
+
+@pytest.fixture
+def console(ledger, tmp_path):
+    return Console(ledger, tmp_path)
+
+
+def asked(console, deed, recording="rec-2"):
+    """The question's page, and the fields and address of its form."""
+    page = console.page(f"/recordings/{recording}/{deed}")
+    strict(page)
+    (action,) = re.findall(r'<form class="ask" method="post" action="([^"]+)"', page)
+    return page, action, dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]+)"', page))
+
+
+def done(console, deed, reason="case 12"):
+    """What is said after the deed was confirmed."""
+    _, action, fields = asked(console, deed)
+    answer = console.browser.post(action, data={**fields, "reason": reason})
+    assert answer.status_code == 303, answer.text
+    page = console.page(answer.headers["Location"])
+    strict(page)
+    return page
+
+
+def test_hold_release_and_erase_ask_first_say_what_they_did_and_stand_in_the_history(console):
+    fails(console.ledger)
+    console.log_in(KEY, name="Asha")
+    page, _, fields = asked(console, "hold")
+    assert "endtape hold rec-2 --reason WHY" in page
+    assert 'name="reason" maxlength="200" autocomplete="off" required' in page
+    assert fields["account"] == ACCOUNT
+    assert entries(console.ledger) == []
+
+    assert "It is on hold" in done(console, "hold", NASTY)
+    page = console.page("/recordings/rec-2")
+    assert ("/rec-2/release" in page, "/rec-2/hold" in page, "/rec-2/erase" in page) == (
+        True,
+        False,
+        False,
+    )
+    assert "release it first" in console.page("/recordings/rec-2/erase", 409)
+    assert console.browser.post("/recordings/rec-2/erase", data={"reason": "x"}).status_code == 409
+
+    assert "endtape release rec-2 --reason WHY" in asked(console, "release")[0]
+    assert "The hold is ended" in done(console, "release")
+    assert "on hold" not in console.page("/recordings/rec-2").split("<h2>Sound")[0]
+
+    assert "endtape erase rec-2 --reason WHY" in asked(console, "erase")[0]
+    assert "the tombstone stands" in done(console, "erase")
+    assert console.browser.get("/recordings/rec-2/hold").status_code == 410
+    assert [e for e in entries(console.ledger) if e[1:] == ("anna", "Asha")] == [
+        ("hold", "anna", "Asha"),
+        ("release", "anna", "Asha"),
+        ("erase", "anna", "Asha"),
+    ]
+
+
+@pytest.mark.parametrize("deed", ["hold", "release", "erase"])
+def test_what_needs_a_reason_is_not_done_without_one(console, deed):
+    fails(console.ledger)
+    console.log_in()
+    answer = console.browser.post(f"/recordings/rec-2/{deed}", data={"reason": "  "})
+    assert (answer.status_code, "reason: is needed" in answer.text) == (400, True)
+    assert entries(console.ledger) == []
+
+
+def test_what_still_records_is_not_erased(console):
+    runs(console.ledger)
+    console.log_in()
+    assert "/rec-1/erase" not in console.page("/recordings/rec-1")
+    assert "stop it first" in console.page("/recordings/rec-1/erase", 409)
+    answer = console.browser.post("/recordings/rec-1/erase", data={"reason": "x"})
+    assert (answer.status_code, "stop it first" in answer.text) == (409, True)
+
+
+def test_the_setting_decides_whether_numbers_are_masked_until_somebody_asks(ledger, tmp_path):
+    runs(ledger)
+    for setting, key in (("shown", KEY), ("masked", VIEW_KEY)):
+        console = Console(ledger, tmp_path, ENDTAPE_CONSOLE_NUMBERS=setting)
+        console.log_in(key)
+        assert ("919840000001" in console.page("/recordings")) is (setting == "shown")
+        asks = "hidden" if setting == "shown" else "shown"
+        console.browser.post("/numbers", data={"numbers": asks})
+        assert ("919840000001" in console.page("/recordings")) is (setting == "masked")

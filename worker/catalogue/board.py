@@ -1,0 +1,135 @@
+"""What happens now: every recording that is not home yet, and what is wrong. For the console's
+first page and for `endtape top`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from worker.calls.call import Phase
+from worker.calls.events import Fault
+from worker.calls.views import rfc3339
+from worker.catalogue.live import Live, LiveCall
+from worker.ledger.client import Ledger
+from worker.ledger.presence import ROLES, SEEN_WITHIN
+
+MOST = 5000  # recordings that are looked at, the newest first
+_BREATH = 20  # calls; one that is replayed anew takes some 60 µs
+_FINALIZING = timedelta(minutes=2)  # usually it takes seconds
+UNPROVEN = {"unknown", "failed"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Board:
+    """Everything that is not home yet. The views are as `/v1` has them, with whole numbers.
+
+    `running`: what may still record, what is most urgent first; of these, `unproven` are those
+    whose stop has no proof after all tries, or was refused, and `in_flight` those whose stop was
+    sent. `failing`: what ended and does not come home; of these, `abandoned` is tried rarely or
+    not at all. `waiting`: hand-offs without a verdict.
+    """
+
+    at: datetime
+    running: list[dict[str, Any]]
+    unproven: list[dict[str, Any]]
+    in_flight: int
+    coming: int  # recordings that ended and are on their way home
+    failing: list[dict[str, Any]]
+    abandoned: list[dict[str, Any]]
+    waiting: list[dict[str, Any]]
+    halted: list[str]
+    degraded: dict[str, str]
+    missing: list[str]
+    alive: dict[str, int]
+    undelivered: int  # notifications
+    is_cut: bool  # there are more than MOST
+
+
+def compute(
+    ledger: Ledger,
+    live: Live,
+    accounts: Sequence[str],
+    *,
+    breathe: Callable[[], None] = lambda: None,
+) -> Board:
+    """The board of these accounts at this instant. `breathe` is called now and then, for who shares
+    a process with work that must not wait. Raises LedgerUnavailable.
+    """
+    now = ledger.now()
+    sights = list(islice(ledger.live(accounts), MOST + 1))
+    views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
+    calls = _calls(ledger, live, accounts, [(s.account, s.recording_id) for s in sights])
+    for number, call in enumerate(calls):
+        if number % _BREATH == 0:
+            breathe()
+        views += _views(call, now)
+        waiting += _waiting(call, now)
+    running = [v for v in views if v["phase"] in {"recording", "stopping"}]
+    ended = [v for v in views if v["phase"] in {"finalizing", "fetching", "abandoned"}]
+    failing = [v for v in ended if v["fault"]]
+    alive = ledger.alive(SEEN_WITHIN)
+    return Board(
+        at=now,
+        running=sorted(running, key=_urgency),
+        unproven=[v for v in running if v["stop"]["state"] in UNPROVEN],
+        in_flight=sum(v["phase"] == "stopping" for v in running),
+        coming=len(ended) - len(failing),
+        failing=failing,
+        abandoned=[v for v in failing if v["phase"] == "abandoned"],
+        waiting=waiting,
+        halted=sorted(ledger.halted(accounts)),
+        degraded=ledger.degraded(),
+        missing=[role for role in ROLES if role not in alive],
+        alive={role: len(slots) for role, slots in sorted(alive.items())},
+        undelivered=ledger.failing_count(),
+        is_cut=len(sights) > MOST,
+    )
+
+
+def _calls(
+    ledger: Ledger, live: Live, accounts: Sequence[str], seen: Sequence[tuple[str, str]]
+) -> Iterator[LiveCall]:
+    """The calls of these recordings, and those with anything to be planned or looked at."""
+    for account in accounts:
+        ids = [recording_id for whose, recording_id in seen if whose == account]
+        tracked = islice(ledger.tracked(account), MOST)
+        yield from live.calls(account, {*ledger.calls_of(account, ids).values(), *tracked})
+
+
+def _views(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
+    for recording_id, view in call.shown.views.items():
+        yield _with_delay(view, call.over_at.get(recording_id), now)
+
+
+def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> dict[str, Any]:
+    """The view; of a recording whose file the provider does not name for long, with that as its
+    problem. `over`: when it was proven over.
+    """
+    if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - _FINALIZING:
+        return view
+    return view | {
+        "fault": Fault.PROVIDER.value,
+        "problem": f"it was over at {over:%m-%d %H:%M:%S}, and the provider does not list it yet",
+    }
+
+
+def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:
+    """Unproven first, then by deadline; what has none comes last."""
+    stop = view["stop"]
+    return stop["state"] not in UNPROVEN, stop["due_at"] is None, stop["due_at"] or ""
+
+
+def _waiting(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:
+    for handoff in call.waiting:
+        if handoff.until > now - timedelta(minutes=1):
+            yield {
+                "account": call.account,
+                "call_uuid": call.call_uuid,
+                "kind": handoff.asked.trigger,
+                "asked_at": rfc3339(handoff.asked.at),
+                "until": rfc3339(handoff.until),
+            }

@@ -1,0 +1,51 @@
+"""How one event looks on a line, for `endtape watch` and `endtape run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from rich.console import Console
+
+from worker.calls.events import Event
+from worker.calls.views import timeline_view
+
+_WIDE = 120  # columns in which both ids have room
+
+
+def text(account: str, event: Event, *, width: int | None) -> str:
+    """`TIME EVENT ID what`, cut at `width` columns; None: as long as it is.
+
+    In less than 120 columns the id is that of the recording, where there is one, else that of the
+    call.
+    """
+    at = event.at.strftime("%H:%M:%S.%f")[:12] if event.at else "-"
+    facts = (
+        event.trigger,
+        event.verdict,
+        f"HTTP {event.status}" if event.status else None,
+        event.reason,
+        event.archive_key,
+        f"by {event.by}" if event.by else None,
+    )
+    what = "; ".join(fact for fact in facts if fact)
+    recording = event.recording_id or "-"
+    if width is None or width >= _WIDE:
+        ids = f"{event.call_uuid:36} {recording:36} {account}"
+    else:
+        ids = f"{event.recording_id or event.call_uuid:36}"
+    return f"{at} {event.kind.value:19} {ids} {what}".rstrip()[:width]
+
+
+def as_json(account: str, event: Event) -> str:
+    """The event as `/v1` shows it in a timeline, with its call, on one line."""
+    whose = {"account": account, "call_uuid": event.call_uuid}
+    return json.dumps({**whose, **timeline_view(event)})
+
+
+def say(account: str, event: Event) -> None:
+    """Print the line, cut at the width of the terminal."""
+    screen = Console()
+    click.echo(text(account, event, width=screen.width if screen.is_terminal else None))
+    sys.stdout.flush()

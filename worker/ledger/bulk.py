@@ -1,0 +1,168 @@
+"""Orders for many recordings at once: what is left of each, and what came of the rest.
+
+{endtape}:bulk:ID          hash    what is to be done, by whom, why, and how far it is
+{endtape}:bulk:ID:left     list    `ACCOUNT|RECORDING`, of those that are not done yet
+{endtape}:bulk:ID:refused  list    `[RECORDING, why]` as JSON
+{endtape}:bulk:ID:turn     string  somebody works on it just now
+{endtape}:bulks            zset    ids, by when they were planned (ms)
+
+Everything goes by itself after a week.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from worker.ledger.client import Ledger
+from worker.ledger.codec import from_ms, to_ms
+from worker.ledger.store import as_dict
+
+_KEPT = timedelta(days=7)
+_TURN = timedelta(seconds=30)  # longer than a turn takes
+_SHOWN = 200
+_AT_ONCE = 1000
+
+
+class State(StrEnum):
+    PLANNED = "planned"  # nobody has confirmed it yet
+    GOING = "going"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    account: str
+    recording_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bulk:
+    """One such order. `left_out`: why recordings that were meant are not in it, and how many.
+    `total` were planned, `left` of them are not done; `refused` (the first 200) were not possible.
+    """
+
+    id: str
+    what: str
+    meant: str
+    who: str
+    reason: str | None
+    made_at: datetime
+    state: State
+    total: int
+    left: int
+    refused: list[tuple[str, str]]
+    refused_count: int
+    left_out: dict[str, int]
+
+    @property
+    def done(self) -> int:
+        return self.total - self.left - self.refused_count
+
+
+def plan(
+    ledger: Ledger,
+    what: str,
+    items: Sequence[Item],
+    *,
+    meant: str,
+    who: str,
+    left_out: Mapping[str, int],
+) -> str:
+    """Puts down what would be done, and returns its id. `meant`: which recordings, in words."""
+    bulk_id, now = secrets.token_hex(8), to_ms(ledger.now())
+    said = {
+        "what": what,
+        "meant": meant,
+        "who": who,
+        "made_ms": now,
+        "state": State.PLANNED.value,
+        "total": len(items),
+        "left_out": json.dumps(dict(left_out)),
+    }
+    names = [f"{item.account}|{item.recording_id}" for item in items]
+    with ledger.pipeline() as pipe:
+        pipe.hset(_key(ledger, bulk_id), mapping=said)
+        pipe.expire(_key(ledger, bulk_id), _KEPT)
+        for at in range(0, len(names), _AT_ONCE):
+            pipe.rpush(_key(ledger, bulk_id, "left"), *names[at : at + _AT_ONCE])
+        pipe.expire(_key(ledger, bulk_id, "left"), _KEPT)
+        pipe.zadd(ledger.key("bulks"), {bulk_id: now})
+        pipe.zremrangebyscore(ledger.key("bulks"), "-inf", now - _KEPT / timedelta(milliseconds=1))
+        pipe.expire(ledger.key("bulks"), _KEPT)
+    return bulk_id
+
+
+def find(ledger: Ledger, bulk_id: str) -> Bulk | None:
+    """The order of this id; None where there is none, or none any more."""
+    said = as_dict(ledger.command("HGETALL", _key(ledger, bulk_id)))
+    if not said:
+        return None
+    refused = _key(ledger, bulk_id, "refused")
+    return Bulk(
+        id=bulk_id,
+        what=said["what"],
+        meant=said["meant"],
+        who=said["who"],
+        reason=said.get("reason") or None,
+        made_at=from_ms(float(said["made_ms"])),
+        state=State(said["state"]),
+        total=int(said["total"]),
+        left=int(ledger.command("LLEN", _key(ledger, bulk_id, "left"))),
+        refused=[tuple(json.loads(one)) for one in ledger.command("LRANGE", refused, 0, _SHOWN)],
+        refused_count=int(ledger.command("LLEN", refused)),
+        left_out=json.loads(said["left_out"]),
+    )
+
+
+def recent(ledger: Ledger) -> list[Bulk]:
+    """The orders of the last week, the newest 50, newest first."""
+    ids = ledger.command("ZREVRANGE", ledger.key("bulks"), 0, 49)
+    return [bulk for bulk_id in ids if (bulk := find(ledger, bulk_id))]
+
+
+def items(ledger: Ledger, bulk_id: str, count: int = -1) -> list[Item]:
+    """What is left, the first `count` of it; -1 means all."""
+    last = count - 1 if count > 0 else -1
+    names = ledger.command("LRANGE", _key(ledger, bulk_id, "left"), 0, last)
+    return [Item(account=a, recording_id=r) for a, _, r in (name.partition("|") for name in names)]
+
+
+def confirm(ledger: Ledger, bulk_id: str, *, who: str, reason: str | None) -> None:
+    """From here on it may be worked on."""
+    said = {"state": State.GOING.value, "who": who, "reason": reason or ""}
+    with ledger.pipeline() as pipe:
+        pipe.hset(_key(ledger, bulk_id), mapping=said)
+
+
+def cancel(ledger: Ledger, bulk_id: str) -> None:
+    """What is not done stays as it is."""
+    ledger.command("HSET", _key(ledger, bulk_id), "state", State.CANCELLED.value)
+
+
+def take_turn(ledger: Ledger, bulk_id: str) -> bool:
+    """Whether nobody else works on it; they end their turn, or it ends by itself."""
+    turn = _key(ledger, bulk_id, "turn")
+    return bool(ledger.command("SET", turn, 1, "NX", "EX", int(_TURN.total_seconds())))
+
+
+def end_turn(ledger: Ledger, bulk_id: str) -> None:
+    ledger.command("DEL", _key(ledger, bulk_id, "turn"))
+
+
+def settle(ledger: Ledger, bulk_id: str, item: Item, refused: str | None = None) -> None:
+    """Takes the item off what is left, once it is done or `refused`."""
+    refusals = _key(ledger, bulk_id, "refused")
+    with ledger.pipeline() as pipe:
+        pipe.lrem(_key(ledger, bulk_id, "left"), 1, f"{item.account}|{item.recording_id}")
+        if refused is not None:
+            pipe.rpush(refusals, json.dumps([item.recording_id, refused]))
+            pipe.expire(refusals, _KEPT)
+
+
+def _key(ledger: Ledger, bulk_id: str, *part: str) -> str:
+    return ledger.key("bulk", bulk_id, *part)
