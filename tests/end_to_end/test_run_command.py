@@ -1,12 +1,17 @@
 """`endtape run`, as an operator types it."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -47,6 +52,34 @@ def running_in(folder):
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def top_in_a_terminal(folder, env, *, until_it_shows):
+    """What `endtape top` draws until that, and that Ctrl-C ends it well."""
+    here, there = pty.openpty()
+    size = struct.pack("HHHH", 40, 100, 0, 0)
+    fcntl.ioctl(there, termios.TIOCSWINSZ, size)
+    top = subprocess.Popen(
+        [ENDTAPE, "top"],
+        cwd=folder,
+        env={**env, "TERM": "xterm"},
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        start_new_session=True,
+    )
+    os.close(there)
+    shown = b""
+    while until_it_shows.encode() not in shown:
+        assert select.select([here], [], [], 20)[0], shown.decode()
+        shown += os.read(here, 65536)
+    top.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the terminal ends with it
+        while os.read(here, 65536):
+            pass
+    assert top.wait(10) == 0
+    os.close(here)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 
 @pytest.fixture
@@ -248,6 +281,8 @@ def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_
     until(lambda: re.search(rf"RecordingStarted +\S+ +{recording}", out.read_text()), 10)
     watch.send_signal(signal.SIGINT)
     assert watch.wait(10) == 0, said.read_text()
+    shown = top_in_a_terminal(folder, env, until_it_shows=recording)
+    assert "processes: stops 1, fetches 1, keep 1, clock 1" in shown
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     with pytest.raises(ProcessLookupError):

@@ -68,8 +68,9 @@ def commit_and_plan(
 ) -> bool:
     """Record what was found, and make the call's plan due at once: the plan decides what follows.
 
-    `counts` go to the counters if the events were recorded. False when the lease was lost: then
-    nothing is recorded. Raises LedgerUnavailable.
+    `counts`: where the caller counts what was recorded, and tells the counters later; None: they
+    are told at once. False when the lease was lost: then nothing is recorded. Raises
+    LedgerUnavailable.
     """
     o = found.claim.obligation
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
@@ -91,7 +92,11 @@ def commit_and_plan(
     ids = worker.ledger.commit([commit])[0]
     if ids is None:
         return False
-    tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
+    recorded = [(call, [e for e in found.events if e.id in ids])]
+    if counts is None:
+        tell(worker, recorded)
+    else:
+        report(worker, recorded, counts)
     return True
 
 
@@ -151,6 +156,14 @@ def tell(
     `more`: further counts.
     """
     counts = dict(more or {})
+    report(worker, recorded, counts)
+    worker.ledger.count(counts)
+
+
+def report(
+    worker: Worker, recorded: Sequence[tuple[Call, Collection[Event]]], counts: dict[str, float]
+) -> None:
+    """A log line for each of these events, and the alerts among them. Adds to `counts`."""
     for call, events in recorded:
         for event in events:
             log.info(
@@ -165,7 +178,6 @@ def tell(
             _count(counts, call, event)
             if event.kind in _ALERTS or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
                 _alert(worker, call, event)
-    worker.ledger.count(counts)
 
 
 def _count(counts: dict[str, float], call: Call, event: Event) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -55,7 +56,11 @@ class Otlp:
             )
 
     def flush(self, within_s: float) -> None:
-        self._processor.force_flush(round(within_s * 1000))
+        # The SDK heeds no limit of its own here (its issue 4568): a collector that is away would
+        # hold up the end of this process.
+        sending = threading.Thread(target=self._processor.force_flush, daemon=True)
+        sending.start()
+        sending.join(within_s)
 
 
 def _context(name: str, number: int) -> SpanContext:

@@ -175,6 +175,27 @@ class Obligations(Dues):
             claims=tuple(_claim(*words) for words in claims),
         )
 
+    def take_next(self, duty: Duty, most: int) -> tuple[datetime, Claim, Loaded] | None:
+        """Claims the next obligation of a duty that is due, and begins work on it: the instant by
+        Redis's clock, the claim and its call's log. None where none is due that nobody began
+        before, or where `most` are outstanding.
+
+        For a worker that has just finished one of them: it needs no message for the next.
+        """
+        keys = [
+            self.key("due", duty),
+            self.key("leases", duty),
+            *map(self.key, ("fence", "fences")),
+        ]
+        answer = self.run(
+            "take_next", keys, [span_ms(self.leases[duty]), most, self.key("call", "")]
+        )
+        if not answer:
+            return None
+        owed = Obligation.parse(answer[2])
+        claim = Claim(obligation=owed, fence=str(answer[3]))
+        return instant_of(answer[:2]), claim, Loaded(obligation=owed, log=answer[4])
+
     def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
         """Begins work on claims; their leases start anew. Returns the instant by Redis's clock, and
         the log of each call: None if the claim is no longer ours.
