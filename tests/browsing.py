@@ -11,7 +11,7 @@ from tests.constants import KEY
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MISSING = (
     "no Playwright or no Chromium here; this lets them run: apt-get install -y chromium && "
-    ".venv/bin/python -m pip install --no-build-isolation -e '.[browser]'"
+    ".venv/bin/python -m pip install -qq --no-build-isolation -e '.[browser]'"
 )
 # One service and one browser for all of them, so all are in one group.
 IN_A_BROWSER = [
