@@ -21,6 +21,11 @@ IN_A_BROWSER = [
     pytest.mark.skipif(not (CHROMIUM and find_spec("playwright")), reason=MISSING),
 ]
 WITHIN_MS = 15_000  # other tests load the machine
+REDACT = """(texts) => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode())
+    for (const text of texts) walker.currentNode.data = walker.currentNode.data.replaceAll(text, "…");
+}"""
 
 
 class Tab:
@@ -81,11 +86,14 @@ class Tab:
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
 
-    def picture(self, file):
-        """Writes the whole page, at most 1,600 pixels of its height, as WebP."""
+    def picture(self, file, *private):
+        """Writes the whole page, at most 1,600 pixels of its height, as WebP; without the texts
+        that are this machine's own.
+        """
+        self.page.evaluate(REDACT, private)
         wide, high = self.page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
         clip = {"x": 0, "y": 0, "width": wide, "height": min(high, 1600), "scale": 1}
-        asked = {"format": "webp", "quality": 70, "captureBeyondViewport": True, "clip": clip}
+        asked = {"format": "webp", "quality": 60, "captureBeyondViewport": True, "clip": clip}
         shown = self.window.new_cdp_session(self.page).send("Page.captureScreenshot", asked)
         file.write_bytes(base64.b64decode(shown["data"]))
 

@@ -1,5 +1,6 @@
 """The console in a real browser, before every process and the emulator."""
 
+import platform
 import re
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -59,6 +60,17 @@ def tab(browser, service):
     assert [fault for one in tabs for fault in one.faults] == []
 
 
+@pytest.fixture
+def picture(request, service):
+    """Writes a picture of a tab into docs/images, if this run is to do that."""
+
+    def picture(tab, name):
+        if request.config.getoption("screenshots"):
+            tab.picture(IMAGES / f"console-{name}.webp", str(service.folder), platform.platform())
+
+    return picture
+
+
 @pytest.fixture(scope="module")
 def expect(browser):
     from playwright.sync_api import expect
@@ -68,8 +80,8 @@ def expect(browser):
 
 @pytest.fixture(scope="module")
 def post(service):
-    def post(path, body=None, method="POST"):
-        sent = {"Authorization": f"Bearer {KEY}"}
+    def post(path, body=None, method="POST", **headers):
+        sent = {"Authorization": f"Bearer {KEY}", **headers}
         answer = requests.request(method, service.base + path, json=body, headers=sent, timeout=30)
         assert answer.status_code < 300, answer.text
         return answer.json()
@@ -128,7 +140,7 @@ def pages(known):
 # ------------------------------------------------------------------------------------------------
 
 
-def test_axe_finds_nothing_serious_on_any_page_by_light_or_dark(tab, known, request):
+def test_axe_finds_nothing_serious_on_any_page_by_light_or_dark(tab, known, picture):
     from axe_playwright_python.sync_playwright import Axe
 
     here, axe, found = tab(), Axe(), []
@@ -140,14 +152,13 @@ def test_axe_finds_nothing_serious_on_any_page_by_light_or_dark(tab, known, requ
         found += serious(axe, here.page, "color-contrast")
         here.page.emulate_media(color_scheme="light")
         found += serious(axe, here.page)
-        if request.config.getoption("screenshots"):
-            here.picture(IMAGES / f"console-{name}.webp")
+        picture(here, name)
         if name == "login":
             here.enter(KEY)
     assert found == []
 
 
-def test_no_page_scrolls_sideways_on_a_phone_or_a_wide_screen(tab, known, request):
+def test_no_page_scrolls_sideways_on_a_phone_or_a_wide_screen(tab, known, picture):
     here = tab()
     page = here.log_in()
     too_wide = {}
@@ -157,10 +168,9 @@ def test_no_page_scrolls_sideways_on_a_phone_or_a_wide_screen(tab, known, reques
             page.set_viewport_size({"width": width, "height": 800})
             if here.too_wide() > 0:
                 too_wide[name, width] = here.too_wide()
-    if request.config.getoption("screenshots"):
-        page.set_viewport_size({"width": 360, "height": 800})
-        page.goto("/")
-        here.picture(IMAGES / "console-phone.webp")
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.goto("/")
+    picture(here, "phone")
     assert too_wide == {}
 
 
@@ -265,8 +275,9 @@ def test_a_click_on_a_value_filters_by_it_in_the_address(tab, known, expect):
     expect(rows).to_contain_text("No recording fits these filters.")
 
 
-def test_those_ticked_are_tried_again_in_bulk_after_a_plan(tab, service, known, expect):
-    page = tab().log_in()
+def test_those_ticked_are_tried_again_in_bulk_after_a_plan(tab, service, known, expect, picture):
+    here = tab()
+    page = here.log_in()
     page.goto("/not-home")
     tried = [one for _, one in known.lost]
     orders = lambda: [  # noqa: E731
@@ -279,6 +290,7 @@ def test_those_ticked_are_tried_again_in_bulk_after_a_plan(tab, service, known, 
         page.get_by_role("heading", name="Try again to bring home 2 recordings?")
     ).to_be_visible()
     assert orders() == [[], []]
+    picture(here, "bulk-plan")
     for bad_day in BAD_DAYS:
         service.provider.faults.switch_off(bad_day)
     page.get_by_label("Reason").fill("the media are back")
@@ -288,8 +300,7 @@ def test_those_ticked_are_tried_again_in_bulk_after_a_plan(tab, service, known, 
     assert orders() == [["anna"], ["anna"]]
     for one in tried:
         service.reach(one, "archived")
-    page.goto("/not-home")
-    expect(page.locator("main tbody")).to_contain_text("None:")
+    until(lambda: page.goto("/not-home") and page.get_by_text("None: whatever ended").count())
 
 
 def test_a_hold_keeps_a_recording_from_erasure_which_asks_first_and_tells_afterwards(
@@ -450,7 +461,7 @@ def test_markup_in_each_field_that_a_caller_or_callback_fills_is_shown_as_text(
     tab, service, post, expect
 ):
     here = tab()
-    page = here.log_in(name=NASTY)
+    page = here.log_in(name=NASTY)  # and is on the first page while all of it comes
     call = service.provider.call(to_number=OTHER, from_number=NASTY)
     post(
         f"/v1/calls/{call.call_uuid}",
@@ -469,7 +480,7 @@ def test_markup_in_each_field_that_a_caller_or_callback_fills_is_shown_as_text(
         f"/v1/calls/{call.call_uuid}/handoff",
         {"to": NASTY, "reason": NASTY, "labels": {"a": NASTY}},
     )
-    post(f"/v1/calls/{call.call_uuid}/stop", {"reason": NASTY})
+    post(f"/v1/calls/{call.call_uuid}/stop", {"reason": NASTY}, **{"X-Endtape-Actor": NASTY})
     signed(
         service, Event="Hangup", HangupCause=NASTY, HangupCauseName=NASTY, HangupSource=NASTY, **ids
     )
@@ -479,27 +490,17 @@ def test_markup_in_each_field_that_a_caller_or_callback_fills_is_shown_as_text(
     page.get_by_role("button", name="Hold").click()
     expect(page.get_by_role("status")).to_be_visible()
     page.get_by_role("button", name="Show numbers").click()
-    shown = []
-    for path in (
-        "/",
-        f"/recordings?call_uuid={call.call_uuid}",
-        f"/recordings?{urlencode({'label': f'team={NASTY}'})}",
-        f"/recordings?{urlencode({'q': NASTY})}",
-        f"/recordings/{recording}",
-        f"/recordings/{recording}/history",
-        f"/recordings/{recording}/release",
-        f"/calls/{call.call_uuid}",
-        f"/calls/{call.call_uuid}/stop",
-        f"/rules?call={call.call_uuid}",
-        f"/rules?{urlencode({'from': NASTY, 'to': NASTY, 'label': f'a={NASTY}', 'trigger': NASTY})}",
-        f"/days/{datetime.now(UTC):%Y-%m-%d}",
-        "/system",
-    ):
+    told = [f"/calls/{call.call_uuid}", f"/recordings/{recording}"]
+    told += [f"{told[1]}/history", f"/recordings?call_uuid={call.call_uuid}"]
+    told += [f"/recordings?{urlencode(q)}" for q in ({"label": f"team={NASTY}"}, {"q": NASTY})]
+    tried = dict.fromkeys(("from", "to", "label", "trigger"), f"a={NASTY}")
+    others = ["/", f"{told[1]}/release", f"{told[0]}/stop", f"/rules?call={call.call_uuid}"]
+    others += [f"/rules?{urlencode(tried)}", f"/days/{datetime.now(UTC):%Y-%m-%d}", "/system"]
+    for path in (*told, *others):
         page.goto(path)
         assert page.locator("img, b[onclick], script:not([src='/console/console.js'])").count() == 0
         for width in (360, 1600):
             page.set_viewport_size({"width": width, "height": 800})
             assert here.too_wide() <= 0, (path, width)
-        shown.append(page.locator("body").inner_text())
-    text = "\n".join(shown)
-    assert text.count("<script>alert(1)</script>") > 20, text
+        if path in told:
+            assert "<script>alert(1)</script>" in page.locator("main").inner_text(), path
