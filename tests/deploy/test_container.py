@@ -8,6 +8,7 @@ debootstrap where there is none yet (minutes, root and a mirror of Debian; not p
 BARE_ROOT_SEES names what else pip needs in there (its configuration, certificates), with colons between.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,11 +19,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
+from tests.waiting import until
 from worker.calls import rules_file
 from worker.processes import alive
-from worker.processes.supervisor import ROOT
+from worker.processes.embedded_redis import find_server
+from worker.processes.supervisor import ROOT, free_port
 from worker.settings import Settings
 from worker.variables.table import KNOWN
 
@@ -180,36 +184,50 @@ class Root:
                 shutil.copy(source / path, target)
 
     def run(self, words, *, check=False, user="0"):
-        """Mounts live in a namespace of their own, which ends with the command."""
-        mounts = [f"mount -t proc proc {self.folder}/proc"]
-        for place in SEEN:
-            inside = shlex.quote(f"{self.folder}{place}")
-            made = f"mkdir -p {inside}" if Path(place).is_dir() else f"touch {inside}"
-            mounts.append(f"{made}; mount --bind -o ro {shlex.quote(place)} {inside}")
-        inside = f"cd {self.place} && exec {shlex.join(words)}"
-        chroot = [
-            shutil.which("chroot"),
-            f"--userspec={user}",
-            str(self.folder),
-            "/bin/sh",
-            "-c",
-            inside,
-        ]
-        kept = {k: v for k, v in os.environ.items() if k.startswith("PIP_") or "proxy" in k.lower()}
         return subprocess.run(
-            [
-                "unshare",
-                "--mount",
-                "sh",
-                "-euc",
-                "; ".join([*mounts, f"exec {shlex.join(chroot)}"]),
-            ],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept, **self.env},
+            **self.started(words, user),
             capture_output=not check,
             text=True,
             timeout=500,
             check=check,
         )
+
+    def started(self, words, user):
+        """What starts it in this root. Mounts live in a namespace of their own, which ends with it;
+        each program takes the place of the one before, so its process is the one that is started.
+        """
+        # As every container has them.
+        mounts = [
+            f"mount -t proc proc {self.folder}/proc",
+            f"mkdir -p {self.folder}/dev/shm",
+            f"mount -t tmpfs -o mode=1777 tmpfs {self.folder}/dev/shm",
+        ]
+        for place in SEEN:
+            inside = shlex.quote(f"{self.folder}{place}")
+            made = f"mkdir -p {inside}" if Path(place).is_dir() else f"touch {inside}"
+            mounts.append(f"{made}; mount --bind -o ro {shlex.quote(place)} {inside}")
+        inside = f"cd {self.place} && exec {shlex.join(words)}"
+        chroot = [shutil.which("chroot"), f"--userspec={user}", str(self.folder)]
+        command = shlex.join([*chroot, "/bin/sh", "-c", inside])
+        kept = {k: v for k, v in os.environ.items() if k.startswith("PIP_") or "proxy" in k.lower()}
+        return {
+            "args": ["unshare", "--mount", "sh", "-euc", "; ".join([*mounts, f"exec {command}"])],
+            "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **kept, **self.env},
+        }
+
+
+@contextlib.contextmanager
+def redis_of_compose(folder):
+    """A server with the words of compose.yaml, at a port of this machine."""
+    folder.mkdir()
+    port = free_port()
+    words = shlex.split(COMPOSE["services"]["redis"]["command"])[1:]
+    server = subprocess.Popen([find_server(), *words, "--port", str(port), "--dir", folder])
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 @pytest.fixture
@@ -228,11 +246,14 @@ def bare(tmp_path):
 
 
 @pytest.mark.end_to_end
+@pytest.mark.redis
 @pytest.mark.skipif(
     not (BARE and shutil.which("debootstrap") and os.geteuid() == 0),
     reason="no BARE_ROOT: the lines of deploy/Dockerfile are not played",
 )
-def test_each_run_of_the_dockerfile_is_played_in_a_bare_root_and_every_process_is_there(bare):
+def test_each_run_of_the_dockerfile_is_played_in_a_bare_root_and_the_service_runs_there(
+    bare, tmp_path
+):
     stages, stage = {}, None
     for name, words in steps():
         if name == "FROM":
@@ -240,12 +261,44 @@ def test_each_run_of_the_dockerfile_is_played_in_a_bare_root_and_every_process_i
             stage = stages[called] = bare(called)
         else:
             stage.play(name, words, stages)
-    said = stage.run([".venv/bin/endtape", "--version"], user="endtape:endtape")
+    the_service_runs_in(stage, tmp_path)
+
+
+def the_service_runs_in(stage, folder):
+    user = "endtape:endtape"
+    said = stage.run([".venv/bin/endtape", "--version"], user=user)
     assert said.stdout.startswith("endtape "), said
     for line in PROCFILE.values():
-        found = stage.run(line.split(), user="endtape:endtape")
-        # Each is there and looks at its settings first.
+        found = stage.run(line.split(), user=user)
         assert (found.returncode, "VOBIZ_AUTH_ID" in found.stderr) == (2, True), (line, found)
-    written = stage.run(["touch", "/var/lib/endtape/spool/x"], user="endtape:endtape")
-    assert written.returncode == 0, written
-    assert stage.run(["touch", "/opt/endtape/x"], user="endtape:endtape").returncode != 0
+    assert stage.run(["touch", "/opt/endtape/x"], user=user).returncode != 0
+    with contextlib.ExitStack() as ending, (folder / "log").open("w") as log:
+        url, port = ending.enter_context(redis_of_compose(folder / "redis")), free_port()
+        stage.env |= {
+            "VOBIZ_AUTH_ID": "MA_1",
+            "VOBIZ_AUTH_TOKEN": "t",
+            "VOBIZ_API_URL": "http://127.0.0.1:1/api/v1",
+            "ENDTAPE_CALLBACK_TOKEN": "c" * 16,
+            "ENDTAPE_API_KEY": "k" * 16,
+            "REDIS_URL": url,
+            "PORT": str(port),
+        }
+        running = [
+            subprocess.Popen(**stage.started(line.split(), user), stdout=log, stderr=log)
+            for line in PROCFILE.values()
+        ]
+        for process in running:
+            ending.callback(process.wait, 30)
+            ending.callback(process.terminate)
+        told = until(lambda: ready(port), 60)
+        # All but the provider is there, and all places can be written.
+        assert told in ("ready\n", "ready\ndegraded: provider: its API does not answer\n")
+        well = stage.run([".venv/bin/python", "-m", "worker.processes.alive"], user=user)
+        assert well.returncode == 0, well
+    assert [process.returncode for process in running] == [0] * len(PROCFILE)
+
+
+def ready(port):
+    with contextlib.suppress(requests.RequestException):
+        answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        return answer.status_code == 200 and answer.text
