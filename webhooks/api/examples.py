@@ -102,6 +102,7 @@ EXAMPLES: dict[type, dict[str, Any]] = {
             "claimed": None,
             "reason": "case 12",
             "ours_alone": True,
+            "why_alone": "the archive is a directory",
         },
     },
     response_shapes.RecordingsPage: {"recordings": [_ONE], "cursor": None},
@@ -139,6 +140,17 @@ EXAMPLES: dict[type, dict[str, Any]] = {
             }
         ],
     },
+    response_shapes.LinkedFile: {
+        "name": "transcript-2c26b46b",
+        "kind": "transcript",
+        "content_type": "text/plain; charset=utf-8",
+        "bytes": 2380,
+        "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+        "at": "2026-09-14T07:00:00.000Z",
+        "who": "anna",
+        "recording_id": _RECORDING,
+        "derived_from": {"recording_id": _RECORDING, "sha256": _ONE["sha256"]},
+    },
     response_shapes.EventRecorded: {"event": "custom.card", "recorded": "new", **_OF_CALL},
     response_shapes.Peaks: {
         "schema": "endtape/peaks/1",
@@ -158,15 +170,21 @@ LEDGER_CSV = (
     "day,account,rule,figure,count,recordings,calls\r\n"
     f"2026-09-14,{_ACCOUNT},payments,archived,1,{_RECORDING},\r\n"
 )
+_SIGNATURE = (
+    "The signature, for `ssh-keygen -Y verify -n endtape-receipt`.",
+    "-----BEGIN SSH SIGNATURE-----\nU1NIU0lHAAAAAQAAADMAAAALc3NoLWVk…\n"
+    "-----END SSH SIGNATURE-----\n",
+)
+_WHOLE = "The file, as it lies in the archive."
+_PART = "The part of the file that `Range` asks for."
 # By route and status, for answers that are no JSON: what it is, and an example where it is text.
 BYTES = {
-    ("audio", 200): ("The file, as it lies in the archive.", None),
-    ("audio", 206): ("The part of the file that `Range` asks for.", None),
-    ("signature", 200): (
-        "The signature, for `ssh-keygen -Y verify -n endtape-receipt`.",
-        "-----BEGIN SSH SIGNATURE-----\nU1NIU0lHAAAAAQAAADMAAAALc3NoLWVk…\n"
-        "-----END SSH SIGNATURE-----\n",
-    ),
+    ("audio", 200): (_WHOLE, None),
+    ("audio", 206): (_PART, None),
+    ("derived", 200): (_WHOLE, None),
+    ("derived", 206): (_PART, None),
+    ("signature", 200): _SIGNATURE,
+    ("derived_signature", 200): _SIGNATURE,
     ("keys", 200): (
         "A line for each key, the one in use first.",
         'endtape@calls.example.com namespaces="endtape-*",valid-after="20260901" '
