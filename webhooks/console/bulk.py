@@ -139,7 +139,9 @@ class Bulks:
 
     def _deed(self, known: Bulk) -> Callable[[Item], object]:
         if known.what == "retry":
-            return lambda item: self._reports.order_retry(item.recording_id, known.reason)
+            return lambda item: self._reports.order_retry(
+                item.recording_id, known.reason, item.account
+            )
         by, governing = by_caller(known.reason or ""), self._governing
         does = {
             "hold": governing.put_hold,
