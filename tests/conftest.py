@@ -226,6 +226,7 @@ class Local:
         survey=False,
         brake=None,
         door="asgi",
+        turns=True,
         **env,
     ):
         accounts = accounts or {ACCOUNT: TOKEN}
@@ -266,7 +267,7 @@ class Local:
             first_start=ledger.prepare(),
             generation=0,
         )
-        self.survey = survey
+        self.survey, self._takes_turns = survey, turns
         self._done = threading.Event()
         web = create_web(self.settings, ledger, self._done, brake)
         self.app = web.application
@@ -290,6 +291,7 @@ class Local:
             Duty.DAY: 1,
             Duty.CDRS: 1,
             Duty.OFFLOAD: 4,
+            Duty.HAND_ON: 2,
             Duty.FACTS: 10,
         }
         wait_s = 0.0
@@ -319,12 +321,14 @@ class Local:
     def __enter__(self):
         self.provider.__enter__()
         self._server.start()
-        self._turns.start()
+        if self._takes_turns:
+            self._turns.start()
         return self
 
     def __exit__(self, *_):
         self._done.set()
-        self._turns.join()
+        if self._takes_turns:
+            self._turns.join()
         self.threads.shutdown()
         self._server.stop()
         self.provider.__exit__()

@@ -16,7 +16,7 @@ from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
 from webhooks.console import course, sound, words
 from webhooks.console.deeds import on_open_days
-from webhooks.console.feed import Kind, Parts
+from webhooks.console.feed import Kind, OneCall, Parts
 from webhooks.console.now import SHOWN, Now, breathe
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
@@ -59,8 +59,12 @@ class Details:
             self._fragments[kind] = at, text
         return text
 
-    def parts(self, templates: Environment, kind: Kind) -> Parts:
-        """The same by its parts, for the streams. It needs no request."""
+    def parts(self, templates: Environment, kind: Kind | OneCall) -> Parts:
+        """The same by its parts, for the streams; of a page about one call the size of its log. It
+        needs no request.
+        """
+        if isinstance(kind, OneCall):
+            return Parts(at="", html={"size": str(self._ledger.size(*kind))}, rows=())
         values = {**self._board(kind), "address": address}
         html = {
             name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
@@ -101,6 +105,8 @@ class Details:
     def recording(self, recording_id: str) -> str:
         """One recording: its sound, its stop, its receipt, how a stranger checks it."""
         view = self._reader.view(recording_id)
+        if watched := self._watched(view):
+            view = self._reader.view(recording_id)  # with what came in between
         receipt, no_receipt = _tried(self._reader.receipt, recording_id, view)
         outline, no_outline = _tried(self._reader.peaks, recording_id, view)
         call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
@@ -116,6 +122,7 @@ class Details:
         return rendered(
             "recording.html",
             view=seen(view),
+            watched=watched,
             sound=sound.drawn(view, outline, gaps),
             courses=course.of_recording(
                 view, timeline, gaps, self._ledger.now(), fetched_at=fetched_at
@@ -142,14 +149,25 @@ class Details:
     def call(self, call_uuid: str) -> str:
         """A call: its legs, recordings, hand-offs and events."""
         call, now = self._reader.whole_call(call_uuid), self._ledger.now()
+        if watched := self._watched(call):
+            call = self._reader.whole_call(call_uuid)  # with what came in between
         return rendered(
             "call.html",
+            watched=watched,
             call=seen(call),
             legs=self._legs(call["account"], call["call_uuid"]),
             courses=course.of_call(call, now),
             said=_SAID.get(request.args.get("said", "")),
             running=[r for r in call["recordings"] if r["phase"] in {"recording", "stopping"}],
         )
+
+    def _watched(self, view: Mapping[str, Any]) -> tuple[str, int] | None:
+        """The stream of a page about this call or recording, and the size of the log that the page
+        is made of; None where Redis has forgotten the call, so that nothing changes any more.
+        """
+        account, call_uuid = view["account"], view["call_uuid"]
+        size = self._ledger.size(account, call_uuid)
+        return (address("/now/live", call=f"{account}|{call_uuid}"), size) if size else None
 
     def _legs(self, account: str, call_uuid: str) -> list[dict[str, Any]]:
         """Its legs; none of a call that Redis has forgotten."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
-from worker.calls import planner
+from worker.calls import planner, timing
 from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.history import stops_by_rules
@@ -160,7 +160,10 @@ class Batch:
                 (work.claim.obligation, self._due_again(work)),
                 (obligation(call, Duty.LOOK), plan.look_at),
             ]
-            dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+            dues += [
+                (obligation(call, Duty.FETCH, r), timing.fetch_at(t) if t else None)
+                for r, t in plan.fetch_at.items()
+            ]
             if plan.facts_at:  # what else makes it due is not taken back
                 dues.append((obligation(call, Duty.FACTS), plan.facts_at))
             again: list[tuple[Obligation, Literal["now"]]] = [

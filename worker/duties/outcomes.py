@@ -12,7 +12,7 @@ import structlog
 from worker.calls import timing
 from worker.calls.call import Call
 from worker.calls.events import FINISHED, Event, Kind
-from worker.calls.notices import is_told
+from worker.calls.notices import TRIED_FOR, is_told
 from worker.calls.obligations import Duty, Obligation
 from worker.duties import traces
 from worker.duties.histograms import CONFIRMATION, HOME, TAIL, observe
@@ -26,6 +26,7 @@ _SAFETY_DUE = timedelta(
 )  # a safety net: due again by then if no plan sets an earlier instant
 
 _OFFLOAD_WITHIN = timedelta(days=1)
+_TOLD_WITHIN = timedelta(days=1)
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 
@@ -51,7 +52,7 @@ def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complai
 
 
 def _about(o: Obligation) -> dict[str, str | None]:
-    if o.duty in {Duty.FETCH, Duty.ERASE, Duty.OFFLOAD}:
+    if o.duty in {Duty.FETCH, Duty.ERASE, Duty.OFFLOAD, Duty.HAND_ON}:
         return {"account": o.account, "recording_id": o.recording_id}
     if o.duty in {Duty.SURVEY, Duty.DAY, Duty.CDRS}:
         return {"account": o.account}
@@ -68,8 +69,9 @@ def commit_and_plan(
 ) -> bool:
     """Record what was found, and make the call's plan due at once: the plan decides what follows.
 
-    `counts` go to the counters if the events were recorded. False when the lease was lost: then
-    nothing is recorded. Raises LedgerUnavailable.
+    `counts`: where the caller counts what was recorded, and tells the counters later; None: they
+    are told at once. False when the lease was lost: then nothing is recorded. Raises
+    LedgerUnavailable.
     """
     o = found.claim.obligation
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
@@ -85,13 +87,18 @@ def commit_and_plan(
             *([(index, timing.index_at(now))] if is_finished else []),
             *_retained(call, found.events),
             *_offloads_due(worker, call, found.events, now),
+            *_hand_ons_due(worker, call, found.events),
             *notices_due(worker, call, found.events),
         ),
     )
     ids = worker.ledger.commit([commit])[0]
     if ids is None:
         return False
-    tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
+    recorded = [(call, [e for e in found.events if e.id in ids])]
+    if counts is None:
+        tell(worker, recorded)
+    else:
+        report(worker, recorded, counts)
     return True
 
 
@@ -118,11 +125,27 @@ def _offloads_due(
     ]
 
 
+def _hand_ons_due(
+    worker: Worker, call: Call, events: Sequence[Event]
+) -> list[tuple[Obligation, Literal["now"]]]:
+    """Whom the rules want told of the recordings that are archived with these events."""
+    if worker.settings.rules.choose(call)[1].after_archive is None:
+        return []
+    return [
+        (obligation(call, Duty.HAND_ON, event.recording_id), "now")
+        for event in events
+        if event.kind is Kind.MEDIA_ARCHIVED
+    ]
+
+
 def kept_for(worker: Worker, call: Call) -> timedelta:
-    """How long a finished call's log is kept: until the provider's copies are gone at least."""
+    """How long a finished call's log is kept: until the provider's copies are gone at least, and
+    until whoever is handed a recording took it or was given up.
+    """
     keep = worker.settings.rules.choose(call)[1].keep_at_provider
     offloaded_in = keep + _OFFLOAD_WITHIN if keep is not None else timedelta(0)
-    return max(worker.settings.history, offloaded_in)
+    told_in = TRIED_FOR + _TOLD_WITHIN if worker.settings.hand_ons else timedelta(0)
+    return max(worker.settings.history, offloaded_in, told_in)
 
 
 def notices_due(
@@ -151,6 +174,14 @@ def tell(
     `more`: further counts.
     """
     counts = dict(more or {})
+    report(worker, recorded, counts)
+    worker.ledger.count(counts)
+
+
+def report(
+    worker: Worker, recorded: Sequence[tuple[Call, Collection[Event]]], counts: dict[str, float]
+) -> None:
+    """A log line for each of these events, and the alerts among them. Adds to `counts`."""
     for call, events in recorded:
         for event in events:
             log.info(
@@ -165,7 +196,6 @@ def tell(
             _count(counts, call, event)
             if event.kind in _ALERTS or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
                 _alert(worker, call, event)
-    worker.ledger.count(counts)
 
 
 def _count(counts: dict[str, float], call: Call, event: Event) -> None:

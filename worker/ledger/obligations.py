@@ -42,6 +42,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.OFFLOAD: timedelta(seconds=30),
     Duty.CDRS: timedelta(seconds=15),
     Duty.NOTIFY: timedelta(seconds=15),
+    Duty.HAND_ON: timedelta(seconds=15),
     Duty.ERASE: timedelta(seconds=15),
     Duty.DAY: timedelta(seconds=30),
 }
@@ -151,6 +152,27 @@ class Obligations(Dues):
                 for obligation, fence, tries in claims
             ),
         )
+
+    def take_next(self, duty: Duty, most: int) -> tuple[datetime, Claim, Loaded] | None:
+        """Claims the next obligation of a duty that is due, and begins work on it: the instant by
+        Redis's clock, the claim and its call's log. None where none is due that nobody began
+        before, or where `most` are outstanding.
+
+        For a worker that has just finished one of them: it needs no message for the next.
+        """
+        keys = [
+            self.key("due", duty),
+            self.key("leases", duty),
+            *map(self.key, ("fence", "fences")),
+        ]
+        answer = self.run(
+            "take_next", keys, [span_ms(self.leases[duty]), most, self.key("call", "")]
+        )
+        if not answer:
+            return None
+        owed = Obligation.parse(answer[2])
+        claim = Claim(obligation=owed, fence=str(answer[3]))
+        return instant_of(answer[:2]), claim, Loaded(obligation=owed, log=answer[4])
 
     def load(self, claims: Sequence[Claim]) -> tuple[datetime, list[Loaded | None]]:
         """Begins work on claims; their leases start anew. Returns the instant by Redis's clock, and
