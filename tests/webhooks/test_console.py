@@ -265,6 +265,7 @@ def test_a_view_key_reads_every_page_and_is_refused_each_action_at_the_server(co
         ({"Origin": "https://rec.example.com"}, True),  # the public URL, behind a proxy
         ({"Origin": "http://localhost:8080"}, False),
         ({"Origin": "https://localhost.evil.example"}, False),
+        ({"Origin": "http://["}, False),
         ({"Origin": "null"}, False),
     ],
 )
