@@ -16,6 +16,7 @@ from worker.archive.facts import FactKind
 from worker.calls import timing
 from worker.catalogue import rows
 from worker.command import show
+from worker.governing import retries
 
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 FROM, TO = "919820055512", "918065550101"
@@ -209,6 +210,29 @@ def test_what_only_the_catalogue_knows_as_given_up_is_tried_again_always(house, 
     assert ask(house, "POST", recording, "retry", json={}).status_code == 409
     assert house.requests("DELETE", f"/Call/{call}/Record/") == []
     assert [d["what"] for d in deeds(house)] == ["retry"]
+
+
+def test_what_is_erased_while_it_is_ordered_to_be_tried_again_stays_erased(house, monkeypatch):
+    house.provider.faults.switch_on("lost-callbacks")
+    call = house.provider.call(from_number=FROM, to_number=TO).call_uuid
+    recording = house.provider.record(call).recording_id
+    house.provider.hangup(call)
+    said = receipt(0, recording_id=recording) | {"account": ACCOUNT, "call_uuid": call}
+    row = rows.of_absence(said, f"{ACCOUNT}/2026/09/14/{recording}.absent")
+    house.worker.catalogue.enter([row])
+    restore = retries.restore
+
+    def late(*how):
+        assert erase(house, recording).status_code == 202
+        house.reach(recording, "erased")
+        restore(*how)
+
+    monkeypatch.setattr(retries, "restore", late)
+    assert ask(house, "POST", recording, "retry", json={}).status_code == 410
+    house.reach(recording, "erased")
+    assert house.worker.catalogue.find(recording).view["phase"] == "erased"
+    names = [name for name in files(house) if recording in name]
+    assert names == [f"{recording}.erased.json", f"{recording}.erased.json.sig"]
 
 
 def test_retain_by_rule_is_fixed_in_the_receipt_and_a_hold_puts_it_off_until_its_end(local):

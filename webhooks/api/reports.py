@@ -4,8 +4,10 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -156,7 +158,8 @@ class Reports:
         """Orders another try, and returns the recording as `/v1` shows it. Raises Problem 404, 409
         if it is archived, 410, 503.
         """
-        found = self._to_retry(recording_id, account)
+        with _refusing():
+            found = self._to_retry(recording_id, account)
         owed = found.owed
         order = Event(
             id=f"retry.{identity('r')}",
@@ -168,29 +171,36 @@ class Reports:
             digest=digest_of(recording_id, reason),
         )
         enter_order(self.ledger, owed.account, Deed.RETRY, order)
-        retries.restore(self.ledger, found)
+        with _refusing():
+            retries.restore(self.ledger, self.reader.catalogue, found)
         self.orders.record(owed.account, order)
         call = self.orders.call(owed.account, owed.call_uuid)
         recording = call.recordings[recording_id]
         return recording_view(call, recording, self.settings().rules, self.ledger.now())
 
     def _to_retry(self, recording_id: str, account: str | None) -> retries.ToRetry:
-        """Raises Problem 404, 409, 410, and 503 where the catalogue alone could know it."""
+        """Raises Problem 404, and what `retries.find` raises."""
         accounts, catalogue = self.reader.accounts(), self.reader.catalogue
         account = account or request.args.get("account")
-        try:
-            found = retries.find(self.ledger, catalogue, accounts, recording_id, account)
-        except Gone as error:
-            raise Problem(410, str(error)) from None
-        except Conflict as error:
-            raise Problem(409, str(error)) from None
-        except CatalogueAway as error:
-            raise Problem(
-                503, f"Redis does not know it, and the catalogue does not answer: {error}"
-            ) from None
+        found = retries.find(self.ledger, catalogue, accounts, recording_id, account)
         if found is None:
             raise Problem(404, "no such recording")
         return found
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what stands in the way of a retry into a Problem."""
+    try:
+        yield
+    except Gone as error:
+        raise Problem(410, str(error)) from None
+    except Conflict as error:
+        raise Problem(409, str(error)) from None
+    except CatalogueAway as error:
+        raise Problem(
+            503, f"Redis does not know it, and the catalogue does not answer: {error}"
+        ) from None
 
 
 def _reported(raw: bytes, order_id: str) -> tuple[callback_fields.Fields, Event | None]:

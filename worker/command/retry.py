@@ -144,9 +144,9 @@ def _named(settings: Settings, ledger: Ledger, catalogue: Catalogue, name: str) 
     accounts = dict.fromkeys([*settings.accounts, *ledger.accounts()])
     try:
         found = retries.find(ledger, catalogue, accounts, name)
+        if found is None:
+            raise EndtapeError("no such recording")
+        retries.restore(ledger, catalogue, found)
     except EndtapeError as error:
         raise EndtapeError(f"{name}: {error}") from None
-    if found is None:
-        raise EndtapeError(f"{name}: no such recording")
-    retries.restore(ledger, found)
     return found.owed

@@ -50,23 +50,36 @@ def find(
     if row is None:
         return None
     view = row.view
-    erased = view["phase"] == Phase.ERASED or bool(view["erased"])
-    _refuse(erased=erased, archived=view["phase"] == Phase.ARCHIVED, key=row.key)
+    _refuse(erased=_is_erased(row), archived=view["phase"] == Phase.ARCHIVED, key=row.key)
     return ToRetry(
         owed=_fetch(view["account"], view["call_uuid"], recording_id),
         restored=tuple(_given_up(row)),
     )
 
 
-def restore(ledger: Ledger, found: ToRetry) -> None:
+def restore(ledger: Ledger, catalogue: Catalogue, found: ToRetry) -> None:
     """Tell Redis what it has forgotten. Harmless to repeat: where a process dies after it, the
-    recording is fetched once. Raises LedgerUnavailable.
+    recording is fetched once.
+
+    Raises Gone where it was ordered to be erased meanwhile; LedgerUnavailable, and CatalogueAway.
     """
-    account = found.owed.account
-    reports = [Report(account=account, event=event) for event in found.restored]
-    for outcome in ledger.record_each(reports) if reports else ():
+    if not found.restored:
+        return
+    owed = found.owed
+    for outcome in ledger.record_each(
+        [Report(account=owed.account, event=e) for e in found.restored]
+    ):
         if isinstance(outcome, LedgerUnavailable):
             raise outcome
+    row = catalogue.find(owed.recording_id or "", owed.account)
+    if row and _is_erased(row):
+        ledger.ensure_due([replace(owed, duty=Duty.ERASE)])  # it takes back what we told
+        raise Gone("it is erased")
+
+
+def _is_erased(row: Row) -> bool:
+    """Whether its tombstone stands."""
+    return row.view["phase"] == Phase.ERASED or bool(row.view["erased"])
 
 
 def _refuse(*, erased: bool, archived: bool, key: str | None) -> None:
