@@ -119,8 +119,9 @@ class Control:
         self.ask("DELETE", "faults")
 
     def recordings(self) -> list[dict[str, Any]]:
-        """Every recording as the emulator knows it."""
-        rows: list[dict[str, Any]] = self.ask("GET", "state")["recordings"]
+        """Every recording as the emulator knows it, also those that were deleted by request."""
+        state = self.ask("GET", "state")
+        rows: list[dict[str, Any]] = [*state["recordings"], *state["deleted"]]
         return rows
 
     def log(self) -> list[dict[str, Any]]:

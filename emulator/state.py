@@ -127,6 +127,7 @@ class Book:
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
         self.recordings: dict[str, Recording] = {}
+        self.deleted: dict[str, Recording] = {}  # of these the provider's API knows nothing
         self.rooms: dict[tuple[str, str], Room] = {}
         self._live: dict[str, dict[str, Call]] = {}
         self._running: dict[str, dict[str, Recording]] = {}
@@ -182,6 +183,7 @@ class Book:
     def delete_recording(self, recording: Recording) -> None:
         """Does nothing when it is deleted already."""
         rid = recording.recording_id
+        self.deleted[rid] = recording
         self.recordings.pop(rid, None)
         self._of_call[recording.call_uuid].pop(rid, None)
         self._of_account[recording.account].pop(rid, None)

@@ -13,7 +13,7 @@ from emulator.delivery import FORM, Message, Sender
 from emulator.options import CallOptions
 from emulator.recorder import Recorder
 from emulator.signing import Nonces
-from emulator.state import Book, Call, Delivery, Dial, Room, new_id, one_of
+from emulator.state import Book, Call, Delivery, Dial, Recording, Room, new_id, one_of
 
 
 class Switchboard(Recorder):
@@ -253,19 +253,8 @@ class Switchboard(Recorder):
                 {"call_uuid": c.call_uuid, "started_at": c.started_at, "ended_at": c.ended_at}
                 for c in list(self.calls.values())
             ],
-            "recordings": [
-                {
-                    "recording_id": r.recording_id,
-                    "call_uuid": r.call_uuid,
-                    "started_at": r.started_at,
-                    "ended_at": r.ended_at,
-                    "end_reason": r.end_reason,
-                    "url": r.url,
-                    "container": r.container,
-                    "channels": r.channels,
-                }
-                for r in list(self.recordings.values())
-            ],
+            "recordings": [_listed(r) for r in list(self.recordings.values())],
+            "deleted": [_listed(r) for r in list(self.book.deleted.values())],
         }
 
     # What only a test does
@@ -328,3 +317,17 @@ class Switchboard(Recorder):
         """Forgets calls, recordings and bad days; the journal stays."""
         self.faults.clear()
         self.book = Book()
+
+
+def _listed(recording: Recording) -> dict[str, Any]:
+    """A recording, as the control API lists it."""
+    return {
+        "recording_id": recording.recording_id,
+        "call_uuid": recording.call_uuid,
+        "started_at": recording.started_at,
+        "ended_at": recording.ended_at,
+        "end_reason": recording.end_reason,
+        "url": recording.url,
+        "container": recording.container,
+        "channels": recording.channels,
+    }

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.audio import Audio
+from faults.deletions import deleted, was_home
 from worker.archive import signing
 from worker.archive.filing import SIGNERS
 
@@ -113,6 +114,7 @@ def judge(
             sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"])
         )
     }
+    gone = deleted(log)
     for recording in book:
         rid = str(recording["recording_id"])
         if not callbacks.answered(recording):
@@ -120,7 +122,11 @@ def judge(
         findings.recordings += 1
         if rid in owed and (callbacks.heard(recording) or not allowed.unheard):
             _judge_stop(findings, recording, owed[rid], callbacks, down, allowed)
-        _judge_file(findings, recording, files.pop(rid, {}), account, allowed)
+        own = files.pop(rid, {})
+        _judge_file(findings, recording, own, account, allowed)
+        receipts = [_read(path) for name, path in own.items() if name.endswith(".json")]
+        if rid in gone and not was_home(receipts, gone[rid]):
+            findings.wrong.append(f"{rid}: deleted at the provider before it was archived")
     findings.wrong += [
         f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}"
         for rid, names in files.items()

@@ -74,6 +74,7 @@ class Run:
     broken: list[str] = field(default_factory=list)  # what the harm itself saw go wrong
     ended: threading.Event = field(default_factory=threading.Event)
     home_s: float = 0.0
+    application: object | None = None  # of the operator, where the run has one
 
 
 Harm = Callable[[Run, Stage], None]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faults import harm, machines, rabbit
+from faults import harm, machines, rabbit, storm
 from faults.checker import Allowed
 from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
@@ -59,6 +59,12 @@ def _watched(run: Run) -> None:
     run.plan = replace(
         run.plan, rules=run.plan.rules.replace("[defaults]\n", "[defaults]\nwatch = true\n")
     )
+
+
+def _offloading(run: Run) -> None:
+    keep = '[defaults]\nkeep_at_provider = "0s"\n'
+    run.plan = replace(run.plan, rules=run.plan.rules.replace("[defaults]\n", keep))
+    run.did.append("the provider's copies go")
 
 
 def _volumes(run: Run) -> None:
@@ -126,6 +132,8 @@ def _bucket(run: Run) -> None:
 PREPARED: Mapping[str, Callable[[Run], None]] = {
     "proxy": _proxied,
     "watch": _watched,
+    "offload": _offloading,
+    "application": storm.prepare,
     "volumes": _volumes,
     "skew": _skewed,
     "machines": _machines,
@@ -246,6 +254,22 @@ SCENARIOS = {
         short=Size(recordings=100, rate=5, hold_s=15),
         bars=Bars(late_s=LEASE_S + GRACE_S + 2),
     ),  # the provider itself is silent for 2 s
+    "offload": Scenario(
+        says="kill -9, offload",
+        harm=harm.kills,
+        full=Size(recordings=300, rate=6, kills=22, redis_kills=3),
+        needs=("offload",),
+        bars=Bars(late_s=None),
+        allowed=_LOST,
+        settle_s=120,
+    ),  # whatever is deleted at the provider was in the archive before, and is right
+    "storm": Scenario(
+        says="10,000 notices",
+        harm=storm.of_notices,
+        full=Size(recordings=600, rate=10),
+        needs=("application",),
+        bars=Bars(late_s=1),
+    ),  # of which some 500 a minute are stopped
     "t16": Scenario(
         says="clocks 10 min off",
         harm=harm.nothing,

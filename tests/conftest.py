@@ -290,6 +290,7 @@ class Local:
             Duty.DAY: 1,
             Duty.CDRS: 1,
             Duty.OFFLOAD: 4,
+            Duty.HAND_ON: 2,
             Duty.FACTS: 10,
         }
         wait_s = 0.0

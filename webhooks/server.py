@@ -1,7 +1,8 @@
 """Between the server and the application: a request gets a thread only when all of it is here.
 
 A body that is still on its way costs a coroutine, so slow senders delay nobody; after BODY_S the
-sender gets 408. A body larger than MAX_BODY is never collected. A long answer is read piece by
+sender gets 408. A body larger than MAX_BODY is never collected; only a file that is linked to a
+recording is read as it comes, by the application, and few at once. A long answer is read piece by
 piece, as its reader takes it, on threads of its own, so no reader delays a callback.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from werkzeug.exceptions import ClientDisconnected
 
 from webhooks.body import MAX_BODY, Body
 from webhooks.console.live import PATH as LIVE
@@ -35,11 +38,13 @@ THREADS = 64  # as many as connections to Redis
 # take a thread from a callback.
 WAITING_THREADS = 512
 STREAMS = 64  # long answers at once; each costs an open file and a piece in memory
+UPLOADS = 8  # files that come at once
 STREAM_THREADS = 16  # each is busy only while it reads a piece
 _ASCII = "".join(map(chr, range(128)))
 _COLLECTED = 1024 * 1024  # bytes; a longer answer is sent piece by piece
 _PIECE = 64 * 1024  # bytes
 _DOOR = b"/vobiz/"
+_UPLOAD = re.compile(rb"/v1/recordings/[^/]+/derived/?")
 _QUICK = ("vobiz/", "healthz", "readyz", "metrics")
 
 SERVER: dict[str, Any] = {
@@ -95,10 +100,14 @@ class Serving:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
         self._waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="caller")
         self._reading = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
+        self._uploads_left = UPLOADS
         self._streams_left, self._reader_s, self._body_s = streams, reader_s, body_s
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         headers = _headers(scope)
+        if scope["method"] == "POST" and _UPLOAD.fullmatch(scope["raw_path"]):
+            await self._upload(scope, headers, receive, send)
+            return
         try:
             async with asyncio.timeout(self._body_s):
                 body = await _body(headers, receive)
@@ -123,6 +132,27 @@ class Serving:
             await _send(send, answer)
         else:
             await self._stream(answer, answer.pieces, receive, send)
+
+    async def _upload(
+        self, scope: dict[str, Any], headers: dict[str, str], receive: Receive, send: Send
+    ) -> None:
+        """Runs the application for a request whose body is a file, which the application reads
+        piece by piece, once it knows the key to be good.
+        """
+        if self._uploads_left <= 0:
+            await _send(send, _BUSY)
+            return
+        self._uploads_left -= 1
+        loop, environ = asyncio.get_running_loop(), _environ(scope, headers, Body())
+        environ["wsgi.input"] = io.BufferedReader(_Incoming(receive, loop, self._reader_s), _PIECE)
+        if "content-length" not in headers:
+            del environ["CONTENT_LENGTH"]
+            environ["wsgi.input_terminated"] = "transfer-encoding" in headers
+        try:
+            answer = await loop.run_in_executor(self._waiting, self._answer, environ)
+            await _send(send, answer)
+        finally:
+            self._uploads_left += 1
 
     def _answer(self, environ: dict[str, Any]) -> _Answer:
         """Runs the application. A short answer comes whole; one that is long, or of unknown length,
@@ -189,6 +219,39 @@ _BUSY = _Answer(
         }
     ).encode(),
 )
+
+
+class _Incoming(io.RawIOBase):
+    """A body, read on a thread as it comes. Raises ClientDisconnected where the sender goes away,
+    or sends nothing for `piece_s`.
+    """
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, piece_s: float) -> None:
+        self._receive, self._loop, self._piece_s = receive, loop, piece_s
+        self._piece, self._is_last = memoryview(b""), False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._piece and not self._is_last:
+            coming = asyncio.run_coroutine_threadsafe(self._message(), self._loop)
+            try:
+                message = coming.result(self._piece_s)
+            except TimeoutError:
+                coming.cancel()
+                raise ClientDisconnected from None
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            self._piece = memoryview(message.get("body", b""))
+            self._is_last = not message.get("more_body")
+        taken = self._piece[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._piece = self._piece[len(taken) :]
+        return len(taken)
+
+    async def _message(self) -> dict[str, Any]:
+        return await self._receive()
 
 
 def _next(pieces: Iterable[bytes]) -> bytes:

@@ -16,6 +16,7 @@ EndtapeError
 ├── CorruptMedia       the bytes that arrived are not the recording, or not all of it
 ├── Conflict           the archive already holds other content under this name
 ├── StaleLease         another worker holds this obligation now: record nothing
+├── Ending             this process ends: long work is given back
 ├── CatalogueAway      the catalogue did not answer; nothing depends on it
 └── LedgerUnavailable  Redis did not answer in time
 """
@@ -118,6 +119,10 @@ class Gone(EndtapeError):
 
 class StaleLease(EndtapeError):
     """Our lease ran out or another worker took it. The results of this work are thrown away."""
+
+
+class Ending(EndtapeError):
+    """The process was asked to end, so long work is given back."""
 
 
 class LedgerUnavailable(EndtapeError):

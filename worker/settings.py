@@ -17,8 +17,8 @@ from urllib.parse import quote, unquote, urlsplit
 from worker.archive import bucket, signing_key
 from worker.archive.places import CLOUDS, Bucket, Place, with_client
 from worker.calls import rules_file
-from worker.calls.notices import Endpoint
-from worker.calls.rules import Rules
+from worker.calls.notices import RECORDING_ARCHIVED, Endpoint
+from worker.calls.rules import AfterArchive, Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
 from worker.variables.dotenv_file import environment, lines_without_effect
@@ -30,6 +30,7 @@ from worker.vobiz.account import Account
 # An editor may leave a moment without a file, or with an empty one, before it writes the new one.
 _GONE_FOR_S = 0.5
 _TOKENS = Tokens()
+_SIGNS = "set the secret that signs notifications: whsec_ and base64"
 _PASSWORDS = re.compile(r"password=([^&]*)")
 # `lines_without_effect` reports such lines once, with the name of the file.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
@@ -65,6 +66,7 @@ class Settings:
     config: Path | None
     rules: Rules
     notify: tuple[Endpoint, ...]
+    hand_ons: Mapping[AfterArchive, Endpoint]  # whom the rules tell that a recording is home
     reconcile_s: float
     api_rate: float
     stop_rate: float
@@ -86,7 +88,7 @@ class Settings:
         secrets = {self.callback_token, self.app_key or "", *(key.secret for key in keys)}
         for account in self.accounts.values():
             secrets |= {*account.tokens, *account.parent_tokens, *account.trunk_secrets}
-        for endpoint in self.notify:
+        for endpoint in (*self.notify, *self.hand_ons.values()):
             secrets |= {*endpoint.secrets, *(s.removeprefix("whsec_") for s in endpoint.secrets)}
         for place in (self.archive, self.fallback):
             secrets |= place.secrets if isinstance(place, Bucket) else set()
@@ -181,12 +183,14 @@ class _Reader:
         values["catalog"] = in_folder(values["catalog"], self.folder)
         values["accounts"] = self.accounts(file, by_name["VOBIZ_AUTH_TOKEN"] or ())
         values["notify"] = self.endpoints(file)
+        values["hand_ons"] = {told: self.hand_on(told) for told in file.rules.after_archive}
         values["config"] = config
         warnings = self.without_effect(file)
         if self.problems:
             # A misspelled name is often the reason why another is missing. Secrets that a broken
             # rules file names would look like misspelled names.
-            raise SettingsError([*self.problems, *([] if self.rules_broken else warnings)])
+            told = [*self.problems, *([] if self.rules_broken else warnings)]
+            raise SettingsError(list(dict.fromkeys(told)))
         return Settings(**values, rules=file.rules, warnings=tuple(warnings))
 
     def value(self, setting: Setting) -> Any:
@@ -293,6 +297,7 @@ class _Reader:
         ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         named = {name for a in file.accounts for name in (a.token_env, a.trunk_secret_env) if name}
         named |= {endpoint.secret_env for endpoint in file.notify}
+        named |= {told.secret_env for told in file.rules.after_archive if told.secret_env}
         strange = sorted(
             name for name in self.env if name.startswith(ours) and name not in KNOWN | named
         )
@@ -339,16 +344,29 @@ class _Reader:
 
     def endpoints(self, file: RulesFile) -> tuple[Endpoint, ...]:
         """The applications to be notified."""
-        missing = "set the secret that signs notifications: whsec_ and base64"
         return tuple(
             Endpoint(
                 url=told.url,
-                secrets=self.secrets_named(told.secret_env, missing, SigningSecrets()),
+                secrets=self.secrets_named(told.secret_env, _SIGNS, SigningSecrets()),
                 events=told.events,
                 private=told.private,
                 numbers=told.numbers,
             )
             for told in file.notify
+        )
+
+    def hand_on(self, told: AfterArchive) -> Endpoint:
+        """Whom a rule tells that a recording is home."""
+        return Endpoint(
+            url=told.url or "",
+            secrets=self.secrets_named(told.secret_env, _SIGNS, SigningSecrets())
+            if told.secret_env
+            else (),
+            events=frozenset({RECORDING_ARCHIVED}),
+            private=told.private,
+            numbers=told.numbers,
+            command=told.command,
+            within=told.within,
         )
 
     def secrets_named(self, name: str, missing: str, kind: Kind = _TOKENS) -> tuple[str, ...]:

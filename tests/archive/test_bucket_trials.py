@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.s3 import Whims
-from worker.archive import bucket_trials
+from worker.archive import bucket_trials, object_lock
 from worker.archive.bucket import BucketStore
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -30,7 +30,7 @@ def test_a_bucket_is_proven_and_how_it_is_set_up_is_told(s3, monkeypatch):
         "Status": "Enabled",
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
     }
-    bucket_trials._boto(BucketStore(place)).put_bucket_lifecycle_configuration(
+    object_lock.client_of(BucketStore(place)).put_bucket_lifecycle_configuration(
         Bucket=place.name, LifecycleConfiguration={"Rules": [rule]}
     )
     monkeypatch.setattr(time, "time", lambda now=time.time: now() + 600)

@@ -9,12 +9,15 @@ import pytest
 
 from tests.constants import ACCOUNT
 from tests.days import House
-from worker.archive import days, erasing, history_file, seals, signing
+from worker.archive import days, derived, erasing, history_file, seals, signing
+from worker.archive.derived import Derived
 from worker.archive.signers import of_service
 from worker.archive.verify import Report, Trust
 from worker.archive.verify_all import WholeArchive, place_of
 from worker.archive.verify_days import DaysVerifier, Head
 from worker.calls.history import Deed
+from worker.ledger.codec import to_ms
+from worker.ledger.daybook import end_of
 
 
 @pytest.fixture
@@ -68,6 +71,41 @@ def resign(house, name, content, namespace):
     (house.root / name).write_bytes(content)
     key = house.worker.archive.signer.key()
     (house.root / f"{name}.sig").write_bytes(key.sign(content, namespace))
+
+
+def test_files_made_from_recordings_are_filed_and_checked_like_them(ledger, tmp_path):
+    house = House(ledger, tmp_path)
+    day, _ = house.yesterdays(2)
+    house.files(day, "rec-1")
+    store, at = house.worker.archive.store, end_of(day) - timedelta(hours=6)
+    key, text = f"{ACCOUNT}/{day:%Y/%m/%d}/rec-1.mp3", b"Good morning"
+    made = Derived(
+        account=ACCOUNT,
+        call_uuid="c",
+        recording_id="rec-1",
+        original="ab" * 32,
+        kind="transcript",
+        content_type="text/plain",
+        bytes=len(text),
+        sha256=hashlib.sha256(text).hexdigest(),
+        at=at,
+        who="api",
+    )
+    part = tmp_path / "text"
+    part.write_bytes(text)
+    derived.publish(store, house.worker.archive.signer, key, part, made)
+    place = derived.file_of(key, made.name)
+    for name in (place, f"{place}.json"):
+        line = days.line_of(name, hashlib.sha256(store.read(name)).hexdigest())
+        ledger.command("ZADD", ledger.key("filed", ACCOUNT), to_ms(at), line)
+    house.close()
+    assert found(house) == []
+    counts = json.loads(store.read(f"{ACCOUNT}/{days.day_name(day)}"))["counts"]
+    assert {**counts, "facts": 0} == {
+        "archived": 1, "absent": 0, "erased": 0, "facts": 0, "audio": 1, "derived": 1,
+    }  # fmt: skip
+    store.delete(place)
+    assert found(house) == [("file_missing", place.removeprefix(f"{ACCOUNT}/"))]
 
 
 def test_days_as_we_closed_them_have_no_findings(house):

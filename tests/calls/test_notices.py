@@ -37,8 +37,8 @@ def test_each_told_event_has_one_notice_with_an_id_that_never_changes():
     assert len({n.id for n in first}) == 4
 
 
-@pytest.mark.parametrize(("days", "told"), [(0, 1), (4.1, 0)])
-def test_what_is_long_over_is_told_to_nobody(days, told):
+@pytest.mark.parametrize(("days", "told"), [(0, 1), (39, 1), (40.1, 0)])
+def test_what_nobody_knows_any_more_whether_it_arrived_is_told_to_nobody(days, told):
     call = call_of(begins(0), ours(Kind.MEDIA_ARCHIVED, 62, recording_id="r"))
     assert len(list(notices_of(call, at(62) + timedelta(days=days)))) == told
 

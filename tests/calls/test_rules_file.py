@@ -222,6 +222,20 @@ def test_a_rule_watches_where_it_says_so_or_inherits_it():
             '[[notify]]\nurl = "https://app.example.com"\nsecret_env = "S"\nprivate = "yes"',
             "notify[0].private",
         ),
+        ("[defaults]\nafter_archive = 3", "defaults.after_archive"),
+        ('[defaults]\nafter_archive = { cmd = ["x"] }', "defaults.after_archive.cmd"),
+        (
+            '[defaults]\nafter_archive = { url = "https://a.example/", command = ["x"] }',
+            "defaults.after_archive.command",
+        ),
+        ('[defaults]\nafter_archive = { url = "https://a.example/" }', "after_archive.secret_env"),
+        (
+            '[defaults]\nafter_archive = { url = "http://a.example/", secret_env = "S" }',
+            "defaults.after_archive.url",
+        ),
+        ('[defaults]\nafter_archive = { command = "transcribe" }', "after_archive.command"),
+        ("[defaults]\nafter_archive = { command = [] }", "defaults.after_archive.command"),
+        ('[defaults]\nafter_archive = { command = ["x"], within = "2h" }', "after_archive.within"),
         ('[defaults]\nconsent = "maybe"', "defaults.consent"),
         ('[defaults]\nconsent_within = "0s"', "defaults.consent_within"),
         ("[defaults]\ntail_limit = 1", "defaults.tail_limit"),
@@ -393,3 +407,25 @@ def test_what_a_rule_expects_and_how_long_the_provider_keeps_its_copies():
     assert rules('[defaults]\nkeep_at_provider = "0s"').defaults.keep_at_provider == timedelta(0)
     assert rules('[defaults]\nkeep_at_provider = "forever"').defaults.keep_at_provider is None
     assert rules("[defaults]\nwatch = true").defaults.expects == "every"
+
+
+def test_after_archive_names_an_address_or_a_command_and_a_rule_may_take_it_back():
+    found = rules(
+        """
+[defaults]
+after_archive = { url = "https://a.example/x", secret_env = "S" }
+[[rules]]
+name = "local"
+match = { to = "91*" }
+after_archive = { command = ["transcribe", "--fast"], within = "10m" }
+[[rules]]
+name = "none"
+match = { to = "92*" }
+after_archive = {}
+"""
+    )
+    command, nobody = (rule.terms.after_archive for rule in found.rules)
+    address = found.defaults.after_archive
+    assert (address.url, address.secret_env, address.private) == ("https://a.example/x", "S", False)
+    assert (command.command, command.within) == (("transcribe", "--fast"), timedelta(minutes=10))
+    assert (nobody, found.after_archive) == (None, (address, command))

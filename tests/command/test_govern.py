@@ -1,6 +1,7 @@
 """`endtape hold`, `release` and `erase`, within 80 columns."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,9 @@ from tests.waiting import until
 from worker.archive import fact_files
 from worker.calls.history import Deed
 from worker.command import govern, ls, show
+from worker.governing import holds, subject
+from worker.governing.places import Here
+from worker.governing.subject import By
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     assert "still recording" in run(govern.erase, recording, "--yes", status=1)
     home()
     assert run(govern.release, recording) == f"{recording}: was not held\n"
-    assert run(govern.hold, recording) == f"{recording}: held\n"
+    assert run(govern.hold, recording) == f"{recording}: held (ours alone)\n"
     (fact,) = fact_files.read_all(house.worker.archive.store, ACCOUNT, recording)
     assert fact.who.startswith("cli:")
     assert "legal hold" in run(govern.erase, recording, "--yes", status=1)
@@ -78,3 +82,39 @@ def test_a_dry_run_lists_what_would_go_with_counts_by_rule_and_removes_nothing(t
     assert (len(row["files"]), sum(view["by_rule"].values()), view["unknown"]) == (4, 1, ["nobody"])
     assert house.get(f"/v1/recordings/{recording}/receipt").status_code == 200
     assert "no such recording" in run(govern.hold, "nobody", status=1)
+
+
+def test_a_dry_run_without_ids_lists_by_date_and_rule_what_retain_will_erase(local, monkeypatch):
+    house = local(rules='[[rules]]\nname = "a year"\nretain = "365d"\n')
+    monkeypatch.setattr(govern, "open_ledger", lambda **_: (house.settings, house.ledger))
+    ids = []
+    for _ in range(2):
+        call = house.provider.call().call_uuid
+        ids.append(house.provider.record(call).recording_id)
+        house.reach(ids[-1], "recording")
+        house.provider.hangup(call)
+        house.reach(ids[-1], "archived")
+    until(lambda: all(house.worker.catalogue.find(one) for one in ids))
+    places = Here(house.ledger, house.worker.archive, house.worker.catalogue)
+    holds.hold(places, subject.find(places, [ACCOUNT], ids[0]), By(who="anna", reason="case"))
+    day = house.ledger.now().date() + timedelta(days=366)
+
+    def run(*options):
+        return CliRunner().invoke(govern.erase, ["--dry-run", *options])
+
+    assert json.loads(run("--json").stdout)["recordings"] == []  # within 30 days
+    found = json.loads(run("--json", "--until", day.isoformat()).stdout)
+    assert {one["recording_id"]: one["held"] for one in found["recordings"]} == {
+        ids[0]: True,
+        ids[1]: False,
+    }
+    assert (found["by_rule"], found["held"]) == ({"a year": 1}, 1)
+    text = run("--until", day.isoformat()).stdout
+    goes_on = house.recording(ids[0])["retain_until"][:10]
+    assert [line.split() for line in text.splitlines() if goes_on in line] == [
+        [goes_on, "a", "year", "2", "1"]
+    ]
+    assert f"2 by {day}; 1 of them are held" in text
+    assert house.worker.archive.tombstone(house.recording(ids[1])["archive_key"]) is None
+    refused = CliRunner().invoke(govern.erase, [ids[1], "--yes"])
+    assert (refused.exit_code, "--reason is needed" in refused.output) == (2, True)

@@ -23,7 +23,7 @@ def notify(ledger, monkeypatch):
         events=frozenset(ALL_TYPES),
         private=True,
     )
-    settings = SimpleNamespace(notify=(endpoint,))
+    settings = SimpleNamespace(notify=(endpoint,), hand_ons={})
     monkeypatch.setattr(command, "open_ledger", lambda **_: (settings, ledger))
     return lambda *options: CliRunner().invoke(command.notify, options)
 

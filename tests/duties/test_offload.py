@@ -13,6 +13,7 @@ from worker.archive import fact_files
 from worker.archive.facts import Fact, FactKind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
+from worker.calls.rules_file import read
 from worker.catalogue.rebuild import row_of
 from worker.duties import offload
 from worker.errors import Conflict
@@ -110,6 +111,25 @@ def test_it_is_owed_when_the_time_at_the_provider_is_over_and_not_without_the_ru
     house.ledger.make_due_now(owed)  # as after a reload with a longer time
     until(lambda: house.ledger.next_at(owed) > house.ledger.now() + timedelta(days=29))
     assert is_at_provider(house, recording)
+
+
+def test_rules_that_are_new_also_concern_what_was_archived_before_them(local):
+    house = local(rules='[defaults]\nmax_duration = "1h"\n')
+    recording, owed = archived(house)
+    assert house.ledger.next_at(owed) is None
+    offload.owe_by_rules(house.worker)
+    assert house.ledger.next_at(owed) is None
+    for keep in ("30d", "7d"):  # the earlier one counts
+        house.reload(rules=read(RULES.format(keep), "endtape.toml").rules)
+        offload.owe_by_rules(house.worker)
+    at = house.ledger.next_at(owed)
+    assert timedelta(days=6) < at - house.ledger.now() <= timedelta(days=7)
+    redis_view.forget_due(house.ledger, owed)
+    offload.owe_by_rules(house.worker)  # the rules are not new
+    assert house.ledger.next_at(owed) is None
+    house.reload(rules=read(RULES.format("0s"), "endtape.toml").rules)
+    offload.owe_by_rules(house.worker)
+    until(lambda: not is_at_provider(house, recording))
 
 
 def test_a_copy_of_ours_that_is_not_what_the_receipt_says_keeps_the_providers(house):

@@ -113,7 +113,7 @@ def test_a_reset_forgets_everything_but_the_journal(control, provider):
     provider.record(call, max_length_s=0.02, announce=False)
     control("PUT", "faults/deaf-stop")
     control("POST", "reset")
-    assert control("GET", "state").json() == {"calls": [], "recordings": []}
+    assert control("GET", "state").json() == {"calls": [], "recordings": [], "deleted": []}
     assert control("GET", "faults").json()["on"] == {}
     assert control("POST", f"calls/{call}/hangup").status_code == 404
     assert not [e for e in provider.journal.since() if e["kind"] == "trouble"]

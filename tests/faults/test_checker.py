@@ -88,6 +88,7 @@ class Played:
                     "call_uuid": made["call_uuid"],
                     "account": ACCOUNT,
                     "media": media,
+                    "fetch": {"fetched_at": "2026-09-21T14:13:30.000Z"},
                 }
             )
         )
@@ -110,6 +111,14 @@ class Played:
 @pytest.fixture
 def played(tmp_path):
     return Played(tmp_path)
+
+
+@pytest.mark.parametrize(("at", "wrong"), [(T + 11, 0), (T + 9, 1)])
+def test_a_deletion_at_the_provider_of_what_is_not_in_the_archive_is_found(played, at, wrong):
+    path = f"/api/v1/Account/{ACCOUNT}/Recording/hangup/"
+    played.log.append({"kind": "request", "method": "DELETE", "path": path, "at": at, "body": ""})
+    found = played.judged().wrong
+    assert found == ["hangup: deleted at the provider before it was archived"] * wrong
 
 
 def test_a_run_in_which_all_is_well_has_nothing_to_say(played):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ RUN = {
     "forward-events": ["python"],
     "curl": ["bash", "bash", "bash"],
     "notifications": ["python"],
+    "transcription": ["toml", "python"],
 }
 
 
@@ -271,3 +273,22 @@ def test_a_notification_is_received_in_ten_lines(monkeypatch, capsys):
     assert capsys.readouterr().out == "recording.archived r1\n"
     forged = client.post("/endtape", data=body.replace("r1", "r2"), headers=headers)
     assert forged.status_code == 500
+
+
+def test_the_transcriber_links_a_transcript_to_each_recording(local, tmp_path):
+    opt, key = tmp_path / "opt", "k" * 32
+    opt.mkdir()
+    (opt / "transcribe.py").write_text(blocks("transcription", "python")[0])
+    (opt / "key").write_text(f"{key}\n")
+    rules = blocks("transcription", "toml")[0].replace("/opt/transcribe", str(opt))
+    house = local(
+        rules=rules.replace('"python3"', json.dumps(sys.executable)),
+        ENDTAPE_API_KEY=f"ops:{KEY},transcriber:{key}",
+    )
+    call, recording = recorded(house)
+    house.provider.hangup(call)
+    (made,) = until(lambda: house.recording(recording.recording_id).get("derived"))
+    assert (made["kind"], made["who"]) == ("transcript", "transcriber")
+    text = house.get(f"/v1/recordings/{recording.recording_id}/derived/{made['name']}").text
+    assert text.endswith("bytes of audio become text.")
+    assert house.ledger.failing() == []

@@ -8,7 +8,8 @@ import requests
 from tests import redis_view
 from tests.constants import ACCOUNT, APP_KEY, KEY, VIEW_KEY
 from tests.waiting import until
-from worker.archive import fact_files
+from worker.archive import fact_files, object_lock
+from worker.archive.bucket import BucketStore
 from worker.archive.facts import FactKind
 from worker.calls import timing
 
@@ -174,3 +175,36 @@ def test_retain_by_rule_is_fixed_in_the_receipt_and_a_hold_puts_it_off_until_its
     assert ask(house, "DELETE", held, "hold", params={"reason": "closed"}).status_code == 200
     house.reach(held, "erased")
     assert [d["what"] for d in deeds(house)].count("erase") == 2
+
+
+@pytest.mark.xdist_group("s3")
+def test_a_hold_sets_the_legal_hold_of_a_bucket_with_object_lock_and_a_release_takes_it_off(
+    local, s3, monkeypatch
+):
+    monkeypatch.setattr(timing, "index_at", lambda now: now)
+    place = s3.place(name="held-by-the-bucket")
+    bucket = BucketStore(place)
+    object_lock.client_of(bucket).create_bucket(Bucket=place.name, ObjectLockEnabledForBucket=True)
+    house = local(rules=RULES, ENDTAPE_ARCHIVE=place.url, **s3.variables())
+    _, recording = archived(house)
+    key = house.recording(recording)["archive_key"]
+    answer = hold(house, recording).json()["hold"]
+    assert (answer["ours_alone"], answer["why_alone"]) == (False, None)
+    assert hold(house, recording).json()["hold"]["ours_alone"] is False  # once more
+    assert "legal hold" in object_lock.why_locked(bucket, [key])
+    assert ask(house, "DELETE", recording, "hold", json={"reason": "over"}).status_code == 200
+    assert object_lock.why_locked(bucket, [key]) is None
+
+    # Somebody else locks it: that is told, and nothing begins.
+    object_lock.lock(bucket, [key])
+    refused = erase(house, recording)
+    assert (refused.status_code, "the bucket has a legal hold" in refused.text) == (409, True)
+    assert house.worker.archive.tombstone(key) is None
+    object_lock.unlock(bucket, [key])
+    assert erase(house, recording).status_code == 202
+    house.reach(recording, "erased")
+    versions = object_lock.client_of(bucket).list_object_versions(Bucket=place.name)["Versions"]
+    assert {v["Key"].partition(recording)[2] for v in versions if recording in v["Key"]} == {
+        ".erased.json",
+        ".erased.json.sig",
+    }

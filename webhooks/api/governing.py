@@ -25,7 +25,6 @@ from worker.errors import (
     Unstored,
 )
 from worker.governing import erasures, holds, subject
-from worker.governing.holds import OURS_ALONE
 from worker.governing.places import Here
 from worker.governing.subject import By, Subject
 from worker.ledger.client import Ledger
@@ -58,33 +57,34 @@ class Governing:
 
     def put_hold(self, recording_id: str, by: By, account: str | None = None) -> Fact:
         """Holds a recording: a signed fact in the archive. Raises Problem 404, 410, 503."""
-        known = self._subject(recording_id, account)
-        with _refusing():
-            return holds.hold(self._places(), known, by)
+        known = self.known(recording_id, account)
+        with refusing():
+            return holds.hold(self.places(), known, by)
 
     def end_hold(self, recording_id: str, by: By, account: str | None = None) -> bool:
         """Ends the hold; False where there is none. Raises Problem 404, 410, 503."""
-        known = self._subject(recording_id, account)
-        with _refusing():
-            return holds.release(self._places(), known, by) is not None
+        known = self.known(recording_id, account)
+        with refusing():
+            return holds.release(self.places(), known, by) is not None
 
     def order_erasure(self, recording_id: str, by: By, account: str | None = None) -> bool:
         """Orders that it is erased; False where it is erased already. Raises Problem 404, 409 while
         it is held or still recording, 410, 503.
         """
-        known = self._subject(recording_id, account)
-        with _refusing():
-            return erasures.order(self._places(), known, by)
+        known = self.known(recording_id, account)
+        with refusing():
+            return erasures.order(self.places(), known, by)
 
-    def _subject(self, recording_id: str, account: str | None) -> Subject:
-        """Raises Problem 404, 503."""
-        with _refusing():
-            known = subject.find(self._places(), self.reader.accounts(), recording_id, account)
+    def known(self, recording_id: str, account: str | None = None) -> Subject:
+        """The recording, whoever knows it. Raises Problem 404, 503."""
+        with refusing():
+            known = subject.find(self.places(), self.reader.accounts(), recording_id, account)
         if known is None:
             raise Problem(404, "no such recording")
         return known
 
-    def _places(self) -> Here:
+    def places(self) -> Here:
+        """Ledger, archive and catalogue, with the key that signs now."""
         now = self.settings()
         if now is not self._signer[0]:  # a reload may have brought another key
             self._signer = self._signer_of(now)
@@ -115,7 +115,7 @@ def by_caller(reason: str) -> By:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Turns what stands in the way into a Problem."""
     try:
         yield
@@ -137,5 +137,6 @@ def _hold_view(fact: Fact) -> dict[str, object]:
         "who": fact.who,
         "claimed": fact.claimed,
         "reason": fact.written()["reason"],
-        **OURS_ALONE,
+        "ours_alone": fact.particulars["ours_alone"],
+        "why_alone": fact.particulars["why_alone"],
     }

@@ -19,6 +19,7 @@ from worker.calls.events import Fault
 Schemas = dict[type, dict[str, Any]]  # by shape: the reference to its component
 _ALWAYS = (400, 401, 404, 405, 503)
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"}
+_IN_PATH = {"name": {"type": "string", "pattern": r"^[a-z0-9_-]{1,32}\.[0-9a-f]{16}$"}}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -49,6 +50,11 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "call_uuid": {"schema": {"type": "string"}},
     "since": {"schema": {"type": "string"}, "description": "first seen at or after, RFC 3339"},
     "until": {"schema": {"type": "string"}, "description": "first seen at or before, RFC 3339"},
+    "kind": {
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[a-z0-9_-]{1,32}$"},
+        "description": "what the file is, like `transcript` or `redacted`",
+    },
     "limit": {"schema": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}},
     "reason": {"schema": {"type": "string"}, "description": "why"},
     "cursor": {"schema": {"type": "string"}, "description": "as the page before gave it"},
@@ -74,6 +80,7 @@ class Route:
     refusals: Sequence[int] = field(default_factory=tuple)
     once: bool = False  # honours an Idempotency-Key
     any_form: bool = False  # the body may be a form as well
+    raw: bool = False  # the body is a file, whatever its type
     audio: bool = False  # what was said: a view key is not enough
     csv: bool = False  # the answer is CSV where `Accept` asks for it
 
@@ -131,6 +138,12 @@ def _operation(route: Route, schema: Schemas) -> dict[str, Any]:
             "required": route.any_form,
             "content": _content(schema[route.body], any_form=route.any_form),
         }
+    if route.raw:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/octet-stream": {}},
+            "description": "the file itself, with its own Content-Type",
+        }
     return operation
 
 
@@ -143,7 +156,7 @@ def _key(route: Route) -> str:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": _ID}
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATH.get(name, _ID)}
         for name in re.findall(r"<(\w+)>", route.path)
     ]
     in_query = [
@@ -159,7 +172,7 @@ def _responses(route: Route, schema: Schemas) -> dict[str, Any]:
         refusals.remove(401)
     elif not (route.app_key and route.view_key):
         refusals.add(403)
-    if route.body:
+    if route.body or route.raw:
         refusals.add(413)
     if route.once:
         refusals.add(422)

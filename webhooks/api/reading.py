@@ -18,7 +18,7 @@ from werkzeug.wsgi import wrap_file
 from webhooks.api import list_query
 from webhooks.api.history import enter_play
 from webhooks.api.problems import Problem
-from worker.archive import peaks, signers
+from worker.archive import derived, peaks, signers
 from worker.archive.filing import Archive
 from worker.archive.store import Opened
 from worker.calls.replay import replay
@@ -99,24 +99,52 @@ class Reader:
     def audio(self, recording_id: str) -> Response:
         """The bytes; ranges work. Of a restricted recording only with a reason."""
         view = self.view(recording_id)
-        reason = request.args.get("reason", "").strip() or None
-        if view["restricted"] and reason is None:
-            raise Problem(
-                403,
-                f"it is restricted ({', '.join(view['restricted_by'])}): say why you play it, in "
-                "`?reason=`, which stands in the history",
-                field="reason",
-            )
+        reason = _reason_to_hear(view)
         opened = _got(self._archive().open_file, _key_of(view))
+        kind = mimetypes.types_map.get(Path(opened.entry.last).suffix, "application/octet-stream")
+        return self._heard(opened, kind, view, reason)
+
+    def derived(self, recording_id: str, name: str) -> Response:
+        """A file that was made from the recording; as for the audio."""
+        view = self.view(recording_id)
+        reason = _reason_to_hear(view)
+        place = self._derived_place(view, name)
+        made = next((one for one in view["derived"] if one["name"] == name), None)
+        opened = _got(self._archive().store.open, place)
+        kind = made["content_type"] if made else "application/octet-stream"
+        return self._heard(opened, kind, view, reason)
+
+    def derived_receipt(self, recording_id: str, name: str) -> Response:
+        """The receipt of a file that was made from the recording, as it is archived."""
+        place = self._derived_place(self.view(recording_id), name)
+        receipt = _got(self._archive().store.read, f"{place}.json")
+        return Response(receipt, mimetype="application/json")
+
+    def derived_signature(self, recording_id: str, name: str) -> Response:
+        """The detached signature of that receipt, as it is archived."""
+        place = self._derived_place(self.view(recording_id), name)
+        signature = _got(self._archive().store.read, f"{place}.json.sig")
+        return Response(signature, mimetype="text/plain")
+
+    def _derived_place(self, view: Mapping[str, Any], name: str) -> str:
+        """Where such a file lies. Raises Problem 404, and 410 for a recording that is erased."""
+        key = _key_of(view)
+        try:
+            return derived.file_of(key, name)
+        except ValueError:
+            raise Problem(404, "no such file; `derived` of the recording has their names") from None
+
+    def _heard(
+        self, opened: Opened, kind: str, view: Mapping[str, Any], reason: str | None
+    ) -> Response:
+        """The answer with a file that tells what was said; the history knows who got it."""
         try:
             enter_play(self.ledger, view, reason=reason)
         except LedgerUnavailable:
             opened.file.close()
             raise
-        name = opened.entry.last
-        kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
         answer = _answer_with(opened, kind)
-        answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        answer.headers["Content-Disposition"] = f'attachment; filename="{opened.entry.last}"'
         return answer
 
     def receipt(self, recording_id: str) -> Response:
@@ -210,6 +238,21 @@ class Reader:
         if named not in accounts:
             raise Problem(400, "account: no such account here", field="account")
         return [named]
+
+
+def _reason_to_hear(view: Mapping[str, Any]) -> str | None:
+    """The caller's reason to hear a recording. Raises Problem 403 without one, where it is
+    restricted.
+    """
+    reason = request.args.get("reason", "").strip() or None
+    if view["restricted"] and reason is None:
+        raise Problem(
+            403,
+            f"it is restricted ({', '.join(view['restricted_by'])}): say why you play it, in "
+            "`?reason=`, which stands in the history",
+            field="reason",
+        )
+    return reason
 
 
 def _key_of(view: Mapping[str, Any]) -> str:

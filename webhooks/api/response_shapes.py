@@ -46,6 +46,25 @@ class Erased(Struct, kw_only=True):
     reason: str | None
 
 
+class Derived(Struct, kw_only=True):
+    """A file that was made from a recording. `name`: by which it is read."""
+
+    name: str
+    kind: str
+    content_type: str
+    bytes: int
+    sha256: str
+    at: str
+    who: str
+
+
+class LinkedFile(Derived, kw_only=True):
+    """The file as it is linked to its recording now."""
+
+    recording_id: str
+    derived_from: dict[str, str]
+
+
 class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     recording_id: str
     account: str
@@ -75,17 +94,19 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     saved_per_month: float | None = None
     provider_keeps_until: Time
     retain_until: Time
+    derived: list[Derived] = field(default_factory=list)
     erased: Erased | None
 
 
 class Hold(Struct, kw_only=True):
-    """`ours_alone`: no object lock of a bucket stands behind it."""
+    """`ours_alone`: no object lock of a bucket stands behind it, and `why_alone` says why."""
 
     at: str
     who: str
     claimed: str | None
     reason: str | None
     ours_alone: bool
+    why_alone: str | None
 
 
 class HeldRecording(Recording, kw_only=True, rename={"from_": "from"}):

@@ -8,6 +8,7 @@ from functools import wraps
 from flask import Blueprint, Response, jsonify
 
 from webhooks.api import openapi, request_bodies, response_shapes
+from webhooks.api.derived import Derivations
 from webhooks.api.governing import Governing
 from webhooks.api.handoffs import Handoffs
 from webhooks.api.keys import need_key
@@ -38,6 +39,7 @@ class Api:
         self.reports = Reports(orders)
         self.reader = Reader(ledger, settings)
         self.governing = Governing(ledger, settings, self.reader)
+        self.derivations = Derivations(self.governing)
         self.ledgers = Ledgers(self.reader)
         self.probes = Probes(ledger, settings)
 
@@ -267,6 +269,48 @@ ROUTES: tuple[Route, ...] = (
         query=("account", "reason"),
         answers={200: response_shapes.Recording, 202: response_shapes.Recording},
         refusals=(409, 410),
+    ),
+    Route(
+        method="POST",
+        path="/v1/recordings/<recording_id>/derived",
+        name="derive",
+        view=lambda api: api.derivations.link,
+        says="Links a file that was made from it; the body is the file",
+        raw=True,
+        query=("kind", "account", "reason"),
+        answers={200: response_shapes.LinkedFile, 201: response_shapes.LinkedFile},
+        refusals=(409, 410),
+    ),
+    Route(
+        method="GET",
+        path="/v1/recordings/<recording_id>/derived/<name>",
+        name="derived",
+        view=lambda api: api.reader.derived,
+        says="A file that was made from it; ranges work",
+        query=("account", "reason"),
+        answers={200: None, 206: None},
+        audio=True,
+        refusals=(410, 416),
+    ),
+    Route(
+        method="GET",
+        path="/v1/recordings/<recording_id>/derived/<name>/receipt",
+        name="derived_receipt",
+        view=lambda api: api.reader.derived_receipt,
+        says="The receipt of such a file, as archived",
+        query=("account",),
+        answers={200: response_shapes.Receipt},
+        refusals=(410,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/recordings/<recording_id>/derived/<name>/signature",
+        name="derived_signature",
+        view=lambda api: api.reader.derived_signature,
+        says="The detached signature of that receipt",
+        query=("account",),
+        answers={200: None},
+        refusals=(410,),
     ),
 )
 

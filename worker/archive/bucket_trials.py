@@ -5,7 +5,6 @@ its clock is ours; and what its owner set up. It leaves two small objects at mos
 from __future__ import annotations
 
 import contextlib
-import importlib
 import secrets
 import socket
 import time
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from worker.archive import object_lock
 from worker.archive.bucket import BucketStore
 from worker.errors import Conflict, EndtapeError, Unstored
 
@@ -104,28 +104,12 @@ def _set_up(store: BucketStore) -> Iterator[Trial]:
     """What the bucket's owner set up, by S3's own API."""
     for name, look in (("archive aborted parts", _aborted_parts), ("archive lock", _lock)):
         try:
-            state, detail = look(_boto(store), store.place.name)
+            state, detail = look(object_lock.client_of(store), store.place.name)
         except ImportError:
             state, detail = "fine", _EXTRA
         except Exception as error:  # noqa: BLE001 - boto3 makes its errors at run time
             state, detail = "warning", f"not checked: {error}"[:300]
         yield Trial(name=name, state=state, detail=detail)
-
-
-def _boto(store: BucketStore) -> Any:
-    """The client of the extra `s3`, for what obstore cannot ask. It is slow to import, and only
-    this needs it.
-    """
-    boto3 = importlib.import_module("boto3")
-    given = dict(store.place.variables)
-    return boto3.client(
-        "s3",
-        aws_access_key_id=given.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=given.get("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=given.get("AWS_SESSION_TOKEN"),
-        region_name=given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or "us-east-1",
-        endpoint_url=given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL"),
-    )
 
 
 def _aborted_parts(client: Any, bucket: str) -> tuple[str, str]:
@@ -144,11 +128,7 @@ def _aborted_parts(client: Any, bucket: str) -> tuple[str, str]:
 
 
 def _lock(client: Any, bucket: str) -> tuple[str, str]:
-    found = _asked(
-        lambda: client.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"],
-        "ObjectLockConfigurationNotFoundError",
-        None,
-    )
+    found = object_lock.configuration(client, bucket)
     if not found:
         return "fine", "object lock is off"
     kept = found.get("Rule", {}).get("DefaultRetention")

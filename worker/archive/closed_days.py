@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Any
 
 from worker import wire
-from worker.archive import days, history_file, seals, signing
+from worker.archive import days, history_file, keys, seals, signing
 from worker.archive.days import Before, Day
 from worker.archive.signing_key import Signer
 from worker.archive.store import Store
@@ -137,6 +137,8 @@ class ClosedDays:
         yield days.line_of(name, hashlib.sha256(content).hexdigest())
         if "media" in said:
             yield from self._audio(name, str(said["media"]["sha256"]))
+        elif "derived_from" in said:
+            yield days.line_of(name.removesuffix(".json"), str(said["sha256"]))
 
     def _audio(self, receipt: str, sha256: str) -> Iterator[str]:
         stem = receipt.removesuffix(".json")
@@ -144,6 +146,7 @@ class ClosedDays:
         for entry in self._store.level(folder).files:
             rest = entry.name.removeprefix(stem)
             is_audio = rest.startswith(".") and not rest.endswith((".json", ".sig", ".peaks"))
+            is_audio = is_audio and not keys.is_derived(entry.name)
             if entry.name.startswith(stem) and is_audio and rest.count(".") <= 2:
                 yield days.line_of(entry.name, sha256)
                 return

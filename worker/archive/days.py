@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from worker.archive.keys import is_derived
+
 SCHEMA = "endtape/day/1"
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_./-]{1,600})")
 _STEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -141,11 +143,15 @@ def is_of_recording(name: str) -> bool:
 
 
 def counts_of(names: Iterable[str]) -> dict[str, int]:
-    """How many recordings were archived, given up and erased, how many facts were written."""
+    """How many recordings were archived, given up and erased, how many facts were written; and how
+    many files were made from recordings, where there are any.
+    """
     counts = Counter[str]({"archived": 0, "absent": 0, "erased": 0, "facts": 0, "audio": 0})
     for name in names:
         if name.startswith("facts/"):
             counts["facts"] += 1
+        elif is_derived(name):
+            counts["derived"] += name.endswith(".json")
         elif _RECORDING.fullmatch(name):
             counts[next((kind for end, kind in _ENDS if name.endswith(end)), "audio")] += 1
     return dict(counts)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from worker.archive import facts, keys
+from worker.archive import facts, keys, object_lock
+from worker.archive.keys import Key
 from worker.archive.store import Store
 
 # In this order, after the audio.
@@ -26,20 +27,32 @@ def files_of(store: Store, key: str) -> list[str]:
         entry.name for entry in store.starting(stem) if not entry.name.startswith(parsed.tombstone)
     ]
     beside.sort(key=lambda name: (_turn(name.removeprefix(stem[:-1])), name))
-    folder = facts.folder_of(parsed.folder.partition("/")[0], parsed.recording_id)
-    said = [entry.name for entry in store.level(folder).files]
+    said = [entry.name for entry in store.level(_facts_of(parsed)).files]
     return [*beside, *sorted(said, key=_number)]
 
 
 def remove(store: Store, key: str, keep_going: Callable[[], None]) -> int:
-    """Remove the files of the recording. Returns how many there were. `keep_going` raises to
-    abort.
+    """Remove the files of the recording, in a bucket that keeps versions all of them. Returns how
+    many files there were. `keep_going` raises to abort.
     """
     names = files_of(store, key)
     for name in names:
         keep_going()
         store.delete(name)
+    parsed = keys.parse(key)
+    stems = (parsed.beside("."), f"{_facts_of(parsed)}/")
+    object_lock.remove_versions(store, stems, parsed.tombstone)
     return len(names)
+
+
+def beside(store: Store, key: str) -> list[str]:
+    """The same without the facts."""
+    facts_of = _facts_of(keys.parse(key))
+    return [name for name in files_of(store, key) if not name.startswith(f"{facts_of}/")]
+
+
+def _facts_of(key: Key) -> str:
+    return facts.folder_of(key.folder.partition("/")[0], key.recording_id)
 
 
 def _turn(ending: str) -> int:

@@ -124,6 +124,17 @@ def is_held(facts: Iterable[Fact]) -> bool:
     return last is not None and last.kind is FactKind.HOLD
 
 
+def locked_by_us(facts: Iterable[Fact]) -> list[str]:
+    """The files on which the hold that stands set the bucket's own legal hold."""
+    names = dict[str, None]()
+    for fact in sorted(facts, key=lambda one: one.n):
+        if _is_signed(fact, FactKind.RELEASE):
+            names.clear()
+        elif fact.kind is FactKind.HOLD:
+            names |= dict.fromkeys(map(str, fact.particulars.get("locked") or ()))
+    return list(names)
+
+
 def is_restricted(facts: Iterable[Fact]) -> bool:
     """Whether it is played only with a reason that stands in the history. To restrict counts as
     soon as it is written, to lift it once that is signed.

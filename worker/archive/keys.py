@@ -14,6 +14,7 @@ _KEY = re.compile(
     r"([A-Za-z0-9_-]{1,128})/([0-9]{4})/([0-9]{2})/([0-9]{2})/"
     r"([A-Za-z0-9_-]{1,128})(?:\.([0-9a-f]{16}))?\.([a-z0-9]{1,8})"
 )
+DERIVED = ".derived."  # follows the recording's id in the names of files that were made from it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +66,11 @@ class Key:
     def plain(self) -> Key:
         """The key of audio whose name carries no digest."""
         return replace(self, digest="")
+
+
+def is_derived(name: str) -> bool:
+    """Whether a file of the archive was made from a recording, or is the receipt of one."""
+    return DERIVED in name.rpartition("/")[2]
 
 
 def signature_of(name: str) -> str:

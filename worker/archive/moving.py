@@ -152,6 +152,7 @@ def _extension(store: Store, receipt: str) -> str:
     endings = (
         entry.last.rpartition(".")[2]
         for entry in store.level(folder).files
-        if entry.last.startswith(before) and not entry.last.endswith((".json", ".sig", ".peaks"))
+        if entry.last.startswith(before)
+        and not (entry.last.endswith((".json", ".sig", ".peaks")) or keys.is_derived(entry.last))
     )
     return next(endings, "any")

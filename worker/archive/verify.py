@@ -21,6 +21,7 @@ from typing import Any
 from worker import wire
 from worker.archive import facts, signing
 from worker.archive.filing import SIGNERS
+from worker.archive.keys import is_derived
 from worker.archive.signers import AllowedSigner
 from worker.archive.store import Entry, Level, Store
 from worker.errors import Conflict
@@ -31,7 +32,8 @@ _STRANGE = "nobody knows it"
 _ACCOUNT_HAS = frozenset({"facts", "days", "history", SIGNERS})
 _NAME = re.compile(
     r"(?P<id>[A-Za-z0-9_-]{1,128})"
-    r"(?P<kind>\.json|\.absent\.json|\.erased\.json|\.peaks|(?:\.[0-9a-f]{16})?\.[a-z0-9]{1,8})"
+    r"(?P<kind>\.json|\.absent\.json|\.erased\.json|\.peaks|(?:\.[0-9a-f]{16})?\.[a-z0-9]{1,8}"
+    r"|\.derived\.[a-z0-9_-]{1,32}\.[0-9a-f]{16}(?:\.json)?)"
     r"(?P<sig>\.sig)?"
 )
 _SIGNED = (".json", ".absent.json", ".erased.json")
@@ -40,10 +42,10 @@ _COUNTS = {".absent.json": "absent", ".erased.json": "erased"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """`what` is one of: altered, audio_missing, receipt_missing, unsigned, bad_signature,
-    unknown_key, expired_key, misplaced, unreadable, unreferenced, came_back; of days day_missing,
-    list_missing, file_missing, unlisted, history_missing, history_cut, chain_broken; of facts
-    fact_missing.
+    """`what` is one of: altered, audio_missing, derived_missing, receipt_missing, unsigned,
+    bad_signature, unknown_key, expired_key, misplaced, unreadable, unreferenced, came_back; of days
+    day_missing, list_missing, file_missing, unlisted, history_missing, history_cut, chain_broken;
+    of facts fact_missing.
     """
 
     what: str
@@ -102,7 +104,13 @@ class _Recording:
     @property
     def audio(self) -> list[str]:
         known = {*_SIGNED, *(f"{kind}.sig" for kind in _SIGNED), ".peaks"}
-        return sorted(self.files.keys() - known)
+        return sorted(kind for kind in self.files.keys() - known if not is_derived(kind))
+
+    @property
+    def derived(self) -> list[str]:
+        """The files that were made from it, without what speaks about them."""
+        endings = (kind.removesuffix(".sig").removesuffix(".json") for kind in self.files)
+        return sorted({ending for ending in endings if is_derived(ending)})
 
 
 class Verifier:
@@ -134,7 +142,7 @@ class Verifier:
             report.add("unreferenced", f"{folder}/{step}", _STRANGE)
         for entry in level.files:
             parts = _NAME.fullmatch(entry.last)
-            signs = parts and parts["sig"] and parts["kind"] not in _SIGNED
+            signs = parts and parts["sig"] and not parts["kind"].endswith(".json")
             if parts is None or signs or not entry.is_plain:
                 report.add("unreferenced", entry.name, _STRANGE)
                 continue
@@ -161,6 +169,8 @@ class Verifier:
                     report.add("unreferenced", f"{path}{kind}.sig", "what it signs is missing")
             if ".json" not in files:
                 self._without_receipt(path, recording, report)
+            for ending in recording.derived:
+                self._derived(folder, recording, ending, report)
         except (OSError, Conflict) as error:
             report.add("unreadable", path, str(error))
         return report
@@ -185,7 +195,8 @@ class Verifier:
         path = f"{folder}/{recording.recording_id}{kind}"
         content = self._store.read(recording.files[kind].name)
         said = _object(content)
-        report.counts[_COUNTS.get(kind, "receipts")] += 1
+        counted = "derived" if is_derived(kind) else _COUNTS.get(kind, "receipts")
+        report.counts[counted] += 1
         if said is None:
             report.add("unreadable", path, "no JSON object")
             return
@@ -195,6 +206,8 @@ class Verifier:
         self._signature(path, recording, kind, content, said, report)
         if kind == ".json":
             self._audio(folder, recording, said, report)
+        elif is_derived(kind):
+            self._made(recording.files.get(kind.removesuffix(".json")), path, said, report)
 
     def _signature(
         self,
@@ -232,14 +245,36 @@ class Verifier:
             return
         for name in names[1:]:
             report.add("unreferenced", path + name, "the receipt is about another file")
-        entry = recording.files[names[0]]
         report.counts["audio"] += 1
+        self._content(recording.files[names[0]], size, digest, report)
+
+    def _content(self, entry: Entry, size: Any, digest: Any, report: Report) -> None:
+        """Check a file whose receipt says this of it."""
         if entry.bytes != size:
-            report.add("altered", path + names[0], f"the receipt says {size} bytes")
+            report.add("altered", entry.name, f"the receipt says {size} bytes")
         elif not self._quick:
             report.counts["bytes"] += int(size)
             if self._digest(entry) != digest:
-                report.add("altered", path + names[0], "its SHA-256 is not the receipt's")
+                report.add("altered", entry.name, "its SHA-256 is not the receipt's")
+
+    def _derived(self, folder: str, recording: _Recording, ending: str, report: Report) -> None:
+        """Check a file that was made from the recording, or what speaks about it."""
+        files, path = recording.files, f"{folder}/{recording.recording_id}{ending}"
+        if f"{ending}.json" in files:
+            self._statement(folder, recording, f"{ending}.json", report)
+        elif f"{ending}.json.sig" in files:
+            report.add("unreferenced", f"{path}.json.sig", "what it signs is missing")
+        elif self._is_fresh(files[ending]):
+            report.counts["unfinished"] += 1
+        else:
+            report.add("receipt_missing", path, "a file made from a recording, without a receipt")
+
+    def _made(self, entry: Entry | None, path: str, said: dict[str, Any], report: Report) -> None:
+        """Check the file that a receipt says was made from a recording."""
+        if entry is None:
+            report.add("derived_missing", path, "the file of this receipt is missing")
+            return
+        self._content(entry, said.get("bytes"), said.get("sha256"), report)
 
     def _without_receipt(self, path: str, recording: _Recording, report: Report) -> None:
         for name in recording.audio:

@@ -283,9 +283,11 @@ class _Checked:
             if content is not None and _sha256(content) != lines[name]:
                 report.add("altered", path, f"its SHA-256 is not that of {self._day}")
         else:
-            receipt = f"{folder}/{last.partition('.')[0]}.json"
+            is_derived = keys.is_derived(last)
+            receipt = f"{path}.json" if is_derived else f"{folder}/{last.partition('.')[0]}.json"
             if _stands(self._store, receipt):
-                media = _object(self._store.read(receipt)).get("media")
+                said = _object(self._store.read(receipt))
+                media = said if is_derived else said.get("media")
                 digest = media.get("sha256") if isinstance(media, dict) else None
                 if digest != lines[name]:
                     report.add("altered", path, f"its SHA-256 is not that of {self._day}")

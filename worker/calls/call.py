@@ -90,6 +90,7 @@ class Recording:
     # The last event that may mean that there is a copy again: the provider's, or our own.
     copied_at: datetime | None = None
     offloaded: Event | None = None  # PROVIDER_COPY_DELETED
+    derived: tuple[Event, ...] = ()  # FILE_DERIVED, by time
     facts_filed: Event | None = None  # the last FACTS_FILED
     retried_at: datetime | None = None  # when a person last ordered a retry
     # Only if we started it: when a caller ordered that, or a rule or a resume wanted it.

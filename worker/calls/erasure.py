@@ -59,5 +59,5 @@ def without_what_goes(view: Mapping[str, Any], sha256: str | None) -> dict[str, 
     `sha256`: by the tombstone.
     """
     none = dict.fromkeys((*GONE, "provider_keeps_until", "retain_until"))
-    free = {"held": False, "restricted": False, "restricted_by": []}
+    free = {"held": False, "restricted": False, "restricted_by": [], "derived": []}
     return {**view, **none, **free, "labels": {}, "sha256": sha256}

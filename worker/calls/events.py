@@ -80,6 +80,7 @@ class Kind(StrEnum):
     RECORDING_ERASED = "RecordingErased"
     # by `keep_at_provider`, after ours was read back; the provider was looked at since
     PROVIDER_COPY_DELETED = "ProviderCopyDeleted"
+    FILE_DERIVED = "FileDerived"  # a file that was made from a recording lies beside it
     # consent and restriction, as they were at that moment, stand in the archive as facts
     FACTS_FILED = "FactsFiled"
 
@@ -177,6 +178,8 @@ class Event:
     retain_until: datetime | None = None  # archived: when the rules want it erased
     # provider's copy deleted: what a month of keeping it cost, by the provider's rates
     saved_per_month: float | None = None
+    made: str | None = None  # the kind of a file that was made from a recording
+    content_type: str | None = None  # of that file
     restricted_by: tuple[str, ...] = ()  # archived, read back from a receipt: why it is restricted
     # failed fetch: whose fault it was; events of the first release lack it
     fault: Fault | None = None

@@ -27,6 +27,7 @@ class Deed(StrEnum):
     RELEASE = "release"
     RETRY = "retry"
     ERASE = "erase"
+    DERIVE = "derive"  # a file that was made from it was linked to it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,17 +7,20 @@ can tell a repeat. docs/notifications.md describes the wire.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker.calls.call import Call
-from worker.calls.events import Kind
+from worker.calls.events import Event, Kind
+from worker.calls.trust import received_at
 
+RECORDING_ARCHIVED = "recording.archived"
 TYPES = {
     Kind.STOP_CONFIRMED: "stop.confirmed",
     Kind.STOP_UNKNOWN: "stop.unknown",
-    Kind.MEDIA_ARCHIVED: "recording.archived",
+    Kind.MEDIA_ARCHIVED: RECORDING_ARCHIVED,
     Kind.ABANDONED: "recording.abandoned",
     Kind.GAVE_UP: "recording.abandoned",
     Kind.HANDOFF_DECIDED: "handoff.decided",
@@ -30,17 +33,18 @@ ALL_TYPES = (*dict.fromkeys(TYPES.values()), RECORDING_ERASED, ACCOUNT_HALTED, D
 _FIRST_TRIES = (timedelta(0), timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
 _HOURLY = timedelta(hours=1)
 TRIED_FOR = timedelta(days=3)
-# A worker dies, or Redis is away, between an event and its notice. What is older when it is first
-# looked at was recorded before there was an endpoint.
-_YOUNG = timedelta(days=1)
+# So long the ledger knows what became of a notice. Nobody can say of an older one whether it
+# arrived, so it is not sent again.
+KNOWN_FOR = timedelta(days=40)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """An application that is notified, as the rules file names it.
+    """An application that is notified, as the rules file names it, or a command.
 
     `secrets`: those that sign, the newest first. `private`: its host may have a private or loopback
-    address, and http. `numbers`: whether telephone numbers are sent to it.
+    address, and http. `numbers`: whether telephone numbers are sent to it. `command`: the words of
+    a command, which may run for `within`; it has no `url`.
     """
 
     url: str
@@ -48,11 +52,18 @@ class Endpoint:
     events: frozenset[str]
     private: bool = False
     numbers: bool = False
+    command: tuple[str, ...] = ()
+    within: timedelta = timedelta(0)
 
     @property
     def name(self) -> str:
-        """A short name that the URL always has, for the ledger."""
-        return hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        """A short name that the URL or the command always has, for the ledger."""
+        return hashlib.sha256(self.shown.encode()).hexdigest()[:12]
+
+    @property
+    def shown(self) -> str:
+        """What a person knows it by."""
+        return self.url or shlex.join(self.command)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +81,7 @@ class Notice:
 def notices_of(call: Call, now: datetime) -> Iterator[Notice]:
     """The notices of a call, in the order of its events."""
     for event in call.events:
-        if event.kind not in TYPES or event.at is None or event.at < now - TRIED_FOR - _YOUNG:
+        if event.kind not in TYPES or event.at is None or event.at < now - KNOWN_FOR:
             continue
         yield Notice(
             id=notice_id(call.account, call.call_uuid, event.id),
@@ -78,6 +89,18 @@ def notices_of(call: Call, now: datetime) -> Iterator[Notice]:
             at=event.at,
             subject=event.recording_id or event.order,
         )
+
+
+def handed_on(call: Call, archived: Event) -> Notice:
+    """The notice that a recording is home, for whoever its rule hands it on to. `archived`: the
+    event that says so.
+    """
+    return Notice(
+        id=notice_id(call.account, call.call_uuid, archived.id, "after_archive"),
+        type=RECORDING_ARCHIVED,
+        at=received_at(archived),
+        subject=archived.recording_id,
+    )
 
 
 def notice_id(*parts: str) -> str:

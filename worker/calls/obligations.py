@@ -8,9 +8,8 @@ from enum import StrEnum
 
 class Duty(StrEnum):
     """What can be owed: planning and looks to a call, a fetch and an offload to a recording, a
-    survey to an
-    account, a row of the catalogue and late facts to a call's finished recordings, the closing of
-    its days and the reading of its call records to an account.
+    survey to an account, a row of the catalogue and late facts to a call's finished recordings, the
+    closing of its days and the reading of its call records to an account.
     """
 
     PLAN = "plan"  # plan the call, and send what is due
@@ -23,6 +22,7 @@ class Duty(StrEnum):
     OFFLOAD = "offload"  # delete the provider's copy of a recording that is ours
     CDRS = "cdrs"  # read the provider's call records; `call_uuid` of the obligation is `.cdrs`
     NOTIFY = "notify"  # tell the operator's applications
+    HAND_ON = "handon"  # tell whoever the rule names that a recording is home
     ERASE = "erase"  # remove every copy of a recording, and look whether they are gone
     DAY = "day"  # close the days of an account; `call_uuid` of the obligation is `.days`
 

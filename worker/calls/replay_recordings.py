@@ -182,6 +182,7 @@ def _fetching(events: Sequence[Event], finalized_at: datetime | None) -> dict[st
         "archived": next((e for e in events if e.kind is Kind.MEDIA_ARCHIVED), None),
         "gave_up": next((e for e in since_retry if e.kind is Kind.GAVE_UP), None),
         "offloaded": next((e for e in events if e.kind is Kind.PROVIDER_COPY_DELETED), None),
+        "derived": tuple(e for e in events if e.kind is Kind.FILE_DERIVED),
         "absence": next((e for e in events if e.kind is Kind.ABSENCE_FILED), None),
         "facts_filed": next((e for e in reversed(events) if e.kind is Kind.FACTS_FILED), None),
     }

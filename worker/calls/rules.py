@@ -85,6 +85,23 @@ def _on(local: datetime, zone: ZoneInfo) -> datetime:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AfterArchive:
+    """Who is told when a recording is home: an address, or a command of the operator.
+
+    `secret_env`: the variable that holds what signs. `private`: the host may have a private or
+    loopback address, and http. `numbers`: whether telephone numbers are handed on. `command`: its
+    words, for no shell. `within`: so long the command may run.
+    """
+
+    url: str | None = None
+    secret_env: str | None = None
+    private: bool = False
+    numbers: bool = False
+    command: tuple[str, ...] = ()
+    within: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
     """What the rules say about one call."""
 
@@ -103,6 +120,7 @@ class Terms:
     retain: timedelta | None = None  # so long after its start a recording is erased; None: never
     # The provider's copy is deleted so long after ours is archived; None: never.
     keep_at_provider: timedelta | None = None
+    after_archive: AfterArchive | None = None  # told when the file is home; None: nobody
     on: dict[str, Action] = field(default_factory=dict)
     expect: Expect | None = None
 
@@ -241,15 +259,25 @@ class Rules:
     @property
     def watches(self) -> bool:
         """Whether any rule watches, so that a survey has to ask about unannounced calls."""
-        return any(terms.watch for terms in (self.defaults, *(rule.terms for rule in self.rules)))
+        return any(terms.watch for terms in self.all_terms)
+
+    @property
+    def all_terms(self) -> tuple[Terms, ...]:
+        """The terms of every rule, and the defaults."""
+        return (self.defaults, *(rule.terms for rule in self.rules))
 
     @property
     def expects_every(self) -> bool:
         """Whether any rule wants all its calls recorded, so that we have to know which there
         were.
         """
-        every = (self.defaults, *(rule.terms for rule in self.rules))
-        return any(terms.expects is Expect.EVERY for terms in every)
+        return any(terms.expects is Expect.EVERY for terms in self.all_terms)
+
+    @property
+    def after_archive(self) -> tuple[AfterArchive, ...]:
+        """Whoever any rule tells of a recording that is home, each once."""
+        everybody = (terms.after_archive for terms in self.all_terms)
+        return tuple(dict.fromkeys(told for told in everybody if told))
 
     def lacks_facts(self, call: Call) -> bool:
         """Whether another rule might decide if we knew the call's numbers and direction."""

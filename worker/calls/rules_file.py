@@ -15,7 +15,7 @@ from typing import Any
 from worker import wire
 from worker.calls.notices import ALL_TYPES
 from worker.calls.rules import Match, Rule, Rules, Terms
-from worker.calls.terms_file import TERMS, TermsReader, duration
+from worker.calls.terms_file import TERMS, TermsReader, duration, is_variable
 from worker.errors import SettingsError
 
 _MATCH = ("to", "from", "direction", "account", "labels")
@@ -206,7 +206,7 @@ class Reader(TermsReader):
                 self.wrong(f"{key}.{name}", table[name], "must be an account id like SA_7QK2XWPD")
                 return None
         for name in ("token_env", "trunk_secret_env"):
-            if name in table and not _is_variable(table[name]):
+            if name in table and not is_variable(table[name]):
                 self.wrong(
                     f"{key}.{name}",
                     "…",
@@ -218,25 +218,15 @@ class Reader(TermsReader):
     def notified(self, raw: Any, key: str) -> Notified | None:
         """The application; None after a mistake that leaves nothing to call."""
         table = self.table(raw, key, _NOTIFY)
-        url, secret_env = table.get("url"), table.get("secret_env")
-        if not isinstance(url, str) or not re.fullmatch(r"https?://[!-~]{1,1990}", url):
-            self.wrong(f"{key}.url", url, "must be an http or https address")
+        signed = self.signed_url(table, key)
+        if signed is None:
             return None
-        if not isinstance(secret_env, str) or not _is_variable(secret_env):
-            self.wrong(
-                f"{key}.secret_env",
-                None if secret_env is None else "…",
-                "must be the NAME of an environment variable with a whsec_… secret;"
-                " secrets never stand in this file",
-            )
-            return None
-        flags = {
-            n: self._watch(table[n], f"{key}.{n}") for n in ("private", "numbers") if n in table
-        }
-        if url.startswith("http:") and not flags.get("private"):
-            self.wrong(f"{key}.url", url, "must be https, unless `private = true` stands beside it")
+        url, secret_env, private = signed
+        numbers = self._watch(table.get("numbers", False), f"{key}.numbers")
         events = self.told_of(table.get("events", list(ALL_TYPES)), f"{key}.events")
-        return Notified(url=url, secret_env=secret_env, events=events, **flags)
+        return Notified(
+            url=url, secret_env=secret_env, events=events, private=private, numbers=numbers
+        )
 
     def told_of(self, value: Any, key: str) -> frozenset[str]:
         known = isinstance(value, list) and all(v in ALL_TYPES for v in value)
@@ -248,10 +238,6 @@ class Reader(TermsReader):
 
 def _is_identifier(value: Any) -> bool:
     return isinstance(value, str) and bool(wire.identifier(value))
-
-
-def _is_variable(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
 
 
 def gone(place: str) -> str:

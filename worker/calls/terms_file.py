@@ -9,7 +9,7 @@ from datetime import time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from worker.calls.rules import Action, DailyTime, Expect, Mode, Terms
+from worker.calls.rules import Action, AfterArchive, DailyTime, Expect, Mode, Terms
 
 _DURATION = re.compile(r"(\d{1,9})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -35,8 +35,12 @@ TERMS = (
     "retain",
     "expect",
     "keep_at_provider",
+    "after_archive",
     "on",
 )
+_TOLD_AT_URL = ("url", "secret_env", "private", "numbers")
+_TOLD_BY_COMMAND = ("command", "within", "numbers")
+_LONGEST_COMMAND = timedelta(hours=1)
 
 
 def duration(value: Any) -> timedelta | None:
@@ -94,6 +98,7 @@ class TermsReader:
             "retain": self._retain,
             "expect": self._expect,
             "keep_at_provider": self._keep_at_provider,
+            "after_archive": self._after_archive,
             "on": self._on,
         }
         table = self.table(raw, key, TERMS)
@@ -159,6 +164,63 @@ class TermsReader:
             self.wrong(key, value, 'must be a duration like "7d", "0s", or "forever"')
         return length
 
+    def _after_archive(self, raw: Any, key: str) -> AfterArchive | None:
+        """Whoever is told; None for `{}`, and after a mistake that leaves nobody."""
+        is_command = isinstance(raw, dict) and "command" in raw and "url" not in raw
+        table = self.table(raw, key, _TOLD_BY_COMMAND if is_command else _TOLD_AT_URL)
+        if not table:
+            return None
+        numbers = self._watch(table.get("numbers", False), f"{key}.numbers")
+        if is_command:
+            return self._command(table, key, numbers=numbers)
+        signed = self.signed_url(table, key)
+        if signed is None:
+            return None
+        url, secret_env, private = signed
+        return AfterArchive(url=url, secret_env=secret_env, private=private, numbers=numbers)
+
+    def _command(self, table: dict[str, Any], key: str, *, numbers: bool) -> AfterArchive | None:
+        command, within = table["command"], table.get("within", "60s")
+        words = command if isinstance(command, list) else []
+        if (
+            not words
+            or not all(isinstance(w, str) and "\0" not in w for w in words)
+            or not words[0]
+        ):
+            self.wrong(
+                f"{key}.command",
+                command,
+                'must be a list of texts like ["/usr/local/bin/transcribe", "--fast"], the program'
+                " first; no shell reads it",
+            )
+            return None
+        length = duration(within)
+        if length is None or length > _LONGEST_COMMAND:
+            self.wrong(f"{key}.within", within, 'must be a duration from "1s" to "1h"')
+            return None
+        return AfterArchive(command=tuple(words), within=length, numbers=numbers)
+
+    def signed_url(self, table: dict[str, Any], key: str) -> tuple[str, str, bool] | None:
+        """An address, the variable with what signs, and whether its host may be private; None after
+        a mistake that leaves nothing to call.
+        """
+        url, secret_env = table.get("url"), table.get("secret_env")
+        if not isinstance(url, str) or not re.fullmatch(r"https?://[!-~]{1,1990}", url):
+            self.wrong(f"{key}.url", url, "must be an http or https address")
+            return None
+        if not isinstance(secret_env, str) or not is_variable(secret_env):
+            self.wrong(
+                f"{key}.secret_env",
+                None if secret_env is None else "…",
+                "must be the NAME of an environment variable with a whsec_… secret;"
+                " secrets never stand in this file",
+            )
+            return None
+        private = self._watch(table.get("private", False), f"{key}.private")
+        if url.startswith("http:") and not private:
+            self.wrong(f"{key}.url", url, "must be https, unless `private = true` stands beside it")
+        return url, secret_env, private
+
     def _stop_tries(self, value: Any, key: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
             self.wrong(key, value, "must be a whole number from 1 to 100")
@@ -213,6 +275,11 @@ class TermsReader:
             self.wrong(key, action, f"unknown action; known: {', '.join(Action)}")
             return Action.KEEP
         return Action(action)
+
+
+def is_variable(value: Any) -> bool:
+    """Whether a value may be the name of an environment variable."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

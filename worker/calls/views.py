@@ -122,6 +122,7 @@ def _recording_view(
         "deleted_at_provider": rfc3339(gone.happened_at) if gone else None,
         "saved_per_month": gone.saved_per_month if gone else None,
         "retain_until": rfc3339(done.retain_until) if done else None,
+        "derived": [_derived_view(made) for made in recording.derived],
         "erased": _erased_view(recording),
     }
     begun = recording.erasing
@@ -134,6 +135,19 @@ def _erased_view(recording: Recording) -> dict[str, Any] | None:
     if begun is None:
         return None
     return {"at": rfc3339(begun.at), "who": begun.by, "rule": begun.rule, "reason": begun.reason}
+
+
+def _derived_view(made: Event) -> dict[str, Any]:
+    """A file that was made from a recording."""
+    return {
+        "name": f"{made.made}.{(made.sha256 or '')[:16]}",
+        "kind": made.made,
+        "content_type": made.content_type,
+        "bytes": made.bytes,
+        "sha256": made.sha256,
+        "at": rfc3339(made.happened_at),
+        "who": made.by,
+    }
 
 
 def consent_view(call: Call) -> dict[str, Any] | None:

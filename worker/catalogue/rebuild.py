@@ -12,7 +12,7 @@ from itertools import groupby
 
 import structlog
 
-from worker.archive import fact_files, facts, keys
+from worker.archive import derived, fact_files, facts, keys
 from worker.archive.facts import Fact
 from worker.archive.filing import Archive
 from worker.archive.keys import Key
@@ -28,7 +28,8 @@ _AT_ONCE = 500
 def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     """The row of the recording that is filed under a key, which may have any extension where there
     is no audio: that of its tombstone, of its audio, or of its absence. None where there is
-    nothing. `governed` False: no fact was written about it, so the archive is not asked about that.
+    nothing. `governed` False: no fact was written about it and no file made from it, so the archive
+    is not asked about that.
 
     Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
     be read.
@@ -44,7 +45,8 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
             absence = json.loads(archive.absence(key))
             return rows.of_absence(absence, key, held=facts.is_held(known))
         return None
-    return rows.of_receipt(receipt, key, known)
+    made = derived.all_of(archive.store, key) if governed else []
+    return rows.of_receipt(receipt, key, known, made)
 
 
 def _facts(archive: Archive, key: Key) -> list[Fact]:
@@ -70,10 +72,10 @@ def rebuild(
     }
     for days, day in enumerate(_days(archive), 1):
         account = day.partition("/")[0]
-        for key in _recordings_of(archive, day):
+        for key, has_more in _recordings_of(archive, day):
             recording_id = _recording_id(key)
             seen.add((account, recording_id))
-            is_governed = key.endswith(".erased") or recording_id in with_facts[account]
+            is_governed = has_more or recording_id in with_facts[account]
             try:
                 row = row_of(archive, key, governed=is_governed)
             except (ValueError, KeyError, TypeError, Conflict) as error:
@@ -118,17 +120,19 @@ def _days(archive: Archive) -> Iterator[str]:
                     yield f"{account}/{year}/{month}/{day}"
 
 
-def _recordings_of(archive: Archive, day: str) -> Iterator[str]:
-    """A key for each recording of a day: that of its tombstone, its audio, or its absence."""
+def _recordings_of(archive: Archive, day: str) -> Iterator[tuple[str, bool]]:
+    """A key for each recording of a day: that of its tombstone, its audio, or its absence; and
+    whether there is a tombstone, or a file made from it.
+    """
     files = (entry.name for entry in archive.store.list(day))
     for recording_id, group in groupby(files, key=_recording_id):
         names, place = set(group), f"{day}/{recording_id}"
         if f"{place}.erased.json" in names:
-            yield f"{place}.erased"  # whatever a restored backup brought back
+            yield f"{place}.erased", True  # whatever a restored backup brought back
         elif f"{place}.json" in names:
-            yield _audio(archive, f"{place}.json", names)
+            yield _audio(archive, f"{place}.json", names), any(map(keys.is_derived, names))
         elif f"{place}.absent.json" in names:
-            yield f"{place}.absent"
+            yield f"{place}.absent", False
 
 
 def _recording_id(name: str) -> str:
@@ -137,7 +141,8 @@ def _recording_id(name: str) -> str:
 
 def _audio(archive: Archive, receipt: str, names: set[str]) -> str:
     """The key of the audio beside a receipt; the name with its digest goes first."""
-    audio = sorted(name for name in names if not name.endswith((".json", ".sig", ".peaks")))
+    beside = (".json", ".sig", ".peaks")
+    audio = sorted(n for n in names if not (n.endswith(beside) or keys.is_derived(n)))
     if len(audio) > 1:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             digest = json.loads(archive.store.read(receipt))["media"]["sha256"][:16]

@@ -85,9 +85,14 @@ def words(view: Mapping[str, Any]) -> str:
     return "\n".join(["", *(word.lower() for word in found if word), ""])
 
 
-def of_receipt(receipt: Mapping[str, Any], audio: str, known: Sequence[Fact] = ()) -> Row:
+def of_receipt(
+    receipt: Mapping[str, Any],
+    audio: str,
+    known: Sequence[Fact] = (),
+    derived: Sequence[dict[str, Any]] = (),
+) -> Row:
     """The row of an archived recording. `audio`: the key of its audio. `known`: every fact about
-    it.
+    it. `derived`: what was made from it.
 
     Raises ValueError, KeyError or TypeError for what is no receipt.
     """
@@ -118,6 +123,7 @@ def of_receipt(receipt: Mapping[str, Any], audio: str, known: Sequence[Fact] = (
             "consent": facts.consent(receipt, known),
             "restricted_by": facts.restricted_by(receipt, known),
             "restricted": facts.is_restricted(known),
+            "derived": list(derived),
         },
     )
 
@@ -215,6 +221,7 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         if more.get("erased") or more.get("deleted_at_provider")
         else _kept_until(said),
         "retain_until": more.get("retain_until"),
+        "derived": more.get("derived", []),
         "erased": more.get("erased"),
     }
     return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)

@@ -63,7 +63,8 @@ def _print(view: dict[str, object]) -> None:
             table.add_row(name.replace("_", " "), str(figure["count"]), shown or "-")
         print_table(table)
         rate = row["consent_capture_rate"]
-        click.echo(f"consent capture rate: {'-' if rate is None else rate}\n")
+        click.echo(f"consent capture rate: {'-' if rate is None else rate}")
+        click.echo(f"saved per month at the provider: {row['saved_per_month']}\n")
     if not rows:
         click.echo(f"no recording began on {view['day']}, and none should have")
     told: dict[str, dict[str, object]] = view["call_records"]  # type: ignore[assignment]

@@ -1,5 +1,5 @@
 """`endtape demo`: runs every process, Redis and the emulator, plays seven calls, and prints a table
-of their recordings.
+of their recordings and what came of holding, offloading and erasing some of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from rich.table import Table
 from emulator.client import Addresses, Control, started
 from worker.archive import places
 from worker.archive.places import Bucket, Place
-from worker.command import demo_signatures
+from worker.command import demo_governing, demo_signatures
+from worker.command.demo_governing import Application, Shown
 from worker.command.terminal import as_json_option, exit_statuses, or_dash
 from worker.errors import EndtapeError
 from worker.processes.embedded_redis import EmbeddedRedis
@@ -33,7 +34,7 @@ from worker.processes.supervisor import Supervisor, free_port
 RULES = """\
 [defaults]
 max_duration = "30s"
-confirm_within = "1s"
+confirm_within = "2s"
 on = { transfer = "stop" }
 
 [[rules]]
@@ -45,6 +46,7 @@ max_duration = "3s"
 name = "sales keeps"
 match = { to = "91802*" }
 on = { transfer = "keep" }
+keep_at_provider = "0s"
 """
 KEYS = "allowed_signers"  # the service's public keys, as a stranger gets them
 ACCOUNT, TOKEN = "MA_DEMO0001", "demo-auth-token"
@@ -125,7 +127,6 @@ def run(folder: Path, *, as_json: bool = False) -> int:
     screen = Console(stderr=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / "endtape.toml").write_text(RULES)
     port = free_port()
     base, callback_token, key = (
         f"http://127.0.0.1:{port}",
@@ -134,12 +135,18 @@ def run(folder: Path, *, as_json: bool = False) -> int:
     )
     callback = f"{base}/vobiz/{ACCOUNT}/{callback_token}"
     expected: list[Expected] = []
-    with EmbeddedRedis(folder / "redis") as redis, started(ACCOUNT, TOKEN, callback) as emulator:
+    with (
+        EmbeddedRedis(folder / "redis") as redis,
+        started(ACCOUNT, TOKEN, callback) as emulator,
+        Application() as application,
+    ):
+        (folder / "endtape.toml").write_text(RULES + application.rules)
         env = {
             **_without_settings(),
             **_settings(folder, emulator, redis.url, port),
             "ENDTAPE_CALLBACK_TOKEN": callback_token,
             "ENDTAPE_API_KEY": key,
+            demo_governing.SIGNED_BY: application.secret,
         }
         log = folder / "endtape.log"
         with Supervisor(env, log, folder=folder, each_turn=redis.start_again) as processes:
@@ -150,8 +157,11 @@ def run(folder: Path, *, as_json: bool = False) -> int:
             playing = threading.Thread(target=play, args=(control, expected), daemon=True)
             playing.start()
             views = _watch(base, key, expected, screen, playing)
+            ids = {one.title: one.recording_id for one in expected}
+            all_began = len(expected) == RECORDINGS
+            governed = demo_governing.play(base, key, application, ids) if all_began else []
             (folder / KEYS).write_text(requests.get(f"{base}/v1/keys", timeout=5).text)
-    return _report(expected, views, folder, as_json=as_json)
+    return _report(expected, views, governed, folder, as_json=as_json)
 
 
 def _settings(folder: Path, emulator: Addresses, redis_url: str, port: int) -> dict[str, str]:
@@ -219,7 +229,12 @@ def _watch(
 
 
 def _report(
-    expected: list[Expected], views: dict[str, dict[str, Any]], folder: Path, *, as_json: bool
+    expected: list[Expected],
+    views: dict[str, dict[str, Any]],
+    governed: list[Shown],
+    folder: Path,
+    *,
+    as_json: bool,
 ) -> int:
     """Prints the result of each recording. Returns the exit status: 0 when all are as expected."""
     table = Table(title="What came of it", width=80, box=None, padding=(0, 1, 0, 0))
@@ -236,6 +251,7 @@ def _report(
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
         Console(width=80).print(table)
+        Console(width=80).print(demo_governing.table_of(governed))
         sys.stdout.write(f"The files and their receipts: {archive}\n")
         sys.stdout.write(
             f"Verified: {signed.counts['signed']} good signatures, "
@@ -245,8 +261,10 @@ def _report(
         if archived:
             sys.stdout.write(demo_signatures.for_a_stranger(archive, keys, archived[0]))
     good = sum(_is_as_expected(one, views.get(one.recording_id, {})) for one in expected)
-    is_signed = signed.counts["signed"] == good and not signed.findings
-    is_well = good == len(expected) == RECORDINGS and is_signed
+    filed = signed.counts["receipts"] + signed.counts["erased"]
+    is_signed = filed == good and signed.counts["unfinished"] == 0 and not signed.findings
+    is_governed = all(one.good for one in governed)
+    is_well = good == len(expected) == RECORDINGS and is_signed and is_governed
     if not as_json:
         sys.stdout.write(_verdict(folder, good, is_well=is_well))
     return 0 if is_well else 1

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ import click
 from worker.archive import erasing
 from worker.calls.views import rfc3339
 from worker.catalogue.database import Catalogue
+from worker.command import retained
 from worker.command.terminal import (
     as_json_option,
     exit_statuses,
@@ -31,6 +33,7 @@ from worker.governing.subject import By, Subject
 from worker.processes.archive_in_use import make_archive
 
 _REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
+_AHEAD = timedelta(days=30)
 _IDS = click.argument("recording_ids", nargs=-1, required=True, metavar="RECORDING_ID...")
 
 
@@ -51,13 +54,13 @@ def hold(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Put recordings under legal hold.
 
     Neither copy is deleted while it stands. The hold is a signed fact in the archive when this
-    returns. No object lock stands behind it.
+    returns. Where the archive is a bucket with object lock, its legal hold stands behind it.
     """
     by = By(who=user(), reason=reason)
 
     def do(here: Here, one: Subject) -> str:
-        holds.hold(here, one, by)
-        return "held"
+        particulars = holds.hold(here, one, by).particulars
+        return "held (ours alone)" if particulars["ours_alone"] else "held, also by the bucket"
 
     _finish(_each(recording_ids, do), as_json=as_json)
 
@@ -83,20 +86,41 @@ def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
 @click.command(
     epilog='Example: endtape erase RECORDING_ID --reason "asked by the customer" --dry-run'
 )
-@_IDS
-@_REASON
+@click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID...]")
+@click.option("--reason", help="Why; it stands in the history.")
 @click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
+@click.option(
+    "--until",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="With --dry-run and no ids: until when; in 30 days if left out.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @exit_statuses
 def erase(
-    recording_ids: tuple[str, ...], reason: str, dry_run: bool, yes: bool, as_json: bool
+    recording_ids: tuple[str, ...],
+    reason: str | None,
+    dry_run: bool,
+    until: datetime | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Erase recordings: both copies and the receipt.
 
-    A signed tombstone stays. The service does the rest, and looks whether all is gone.
+    A signed tombstone stays. The service does the rest, and looks whether all is gone. With
+    --dry-run and no ids: what `retain` will erase, by date and rule.
     """
     here, found, unknown = _found(recording_ids)
+    if dry_run and not recording_ids:
+        at = until.replace(tzinfo=UTC) if until else here.ledger.now() + _AHEAD
+        retained.show(here, at, as_json=as_json)
+        return
+    if not recording_ids:
+        raise click.UsageError("name the recordings, or use --dry-run to see what `retain` erases")
+    if until:
+        raise click.UsageError("--until is for --dry-run without ids")
+    if not reason and not dry_run:
+        raise click.UsageError("--reason is needed; it stands in the history")
     rows = [_would_go(here, one) for one in found]
     if dry_run:
         _show(rows, unknown, as_json=as_json)
@@ -106,7 +130,7 @@ def erase(
             _print(rows)
         many = f"{len(found)} recording{'' if len(found) == 1 else 's'}"
         click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
-    by, outcome = By(who=user(), reason=reason), _Outcome(refused=unknown)
+    by, outcome = By(who=user(), reason=reason or ""), _Outcome(refused=unknown)
     _do_all(outcome, found, lambda one: _order(here, one, by))
     _finish(outcome, as_json=as_json)
 

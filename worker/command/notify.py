@@ -37,7 +37,7 @@ from worker.vobiz import webhook
 @click.option("--retry", "retried", metavar="ID", help="Try one that failed again; `all`: each.")
 @exit_statuses
 def notify(as_json: bool, test: bool, retried: str | None) -> None:
-    """List the notifications that do not arrive.
+    """List the notifications that do not arrive, and what is not handed on.
 
     With --test: whether each endpoint takes one; exit 1 where one does not. With --retry: try again
     what failed, also after it was given up.
@@ -54,8 +54,10 @@ def notify(as_json: bool, test: bool, retried: str | None) -> None:
 
 
 def _test(settings: Settings, ledger: Ledger, *, as_json: bool) -> None:
+    # A command would have nothing to work on.
+    told = [*settings.notify, *(e for e in settings.hand_ons.values() if not e.command)]
     with waiting("sending ..."):
-        outcomes = [(endpoint, _send_test(endpoint, ledger)) for endpoint in settings.notify]
+        outcomes = [(endpoint, _send_test(endpoint, ledger)) for endpoint in told]
     if as_json:
         rows = [{"url": e.url, "arrived": o.arrived, "why": o.why} for e, o in outcomes]
         click.echo(json.dumps(rows, indent=2))
@@ -65,7 +67,7 @@ def _test(settings: Settings, ledger: Ledger, *, as_json: bool) -> None:
             table.add_row(endpoint.url, outcome.why or f"took it ({outcome.status})")
         print_table(table)
     else:
-        click.echo("No [[notify]] stands in the rules file (docs/notifications.md).")
+        click.echo("No [[notify]] and no after_archive stands in the rules file, or only commands.")
     sys.exit(0 if all(outcome.arrived for _, outcome in outcomes) else 1)
 
 
@@ -81,7 +83,12 @@ def _retry(ledger: Ledger, retried: str, *, as_json: bool) -> None:
         raise EndtapeError(f"{retried}: no notification with this id fails")
     for failing in chosen:
         ledger.try_again(failing)
-        owed = Obligation(duty=Duty.NOTIFY, account=failing.account, call_uuid=failing.call_uuid)
+        owed = Obligation(
+            duty=Duty.HAND_ON if failing.hands_on else Duty.NOTIFY,
+            account=failing.account,
+            call_uuid=failing.call_uuid,
+            recording_id=failing.hands_on,
+        )
         ledger.ensure_due([owed])
         ledger.make_due_now(owed)
     ledger.wake()
@@ -95,7 +102,7 @@ def _list(settings: Settings, failing: Sequence[Failing], *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps([asdict(f) for f in failing], indent=2))
         return
-    if not settings.notify:
+    if not settings.notify and not settings.hand_ons:
         click.echo("No [[notify]] stands in the rules file, so nobody is notified.")
     if not failing:
         click.echo("Every notification arrived, or is on its way for the first time.")

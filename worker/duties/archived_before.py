@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker import wire
-from worker.archive import fact_files, facts
+from worker.archive import derived, fact_files, facts
 from worker.archive.facts import Fact, FactKind
 from worker.archive.filing import Archive
 from worker.archive.keys import key_of
@@ -20,6 +20,7 @@ from worker.calls.call import Consent
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.restriction import NO_CONSENT
 from worker.errors import EndtapeError
+from worker.governing import derivations
 
 
 def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
@@ -41,7 +42,9 @@ def archived_before(archive: Archive, account: str, row: Event) -> list[Event]:
         if tombstone := archive.tombstone(place):
             return _erased(tombstone, place, row)
         try:
-            return with_facts(archive, account, *_archived(archive, place, row))
+            found = with_facts(archive, account, *_archived(archive, place, row))
+            made = derived.all_of(archive.store, place)
+            return [*found, *(derivations.event_of(one, row) for one in made)]
         except FileNotFoundError:
             known = fact_files.read_all(archive.store, account, row.recording_id or "")
             return [*_given_up(archive, place, row), *_holds(known, row)]

@@ -32,7 +32,7 @@ from worker.duties.histograms import TAIL, observe
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import commit_and_plan, do_or_report, wait_until
 from worker.duties.worker import Worker
-from worker.errors import EndtapeError, LedgerUnavailable, StaleLease, TryAgain
+from worker.errors import Ending, LedgerUnavailable, StaleLease, TryAgain
 from worker.ledger.obligations import Claim, Loaded
 from worker.vobiz.account import Account
 from worker.vobiz.answers import Row
@@ -41,10 +41,6 @@ from worker.vobiz.piece import CorruptDownload, Hooks
 # How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
 # follows within about an hour, and continues that file.
 _DEAD_PART_S = 7200.0
-
-
-class Ending(EndtapeError):
-    """The process was asked to end, so the download is given back."""
 
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:

@@ -148,7 +148,7 @@ def _read(worker: Worker, works: list[_Work], claim: Claim, loaded: Loaded, now:
         if filed is None or not filed.archive_key:
             continue
         governed = recording.was_held or bool(
-            recording.erasing or recording.offloaded or recording.facts_filed
+            recording.erasing or recording.offloaded or recording.derived or recording.facts_filed
         )
         try:
             row = row_of(worker.archive, filed.archive_key, governed=governed)

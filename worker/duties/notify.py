@@ -8,9 +8,7 @@ between an answer and its note, the notice is sent again, under the same id.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,42 +18,24 @@ import structlog
 from worker import wire
 from worker.archive import days
 from worker.calls import notices
-from worker.calls.call import Call
 from worker.calls.notices import Endpoint, Notice
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.calls.rules import Rules
-from worker.calls.views import call_view, recording_view, rfc3339
+from worker.calls.views import rfc3339
+from worker.duties import telling
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, wait_until
+from worker.duties.telling import Work
 from worker.duties.worker import Worker
 from worker.errors import CatalogueAway, Unstored
 from worker.ledger.client import Ledger
 from worker.ledger.codec import from_ms, to_ms
-from worker.ledger.notices import Failing, Tries
 from worker.ledger.obligations import Claim, Loaded
 from worker.settings import Settings
-from worker.vobiz import webhook
 
 log = structlog.get_logger()
-_DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its first failure
-_DOWN_MOST = timedelta(seconds=60)
 _AGAIN = timedelta(seconds=30)
 _OWED_FOR = timedelta(days=1)  # shorter than it is known that a notice arrived
-_NUMBERS = {"from", "to"}
-
-
-@dataclass(slots=True)
-class _Work:
-    """The notices of one call, and when to come back. `data`: what a notice says."""
-
-    worker: Worker
-    account: str
-    call_uuid: str
-    notices: list[Notice]
-    data: Callable[[Notice, Endpoint], dict[str, Any]]
-    now: datetime
-    waits: list[datetime] = field(default_factory=list)
 
 
 def notifies(worker: Worker, claims: Sequence[Claim]) -> None:
@@ -81,15 +61,17 @@ def _notify(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None
     with LeaseKeeper(worker.ledger, claim) as check:
         for endpoint in endpoints:
             waiting = set[str | None]()  # subjects with an earlier notice that did not arrive
-            for notice in _wanted(work, endpoint, since[endpoint.name], state):
+            for notice in telling.wanted(work, endpoint, since[endpoint.name], state):
                 check()
                 # In order for each recording: a later one does not overtake.
-                if notice.subject in waiting or not _try(work, endpoint, notice, state):
+                if notice.subject in waiting or not telling.try_notice(
+                    work, endpoint, notice, state
+                ):
                     waiting.add(notice.subject)
     wait_until(worker, claim, loaded, min(work.waits, default=None))
 
 
-def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> _Work:
+def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> Work:
     if owed.call_uuid.startswith(HALTED):
         at = _halted_at(owed.call_uuid)
         halted = Notice(
@@ -99,19 +81,19 @@ def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> _W
             subject=None,
         )
         facts = {"account": owed.account, "halted_at": rfc3339(at)}
-        return _Work(worker, owed.account, owed.call_uuid, [halted], lambda *_: facts, now)
+        return Work(worker, owed.account, owed.call_uuid, [halted], lambda *_: facts, now)
     if owed.call_uuid.startswith(ERASED):
         return _of_erasure(worker, owed, now)
     if owed.call_uuid.startswith(CLOSED):
         return _work_of_day(worker, owed, now)
     call = replay(owed.account, owed.call_uuid, loaded.events)
-    data = partial(_data, call, worker.settings.rules, now)
-    return _Work(
+    data = partial(telling.recording_or_call, call, worker.settings.rules, now)
+    return Work(
         worker, owed.account, owed.call_uuid, list(notices.notices_of(call, now)), data, now
     )
 
 
-def _of_erasure(worker: Worker, owed: Obligation, now: datetime) -> _Work:
+def _of_erasure(worker: Worker, owed: Obligation, now: datetime) -> Work:
     """The notice that a recording is erased. Its call may be forgotten, so the catalogue says what
     is left to tell. Raises CatalogueAway.
     """
@@ -126,15 +108,15 @@ def _of_erasure(worker: Worker, owed: Obligation, now: datetime) -> _Work:
         subject=recording_id,
     )
     found = [told] if at else []  # without a row it was erased in another catalogue
-    return _Work(worker, owed.account, owed.call_uuid, found, _fixed(view), now)
+    return Work(worker, owed.account, owed.call_uuid, found, _fixed(view), now)
 
 
 def _fixed(view: dict[str, Any]) -> Callable[[Notice, Endpoint], dict[str, Any]]:
     """What every notice says alike."""
-    return lambda _, endpoint: view if endpoint.numbers else dict(_without_numbers(view))
+    return lambda _, endpoint: view if endpoint.numbers else dict(telling.without_numbers(view))
 
 
-def _work_of_day(worker: Worker, owed: Obligation, now: datetime) -> _Work:
+def _work_of_day(worker: Worker, owed: Obligation, now: datetime) -> Work:
     """The notice that a day is closed: the day as its file shows it, and the digest of that file.
     Raises what the archive raises.
     """
@@ -148,103 +130,7 @@ def _work_of_day(worker: Worker, owed: Obligation, now: datetime) -> _Work:
         subject=None,
     )
     facts = {**day, "head": hashlib.sha256(content).hexdigest()}
-    return _Work(worker, owed.account, owed.call_uuid, [closed], lambda *_: facts, now)
-
-
-def _wanted(
-    work: _Work, endpoint: Endpoint, since: datetime, state: dict[str, Tries | None]
-) -> Iterator[Notice]:
-    """The notices that an endpoint asked for, and that neither arrived nor were given up."""
-    for notice in work.notices:
-        if notice.type in endpoint.events and notice.at >= since:
-            name = f"{endpoint.name} {notice.id}"
-            tries = state.get(name)
-            is_over = name in state and (tries is None or tries.given_up)
-            if not is_over:
-                yield notice
-
-
-def _try(work: _Work, endpoint: Endpoint, notice: Notice, state: dict[str, Tries | None]) -> bool:
-    """Send one notice if it is due. True if nothing is left to do for it."""
-    ledger, now = work.worker.ledger, work.now
-    name = f"{endpoint.name} {notice.id}"
-    before = state.get(name) or Tries(count=0, first_at=now, why="")
-    due_at = notices.next_try(before.count, before.first_at)
-    if due_at and due_at > now:
-        work.waits.append(due_at)
-        return False
-    if down := ledger.down_until(endpoint.name):
-        work.waits.append(now + down)
-        return False
-    body = json.dumps(
-        {"type": notice.type, "timestamp": rfc3339(notice.at), "data": work.data(notice, endpoint)},
-        ensure_ascii=False,
-    )
-    outcome = webhook.send(endpoint, notice.id, body, ledger.now())
-    if outcome.arrived:
-        ledger.note(work.account, work.call_uuid, {name: None})
-        ledger.note_arrived(work.account, work.call_uuid, [name])
-        ledger.count({f"notifications_total|{notice.type}": 1})
-        log.info("notified", type=notice.type, call_uuid=work.call_uuid, id=notice.id)
-        return True
-    return _failed(work, endpoint, notice, before, outcome)
-
-
-def _failed(
-    work: _Work, endpoint: Endpoint, notice: Notice, before: Tries, outcome: webhook.Outcome
-) -> bool:
-    ledger = work.worker.ledger
-    tries = replace(before, count=before.count + 1, why=outcome.why or "")
-    next_at = notices.next_try(tries.count, tries.first_at)
-    if outcome.is_refused_for_good or next_at is None:
-        tries = replace(tries, given_up=True)
-    else:
-        work.waits.append(next_at)
-    ledger.note(work.account, work.call_uuid, {f"{endpoint.name} {notice.id}": tries})
-    ledger.note_failing(
-        Failing(
-            account=work.account,
-            call_uuid=work.call_uuid,
-            endpoint=endpoint.name,
-            notice=notice.id,
-            type=notice.type,
-            url=endpoint.url,
-            tries=tries.count,
-            why=tries.why,
-            given_up=tries.given_up,
-        )
-    )
-    ledger.count({f"notifications_failed_total|{notice.type}": 1})
-    if outcome.is_down:
-        ledger.set_down(endpoint.name, min(_DOWN * 2 ** min(before.count, 10), _DOWN_MOST))
-    if tries.given_up:
-        work.worker.alert("notification_lost", call_uuid=work.call_uuid, why=tries.why)
-    return tries.given_up
-
-
-# What a notice says
-# ------------------------------------------------------------------------------------------------
-
-
-def _data(
-    call: Call, rules: Rules, now: datetime, notice: Notice, endpoint: Endpoint
-) -> dict[str, Any]:
-    """The recording or the call as `/v1` shows it, with numbers only where the endpoint gets
-    them.
-    """
-    recording = call.recordings.get(notice.subject or "")
-    view = recording_view(call, recording, rules, now) if recording else call_view(call, rules, now)
-    facts = {"from": call.from_number, "to": call.to_number, "direction": call.direction}
-    whole = {**facts, **view}
-    return whole if endpoint.numbers else _without_numbers(whole)
-
-
-def _without_numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {n: _without_numbers(v) for n, v in value.items() if n not in _NUMBERS}
-    if isinstance(value, list):
-        return [_without_numbers(v) for v in value]
-    return value
+    return Work(worker, owed.account, owed.call_uuid, [closed], lambda *_: facts, now)
 
 
 # What is owed

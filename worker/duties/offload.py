@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 
 import structlog
 
@@ -25,12 +26,12 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
-from worker.calls.timing import index_at
+from worker.calls.timing import KEPT_BY_PROVIDER, index_at
 from worker.calls.views import rfc3339
 from worker.duties import clocks, trials
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
-from worker.duties.outcomes import do_or_report, obligation, tell, wait_until
+from worker.duties.outcomes import do_or_report, kept_for, obligation, tell, wait_until
 from worker.duties.worker import Worker
 from worker.errors import (
     Conflict,
@@ -52,6 +53,7 @@ log = structlog.get_logger()
 _WHILE_HELD = timedelta(hours=1)
 _AGAIN, _AGAIN_LATER = timedelta(seconds=30), timedelta(minutes=5)
 _CHUNK = 1 << 20
+_RULES, _AT_ONCE = "offload-rules", 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,13 +99,48 @@ def offloads(worker: Worker, claims: Sequence[Claim]) -> None:
             do_or_report(worker, claim, work, "a recording cannot be offloaded")
 
 
+def owe_by_rules(worker: Worker) -> None:
+    """Where the rules are others than before, put down what they want deleted at the provider and
+    earlier ones did not, or later: of the recordings that Redis knows, for as long as the provider
+    keeps them. What was found in the archive, after a Redis that was emptied, is left alone, for
+    its labels and numbers are not known, by which a rule is chosen. Raises LedgerUnavailable.
+    """
+    ledger, rules = worker.ledger, worker.settings.rules
+    version = hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
+    if ledger.taken_up(_RULES) == version:
+        return
+    if any(terms.keep_at_provider is not None for terms in rules.all_terms):
+        now, accounts = ledger.now(), ledger.accounts()
+        known = ledger.recent(accounts, since=now - KEPT_BY_PROVIDER)
+        while some := list(islice(known, _AT_ONCE)):
+            for account in {sight.account for sight in some}:
+                ids = [sight.recording_id for sight in some if sight.account == account]
+                _owe(worker, account, ids, now)
+    ledger.take_up(_RULES, version)
+
+
+def _owe(worker: Worker, account: str, recording_ids: Sequence[str], now: datetime) -> None:
+    """Put down the offloads of those of these recordings whose rule wants one."""
+    call_of = worker.ledger.calls_of(account, recording_ids)
+    for call_uuid, events in worker.ledger.logs(account, set(call_of.values())).items():
+        call = replay(account, call_uuid, events)
+        keep = worker.settings.rules.choose(call)[1].keep_at_provider
+        for recording_id, recording in call.recordings.items():
+            done = recording.archived
+            if keep is None or done is None or done.at is None or done.check or done.first_seen_at:
+                continue
+            if not (recording.offloaded or recording.erasing):
+                owed = obligation(call, Duty.OFFLOAD, recording_id)
+                worker.ledger.owe(owed, max(now, done.at + keep))
+
+
 def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     owed = claim.obligation
     call = replay(owed.account, owed.call_uuid, loaded.events)
     recording = call.recordings.get(owed.recording_id or "")
     if recording is None or recording.archived is None or recording.offloaded or recording.erasing:
         # Erasing deletes the provider's copy itself.
-        wait_until(worker, claim, loaded, None)
+        _end(worker, claim, loaded, call)
         return
     with LeaseKeeper(worker.ledger, claim) as check_lease:
         task = _Task(
@@ -125,8 +162,17 @@ def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
         check_lease()
     if gone:
         _done(task, loaded, gone)
-    else:
+    elif again_at:
         wait_until(worker, claim, loaded, again_at)
+    else:
+        _end(worker, claim, loaded, call)
+
+
+def _end(worker: Worker, claim: Claim, loaded: Loaded, call: Call) -> None:
+    """Nothing is left to do; the call's log expires as that of any finished call."""
+    keep = kept_for(worker, call)
+    dues = ((claim.obligation, None),)
+    worker.ledger.commit([Commit(claim=claim, seen=loaded.size, dues=dues, keep=keep)])
 
 
 def _is_wanted(task: _Task) -> bool:

@@ -12,7 +12,7 @@ import structlog
 from worker.calls import timing
 from worker.calls.call import Call
 from worker.calls.events import FINISHED, Event, Kind
-from worker.calls.notices import is_told
+from worker.calls.notices import TRIED_FOR, is_told
 from worker.calls.obligations import Duty, Obligation
 from worker.duties import traces
 from worker.duties.histograms import CONFIRMATION, HOME, TAIL, observe
@@ -26,6 +26,7 @@ _SAFETY_DUE = timedelta(
 )  # a safety net: due again by then if no plan sets an earlier instant
 
 _OFFLOAD_WITHIN = timedelta(days=1)
+_TOLD_WITHIN = timedelta(days=1)
 _ALERTS = {Kind.STOP_UNKNOWN, Kind.ABANDONED, Kind.GAVE_UP}
 
 
@@ -51,7 +52,7 @@ def do_or_report(worker: Worker, claim: Claim, work: Callable[[], None], complai
 
 
 def _about(o: Obligation) -> dict[str, str | None]:
-    if o.duty in {Duty.FETCH, Duty.ERASE, Duty.OFFLOAD}:
+    if o.duty in {Duty.FETCH, Duty.ERASE, Duty.OFFLOAD, Duty.HAND_ON}:
         return {"account": o.account, "recording_id": o.recording_id}
     if o.duty in {Duty.SURVEY, Duty.DAY, Duty.CDRS}:
         return {"account": o.account}
@@ -85,6 +86,7 @@ def commit_and_plan(
             *([(index, timing.index_at(now))] if is_finished else []),
             *_retained(call, found.events),
             *_offloads_due(worker, call, found.events, now),
+            *_hand_ons_due(worker, call, found.events),
             *notices_due(worker, call, found.events),
         ),
     )
@@ -118,11 +120,27 @@ def _offloads_due(
     ]
 
 
+def _hand_ons_due(
+    worker: Worker, call: Call, events: Sequence[Event]
+) -> list[tuple[Obligation, Literal["now"]]]:
+    """Whom the rules want told of the recordings that are archived with these events."""
+    if worker.settings.rules.choose(call)[1].after_archive is None:
+        return []
+    return [
+        (obligation(call, Duty.HAND_ON, event.recording_id), "now")
+        for event in events
+        if event.kind is Kind.MEDIA_ARCHIVED
+    ]
+
+
 def kept_for(worker: Worker, call: Call) -> timedelta:
-    """How long a finished call's log is kept: until the provider's copies are gone at least."""
+    """How long a finished call's log is kept: until the provider's copies are gone at least, and
+    until whoever is handed a recording took it or was given up.
+    """
     keep = worker.settings.rules.choose(call)[1].keep_at_provider
     offloaded_in = keep + _OFFLOAD_WITHIN if keep is not None else timedelta(0)
-    return max(worker.settings.history, offloaded_in)
+    told_in = TRIED_FOR + _TOLD_WITHIN if worker.settings.hand_ons else timedelta(0)
+    return max(worker.settings.history, offloaded_in, told_in)
 
 
 def notices_due(

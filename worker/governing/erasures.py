@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from worker.archive import days, erasing, fact_files, facts, keys
+from worker.archive import days, erasing, fact_files, facts, keys, object_lock
 from worker.archive.facts import Fact, FactKind
 from worker.archive.receipts import Tombstone
 from worker.calls import erasure
@@ -133,9 +133,13 @@ def _begun(subject: Subject, tombstone: Mapping[str, Any]) -> Event:
 
 
 def check_not_held(places: Places, subject: Subject) -> None:
-    """Raises Held, and what the archive raises."""
+    """Raises Held, also where the bucket itself would delete nothing, and what the archive
+    raises.
+    """
     store = places.archive.store
     _not_held(fact_files.read_all(store, subject.account, subject.recording_id))
+    if why := object_lock.why_locked(store, erasing.beside(store, subject.key)):
+        raise Held(why)
 
 
 def is_begun(places: Places, subject: Subject) -> bool:

@@ -2,15 +2,18 @@
 
 A hold is a fact in the archive. The fact that a recording is being erased takes a number in the
 same row, and each writer has read all numbers before its own. So of a hold and an erasure that
-race, one has seen the other and yields.
+race, one has seen the other and yields. Where the archive is a bucket with object lock, the
+bucket's own legal hold is set before the fact, which says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from worker import wire
-from worker.archive import fact_files, facts, keys
+from worker.archive import erasing, fact_files, facts, keys, object_lock
 from worker.archive.facts import Fact, FactKind
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
@@ -21,8 +24,6 @@ from worker.governing.facts import write
 from worker.governing.places import Places
 from worker.governing.subject import By, Subject
 
-OURS_ALONE = {"ours_alone": True}  # no object lock of a bucket stands behind it
-
 
 def hold(places: Places, subject: Subject, by: By) -> Fact:
     """Hold a recording. The signed fact stands in the archive when this returns. Harmless to
@@ -31,24 +32,35 @@ def hold(places: Places, subject: Subject, by: By) -> Fact:
     Raises Gone where it is erased or being erased; Unstored, OSError, Conflict and Unsigned where
     the archive or the key cannot be used; LedgerUnavailable, CatalogueAway.
     """
-    return _write(places, subject, by, FactKind.HOLD)
+    _alive(places, subject)
+    store = places.archive.store
+    locked = object_lock.lock(store, erasing.beside(store, subject.key))
+    said: dict[str, Any] = {"ours_alone": locked.why_not is not None, "locked": locked.names}
+    try:
+        return _write(places, subject, by, FactKind.HOLD, {**said, "why_alone": locked.why_not})
+    except Exception:
+        object_lock.unlock(store, locked.names)
+        raise
 
 
 def release(places: Places, subject: Subject, by: By) -> Fact | None:
-    """End the hold of a recording; None where it has none. What it put off is due at once. Raises
-    as `hold` does.
+    """End the hold of a recording, that of the bucket first; None where it has none. What it put
+    off is due at once. Raises as `hold` does.
     """
     known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
     if not facts.is_held(known) and not subject.is_held:
         return None
-    written = _write(places, subject, by, FactKind.RELEASE)
+    object_lock.unlock(places.archive.store, facts.locked_by_us(known))
+    written = _write(places, subject, by, FactKind.RELEASE, {})
     for put_off in (subject.erasing, replace(subject.erasing, duty=Duty.OFFLOAD)):
         places.ledger.make_due_now(put_off)
     places.ledger.wake()
     return written
 
 
-def _write(places: Places, subject: Subject, by: By, kind: FactKind) -> Fact:
+def _write(
+    places: Places, subject: Subject, by: By, kind: FactKind, particulars: Mapping[str, Any]
+) -> Fact:
     deed = Deed.HOLD if kind is FactKind.HOLD else Deed.RELEASE
     entry = Entry(
         what=deed,
@@ -68,7 +80,7 @@ def _write(places: Places, subject: Subject, by: By, kind: FactKind) -> Fact:
         who=by.who,
         claimed=by.claimed,
         reason=by.reason,
-        particulars=OURS_ALONE if kind is FactKind.HOLD else {},
+        particulars=particulars,
     )
     written = write(places, fact)
     if places.archive.tombstone(subject.key):

@@ -109,6 +109,8 @@ _SHORT = {
     "tail_limit_s": "tl",
     "restricted_by": "rb",
     "saved_per_month": "sm",
+    "made": "mk",
+    "content_type": "ct",
 }
 _KINDS = {kind.value for kind in Kind}
 _FAULTS = {fault.value for fault in Fault}

@@ -4,6 +4,7 @@ at most once in a while.
 {endtape}:rate:BUCKET:ACCOUNT  hash    a token bucket
 {endtape}:halted:ACCOUNT       string  since when (ms) the provider refuses our credentials
 {endtape}:turn:DEED:WHAT       string  somebody did this already; expires when it may be done again
+{endtape}:taken-up:WHAT        string  the version of something that was acted on last
 """
 
 from __future__ import annotations
@@ -87,3 +88,12 @@ class Limits(Store):
         """True for the first caller of all processes within each `every`."""
         key = self.key("turn", deed, what)
         return bool(self.command("SET", key, 1, "NX", "PX", span_ms(every)))
+
+    def taken_up(self, what: str) -> str | None:
+        """The version of something that was acted on last, by any process; None: none was."""
+        version: str | None = self.command("GET", self.key("taken-up", what))
+        return version
+
+    def take_up(self, what: str, version: str) -> None:
+        """Remember that all is done that a version asks for."""
+        self.command("SET", self.key("taken-up", what), version)

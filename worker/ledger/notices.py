@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from worker.calls.notices import TRIED_FOR
+from worker.calls.notices import KNOWN_FOR
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.store import Store, as_dict
 
-_KEPT = TRIED_FOR + timedelta(days=2)  # longer than a notice is young, so that none is sent twice
+_KEPT = KNOWN_FOR + timedelta(days=1)  # so that none is sent twice
 # An event is recorded shortly before its notices are first looked at.
 _BEFORE = timedelta(minutes=1)
 _DONE = "done"
@@ -35,7 +35,9 @@ class Tries:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failing:
-    """A notice that did not arrive, for a person to look at. `url`: of its endpoint."""
+    """A notice that did not arrive, for a person to look at. `url`: of its endpoint, or its
+    command. `hands_on`: the recording that is handed on, where it is about that.
+    """
 
     account: str
     call_uuid: str
@@ -46,6 +48,7 @@ class Failing:
     tries: int
     why: str
     given_up: bool
+    hands_on: str | None = None
 
 
 class Notices(Store):
@@ -78,9 +81,9 @@ class Notices(Store):
             pipe.expire(key, _KEPT)
 
     def note_failing(self, failing: Failing) -> None:
-        self.command(
-            "HSET", self.key("notices-failing"), _place(failing), json.dumps(asdict(failing))
-        )
+        # An older release beside us knows only what it wrote itself.
+        said = {name: value for name, value in asdict(failing).items() if value is not None}
+        self.command("HSET", self.key("notices-failing"), _place(failing), json.dumps(said))
 
     def note_arrived(self, account: str, call_uuid: str, names: Iterable[str]) -> None:
         """Takes notices off the list of those that fail."""

@@ -42,6 +42,7 @@ LEASES: Mapping[Duty, timedelta] = {
     Duty.OFFLOAD: timedelta(seconds=30),
     Duty.CDRS: timedelta(seconds=15),
     Duty.NOTIFY: timedelta(seconds=15),
+    Duty.HAND_ON: timedelta(seconds=15),
     Duty.ERASE: timedelta(seconds=15),
     Duty.DAY: timedelta(seconds=30),
 }

@@ -53,6 +53,7 @@ BATCH = {
     Duty.FACTS: 10,
     Duty.OFFLOAD: 1,
     Duty.NOTIFY: 4,
+    Duty.HAND_ON: 1,
     Duty.ERASE: 4,
 }
 MOST_PLANS = 2 * BATCH[Duty.PLAN]
@@ -155,6 +156,8 @@ class Clock:
             Duty.FETCH: max(1, fetchers - 1),
             Duty.SURVEY: 2,
             **{duty: BATCH[duty] * keepers for duty, queue in QUEUE_OF.items() if queue == "keep"},
+            # A command may run for long, and a slot of `keep` stays free for all else.
+            Duty.HAND_ON: max(1, keepers - 1),
         }
         for queue in QUEUES:
             if self.queues:

@@ -18,6 +18,7 @@ from worker.duties import (
     deprecations,
     erase,
     fetch,
+    hand_on,
     index,
     late_facts,
     look,
@@ -38,6 +39,7 @@ DEEDS = {
     Duty.SURVEY: survey.surveys,
     Duty.INDEX: index.indexes,
     Duty.NOTIFY: notify.notifies,
+    Duty.HAND_ON: hand_on.hands_on,
     Duty.ERASE: erase.erases,
     Duty.DAY: days.closes,
     Duty.CDRS: call_records.reads,
@@ -51,6 +53,7 @@ QUEUE_OF = {
     Duty.SURVEY: "fetches",
     Duty.INDEX: "keep",
     Duty.NOTIFY: "keep",
+    Duty.HAND_ON: "keep",
     Duty.ERASE: "keep",
     Duty.DAY: "keep",
     Duty.CDRS: "keep",
@@ -86,6 +89,7 @@ def beat(queue: str) -> None:
         if queue == "keep":
             days.keep_due(ledger, worker.settings.accounts)
             call_records.keep_due(worker)
+            offload.owe_by_rules(worker)
         if queue == "keep" and ledger.once_per("tidy", "all", every=timedelta(hours=1)):
             index.owe_missed(worker)
             erase.owe_missed(worker)

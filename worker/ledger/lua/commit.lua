@@ -68,9 +68,9 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
     at = at + 2
   end
   if newer then redis.call('ZADD', due[kind], now, obligation) end
-  -- What the catalogue has not entered yet does not expire. Notifications and erasures do not keep a log: whoever
+  -- What the catalogue has not entered yet does not expire. Notifications, erasures and who is handed a recording do not keep a log: whoever
   -- finished the call said how long it stays; at least for as long as they are tried (four_days_s).
-  if kind ~= 'notify' and kind ~= 'erase' then
+  if kind ~= 'notify' and kind ~= 'erase' and kind ~= 'handon' then
     local of_call = string.match(obligation, '^%a+|([^|]+|[^|]+)')
     local unindexed = redis.call('ZSCORE', due.index, 'index|' .. of_call)
     if keep_s > 0 and keep_s < four_days_s and redis.call('ZSCORE', due.notify, 'notify|' .. of_call) then keep_s = four_days_s end
