@@ -468,6 +468,21 @@ def test_a_hold_is_answered_once_no_offload_is_under_way_that_has_not_seen_it(ho
         holds.hold(house.worker, house.known(recording_id), BY)
 
 
+def test_who_repeats_a_release_that_died_half_way_makes_due_what_the_hold_put_off(
+    house, monkeypatch
+):
+    call, recording_id = house.archived(retain_until=datetime.now(UTC))
+    holds.hold(house.worker, house.known(recording_id), BY)
+    house.erases(call, recording_id)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "make_due_now", lambda *_: crash())
+        holds.release(house.worker, house.known(recording_id), BY)
+    owed = obligation(Duty.ERASE, call, recording_id)
+    assert redis_view.due_in_s(house.ledger, owed) > 3000
+    assert holds.release(house.worker, house.known(recording_id), BY) is None
+    assert redis_view.due_in_s(house.ledger, owed) < 1
+
+
 def test_numbers_of_a_call_stay_as_long_as_it_has_another_recording(house):
     call, recording_id = house.archived()
     house.ledger.record(

@@ -55,10 +55,11 @@ def release(places: Places, subject: Subject, by: By) -> Fact | None:
     off is due at once. Raises as `hold` does.
     """
     known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
-    if not facts.is_held(known) and not subject.is_held:
-        return None
-    object_lock.unlock(places.archive.store, facts.locked_by_us(known))
-    written = _write(places, subject, by, FactKind.RELEASE, {})
+    written = None
+    if facts.is_held(known) or subject.is_held:
+        object_lock.unlock(places.archive.store, facts.locked_by_us(known))
+        written = _write(places, subject, by, FactKind.RELEASE, {})
+    # Also where it is held no more: whoever released it may have died before this.
     for put_off in (subject.erasing, _offload_of(subject)):
         places.ledger.make_due_now(put_off)
     places.ledger.wake()
