@@ -514,6 +514,24 @@ def test_while_the_provider_refuses_the_rest_is_gone_and_it_is_asked_again(house
     )
 
 
+def test_an_error_of_the_provider_counts_neither_as_a_deletion_nor_as_a_look(house):
+    faults = house.provider.faults
+    call, recording_id = house.archived()
+    erasures.order(house.worker, house.known(recording_id), BY)
+    for route in ("delete-recording", "get-recording"):
+        faults.switch_on("api-5xx", route=route)
+        redis_view.make_due(house.ledger, obligation(Duty.ERASE, call, recording_id))
+        for _ in range(3):
+            again = house.erases(call, recording_id)
+        assert again > house.ledger.now() + timedelta(seconds=20)
+        assert house.recording(call, recording_id).erased is None
+        faults.clear()
+    redis_view.make_due(house.ledger, obligation(Duty.ERASE, call, recording_id))
+    house.erased(call, recording_id)
+    assert house.recording(call, recording_id).erased
+    assert not house.there(recording_id)
+
+
 def test_while_the_rate_is_used_up_nothing_is_asked_and_it_comes_back(house):
     call, recording_id = house.archived()
     erasures.order(house.worker, house.known(recording_id), BY)
