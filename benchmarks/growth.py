@@ -47,7 +47,7 @@ METHOD = (
 BAR_MIB = 5.0
 _RULES = '[defaults]\nmax_duration = "1s"\nconfirm_within = "1s"\n'
 _FRAMES = 14
-_ON_THE_WAY = 200  # recordings that are known and not archived
+_ON_THE_WAY = 600  # recordings that are known and not archived
 _ARCHIVED = "events_total|MediaArchived"
 
 

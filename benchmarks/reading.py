@@ -27,6 +27,7 @@ from worker.catalogue.database import Catalogue
 from worker.settings import Settings
 
 MOST_MS = 100
+BEGAN = datetime(2024, 1, 1, tzinfo=UTC)  # of the finished recordings; 288 a day
 RULES = """
 [defaults]
 max_duration = "1h"
@@ -89,9 +90,10 @@ FILTERS = {
 
 
 def _receipts(count: int) -> Iterator[rows.Row]:
-    dice, began = random.Random(7), datetime(2024, 1, 1, tzinfo=UTC)
+    dice = random.Random(7)
     for n in range(count):
-        at = (began + timedelta(minutes=5 * n)).isoformat(timespec="milliseconds")
+        began = BEGAN + timedelta(minutes=5 * n)
+        at = began.isoformat(timespec="milliseconds")
         said: dict[str, Any] = {
             "recording_id": str(uuid.UUID(int=dice.getrandbits(128))),
             "account": ACCOUNT,
@@ -106,7 +108,7 @@ def _receipts(count: int) -> Iterator[rows.Row]:
             "media": {"bytes": 100_000, "sha256": f"{n:064x}", "duration_ms": 60_000},
             "stop": {"state": "unknown" if n % 50 == 0 else "confirmed", "rule": f"rule {n % 7}"},
         }
-        yield rows.of_receipt(said, f"{ACCOUNT}/2024/01/01/{said['recording_id']}.mp3")
+        yield rows.of_receipt(said, f"{ACCOUNT}/{began:%Y/%m/%d}/{said['recording_id']}.mp3")
 
 
 def fill(url: str, count: int) -> None:
@@ -180,6 +182,12 @@ def _pages(stage: Stage, url: str, size: Size, call: str, recording: str) -> dic
         "page Recordings": "/recordings",
         "page Recordings, q": "/recordings?q=nowhere+to+be+found",
         "page Not home": "/not-home",
+        "page Days": "/days",
+        "page of today": f"/days/{stage.ledger.now().date()}",
+        "page of a day": "/days/{day}",  # another one each time: nothing of it is kept
+        "page of a figure": f"/days/{stage.ledger.now().date()}/under_way",
+        "page Rules": "/rules?to=918065550107&trigger=transfer",
+        "page Notifications": "/notifications",
         "page System": "/system",
         "page of a call": f"/calls/{call}",
         "page of a recording": f"/recordings/{recording}",
@@ -189,11 +197,12 @@ def _pages(stage: Stage, url: str, size: Size, call: str, recording: str) -> dic
     with app.test_client() as client:
         key = {"Authorization": f"Bearer {env['ENDTAPE_API_KEY']}"}
         client.post("/login", data={"password": env["ENDTAPE_API_KEY"]})
-        for _ in range(size.pages + 1):
+        for n in range(size.pages + 1):
+            day = (BEGAN + timedelta(days=n)).date()
             for name, path in asked.items():
                 worked = time.thread_time() * 1000 + ran_ms(servers)
                 began = time.perf_counter()
-                answer = client.get(path, headers=key)
+                answer = client.get(path.format(day=day), headers=key)
                 ms = (time.perf_counter() - began) * 1000
                 worked = time.thread_time() * 1000 + ran_ms(servers) - worked
                 took[name].append(Took(ms, worked))

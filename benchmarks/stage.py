@@ -71,7 +71,7 @@ class Stage:
     """A folder, a Redis, and the processes that a measurement starts."""
 
     def __init__(self, *, fsync: str = "always") -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="et"))
+        self.folder = Path(tempfile.mkdtemp(prefix="et", dir=_place()))
         self._fsync, self._stack = fsync, contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -222,6 +222,15 @@ class Stage:
         )
         until(lambda: listens(int(env["PORT"])))
         return env["ENDTAPE_PUBLIC_URL"]
+
+
+def _place() -> Path | None:
+    """Where stages have their folders: on a disk, which /tmp often is not. Where it is, its part of
+    the disk is where whole folders of files were just deleted, and ext4 without a journal then
+    looks at each of them before it makes a file: 0.6 ms instead of 0.02, measured.
+    """
+    place = Path("/var/tmp")
+    return place if "TMPDIR" not in os.environ and os.access(place, os.W_OK) else None
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -122,7 +122,7 @@ class Serving:
                 await _send_told(send, told, scope["method"])
                 return
         if self._live and scope["raw_path"] == LIVE and scope["method"] == "GET":
-            await self._live.answer(headers, receive, send)
+            await self._live.answer(_query(scope), headers, receive, send)
             return
         environ = _environ(scope, headers, body)
         is_quick = environ["PATH_INFO"].lstrip("/").startswith(_QUICK)  # as the router reads it

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from worker import logs
@@ -196,6 +196,13 @@ def order(ledger: Ledger, *, wait_s: float) -> Reload:
         silent=tuple(sorted(lacking & living)),
         ended=tuple(sorted(lacking - living)),
     )
+
+
+def processes(ledger: Ledger) -> dict[str, datetime]:
+    """The last heartbeat of each process of the service, by `KIND HOST:PID`. One that was killed
+    stays for an hour.
+    """
+    return ledger.last_seen(_ROLE)
 
 
 def _living(ledger: Ledger) -> Iterator[str]:

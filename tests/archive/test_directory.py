@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -257,3 +258,21 @@ def test_the_first_day_is_the_earliest_under_which_anything_is_filed(archive, pl
     (place[0] / "MA_1" / "2025/01/02" / ".half.part").write_bytes(b"")
     assert archive.first_day("MA_1") == datetime(2026, 9, 14, tzinfo=UTC)
     assert archive.first_day("MA_2") is None
+
+
+def test_the_way_to_a_folder_is_gone_once_within_it_and_by_that_thread_alone(archive, place):
+    root, _ = place
+    part, store, elsewhere = spooled(archive, 1), archive.store, "MA_1/2026/09/15/rec-2.json"
+    day = (root / KEY).parent
+    with store.within(KEY):
+        day.rename(day.with_name("moved"))
+        day.symlink_to(root.parent)
+        archive.publish(part, KEY, SHA)  # a link that comes meanwhile leads it nowhere
+        store.create(elsewhere, b"{}")
+        assert store.read(elsewhere) == b"{}"
+        read = ThreadPoolExecutor(1).submit(store.read, KEY)
+        with pytest.raises(Conflict):  # another thread goes the way itself
+            read.result()
+    assert (day.with_name("moved") / "rec-1.mp3").read_bytes() == AUDIO
+    with pytest.raises(Conflict):
+        store.read(KEY)

@@ -60,19 +60,23 @@ def test_the_signature_covers_the_stored_receipt_which_names_format_namespace_an
 
 @pytest.mark.parametrize("dies_at", [1, 2, 3])  # audio, receipt, signature
 def test_a_repeat_completes_what_a_crash_left_out(archive, tmp_path, monkeypatch, dies_at):
-    puts, put = [], durable.put
+    puts = []
 
-    def dying(*how):
-        puts.append(how)
-        if len(puts) == dies_at:
-            raise KeyboardInterrupt
-        put(*how)
+    def dying(put):
+        def dies(*how):
+            puts.append(how)
+            if len(puts) == dies_at:
+                raise KeyboardInterrupt
+            put(*how)
 
-    monkeypatch.setattr(durable, "put", dying)
-    with pytest.raises(KeyboardInterrupt):
-        filed(archive)
+        return dies
+
+    with monkeypatch.context() as patch:
+        for name in ("put", "create"):
+            patch.setattr(durable, name, dying(getattr(durable, name)))
+        with pytest.raises(KeyboardInterrupt):
+            filed(archive)
     assert [path.exists() for path in both(tmp_path)] == [dies_at > 2, False]
-    monkeypatch.setattr(durable, "put", put)
     before = both(tmp_path)[0].read_bytes() if dies_at > 2 else None
     again = made(tmp_path)
     again.publish(spooled(again, 2), KEY, SHA)

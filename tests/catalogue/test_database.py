@@ -113,6 +113,15 @@ def test_rows_are_found_by_recording_call_and_account(catalogue):
     assert catalogue.of_call("call-009") == []
     assert catalogue.known("MA_1", ["rec-002", "rec-009"]) == {"rec-002"}
     assert catalogue.find("rec-001", "SA_2").view == row(1, account="SA_2").view
+    named = catalogue.named([("SA_2", "rec-001"), ("MA_1", "rec-002"), ("MA_1", "rec-009")])
+    assert {one.id for one in named} == {("SA_2", "rec-001"), ("MA_1", "rec-002")}
+    assert catalogue.named([]) == []
+
+
+def test_it_counts_what_each_rule_decided_about_since_an_instant(catalogue):
+    catalogue.enter([*ROWS, row(5, stop={"rule": None})])
+    assert catalogue.by_rule(since=at(0)) == {"defaults": 4, "payments line": 1}
+    assert catalogue.by_rule(since=at(3)) == {"defaults": 1, "payments line": 1}
 
 
 def test_what_postgresql_takes_into_no_text_keeps_no_recording_out_and_takes_no_catalogue_away(

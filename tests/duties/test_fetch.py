@@ -10,6 +10,7 @@ import pytest
 
 from tests import redis_view
 from tests.bad_days import ended, failures, made_older
+from tests.builders import obligation
 from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
 from worker.calls import timing
@@ -17,7 +18,7 @@ from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import recording_view, rfc3339
-from worker.duties import deprecations
+from worker.duties import deprecations, fetch
 from worker.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("fetched_again_soon")
@@ -92,6 +93,27 @@ def test_the_archive_holds_audio_and_receipt_readable_by_the_owner_only(local):
     }
     assert receipt["fetch"]["attempts"] == 1
     assert list((house.folder / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize(("slots", "home"), [(3, 2), (2, 1)])
+def test_a_slot_that_brought_one_home_goes_on_with_what_is_due_while_one_stays_free_of_fetches(
+    local, slots, home
+):
+    house = local(rules=HOUR, turns=False)
+    account, owed = house.settings.accounts[ACCOUNT], []
+    for _ in range(3):
+        call, recording = ended(house)
+        owed.append(obligation(Duty.FETCH, call, recording.recording_id))
+        until(lambda c=call: house.worker.vobiz.find_recordings(account, call_uuid=c))
+        until(lambda c=call: Kind.RECORDING_FINALIZED in house.kinds(c))
+    house.ledger.seen("slots.fetches", "here:1", slots)
+    redis_view.make_due(house.ledger, *owed)
+    free = {Duty.FETCH: 2}
+    _held, ours = house.ledger.claim(lead=timedelta(0), batch=2, free=free).claims
+    fetch.fetches(house.worker, [ours])
+    kinds = [house.kinds(o.call_uuid) for o in owed]
+    assert sum(Kind.MEDIA_ARCHIVED in some for some in kinds) == home
+    assert house.ledger.counters()["events_total|MediaArchived"] == home
 
 
 def test_too_early_is_tried_again(local):

@@ -53,15 +53,15 @@ def test_what_is_archived_has_a_receipt_whose_signature_is_by_a_key_that_the_ser
 def test_a_crash_between_receipt_and_signature_is_completed_by_the_next_try(local, monkeypatch):
     monkeypatch.setattr(filing, "_REST_S", 0)
     house = local(rules=HOUR)
-    put, died = durable.put, []
+    create, died = durable.create, []
 
-    def dying(part, directory, name, sha256):
+    def dying(part, data, directory, name):
         if name.endswith(".sig") and not died:
             died.append(name)
             raise OSError(5, "Input/output error")
-        put(part, directory, name, sha256)
+        create(part, data, directory, name)
 
-    monkeypatch.setattr(durable, "put", dying)
+    monkeypatch.setattr(durable, "create", dying)
     call, recording = ended(house)
     view = house.reach(recording.recording_id, "archived")
     assert died
@@ -74,15 +74,15 @@ def test_a_crash_between_receipt_and_signature_is_completed_by_the_next_try(loca
 def test_what_was_given_up_is_said_in_the_archive_signed_with_whose_fault_it_was(
     local, monkeypatch
 ):
-    put, died = durable.put, []
+    create, died = durable.create, []
 
-    def dying(part, directory, name, sha256):
+    def dying(part, data, directory, name):
         if name.endswith(".absent.json.sig") and not died:
             died.append(name)
             raise OSError(5, "Input/output error")
-        put(part, directory, name, sha256)
+        create(part, data, directory, name)
 
-    monkeypatch.setattr(durable, "put", dying)
+    monkeypatch.setattr(durable, "create", dying)
     monkeypatch.setattr(absence, "_AGAIN", timedelta(0))
     monkeypatch.setattr(filing, "_REST_S", 0)
     house = local(rules=HOUR)

@@ -11,6 +11,7 @@ from tests.waiting import until
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.errors import StaleLease
+from worker.ledger.codec import to_ms
 from worker.ledger.obligations import Commit
 
 FREE = {Duty.PLAN: 1000, Duty.LOOK: 10, Duty.FETCH: 10}
@@ -93,6 +94,36 @@ def test_however_many_fetches_find_no_slot_a_stop_is_claimed_at_once(ledger):
     assert found.next_at > found.now  # and what is blocked does not make the clock spin
     free = ledger.claim(lead=timedelta(0), batch=10, free={Duty.PLAN: 10, Duty.FETCH: 3})
     assert len(free.claims) == 3
+
+
+def test_who_finished_one_takes_the_next_that_is_due_with_its_log_while_fewer_are_outstanding_than_may_be(
+    ledger,
+):
+    ledger.record("MA_1", started())
+    due, later = (
+        Obligation(duty=Duty.FETCH, account="MA_1", call_uuid="c", recording_id=r) for r in "rs"
+    )
+    redis_view.make_due(ledger, due)
+    redis_view.make_due(ledger, later, at=to_ms(ledger.now()) + 60_000)
+    assert ledger.take_next(Duty.FETCH, most=0) is None
+    now, taken, loaded = ledger.take_next(Duty.FETCH, most=1)
+    assert (taken.obligation, loaded.log) == (due, redis_view.log_of(ledger, "MA_1", "c"))
+    assert 4.9 < redis_view.lease_of(ledger, due) / 1000 - now.timestamp() < 5.1
+    assert ledger.take_next(Duty.FETCH, most=1) is None
+    assert ledger.take_next(Duty.FETCH, most=9) is None  # nothing else is due
+    assert ledger.commit([Commit(claim=taken, seen=loaded.size, dues=((due, None),))]) == [
+        frozenset()
+    ]
+
+
+def test_what_was_begun_and_never_finished_is_left_to_the_clock(ledger):
+    owed = Obligation(duty=Duty.FETCH, account="MA_1", call_uuid="c", recording_id="r")
+    redis_view.make_due(ledger, owed)
+    assert ledger.take_next(Duty.FETCH, most=1)
+    redis_view.end_leases(ledger, owed)
+    assert ledger.take_next(Duty.FETCH, most=1) is None
+    (again,) = claim(ledger)
+    assert again.unfinished_tries == 1
 
 
 def test_a_message_that_waited_longer_than_its_lease_is_begun_with_a_whole_one_unless_another_has_it(

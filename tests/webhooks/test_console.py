@@ -46,7 +46,7 @@ class Console:
     def __init__(self, ledger, folder, **env):
         (folder / "endtape.toml").write_text(RULES)
         environ = {**ENV, "REDIS_URL": "redis://127.0.0.1:1", **KEYS, **SECRET, **env}
-        self.ledger, self.folder = ledger, folder
+        self.ledger, self.folder, self.environ = ledger, folder, environ
         self.app = create_app(Settings.from_env(environ, folder=folder), ledger)
         self.browser = self.app.test_client()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -14,7 +15,9 @@ from tests.constants import ACCOUNT, ENV, KEY, VIEW_KEY
 from tests.waiting import until
 from tests.webhooks.test_console import NASTY, runs
 from webhooks.console import live, sessions
-from webhooks.console.feed import Feed, Frame, Kind, Parts, Tab
+from webhooks.console.feed import Feed, Frame, Parts, Tab
+from webhooks.console.feed import Kind as Shown
+from worker.calls.events import Event, Kind
 from worker.settings import Settings
 
 KEYS = {"ENDTAPE_API_KEY": f"anna:{KEY},eve:eve-key-000000000001", "ENDTAPE_VIEW_KEY": VIEW_KEY}
@@ -31,11 +34,11 @@ def logged_in(house, key=KEY, **cookies):
 class Stream:
     """A tab with the first page: it collects what it is told, and when."""
 
-    def __init__(self, house, cookies):
+    def __init__(self, house, cookies, query=""):
         host, _, port = house.base.removeprefix("http://").partition(":")
         self.told, self.at, self.is_over = [], [], False
         self._socket = socket.create_connection((host, int(port)), timeout=20)
-        head = f"GET /now/live HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n"
+        head = f"GET /now/live{query} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n"
         self._socket.sendall(head.encode())
         self._lines = self._socket.makefile("rb")
         self.status = int(self._lines.readline().split()[1])
@@ -90,10 +93,9 @@ def test_a_tab_is_told_what_changed_at_most_once_a_second_and_no_stream_holds_a_
     said = next(said for said in tab.told if "rec-2" in str(said.get("rows")))
     assert f"{ACCOUNT}|rec-2" in said["set"]
     assert REC not in said["set"]  # what did not change is not sent
-    for i in range(6):
+    for i in range(3):
         runs(house.ledger, f"call-x{i}", f"rec-x{i}")
-        time.sleep(0.2)
-    until(lambda: any("rec-x5" in str(said.get("rows")) for said in tab.told))
+        until(lambda name=f"rec-x{i}": any(name in str(said.get("rows")) for said in tab.told))
     assert min(b - a for a, b in zip(tab.at, tab.at[1:], strict=False)) > 0.9
     assert "<script" not in str(tab.told).replace(NASTY, "")
 
@@ -146,6 +148,27 @@ def test_beyond_the_bound_a_tab_is_refused_and_a_place_is_free_again_when_one_go
     until(lambda: Stream(house, anna).status == 200)
 
 
+def test_a_page_about_one_call_is_told_when_the_call_changed_and_of_no_other(local):
+    house = local(rules='[defaults]\nmax_duration = "1h"\n', **KEYS)
+    runs(house.ledger)
+    anna = logged_in(house)
+    for path in ("/recordings/rec-1", "/calls/call-1"):
+        page = requests.get(house.base + path, headers={"Cookie": anna}, timeout=5).text
+        ((address, size),) = re.findall(r'data-stream="/now/live([^"]+)" data-size="(\d+)"', page)
+        assert int(size) == house.ledger.size(ACCOUNT, "call-1")
+    tab = Stream(house, anna, address)
+    until(lambda: tab.told)
+    other = Stream(house, anna)
+    runs(house.ledger, "call-2", "rec-2")
+    until(lambda: any("rec-2" in str(said.get("rows")) for said in other.told))
+    assert [said["set"] for said in tab.told] == [{"size": size}]
+    over = Event(id="over", kind=Kind.CALL_ENDED, call_uuid="call-1", signed=True)
+    house.ledger.record(ACCOUNT, over)
+    until(lambda: int(tab.told[-1]["set"]["size"]) > int(size))
+    tab.close()
+    other.close()
+
+
 # What a tab is told next
 # ------------------------------------------------------------------------------------------------
 
@@ -156,7 +179,7 @@ def frame(number):
 
 
 def test_a_tab_that_missed_a_frame_gets_the_whole_page():
-    tab = Tab(Kind(acts=True, shows_numbers=False), news=None)
+    tab = Tab(Shown(acts=True, shows_numbers=False), news=None)
     said = [tab.next(f) for f in (None, frame(0), frame(0), frame(1), frame(3), frame(0))]
     assert said == [None, b"whole 0", None, b"change 1", b"whole 3", b"whole 0"]
 
@@ -165,7 +188,7 @@ def test_a_store_that_is_away_is_told_once_and_the_whole_page_once_it_is_back(mo
     monkeypatch.setattr("webhooks.console.feed._AGAIN_S", 0)
     handed = []
     loop = SimpleNamespace(call_soon_threadsafe=lambda tell, kinds: handed.append(kinds))
-    kind = Kind(acts=True, shows_numbers=False)
+    kind = Shown(acts=True, shows_numbers=False)
     parts = Parts(at="now", html={"tiles": "<b>"}, rows=())
     feed = Feed(None, lambda _: parts, lambda: 0)
     feed._tabs.add(Tab(kind, news=None))

@@ -54,6 +54,24 @@ def test_an_instant_is_in_a_sane_year_and_in_utc_or_none(value):
         assert found is None or (found.tzinfo is UTC and 1999 <= found.year <= 2200)
 
 
+@given(
+    st.one_of(
+        st.datetimes().map(lambda t: t.isoformat(timespec="milliseconds")),
+        st.from_regex(
+            r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]\.[0-9]{3}",
+            fullmatch=True,
+        ),
+    )
+)
+@example("2026-02-30T00:00:00.000")
+@example("2016-12-31T23:59:60.000")
+@example("2026-01-01T24:00:00.000")
+def test_an_instant_as_we_spell_it_is_the_same_as_in_any_other_spelling_of_rfc_3339(text):
+    found = wire.rfc3339(f"{text}Z")
+    assert found == wire.rfc3339(f"{text}+00:00")
+    assert found is None or found.tzinfo is UTC
+
+
 @given(anything)
 @example("a\n")
 @example("a" * 129)

@@ -23,7 +23,10 @@ class Ledgers:
         reader = self.reader
         day = _day(request.args.get("day")) or reader.ledger.now().date()
         found = DayLedger(
-            ledger=reader.ledger, catalogue=reader.catalogue, rules=reader.settings().rules
+            ledger=reader.ledger,
+            catalogue=reader.catalogue,
+            rules=reader.settings().rules,
+            live=reader.live,
         )
         view = found.view(day, reader.accounts())
         if request.accept_mimetypes.best_match([_JSON, _CSV], default=_JSON) == _CSV:

@@ -1,11 +1,10 @@
-"""The pages of one thing: a recording, a call, the system; and the files of a recording."""
+"""The pages of one thing: what happens now, a recording, a call; and the files of a recording."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from importlib.metadata import version
+from datetime import datetime
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,15 +14,15 @@ from jinja2 import Environment, Template
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
-from webhooks.console import sound, words
-from webhooks.console.feed import Kind, Parts
+from webhooks.console import course, sound, words
+from webhooks.console.deeds import on_open_days
+from webhooks.console.feed import Kind, OneCall, Parts
 from webhooks.console.now import SHOWN, Now, breathe
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
-from worker import in_force
-from worker.archive import signers
-from worker.ledger.counters import REMEDIES
+from worker.calls.legs import legs_view
+from worker.calls.replay import replay
 from worker.ledger.presence import ROLES
 
 _SAID = {
@@ -36,7 +35,6 @@ _SAID = {
     "erased": "It was erased before; nothing was done.",
 }
 _HISTORY = 50
-_BEFORE = timedelta(hours=1)  # a call may be stopped before its recording is known
 _PARTS = ("trouble", "tiles", "more", "handoffs", "services", "figures")
 
 
@@ -61,8 +59,12 @@ class Details:
             self._fragments[kind] = at, text
         return text
 
-    def parts(self, templates: Environment, kind: Kind) -> Parts:
-        """The same by its parts, for the streams. It needs no request."""
+    def parts(self, templates: Environment, kind: Kind | OneCall) -> Parts:
+        """The same by its parts, for the streams; of a page about one call the size of its log. It
+        needs no request.
+        """
+        if isinstance(kind, OneCall):
+            return Parts(at="", html={"size": str(self._ledger.size(*kind))}, rows=())
         values = {**self._board(kind), "address": address}
         html = {
             name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
@@ -103,21 +105,39 @@ class Details:
     def recording(self, recording_id: str) -> str:
         """One recording: its sound, its stop, its receipt, how a stranger checks it."""
         view = self._reader.view(recording_id)
+        if watched := self._watched(view):
+            view = self._reader.view(recording_id)  # with what came in between
         receipt, no_receipt = _tried(self._reader.receipt, recording_id, view)
         outline, no_outline = _tried(self._reader.peaks, recording_id, view)
         call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
-        timeline = call["timeline"] if call else []
+        root = view["segment_of"] or recording_id
+        gaps = [g for g in (call or {}).get("gaps", []) if g["recording_id"] == root]
+        timeline = [
+            event
+            for event in (call or {}).get("timeline", [])
+            if event["recording_id"] in {None, recording_id}
+        ]
+        fetched_at = receipt["fetch"]["fetched_at"] if receipt else None
         key = PurePosixPath(view["archive_key"] or "")
         return rendered(
             "recording.html",
             view=seen(view),
-            sound=sound.drawn(view, outline),
+            watched=watched,
+            sound=sound.drawn(view, outline, gaps),
+            courses=course.of_recording(
+                view, timeline, gaps, self._ledger.now(), fetched_at=fetched_at
+            ),
             no_outline=no_outline,
             receipt=receipt,
             no_receipt=no_receipt,
-            timeline=[e for e in timeline if e["recording_id"] in {None, recording_id}],
-            gaps=[g for g in (call or {}).get("gaps", []) if g["recording_id"] == recording_id],
-            history=self._history(view),
+            timeline=timeline,
+            gaps=gaps,
+            segments=[
+                other
+                for other in (call or {}).get("recordings", [])
+                if root in {other["recording_id"], other["segment_of"]}
+            ],
+            history=list(islice(on_open_days(self._ledger, view), _HISTORY)),
             file=key.name,
             stem=recording_id,
             signer=self._settings().signer,
@@ -127,50 +147,32 @@ class Details:
         )
 
     def call(self, call_uuid: str) -> str:
-        """A call: its recordings, hand-offs and events."""
-        call = self._reader.whole_call(call_uuid)
+        """A call: its legs, recordings, hand-offs and events."""
+        call, now = self._reader.whole_call(call_uuid), self._ledger.now()
+        if watched := self._watched(call):
+            call = self._reader.whole_call(call_uuid)  # with what came in between
         return rendered(
             "call.html",
+            watched=watched,
             call=seen(call),
+            legs=self._legs(call["account"], call["call_uuid"]),
+            courses=course.of_call(call, now),
             said=_SAID.get(request.args.get("said", "")),
             running=[r for r in call["recordings"] if r["phase"] in {"recording", "stopping"}],
         )
 
-    def _history(self, view: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Who did what to the recording, on days that are not closed yet, the last first."""
-        entries = self._ledger.history_about(
-            view["account"],
-            [view["recording_id"], view["call_uuid"]],
-            since=datetime.fromisoformat(view["first_seen_at"]) - _BEFORE,
-        )
-        mine = (
-            {"at": entry.at, **entry.said}
-            for entry in entries
-            if entry.said.get("recording_id") == view["recording_id"]
-            or (
-                entry.said.get("call_uuid") == view["call_uuid"]
-                and entry.said.get("recording_id") is None
-            )
-        )
-        return list(islice(mine, _HISTORY))
+    def _watched(self, view: Mapping[str, Any]) -> tuple[str, int] | None:
+        """The stream of a page about this call or recording, and the size of the log that the page
+        is made of; None where Redis has forgotten the call, so that nothing changes any more.
+        """
+        account, call_uuid = view["account"], view["call_uuid"]
+        size = self._ledger.size(account, call_uuid)
+        return (address("/now/live", call=f"{account}|{call_uuid}"), size) if size else None
 
-    def system(self) -> str:
-        """Processes, versions, settings in force, refused callbacks with their remedy."""
-        ledger, settings = self._ledger, self._settings()
-        board = self._now.board()
-        return rendered(
-            "system.html",
-            board=board,
-            roles=ROLES,
-            version=version("endtape"),
-            settings=in_force.shown_by_the_service(ledger) or in_force.shown(settings),
-            warnings=settings.warnings,
-            restart=settings.restart,
-            refusals=sorted(ledger.refusals().items()),
-            remedies=REMEDIES,
-            unfinished=ledger.unfinished(),
-            keys=[s.line for s in signers.of_service(ledger.signing_keys())],
-        )
+    def _legs(self, account: str, call_uuid: str) -> list[dict[str, Any]]:
+        """Its legs; none of a call that Redis has forgotten."""
+        events = self._ledger.events(account, call_uuid)
+        return legs_view(replay(account, call_uuid, events)) if events else []
 
     # Files
     # --------------------------------------------------------------------------------------------

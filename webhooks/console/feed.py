@@ -1,8 +1,9 @@
-"""What the tabs with the first page are sent: what changed on it, made once for all of them.
+"""What tabs are sent: what changed on the page that they have open, made once for all of them.
 
-One thread of the process listens to Redis while anybody looks, and has the page's parts made anew
-when something happened, at most once a second. A part is a piece of HTML with a name: the red line,
-the tiles, each row of the table.
+One thread of the process listens to Redis while anybody looks, and has the pages' parts made anew
+when something happened, at most once a second. A part of the first page is a piece of HTML with a
+name: the red line, the tiles, each row of the table. Of the page of a call or recording it is told
+only that it changed.
 """
 
 from __future__ import annotations
@@ -32,15 +33,22 @@ _TOGETHER, _APART_S = 10, 0.01  # so many tabs are told at once, then callbacks 
 
 
 class Kind(NamedTuple):
-    """Of what kind a tab is: what its owner may do, and whether numbers are shown to them."""
+    """A tab with the first page: what its owner may do, and whether numbers are shown to them."""
 
     acts: bool
     shows_numbers: bool
 
 
+class OneCall(NamedTuple):
+    """A tab with a page about one call, or about a recording of it."""
+
+    account: str
+    call_uuid: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """The first page at an instant. `rows`: the names of the table's rows, in their order."""
+    """A page at an instant. `rows`: the names of the table's rows, in their order."""
 
     at: str
     html: Mapping[str, str]
@@ -68,7 +76,7 @@ class Frame:
 class Tab:
     """A tab that is told. `news` is set for each new frame; `number`: of the frame that it has."""
 
-    kind: Kind
+    kind: Kind | OneCall
     news: asyncio.Event = field(default_factory=asyncio.Event)
     number: int | None = None
 
@@ -89,11 +97,11 @@ class Feed:
     """
 
     def __init__(
-        self, ledger: Ledger, parts: Callable[[Kind], Parts], due_in: Callable[[], float]
+        self, ledger: Ledger, parts: Callable[[Kind | OneCall], Parts], due_in: Callable[[], float]
     ) -> None:
         self._ledger, self._parts, self._due_in = ledger, parts, due_in
         self._tabs: set[Tab] = set()
-        self._frames: dict[Kind, Frame] = {}
+        self._frames: dict[Kind | OneCall, Frame] = {}
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()  # a tab came of whose kind there is no frame
         self._lock = threading.Lock()  # of the thread's end and the next tab's coming
@@ -120,11 +128,11 @@ class Feed:
         with self._lock:
             self._tabs.discard(tab)
 
-    def frame(self, kind: Kind) -> Frame | None:
+    def frame(self, kind: Kind | OneCall) -> Frame | None:
         """The last one for this kind; None where none was made yet."""
         return self._frames.get(kind)
 
-    def _tell(self, kinds: set[Kind]) -> None:
+    def _tell(self, kinds: set[Kind | OneCall]) -> None:
         tabs = [tab for tab in self._tabs if tab.kind in kinds]
         loop = asyncio.get_running_loop()
         for i in range(0, len(tabs), _TOGETHER):
@@ -142,10 +150,10 @@ class Feed:
                         self._look(heard, loop)
             except EndtapeError as error:
                 if logs.seldom("live", error):
-                    log.warning("the first page does not live", error=str(error))
+                    log.warning("open pages are not told what changes", error=str(error))
                 self._say_away(loop)
             except Exception:
-                log.exception("the first page does not live by a fault of ours")
+                log.exception("open pages are not told what changes, by a fault of ours")
                 self._say_away(loop)
 
     def _is_watched(self) -> bool:
@@ -168,7 +176,7 @@ class Feed:
         heard.rest()
         self._wanted.wait(max(_EVERY_S, self._due_in()))
 
-    def _make(self, kind: Kind) -> bool:
+    def _make(self, kind: Kind | OneCall) -> bool:
         """Makes the next frame for this kind; False where nothing changed."""
         last, parts = self._frames.get(kind), self._parts(kind)
         number = last.number + 1 if last else 0
@@ -191,12 +199,12 @@ class Feed:
         self._hand_over(loop, set(fresh))
         time.sleep(_AGAIN_S)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop, kinds: set[Kind]) -> None:
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, kinds: set[Kind | OneCall]) -> None:
         if kinds:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
                 loop.call_soon_threadsafe(self._tell, kinds)
 
-    def _kinds(self) -> set[Kind]:
+    def _kinds(self) -> set[Kind | OneCall]:
         with self._lock:
             return {tab.kind for tab in self._tabs}
 

@@ -1,12 +1,10 @@
-"""The pages with lists: recordings, what is not home, notifications, rules."""
+"""The pages with lists: recordings, what is not home, notifications."""
 
 from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, fields
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 from flask import Response, jsonify, redirect, request
@@ -18,7 +16,6 @@ from webhooks.console.now import Now
 from webhooks.console.page import address, rendered, seen
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
-from worker.calls.rules import DailyTime, Rule, Terms
 from worker.calls.views import rfc3339
 
 FILTERS = (
@@ -93,20 +90,13 @@ class Lists:
 
     def notifications(self) -> str:
         """The notifications that do not arrive, and the applications that are told."""
-        endpoints = self._settings().notify
+        failing, endpoints = self._ledger.failing(200), self._settings().notify
+        fails = {one.endpoint for one in failing}
         return rendered(
-            "notifications.html", failing=self._ledger.failing(200), endpoints=endpoints
-        )
-
-    def rules(self) -> str:
-        """The rules in force, in the order in which they are tried."""
-        rules = self._settings().rules
-        return rendered(
-            "rules.html",
-            rules=[(rule.name, _match(rule), _terms(rule.terms)) for rule in rules.rules],
-            defaults=_terms(rules.defaults),
-            from_file=rules.from_file,
-            adopt=_plain(rules.adopt),
+            "notifications.html",
+            failing=failing,
+            more=max(0, self._ledger.failing_count() - len(failing)),
+            told=[(e, self._ledger.down_until(e.name), e.name in fails) for e in endpoints],
         )
 
 
@@ -125,41 +115,3 @@ def _cell(value: Any) -> Any:
     """A value that no spreadsheet takes for a formula, whoever filled it."""
     is_formula = isinstance(value, str) and value.startswith(_FORMULA)
     return f"'{value}" if is_formula else value
-
-
-def _match(rule: Rule) -> dict[str, str]:
-    said = asdict(rule.match)
-    labels = {f"label {name}": value for name, value in said.pop("labels").items()}
-    names = {"from_number": "from", "to_number": "to"}
-    return {names.get(k, k): v for k, v in said.items() if v is not None} | labels
-
-
-def _terms(terms: Terms) -> dict[str, str]:
-    return {one.name: _plain(getattr(terms, one.name)) for one in fields(terms)}
-
-
-def _plain(value: Any) -> str:
-    """A value of the rules, about as it stands in the file."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, timedelta):
-        return _duration(value)
-    if isinstance(value, DailyTime):
-        return f"{value.at:%H:%M} {value.zone}"
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_plain(inner)}" for key, inner in value.items()) or "nothing"
-    if isinstance(value, tuple):
-        return ", ".join(map(_plain, value)) or "none"
-    return str(value)
-
-
-def _duration(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"

@@ -1,4 +1,4 @@
-"""The streams of the first page: server-sent events, served on the event loop.
+"""The streams of open pages: server-sent events, served on the event loop.
 
 A stream costs a connection and a coroutine, and never a thread. It ends when its session does, when
 its reader takes nothing for a minute, and when the tab goes away; the browser's script closes it
@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from types import FrameType
 from typing import Any
+from urllib.parse import parse_qsl
 
 from webhooks.console import sessions
-from webhooks.console.feed import Feed, Kind, Tab
+from webhooks.console.feed import Feed, Kind, OneCall, Tab
 from webhooks.console.page import NUMBERS_COOKIE
 from worker.settings import Settings
 
@@ -51,9 +52,12 @@ class Live:
         self._tabs: set[Tab] = set()
         self._is_over: bool | None = None  # None: no stream has begun yet
 
-    async def answer(self, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+    async def answer(
+        self, query: str, headers: Mapping[str, str], receive: Receive, send: Send
+    ) -> None:
         """Answers a GET of PATH: with a stream that goes on; 401 without a session, 503 where there
-        are as many streams as may be. `headers`: by name in lower case.
+        are as many streams as may be. `headers`: by name in lower case. `query`: `call` is
+        `ACCOUNT|CALL` for a page about one call; without it the stream is the first page's.
         """
         cookies = _cookies(headers.get("cookie", ""))
         pass_ = _Pass(self._settings, cookies.get(sessions.COOKIE))
@@ -62,16 +66,23 @@ class Live:
         elif self._left <= 0:
             await _refuse(send, 503, b"as many tabs as may be are told already\n")
         else:
-            asked = cookies.get(NUMBERS_COOKIE)
-            shows_numbers = asked == "shown" if asked else self._settings().shows_numbers
             self._left -= 1
             self._begin()
             try:
                 await self._stream(
-                    Tab(Kind(pass_.session.acts, shows_numbers)), pass_, receive, send
+                    Tab(self._kind(query, pass_.session, cookies)), pass_, receive, send
                 )
             finally:
                 self._left += 1
+
+    def _kind(
+        self, query: str, session: sessions.Session, cookies: Mapping[str, str]
+    ) -> Kind | OneCall:
+        account, _, call_uuid = dict(parse_qsl(query)).get("call", "").partition("|")
+        if call_uuid:
+            return OneCall(account, call_uuid)
+        asked = cookies.get(NUMBERS_COOKIE)
+        return Kind(session.acts, asked == "shown" if asked else self._settings().shows_numbers)
 
     async def _stream(self, tab: Tab, pass_: _Pass, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_gone(receive))

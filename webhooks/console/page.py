@@ -16,6 +16,7 @@ NUMBERS_COOKIE = "endtape_numbers"
 MENU = (
     ("/", "Now"),
     ("/recordings", "Recordings"),
+    ("/days", "Days"),
     ("/not-home", "Not home"),
     ("/notifications", "Notifications"),
     ("/rules", "Rules"),

@@ -17,12 +17,16 @@ from webhooks.api.routes import Api
 from webhooks.console import same_site, sessions, words
 from webhooks.console.actions import Actions
 from webhooks.console.bulk import Bulks
+from webhooks.console.days import Days
+from webhooks.console.deeds import Deeds
 from webhooks.console.details import Details
 from webhooks.console.feed import Feed
 from webhooks.console.lists import Lists
 from webhooks.console.live import Live
 from webhooks.console.now import Now
 from webhooks.console.page import NUMBERS_COOKIE, local_path
+from webhooks.console.rules import RulesPage
+from webhooks.console.system import System
 from worker import logs
 from worker.errors import EndtapeError
 from worker.settings import Settings
@@ -72,14 +76,14 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
         ("/calls/<call_uuid>", "call", details.call),
         ("/not-home", "not_home", lists.not_home),
         ("/notifications", "notifications", lists.notifications),
-        ("/rules", "rules", lists.rules),
-        ("/system", "system", details.system),
     )
     for path, name, view in pages:
         door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
     bulks = Bulks(reader, now, api.reports, api.governing)
     for method, path, name, view in (*_deeds(actions, reader), *_in_bulk(bulks)):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
+    for method, path, name, view in _books(reader, now):
+        door.add_url_rule(path, name, _guarded(settings, view), methods=[method])
     door.add_url_rule(
         "/numbers", "numbers", _guarded(settings, lambda: _numbers(settings())), methods=["POST"]
     )
@@ -93,6 +97,18 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
     door.register_error_handler(HTTPException, _told_http)
     door.register_error_handler(EndtapeError, _told_unavailable)
     return door
+
+
+def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
+    """What was, what would be, and what it runs on: pages that only show."""
+    days, rules = Days(reader), RulesPage(reader, now)
+    yield "GET", "/days", "days", days.grid
+    yield "GET", "/days/<day>", "day", days.day
+    yield "GET", "/days/<day>/<figure>", "figure", days.figure
+    yield "GET", "/recordings/<recording_id>/history", "history", Deeds(reader).shown
+    yield "GET", "/rules", "rules", rules.shown
+    yield "GET", "/system", "system", System(reader, now).shown
+    yield "POST", "/rules/simulation", "simulate", rules.simulated
 
 
 def _deeds(actions: Actions, reader: Reader) -> Iterator[tuple[str, str, str, View]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from worker import wire
 
-WIDTH, LANE = 1000, 60  # units of a drawing: all of it, and one channel
+WIDTH, LANE, STRIP = 1000, 60, 8  # units of a drawing: all of it, one channel, the least gap
+_ONE_MS = timedelta(milliseconds=1)
+_TOUCHES_MS = 1000.0  # a gap begins at the end of a segment: by two clocks
 _POINTS = 500
 _BESIDE = 1.25  # marks beyond so many times the sound are listed and not drawn
 _LEAST_AROUND_MS = 300.0  # around the marks of the end
@@ -39,7 +42,8 @@ class Mark:
 class Drawing:
     """A part of the sound, WIDTH wide. `lanes`: the path of each channel. `marks`: the words of
     those that lie in it, and where. `end_x`: where the sound ends. `tail`: where what was recorded
-    after the trigger begins, and its width.
+    after the trigger begins, and its width. `gaps`: the same of each declared gap; one that lies
+    before or after the sound is a narrow strip at its edge.
     """
 
     from_ms: float
@@ -48,6 +52,12 @@ class Drawing:
     marks: list[tuple[str, float]]
     end_x: float
     tail: tuple[float, float] | None
+    gaps: list[tuple[float, float]]
+
+    @property
+    def ticks(self) -> list[tuple[float, float]]:
+        """Instants on the axis: percent of the width, and ms after the start."""
+        return [(25 * i, self.from_ms + (self.to_ms - self.from_ms) * i / 4) for i in range(5)]
 
     @property
     def height(self) -> int:
@@ -64,9 +74,13 @@ class Sound:
     near: Drawing | None
 
 
-def drawn(view: Mapping[str, Any], outline: Mapping[str, Any] | None) -> Sound | None:
-    """The drawings of a recording, given as `/v1` shows it, and its outline; None where nothing is
-    known about its length.
+def drawn(
+    view: Mapping[str, Any],
+    outline: Mapping[str, Any] | None,
+    gaps: Iterable[Mapping[str, Any]] = (),
+) -> Sound | None:
+    """The drawings of a recording, given as `/v1` shows it, its outline, and the gaps of its
+    logical recording; None where nothing is known about its length.
     """
     channels: Sequence[Sequence[int]] = outline["channels"] if outline else ()
     bucket_ms = float(outline["bucket_ms"]) if outline else 0.0
@@ -74,7 +88,7 @@ def drawn(view: Mapping[str, Any], outline: Mapping[str, Any] | None) -> Sound |
     if not duration:
         return None
     marks = _marks(view)
-    sheet = _Sheet(channels, bucket_ms, duration, marks)
+    sheet = _Sheet(channels, bucket_ms, duration, marks, _gaps(view, gaps, duration))
     most = max([duration, *(m.at_ms for m in marks if m.at_ms <= duration * _BESIDE)])
     return Sound(
         duration_ms=duration, marks=marks, whole=sheet.part(0, most), near=_near(sheet, most)
@@ -87,17 +101,33 @@ def _marks(view: Mapping[str, Any]) -> list[Mark]:
         word: wire.rfc3339((view["stop"].get(field) or view.get(field)) or "")
         for word, _, field in _MARKS
     }
-    trigger, one_ms = instants["trigger"], timedelta(milliseconds=1)
+    trigger = instants["trigger"]
     return [
         Mark(
             word,
             meaning,
-            (instant - start) / one_ms,
-            (instant - trigger) / one_ms if trigger and word != "trigger" else None,
+            (instant - start) / _ONE_MS,
+            (instant - trigger) / _ONE_MS if trigger and word != "trigger" else None,
         )
         for word, meaning, _ in _MARKS
         if start and (instant := instants[word])
     ]
+
+
+def _gaps(
+    view: Mapping[str, Any], gaps: Iterable[Mapping[str, Any]], duration_ms: float
+) -> list[tuple[float, float]]:
+    """Those gaps that touch the sound: from and to, in ms after its start."""
+    start, found = wire.rfc3339(view["started_at"] or ""), list[tuple[float, float]]()
+    if start is None:
+        return found
+    for gap in gaps:
+        begin, end = (wire.rfc3339(gap[name] or "") for name in ("from", "to"))
+        from_ms = (begin - start) / _ONE_MS if begin else duration_ms
+        to_ms = (end - start) / _ONE_MS if end else math.inf
+        if from_ms <= duration_ms + _TOUCHES_MS and to_ms >= -_TOUCHES_MS:
+            found.append((min(from_ms, duration_ms), max(to_ms, 0.0)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +136,7 @@ class _Sheet:
     bucket_ms: float
     duration_ms: float
     marks: list[Mark]
+    gaps: list[tuple[float, float]]
 
     def part(self, from_ms: float, to_ms: float) -> Drawing:
         def x(at_ms: float) -> float:
@@ -124,6 +155,11 @@ class _Sheet:
             marks=[(m.word, x(m.at_ms)) for m in self.marks if from_ms <= m.at_ms <= to_ms],
             end_x=end_x,
             tail=tail,
+            gaps=[
+                _strip(x(max(begin, from_ms)), x(min(end, to_ms)))
+                for begin, end in self.gaps
+                if begin <= to_ms and end >= from_ms
+            ],
         )
 
     def _path(self, peaks: Sequence[int], from_ms: float, to_ms: float, end_x: float) -> str:
@@ -141,6 +177,12 @@ class _Sheet:
             upper.append(f"{across:.1f},{middle - high:.1f}")
             lower.append(f"{across:.1f},{middle + high:.1f}")
         return "M" + " L".join([*upper, *reversed(lower)]) + " Z" if loud else ""
+
+
+def _strip(left: float, right: float) -> tuple[float, float]:
+    """Where a strip begins, and its width, which is never less than STRIP."""
+    left = min(left, WIDTH - STRIP)
+    return round(left, 1), round(max(STRIP, right - left), 1)
 
 
 def _near(sheet: _Sheet, most_ms: float) -> Drawing | None:

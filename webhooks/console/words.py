@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +42,12 @@ def span(milliseconds: float | None) -> str:
     minutes, seconds = divmod(round(rest / 1000), 60)
     hours, minutes = divmod(minutes, 60)
     return sign + (f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}")
+
+
+def between(instants: tuple[str | None, str | None]) -> float | None:
+    """Milliseconds from one RFC 3339 instant to another; None where one is not known."""
+    begin, end = (wire.rfc3339(instant or "") for instant in instants)
+    return (end - begin) / timedelta(milliseconds=1) if begin and end else None
 
 
 def size(count: int | None) -> str:
@@ -103,6 +110,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "clock": clock,
     "fine_clock": fine_clock,
     "span": span,
+    "between": between,
     "size": size,
     "host": host,
     "pretty": pretty,

@@ -14,6 +14,7 @@ import mimetypes
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -68,6 +69,9 @@ class BucketStore:
         self._attributes = {"Storage-Class": storage_class} if storage_class else {}
         self.client = _client(place)
         self._patient = dict[tuple[int, int], ObjectStore]()
+
+    def within(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - a bucket has no folders
+        return contextlib.nullcontext()
 
     def create(self, name: str, data: bytes) -> None:
         self._create(name, data, hashlib.sha256(data).hexdigest())

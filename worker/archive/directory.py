@@ -7,11 +7,11 @@ itself may be a link.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,15 +31,21 @@ class Directory:
     def __init__(self, root: Path, spool: Spool) -> None:
         self.root, self._spool = Path(root), spool
         self._made = set[str]()  # folders that this process has seen on disk for good
+        self._of_thread = threading.local()  # `held`: the folder that `within` keeps open
+
+    @contextlib.contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        with self._folder(name, make=True) as (here, _):
+            self._of_thread.held = (name.rpartition("/")[0], here)
+            try:
+                yield
+            finally:
+                self._of_thread.held = None
 
     def create(self, name: str, data: bytes) -> None:
-        part = self._spool.create("small-file", secrets.randbelow(10**18))
-        try:
-            with self._spool.writing(part) as file:
-                file.write(data)
-            self.put_file(name, part, hashlib.sha256(data).hexdigest())
-        finally:
-            part.unlink(missing_ok=True)
+        part = self._spool.path("small-file", secrets.randbelow(10**18))
+        with _full_disk(), self._folder(name, make=True) as (folder, last):
+            durable.create(part, data, folder, last)
 
     def put_file(self, name: str, part: Path, sha256: str) -> None:
         with _full_disk(), self._folder(name, make=True) as (folder, last):
@@ -121,6 +127,10 @@ class Directory:
         if not all(step and not step.startswith(".") for step in (*steps, last)):
             raise ValueError(f"not a name in the archive: {name[:300]!r}")
         folder = "/".join(steps)
+        held = getattr(self._of_thread, "held", None)
+        if held and held[0] == folder:
+            yield held[1], last
+            return
         if make and folder not in self._made:
             durable.make(self.root)
             os.close(self._enter(steps, make=True))

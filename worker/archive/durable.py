@@ -94,13 +94,33 @@ def put(part: Path, directory: int, name: str, sha256: str) -> None:
     a copy differs, Unstored where the file system has no hard links.
     """
     with open_regular(part) as source:
-        os.fsync(source.fileno())
-        try:
-            _link(part, directory, name, sha256)
-        except OSError as error:
-            if error.errno not in _NO_LINK_FROM_THERE:
-                raise
-            _copy_and_link(source, directory, name, sha256)
+        _give_name(source, part, directory, name, sha256)
+
+
+def create(part: Path, data: bytes, directory: int, name: str) -> None:
+    """Put a small file under the name, on disk for good, by way of a new file `part` that nobody
+    has seen. Raises as `put` does.
+    """
+    number = os.open(part, CREATE, 0o600)
+    try:
+        with os.fdopen(number, "w+b") as source:
+            source.write(data)
+            source.flush()
+            source.seek(0)
+            _give_name(source, part, directory, name, hashlib.sha256(data).hexdigest())
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _give_name(source: BinaryIO, part: Path, directory: int, name: str, sha256: str) -> None:
+    """Force the file, which is open as `source`, to disk, and link it to its name."""
+    os.fsync(source.fileno())
+    try:
+        _link(part, directory, name, sha256)
+    except OSError as error:
+        if error.errno not in _NO_LINK_FROM_THERE:
+            raise
+        _copy_and_link(source, directory, name, sha256)
 
 
 def _link(

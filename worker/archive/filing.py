@@ -53,6 +53,7 @@ class Archive:
         self.store = store_of(place, self.spool)
         self.fallback: Archive | None = None
         self._refused: tuple[Exception | None, float] = (None, 0.0)
+        self.told_at = 0.0  # when this process last said that it works, by the monotonic clock
         self._named_by_digest = [self.store.put_is_named_by_digest]
         if fallback is not None:
             self.fallback = Archive(fallback, spool, signer)
@@ -71,6 +72,8 @@ class Archive:
         """What came of the last put: None where the store took it."""
         if error is None or error.__cause__ is None or error.__cause__ is not self._refused[0]:
             self._refused = (error, time.monotonic())
+        if error is not None:
+            self.told_at = 0.0
 
     def free_bytes(self) -> int:
         """The free bytes of the disk with the archive or of that with the spool, whichever are
@@ -130,16 +133,14 @@ class Archive:
         stands = self.store.head(parsed.audio)
         if stands.bytes != receipt["media"].get("bytes", stands.bytes):
             raise Unstored(f"{parsed.audio} has {stands.bytes} bytes, which is not what was put")
-        if self._receipt_stands(parsed, sha256):
+        try:
+            self.store.create(parsed.receipt, self.as_written(receipt))
+        except Conflict:
+            # Another attempt was quicker, which is fine if it was about the same audio.
+            if not self._receipt_stands(parsed, sha256):
+                raise
             # Whoever wrote it may have died before it was on disk for good.
             self.store.create(parsed.receipt, self.store.read(parsed.receipt))
-        else:
-            try:
-                self.store.create(parsed.receipt, self.as_written(receipt))
-            except Conflict:
-                # Another attempt was quicker, which is fine if it was about the same audio.
-                if not self._receipt_stands(parsed, sha256):
-                    raise
         return self._signed(parsed.receipt, receipt)
 
     def as_written(self, said: dict[str, Any]) -> bytes:

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from worker.archive import keys, signing
 from worker.archive.signing_key import Signer
 from worker.archive.store import Store
@@ -17,8 +19,9 @@ from worker.errors import Conflict
 
 def written(said: Mapping[str, Any]) -> bytes:
     """JSON data as the archive writes it."""
-    text = json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    text = json.dumps(said, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # The standard library indents in Python, which takes three times as long.
+    return msgspec.json.format(text, indent=2).encode() + b"\n"
 
 
 def create_once(store: Store, name: str, content: bytes) -> bytes:
@@ -40,12 +43,12 @@ def seal(store: Store, name: str, stored: bytes, namespace: str, signer: Signer)
     store raises.
     """
     own = signer.key()
-    if not is_sealed(store, name, stored, namespace, {own.public.fingerprint, *signer.known}):
-        with contextlib.suppress(Conflict):
-            store.create(keys.signature_of(name), own.sign(stored, namespace))
-            return
-        # Another key of ours may have been quicker, in the middle of a rotation.
-        is_sealed(store, name, stored, namespace, {own.public.fingerprint, *signer.known})
+    try:
+        store.create(keys.signature_of(name), own.sign(stored, namespace))
+    except Conflict:
+        # Another key of ours may have signed it, before a rotation or in the middle of one.
+        if not is_sealed(store, name, stored, namespace, {own.public.fingerprint, *signer.known}):
+            raise
 
 
 def is_sealed(store: Store, name: str, stored: bytes, namespace: str, trusted: set[str]) -> bool:

@@ -72,11 +72,10 @@ class Spool:
 
     def __init__(self, place: Path) -> None:
         self.place = Path(place)
+        self.swept_at = 0.0  # when this process last swept it, by the monotonic clock
 
-    def create(self, recording_id: str, fence: int) -> Path:
-        """Make a new, empty file for this attempt alone, and return its path.
-
-        Raises StaleLease if this attempt has a file already, Unstored when the disk is full,
+    def path(self, recording_id: str, fence: int) -> Path:
+        """The path of the file for this attempt. Makes the directory, not the file. Raises
         ValueError for what is no recording id.
         """
         if wire.identifier(recording_id) != recording_id:
@@ -84,6 +83,16 @@ class Spool:
         path = self.place / f".{recording_id}.{int(fence):d}.part"
         with durable.full_disk(path):
             durable.make(self.place)
+        return path
+
+    def create(self, recording_id: str, fence: int) -> Path:
+        """Make a new, empty file for this attempt alone, and return its path.
+
+        Raises StaleLease if this attempt has a file already, Unstored when the disk is full,
+        ValueError for what is no recording id.
+        """
+        path = self.path(recording_id, fence)
+        with durable.full_disk(path):
             try:
                 os.close(os.open(path, durable.CREATE, 0o600))
             except FileExistsError:
@@ -159,6 +168,7 @@ class Spool:
         Harmless to repeat. `older_than_s` is how long an unfinished download may wait for its next
         attempt.
         """
+        self.swept_at = time.monotonic()
         removed, horizon = 0, time.time() - older_than_s
         with contextlib.suppress(FileNotFoundError), os.scandir(self.place) as entries:
             for entry in entries:

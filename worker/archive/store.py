@@ -8,6 +8,7 @@ file or none, and no operation replaces it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -63,6 +64,11 @@ class Store(Protocol):
     Each operation raises Unstored or OSError where the store does not answer, refuses or is full;
     the text says what was refused and the way out. To repeat an operation is harmless.
     """
+
+    def within(self, name: str) -> AbstractContextManager[None]:
+        """For several operations of one thread in the folder of this file, which is made: the way
+        to it is gone once.
+        """
 
     def create(self, name: str, data: bytes) -> None:
         """Put a small file under the name, for good when this returns. Identical content there is

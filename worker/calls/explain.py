@@ -4,9 +4,11 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from worker import wire
 from worker.calls.call import Call
 from worker.calls.rules import DailyTime, Rules, Terms
 from worker.calls.stop_state import judge
@@ -38,6 +40,25 @@ def explain(
             for r in call.recordings.values()
         ],
     }
+
+
+def imagined(
+    *,
+    account: str,
+    from_number: str | None = None,
+    to_number: str | None = None,
+    direction: str | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Call:
+    """A call that might be, of which these facts are known."""
+    return Call(
+        account=account,
+        call_uuid="(none)",
+        from_number=wire.digits(from_number),
+        to_number=wire.digits(to_number),
+        direction=direction,
+        labels=dict(labels or {}),
+    )
 
 
 def _tried(call: Call, rules: Rules) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ other rules do not stop ends with its call, and later segments are taken as they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -90,6 +90,59 @@ class Answered:
     rule: str
     was: str | None
     would_be: str | None
+
+
+def of_call(account: str, call_uuid: str, events: Iterable[Event], rules: Rules) -> dict[str, Any]:
+    """One call of a simulation as plain values: its recordings and its hand-offs."""
+    log = list(events)
+    return {
+        "account": account,
+        "call_uuid": call_uuid,
+        "recordings": [view(one) for one in recordings(account, call_uuid, log, rules)],
+        "handoffs": [handoff_view(one) for one in handoffs(account, call_uuid, log, rules)],
+    }
+
+
+def totals(calls: Iterable[Mapping[str, Any]], rate: float | None) -> list[dict[str, Any]]:
+    """A row for each of the other rules, from calls as `of_call` gives them. `minutes_*` count what
+    the provider bills, where both ends are known; `rate`: what it bills for one of them.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for played in (one for call in calls for one in call["recordings"]):
+        row = rows.setdefault(
+            played["rule"],
+            {
+                "rule": played["rule"],
+                "recordings": 0,
+                "stopped_was": 0,
+                "stopped_would_be": 0,
+                "minutes_was": 0,
+                "minutes_would_be": 0,
+                "unknown": 0,
+            },
+        )
+        row["recordings"] += 1
+        row["stopped_was"] += played["was"]["trigger"] is not None
+        row["stopped_would_be"] += played["would_be"]["trigger"] is not None
+        if played["saved_s"] is None:
+            row["unknown"] += 1
+        else:
+            row["minutes_was"] += played["was"]["billed_minutes"]
+            row["minutes_would_be"] += played["would_be"]["billed_minutes"]
+    for row in rows.values():
+        saved = row["minutes_was"] - row["minutes_would_be"]
+        row["saved_money"] = None if rate is None else round(saved * rate, 2)
+    return [rows[name] for name in sorted(rows)]
+
+
+def changed(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The recordings that would have ended at another time, from calls as `of_call` gives them."""
+    return [
+        played
+        for call in calls
+        for played in call["recordings"]
+        if played["was"] != played["would_be"] and played["saved_s"] != 0
+    ]
 
 
 def recordings(account: str, call_uuid: str, events: Iterable[Event], rules: Rules) -> list[Played]:

@@ -81,6 +81,13 @@ def _jittered(seconds: float, seed: str) -> timedelta:
     return timedelta(seconds=seconds * (0.8 + 0.4 * spread))
 
 
+def fetch_at(instant: datetime) -> datetime:
+    """When a recording is fetched that may be at this instant: a moment later, together with those
+    that may be by then, so that one slot fetches several. The clock claims some of it ahead.
+    """
+    return datetime.fromtimestamp((instant.timestamp() // 0.1 + 2) * 0.1, UTC)
+
+
 def index_at(now: datetime) -> datetime:
     """When a recording that is finished now is entered into the catalogue: at the next even second,
     so that one transaction takes what came in meanwhile.

@@ -142,6 +142,12 @@ class Catalogue:
             query = query.where(recordings.c.account == account)
         return next(iter(self._rows(query.order_by(recordings.c.account).limit(1))), None)
 
+    def named(self, ids: Sequence[tuple[str, str]]) -> list[Row]:
+        """The rows of these recordings, each named by account and id, in any order."""
+        # By the id alone: SQLite would look for pairs in every row.
+        query = self._all().where(recordings.c.recording_id.in_({i for _, i in ids}))
+        return [row for row in self._rows(query) if row.id in set(ids)] if ids else []
+
     def of_call(self, call_uuid: str, account: str | None = None) -> list[Row]:
         """The rows of a call, in the order in which its recordings were first seen. (One of the
         accounts that have such a call, where none is named.)
@@ -156,9 +162,9 @@ class Catalogue:
         """The rows of the recordings that are filed under a day: those that began on it."""
         folder = f"{account}/{day:%Y/%m/%d}"
         key = recordings.c.archive_key
-        # As a range, for names in either database are in the order of their bytes.
-        query = self._all().where(key > f"{folder}/", key < f"{folder}0")
-        return self._rows(query.where(recordings.c.account == account))
+        # As a range, for names in either database are in the order of their bytes. The account is
+        # not asked for beside it: SQLite would take its index, and read all of the account.
+        return self._rows(self._all().where(key > f"{folder}/", key < f"{folder}0"))
 
     def recorded(self, account: str, call_uuids: Sequence[str]) -> set[str]:
         """Those of these calls that have a recording here."""
@@ -205,6 +211,14 @@ class Catalogue:
             return int(
                 connection.execute(select(func.count()).select_from(recordings)).scalar_one()
             )
+
+    def by_rule(self, *, since: datetime) -> dict[str, int]:
+        """How many recordings first seen since then each rule decided about."""
+        rule = recordings.c.rule
+        query = select(rule, func.count()).where(recordings.c.first_seen_ms >= to_ms(since))
+        with self._reading() as connection:
+            found = connection.execute(query.where(rule.is_not(None)).group_by(rule))
+            return {str(name): int(count) for name, count in found}
 
     def replace(self) -> None:
         """Drop all tables, of whatever shape, and make them anew, empty."""

@@ -30,11 +30,14 @@ _NAMED = tuple(f for f in FIGURES if f not in {"expected", "archived", "verified
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayLedger:
-    """Reads the ledger of days. Raises LedgerUnavailable."""
+    """Reads the ledger of days. Raises LedgerUnavailable. `live`: where a process keeps what it has
+    replayed of live recordings.
+    """
 
     ledger: Ledger
     catalogue: Catalogue
     rules: Rules
+    live: Live | None = None
 
     def view(self, day: date, accounts: Iterable[str]) -> dict[str, Any]:
         """The ledger of a day, as `/v1/ledger` shows it. `degraded`: why finished recordings are
@@ -63,7 +66,7 @@ class DayLedger:
         """
         found = dict[tuple[str, str], dict[str, Any]]()
         began = datetime.combine(day, time(), UTC)
-        live = Live(self.ledger, lambda: self.rules)
+        live = self.live or Live(self.ledger, lambda: self.rules)
         sights = self.ledger.live(accounts, since=began - _SKEW)
         while some := list(islice(sights, _AT_ONCE)):
             for sight, view in live.views(some):

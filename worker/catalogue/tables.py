@@ -127,6 +127,7 @@ for _column in (
 ):
     _newest_first(recordings, _column)
 Index("recordings_id", recordings.c.recording_id)
+Index("recordings_key", recordings.c.archive_key)  # finds those of a day
 Index("recordings_retain", recordings.c.retain_until_ms)
 _newest_first(labels, "name", "value")
 

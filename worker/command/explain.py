@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from worker import wire
 from worker.calls.call import Call
-from worker.calls.explain import explain
+from worker.calls.explain import explain, imagined
 from worker.calls.replay import replay
 from worker.calls.terms_file import TRIGGER, TRIGGERS
 from worker.command.terminal import (
@@ -76,11 +75,10 @@ def explain_command(
 
 
 def _imagined(options: _ImaginedCall, settings: Settings) -> Call:
-    return Call(
+    return imagined(
         account=options.account or next(iter(settings.accounts)),
-        call_uuid="(none)",
-        from_number=wire.digits(options.from_number),
-        to_number=wire.digits(options.to_number),
+        from_number=options.from_number,
+        to_number=options.to_number,
         direction=options.direction,
         labels=dict(label.partition("=")[::2] for label in options.labels),
     )

@@ -37,10 +37,11 @@ from worker.vobiz import webhook
 @click.option("--retry", "retried", metavar="ID", help="Try one that failed again; `all`: each.")
 @exit_statuses
 def notify(as_json: bool, test: bool, retried: str | None) -> None:
-    """List the notifications that do not arrive, and what is not handed on.
+    """List the notifications that do not arrive.
 
-    With --test: whether each endpoint takes one; exit 1 where one does not. With --retry: try again
-    what failed, also after it was given up.
+    Also the recordings that nobody took who should be handed them (`after_archive`). With --test:
+    whether each endpoint takes one; exit 1 where one does not. With --retry: try again what failed,
+    also after it was given up.
     """
     settings, ledger = open_ledger()
     if test and retried:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +12,6 @@ import click
 from rich.text import Text
 
 from worker.calls import rules_file, simulation, terms_file
-from worker.calls.events import Event
 from worker.calls.rules import Rules
 from worker.command.terminal import (
     as_json_option,
@@ -27,10 +24,9 @@ from worker.command.terminal import (
     table_of,
 )
 from worker.errors import SettingsError
+from worker.ledger import recent_calls
 from worker.ledger.client import Ledger
 from worker.settings import Settings
-
-_AT_ONCE = 200  # calls that are read from Redis together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +65,7 @@ def simulate(options: Options, as_json: bool) -> None:
     if span is None:
         raise click.BadParameter('must be a duration like "45s", "2h" or "7d"', param_hint="since")
     calls = _play(settings, ledger, rules, span, options.account)
-    totals = _totals(calls, options.rate)
+    totals = simulation.totals(calls, options.rate)
     if as_json:
         click.echo(json.dumps({"rules": totals, "calls": calls}, indent=2))
     elif calls:
@@ -93,71 +89,13 @@ def _play(
 ) -> list[dict[str, Any]]:
     """Each call with its recordings and hand-offs, oldest first."""
     accounts = [account] if account else list(settings.accounts)
-    since = ledger.now() - span
-    calls: dict[tuple[str, str], None] = {}
-    for _, recording_id, owner in ledger.recent(accounts, since=since):
-        if call_uuid := ledger.call_of(owner, recording_id):
-            calls[owner, call_uuid] = None
+    calls = list(recent_calls.first_seen(ledger, accounts, since=ledger.now() - span))[::-1]
     played = []
     with progress_bar("playing ...") as advance:
-        for done, (owner, call_uuid, log) in enumerate(_logs(ledger, list(calls)[::-1]), 1):
-            played.append(
-                {
-                    "account": owner,
-                    "call_uuid": call_uuid,
-                    "recordings": [
-                        simulation.view(one)
-                        for one in simulation.recordings(owner, call_uuid, log, rules)
-                    ],
-                    "handoffs": [
-                        simulation.handoff_view(one)
-                        for one in simulation.handoffs(owner, call_uuid, log, rules)
-                    ],
-                }
-            )
+        for done, (owner, call_uuid, log) in enumerate(recent_calls.logs(ledger, calls), 1):
+            played.append(simulation.of_call(owner, call_uuid, log, rules))
             advance(done, len(calls))
     return played
-
-
-def _logs(ledger: Ledger, calls: list[tuple[str, str]]) -> Iterator[tuple[str, str, list[Event]]]:
-    for at in range(0, len(calls), _AT_ONCE):
-        some = calls[at : at + _AT_ONCE]
-        by_account = defaultdict(list)
-        for account, call_uuid in some:
-            by_account[account].append(call_uuid)
-        logs = {a: ledger.logs(a, call_uuids) for a, call_uuids in by_account.items()}
-        for account, call_uuid in some:
-            yield account, call_uuid, logs[account][call_uuid]
-
-
-def _totals(calls: list[dict[str, Any]], rate: float | None) -> list[dict[str, Any]]:
-    """A row for each rule. `minutes_*` count what the provider bills, where both ends are known."""
-    rows: dict[str, dict[str, Any]] = {}
-    for played in (one for call in calls for one in call["recordings"]):
-        row = rows.setdefault(
-            played["rule"],
-            {
-                "rule": played["rule"],
-                "recordings": 0,
-                "stopped_was": 0,
-                "stopped_would_be": 0,
-                "minutes_was": 0,
-                "minutes_would_be": 0,
-                "unknown": 0,
-            },
-        )
-        row["recordings"] += 1
-        row["stopped_was"] += played["was"]["trigger"] is not None
-        row["stopped_would_be"] += played["would_be"]["trigger"] is not None
-        if played["saved_s"] is None:
-            row["unknown"] += 1
-        else:
-            row["minutes_was"] += played["was"]["billed_minutes"]
-            row["minutes_would_be"] += played["would_be"]["billed_minutes"]
-    for row in rows.values():
-        saved = row["minutes_was"] - row["minutes_would_be"]
-        row["saved_money"] = None if rate is None else round(saved * rate, 2)
-    return [rows[name] for name in sorted(rows)]
 
 
 def _print_totals(totals: list[dict[str, Any]]) -> None:
@@ -176,12 +114,7 @@ def _print_totals(totals: list[dict[str, Any]]) -> None:
 
 
 def _print_changed(calls: list[dict[str, Any]], limit: int) -> None:
-    changed = [
-        played
-        for call in calls
-        for played in call["recordings"]
-        if played["was"] != played["would_be"] and played["saved_s"] != 0
-    ]
+    changed = simulation.changed(calls)
     if not changed:
         click.echo("\nNo recording would have ended at another time.")
         return

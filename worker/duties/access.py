@@ -48,9 +48,13 @@ def not_yet(worker: Worker, auth_id: str, now: datetime) -> datetime | None:
     account = worker.settings.accounts.get(auth_id)
     if account is None:
         return now + UNKNOWN_ACCOUNT_WAIT
-    if is_halted(worker, account):
-        return now + HALTED_RETRY
-    granted, wait = worker.ledger.take("api", auth_id, 1, worker.settings.api_rate)
+    rate = worker.settings.api_rate
+    taken = worker.ledger.take_unless_halted("api", auth_id, rate)
+    if taken is None:
+        if not _works_again(worker, account):
+            return now + HALTED_RETRY
+        taken = worker.ledger.take("api", auth_id, 1, rate)
+    granted, wait = taken
     return None if granted else now + wait
 
 

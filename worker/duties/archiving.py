@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -15,6 +16,7 @@ from worker.duties.worker import Worker
 from worker.errors import Unstored
 
 T = TypeVar("T")
+_SAY_EVERY_S = 1.0  # that the archive works; at once after it refused
 _SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(seconds=30)
 
 
@@ -33,7 +35,9 @@ def put(worker: Worker, do: Callable[[Archive], T]) -> T:
             raise
         return do(archive.fallback)
     archive.answered(None)
-    trials.stored(worker.ledger)
+    if time.monotonic() - archive.told_at >= _SAY_EVERY_S:
+        archive.told_at = time.monotonic()
+        trials.stored(worker.ledger)
     return done
 
 

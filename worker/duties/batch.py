@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import structlog
 
-from worker.calls import planner
+from worker.calls import planner, timing
 from worker.calls.call import Call, Handoff, Start
 from worker.calls.events import Event, Kind
 from worker.calls.history import stops_by_rules
@@ -27,7 +27,7 @@ from worker.vobiz.client import StopOutcome
 
 log = structlog.get_logger()
 # Claims come a little early, so that each request leaves on time.
-HORIZON = timedelta(milliseconds=120)
+HORIZON = timedelta(milliseconds=95)
 # A plan follows a decision at once, or when an outage ends. To find that all is told is cheap.
 _LATELY = timedelta(days=1)
 LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)
@@ -160,7 +160,10 @@ class Batch:
                 (work.claim.obligation, self._due_again(work)),
                 (obligation(call, Duty.LOOK), plan.look_at),
             ]
-            dues += [(obligation(call, Duty.FETCH, r), t) for r, t in plan.fetch_at.items()]
+            dues += [
+                (obligation(call, Duty.FETCH, r), timing.fetch_at(t) if t else None)
+                for r, t in plan.fetch_at.items()
+            ]
             if plan.facts_at:  # what else makes it due is not taken back
                 dues.append((obligation(call, Duty.FACTS), plan.facts_at))
             again: list[tuple[Obligation, Literal["now"]]] = [

@@ -8,8 +8,9 @@ file; an attempt continues what a dead one left.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -41,22 +42,51 @@ from worker.vobiz.piece import CorruptDownload, Hooks
 # How long a dead attempt's file stays in the spool. On a recording's first day the next attempt
 # follows within about an hour, and continues that file.
 _DEAD_PART_S = 7200.0
+_SWEEP_EVERY_S = 60.0
+_RUN_S = 1.0
+
+
+@dataclass(slots=True)
+class _Run:
+    """The fetches of one message. `is_home`: whether the last of them archived its recording.
+    `counts`: what the counters are to know of them all.
+    """
+
+    worker: Worker
+    is_home: bool = False
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def fetch(self, now: datetime, claim: Claim, loaded: Loaded) -> None:
+        self.is_home = False
+        work = partial(_fetch, self, claim, loaded, now)
+        do_or_report(self.worker, claim, work, "a recording cannot be fetched")
 
 
 def fetches(worker: Worker, claims: Sequence[Claim]) -> None:
     """Fetch the claimed recordings, one after the other. Raises LedgerUnavailable.
 
-    The clock hands out one recording at a time for each free slot.
+    The clock hands out one recording at a time for each free slot. A message costs about as much as
+    half a fetch, so a slot that brought one home goes on with the next that is due, for a second.
     """
-    for claim in claims:
-        now, (loaded,) = worker.ledger.load([claim])
-        if loaded is not None:
-            work = partial(_fetch, worker, claim, loaded, now)
-            do_or_report(worker, claim, work, "a recording cannot be fetched")
+    run, until = _Run(worker), time.monotonic() + _RUN_S
+    try:
+        for claim in claims:
+            now, (loaded,) = worker.ledger.load([claim])
+            if loaded is not None:
+                run.fetch(now, claim, loaded)
+        while run.is_home and not worker.ending() and time.monotonic() < until:
+            # One slot stays free of fetches, as the clock has it.
+            most = max(1, worker.ledger.slots("fetches") - 1)
+            begun = worker.ledger.take_next(Duty.FETCH, most)
+            if begun is None:
+                break
+            run.fetch(*begun)
+    finally:
+        worker.ledger.count(run.counts)
 
 
-def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
-    o = claim.obligation
+def _fetch(run: _Run, claim: Claim, loaded: Loaded, now: datetime) -> None:
+    worker, o = run.worker, claim.obligation
     call = replay(o.account, o.call_uuid, loaded.events)
     recording = call.recordings.get(o.recording_id or "")
     if recording is None or recording.archived or recording.erasing:
@@ -87,9 +117,11 @@ def _fetch(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
     elif isinstance(outcome, Event):
         _record_failure(task, outcome)
     else:
-        counts = _tail(task, outcome.stop)
+        run.is_home = True
         found = task.commit(*outcome.events, filed=outcome.lines)
-        if not commit_and_plan(worker, found, call, now=now, counts=counts):
+        if commit_and_plan(worker, found, call, now=now, counts=run.counts):
+            _count_tail(run.counts, task, outcome.stop)
+        else:
             _erase_if_begun(task, outcome)
 
 
@@ -146,12 +178,10 @@ def _is_lost(task: FetchTask) -> bool:
     return fetch_times.is_lost(task.call, task.recording, task.now)
 
 
-def _tail(task: FetchTask, stop: Stop) -> dict[str, float]:
+def _count_tail(counts: dict[str, float], task: FetchTask, stop: Stop) -> None:
     """Count the tail of a confirmed stop, if the end was still unknown at its confirmation."""
-    counts: dict[str, float] = {}
     if stop.tail_ms is not None and lacks_tail(task.call, task.recording.recording_id):
         observe(counts, TAIL, timedelta(milliseconds=stop.tail_ms))
-    return counts
 
 
 def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) -> Filed | Event:
@@ -162,8 +192,10 @@ def _bring(task: FetchTask, account: Account, keep_going: Callable[[], None]) ->
     worker, recording_id = task.worker, task.recording.recording_id
     if worker.archive.signer:
         worker.archive.signer.key()  # before a download that could not be filed
-    worker.archive.spool.sweep(older_than_s=_DEAD_PART_S)
-    with worker.archive.spool.part(recording_id, int(task.claim.fence)) as part:
+    spool = worker.archive.spool
+    if time.monotonic() - spool.swept_at > _SWEEP_EVERY_S:
+        spool.sweep(older_than_s=_DEAD_PART_S)
+    with spool.part(recording_id, int(task.claim.fence)) as part:
         arrival = Arrival.kept(part, task.call.call_uuid) or _download(
             task, account, part, keep_going
         )

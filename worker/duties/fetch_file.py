@@ -103,8 +103,7 @@ def keep(task: FetchTask, arrival: Arrival) -> Filed | Event:
     Raises Conflict, Unstored, CorruptMedia and OSError of the archive.
     """
     max_bytes = task.worker.settings.max_media_bytes
-    with arrival.part.path.open("rb") as file:
-        examined = media.examine(file, arrival.pages)
+    examined = media.examine(arrival.part.file, arrival.pages)
     checks = check_media(
         examined,
         arrival.got,
@@ -213,13 +212,14 @@ def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any])
     """Put audio, receipt and outline into the archive that takes them. Returns the key there, and
     the SHA-256 of the receipt that stands there.
     """
-    drawn = _drawn(arrival)  # before the file leaves the spool
+    drawn = peaks.outline(arrival.part.file)  # before the file leaves the spool
 
     def put(archive: Archive) -> tuple[str, str]:
         signing.ready(task.worker.ledger, archive)
-        key = archive.publish(arrival.part.path, named, arrival.got.sha256)
-        sha256 = archive.publish_receipt(key, receipt)
-        _file_outline(archive, key, drawn)
+        with archive.store.within(named):
+            key = archive.publish(arrival.part.path, named, arrival.got.sha256)
+            sha256 = archive.publish_receipt(key, receipt)
+            _file_outline(archive, key, drawn)
         return key, sha256
 
     try:
@@ -227,11 +227,6 @@ def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any])
     except (OSError, Unstored, Unsigned):
         arrival.keep()
         raise
-
-
-def _drawn(arrival: Arrival) -> Outline | None:
-    with arrival.part.path.open("rb") as file:
-        return peaks.outline(file)
 
 
 def _file_outline(archive: Archive, key: str, drawn: Outline | None) -> None:

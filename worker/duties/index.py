@@ -82,10 +82,13 @@ def _index(worker: Worker, held: Sequence[tuple[Claim, Loaded]], now: datetime) 
         return
     except ValueError:  # one that the database cannot hold does not keep the others out
         works = [work for work in works if _enters_alone(worker, work)]
+    archived: dict[str, list[str]] = {}
     for work in works:
         # What was given up may yet be tried again, so Redis lists it.
-        archived = [row.id[1] for row in work.rows if row.view["phase"] != Phase.ABANDONED]
-        worker.ledger.indexed(work.call.account, archived)
+        found = (row.id[1] for row in work.rows if row.view["phase"] != Phase.ABANDONED)
+        archived.setdefault(work.call.account, []).extend(found)
+    for account, ids in archived.items():
+        worker.ledger.indexed(account, ids)
     worker.ledger.commit([_done(worker, work, now) for work in works])
 
 

@@ -69,8 +69,9 @@ def commit_and_plan(
 ) -> bool:
     """Record what was found, and make the call's plan due at once: the plan decides what follows.
 
-    `counts` go to the counters if the events were recorded. False when the lease was lost: then
-    nothing is recorded. Raises LedgerUnavailable.
+    `counts`: where the caller counts what was recorded, and tells the counters later; None: they
+    are told at once. False when the lease was lost: then nothing is recorded. Raises
+    LedgerUnavailable.
     """
     o = found.claim.obligation
     plan = replace(o, duty=Duty.PLAN, recording_id=None)
@@ -82,7 +83,7 @@ def commit_and_plan(
         found,
         dues=(
             (o, now + _SAFETY_DUE),
-            (plan, "now"),
+            (plan, "soon" if is_finished else "now"),
             *([(index, timing.index_at(now))] if is_finished else []),
             *_retained(call, found.events),
             *_offloads_due(worker, call, found.events, now),
@@ -93,7 +94,11 @@ def commit_and_plan(
     ids = worker.ledger.commit([commit])[0]
     if ids is None:
         return False
-    tell(worker, [(call, [e for e in found.events if e.id in ids])], counts)
+    recorded = [(call, [e for e in found.events if e.id in ids])]
+    if counts is None:
+        tell(worker, recorded)
+    else:
+        report(worker, recorded, counts)
     return True
 
 
@@ -169,6 +174,14 @@ def tell(
     `more`: further counts.
     """
     counts = dict(more or {})
+    report(worker, recorded, counts)
+    worker.ledger.count(counts)
+
+
+def report(
+    worker: Worker, recorded: Sequence[tuple[Call, Collection[Event]]], counts: dict[str, float]
+) -> None:
+    """A log line for each of these events, and the alerts among them. Adds to `counts`."""
     for call, events in recorded:
         for event in events:
             log.info(
@@ -183,7 +196,6 @@ def tell(
             _count(counts, call, event)
             if event.kind in _ALERTS or (event.kind is Kind.MEDIA_ARCHIVED and event.check):
                 _alert(worker, call, event)
-    worker.ledger.count(counts)
 
 
 def _count(counts: dict[str, float], call: Call, event: Event) -> None:

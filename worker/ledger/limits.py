@@ -16,6 +16,7 @@ from worker import tally
 from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.store import Store, span_ms
 
+_ANSWERED = 2  # numbers of `take_tokens.lua`; with a third one, the account is halted
 RECOVERY = timedelta(seconds=20)  # from the provider's 429 to the full rate
 
 
@@ -31,11 +32,14 @@ class Limits(Store):
         `rate`: tokens a second. `queue`: how many callers will come back. With it the time returned
         is that of the first of them, and the others follow `1 / rate` seconds apart.
         """
-        granted, wait_ms = self._bucket(bucket, account, wanted, rate, queue)
-        if granted < wanted:
-            tally.add(f"rate_limit_waits_total|{bucket}", wanted - granted)
-            tally.add(f"rate_limit_wait_seconds_total|{bucket}", wait_ms / 1000)
-        return granted, timedelta(milliseconds=wait_ms)
+        return _granted(bucket, wanted, self._bucket(bucket, account, wanted, rate, queue))
+
+    def take_unless_halted(
+        self, bucket: str, account: str, rate: float
+    ) -> tuple[int, timedelta] | None:
+        """Takes one token, as `take` does. None, and nothing taken, while the account is halted."""
+        answer = self._bucket(bucket, account, 1, rate, 0, self.key("halted", account))
+        return _granted(bucket, 1, answer) if len(answer) == _ANSWERED else None
 
     def charge(self, bucket: str, account: str, rate: float) -> None:
         """Takes one token even if none is left: later callers wait the longer.
@@ -49,15 +53,15 @@ class Limits(Store):
         self._bucket(bucket, account, 0, rate, "cut")
 
     def _bucket(
-        self, bucket: str, account: str, wanted: int, rate: float, mode: str | int
-    ) -> tuple[int, int]:
+        self, bucket: str, account: str, wanted: int, rate: float, mode: str | int, *unless: str
+    ) -> list[int]:
         burst = max(1.0, rate / 4)
-        granted, wait_ms = self.run(
+        answer = self.run(
             "take_tokens",
-            [self.key("rate", bucket, account)],
+            [self.key("rate", bucket, account), *unless],
             [wanted, rate, burst, span_ms(RECOVERY), mode],
         )
-        return int(granted), int(wait_ms)
+        return [int(number) for number in answer]
 
     def halt(self, account: str) -> bool:
         """The provider refuses our credentials: the account's listings and fetches wait. True if it
@@ -97,3 +101,11 @@ class Limits(Store):
     def take_up(self, what: str, version: str) -> None:
         """Remember that all is done that a version asks for."""
         self.command("SET", self.key("taken-up", what), version)
+
+
+def _granted(bucket: str, wanted: int, answer: list[int]) -> tuple[int, timedelta]:
+    granted, wait_ms = answer
+    if granted < wanted:
+        tally.add(f"rate_limit_waits_total|{bucket}", wanted - granted)
+        tally.add(f"rate_limit_wait_seconds_total|{bucket}", wait_ms / 1000)
+    return granted, timedelta(milliseconds=wait_ms)

@@ -13,7 +13,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
+from typing import Any
 
 from worker.errors import SettingsError
 from worker.ledger.codec import SCHEMA, from_ms, to_ms
@@ -23,11 +25,16 @@ ROLES = ("stops", "fetches", "keep", "clock")  # each must have a process with a
 SEEN_WITHIN = timedelta(seconds=15)  # a process without a heartbeat for so long has ended
 _DEGRADED_FOR = timedelta(minutes=2)  # more than lies between two trials
 _ANSWERS_KEPT_S = 3600
+_SLOTS_KNOWN_S = 5.0
 _HEARTBEATS_KEPT_MS = 3_600_000
 
 
 class Presence(Store):
     """Heartbeats, reloads, and what does not work."""
+
+    def __init__(self, *how: Any, **more: Any) -> None:
+        super().__init__(*how, **more)
+        self._slots: dict[str, tuple[float, int]] = {}  # of each queue, and when that was read
 
     # The data and its age
     # -----------------------------------------------------------------------------------
@@ -88,6 +95,14 @@ class Presence(Store):
             elif at < since - _HEARTBEATS_KEPT_MS:
                 self.command("HDEL", self.key("seen"), field)
         return alive
+
+    def slots(self, queue: str) -> int:
+        """How many tasks of a queue can be worked on at once, or could some seconds ago."""
+        at, slots = self._slots.get(queue, (-_SLOTS_KNOWN_S, 0))
+        if time.monotonic() - at > _SLOTS_KNOWN_S:
+            slots = sum(self.alive(SEEN_WITHIN).get(f"slots.{queue}", []))
+            self._slots[queue] = time.monotonic(), slots
+        return slots
 
     def machines(self, within: timedelta) -> set[str]:
         """The host names of the processes with a heartbeat within this time."""

@@ -89,8 +89,8 @@ class Follower(Protocol):
 class Partial:
     """Takes the blocks of one file, and knows the digest of all bytes in it.
 
-    While this thread fills one block, a second thread writes the block before it, and a third one
-    hashes it and shows it to the follower: in one thread a download would take twice as long. If
+    While this thread fills one block, a second thread writes the block before it and shows it to
+    the follower, and a third one hashes it: in one thread a download would take twice as long. If
     one of them raises, the next `add` or `settle` raises the same.
     """
 
@@ -103,11 +103,11 @@ class Partial:
         self._file, self._notes, self._source = file, notes, source
         self._follower = follower
         self._digest = hashlib.sha256()
-        self._filling, self._other = bytearray(BLOCK), bytearray(BLOCK)
+        # Room for more than one block, and the threads, are made when there is more than one.
+        self._filling, self._other = bytearray(BLOCK), bytearray()
         self._filled = self._noted = 0
         self._written_at = self._noted_at = time.monotonic()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="digest")
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -127,8 +127,8 @@ class Partial:
                     self.settle()
                     self._note()
         finally:
-            self._writer.shutdown()
-            self._hasher.shutdown()
+            for thread in self._threads or ():
+                thread.shutdown()
 
     @property
     def sha256(self) -> str:
@@ -181,7 +181,10 @@ class Partial:
         self._filling[self._filled : self._filled + len(block)] = block
         self._filled += len(block)
         self.bytes += len(block)
-        if time.monotonic() - self._written_at >= NOTE_EVERY_S:
+
+    def tick(self) -> None:
+        """Hand over a block that is not full, where the bytes come slowly."""
+        if self._filled and time.monotonic() - self._written_at >= NOTE_EVERY_S:
             self._hand_over()
 
     def settle(self) -> None:
@@ -202,9 +205,12 @@ class Partial:
         self._wait()
         self._written_at = time.monotonic()
         block = memoryview(self._filling)[: self._filled]
-        reading = self._hasher.submit(self._read, block)
-        self._writing = self._writer.submit(self._write, block, self.bytes, reading)
-        self._filling, self._other, self._filled = self._other, self._filling, 0
+        if self._threads is None:
+            self._threads = (ThreadPoolExecutor(1, "spool"), ThreadPoolExecutor(1, "digest"))
+        writer, hasher = self._threads
+        reading = hasher.submit(self._digest.update, block)
+        self._writing = writer.submit(self._write, block, self.bytes, reading)
+        self._filling, self._other, self._filled = self._other or bytearray(BLOCK), self._filling, 0
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
@@ -224,6 +230,8 @@ class Partial:
     def _write(self, block: memoryview, upto: int, reading: Future[None]) -> None:
         try:
             self._file.write(block)
+            if self._follower:
+                self._follower.add(block)
         finally:
             reading.result()  # nobody hashes it any more when it is filled again
         if (

@@ -163,7 +163,6 @@ class Piece:
             )
 
     def on_body(self, block: bytes) -> None:
-        self._hooks.keep_going()
         room = self.limits.max_bytes + 1 - self._partial.bytes
         self._partial.add(block[:room])
         if len(block) >= room:
@@ -171,6 +170,7 @@ class Piece:
 
     def on_tick(self) -> None:
         self._hooks.keep_going()
+        self._partial.tick()
 
     # When it has ended
     # ----------------------------------------------------------------------------------------------

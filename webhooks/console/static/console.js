@@ -1,11 +1,13 @@
 // What the pages do beyond HTML: they live, count down, play, and copy. Everything works without.
 
-// Live: the first page is told what changed, by server-sent events, while it is seen. Where it gets
-// no stream it asks every ten seconds. Nothing is replaced under a pointer or the focus, and no row
-// moves while somebody points into the table: it waits until they are gone.
+// Live: a page is told what changed, by server-sent events, while it is seen. Where the first page
+// gets no stream it asks every ten seconds. Nothing is replaced under a pointer or the focus, and no
+// row moves while somebody points into the table: it waits until they are gone. A page about one call
+// is loaded anew, not while it plays, or somebody points at a link, writes or has text selected.
 const SLOW_MS = 10_000;
 const AGAIN_MS = 60_000;
 const board = document.querySelector("[data-live]");
+const watched = document.querySelector("#watched");
 const live = document.querySelector("#live");
 const waiting = new Map(); // part → its HTML, until it may be shown
 let order = null; // the rows' names, until they may be moved
@@ -51,6 +53,10 @@ function settle() {
 function told(said) {
   document.body.classList.toggle("stale", Boolean(said.away));
   if (said.away) return;
+  if (watched) {
+    watched.dataset.now = said.set.size;
+    return;
+  }
   for (const [name, html] of Object.entries(said.set)) waiting.set(name, html);
   if (said.rows) order = said.rows;
   board.querySelector("#instant").dataset.now = said.at;
@@ -77,20 +83,20 @@ async function refresh() {
 }
 
 function listen() {
-  const isWanted = live.checked && !document.hidden;
+  const isWanted = (live ? live.checked : true) && !document.hidden;
   if (!isWanted && stream) {
     stream.close();
     stream = null;
   }
   if (!isWanted || stream || Date.now() - refused < AGAIN_MS) return;
-  stream = new EventSource(board.dataset.stream);
+  stream = new EventSource((board ?? watched).dataset.stream);
   stream.onmessage = (event) => told(JSON.parse(event.data));
   stream.onerror = () => {
     document.body.classList.add("stale");
     if (stream?.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
     stream = null;
     refused = Date.now();
-    refresh();
+    if (board) refresh();
   };
 }
 
@@ -107,6 +113,18 @@ if (board && live) {
     if (!stream && live.checked && !document.hidden) refresh();
   }, SLOW_MS);
   setInterval(() => (waiting.size || order) && settle(), 1000);
+  listen();
+}
+
+if (watched) {
+  document.addEventListener("visibilitychange", listen);
+  setInterval(() => {
+    const sound = document.querySelector("#audio");
+    const isRead = getSelection().toString() || document.querySelector("main a:hover, main :focus, main details[open]");
+    const { now, size } = watched.dataset;
+    if (now && now !== size && !isRead && !(sound && (!sound.paused || sound.currentTime))) location.reload();
+  }, 2000);
+  setInterval(listen, SLOW_MS);
   listen();
 }
 

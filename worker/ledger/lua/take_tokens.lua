@@ -4,7 +4,9 @@
 --             does not ask all at once, again and again.
 --   `owe`     take the tokens even if none are left; the bucket goes negative and later callers wait.
 --   `cut`     the provider answered 429: halve the rate. It recovers within `recover_ms`.
+-- A second key: nothing is granted while it exists, and the answer has a third number then.
 local bucket = KEYS[1]
+if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {0, 0, 1} end
 local wanted, rate, burst, recover_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local cut, owe, queue = ARGV[5] == 'cut', ARGV[5] == 'owe', tonumber(ARGV[5]) or 0
 local time = redis.call('TIME')

@@ -1,0 +1,98 @@
+"""The states of days, and a month of them as a grid. Pure."""
+
+from __future__ import annotations
+
+from calendar import Calendar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+# What a figure of the ledger means, in the order in which a person looks (docs/api.md has more).
+MEANINGS = {
+    "unexplained": "somebody has to look: nothing of ours or of the rules accounts for it",
+    "missing": "given up, or an answered call without one",
+    "unproven": "the end was never proven",
+    "over_long": "went on after it was to end",
+    "too_short": "less than 1 s, or less than was announced",
+    "unexpected": "the rule wants none, or one ran already",
+    "cut_at_default_limit": "ended by itself at the provider's 60 s",
+    "without_consent": "the rule wants consent, and there was none",
+    "restricted": "played only with a reason",
+    "under_way": "records, or is on its way home",
+    "expected": "should have been recorded",
+    "archived": "is in the archive",
+    "verified": "is in the archive, and every check passed",
+    "with_gaps": "a later segment, after a declared gap",
+    "erased": "was erased; a signed tombstone stays",
+    "deleted_at_provider": "its copy at the provider is gone",
+}
+# The states of a day, the worst first: a sign and what it says.
+STATES = {
+    "bad": ("✗", "to be explained"),
+    "partial": ("?", "not all is known"),
+    "warn": ("!", "restricted, or without consent"),
+    "busy": ("…", "under way"),
+    "good": ("✓", "all home and verified"),
+    "empty": ("–", "no recording"),
+    "open": ("○", "not closed yet: open it to see"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Day:
+    """A day of the grid. `state`: one of STATES; None for a day of which nothing can be known.
+    `totals`: the counts of its figures.
+    """
+
+    day: date
+    state: str | None = None
+    totals: Mapping[str, Any] | None = None
+    is_closed: bool = False
+
+    @property
+    def sign(self) -> str:
+        return STATES[self.state][0] if self.state else ""
+
+    @property
+    def says(self) -> str:
+        return STATES[self.state][1] if self.state else ""
+
+
+def state_of(totals: Mapping[str, Any], *, is_whole: bool = True) -> str:
+    """The worst that the totals of a day say. `is_whole`: whether all was known."""
+    for state, is_so in (
+        ("bad", totals["unexplained"]),
+        ("partial", not is_whole),
+        ("warn", totals["without_consent"] or totals["restricted"]),
+        ("busy", totals["under_way"]),
+        ("good", totals["expected"] or totals["archived"] or totals["erased"]),
+    ):
+        if is_so:
+            return state
+    return "empty"
+
+
+def together(all_totals: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The totals of several accounts as those of one."""
+    whole = dict.fromkeys(MEANINGS, 0)
+    for totals in all_totals:
+        for name in whole:
+            whole[name] += totals.get(name) or 0
+    return whole
+
+
+def weeks(month: date, days: Mapping[date, Day]) -> list[list[Day | None]]:
+    """The weeks of a month, from Monday on; None for a day of another month."""
+    return [
+        [days.get(day, Day(day=day)) if day.month == month.month else None for day in week]
+        for week in Calendar().monthdatescalendar(month.year, month.month)
+    ]
+
+
+def days_of(month: date) -> list[date]:
+    found, day = list[date](), month.replace(day=1)
+    while day.month == month.month:
+        found.append(day)
+        day += timedelta(days=1)
+    return found
