@@ -124,14 +124,13 @@ def judge(
         if rid in owed and (callbacks.heard(recording) or not allowed.unheard):
             _judge_stop(findings, recording, owed[rid], callbacks, down, allowed)
         own = files.pop(rid, {})
-        if any(name.endswith(".erased.json") for name in own):
-            if not allowed.erased:
-                findings.wrong.append(f"{rid}: erased, and nobody ordered it")
-            continue
-        _judge_file(findings, recording, own, account, allowed)
-        receipts = [_read(path) for name, path in own.items() if name.endswith(".json")]
-        if rid in gone and not was_home(receipts, gone[rid][0]):
-            findings.wrong.append(f"{rid}: deleted at the provider before it was archived")
+        if not any(name.endswith(".erased.json") for name in own):
+            _judge_file(findings, recording, own, account, allowed)
+            receipts = [_read(path) for name, path in own.items() if name.endswith(".json")]
+            if rid in gone and not was_home(receipts, gone[rid][0]):
+                findings.wrong.append(f"{rid}: deleted at the provider before it was archived")
+        elif not allowed.erased:
+            findings.wrong.append(f"{rid}: erased, and nobody ordered it")
     findings.wrong += [
         f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}"
         for rid, names in files.items()
