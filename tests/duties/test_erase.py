@@ -597,6 +597,21 @@ def test_a_time_to_keep_that_an_emptied_redis_forgot_is_put_down_again_from_the_
     assert (due[0] is not None, due[1]) == (True, None)
 
 
+def test_an_erasure_that_was_begun_goes_on_after_redis_was_emptied(house):
+    call, recording_id = house.archived()
+    house.provider.book.delete_recording(house.provider.book.recordings[recording_id])  # offloaded
+    house.worker.catalogue.enter([row_of(house.worker.archive, house.known(recording_id).key)])
+    erasures.order(house.worker, house.known(recording_id), BY)
+    redis_view.erase(house.ledger)
+    house.ledger.prepare()
+    erase.owe_missed(house.worker)
+    assert house.ledger.next_at(obligation(Duty.ERASE, call, recording_id)) is not None
+    house.erased(call, recording_id)
+    assert house.here(recording_id) == []
+    erase.owe_missed(house.worker)
+    assert house.ledger.next_at(obligation(Duty.ERASE, call, recording_id)) is None
+
+
 def test_the_catalogue_shows_what_stands_while_it_is_erased_and_afterwards(house):
     call, recording_id = house.archived()
     owed = obligation(Duty.INDEX, call)

@@ -76,8 +76,8 @@ def erases(worker: Worker, claims: Sequence[Claim]) -> None:
 
 
 def owe_missed(worker: Worker) -> None:
-    """Put down the erasures whose time comes within the next hours, by the catalogue: a Redis that
-    was emptied has forgotten them. Raises LedgerUnavailable.
+    """Put down the erasures that were begun, and those whose time comes within the next hours, by
+    the catalogue: a Redis that was emptied has forgotten them. Raises LedgerUnavailable.
     """
     with contextlib.suppress(CatalogueAway):
         soon = worker.ledger.now() + _SOON
