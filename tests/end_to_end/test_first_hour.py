@@ -130,6 +130,10 @@ def test_the_tutorial_leads_to_a_stopped_proven_and_played_recording_and_through
     assert "rec-3" in shown
     user.types(recovers)
     assert user.recording("rec-3")["stop"]["state"] == "confirmed"
+    # What the introduction shows of the hand-off, too.
+    (shown,) = re.findall(r"^curl .+$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    set_there = "BASE=http://127.0.0.1:8000\nCALL=call-2\n"
+    assert '"verdict":"go"' in user.types(set_there + shown)
     (events,) = re.findall(r"has shown the same: (.+)\.\n", PAGE)
     of_the_first = [line.split() for line in user.out().splitlines() if " rec-1 " in line]
     wanted = re.findall(r"`(\w+)`", events)

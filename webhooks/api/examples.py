@@ -141,7 +141,7 @@ EXAMPLES: dict[type, dict[str, Any]] = {
         ],
     },
     response_shapes.LinkedFile: {
-        "name": "transcript-2c26b46b",
+        "name": "transcript.2c26b46b68ffc68f",
         "kind": "transcript",
         "content_type": "text/plain; charset=utf-8",
         "bytes": 2380,
