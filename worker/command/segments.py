@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from worker.calls.stop_state import NO_LIVE_CALL
 from worker.command import service
 from worker.command.stop import stops_table
 from worker.command.terminal import (
@@ -112,7 +113,19 @@ def pause(
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        print_table(stops_table(answer["recordings"]))
+        nameless = {"recording_id": None, "stop": answer["stop"]}
+        print_table(stops_table(answer["recordings"] or [nameless]))
+    if answer.get("problem") == NO_LIVE_CALL:
+        click.echo(
+            f"{call_uuid}: the provider has no live call of this id (404), and nobody told us of "
+            "one, so there was nothing to pause",
+            err=True,
+        )
+    elif not answer["recordings"]:
+        click.echo(
+            f"{call_uuid}: no recording of it is known, so nothing can prove that it ended",
+            err=True,
+        )
     stops = [view["stop"]["state"] for view in answer["recordings"]]
     sys.exit(0 if stops and set(stops) <= _PROVEN else 1)
 
