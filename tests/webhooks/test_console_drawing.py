@@ -1,10 +1,14 @@
 """What the console's pages draw and say, without a server."""
 
+import shutil
+import socket
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from webhooks.console import sound, words
+from webhooks.console.services import services
 from webhooks.console.trouble import troubles
 from worker.calls.obligations import Duty
 from worker.catalogue import last_hour
@@ -104,6 +108,22 @@ def test_nothing_is_wrong_where_all_runs_and_what_may_still_record_comes_first()
     assert [one.page for one in said] == pages
     assert "3 calls to plan and stop: due and not begun, the oldest for 12.0 s" in said[2].says
     assert said[0].says.startswith("1 recording has no proof of the end")
+
+
+def test_what_a_machine_reports_of_archive_and_catalogue_is_told_and_its_disk_is_left_alone(
+    tmp_path, monkeypatch
+):
+    settings = SimpleNamespace(spool=tmp_path, archive=tmp_path, catalog="sqlite:///c.db")
+    well = {one.name: one.says for one in services(Board(**BOARD), {}, settings) if one.is_well}
+    assert well["Archive"] == "directory: takes what it is given"
+    assert {"Disk of the archive", "Disk of the spool", "Catalogue"} <= well.keys()
+    here = socket.gethostname()
+    degraded = {f"archive@{here}": "hangs", "archive@other": "hangs", f"catalog@{here}": "away"}
+    board = Board(**BOARD | {"degraded": degraded})
+    monkeypatch.setattr(shutil, "disk_usage", {tmp_path: SimpleNamespace(free=2e9)}.pop)
+    wrong = {one.name: one.says for one in services(board, {}, settings) if not one.is_well}
+    assert (wrong["Archive"], wrong["Catalogue"]) == ("hangs", "away")
+    assert wrong["Disk of the archive"] == "hangs"  # and only the spool's was looked at
 
 
 @pytest.mark.parametrize(
