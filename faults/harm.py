@@ -92,8 +92,12 @@ def bad_days(run: Run, stage: Stage) -> None:
 
 
 def pops_cut(run: Run, stage: Stage) -> None:
-    """Cuts off a tenth of the broker's deliveries, after Redis has handed them out."""
-    stage.wire.strikes = (Strike(command="BRPOP", act=Act.CUT_REPLY, probability=0.1),)
+    """Cuts off a tenth of the broker's deliveries, and of the hints to those who plan calls and to
+    the clocks, after Redis has handed them out.
+    """
+    stage.wire.strikes = tuple(
+        Strike(command=pop, act=Act.CUT_REPLY, probability=0.1) for pop in ("BRPOP", "BLPOP")
+    )
 
 
 def publishes_cut(run: Run, stage: Stage) -> None:

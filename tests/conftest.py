@@ -26,6 +26,7 @@ from granian.server.embed import Server
 
 from emulator import signing
 from emulator.provider import Provider
+from tests import redis_view
 from tests.builders import with_leases
 from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
@@ -37,7 +38,7 @@ from worker.calls.replay import replay
 from worker.ledger import survey_state
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
-from worker.processes.clock import LEAD
+from worker.processes.batches import LEAD
 from worker.processes.composition import make_worker
 from worker.processes.embedded_redis import EmbeddedRedis, find_server, shipped_server
 from worker.processes.supervisor import ROOT, Supervisor, free_port
@@ -297,7 +298,7 @@ class Local:
         wait_s = 0.0
         while not self._done.wait(0.005):  # between two claims, as the clock has it
             if wait_s:
-                self.ledger.wait_for_wake(wait_s)
+                redis_view.wait_for_work(self.ledger, wait_s)
             if self.survey:
                 survey_state.keep_due(self.ledger, self.worker.settings.accounts)
             claimed = self.ledger.claim(lead=LEAD, batch=50, free=free)

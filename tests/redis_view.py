@@ -68,6 +68,17 @@ def fences(ledger):
     return ledger.redis.hkeys(ledger.key("fences"))
 
 
+def wait_for_work(ledger, timeout_s):
+    """Blocks until the clock or those who plan calls would look for work."""
+    names = [ledger.key("wake"), ledger.key("hints")]
+    ledger.redis.blpop(names, timeout=max(timeout_s, 0.01))
+
+
+def is_woken(ledger):
+    """Whether a clock that waits would look now."""
+    return bool(ledger.redis.llen(ledger.key("wake")))
+
+
 def claims_so_far(ledger):
     return int(ledger.redis.get(ledger.key("fence")))
 

@@ -1,8 +1,10 @@
 """What the documents promise and what is there are the same."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -93,6 +95,39 @@ def test_every_document_names_only_commands_and_targets_that_there_are():
     }
     assert len(shown) > 20
     assert not [(page, word) for page, word in sorted(shown) if word not in main.COMMANDS]
+
+
+def commands_shown():
+    """Each use of `endtape` with options or ids that a document shows: its page and words."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        text = page.read_text()
+        inline = re.findall(r"`(?:\.venv/bin/)?endtape ([a-z]\w* [^`]+)`", text)
+        of_blocks = re.findall(
+            r"^(?: {4}|\$ )?(?:\.venv/bin/)?endtape ([a-z]\w* .+?)(?: +#.*| \|\|.*)?$",
+            text,
+            re.MULTILINE,
+        )
+        for shown in {*inline, *of_blocks}:
+            # Square brackets stand around what may be left out, dots behind what may be repeated.
+            words = re.sub(r"[\[\]…]|\.\.\.", "", shown.replace('"…"', "why"))
+            words = words.replace("KIND", "media")
+            found = shlex.split(words.replace("--bag DAY", "--bag 2026-09-14"))
+            if len(found) > 1:
+                yield page.name, found
+
+
+def test_every_command_that_a_document_shows_is_one_that_the_command_line_takes():
+    shown, wrong = sorted(commands_shown()), []
+    assert len({tuple(words) for _, words in shown}) > 35
+    for page, (name, *words) in shown:
+        try:
+            main.main.get_command(None, name).make_context(name, [*words])
+        except click.ClickException as error:
+            # Running text may name an option alone.
+            if "requires an argument" not in error.message:
+                wrong.append((page, name, *words, error.message))
+    assert not wrong, "\n".join(map(str, wrong))
 
 
 def test_every_trigger_of_a_transfer_stands_in_the_document_of_transfers():

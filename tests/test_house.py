@@ -126,8 +126,9 @@ def test_the_procfile_has_a_line_for_each_process_and_a_worker_for_each_queue():
         assert commands[queue][commands[queue].index("-Q") + 1] == queue
     for name in ("web", "clock"):
         importlib.import_module(commands[name][-1])
-    assert QUEUE_OF.keys() == DEEDS.keys() == BATCH.keys() == LEASES.keys() == set(Duty)
-    assert set(QUEUE_OF.values()) == set(QUEUES)
+    assert DEEDS.keys() == LEASES.keys() == set(Duty)
+    assert QUEUE_OF.keys() == BATCH.keys() == set(Duty) - {Duty.PLAN}
+    assert {*QUEUE_OF.values(), "stops"} == set(QUEUES)
 
 
 # What shows that a test starts a Redis by itself. (conftest.py marks the tests that use the fixtures

@@ -35,12 +35,14 @@ class Budget:
 
 
 # One script a callback, which runs 16 commands (one of them lists the recording as live, for the
-# catalogue, one tells whoever shows events or a live page); all that wait go in one round trip, three to twelve times here. The server and its two children; a callback has no thread of its own.
+# catalogue, one tells whoever shows events or a live page); all that wait go in one round trip, three
+# to twelve times here. The server and its two children; a callback has no thread of its own.
 A_HUNDRED_CALLBACKS = Budget(round_trips=30, scripts=105, commands=1720, processes=3, threads=30)
-# Two batches of fifty or some more that are smaller, each with one script that commits it, and 30
-# commands a stop (one asks whether the catalogue still needs the log, one tells of the news). The other scripts begin batches, claim, and take request tokens.
-# Worker, its four children and the clock; each child that works has its REST loop and its follower.
-A_HUNDRED_STOPS = Budget(round_trips=45, scripts=20, commands=3020, processes=6, threads=24)
+# Two batches of fifty or some more that are smaller, each with one script that claims, one that takes
+# request tokens and one that commits, and 25 commands a stop (one of them asks whether the catalogue
+# still needs the log, one tells of the news). Worker, its four children and the clock; each child has
+# its follower and the thread that plans, and its REST loop once it has worked.
+A_HUNDRED_STOPS = Budget(round_trips=40, scripts=14, commands=2660, processes=6, threads=26)
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ from datetime import timedelta
 
 from click.testing import CliRunner
 
+from tests.catalogue.builders import receipt
 from tests.constants import ACCOUNT
+from worker.calls.events import Kind
+from worker.catalogue import rows
 from worker.command import retry, stop
 
 
@@ -32,3 +35,22 @@ def test_a_stop_and_a_retry_by_command_stand_in_the_history_as_cli_user(local, m
     assert {e.said["recording_id"] for e in found} == {recording.recording_id}
     events = house.ledger.events(ACCOUNT, call.call_uuid)
     assert [e.by for e in events if e.kind.value in {"StopOrdered", "RetryOrdered"}] == [user] * 2
+
+
+def test_retry_takes_up_what_only_the_catalogue_knows_as_given_up(local, monkeypatch):
+    house = local()
+    monkeypatch.setattr(retry, "open_ledger", lambda **_: (house.settings, house.ledger))
+    said = receipt(0) | {"account": ACCOUNT, "reason": "the provider deleted it"}
+    gone = receipt(1) | {"account": ACCOUNT}
+    house.worker.catalogue.enter(
+        [
+            rows.of_absence(said, f"{ACCOUNT}/2026/09/14/rec-000.absent"),
+            rows.of_receipt(gone, f"{ACCOUNT}/2026/09/14/rec-001.mp3"),
+        ]
+    )
+    done = CliRunner().invoke(retry.retry, ["rec-000", "rec-001", "rec-002"])
+    assert (done.exit_code, "rec-000: will be tried again now" in done.stdout) == (1, True)
+    assert "rec-001: it is archived already, as" in done.stderr
+    assert "rec-002: no such recording" in done.stderr
+    kinds = house.kinds("call-000")
+    assert kinds[:3] == [Kind.ABSENCE_FILED, Kind.RECORDING_LISTED, Kind.RETRY_ORDERED]

@@ -153,7 +153,8 @@ class House:
         return self.ledger.next_at(owed)
 
     def plans(self):
-        claimed = self.ledger.claim(lead=timedelta(0), batch=9, free={Duty.PLAN: 9})
+        soon = timedelta(seconds=1)
+        claimed = self.ledger.claim(lead=soon, batch=9, free={Duty.PLAN: 9})
         plan_calls.plan_calls(self.worker, claimed.claims)
 
     def erased(self, *ids):

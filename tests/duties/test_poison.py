@@ -17,7 +17,7 @@ from worker.command import doctor
 from worker.duties import fetch
 from worker.ledger import backlog
 from worker.ledger.obligations import ALONE_AFTER, ASIDE_AFTER, Claim, Commit
-from worker.processes import clock
+from worker.processes.batches import batches as shared
 
 FREE = dict.fromkeys(Duty, 100)
 LONG_ENOUGH_TO_WORK_S = 1
@@ -152,7 +152,7 @@ def test_a_reload_also_reaches_what_was_set_aside_a_moment_ago_and_is_still_held
 
 
 def test_what_failed_travels_in_small_batches_and_then_alone():
-    def batches(*failed, slots=4):
+    def batches(*failed):
         claims = [
             Claim(
                 obligation=Obligation(duty=Duty.PLAN, account=ACCOUNT, call_uuid=f"c{i}"),
@@ -161,14 +161,9 @@ def test_what_failed_travels_in_small_batches_and_then_alone():
             )
             for i, n in enumerate(failed)
         ]
-        return [
-            [c.unfinished_tries for c in b]
-            for b in clock.batches(Duty.PLAN, claims, stop_slots=slots)
-        ]
+        return [[c.unfinished_tries for c in b] for b in shared(claims, 50)]
 
     assert batches(*[0] * 60) == [[0] * 50, [0] * 10]
-    assert [len(b) for b in batches(*[0] * 400, slots=4)] == [100] * 4  # a burst: one for each slot
-    assert [len(b) for b in batches(*[0] * 400, slots=1)] == [100] * 4
     assert batches(*[0] * 5, *[1] * 9) == [[0] * 5, [1] * 6, [1] * 3]
     assert batches(2, 0, 3, 0) == [[0, 0], [2], [3]]
 

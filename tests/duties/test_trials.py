@@ -17,8 +17,12 @@ from tests.waiting import until
 from worker.duties import trials
 from worker.duties.trials import Trials
 
+ROLES = ("stops", "fetches", "keep", "clock")
+
 
 def ready(house):
+    for role in ROLES:  # a busy machine takes longer than a heartbeat is good for
+        house.ledger.seen(role, "test")
     answer = house.get("/readyz")
     return answer.status_code, [
         line for line in answer.text.splitlines() if line.startswith("degraded: ")
@@ -27,10 +31,7 @@ def ready(house):
 
 @pytest.fixture
 def house(local):
-    found = local()
-    for role in ("stops", "fetches", "keep", "clock"):
-        found.ledger.seen(role, "test")
-    return found
+    return local()
 
 
 def trial(house, **how):
@@ -143,6 +144,7 @@ def test_a_place_that_does_not_answer_is_told_and_not_tried_by_one_thread_after_
     ]
     assert len(found._hanging) == 2
     monkeypatch.setattr(trials, "store", lambda *_: None)
+    monkeypatch.setattr(trials, "_ANSWER_S", 20.0)  # what does not hang may take its time
     while not all(hanging.ended(0.01) for hanging in found._hanging.values()):
         os.close(os.open(pipe, os.O_RDWR))
     assert found.turn()
@@ -155,8 +157,8 @@ def test_a_line_that_nobody_repeats_is_forgotten(house):
 
 
 def test_what_is_missing_comes_first_and_is_503_whatever_is_degraded_besides(house):
-    house.ledger.gone("clock", "test")
-    house.ledger.gone("keep", "test")
+    for role in ("stops", "fetches"):
+        house.ledger.seen(role, "test")
     trials.failed(house.ledger, "archive@here", "it is off")
     answer = house.get("/readyz")
     assert (answer.status_code, answer.text) == (
@@ -172,14 +174,21 @@ def test_a_bucket_that_refuses_is_an_alert_and_a_line_that_goes_when_it_takes_fi
     house, s3
 ):
     place = s3.place(name="not-there")
-    for _ in range(2):
+    told = "make the bucket, or correct ENDTAPE_ARCHIVE"
+
+    def refused():  # a busy server may be too slow to say so
         assert not trial(house, archive=place)
-    ((status, (line,)), alerts) = ready(house), house.alerts()
-    assert (status, alerts) == (200, {"degraded": 1})
-    assert line.startswith("degraded: archive: s3://not-there/some/prefix: ")
-    assert line.endswith("make the bucket, or correct ENDTAPE_ARCHIVE")
+        status, (line,) = ready(house)
+        assert status == 200
+        return line.startswith("degraded: archive: s3://not-there/some/prefix: ") and line.endswith(
+            told
+        )
+
+    for _ in range(2):
+        until(refused)
+    assert house.alerts() == {"degraded": 1}
     s3.request("PUT", "not-there")
-    assert trial(house, archive=place)
+    until(lambda: trial(house, archive=place))
     assert ready(house) == (200, [])
 
 

@@ -19,7 +19,6 @@ import redis
 import requests
 
 from emulator.client import Control
-from tests.process_list import command_lines
 from tests.waiting import until
 from worker.ledger.store import connect
 from worker.processes.supervisor import free_port
@@ -169,78 +168,6 @@ def test_run_with_nothing_but_the_account_adds_our_secrets_and_tells_what_does_n
         True,
         False,
     ), again
-
-
-def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it_is_interrupted(
-    run,
-):
-    process, folder, env = run
-    until(lambda: "(Ctrl-C ends)" in (folder / "out").read_text(), 40)
-    text = (folder / "out").read_text()
-    assert "EMULATOR" in text
-    assert "mode `observe`" in text
-    assert re.search(r"Callback URL: http://127\.0\.0\.1:\d+/vobiz/MA_EMULATOR/\S{32}", text)
-    assert (folder / ".env").stat().st_mode & 0o777 == 0o600
-    secrets = [line.partition("=")[2] for line in (folder / ".env").read_text().splitlines()]
-    assert not [line for line in command_lines() if any(secret in line for secret in secrets)]
-    found = subprocess.run(
-        [ENDTAPE, "doctor", "--json"],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert (folder / "data" / "run.env").stat().st_mode & 0o777 == 0o600
-    assert (folder / "data" / "endtape.log").stat().st_mode & 0o777 == 0o600
-    assert (folder / "data" / "redis").stat().st_mode & 0o777 == 0o700
-    other = {**env, "PORT": str(free_port())}
-    for wrong, named in (
-        (env, "PORT = "),
-        (other, "another `endtape run`"),
-        ({**other, "REDIS_URL": "redis://127.0.0.1:1"}, "another `endtape run`"),
-        ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN"),
-        ({**other, "HOST": "203.0.113.7"}, "HOST = '203.0.113.7': is no address of this machine"),
-    ):
-        refused = subprocess.run(
-            [ENDTAPE, "run"],
-            cwd=folder,
-            env=wrong,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr
-        assert (folder / "data" / "run.env").exists()  # it is the other's
-    shown = subprocess.run(
-        [ENDTAPE, "urls"],
-        cwd=folder,
-        env={k: v for k, v in env.items() if k != "PORT"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert f":{env['PORT']}/vobiz/" in shown.stdout
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
-    assert not (folder / "data" / "run.env").exists()
-    ended = subprocess.run(
-        [ENDTAPE, "ls"],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (
-        ended.returncode,
-        ended.stderr.startswith("No `endtape run` is at work in this folder"),
-    ) == (2, True), ended
 
 
 def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_watched_across_that(

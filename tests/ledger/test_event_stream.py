@@ -9,6 +9,7 @@ from tests.builders import started
 from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
+from worker.errors import LedgerUnavailable
 from worker.ledger.codec import encode, to_ms
 from worker.ledger.event_stream import EventStream
 
@@ -83,5 +84,32 @@ def test_what_was_recorded_while_the_connection_was_lost_is_told_when_it_is_back
         until(lambda: len(reader.told) >= 4)
         expected = [("known", "e1"), ("known", "e2"), ("new", "e3"), ("known", "e4")]
         assert reader.told == [(ACCOUNT, *one) for one in expected]
+    finally:
+        reader.end()
+
+
+def test_nothing_is_left_out_where_redis_is_lost_between_the_calls_of_two_accounts(
+    ledger, monkeypatch
+):
+    other, lost, read = "MA_Z", [], ledger.logs
+
+    def logs(account, call_uuids):
+        if account == other and not lost:
+            lost.append(account)
+            raise LedgerUnavailable("lost")
+        return read(account, call_uuids)
+
+    reader = Reader(ledger)
+    monkeypatch.setattr(ledger, "logs", logs)
+    try:
+        with ledger.pipeline() as pipe:  # heard together
+            for account, call in ((ACCOUNT, "a"), (other, "b")):
+                event = started("e1", call, f"r-{call}")
+                line = f"e1 {to_ms(ledger.now())} {encode(event, account)}\n"
+                pipe.append(ledger.call_key(account, call), line)
+                pipe.publish(ledger.key("news"), ledger.call_key(account, call))
+        until(lambda: len(reader.told) >= 2)
+        assert sorted(reader.told) == [(ACCOUNT, "a", "e1"), (other, "b", "e1")]
+        assert lost
     finally:
         reader.end()

@@ -18,7 +18,7 @@ from worker.duties.batch import HORIZON
 from worker.duties.send_stops import MOST_ERRORS_TOLD
 from worker.ledger.codec import decode, encode, to_ms
 from worker.ledger.recording import REPEAT_AFTER, may_happen_again
-from worker.processes.clock import LEAD
+from worker.processes.batches import LEAD
 from worker.vobiz import callback_fields, callbacks
 
 __all__ = [

@@ -265,6 +265,7 @@ def test_a_view_key_reads_every_page_and_is_refused_each_action_at_the_server(co
         ({"Origin": "https://rec.example.com"}, True),  # the public URL, behind a proxy
         ({"Origin": "http://localhost:8080"}, False),
         ({"Origin": "https://localhost.evil.example"}, False),
+        ({"Origin": "http://["}, False),
         ({"Origin": "null"}, False),
     ],
 )
@@ -576,6 +577,29 @@ def test_a_recordings_page_has_its_sound_its_checks_and_commands_that_verify_it(
             check=False,
         )
         assert done.returncode == 0, (shlex.split(line), done.stdout, done.stderr)
+
+
+def test_what_somebody_altered_in_the_archive_is_left_out_of_the_page(local):
+    house = local(rules='[defaults]\nmax_duration = "1h"\n', **KEYS)
+    _, recording = ended(house)
+    recording_id = recording.recording_id
+    house.reach(recording_id, "archived")
+    browser = house.app.test_client()
+    browser.post("/login", data={"password": KEY})
+    deep = b"[" * 100_000
+    outline = b'{"bucket_ms":%s,"channels":%s}'
+    parts = ((b"NaN", b"[[1]]"), (b'"x"', b"[]"), (b"0", b"[]"), (b"9", b'[["a"]]'), (b"9", b"5"))
+    receipt = b'{"checks":{},"media":{},"fetch":{"fetched_at":1}}'
+    for suffix, texts, drawn in (
+        (".peaks", [b"1", deep, *(outline % part for part in parts)], '<path d="M'),
+        (".json", [b"1", deep, b"{}", receipt], 'class="passed"'),
+    ):
+        file = next(house.settings.archive.rglob(f"{recording_id}{suffix}"))
+        assert drawn in browser.get(f"/recordings/{recording_id}").text
+        for text in texts:
+            file.write_bytes(text)
+            page = browser.get(f"/recordings/{recording_id}")
+            assert (page.status_code, drawn in page.text) == (200, False), text[:50]
 
 
 def test_the_files_are_few_and_small_and_run_and_load_nothing_from_elsewhere():

@@ -309,3 +309,6 @@ def test_an_open_day_has_a_row_for_each_rule_and_its_figures_name_what_is_under_
     assert ("rec-1" in both, "rec-o" in both, "919840000001" in both) == (True, True, False)
     one = console.page(f"/days/{today}/under_way?rule=defaults")
     assert ("rec-1" in one, "rec-o" in one) == (False, True)
+    for first_or_last in ("/days/0001-01-01", "/days/9999-12-31", "/days?month=0001-01"):
+        strict(console.page(first_or_last))
+    assert "/days/9999-12-31" not in console.page("/days?month=9999-12")  # nothing is known of it

@@ -146,3 +146,17 @@ def test_a_view_key_ticks_nothing_and_is_refused(console):
     ):
         assert console.browser.open(path, method=method).status_code == 403
     assert entries(console.ledger) == []
+
+
+def test_of_two_who_confirm_one_is_told_and_a_cancellation_holds_against_both(ledger):
+    item = bulk.Item(account=ACCOUNT, recording_id="rec-1")
+    how = {"meant": "one", "who": "asha", "left_out": {}}
+    one, other = (bulk.plan(ledger, "erase", [item], **how) for _ in range(2))
+    assert bulk.find(ledger, one).state is bulk.State.PLANNED
+    assert bulk.confirm(ledger, one, who="ben", reason="his")
+    assert not bulk.confirm(ledger, one, who="cem", reason="hers")
+    found = bulk.find(ledger, one)
+    assert (found.state, found.who, found.reason) == (bulk.State.GOING, "ben", "his")
+    bulk.cancel(ledger, other)  # while somebody who saw it planned confirms it
+    bulk.confirm(ledger, other, who="ben", reason="his")
+    assert bulk.find(ledger, other).state is bulk.State.CANCELLED

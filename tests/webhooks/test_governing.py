@@ -4,14 +4,19 @@ import json
 
 import pytest
 import requests
+from click.testing import CliRunner
 
 from tests import redis_view
+from tests.catalogue.builders import receipt
 from tests.constants import ACCOUNT, APP_KEY, KEY, VIEW_KEY
 from tests.waiting import until
 from worker.archive import fact_files, object_lock
 from worker.archive.bucket import BucketStore
 from worker.archive.facts import FactKind
 from worker.calls import timing
+from worker.catalogue import rows
+from worker.command import show
+from worker.governing import retries
 
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
 FROM, TO = "919820055512", "918065550101"
@@ -151,6 +156,83 @@ def test_what_still_records_is_not_erased_and_what_is_given_up_is(house):
         f"{recording}.erased.json",
         f"{recording}.erased.json.sig",
     ]
+
+
+def test_a_call_of_which_redis_knows_nothing_or_a_part_is_one_answer(house, monkeypatch):
+    call, recording = archived(house)
+    whole = house.get(f"/v1/calls/{call}").json()
+    forgotten(house, call)
+    known = house.get(f"/v1/calls/{call}").json()
+    assert [r["recording_id"] for r in known["recordings"]] == [recording]
+    put = requests.put(
+        f"{house.base}/v1/calls/{call}",
+        json={"labels": {"late": "yes"}},
+        headers={"Authorization": f"Bearer {KEY}"},
+        timeout=10,
+    )
+    assert put.status_code == 200
+    monkeypatch.setattr(show, "open_ledger", lambda **_: (house.settings, house.ledger))
+    shown = CliRunner().invoke(show.show, [call, "--json"]).stdout
+    for answer in (put.json(), house.get(f"/v1/calls/{call}").json(), json.loads(shown)):
+        assert [r["phase"] for r in answer["recordings"]] == ["archived"]
+        assert (answer["from"], answer["to"], answer["labels"]) == (FROM, TO, {"late": "yes"})
+        kinds = [e["event"] for e in answer["timeline"]]
+        assert kinds[-1] == "CallAnnounced"
+        assert (
+            {"RecordingStarted", "CallEnded"}
+            <= set(kinds)
+            <= {
+                "CallAnnounced",
+                *(e["event"] for e in whole["timeline"]),
+            }
+        )
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["listed once", "never listed"])
+def test_what_only_the_catalogue_knows_as_given_up_is_tried_again_always(house, ended):
+    house.provider.faults.switch_on("lost-callbacks")
+    call = house.provider.call(from_number=FROM, to_number=TO).call_uuid
+    recording = house.provider.record(call).recording_id
+    house.provider.hangup(call)
+    said = receipt(0, recording_id=recording) | {"account": ACCOUNT, "call_uuid": call}
+    said |= {"reason": "never listed", "fault": "provider"}
+    if not ended:
+        said |= {"started_at": None, "ended_at": None}
+    key = f"{ACCOUNT}/2026/09/14/{recording}.absent"
+    house.worker.catalogue.enter([rows.of_absence(said, key, held=True)])
+    assert house.recording(recording)["phase"] == "abandoned"
+    answer = ask(house, "POST", recording, "retry", json={"reason": "it was found again"})
+    assert (answer.status_code, answer.json()["held"]) == (202, True)
+    assert answer.json()["phase"] in {"finalizing", "fetching", "archived"}
+    view = house.reach(recording, "archived")
+    assert view["archive_key"].startswith(f"{ACCOUNT}/2026/09/14/")  # the folder of the statement
+    assert (view["first_seen_at"], view["held"]) == (said["first_seen_at"], True)
+    assert ask(house, "POST", recording, "retry", json={}).status_code == 409
+    assert house.requests("DELETE", f"/Call/{call}/Record/") == []
+    assert [d["what"] for d in deeds(house)] == ["retry"]
+
+
+def test_what_is_erased_while_it_is_ordered_to_be_tried_again_stays_erased(house, monkeypatch):
+    house.provider.faults.switch_on("lost-callbacks")
+    call = house.provider.call(from_number=FROM, to_number=TO).call_uuid
+    recording = house.provider.record(call).recording_id
+    house.provider.hangup(call)
+    said = receipt(0, recording_id=recording) | {"account": ACCOUNT, "call_uuid": call}
+    row = rows.of_absence(said, f"{ACCOUNT}/2026/09/14/{recording}.absent")
+    house.worker.catalogue.enter([row])
+    restore = retries.restore
+
+    def late(*how):
+        assert erase(house, recording).status_code == 202
+        house.reach(recording, "erased")
+        restore(*how)
+
+    monkeypatch.setattr(retries, "restore", late)
+    assert ask(house, "POST", recording, "retry", json={}).status_code == 410
+    house.reach(recording, "erased")
+    assert house.worker.catalogue.find(recording).view["phase"] == "erased"
+    names = [name for name in files(house) if recording in name]
+    assert names == [f"{recording}.erased.json", f"{recording}.erased.json.sig"]
 
 
 def test_retain_by_rule_is_fixed_in_the_receipt_and_a_hold_puts_it_off_until_its_end(local):

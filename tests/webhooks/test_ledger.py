@@ -30,7 +30,8 @@ def test_the_ledger_of_a_day_as_json_as_csv_and_by_command(house, monkeypatch):
     (row,) = said["rows"]
     assert row["verified"]["recordings"] == [recording_id]
     assert ask(house, key=VIEW_KEY).json["totals"] == said["totals"]
-    assert ask(house, "?day=2001-01-01").json["rows"] == []
+    for empty in ("2001-01-01", "0001-01-01", "9999-12-31"):
+        assert ask(house, f"?day={empty}").json["rows"] == []
     table = ask(house, f"?day={day}", Accept="text/csv")
     assert table.mimetype == "text/csv"
     assert f"verified,1,{recording_id}," in table.text

@@ -3,12 +3,15 @@
 import re
 
 import hypothesis
+import msgspec
 import pytest
 import requests
 from hypothesis import strategies as st
 
 from tests.constants import APP_KEY, KEY, VIEW_KEY
 from tests.waiting import until
+from webhooks.api import field_words, openapi
+from webhooks.api.response_shapes import Problem
 from webhooks.api.routes import ROUTES
 
 RULES = '[defaults]\nmax_duration = "1h"\nconfirm_within = "1s"\n'
@@ -60,6 +63,52 @@ def test_the_document_is_valid_and_describes_every_route_and_every_shape_it_name
     assert named <= raw["components"]["schemas"].keys()
     operations = [o for methods in raw["paths"].values() for o in methods.values()]
     assert len({o["operationId"] for o in operations}) == len(ROUTES)
+
+
+def parts_of(schema):
+    """The schema and all schemas in it, without following references."""
+    yield schema
+    for key in ("anyOf", "oneOf", "allOf"):
+        for part in schema.get(key, ()):
+            yield from parts_of(part)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_answer_has_a_description_and_an_example_that_has_its_shape(route):
+    raw = openapi.document(ROUTES, server="http://127.0.0.1:8000")
+    operation = raw["paths"][re.sub(r"<(\w+)>", r"{\1}", route.path)][route.method.lower()]
+    assert operation["summary"]
+    for status, answer in operation["responses"].items():
+        assert answer["description"].endswith("."), status
+        for kind, content in answer["content"].items():
+            if route.audio and status.startswith("2"):
+                assert content == {}  # sound
+                continue
+            example, shape = content["example"], route.answers.get(int(status), Problem)
+            if "json" not in kind:
+                assert example.strip()
+                continue
+            msgspec.convert(example, shape)
+            # And no field is missing: an example is one of a whole answer.
+            fields = {f.encode_name for f in msgspec.structs.fields(shape)}
+            optional = {f.encode_name for f in msgspec.structs.fields(shape) if not f.required}
+            more = {f.encode_name for f in msgspec.structs.fields(Problem)}
+            assert fields - optional <= example.keys() <= fields | more, status
+
+
+def test_every_field_has_a_description_and_every_instant_says_its_format():
+    shapes = openapi.document(ROUTES, server="http://127.0.0.1:8000")["components"]["schemas"]
+    fields = [(s, n, f) for s, of in shapes.items() for n, f in of.get("properties", {}).items()]
+    assert len(fields) > 150
+    assert not [(shape, name) for shape, name, field in fields if not field.get("description")]
+    sent = {s.__name__ for s in (r.body for r in ROUTES) if s} | {
+        "AnnouncedRecording",
+        "ConsentBody",
+    }
+    for shape, name, field in fields:
+        if shape not in sent and (name.endswith(("_at", "_until")) or name == "at"):
+            assert {p.get("format") for p in parts_of(field)} & {"date-time"}, (shape, name)
+    assert set(field_words._WORDS) <= {n for _, n, _ in fields} | {f"{s}.{n}" for s, n, _ in fields}
 
 
 def would_wait(wait_s):

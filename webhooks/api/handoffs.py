@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from flask import Response, jsonify, request
@@ -15,7 +15,7 @@ from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
 from webhooks.api.starts import Starts
 from worker import tally
-from worker.calls.call import Call, Handoff
+from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.handoffs import decided, send_by, verdict
 from worker.calls.views import handoff_view, recording_view
@@ -43,7 +43,7 @@ class Handoffs:
             if "Idempotency-Key" in request.headers
             else self._same_ask(account, a_leg, digest)
         )
-        self.orders.record(
+        now = self.orders.record(
             account,
             Event(
                 id=f"asked.{order}",
@@ -61,14 +61,11 @@ class Handoffs:
             ),
         )
         began = time.monotonic()
-        handoff = self._decision(account, a_leg, order)
+        call = self._decision(account, a_leg, order, now)
         tally.duration("handoff_seconds", time.monotonic() - began)
-        call, rules, now = (
-            self.orders.call(account, a_leg),
-            self.settings().rules,
-            self.ledger.now(),
-        )
-        view = handoff_view(call, handoff, rules, now)
+        handoff = call.handoffs[order]
+        decided_at = handoff.decided.at if handoff.decided else None
+        view = handoff_view(call, handoff, self.settings().rules, decided_at or self.ledger.now())
         proven = "proven" if view["proven"] else "unproven"
         tally.add(f"handoffs_total|{view['verdict']}|{proven}")
         if view["verdict"] == "hold":
@@ -88,6 +85,8 @@ class Handoffs:
             for h in call.handoffs.values()
             if h.asked.digest == digest and h.asked.order and h.asked.order.startswith("n")
         ]
+        if not equal:
+            return _new_id(digest, 0)
         now = self.ledger.now()
         failed = max(
             (e.at for e in call.triggers if e.kind is Kind.HANDOFF_FAILED and e.at), default=None
@@ -100,13 +99,12 @@ class Handoffs:
             failed_since = failed is not None and failed > decided_at
             if was_sent and now < decided_at + _SAME_ASK and not failed_since:
                 return str(handoff.asked.order)
-        return "n" + hashlib.sha256(f"{digest}|{len(equal)}".encode()).hexdigest()[:15]
+        return _new_id(digest, len(equal))
 
-    def _decision(self, account: str, call_uuid: str, order: str) -> Handoff:
-        """The hand-off once it is decided and its transfer is answered. Waits for that; when the
-        time is over, this process decides.
+    def _decision(self, account: str, call_uuid: str, order: str, now: datetime) -> Call:
+        """The call once the hand-off is decided and its transfer is answered. Waits for that; when
+        the time is over, this process decides.
         """
-        now = self.ledger.now()
         seen = partial(self._seen, account, order)
         call = self.orders.call(account, call_uuid)
         handoff = call.handoffs[order]
@@ -115,7 +113,7 @@ class Handoffs:
             if handoff.asked.body
             else handoff.until
         )
-        settled: Handoff | None = self.orders.wait(
+        settled: Call | None = self.orders.wait(
             account, call_uuid, max(0.0, (until - now).total_seconds()), seen
         )
         if settled is None and self._stop_is_on_its_way(account, call_uuid, order):
@@ -123,7 +121,7 @@ class Handoffs:
         if settled is None:
             self._decide(account, self.orders.call(account, call_uuid), order)
             settled = self.orders.wait(account, call_uuid, _TRANSFER_S, seen)
-        return settled or self.orders.call(account, call_uuid).handoffs[order]
+        return settled or self.orders.call(account, call_uuid)
 
     def _stop_is_on_its_way(self, account: str, call_uuid: str, order: str) -> bool:
         """Whether everything is proven, and only the stop of the whole call must still be sent
@@ -133,26 +131,26 @@ class Handoffs:
         now_known = verdict(call, self.settings().rules, call.handoffs[order])
         return now_known.proven and now_known.go is None
 
-    def _seen(self, account: str, order: str, call: Call) -> Handoff | None:
-        """The hand-off if nothing is left to wait for, else None. Decides it if the verdict is
-        known and no transfer has to be sent.
+    def _seen(self, account: str, order: str, call: Call) -> Call | None:
+        """The call if nothing is left to wait for, else None. Decides if the verdict is known and
+        no transfer has to be sent.
         """
         handoff = call.handoffs[order]
         if handoff.decided is not None:
             sending = handoff.asked.body and handoff.is_ours_to_send and handoff.transfer is None
-            return None if sending else handoff
+            return None if sending else call
         known = verdict(call, self.settings().rules, handoff)
         if known.go is None or (known.go and handoff.asked.body):
             return None
         return self._decide(account, call, order)
 
-    def _decide(self, account: str, call: Call, order: str) -> Handoff:
-        """Records a decision. Returns the hand-off with the decision that counts: the first one."""
+    def _decide(self, account: str, call: Call, order: str) -> Call:
+        """Records a decision. Returns the call with the decision that counts: the first one."""
         handoff = call.handoffs[order]
         final = verdict(call, self.settings().rules, handoff)
         decision = decided(call, handoff, final, go=final.last_word, by="api")
         self.ledger.record(account, decision)
-        return self.orders.call(account, call.call_uuid).handoffs[order]
+        return self.orders.call(account, call.call_uuid)
 
     def handoff_failed(self, call_uuid: str) -> Response:
         """The application reports that its transfer did not happen. 200 with the rule's action, and
@@ -194,3 +192,8 @@ class Handoffs:
                 "recordings": views,
             }
         )
+
+
+def _new_id(digest: str, equal: int) -> str:
+    """The id of a new question after so many equal ones, the same for all who ask it now."""
+    return "n" + hashlib.sha256(f"{digest}|{equal}".encode()).hexdigest()[:15]

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 from flask import Response
 
-from webhooks.api import response_shapes
-from webhooks.api.problems import TITLES
+from webhooks.api import examples, field_words, response_shapes
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
 
@@ -100,6 +99,7 @@ def document(routes: Sequence[Route], *, server: str) -> dict[str, Any]:
         types, ref_template="#/components/schemas/{name}"
     )
     schema = dict(zip(types, refs, strict=True))
+    field_words.describe(components)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(re.sub(r"<(\w+)>", r"{\1}", route.path), {})[route.method.lower()] = (
@@ -176,9 +176,13 @@ def _responses(route: Route, schema: Schemas) -> dict[str, Any]:
         refusals.add(413)
     if route.once:
         refusals.add(422)
-    answers = {str(status): _answer(status, t, schema) for status, t in route.answers.items()}
+    answers = {
+        str(status): _answer(status, t, schema) if t else _bytes(route.name, status)
+        for status, t in route.answers.items()
+    }
     if route.csv:
-        answers["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
+        csv = {"schema": {"type": "string"}, "example": examples.LEDGER_CSV}
+        answers["200"]["content"]["text/csv"] = csv
     return answers | {
         str(status): _refusal(status, schema) for status in sorted(refusals - set(route.answers))
     }
@@ -197,18 +201,27 @@ def _content(body: dict[str, Any], *, any_form: bool) -> dict[str, Any]:
     }
 
 
-def _answer(status: int, shape: type | None, schema: Schemas) -> dict[str, Any]:
-    if shape is None:
-        return {"description": "the bytes", "content": {"*/*": {}}}
+def _answer(status: int, shape: type, schema: Schemas) -> dict[str, Any]:
     kind = "application/problem+json" if status == 409 else "application/json"
+    example = examples.answer(shape, status)
     return {
-        "description": (shape.__doc__ or shape.__name__).strip(),
-        "content": {kind: {"schema": schema[shape]}},
+        "description": " ".join((shape.__doc__ or "").split()),
+        "content": {kind: {"schema": schema[shape], "example": example}},
+    }
+
+
+def _bytes(name: str, status: int) -> dict[str, Any]:
+    """An answer that is no JSON. Sound has no example."""
+    says, example = examples.BYTES[name, status]
+    return {
+        "description": says,
+        "content": {"*/*": {"example": example} if example else {}},
     }
 
 
 def _refusal(status: int, schema: Schemas) -> dict[str, Any]:
+    content = {"schema": schema[response_shapes.Problem], "example": examples.problem(status)}
     return {
-        "description": TITLES[status],
-        "content": {"application/problem+json": {"schema": schema[response_shapes.Problem]}},
+        "description": examples.REFUSALS[status][0],
+        "content": {"application/problem+json": content},
     }

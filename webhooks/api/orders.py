@@ -14,6 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from flask import request
@@ -65,13 +66,14 @@ class Orders:
             )
         return named or next(iter(accounts)), call_uuid
 
-    def record(self, account: str, event: Event) -> None:
-        """Records an order; a repeat changes nothing. Raises Problem 422 if its Idempotency-Key
-        came with another order before.
+    def record(self, account: str, event: Event) -> datetime:
+        """Records an order; a repeat changes nothing. Returns the instant by Redis's clock.
+
+        Raises Problem 422 if its Idempotency-Key came with another order before.
         """
-        status, _ = self.ledger.record(account, event)
+        status, now = self.ledger.record(account, event)
         if status is not Recorded.REPEAT:
-            return
+            return now
         before = next(e for e in self.ledger.events(account, event.call_uuid) if e.id == event.id)
         if before.digest != event.digest:
             raise Problem(
@@ -79,6 +81,7 @@ class Orders:
                 "Idempotency-Key: it came with another request before; use a new one",
                 field="Idempotency-Key",
             )
+        return now
 
     def call(self, account: str, call_uuid: str) -> Call:
         return replay(account, call_uuid, self.ledger.events(account, call_uuid))

@@ -21,6 +21,7 @@ from webhooks.api.problems import Problem
 from worker.archive import derived, peaks, signers
 from worker.archive.filing import Archive
 from worker.archive.store import Opened
+from worker.calls.call import Call
 from worker.calls.replay import replay
 from worker.calls.views import call_view, recording_view
 from worker.catalogue import past
@@ -88,7 +89,12 @@ class Reader:
         known = find_call(self.ledger, self.accounts(), call_uuid, a_leg_first=False)
         if known is None:
             return self._past_call(call_uuid)
-        call = replay(*known, self.ledger.events(*known))
+        return self.with_past(replay(*known, self.ledger.events(*known)))
+
+    def with_past(self, call: Call) -> dict[str, Any]:
+        """The call as `/v1` shows it, with those of its recordings that only the catalogue knows;
+        without them where that is away.
+        """
         view = call_view(call, self.settings().rules, self.ledger.now())
         with contextlib.suppress(CatalogueAway):
             rows = self.catalogue.of_call(call.call_uuid, call.account)

@@ -4,8 +4,10 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,15 +21,17 @@ from webhooks.api.history import enter_order
 from webhooks.api.keys import caller
 from webhooks.api.orders import Orders, digest_of, identity
 from webhooks.api.problems import Problem
+from webhooks.api.reading import Reader
 from webhooks.body import read_body
 from worker import wire
 from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed
 from worker.calls.obligations import Duty, Obligation
-from worker.calls.views import call_view, recording_view
+from worker.calls.views import recording_view
+from worker.errors import CatalogueAway, Conflict, Gone
+from worker.governing import retries
 from worker.ledger.recording import Recorded
-from worker.ledger.whose import find_recording
 from worker.vobiz import callback_fields, callbacks
 
 _MEANWHILE = timedelta(seconds=30)
@@ -38,8 +42,9 @@ _FIELDS = {"calluuid": "call_uuid", "recordingid": "recording_id"}
 
 
 class Reports:
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, reader: Reader) -> None:
         self.orders, self.ledger, self.settings = orders, orders.ledger, orders.settings
+        self.reader = reader
 
     def announce(self, call_uuid: str) -> Response:
         """Makes a call known whose recording somebody else started. `recordings: []` declares that
@@ -75,9 +80,7 @@ class Reports:
             events += [consent] if consent else []
         for event in events:
             self._record(account, event)
-        return jsonify(
-            call_view(self.orders.call(account, a_leg), self.settings().rules, self.ledger.now())
-        )
+        return jsonify(self.reader.with_past(self.orders.call(account, a_leg)))
 
     def event(self) -> Response:
         """A provider's request as the application received it, or `custom.NAME`. 200 says that the
@@ -149,32 +152,55 @@ class Reports:
         answer.status_code = 202
         return answer
 
-    def order_retry(self, recording_id: str, reason: str | None) -> dict[str, Any]:
-        """Orders another try, and returns the recording as `/v1` shows it. Raises Problem 404, and
-        409 if it is archived.
+    def order_retry(
+        self, recording_id: str, reason: str | None, account: str | None = None
+    ) -> dict[str, Any]:
+        """Orders another try, and returns the recording as `/v1` shows it. Raises Problem 404, 409
+        if it is archived, 410, 503.
         """
-        known = find_recording(self.ledger, self.settings().accounts, recording_id)
-        if known is None:
-            raise Problem(404, "no such recording")
-        call, recording = known
-        if recording.erasing:
-            raise Problem(410, "it is erased")
-        if recording.archived:
-            raise Problem(409, "it is archived already")
+        with _refusing():
+            found = self._to_retry(recording_id, account)
+        owed = found.owed
         order = Event(
             id=f"retry.{identity('r')}",
             kind=Kind.RETRY_ORDERED,
-            call_uuid=call.call_uuid,
+            call_uuid=owed.call_uuid,
             recording_id=recording_id,
             reason=reason,
             by=caller().who,
             digest=digest_of(recording_id, reason),
         )
-        enter_order(self.ledger, call.account, Deed.RETRY, order)
-        self.orders.record(call.account, order)
-        call = self.orders.call(call.account, call.call_uuid)
+        enter_order(self.ledger, owed.account, Deed.RETRY, order)
+        with _refusing():
+            retries.restore(self.ledger, self.reader.catalogue, found)
+        self.orders.record(owed.account, order)
+        call = self.orders.call(owed.account, owed.call_uuid)
         recording = call.recordings[recording_id]
         return recording_view(call, recording, self.settings().rules, self.ledger.now())
+
+    def _to_retry(self, recording_id: str, account: str | None) -> retries.ToRetry:
+        """Raises Problem 404, and what `retries.find` raises."""
+        accounts, catalogue = self.reader.accounts(), self.reader.catalogue
+        account = account or request.args.get("account")
+        found = retries.find(self.ledger, catalogue, accounts, recording_id, account)
+        if found is None:
+            raise Problem(404, "no such recording")
+        return found
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turns what stands in the way of a retry into a Problem."""
+    try:
+        yield
+    except Gone as error:
+        raise Problem(410, str(error)) from None
+    except Conflict as error:
+        raise Problem(409, str(error)) from None
+    except CatalogueAway as error:
+        raise Problem(
+            503, f"Redis does not know it, and the catalogue does not answer: {error}"
+        ) from None
 
 
 def _reported(raw: bytes, order_id: str) -> tuple[callback_fields.Fields, Event | None]:

@@ -4,17 +4,21 @@ them with real answers.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
 
-Time = str | None
+Instant = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Time = Instant | None
+Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
 
 
 class Stop(Struct, kw_only=True):
+    """How far the end of a recording is proven, and what was done for it."""
+
     state: Literal[tuple(s.value for s in StopState)]  # type: ignore[valid-type]
     trigger: str | None
     rule: str | None
@@ -31,7 +35,7 @@ class Consent(Struct, kw_only=True):
     """The last that was said of the call's consent."""
 
     kind: str | None
-    at: str
+    at: Instant
     by: str | None
     evidence: str | None
     withdrawn: bool
@@ -40,7 +44,7 @@ class Consent(Struct, kw_only=True):
 class Erased(Struct, kw_only=True):
     """Why it was erased, or is being erased. `rule`: whose `retain` was over."""
 
-    at: str
+    at: Instant
     who: str | None
     rule: str | None
     reason: str | None
@@ -54,7 +58,7 @@ class Derived(Struct, kw_only=True):
     content_type: str
     bytes: int
     sha256: str
-    at: str
+    at: Instant
     who: str
 
 
@@ -66,6 +70,8 @@ class LinkedFile(Derived, kw_only=True):
 
 
 class Recording(Struct, kw_only=True, rename={"from_": "from"}):
+    """A recording: where it is on its way, and how far its end is proven."""
+
     recording_id: str
     account: str
     call_uuid: str
@@ -79,7 +85,7 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
     sha256: str | None
     archive_key: str | None
     segment_of: str | None
-    first_seen_at: str
+    first_seen_at: Instant
     from_: str | None
     to: str | None
     direction: str | None
@@ -99,9 +105,11 @@ class Recording(Struct, kw_only=True, rename={"from_": "from"}):
 
 
 class Hold(Struct, kw_only=True):
-    """`ours_alone`: no object lock of a bucket stands behind it, and `why_alone` says why."""
+    """A legal hold. `ours_alone`: no object lock of a bucket stands behind it, and `why_alone` says
+    why.
+    """
 
-    at: str
+    at: Instant
     who: str
     claimed: str | None
     reason: str | None
@@ -110,6 +118,8 @@ class Hold(Struct, kw_only=True):
 
 
 class HeldRecording(Recording, kw_only=True, rename={"from_": "from"}):
+    """The recording with the hold that stands now."""
+
     hold: Hold
 
 
@@ -122,6 +132,8 @@ class Figure(Struct, kw_only=True):
 
 
 class LedgerRow(Struct, kw_only=True):
+    """What became of the recordings of one account and rule."""
+
     account: str
     rule: str
     expected: Figure
@@ -153,10 +165,12 @@ class CallRecords(Struct, kw_only=True):
 
 
 class DayLedger(Struct, kw_only=True, omit_defaults=True):
-    """`degraded`: why finished recordings are missing, while the catalogue does not answer."""
+    """The completeness of a day. `degraded`: why finished recordings are missing, while the
+    catalogue does not answer.
+    """
 
-    day: str
-    computed_at: str
+    day: Day
+    computed_at: Instant
     rows: list[LedgerRow]
     totals: dict[str, int | float | None]
     call_records: dict[str, CallRecords]
@@ -164,7 +178,9 @@ class DayLedger(Struct, kw_only=True, omit_defaults=True):
 
 
 class RecordingsPage(Struct, kw_only=True, omit_defaults=True):
-    """`degraded`: why finished recordings are missing, while the catalogue does not answer."""
+    """A page of the list. `degraded`: why finished recordings are missing, while the catalogue does
+    not answer.
+    """
 
     recordings: list[Recording]
     cursor: str | None
@@ -172,12 +188,16 @@ class RecordingsPage(Struct, kw_only=True, omit_defaults=True):
 
 
 class OneStop(Struct, kw_only=True):
+    """The stop of one recording."""
+
     recording_id: str
     stop: Stop
 
 
 class Stops(Struct, kw_only=True):
-    """`stop` is the one that is furthest from proven; null where nothing is known to record."""
+    """The stops of a call's recordings. `stop` is the one that is furthest from proven; null where
+    nothing is known to record.
+    """
 
     call_uuid: str
     account: str
@@ -186,12 +206,16 @@ class Stops(Struct, kw_only=True):
 
 
 class Resumed(Struct, kw_only=True):
+    """The segments with which the recordings go on."""
+
     call_uuid: str
     account: str
     recordings: list[Recording]
 
 
 class HandoffFailed(Struct, kw_only=True):
+    """What the rule for a transfer that failed has done."""
+
     call_uuid: str
     account: str
     action: Literal["stop", "keep", "pause", "resume"]
@@ -201,7 +225,9 @@ class HandoffFailed(Struct, kw_only=True):
 
 
 class Handoff(Struct, kw_only=True):
-    """With `verdict` hold the status is 409 and the members of a problem are there too."""
+    """Whether the transfer may take place. With `verdict` hold the status is 409 and the members of
+    a problem are there too.
+    """
 
     verdict: Literal["go", "hold"]
     proven: bool
@@ -219,6 +245,8 @@ class Handoff(Struct, kw_only=True):
 
 
 class Gap(Struct, kw_only=True, rename={"from_": "from"}):
+    """From when to when a logical recording did not record, and why."""
+
     recording_id: str
     from_: Time
     to: Time
@@ -228,15 +256,19 @@ class Gap(Struct, kw_only=True, rename={"from_": "from"}):
 
 
 class Start(Struct, kw_only=True):
+    """What became of a start that was ordered."""
+
     state: Literal["ordered", "started", "failed", "unknown"]
     recording_id: str | None
     segment_of: str | None
-    ordered_at: str
+    ordered_at: Instant
     reason: str | None
 
 
 class TimelineEntry(Struct, kw_only=True):
-    at: str
+    """One event or attempt."""
+
+    at: Instant
     event: str
     recording_id: str | None
     by: str | None
@@ -247,6 +279,8 @@ class TimelineEntry(Struct, kw_only=True):
 
 
 class Call(Struct, kw_only=True, rename={"from_": "from"}):
+    """A call with its recordings, gaps, starts, hand-offs and timeline."""
+
     call_uuid: str
     account: str
     from_: str | None
@@ -264,7 +298,9 @@ class Call(Struct, kw_only=True, rename={"from_": "from"}):
 
 
 class EventRecorded(Struct, kw_only=True):
-    """`repeat`: it was known already; `ignored`: a kind that is not followed."""
+    """What became of the event. `repeat`: it was known already; `ignored`: a kind that is not
+    followed.
+    """
 
     event: str | None
     recorded: Literal["new", "repeat", "ignored"]
@@ -273,6 +309,8 @@ class EventRecorded(Struct, kw_only=True):
 
 
 class Problem(Struct, kw_only=True):
+    """Why the request was refused (RFC 9457)."""
+
     type: str
     title: str
     status: int
@@ -291,7 +329,7 @@ class Peaks(Struct, kw_only=True):
 
 
 class Receipt(Struct, kw_only=True):
-    """As it lies in the archive: `schema` is `endtape/receipt/1`."""
+    """A receipt as it lies in the archive: `schema` is `endtape/receipt/1`."""
 
     schema: str
     recording_id: str

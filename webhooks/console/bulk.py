@@ -101,7 +101,8 @@ class Bulks:
         reason = reason_of_form()
         if known.what != "retry":
             by_caller(reason or "")
-        bulk.confirm(self._ledger, bulk_id, who=caller().who, reason=reason)
+        if not bulk.confirm(self._ledger, bulk_id, who=caller().who, reason=reason):
+            raise Problem(409, "it is confirmed already")
         return self.go_on(bulk_id)
 
     def cancel(self, bulk_id: str) -> AnyResponse:
@@ -139,7 +140,9 @@ class Bulks:
 
     def _deed(self, known: Bulk) -> Callable[[Item], object]:
         if known.what == "retry":
-            return lambda item: self._reports.order_retry(item.recording_id, known.reason)
+            return lambda item: self._reports.order_retry(
+                item.recording_id, known.reason, item.account
+            )
         by, governing = by_caller(known.reason or ""), self._governing
         does = {
             "hold": governing.put_hold,

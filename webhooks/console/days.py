@@ -64,14 +64,15 @@ class Days:
         wanted = [day for day in month.days_of(shown) if day <= today]
         found = {day: self._day(day, today, accounts) for day in self._read(wanted, accounts)}
         before = shown - timedelta(days=1) if shown.year > 1 else None
-        after = month.days_of(shown)[-1] + timedelta(days=1)
+        last = month.days_of(shown)[-1]
+        after = last + timedelta(days=1) if last < today else None
         return rendered(
             "days.html",
             month=shown,
             weeks=month.weeks(shown, found),
             days=[day for day in found.values() if day.state][::-1],
             before=f"{before:%Y-%m}" if before else None,
-            after=f"{after:%Y-%m}" if after <= today else None,
+            after=f"{after:%Y-%m}" if after else None,
             today=today,
             states=month.STATES,
             meanings=month.MEANINGS,

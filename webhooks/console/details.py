@@ -34,6 +34,7 @@ _SAID = {
     "erase": "It is erased: the tombstone stands, and the copies go within minutes.",
     "erased": "It was erased before; nothing was done.",
 }
+_UNREADABLE = "What the archive has cannot be read."
 _HISTORY = 50
 _PARTS = ("trouble", "tiles", "more", "handoffs", "services", "figures")
 
@@ -107,8 +108,8 @@ class Details:
         view = self._reader.view(recording_id)
         if watched := self._watched(view):
             view = self._reader.view(recording_id)  # with what came in between
-        receipt, no_receipt = _tried(self._reader.receipt, recording_id, view)
-        outline, no_outline = _tried(self._reader.peaks, recording_id, view)
+        receipt, no_receipt = _tried(self._reader.receipt, recording_id, view, _is_receipt)
+        outline, no_outline = _tried(self._reader.peaks, recording_id, view, sound.is_outline)
         call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
         root = view["segment_of"] or recording_id
         gaps = [g for g in (call or {}).get("gaps", []) if g["recording_id"] == root]
@@ -193,13 +194,27 @@ def _named(answer: Response, name: str) -> Response:
     return answer
 
 
+def _is_receipt(said: Any) -> bool:
+    """Whether it has what the page shows of a receipt; `endtape verify` says whether it is ours."""
+    parts = ("checks", "media", "fetch")
+    if not isinstance(said, dict) or not all(isinstance(said.get(p), dict) for p in parts):
+        return False
+    return isinstance(said["fetch"].get("fetched_at"), str | None)
+
+
 def _tried(
-    read: Callable[[str], Response], recording_id: str, view: Mapping[str, Any]
+    read: Callable[[str], Response],
+    recording_id: str,
+    view: Mapping[str, Any],
+    is_sound: Callable[[Any], bool],
 ) -> tuple[Any, str | None]:
     """A JSON file of the recording, or None and why there is none."""
     if not view["archive_key"]:
         return None, "The recording is not archived yet."
-    return _or_why(lambda: json.loads(read(recording_id).get_data()))
+    said, why = _or_why(lambda: json.loads(read(recording_id).get_data()))
+    if why is None and not is_sound(said):
+        return None, _UNREADABLE
+    return said, why
 
 
 def _or_why(read: Callable[[], Any]) -> tuple[Any, str | None]:
@@ -207,5 +222,5 @@ def _or_why(read: Callable[[], Any]) -> tuple[Any, str | None]:
         return read(), None
     except Problem as problem:
         return None, f"{problem.detail[:1].upper()}{problem.detail[1:]}."
-    except ValueError:
-        return None, "What the archive has cannot be read."
+    except (ValueError, RecursionError):
+        return None, _UNREADABLE

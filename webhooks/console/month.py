@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from calendar import Calendar
+from calendar import Calendar, monthrange
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 # What a figure of the ledger means, in the order in which a person looks (docs/api.md has more).
@@ -85,14 +85,10 @@ def together(all_totals: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def weeks(month: date, days: Mapping[date, Day]) -> list[list[Day | None]]:
     """The weeks of a month, from Monday on; None for a day of another month."""
     return [
-        [days.get(day, Day(day=day)) if day.month == month.month else None for day in week]
-        for week in Calendar().monthdatescalendar(month.year, month.month)
+        [days.get(day := month.replace(day=n), Day(day=day)) if n else None for n in week]
+        for week in Calendar().monthdayscalendar(month.year, month.month)
     ]
 
 
 def days_of(month: date) -> list[date]:
-    found, day = list[date](), month.replace(day=1)
-    while day.month == month.month:
-        found.append(day)
-        day += timedelta(days=1)
-    return found
+    return [month.replace(day=n + 1) for n in range(monthrange(month.year, month.month)[1])]

@@ -19,5 +19,9 @@ def is_ours(request: Request, public_url: str) -> bool:
     origin = request.headers.get("Origin")
     if origin is None:
         return True
+    try:
+        sent_by = urlsplit(origin).netloc
+    except ValueError:  # `http://[`
+        return False
     # A proxy before us may end TLS, or pass another Host on.
-    return urlsplit(origin).netloc in {request.host, urlsplit(public_url).netloc} - {""}
+    return sent_by in {request.host, urlsplit(public_url).netloc} - {""}

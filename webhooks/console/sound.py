@@ -95,6 +95,20 @@ def drawn(
     )
 
 
+def is_outline(said: Any) -> bool:
+    """Whether it is an outline that can be drawn: what stands in an archive, anybody may have
+    written who can write there.
+    """
+    if not isinstance(said, dict) or not isinstance(said.get("channels"), list):
+        return False
+    bucket_ms = said.get("bucket_ms")
+    is_span = isinstance(bucket_ms, (int, float)) and 0 < bucket_ms < math.inf
+    return is_span and all(
+        isinstance(heights, list) and all(isinstance(h, int) and 0 <= h <= 255 for h in heights)
+        for heights in said["channels"]
+    )
+
+
 def _marks(view: Mapping[str, Any]) -> list[Mark]:
     start = wire.rfc3339(view["started_at"] or "")
     instants = {

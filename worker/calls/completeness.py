@@ -121,22 +121,29 @@ def rows_of(
     answered = {(call.account, call.call_uuid): call for call in calls}
     for together in _by_call(views).values():
         for view in together:
-            rule = _rule_of(view, rules)
-            row = found.setdefault((view["account"], rule), Row(account=view["account"], rule=rule))
+            row = _row_in(found, view["account"], _rule_of(view, rules))
             call = answered.get((view["account"], view["call_uuid"]))
-            for name in _names(_Given(view, together, call, _terms(rules, rule), now)):
+            terms = _terms(rules, row.rule)
+            for name in _names(_Given(view, together, call, terms, now)):
                 row.add(name, view)
             row.saved_per_month += view.get("saved_per_month") or 0.0
-            if _is_asked(view, _terms(rules, rule)):
+            if _is_asked(view, terms):
                 row.asked.add(view["recording_id"])
     with_recording = {view["call_uuid"] for view in views} | recorded
     for call in answered.values():
         rule, terms = rules.choose(_as_call(call))
         if terms.expects is Expect.EVERY and not {call.call_uuid, call.bridge} & with_recording:
-            row = found.setdefault((call.account, rule), Row(account=call.account, rule=rule))
+            row = _row_in(found, call.account, rule)
             for name in ("expected", "missing", "unexplained"):
                 row.figures[name].calls.add(call.call_uuid)
     return [found[name] for name in sorted(found)]
+
+
+def _row_in(found: dict[tuple[str, str], Row], account: str, rule: str) -> Row:
+    row = found.get((account, rule))
+    if row is None:
+        row = found[account, rule] = Row(account=account, rule=rule)
+    return row
 
 
 def totals(rows: Iterable[Row]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
@@ -100,20 +100,23 @@ def terms_view(terms: Terms) -> dict[str, Any]:
     """The terms as the rules file would spell them."""
     return {
         "mode": terms.mode.value,
-        "max_duration": f"{terms.max_duration.total_seconds():g}s"
-        if terms.max_duration
-        else "none",
+        "max_duration": _seconds(terms.max_duration) or "none",
         "stop_at": [_daily(d) for d in terms.stop_at],
-        "confirm_within": f"{terms.confirm_within.total_seconds():g}s",
+        "confirm_within": _seconds(terms.confirm_within),
         "stop_tries": terms.stop_tries,
         "if_unproven": terms.if_unproven,
         "watch": terms.watch,
         "consent": "required" if terms.consent_required else "ignored",
-        "consent_within": f"{terms.consent_within.total_seconds():g}s",
-        "tail_limit": f"{terms.tail_limit.total_seconds():g}s" if terms.tail_limit else "none",
-        "retain": f"{terms.retain.total_seconds():g}s" if terms.retain else "forever",
+        "consent_within": _seconds(terms.consent_within),
+        "tail_limit": _seconds(terms.tail_limit) or "none",
+        "retain": _seconds(terms.retain) or "forever",
         "on": {k: a.value for k, a in terms.on.items()},
     }
+
+
+def _seconds(duration: timedelta | None) -> str | None:
+    """Without an exponent, which a file could not have: years are many seconds."""
+    return f"{duration.total_seconds():.12g}s" if duration else None
 
 
 def _daily(daily: DailyTime) -> str:

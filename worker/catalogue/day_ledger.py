@@ -65,7 +65,8 @@ class DayLedger:
         from one to the other in between is found in one of them.
         """
         found = dict[tuple[str, str], dict[str, Any]]()
-        began = datetime.combine(day, time(), UTC)
+        # The first day of all has no hour before it.
+        began = max(datetime.combine(day, time(), UTC), datetime.min.replace(tzinfo=UTC) + _SKEW)
         live = self.live or Live(self.ledger, lambda: self.rules)
         sights = self.ledger.live(accounts, since=began - _SKEW)
         while some := list(islice(sights, _AT_ONCE)):

@@ -29,9 +29,9 @@ def call_view(rows: Sequence[Row], receipts: Sequence[Mapping[str, Any]]) -> dic
         "consent": known["consent"],
         "recordings": views,
         "gaps": [
-            {"recording_id": receipt.get("segment_of") or receipt["recording_id"], **gap}
+            {"recording_id": receipt.get("segment_of") or receipt.get("recording_id"), **gap}
             for receipt in receipts
-            for gap in receipt.get("gaps") or []
+            for gap in _listed(receipt, "gaps")
         ],
         "starts": [],
         "handoffs": [],
@@ -57,14 +57,14 @@ def _timeline(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
     """The events of all receipts; one that stands in several is told once."""
     told = set[tuple[Any, ...]]()
     for receipt in receipts:
-        for event in receipt.get("events") or []:
-            same = (event.get("at"), event.get("event"), event.get("by"))
+        for event in _listed(receipt, "events"):
+            same = tuple(str(event.get(name)) for name in ("at", "event", "by"))
             if same not in told:
                 told.add(same)
                 yield {
                     "at": event.get("at"),
                     "event": event.get("event"),
-                    "recording_id": receipt["recording_id"] if len(receipts) == 1 else None,
+                    "recording_id": receipt.get("recording_id") if len(receipts) == 1 else None,
                     "by": event.get("by"),
                     "signed": bool(event.get("signed")),
                     "trigger": None,
@@ -72,3 +72,18 @@ def _timeline(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
                     "live": None,
                     "reason": None,
                 }
+
+
+def _listed(receipt: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of a receipt, without what is no such thing: the archive's files may be altered, and
+    then show what can be shown.
+    """
+    said = receipt.get(name)
+    return [one for one in said if _has_instants(one)] if isinstance(said, list) else []
+
+
+def _has_instants(said: Any) -> bool:
+    """Whether it is an object whose instants are texts."""
+    return isinstance(said, dict) and all(
+        isinstance(said.get(name), str | None) for name in ("at", "from", "to")
+    )

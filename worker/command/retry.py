@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from worker.calls.call import Call, Recording
 from worker.calls.events import Fault
 from worker.calls.obligations import Duty, Obligation
+from worker.catalogue.database import Catalogue
 from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger, reason_option, user
 from worker.errors import EndtapeError
+from worker.governing import retries
 from worker.ledger import backlog
 from worker.ledger.client import Ledger
-from worker.ledger.whose import find_recording
 from worker.settings import Settings
 
 
@@ -69,6 +69,7 @@ def _order(
     """
     ordered: list[Obligation] = []
     refused: dict[str, str] = {}
+    catalogue = Catalogue(settings.catalog)
     with search_bar() as advance:
         if fault:
             only = None if fault == "all" else Fault(fault)
@@ -76,7 +77,7 @@ def _order(
             ordered = [entry.owed for entry in entries]
         for recording_id in dict.fromkeys(recording_ids):
             try:
-                ordered.append(_named(settings, ledger, recording_id))
+                ordered.append(_named(settings, ledger, catalogue, recording_id))
             except EndtapeError as error:
                 refused[recording_id] = str(error)
         for count, owed in enumerate(ordered, 1):
@@ -128,13 +129,10 @@ def _waits(settings: Settings, ledger: Ledger, account: str) -> str | None:
     return None
 
 
-def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
+def _named(settings: Settings, ledger: Ledger, catalogue: Catalogue, name: str) -> Obligation:
     """The fetch of the recording of this id, or the look of the call of this id where that was set
     aside. Raises EndtapeError with the reason where there is nothing to try.
     """
-    known = find_recording(ledger, dict.fromkeys([*settings.accounts, *ledger.accounts()]), name)
-    if known:
-        return _fetch_of(*known)
     for owed in ledger.set_aside():
         if owed.duty is Duty.LOOK and owed.call_uuid == name:
             return owed
@@ -143,17 +141,12 @@ def _named(settings: Settings, ledger: Ledger, name: str) -> Obligation:
             f"{name}: is a call, and its look was not set aside; "
             f"name one of its recordings (`endtape show {name}`)"
         )
-    raise EndtapeError(f"{name}: no such recording")
-
-
-def _fetch_of(call: Call, recording: Recording) -> Obligation:
-    """Raises EndtapeError where the recording is archived."""
-    if recording.archived:
-        key = recording.archived.archive_key
-        raise EndtapeError(f"{recording.recording_id}: is archived already, as {key}")
-    return Obligation(
-        duty=Duty.FETCH,
-        account=call.account,
-        call_uuid=call.call_uuid,
-        recording_id=recording.recording_id,
-    )
+    accounts = dict.fromkeys([*settings.accounts, *ledger.accounts()])
+    try:
+        found = retries.find(ledger, catalogue, accounts, name)
+        if found is None:
+            raise EndtapeError("no such recording")
+        retries.restore(ledger, catalogue, found)
+    except EndtapeError as error:
+        raise EndtapeError(f"{name}: {error}") from None
+    return found.owed

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from worker.calls.call import Call
 from worker.calls.replay import replay
 from worker.calls.rules import Mode
 from worker.calls.views import call_view
 from worker.catalogue import past
 from worker.catalogue.database import Catalogue
+from worker.catalogue.rows import Row
 from worker.command.terminal import (
     as_json_option,
     exit_statuses,
@@ -21,7 +24,7 @@ from worker.command.terminal import (
     print_table,
     table_of,
 )
-from worker.errors import EndtapeError
+from worker.errors import CatalogueAway, EndtapeError
 from worker.processes.archive_in_use import make_archive
 from worker.settings import Settings
 
@@ -42,7 +45,7 @@ def show(uuid: str, as_json: bool) -> None:
     else:
         account, call_uuid, events = known
         call = replay(account, call_uuid, events)
-        view = call_view(call, settings.rules, ledger.now())
+        view = _with_past(settings, call, call_view(call, settings.rules, ledger.now()))
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
@@ -65,16 +68,35 @@ def _past(settings: Settings, uuid: str) -> dict[str, Any]:
     """A call, or that of a recording, which only catalogue and archive know. Raises EndtapeError
     where they do not either, or do not answer.
     """
-    catalogue, archive = Catalogue(settings.catalog), make_archive(settings)
+    catalogue = Catalogue(settings.catalog)
     row = catalogue.find(uuid)
     rows = catalogue.of_call(row.view["call_uuid"], row.id[0]) if row else catalogue.of_call(uuid)
     if not rows:
         raise EndtapeError(f"{uuid}: no such call or recording")
-    receipts = []
-    for one in rows:
+    return past.call_view(rows, _receipts(settings, rows))
+
+
+def _with_past(settings: Settings, call: Call, view: dict[str, Any]) -> dict[str, Any]:
+    """The call with those of its recordings that only the catalogue knows; without them where that
+    is away.
+    """
+    try:
+        rows = Catalogue(settings.catalog).of_call(call.call_uuid, call.account)
+    except CatalogueAway:
+        return view
+    older = [row for row in rows if row.id[1] not in call.recordings]
+    if not older:
+        return view
+    return past.joined(past.call_view(older, _receipts(settings, older)), view)
+
+
+def _receipts(settings: Settings, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The receipts of these recordings that can be read."""
+    archive, receipts = make_archive(settings), list[dict[str, Any]]()
+    for row in rows:
         with contextlib.suppress(OSError, EndtapeError, ValueError):
-            receipts.append(archive.read_receipt(one.key))
-    return past.call_view(rows, receipts)
+            receipts.append(archive.read_receipt(row.key))
+    return receipts
 
 
 def _print_recording(view: dict[str, Any], number: str) -> None:

@@ -27,7 +27,7 @@ from worker.vobiz.client import StopOutcome
 
 log = structlog.get_logger()
 # Claims come a little early, so that each request leaves on time.
-HORIZON = timedelta(milliseconds=120)
+HORIZON = timedelta(milliseconds=95)
 # A plan follows a decision at once, or when an outage ends. To find that all is told is cheap.
 _LATELY = timedelta(days=1)
 LATENESS_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.0, 15.0, 60.0)

@@ -83,7 +83,7 @@ def commit_and_plan(
         found,
         dues=(
             (o, now + _SAFETY_DUE),
-            (plan, "now"),
+            (plan, "soon" if is_finished else "now"),
             *([(index, timing.index_at(now))] if is_finished else []),
             *_retained(call, found.events),
             *_offloads_due(worker, call, found.events, now),

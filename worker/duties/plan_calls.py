@@ -16,8 +16,15 @@ from worker.ledger.obligations import Claim, Loaded
 
 def plan_calls(worker: Worker, claims: Sequence[Claim]) -> None:
     """One step for each call: its conclusions, the requests that are due, and when to come back."""
-    # 1. Load the logs, and think: what follows from each without asking anybody.
     now, loaded = worker.ledger.load(claims)
+    plan_loaded(worker, claims, loaded, now)
+
+
+def plan_loaded(
+    worker: Worker, claims: Sequence[Claim], loaded: Sequence[Loaded | None], now: datetime
+) -> None:
+    """As `plan_calls`, of calls whose logs were read at `now`; None where the lease was lost."""
+    # 1. Think: what follows from each log without asking anybody.
     batch = Batch(worker, now)
     works = _begin(batch, claims, loaded, now)
     # 2. Give out the accounts' request tokens, so that we know what may leave now.

@@ -80,7 +80,6 @@ def plan(
         "meant": meant,
         "who": who,
         "made_ms": now,
-        "state": State.PLANNED.value,
         "total": len(items),
         "left_out": json.dumps(dict(left_out)),
     }
@@ -102,15 +101,17 @@ def find(ledger: Ledger, bulk_id: str) -> Bulk | None:
     said = as_dict(ledger.command("HGETALL", _key(ledger, bulk_id)))
     if not said:
         return None
+    confirmed = json.loads(said.get("confirmed") or "{}")
+    going = State.GOING if confirmed else State.PLANNED
     refused = _key(ledger, bulk_id, "refused")
     return Bulk(
         id=bulk_id,
         what=said["what"],
         meant=said["meant"],
-        who=said["who"],
-        reason=said.get("reason") or None,
+        who=confirmed.get("who") or said["who"],
+        reason=confirmed.get("reason"),
         made_at=from_ms(float(said["made_ms"])),
-        state=State(said["state"]),
+        state=State.CANCELLED if "cancelled" in said else going,
         total=int(said["total"]),
         left=int(ledger.command("LLEN", _key(ledger, bulk_id, "left"))),
         refused=[tuple(json.loads(one)) for one in ledger.command("LRANGE", refused, 0, _SHOWN)],
@@ -132,16 +133,17 @@ def items(ledger: Ledger, bulk_id: str, count: int = -1) -> list[Item]:
     return [Item(account=a, recording_id=r) for a, _, r in (name.partition("|") for name in names)]
 
 
-def confirm(ledger: Ledger, bulk_id: str, *, who: str, reason: str | None) -> None:
-    """From here on it may be worked on."""
-    said = {"state": State.GOING.value, "who": who, "reason": reason or ""}
-    with ledger.pipeline() as pipe:
-        pipe.hset(_key(ledger, bulk_id), mapping=said)
+def confirm(ledger: Ledger, bulk_id: str, *, who: str, reason: str | None) -> bool:
+    """From here on it may be worked on, unless it is cancelled. False where somebody else was
+    quicker.
+    """
+    said = json.dumps({"who": who, "reason": reason})
+    return bool(ledger.command("HSETNX", _key(ledger, bulk_id), "confirmed", said))
 
 
 def cancel(ledger: Ledger, bulk_id: str) -> None:
-    """What is not done stays as it is."""
-    ledger.command("HSET", _key(ledger, bulk_id), "state", State.CANCELLED.value)
+    """What is not done stays as it is, whatever is confirmed at the same time."""
+    ledger.command("HSET", _key(ledger, bulk_id), "cancelled", 1)
 
 
 def take_turn(ledger: Ledger, bulk_id: str) -> bool:

@@ -111,6 +111,16 @@ class Calls(Store):
         """The call that a leg belongs to; the leg itself if no other call is known for it."""
         return self.command("HGET", self.key("aliases", account), leg) or leg
 
+    def known_as(self, account: str, name: str) -> tuple[str, int]:
+        """The call that a leg of this id belongs to, as `a_leg` tells it, and the size of the log
+        of the call of this id: one round trip.
+        """
+        with self.pipeline() as pipe:
+            pipe.hget(self.key("aliases", account), name)
+            pipe.strlen(self.call_key(account, name))
+            a_leg, size = pipe.execute()
+        return a_leg or name, int(size)
+
     def accounts(self) -> list[str]:
         """Every account with a known recording, also one that left the settings. Scans all keys."""
         prefix = self.key("recent", "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from worker.calls.obligations import Duty, Obligation
 from worker.ledger.codec import from_ms, to_ms
@@ -14,6 +15,13 @@ from worker.ledger.store import Store
 
 _AT_ONCE = 500
 _SLICE = 2000  # how much is read at once; Redis serves nobody else meanwhile
+
+
+class Hint(StrEnum):
+    """What a hint says about the calls that are due to be planned."""
+
+    NOW = "now"
+    SOON = "soon"  # they may wait a moment for company
 
 
 class Dues(Store):
@@ -124,5 +132,20 @@ class Dues(Store):
         block.
         """
         if timeout_s > 0.005:
-            with self.answering():
-                self.redis.blpop([self.key("wake")], timeout=max(timeout_s, 0.01))
+            self._wait("wake", timeout_s)
+
+    def hint(self) -> None:
+        """Lets one of those who plan calls look for what is due."""
+        self.command("RPUSH", self.key("hints"), Hint.NOW)
+
+    def wait_for_hint(self, timeout_s: float) -> Hint | None:
+        """Blocks until calls are due to be planned, or for `timeout_s`. Takes the hint; None where
+        there was none.
+        """
+        hint = self._wait("hints", timeout_s)
+        return Hint(hint) if hint else None
+
+    def _wait(self, name: str, timeout_s: float) -> str | None:
+        with self.answering():
+            taken = self.redis.blpop([self.key(name)], timeout=max(timeout_s, 0.01))
+            return str(taken[1]) if taken else None

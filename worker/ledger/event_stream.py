@@ -7,7 +7,7 @@ is lost, so the stream then reads the calls that may have grown meanwhile.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -48,6 +48,7 @@ class EventStream:
         self._since: datetime | None = None  # what is older is no news
         # How many events of a call are told, and when it was last read.
         self._told: dict[tuple[str, str], tuple[int, datetime]] = {}
+        self._grown: set[tuple[str, str]] = set()  # calls of which something is to be told
 
     def events(self) -> Iterator[tuple[str, Event]]:
         """Account and event, of each that is recorded from now on, also across a restart of Redis.
@@ -70,15 +71,14 @@ class EventStream:
             primary = self._ledger.primary()
             # A server that vanished closes no connection, so we look for another primary ourselves.
             while primary == self._ledger.primary() and not self._ended.is_set():
-                grown = set[tuple[str, str]]()
                 for message in _messages(subscription):
                     if message["type"] == "message":
-                        grown.add(self._call(message["data"]))
+                        self._grown.add(self._call(message["data"]))
                     else:  # subscribed; once more, if redis-py itself has connected anew
-                        grown |= self._may_have_grown() if self._has_listened else set()
+                        self._grown |= self._may_have_grown() if self._has_listened else set()
                         self._is_listening = self._has_listened = True
                         self._on_listening()
-                yield from self._news_of(grown)
+                yield from self._news()
 
     def _call(self, key: str) -> tuple[str, str]:
         account, _, call_uuid = key.removeprefix(self._ledger.key("call", "")).partition(":")
@@ -94,15 +94,18 @@ class EventStream:
             calls |= {(account, c) for c in self._ledger.tracked(account, _DUTIES)}
         return calls
 
-    def _news_of(self, calls: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Event]]:
-        """The events of these calls that were not told yet, in their order."""
+    def _news(self) -> Iterator[tuple[str, Event]]:
+        """The events of the calls that grew which were not told yet, in their order."""
         of_account: dict[str, list[str]] = {}
-        for account, call_uuid in sorted(calls):
+        for account, call_uuid in sorted(self._grown):
             of_account.setdefault(account, []).append(call_uuid)
+        # All are read before any counts as told: Redis may be lost in between.
+        logs = {account: self._ledger.logs(account, ids) for account, ids in of_account.items()}
+        self._grown.clear()
         news = [
             (account, event)
-            for account, call_uuids in of_account.items()
-            for call_uuid, events in self._ledger.logs(account, call_uuids).items()
+            for account, read in logs.items()
+            for call_uuid, events in read.items()
             for event in self._untold(account, call_uuid, events)
         ]
         yield from sorted(news, key=lambda one: one[1].at.timestamp() if one[1].at else 0.0)

@@ -6,6 +6,11 @@
 {endtape}:unfinished   hash    obligation → how often it was begun again and not finished
 {endtape}:waiting      set     fetches that wait for the archive to take files again
 {endtape}:wake         list    the clock blocks on it
+{endtape}:looking      string  a clock looks by itself at what is due then (ms); `any`: it waits for
+                               a commit
+{endtape}:hints        list    those who plan calls block on it. `now`: calls are due; `soon`: these
+                               may wait a moment for company
+{endtape}:hinted       string  there is a hint that nobody has followed yet; expires soon
 
 An obligation stays in its `due` until it is done: claiming it moves its score to the end of the
 lease. If the worker dies, the obligation is due again when the lease ends.
@@ -13,7 +18,7 @@ lease. If the worker dies, the obligation is due again when the lease ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -50,26 +55,10 @@ LEASES: Mapping[Duty, timedelta] = {
 # alone, and after so many it is set aside: tried every few hours only.
 ALONE_AFTER, ASIDE_AFTER = 3, 6
 LONGEST_WAIT, ASIDE = timedelta(seconds=60), timedelta(hours=6)
+At = Literal["now", "soon"]
 _AT_ONCE = 500
+_MOST_HINTS, _FOR_A_HINT = 16, 50  # of a clock, and how many calls that are due one of them is for
 _COMMITS_AT_ONCE = 50  # in one script; Redis serves nobody else meanwhile
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """An obligation that is ours until its lease ends."""
-
-    obligation: Obligation
-    fence: str  # the token of the lease
-    unfinished_tries: int = 0  # how often it was begun before and not finished
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claimed:
-    """What one `claim` took."""
-
-    now: datetime
-    claims: tuple[Claim, ...]
-    next_at: datetime | None  # when the earliest obligation is due that was not claimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +79,38 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """An obligation that is ours until its lease ends."""
+
+    obligation: Obligation
+    fence: str  # the token of the lease
+    unfinished_tries: int = 0  # how often it was begun before and not finished
+    loaded: Loaded | None = None  # the call's log, where the work began with the claim
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """What one `claim` took."""
+
+    now: datetime
+    claims: tuple[Claim, ...]
+    next_at: datetime | None  # when the earliest obligation is due that was not claimed
+    generation: int  # how many reloads were ordered so far
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
     """The outcome of a piece of work.
 
-    `dues`: obligations and when each is due next; None: it is owed no longer. `filed` is noted if
+    `dues`: obligations and when each is due next; None: it is owed no longer; `now` and `soon`,
+    within a fifth of a second: then at the latest. `filed` is noted if
     any event is new, an entry of `history` if its event is.
     """
 
     claim: Claim
     events: Sequence[Event] = ()
     seen: int = 0  # the size of the log that the work was based on
-    dues: tuple[tuple[Obligation, datetime | Literal["now"] | None], ...] = ()
+    dues: tuple[tuple[Obligation, datetime | At | None], ...] = ()
     keep: timedelta | None = None  # the call is finished: its log expires after this time
     generation: int | None = None  # of the settings used for planning; None: nothing was planned
     filed: Sequence[str] = ()  # `SHA256  NAME` of each file that the events tell of
@@ -125,11 +135,25 @@ class Obligations(Dues):
 
     def claim(self, *, lead: timedelta, batch: int, free: Mapping[Duty, int]) -> Claimed:
         """Claims obligations that are due within `lead`: at most `batch` of each duty in one call,
-        and at most `free` of each duty outstanding. Forgets all wakes so far.
+        and at most `free` of each duty outstanding. Looks at no duty that `free` does not name.
+
+        Without PLAN it gives hints to those who claim plans. With PLAN alone the work begins at
+        once: the logs come back too, except of calls with unfinished tries. With another duty it is
+        a clock's look: it forgets all wakes so far.
         """
-        now, claims, next_at = self.run(
+        names = (
+            "fence",
+            "fences",
+            "unfinished",
+            "generation",
+            "wake",
+            "hints",
+            "hinted",
+            "looking",
+        )
+        now, claims, next_at, generation = self.run(
             "claim_due",
-            [*map(self.key, ("fence", "fences", "unfinished", "wake")), *self._sets()],
+            [*map(self.key, names), self.key("due", Duty.PLAN), *self._sets(free)],
             [
                 span_ms(lead),
                 batch,
@@ -137,20 +161,19 @@ class Obligations(Dues):
                 ASIDE_AFTER,
                 span_ms(LONGEST_WAIT),
                 span_ms(ASIDE),
-                *(n for duty in Duty for n in (free.get(duty, 0), span_ms(self.leases[duty]))),
+                int(free.keys() != {Duty.PLAN}),
+                int(Duty.PLAN in free),
+                _MOST_HINTS,
+                _FOR_A_HINT,
+                self.key("call", ""),
+                *(n for duty in free for n in (free[duty], span_ms(self.leases[duty]))),
             ],
         )
         return Claimed(
-            now=from_ms(now),
+            now=from_ms(float(now)),
             next_at=from_ms(float(next_at)) if next_at else None,
-            claims=tuple(
-                Claim(
-                    obligation=Obligation.parse(obligation),
-                    fence=str(fence),
-                    unfinished_tries=int(tries),
-                )
-                for obligation, fence, tries in claims
-            ),
+            generation=int(generation),
+            claims=tuple(_claim(*words) for words in claims),
         )
 
     def take_next(self, duty: Duty, most: int) -> tuple[datetime, Claim, Loaded] | None:
@@ -224,8 +247,9 @@ class Obligations(Dues):
 
     def _commit_words(self, commits: Sequence[Commit]) -> tuple[list[str], list[Any]]:
         """Keys and arguments of `commit.lua`."""
-        sets = self._sets()
-        keys = [*map(self.key, ("fences", "unfinished", "generation", "wake", "news")), *sets]
+        sets = self._sets(Duty)
+        names = ("fences", "unfinished", "generation", "wake", "hints", "hinted", "looking", "news")
+        keys = [*map(self.key, names), *sets]
         args: list[Any] = [len(sets)]
         for commit in commits:
             owed = commit.claim.obligation
@@ -242,8 +266,8 @@ class Obligations(Dues):
             args += [len(words), *words]
         return keys, args
 
-    def _sets(self) -> list[str]:
-        return [self.key(name, duty) for duty in Duty for name in ("due", "leases")]
+    def _sets(self, duties: Iterable[Duty]) -> list[str]:
+        return [self.key(name, duty) for duty in duties for name in ("due", "leases")]
 
     # Work that is begun and never finished
     # ------------------------------------------------------------------
@@ -310,6 +334,16 @@ class Obligations(Dues):
                 self.run("tidy", keys, of_duty[i : i + _AT_ONCE])
 
 
+def _claim(obligation: str, fence: Any, tries: Any, log: str | None) -> Claim:
+    owed = Obligation.parse(obligation)
+    return Claim(
+        obligation=owed,
+        fence=str(fence),
+        unfinished_tries=int(tries),
+        loaded=Loaded(obligation=owed, log=log) if log is not None else None,
+    )
+
+
 def _outcome(answer: Any) -> frozenset[str] | LedgerUnavailable | None:
     """What `commit.lua` answers to one commit."""
     match answer:
@@ -350,7 +384,7 @@ def _commit_args(commit: Commit) -> list[Any]:
     return args
 
 
-def _instant(instant: datetime | Literal["now"] | None) -> str | int:
+def _instant(instant: datetime | At | None) -> str | int:
     if isinstance(instant, datetime):
         return to_ms(instant)
     return instant or ""

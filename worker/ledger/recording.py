@@ -103,11 +103,12 @@ class Recording(Store):
             self.key("leases", Duty.PLAN),
             self.key("recordings", account),
             self.key("recent", account),
-            self.key("wake"),
+            self.key("hints"),
             self.key("aliases", account),
             self.key("metrics"),
             self.key("listeners", account, call_uuid),
             self.key("live", account),
+            self.key("hinted"),
             self.key("news"),
         ]
 

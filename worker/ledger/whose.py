@@ -22,9 +22,11 @@ def find_call(
     if not wire.identifier(call_uuid):
         return None
     for account in accounts:
-        ids = [ledger.a_leg(account, call_uuid), call_uuid]
+        a_leg, own_size = ledger.known_as(account, call_uuid)
+        sizes = {call_uuid: own_size}
+        ids = [a_leg, call_uuid]
         for known_as in ids if a_leg_first else reversed(ids):
-            if ledger.size(account, known_as):
+            if sizes[known_as] if known_as in sizes else ledger.size(account, known_as):
                 return account, known_as
     return None
 

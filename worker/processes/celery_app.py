@@ -37,6 +37,7 @@ from worker.in_force import FOLLOW_S, Follower, InForce
 from worker.ledger.client import Ledger
 from worker.ledger.store import connect
 from worker.processes import broker, draining
+from worker.processes.planning import Planning
 from worker.processes.settings_in_force import (
     finish_requests,
     fit_redis_or_exit,
@@ -191,11 +192,12 @@ def _drain(**_: Any) -> None:
 # ------------------------------------------------------------------------------------------------
 
 _follower: Follower | None = None  # one per child
+_planning: Planning | None = None  # one per child of `stops`
 
 
 @worker_process_init.connect
 def _follow_reloads(**_: Any) -> None:
-    global _follower  # noqa: PLW0603 - one per child
+    global _follower, _planning  # noqa: PLW0603 - one per child
     settings_or_exit()  # now, while the file is as the parent knew it
     # A batch of stops makes tens of thousands of objects that live as long as the batch. With
     # Python's own threshold of 700 the collector looks at each of them again and again: a fifth of
@@ -206,6 +208,9 @@ def _follow_reloads(**_: Any) -> None:
     queue = _queue(globals()["celery"])
     if queue == "fetches":
         _start_trials(lambda: following_worker().in_force.settings, shared=True)
+    if queue == "stops":
+        _planning = Planning()
+        _planning.start()
     if queue == "keep":
         threading.Thread(target=_try_catalogue, name="trials", daemon=True).start()
 
@@ -236,6 +241,8 @@ def _finish(**_: Any) -> None:
     if _follower is not None:
         with contextlib.suppress(EndtapeError):
             _follower.gone()
+    if _planning is not None:
+        _planning.end()
     finish_requests()
     traces.flush()
     logs.flush()

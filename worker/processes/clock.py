@@ -1,4 +1,5 @@
-"""The clock: sleeps until an obligation is due, claims it and sends it to a queue.
+"""The clock: sleeps until an obligation is due, claims it and sends it to a queue. For calls that
+are due to be planned it only gives hints: the children of `stops` claim them (planning.py).
 
 Any number of clocks may run. A clock stores nothing: an obligation that it claimed and could not
 send is due again when its lease runs out.
@@ -12,9 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from math import ceil
 from typing import Any
 
 import redis
@@ -26,8 +25,9 @@ from worker.calls.obligations import Duty
 from worker.errors import EndtapeError
 from worker.in_force import Follower, InForce
 from worker.ledger.client import Ledger
-from worker.ledger.obligations import ALONE_AFTER, Claim
+from worker.ledger.obligations import Claim
 from worker.ledger.store import connect
+from worker.processes.batches import LEAD, batches, tell_of_poison
 from worker.processes.broker import PREFIX, RABBIT
 from worker.processes.celery_app import HEARTBEAT_S, QUEUES, make_celery
 from worker.processes.settings_in_force import fit_redis_or_exit, settings_or_exit
@@ -35,15 +35,9 @@ from worker.processes.tasks import QUEUE_OF, message
 from worker.settings import Settings
 
 log = structlog.get_logger()
-LEAD = timedelta(milliseconds=100)  # stops are claimed so early, to be sent on time
-# Between two claims, so that obligations due together share a message; short where the last claim
-# took next to nothing, so that a hand-off does not wait for company.
-PAUSE_S, SHORT_PAUSE_S, COMPANY = 0.005, 0.001, 3
-# Claims in a message. Up to twice as many calls to plan share one where the slots would not be
-# enough otherwise: a message costs about as much as ten stops. With more, a machine that can hardly
-# keep up would need longer for a message than its lease.
+PAUSE_S = 0.01  # between two claims, so that they are few; nobody waits for a fetch or a look
+# Claims in a message.
 BATCH = {
-    Duty.PLAN: 50,
     Duty.LOOK: 4,
     Duty.FETCH: 1,
     Duty.SURVEY: 1,
@@ -56,9 +50,7 @@ BATCH = {
     Duty.HAND_ON: 1,
     Duty.ERASE: 4,
 }
-MOST_PLANS = 2 * BATCH[Duty.PLAN]
 CLAIMED_AT_ONCE = 400
-STOPS_OUTSTANDING = 1200  # even a slow machine begins so many within their leases
 LONGEST_SLEEP_S = 1.0
 # Longest queue that can hold live claims. Older messages refer to expired leases.
 MOST_WAITING = 2000
@@ -74,8 +66,6 @@ class Clock:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeat_at = 0.0
         self._free: dict[Duty, int] = {}
-        self._stop_slots = 1
-        self._pause_s = PAUSE_S
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -93,10 +83,10 @@ class Clock:
         if time.monotonic() >= self._heartbeat_at:
             self._send_heartbeat()
         claimed = self.ledger.claim(lead=LEAD, batch=CLAIMED_AT_ONCE, free=self._free)
-        self._pause_s = PAUSE_S if len(claimed.claims) >= COMPANY else SHORT_PAUSE_S
-        for duty in Duty:
+        tell_of_poison(self.ledger, claimed.claims)
+        for duty, most in BATCH.items():
             mine = [c for c in claimed.claims if c.obligation.duty is duty]
-            for batch in batches(duty, mine, stop_slots=self._stop_slots):
+            for batch in batches(mine, most):
                 self._dispatch(duty, batch)
         if len(claimed.claims) >= CLAIMED_AT_ONCE:
             return 0.0
@@ -105,16 +95,6 @@ class Clock:
         return (claimed.next_at - LEAD - claimed.now).total_seconds()
 
     def _dispatch(self, duty: Duty, claims: list[Claim]) -> None:
-        for claim in claims:
-            if claim.unfinished_tries >= ALONE_AFTER:
-                if logs.seldom("poison", claim.obligation):
-                    log.error(
-                        "alert",
-                        what="poison",
-                        obligation=str(claim.obligation),
-                        tries=claim.unfinished_tries,
-                    )
-                self.ledger.count({"alerts_total|poison": 1})
         self._send(
             "reconcile", message(duty, claims), QUEUE_OF[duty], kept=self.ledger.leases[duty]
         )
@@ -138,8 +118,8 @@ class Clock:
                 )
 
     def _sleep(self, seconds: float) -> None:
-        self.stopping.wait(self._pause_s)
-        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - self._pause_s)
+        self.stopping.wait(PAUSE_S)
+        self.ledger.wait_for_wake(min(seconds, LONGEST_SLEEP_S) - PAUSE_S)
 
     def _send_heartbeat(self) -> None:
         self._heartbeat_at = time.monotonic() + HEARTBEAT_S
@@ -147,11 +127,9 @@ class Clock:
         slots = self.ledger.alive(timedelta(seconds=15))
         fetchers = sum(slots.get("slots.fetches", [])) or 1
         keepers = sum(slots.get("slots.keep", [])) or 1
-        self._stop_slots = sum(slots.get("slots.stops", [])) or 1
         # One slot stays free of fetches: the look for a proof must not wait for a long download.
         # A step of a survey is one request, as short as a look.
         self._free = {
-            Duty.PLAN: STOPS_OUTSTANDING,
             Duty.LOOK: 2 * fetchers,
             Duty.FETCH: max(1, fetchers - 1),
             Duty.SURVEY: 2,
@@ -166,24 +144,6 @@ class Clock:
                 with contextlib.suppress(redis.RedisError):
                     self.queues.ltrim(PREFIX + queue, 0, MOST_WAITING - 1)
             self._send("beat", [queue], queue, kept=timedelta(seconds=10), expires=10)
-
-
-def batches(duty: Duty, claims: Sequence[Claim], *, stop_slots: int) -> Iterator[list[Claim]]:
-    """The claims that share a message. Claims with unfinished tries get smaller messages: each may
-    have killed its worker, and so the work of its whole message.
-
-    `stop_slots`: how many messages of plans can be worked on at once.
-    """
-    largest = BATCH[duty]
-    if duty is Duty.PLAN:
-        largest = max(largest, min(MOST_PLANS, ceil(len(claims) / stop_slots)))
-    for size, some in (
-        (largest, [c for c in claims if c.unfinished_tries == 0]),
-        (max(1, BATCH[duty] // 8), [c for c in claims if c.unfinished_tries == 1]),
-        (1, [c for c in claims if c.unfinished_tries > 1]),
-    ):
-        for i in range(0, len(some), size):
-            yield some[i : i + size]
 
 
 def make_clock(settings: Settings) -> Clock:

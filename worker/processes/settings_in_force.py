@@ -108,11 +108,13 @@ class FollowingWorker:
         self._worker = self._made_with(settings)
         self._making = threading.Lock()
 
-    def current(self) -> Worker:
+    def current(self, generation: int | None = None) -> Worker:
         """The worker with the settings of the last reload. A reload that finds mistakes raises an
-        alert and keeps the old settings.
+        alert and keeps the old settings. `generation`: how many reloads were ordered, where the
+        caller has just asked.
         """
-        generation = self.ledger.generation()
+        if generation is None:
+            generation = self.ledger.generation()
         settings = self.in_force.follow(generation)
         with self._making:
             if settings is not self._worker.settings:

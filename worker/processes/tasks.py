@@ -46,8 +46,7 @@ DEEDS = {
     Duty.FACTS: late_facts.files,
     Duty.OFFLOAD: offload.offloads,
 }
-QUEUE_OF = {
-    Duty.PLAN: "stops",
+QUEUE_OF = {  # of the duties that a clock claims; planning.py claims plans
     Duty.LOOK: "fetches",
     Duty.FETCH: "fetches",
     Duty.SURVEY: "fetches",

@@ -2,16 +2,23 @@
 -- a lease that ran out or that another worker has. If the log grew since the worker read it, or a reload came after the
 -- settings that it planned with, the obligation is due again now. The answer has an entry for each commit: {'ok', ids of
 -- the events that are new}, {'stale'}, or {'failed', why}; a failed one keeps its lease, which then runs out.
-local fences, unfinished, generation, wake, news = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local fences, unfinished, generation, wake, hints, hinted, looking, news = unpack(KEYS, 1, 8)
 local four_days_s = 345600      -- how old an event may be of which anybody is still notified
 local due, leases = {}, {}      -- by duty, the last part of their names
-for i = 6, 5 + ARGV[1], 2 do
+for i = 9, 8 + ARGV[1], 2 do
   local duty = string.match(KEYS[i], '(%a+)$')
   due[duty], leases[duty] = KEYS[i], KEYS[i + 1]
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local reloads = redis.call('GET', generation) or '0'
+-- Nobody waits for what is due soon, so that is done with all that becomes due within a fifth of a second.
+local at_latest = {now = now, soon = math.floor(now / 200 + 1) * 200}
+local earliest, plans_now = math.huge, false      -- of what is due from now on
+
+local function becomes_due(kind, instant)
+  if kind == 'plan' and instant <= now then plans_now = true else earliest = math.min(earliest, instant) end
+end
 
 local function commit(call, recordings, recent, live, listeners, filed, history, at)
   local obligation, fence, call_uuid, seen, keep_s = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
@@ -53,9 +60,10 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
     at = at + 2
     local held = other ~= obligation and redis.call('ZSCORE', leases[other_kind], other)
     if not held or tonumber(held) <= now then
-      if instant == 'now' then redis.call('ZADD', due[other_kind], 'LT', now, other)
-      elseif instant == '' then redis.call('ZREM', due[other_kind], other)
+      if instant == '' then redis.call('ZREM', due[other_kind], other)
+      elseif at_latest[instant] then redis.call('ZADD', due[other_kind], 'LT', at_latest[instant], other)
       else redis.call('ZADD', due[other_kind], instant, other) end
+      if instant ~= '' then becomes_due(other_kind, at_latest[instant] or tonumber(instant)) end
     end
   end
   -- What belongs to a day's books goes with the event that tells of it: both are written, or neither.
@@ -67,7 +75,10 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
     if fresh[ARGV[at]] then redis.call('XADD', history, '*', 'entry', ARGV[at + 1]) end
     at = at + 2
   end
-  if newer then redis.call('ZADD', due[kind], now, obligation) end
+  if newer then
+    redis.call('ZADD', due[kind], now, obligation)
+    becomes_due(kind, now)
+  end
   -- What the catalogue has not entered yet does not expire. Notifications, erasures and who is handed a recording do not keep a log: whoever
   -- finished the call said how long it stays; at least for as long as they are tried (four_days_s).
   if kind ~= 'notify' and kind ~= 'erase' and kind ~= 'handon' then
@@ -79,12 +90,15 @@ local function commit(call, recordings, recent, live, listeners, filed, history,
   return {'ok', new}
 end
 
-local answers, at, key = {}, 2, 6 + ARGV[1]
+local answers, at, key = {}, 2, 9 + ARGV[1]
 while at <= #ARGV do
   local well, answer = pcall(commit, KEYS[key], KEYS[key + 1], KEYS[key + 2], KEYS[key + 3], KEYS[key + 4], KEYS[key + 5], KEYS[key + 6], at + 1)
   if not well then answer = {'failed', type(answer) == 'table' and answer.err or tostring(answer)} end
   answers[#answers + 1] = answer
   at, key = at + 1 + ARGV[at], key + 7
 end
-if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
+if plans_now and redis.call('SET', hinted, 1, 'NX', 'PX', 250) then redis.call('RPUSH', hints, 'soon') end
+-- A clock looks by itself when the earliest is due that it knows of. `any`: it waits for a slot that becomes free.
+local awaited = redis.call('GET', looking)
+if (awaited == 'any' or earliest < (tonumber(awaited) or math.huge)) and redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
 return answers

@@ -1,6 +1,6 @@
--- Records one event of a call, once; makes the call due now and wakes a clock.
+-- Records one event of a call, once; makes the call due now and gives the workers a hint.
 -- Repeating it is harmless: a known id changes nothing, nor does a known nonce with the same body.
-local call, due, leases, recordings, recent, wake, aliases, metrics, listeners, live, news = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local call, due, leases, recordings, recent, hints, aliases, metrics, listeners, live, hinted, news = unpack(KEYS, 1, 12)
 local obligation, id, event, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local recording, call_uuid, repeat_after_ms, alias_list = ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local kind, first_seen_ms = ARGV[9], ARGV[10]
@@ -11,15 +11,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- that came before.
 local known = false
 for i = 11, #ARGV do
-  local place, place_before = KEYS[2 * i - 10], KEYS[2 * i - 9]
+  local place, place_before = KEYS[2 * i - 9], KEYS[2 * i - 8]
   local seen = redis.call('HGET', place, ARGV[i]) or redis.call('HGET', place_before, ARGV[i])
   if seen and seen ~= body then return {'nonce', now} end
   known = known or seen
 end
 if known then return {'repeat', now} end
 for i = 11, #ARGV do
-  redis.call('HSET', KEYS[2 * i - 10], ARGV[i], body)
-  redis.call('EXPIRE', KEYS[2 * i - 10], 7300)
+  redis.call('HSET', KEYS[2 * i - 9], ARGV[i], body)
+  redis.call('EXPIRE', KEYS[2 * i - 9], 7300)
 end
 if id == '' then return {'noted', now} end
 
@@ -46,7 +46,9 @@ for alias in string.gmatch(alias_list, '%S+') do redis.call('HSET', aliases, ali
 local lease = redis.call('ZSCORE', leases, obligation)
 if not lease or tonumber(lease) <= now then
   redis.call('ZADD', due, 'LT', now, obligation)
-  if redis.call('LLEN', wake) < 16 then redis.call('RPUSH', wake, 1) end
+  -- A signed callback may wait a moment for company. An order may not: somebody waits for it.
+  if redis.call('SET', hinted, 1, 'NX', 'PX', 250) then redis.call('RPUSH', hints, #ARGV > 10 and 'soon' or 'now')
+  elseif #ARGV == 10 and redis.call('LLEN', hints) < 4 then redis.call('RPUSH', hints, 'now') end
 end
 for _, channel in ipairs(redis.call('SMEMBERS', listeners)) do redis.call('PUBLISH', channel, call) end
 redis.call('PUBLISH', news, call)
