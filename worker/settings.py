@@ -287,19 +287,31 @@ class _Reader:
         self.rules_broken = True
         return place, RulesFile(rules=Rules())
 
+    def rules_text(self) -> str | None:
+        """What stands in the rules file, fit or not; None where it is there and cannot be read."""
+        try:
+            return (self.folder / (self.env.get("ENDTAPE_CONFIG") or "endtape.toml")).read_text()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def without_effect(self, file: RulesFile) -> list[str]:
         """A warning for each line of `.env` that sets nothing, and for each name that looks like a
         setting and is none.
 
-        Without the rules file the secrets that it names are unknown, so no name that begins with
-        VOBIZ_ is called strange then.
+        Where the rules file is left out, its text alone says which secrets it may name.
         """
-        ours = "ENDTAPE_" if self.without_rules else ("ENDTAPE_", "VOBIZ_")
         named = {name for a in file.accounts for name in (a.token_env, a.trunk_secret_env) if name}
         named |= {endpoint.secret_env for endpoint in file.notify}
         named |= {told.secret_env for told in file.rules.after_archive if told.secret_env}
+        if self.without_rules:
+            text = self.rules_text()
+            named |= {name for name in self.env if text is None or name in text}
         strange = sorted(
-            name for name in self.env if name.startswith(ours) and name not in KNOWN | named
+            name
+            for name in self.env
+            if name.startswith(("ENDTAPE_", "VOBIZ_")) and name not in KNOWN | named
         )
         return [
             *lines_without_effect(self.folder / ".env"),

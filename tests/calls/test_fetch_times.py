@@ -281,3 +281,18 @@ def test_it_is_lost_when_the_provider_keeps_it_no_longer(what, events, days, los
 
 def test_every_fault_has_its_pace():
     assert set(fetch_times.PACES) == set(Fault)
+
+
+def test_the_same_bad_bytes_are_asked_for_again_when_ten_minutes_are_over_not_long_after():
+    def next_try(*seconds, **facts):
+        events = [failed(at(seconds=s), Fault.MEDIA, s, **facts) for s in seconds]
+        recording = replay("MA_1", "c", [ENDED, *events]).recordings["r"]
+        return fetch_times.next_fetch(recording, 0)
+
+    tries = [0, 1, 3, 7, 15, 31, 63, 127, 255, 511]
+    due = at(seconds=601)
+    assert next_try(*tries, sha256="ab") == due
+    assert next_try(*tries, sha256="ab", retry_at=at(minutes=30)) == at(minutes=30)
+    assert next_try(*tries) > due + timedelta(minutes=3)  # nothing came
+    assert next_try(0, sha256="ab") < at(seconds=2)
+    assert next_try(*tries, 602, sha256="ab") > at(minutes=20)

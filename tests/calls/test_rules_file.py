@@ -267,6 +267,22 @@ def test_all_mistakes_are_told_at_once_and_a_secret_in_the_file_is_not_repeated(
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        '[[accounts]]\nauth_id = "SA_1"\ntoken_env = "T"\ntoken = "51H8secret"',
+        '[[notify]]\nurl = "https://a.example"\nsecret_env = "S"\nsecret = "whsec_51H8secret"',
+        '[[notify]]\nurl = "https://a.example"\nsecret_env = "whsec_51H8secret"',
+        '[defaults]\nafter_archive = { url = "https://a.example", secret_env = "whsec_51H8secret" }',
+        'api_key = "51H8secret"',
+    ],
+)
+def test_a_secret_that_somebody_wrote_into_the_file_is_a_mistake_and_is_not_repeated(line):
+    with pytest.raises(SettingsError) as caught:
+        rules(line)
+    assert "51H8secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("daily", "start", "stops"),
     [
         ("18:00 Asia/Kolkata", "2026-09-14T06:30:00", "2026-09-14T12:30:00"),

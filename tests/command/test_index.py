@@ -1,16 +1,22 @@
 """`endtape index` makes the catalogue anew; `ls` and `show` read what Redis has forgotten."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import sqlalchemy
 from click.testing import CliRunner
 
 from tests import redis_view
-from tests.constants import ACCOUNT, HOUR
+from tests.constants import ACCOUNT, ENV, HOUR
 from tests.waiting import until
 from worker.calls import timing
 from worker.command import index, ls, show
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -94,6 +100,24 @@ def test_index_names_a_row_that_the_catalogue_cannot_hold_goes_on_and_ends_with_
     assert house.worker.catalogue.known(ACCOUNT, ["rec-good", "rec-bad"]) == {"rec-good"}
     told = json.loads(CliRunner().invoke(index.index, ["--json"]).stdout)
     assert (told["archived"], told["unreadable"]) == (2, 2)
+
+
+@pytest.mark.end_to_end
+def test_index_prints_nothing_but_its_json_where_it_names_what_cannot_be_read(tmp_path):
+    folder = tmp_path / "recordings" / ACCOUNT / "2026/09/14"
+    folder.mkdir(parents=True)
+    (folder / "rec-1.json").write_text("{}")
+    found = subprocess.run(
+        [sys.executable, "-m", "worker.command.main", "index", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, **ENV, "REDIS_URL": "redis://127.0.0.1:1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (found.returncode, json.loads(found.stdout)["unreadable"]) == (1, 1), found
+    assert "rec-1" in found.stderr
 
 
 def test_index_replaces_a_catalogue_of_an_older_shape_only_by_order(typed):

@@ -372,6 +372,9 @@ def test_start_pause_and_resume_do_what_the_api_does_and_exit_0_only_when_it_is_
     assert (again.returncode, "nothing is paused" in again.stderr) == (1, True)
     nowhere = service.command("start", "nobody-knows")
     assert (nowhere.returncode, "not started" in nowhere.stderr) == (1, True)
+    nobody = service.command("pause", "nobody-knows-it")
+    assert (nobody.returncode, "failed" in nobody.stdout) == (1, True), nobody
+    assert "nobody-knows-it: the provider has no live call of this id (404)" in nobody.stderr
     assert service.command("start", call, "--label", "team").returncode == 2
     shown = service.command("start", "--help").stdout
     assert "Example: endtape start" in shown

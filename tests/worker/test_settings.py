@@ -191,12 +191,16 @@ def test_a_name_that_is_no_setting_is_a_warning_with_the_nearest_one(tmp_path, n
 def test_what_the_rules_name_and_what_is_empty_is_no_warning(tmp_path):
     (tmp_path / "endtape.toml").write_text(
         '[[accounts]]\nauth_id = "SA_1"\ntoken_env = "VOBIZ_TOKEN_BILLING"\n'
+        '[[notify]]\nurl = "https://app.example.com"\nsecret_env = "ENDTAPE_NOTIFY_SECRET"\n'
     )
-    given = {**GOOD, "VOBIZ_TOKEN_BILLING": "t", "ENDTAPE_OLD": "", "OTHER_THING": "x"}
+    secrets = {"VOBIZ_TOKEN_BILLING": "t", "ENDTAPE_NOTIFY_SECRET": f"whsec_{'a' * 32}"}
+    given = {**GOOD, **secrets, "ENDTAPE_OLD": "", "OTHER_THING": "x"}
     assert Settings.from_env(given, folder=tmp_path).warnings == ()
-    # With the rules left out, as a command does while they are broken, nobody knows which secrets
-    # they name.
+    # With the rules left out, as `endtape verify` and `endtape index` do, too.
     assert Settings.from_env(given, folder=tmp_path, without_rules=True).warnings == ()
+    given["ENDTAPE_ARCHIV"] = "x"
+    (warning,) = Settings.from_env(given, folder=tmp_path, without_rules=True).warnings
+    assert warning.startswith("ENDTAPE_ARCHIV is no setting")
 
 
 def test_what_is_missing_is_called_missing_and_what_is_wrong_is_told_with_what_is_accepted(

@@ -60,7 +60,22 @@ def next_fetch(recording: Recording, generation: int) -> datetime | None:
     wait = pace.every
     if not _is_used_up(same, pace):
         wait = min(timing.fetch_backoff(len(same), recording.recording_id), pace.every)
-    return max(last.at + wait, last.retry_at or last.at)
+    due = min(last.at + wait, _judged_at(recording, last) or last.at + wait)
+    return max(due, last.retry_at or last.at)
+
+
+def _judged_at(recording: Recording, last: Event) -> datetime | None:
+    """When the bytes that failed last are archived nevertheless, if they come once more; None where
+    that instant is past or not known yet. The back-off would come up to ten minutes later.
+    """
+    if not last.sha256 or last.at is None:
+        return None
+    same = [f.at for f in recording.failures if f.sha256 == last.sha256 and f.at]
+    if len(same) + 1 < timing.STUBBORN_TRIES:
+        return None
+    # A moment later, because work may begin a little before its instant.
+    instant = min(same) + timing.STUBBORN_SPAN + timedelta(seconds=1)
+    return instant if instant > last.at else None
 
 
 def says_nothing_new(recording: Recording, failure: Event) -> bool:

@@ -38,6 +38,7 @@ TERMS = (
     "after_archive",
     "on",
 )
+_SECRET = re.compile(r"token|secret|password|key", re.IGNORECASE)  # keys of what is never shown
 _TOLD_AT_URL = ("url", "secret_env", "private", "numbers")
 _TOLD_BY_COMMAND = ("command", "within", "numbers")
 _LONGEST_COMMAND = timedelta(hours=1)
@@ -73,7 +74,8 @@ class TermsReader:
             return {}
         for unknown in [k for k in value if k not in known]:
             place = f"{key}.{unknown}" if key else unknown
-            self.wrong(place, value[unknown], f"unknown key; known here: {', '.join(known)}")
+            shown = "…" if _SECRET.search(unknown) else value[unknown]
+            self.wrong(place, shown, f"unknown key; known here: {', '.join(known)}")
         return value
 
     def tables(self, value: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -278,8 +280,12 @@ class TermsReader:
 
 
 def is_variable(value: Any) -> bool:
-    """Whether a value may be the name of an environment variable."""
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
+    """Whether a value may be the name of an environment variable. A secret that begins with
+    `whsec_` is none, though it may look like one.
+    """
+    if not isinstance(value, str) or value.startswith("whsec_"):
+        return False
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -97,6 +97,9 @@ class _Commands(click.Group):
 @click.version_option(package_name="endtape", message="%(prog)s %(version)s")
 def main() -> None:
     """Ends call recordings when they must end, proves it, and brings each home."""
+    from worker import logs  # noqa: PLC0415 - `--help` and completion do without
+
+    logs.set_up("text")  # standard output is for what the command prints
 
 
 if __name__ == "__main__":
