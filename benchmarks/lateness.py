@@ -56,11 +56,11 @@ METHOD = (
 )
 
 
-def one_run(provider: Provider, stops: int) -> dict[str, dict[str, object]]:
-    """Announces the recordings at the rate; returns the first DELETE of each call."""
+def one_run(provider: Provider, stops: int, rate: float = RATE) -> dict[str, dict[str, object]]:
+    """Announces the recordings at the rate a second; returns the first DELETE of each call."""
     calls, begin = set(), time.monotonic()
     for number in range(stops):
-        time.sleep(max(0.0, begin + number / RATE - time.monotonic()))
+        time.sleep(max(0.0, begin + number / rate - time.monotonic()))
         call = provider.call()
         provider.record(call.call_uuid)
         calls.add(call.call_uuid)

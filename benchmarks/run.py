@@ -2,9 +2,9 @@
 to results.md.
 
 `python -m benchmarks.run [ROW…] [--runs 5] [--small]`. `make bench` leaves out `growth` (seven
-minutes) and `curves`, which shows how cost grows, and writes the tables and pictures of
-docs/performance.md. `--small`, which `make check` plays, plays each row once within seconds, these
-two as well, to see that it can be played: its figures mean nothing and are kept nowhere.
+minutes), `notices` (two), and `curves`, which shows how cost grows, and writes the tables and
+pictures of docs/performance.md. `--small`, which `make check` plays, plays each row once within
+seconds, these as well, to see that it can be played: its figures mean nothing and are kept nowhere.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from benchmarks import (
     lateness,
     looking,
     memory,
+    notices,
     performance_page,
     reading,
     receiving,
@@ -50,8 +51,10 @@ ROWS = {
     "job": job,
     "reading": reading,
     "tabs": tabs,
-    "growth": growth,  # seven minutes, whatever the runs: played only when it is named
+    "growth": growth,  # seven minutes, whatever the runs
+    "notices": notices,  # two minutes
 }
+NAMED_ONLY = {"growth", "notices"}
 CURVES = "curves"
 RESULTS = Path(__file__).parent / "results.md"
 HEAD = Row(
@@ -167,7 +170,8 @@ def main() -> None:
         nargs="*",
         choices=[*ROWS, CURVES, []],
         metavar="row",
-        help=f"which of: {' '.join(ROWS)}; all but growth when none is named; or {CURVES} alone",
+        help=f"which of: {' '.join(ROWS)}; when none is named, all but "
+        f"{' and '.join(sorted(NAMED_ONLY))}; or {CURVES} alone",
     )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="see only that each row can be played")
@@ -181,7 +185,7 @@ def main() -> None:
         _play_curves()
         return
     begin, reports = time.monotonic(), {}
-    for name in given.rows or [name for name in ROWS if name != "growth"]:
+    for name in given.rows or [name for name in ROWS if name not in NAMED_ONLY]:
         sys.stderr.write(f"{name} ...\n")
         row: Any = ROWS[name]
         reports[name] = row.measure(given.runs)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.audio import Audio
-from faults.deletions import deleted, was_home
+from faults.deletions import deletions, was_home
 from worker.archive import signing
 from worker.archive.filing import SIGNERS
 
@@ -84,6 +84,7 @@ class Allowed:
     other_container: bool = False  # the provider may have served the other container's bytes
     unheard: bool = False  # a recording whose first callback was never answered owes no stop
     start_listed: bool = False  # the list may show a recording before its callback arrives
+    erased: bool = False  # somebody orders that recordings are erased, and judges it
     early_s: float = 0.05
 
 
@@ -114,7 +115,7 @@ def judge(
             sorted(book, key=lambda r: str(r["call_uuid"])), lambda r: str(r["call_uuid"])
         )
     }
-    gone = deleted(log)
+    gone = deletions(log)
     for recording in book:
         rid = str(recording["recording_id"])
         if not callbacks.answered(recording):
@@ -123,10 +124,13 @@ def judge(
         if rid in owed and (callbacks.heard(recording) or not allowed.unheard):
             _judge_stop(findings, recording, owed[rid], callbacks, down, allowed)
         own = files.pop(rid, {})
-        _judge_file(findings, recording, own, account, allowed)
-        receipts = [_read(path) for name, path in own.items() if name.endswith(".json")]
-        if rid in gone and not was_home(receipts, gone[rid]):
-            findings.wrong.append(f"{rid}: deleted at the provider before it was archived")
+        if not any(name.endswith(".erased.json") for name in own):
+            _judge_file(findings, recording, own, account, allowed)
+            receipts = [_read(path) for name, path in own.items() if name.endswith(".json")]
+            if rid in gone and not was_home(receipts, gone[rid][0]):
+                findings.wrong.append(f"{rid}: deleted at the provider before it was archived")
+        elif not allowed.erased:
+            findings.wrong.append(f"{rid}: erased, and nobody ordered it")
     findings.wrong += [
         f"{rid}: no such recording, but {' '.join(sorted(n.name for n in names.values()))}"
         for rid, names in files.items()
@@ -137,9 +141,16 @@ def judge(
 
 
 def over(book: Iterable[Entry], archive: Path) -> bool:
-    """Whether every recording has ended and has a file of its name in the archive."""
-    have = Counter(match[3] for _, match in _named(archive) if match and not _is_instead(match[0]))
-    return all(r["ended_at"] and have[str(r["recording_id"])] >= 2 for r in book)
+    """Whether every recording has ended and has a file of its name in the archive, or was
+    erased.
+    """
+    names = [match for _, match in _named(archive) if match]
+    have = Counter(match[3] for match in names if not _is_instead(match[0]))
+    erased = {match[3] for match in names if match[4] == "erased.json"}
+    return all(
+        r["ended_at"] and (have[str(r["recording_id"])] >= 2 or str(r["recording_id"]) in erased)
+        for r in book
+    )
 
 
 class Callbacks:
@@ -323,7 +334,7 @@ def _judge_file(
         if len(receipts) > 1 or len(audio) > 1 or (receipts and not audio):
             findings.wrong.append(f"{rid}: {len(audio)} of audio, {len(receipts)} receipts")
         return
-    expected = _expected(recording, allowed)
+    expected = digests(recording, allowed)
     day = datetime.fromtimestamp(recording["started_at"], UTC).strftime("%Y/%m/%d")
     extension = audio[0].rpartition(".")[2]
     data = files[audio[0]].read_bytes()
@@ -360,8 +371,8 @@ def _is_signed(receipt: str, files: dict[str, Path]) -> bool:
         return False
 
 
-def _expected(recording: Entry, allowed: Allowed) -> dict[str, str]:
-    """The file that the provider would serve, by container."""
+def digests(recording: Entry, allowed: Allowed) -> dict[str, str]:
+    """The SHA-256 of the file that the provider would serve, by container."""
     if not recording["ended_at"]:
         return {}
     lasted_ms = (recording["ended_at"] - recording["started_at"]) * 1000

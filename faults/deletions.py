@@ -10,14 +10,14 @@ from typing import Any
 _DELETED = re.compile(r".*/Recording/([^/]+)/")
 
 
-def deleted(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """When each recording was first to be deleted at the provider."""
-    found: dict[str, float] = {}
+def deletions(log: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """By recording: when it was to be deleted at the provider, the first time first."""
+    found: dict[str, list[float]] = {}
     for entry in log:
         if entry["kind"] == "request" and entry["method"] == "DELETE":
             match = _DELETED.fullmatch(entry["path"])
             if match:
-                found.setdefault(match[1], entry["at"])
+                found.setdefault(match[1], []).append(entry["at"])
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faults import harm, machines, rabbit, storm
+from faults import governed, harm, machines, rabbit, storm
 from faults.checker import Allowed
 from faults.load import Load
 from faults.performance import GRACE_S, LEASE_S, Bars, Harm, Outcome, Run, Size, perform
@@ -65,6 +65,10 @@ def _offloading(run: Run) -> None:
     keep = '[defaults]\nkeep_at_provider = "0s"\n'
     run.plan = replace(run.plan, rules=run.plan.rules.replace("[defaults]\n", keep))
     run.did.append("the provider's copies go")
+
+
+def _governed(run: Run) -> None:
+    run.plan = replace(run.plan, rules=governed.rules(run.plan.rules))
 
 
 def _volumes(run: Run) -> None:
@@ -133,6 +137,7 @@ PREPARED: Mapping[str, Callable[[Run], None]] = {
     "proxy": _proxied,
     "watch": _watched,
     "offload": _offloading,
+    "governed": _governed,
     "application": storm.prepare,
     "volumes": _volumes,
     "skew": _skewed,
@@ -263,6 +268,15 @@ SCENARIOS = {
         allowed=_LOST,
         settle_s=120,
     ),  # whatever is deleted at the provider was in the archive before, and is right
+    "governed": Scenario(
+        says="kill -9, holds, erasing",
+        harm=governed.of_kills,
+        full=Size(recordings=300, rate=6, kills=22, redis_kills=3),
+        needs=("governed",),
+        bars=Bars(late_s=None),
+        allowed=replace(_LOST, erased=True),
+        settle_s=120,
+    ),  # nothing held is deleted, and what was ordered is carried out
     "storm": Scenario(
         says="10,000 notices",
         harm=storm.of_notices,

@@ -16,12 +16,14 @@ from types import SimpleNamespace
 import click
 import pytest
 from click.testing import CliRunner
+from rich.text import Text
 
 from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Fault, Kind
-from worker.command import main
+from worker.command import event_lines, main
+from worker.command.terminal import print_table, table_of
 from worker.ledger.client import Ledger
 from worker.ledger.notices import Failing
 from worker.ledger.store import connect
@@ -301,3 +303,18 @@ def test_a_command_that_only_reads_loads_neither_celery_nor_the_client_of_the_pr
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_terminal_obeys_nothing_that_somebody_else_wrote(capsys):
+    hostile = "\x1b[2J\x9bforged [/red] [bold]x"
+    event = Event(
+        id="e", kind=Kind.CUSTOM_REPORTED, call_uuid="c", reason=f"{hostile}\nlike a line"
+    )
+    line = event_lines.text("MA_1", event, width=None)
+    assert ("?[2J?forged [/red] [bold]x?like a line" in line, line.isprintable()) == (True, True)
+    table = table_of("recording, problem", "fault")
+    table.add_row(Text(f"rec-1\n{hostile}"), hostile)
+    print_table(table)
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable()
+    assert "[/red] [bold]x" in " ".join(printed.split())

@@ -20,6 +20,7 @@ from worker.calls.history import Deed
 from worker.calls.notices import Endpoint
 from worker.calls.obligations import Duty
 from worker.catalogue import rows
+from worker.catalogue.database import Catalogue
 from worker.duties import clocks, notify
 from worker.duties import days as duty
 from worker.governing import facts
@@ -311,3 +312,25 @@ def test_the_first_day_is_todays_by_the_earlier_clock(house):
     assert house.ledger.first_day(ACCOUNT, yesterday) == yesterday
     assert house.ledger.first_day(ACCOUNT, house.today) == yesterday
     assert house.ledger.first_day("other", house.today + timedelta(days=1)) == house.today
+
+
+def test_a_day_waits_for_the_catalogue_but_not_for_ever(house, tmp_path, monkeypatch):
+    (day,) = house.yesterdays(1)
+    house.worker.catalogue.enter([row_at(day, "rec-1")])
+    (tmp_path / "none").mkdir()  # a database that cannot be opened
+    away = replace(house.worker, catalogue=Catalogue(f"sqlite:///{tmp_path / 'none'}"))
+    monkeypatch.setattr(duty, "WITHOUT_CATALOGUE", timedelta(days=2))
+    assert house.close(away) < end_of(house.today)
+    assert not (house.root / days.day_name(day)).exists()
+    assert house.close() > end_of(house.today)
+    assert "degraded" not in house.day(day)["ledger"]
+    assert house.day(day)["ledger"]["totals"]["archived"] == 1
+
+
+def test_a_day_is_closed_without_a_catalogue_that_stays_away(house, tmp_path, monkeypatch):
+    (day,) = house.yesterdays(1)
+    (tmp_path / "none").mkdir()
+    away = replace(house.worker, catalogue=Catalogue(f"sqlite:///{tmp_path / 'none'}"))
+    monkeypatch.setattr(duty, "WITHOUT_CATALOGUE", timedelta(0))
+    house.close(away)
+    assert house.day(day)["ledger"]["degraded"].startswith("catalog: ")

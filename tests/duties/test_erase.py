@@ -18,16 +18,17 @@ from tests.archive.builders import receipt_of
 from tests.builders import obligation, with_leases
 from tests.constants import ACCOUNT, ENV, TOKEN
 from tests.waiting import until
-from worker.archive import erasing, keys
+from worker.archive import erasing, fact_files, keys
 from worker.archive.directory import Directory
+from worker.archive.facts import Fact, FactKind, is_held
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import row_of
 from worker.duties import erase, index, plan_calls, trials
-from worker.errors import EndtapeError, Gone, Held
-from worker.governing import erasures, holds, subject
+from worker.errors import EndtapeError, Gone, Held, TryAgain
+from worker.governing import erasures, facts, holds, subject
 from worker.governing.subject import By
 from worker.ledger.client import Ledger
 from worker.processes.composition import make_worker
@@ -411,6 +412,79 @@ def test_an_erasure_waits_for_a_fetch_under_way_and_nothing_is_fetched_afterward
     assert redis_view.due_at(house.ledger, fetch) is None
 
 
+@pytest.mark.parametrize("duty", [Duty.OFFLOAD, Duty.INDEX, Duty.FACTS])
+def test_an_erasure_waits_for_whoever_read_the_recording_before_and_writes_about_it(house, duty):
+    call, recording_id = house.archived()
+    other = obligation(duty, call, recording_id if duty is Duty.OFFLOAD else None)
+    redis_view.make_due(house.ledger, other)
+    house.ledger.claim(lead=timedelta(0), batch=9, free={duty: 9})
+    erasures.order(house.worker, house.known(recording_id), BY)
+    for _ in range(3):
+        again = house.erases(call, recording_id)
+    assert (len(house.here(recording_id)), house.there(recording_id)) == (4, True)
+    assert again < datetime.now(UTC) + timedelta(seconds=5)
+    redis_view.end_leases(house.ledger, other)
+    house.erased(call, recording_id)
+    assert house.recording(call, recording_id).erased
+
+
+def test_a_fact_written_by_who_stood_still_while_the_recording_was_erased_is_taken_back(house):
+    call, recording_id = house.archived()
+    key = house.known(recording_id).key
+    erasures.order(house.worker, house.known(recording_id), BY)
+    house.erased(call, recording_id)
+    kind, now = FactKind.DELETED_AT_PROVIDER, house.ledger.now()
+    late = Fact(account=ACCOUNT, recording_id=recording_id, kind=kind, at=now, who="rule:x")
+    with pytest.raises(Gone):
+        facts.write(house.worker, late, key=key)
+    assert erasing.files_of(house.worker.archive.store, key) == []
+
+
+def test_a_hold_is_answered_once_no_offload_is_under_way_that_has_not_seen_it(house, monkeypatch):
+    call, recording_id = house.archived()
+    offload = obligation(Duty.OFFLOAD, call, recording_id)
+    redis_view.make_due(house.ledger, offload)
+    house.ledger.claim(lead=timedelta(0), batch=9, free={Duty.OFFLOAD: 9})
+    kind, now, store = FactKind.DELETED_AT_PROVIDER, house.ledger.now(), house.worker.archive.store
+    announced = Fact(
+        account=ACCOUNT,
+        recording_id=recording_id,
+        kind=kind,
+        at=now,
+        who="rule:x",
+        particulars={"gone": False},
+    )
+    facts.write(house.worker, announced)
+    with ThreadPoolExecutor(1) as crew:
+        answer = crew.submit(holds.hold, house.worker, house.known(recording_id), BY)
+        until(lambda: is_held(fact_files.read_all(store, ACCOUNT, recording_id)))
+        with pytest.raises(TimeoutError):
+            answer.result(0.2)  # the deletion that was announced may still leave
+        redis_view.end_leases(house.ledger, offload)
+        answer.result(5)
+    redis_view.make_due(house.ledger, offload)
+    house.ledger.claim(lead=timedelta(0), batch=9, free={Duty.OFFLOAD: 9})
+    monkeypatch.setattr(holds, "_WAIT_S", 0.1)
+    with pytest.raises(TryAgain):
+        holds.hold(house.worker, house.known(recording_id), BY)
+
+
+def test_who_repeats_a_release_that_died_half_way_makes_due_what_the_hold_put_off(
+    house, monkeypatch
+):
+    call, recording_id = house.archived(retain_until=datetime.now(UTC))
+    holds.hold(house.worker, house.known(recording_id), BY)
+    house.erases(call, recording_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "make_due_now", lambda *_: crash())
+        with pytest.raises(KeyboardInterrupt):
+            holds.release(house.worker, house.known(recording_id), BY)
+    owed = obligation(Duty.ERASE, call, recording_id)
+    assert redis_view.due_in_s(house.ledger, owed) > 3000
+    assert holds.release(house.worker, house.known(recording_id), BY) is None
+    assert redis_view.due_in_s(house.ledger, owed) < 1
+
+
 def test_numbers_of_a_call_stay_as_long_as_it_has_another_recording(house):
     call, recording_id = house.archived()
     house.ledger.record(
@@ -439,6 +513,24 @@ def test_while_the_provider_refuses_the_rest_is_gone_and_it_is_asked_again(house
         True,
         False,
     )
+
+
+def test_an_error_of_the_provider_counts_neither_as_a_deletion_nor_as_a_look(house):
+    faults = house.provider.faults
+    call, recording_id = house.archived()
+    erasures.order(house.worker, house.known(recording_id), BY)
+    for route in ("delete-recording", "get-recording"):
+        faults.switch_on("api-5xx", route=route)
+        redis_view.make_due(house.ledger, obligation(Duty.ERASE, call, recording_id))
+        for _ in range(3):
+            again = house.erases(call, recording_id)
+        assert again > house.ledger.now() + timedelta(seconds=20)
+        assert house.recording(call, recording_id).erased is None
+        faults.clear()
+    redis_view.make_due(house.ledger, obligation(Duty.ERASE, call, recording_id))
+    house.erased(call, recording_id)
+    assert house.recording(call, recording_id).erased
+    assert not house.there(recording_id)
 
 
 def test_while_the_rate_is_used_up_nothing_is_asked_and_it_comes_back(house):
@@ -503,6 +595,21 @@ def test_a_time_to_keep_that_an_emptied_redis_forgot_is_put_down_again_from_the_
     erase.owe_missed(house.worker)
     due = [house.ledger.next_at(obligation(Duty.ERASE, *one)) for one in ids]
     assert (due[0] is not None, due[1]) == (True, None)
+
+
+def test_an_erasure_that_was_begun_goes_on_after_redis_was_emptied(house):
+    call, recording_id = house.archived()
+    house.provider.book.delete_recording(house.provider.book.recordings[recording_id])  # offloaded
+    house.worker.catalogue.enter([row_of(house.worker.archive, house.known(recording_id).key)])
+    erasures.order(house.worker, house.known(recording_id), BY)
+    redis_view.erase(house.ledger)
+    house.ledger.prepare()
+    erase.owe_missed(house.worker)
+    assert house.ledger.next_at(obligation(Duty.ERASE, call, recording_id)) is not None
+    house.erased(call, recording_id)
+    assert house.here(recording_id) == []
+    erase.owe_missed(house.worker)
+    assert house.ledger.next_at(obligation(Duty.ERASE, call, recording_id)) is None
 
 
 def test_the_catalogue_shows_what_stands_while_it_is_erased_and_afterwards(house):

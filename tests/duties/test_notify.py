@@ -11,13 +11,17 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
+from tests import redis_view
 from tests.constants import ACCOUNT, KEY
+from tests.days import House
 from tests.waiting import until
 from worker.archive import days
 from worker.calls.events import Event, Kind
+from worker.calls.obligations import Duty
 from worker.duties import days as duty
-from worker.duties import telling
+from worker.duties import notify, telling
 from worker.duties.trials import Trials
+from worker.vobiz import webhook
 
 pytestmark = pytest.mark.redis
 SECRET = "whsec_" + "c2VjcmV0LW9mLXRoaXJ0eS10d28tYnl0ZXMtMTIzNA=="
@@ -92,6 +96,33 @@ def test_notifications_are_signed_in_the_standard_webhooks_form_and_in_order_for
     assert (data["recording_id"], later["phase"], one != other) == (recording, "archived", True)
     assert not [name for name in ("from", "to") if name in data or name in later]
     assert json.loads(application.got[0][2])["timestamp"].endswith("Z")
+
+
+def test_of_a_batch_with_a_slow_endpoint_nothing_is_sent_that_another_worker_took_over(
+    ledger, tmp_path, application, monkeypatch
+):
+    (tmp_path / "endtape.toml").write_text(RULES.format(url=application.url, more=""))
+    worker, now = House(ledger, tmp_path, NOTIFY_SECRET=SECRET).worker, ledger.now()
+    ledger.ensure_due([notify.halted(ACCOUNT, now + timedelta(seconds=n)) for n in range(2)])
+
+    def claimed():
+        return ledger.claim(lead=timedelta(0), batch=9, free={Duty.NOTIFY: 9}).claims
+
+    first, second = claimed()
+    send, others = webhook.send, []
+
+    def slow(*given):
+        monkeypatch.setattr(webhook, "send", send)
+        redis_view.end_leases(ledger, second.obligation)
+        others.extend(claimed())
+        ledger.load(others)
+        return send(*given)
+
+    monkeypatch.setattr(webhook, "send", slow)
+    notify.notifies(worker, [first, second])
+    assert len(application.got) == 1
+    notify.notifies(worker, others)
+    assert len(application.taken()) == 2
 
 
 def test_an_endpoint_that_fails_gets_each_notice_later_under_the_same_id(house, application):

@@ -21,6 +21,7 @@ from worker.errors import (
     Gone,
     Held,
     NotOver,
+    TryAgain,
     Unsigned,
     Unstored,
 )
@@ -129,6 +130,8 @@ def refusing() -> Iterator[None]:
         raise Problem(503, f"the catalogue does not answer: {error}") from None
     except (Unstored, Unsigned, Conflict, OSError) as error:
         raise Problem(503, f"the archive does not take it: {error}") from None
+    except TryAgain as error:
+        raise Problem(503, f"{error}; ask again") from None
 
 
 def _hold_view(fact: Fact) -> dict[str, object]:

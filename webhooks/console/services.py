@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +29,8 @@ _WORDS = {
     Duty.OFFLOAD: "provider's copies to delete",
     Duty.CDRS: "call records to read",
     Duty.NOTIFY: "notifications",
+    Duty.FACTS: "calls whose consent the archive is to be told",
+    Duty.HAND_ON: "recordings to hand on",
 }
 _LITTLE = 1_000_000_000  # bytes of free space
 
@@ -46,7 +49,7 @@ def services(board: Board, overdue: Overdue, settings: Settings) -> list[Service
     return [
         *_queues(overdue),
         _clocks(board),
-        *_disks(settings),
+        *_disks(board, settings),
         *_stores(board, settings),
     ]
 
@@ -75,11 +78,15 @@ def _clocks(board: Board) -> Service:
     return Service("Clocks", f"{count} run; workers: {workers}", count > 0)
 
 
-def _disks(settings: Settings) -> Iterator[Service]:
-    """Of the machine that shows this page."""
+def _disks(board: Board, settings: Settings) -> Iterator[Service]:
+    """Of the machine that shows this page. One that is known not to work is left alone: a mount
+    that hangs would hold this thread.
+    """
     places = {"spool": settings.spool, "archive": settings.archive}
     for name, place in places.items():
-        if isinstance(place, Path):
+        if why := board.degraded.get(f"{name}@{socket.gethostname()}"):
+            yield Service(f"Disk of the {name}", why, is_well=False)
+        elif isinstance(place, Path):
             try:
                 free = shutil.disk_usage(_nearest(place)).free
             except OSError as error:
@@ -97,5 +104,6 @@ def _stores(board: Board, settings: Settings) -> Iterator[Service]:
     kinds = {"archive": "directory" if isinstance(settings.archive, Path) else "bucket"}
     kinds["catalog"] = settings.catalog.partition(":")[0].partition("+")[0]
     for what, name in (("archive", "Archive"), ("catalog", "Catalogue")):
-        why = board.degraded.get(what)
-        yield Service(name, why or f"{kinds[what]}: takes what it is given", why is None)
+        told = [why for line, why in board.degraded.items() if line.partition("@")[0] == what]
+        why = "; ".join(dict.fromkeys(told))  # each machine tells for itself
+        yield Service(name, why or f"{kinds[what]}: takes what it is given", not why)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from worker.calls.events import Event
 from worker.calls.views import timeline_view
+from worker.command.terminal import plain
 
 _WIDE = 120  # columns in which both ids have room
 
@@ -29,7 +30,7 @@ def text(account: str, event: Event, *, width: int | None) -> str:
         event.archive_key,
         f"by {event.by}" if event.by else None,
     )
-    what = "; ".join(fact for fact in facts if fact)
+    what = plain("; ".join(fact for fact in facts if fact))
     recording = event.recording_id or "-"
     if width is None or width >= _WIDE:
         ids = f"{event.call_uuid:36} {recording:36} {account}"

@@ -21,6 +21,7 @@ from worker.command.terminal import (
     exit_statuses,
     known_call,
     open_ledger,
+    plain,
     print_table,
     table_of,
 )
@@ -125,7 +126,7 @@ def _print_recording(view: dict[str, Any], number: str) -> None:
         lines.append(f"  problem: {view['problem']}")
     if view["fault"]:
         lines.append(f"  fault: {view['fault']} (docs/operations.md, Abandoned work)")
-    click.echo("\n".join(lines) + "\n")
+    click.echo("\n".join(map(plain, lines)) + "\n")
 
 
 def _print_timeline(timeline: list[dict[str, Any]], numbers: dict[str, str]) -> None:

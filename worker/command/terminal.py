@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,6 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from worker.calls.events import Event
 from worker.command.run_env import overlay
@@ -36,6 +38,7 @@ account_option = click.option(
 reason_option = click.option(
     "--reason", default="operator", show_default=True, help="Why; it stands in the history."
 )
+_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
 _WIDTH = 80  # of tables where no terminal says otherwise
 
 
@@ -178,9 +181,24 @@ def known_call(
 # ------------------------------------------------------------------------------------------------
 
 
+def plain(text: str) -> str:
+    """A text that somebody else wrote, without what a terminal would obey instead of showing."""
+    return text if text.isprintable() else _OBEYED.sub("?", text)
+
+
+class _Table(Table):
+    """One whose cells are texts, whoever wrote them: no markup of Rich's, and no control characters
+    but the ends of lines.
+    """
+
+    def add_row(self, *cells: object, **how: Any) -> None:
+        lines = ([plain(line) for line in str(cell).split("\n")] for cell in cells)
+        super().add_row(*(Text("\n".join(some)) for some in lines), **how)
+
+
 def table_of(*columns: str, whole: Collection[str] = ()) -> Table:
     """An empty table. The columns `whole` hold ids, which are never broken: people copy them."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table

@@ -25,7 +25,14 @@ from worker.duties import clocks, notify, trials
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report
 from worker.duties.worker import Worker
-from worker.errors import Conflict, EndtapeError, LedgerUnavailable, StaleLease, Unstored
+from worker.errors import (
+    CatalogueAway,
+    Conflict,
+    EndtapeError,
+    LedgerUnavailable,
+    StaleLease,
+    Unstored,
+)
 from worker.governing import signing
 from worker.ledger.client import Ledger
 from worker.ledger.daybook import Closed, end_of
@@ -34,6 +41,8 @@ from worker.ledger.obligations import Claim, Commit
 log = structlog.get_logger()
 DAYS = ".days"  # stands in the place of a call's id, which has no dots
 AFTER = timedelta(minutes=2)  # a day is closed so long after its end
+# So long after its end it waits for the catalogue: what its ledger lacks, it lacks for ever.
+WITHOUT_CATALOGUE = timedelta(minutes=50)
 _AGAIN = timedelta(seconds=30)
 
 
@@ -97,7 +106,7 @@ def _close_one(
         filed=ledger.filed(account, until=end_of(day)),
         deeds=ledger.history(account, until=end_of(day)),
         missing=[{"recording_id": i, "why": "waiting"} for i in waiting],
-        ledger=_completeness(worker, account, day),
+        ledger=_completeness(worker, account, day, now),
         before=before,
     )
     written = closed.close(closing, signer, check_lease)
@@ -110,12 +119,17 @@ def _close_one(
     return now  # the next day may be over, too
 
 
-def _completeness(worker: Worker, account: str, day: date) -> dict[str, Any]:
-    """The ledger of the day as it stands now."""
+def _completeness(worker: Worker, account: str, day: date, now: datetime) -> dict[str, Any]:
+    """The ledger of the day as it stands now. Raises CatalogueAway while it is worth waiting for
+    the catalogue.
+    """
     reader = DayLedger(
         ledger=worker.ledger, catalogue=worker.catalogue, rules=worker.settings.rules
     )
-    return brief(reader.view(day, [account]))
+    view = reader.view(day, [account])
+    if "degraded" in view and now < end_of(day) + WITHOUT_CATALOGUE:
+        raise CatalogueAway(view["degraded"])
+    return brief(view)
 
 
 def _count_gaps(ledger: Ledger, account: str, view: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -48,7 +48,7 @@ from worker.vobiz.account import Account
 
 log = structlog.get_logger()
 _WHILE_HELD = timedelta(hours=1)  # the end of a hold makes it due at once
-_WHILE_FETCHED = timedelta(seconds=2)
+_WHILE_OTHERS_WORK = timedelta(seconds=2)
 _SOON, _MOST_MISSED = timedelta(hours=2), 10_000  # every hour
 _AGAIN, _AGAIN_LATER = timedelta(seconds=30), timedelta(minutes=5)
 
@@ -76,8 +76,8 @@ def erases(worker: Worker, claims: Sequence[Claim]) -> None:
 
 
 def owe_missed(worker: Worker) -> None:
-    """Put down the erasures whose time comes within the next hours, by the catalogue: a Redis that
-    was emptied has forgotten them. Raises LedgerUnavailable.
+    """Put down the erasures that were begun, and those whose time comes within the next hours, by
+    the catalogue: a Redis that was emptied has forgotten them. Raises LedgerUnavailable.
     """
     with contextlib.suppress(CatalogueAway):
         soon = worker.ledger.now() + _SOON
@@ -170,8 +170,8 @@ def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["c
         erasures.tell(task.worker, task.subject, stands)
     if recording and recording.erasing is None:
         return task.now  # from here on nobody begins to fetch it
-    if task.worker.ledger.is_worked_on(_fetch_of(task.claim.obligation)):
-        return task.now + _WHILE_FETCHED
+    if any(map(task.worker.ledger.is_worked_on, _others(task.claim.obligation))):
+        return task.now + _WHILE_OTHERS_WORK
     _remove(task, check_lease)
     later = later or _remove_at_provider(task)
     if later:
@@ -214,13 +214,14 @@ def _begin_by_rule(task: _Task, rule: str) -> None:
     erasures.begin(task.worker, task.subject, by, rule)
 
 
-def _fetch_of(owed: Obligation) -> Obligation:
-    return Obligation(
-        duty=Duty.FETCH,
-        account=owed.account,
-        call_uuid=owed.call_uuid,
-        recording_id=owed.recording_id,
-    )
+def _others(owed: Obligation) -> list[Obligation]:
+    """What may read the recording before it is erased, and write about it afterwards: its file, a
+    fact, a row. What begins later sees the tombstone.
+    """
+    return [
+        *(replace(owed, duty=duty) for duty in (Duty.FETCH, Duty.OFFLOAD)),
+        *(replace(owed, duty=duty, recording_id=None) for duty in (Duty.INDEX, Duty.FACTS)),
+    ]
 
 
 def _remove(task: _Task, check_lease: Callable[[], None]) -> None:

@@ -53,6 +53,7 @@ class _Filed:
 
     account: str
     recording_id: str
+    key: str
     receipt: Mapping[str, Any]
     known: Sequence[Fact]
 
@@ -168,6 +169,7 @@ def _filed(worker: Worker, account: str, recording_id: str, key: str | None) -> 
     return _Filed(
         account=account,
         recording_id=recording_id,
+        key=key or "",
         receipt=worker.archive.read_receipt(key or ""),
         known=fact_files.read_all(worker.archive.store, account, recording_id),
     )
@@ -263,7 +265,7 @@ def _add(worker: Worker, filed: _Filed, fact: Fact) -> None:
             raise _SaidAlready
 
     try:
-        write(worker, fact, may)
+        write(worker, fact, may, key=filed.key)
     except _SaidAlready:
         return
     except Gone:

@@ -36,6 +36,7 @@ from worker.duties.worker import Worker
 from worker.errors import (
     Conflict,
     EndtapeError,
+    Gone,
     LedgerUnavailable,
     NotReady,
     Refused,
@@ -157,6 +158,8 @@ def _work(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None:
                 gone, again_at = _offload(task)
         except (LedgerUnavailable, StaleLease):
             raise
+        except Gone:
+            gone, again_at = None, None  # it was erased meanwhile, and the provider's copy with it
         except (OSError, EndtapeError, ValueError, KeyError, TypeError) as error:
             gone, again_at = None, now + _complain(task, error)
         check_lease()
@@ -223,9 +226,10 @@ def _offload(task: _Task) -> tuple[Fact | None, datetime | None]:
     row = _row(task, account)
     if row:
         saved = row.storage_per_month
-        facts.write(task.worker, task.fact(gone=False, saved_per_month=saved))
-        # A hold that another wrote before this fact is seen now; one after it comes too late, and
-        # the numbers of both say so.
+        announced = task.fact(gone=False, saved_per_month=saved)
+        facts.write(task.worker, announced, key=task.archived.archive_key)
+        # A hold that another wrote before this fact is seen now. One after it is answered only when
+        # this step is over.
         if fact_rules.is_held(task.facts()):
             return None, task.now + _WHILE_HELD
         task.check_lease()
@@ -240,7 +244,8 @@ def _offload(task: _Task) -> tuple[Fact | None, datetime | None]:
             log.info("the provider's copy was gone", recording_id=task.recording.recording_id)
             return None, None  # nothing of ours deleted it
         saved = begun.particulars.get("saved_per_month")
-    return facts.write(task.worker, task.fact(gone=True, saved_per_month=saved)), None
+    gone = task.fact(gone=True, saved_per_month=saved)
+    return facts.write(task.worker, gone, key=task.archived.archive_key), None
 
 
 def read_back(worker: Worker, key: str, sha256: str | None) -> None:

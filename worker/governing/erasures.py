@@ -11,6 +11,7 @@ Each step is harmless to repeat. Where a process dies after 2, the duty goes on 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +24,7 @@ from worker.calls import erasure
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
 from worker.catalogue.rows import WHY
-from worker.errors import Held, NotOver
+from worker.errors import CatalogueAway, Held, NotOver
 from worker.governing import signing
 from worker.governing.facts import write
 from worker.governing.places import Places
@@ -105,15 +106,27 @@ def begin(places: Places, subject: Subject, by: By, rule: str | None = None) -> 
 
 
 def tell(places: Places, subject: Subject, tombstone: Mapping[str, Any]) -> None:
-    """Make it known that the tombstone stands, so that `/v1` shows no more than that says."""
-    if subject.is_live:
-        places.ledger.record(subject.account, _begun(subject, tombstone))
+    """Make it known that the tombstone stands, so that `/v1` shows no more than that says. Raises
+    CatalogueAway where Redis does not know the recording.
+    """
+    if not subject.is_live:
+        _enter_begun(places, subject, tombstone)
         return
+    places.ledger.record(subject.account, _begun(subject, tombstone))
+    with contextlib.suppress(CatalogueAway):
+        _enter_begun(places, subject, tombstone)
+
+
+def _enter_begun(places: Places, subject: Subject, tombstone: Mapping[str, Any]) -> None:
+    """Where the catalogue has a row, it says that the recording is being erased since then: so the
+    erasure goes on also where Redis is emptied meanwhile.
+    """
     row = places.catalogue.find(subject.recording_id, subject.account)
     if row and not row.view.get("erased"):
         why = {name: tombstone.get(name) for name in WHY}
         view = erasure.without_what_goes(row.view, tombstone.get("sha256"))
         view |= {"erased": why, "problem": erasure.BEING_ERASED}
+        view |= {"retain_until": tombstone.get("at")}
         places.catalogue.enter([replace(row, view=view)])
 
 

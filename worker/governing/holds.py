@@ -8,21 +8,24 @@ bucket's own legal hold is set before the fact, which says so.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from worker import wire
-from worker.archive import erasing, fact_files, facts, keys, object_lock
+from worker.archive import erasing, fact_files, facts, object_lock
 from worker.archive.facts import Fact, FactKind
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
 from worker.calls.obligations import Duty, Obligation
 from worker.catalogue.rebuild import row_of
-from worker.errors import Gone
+from worker.errors import Gone, TryAgain
 from worker.governing.facts import write
 from worker.governing.places import Places
 from worker.governing.subject import By, Subject
+
+_WAIT_S, _LOOK_S = 10.0, 0.05  # a step of an offload is a few requests
 
 
 def hold(places: Places, subject: Subject, by: By) -> Fact:
@@ -30,17 +33,21 @@ def hold(places: Places, subject: Subject, by: By) -> Fact:
     repeat.
 
     Raises Gone where it is erased or being erased; Unstored, OSError, Conflict and Unsigned where
-    the archive or the key cannot be used; LedgerUnavailable, CatalogueAway.
+    the archive or the key cannot be used; LedgerUnavailable, CatalogueAway; TryAgain where the hold
+    stands, but came while the provider's copy was being deleted, and nobody knows yet whether it
+    was in time.
     """
     _alive(places, subject)
     store = places.archive.store
     locked = object_lock.lock(store, erasing.beside(store, subject.key))
     said: dict[str, Any] = {"ours_alone": locked.why_not is not None, "locked": locked.names}
     try:
-        return _write(places, subject, by, FactKind.HOLD, {**said, "why_alone": locked.why_not})
+        fact = _write(places, subject, by, FactKind.HOLD, {**said, "why_alone": locked.why_not})
     except Exception:
         object_lock.unlock(store, locked.names)
         raise
+    _wait_for_offload(places, subject, fact)
+    return fact
 
 
 def release(places: Places, subject: Subject, by: By) -> Fact | None:
@@ -48,11 +55,12 @@ def release(places: Places, subject: Subject, by: By) -> Fact | None:
     off is due at once. Raises as `hold` does.
     """
     known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
-    if not facts.is_held(known) and not subject.is_held:
-        return None
-    object_lock.unlock(places.archive.store, facts.locked_by_us(known))
-    written = _write(places, subject, by, FactKind.RELEASE, {})
-    for put_off in (subject.erasing, replace(subject.erasing, duty=Duty.OFFLOAD)):
+    written = None
+    if facts.is_held(known) or subject.is_held:
+        object_lock.unlock(places.archive.store, facts.locked_by_us(known))
+        written = _write(places, subject, by, FactKind.RELEASE, {})
+    # Also where it is held no more: whoever released it may have died before this.
+    for put_off in (subject.erasing, _offload_of(subject)):
         places.ledger.make_due_now(put_off)
     places.ledger.wake()
     return written
@@ -82,11 +90,7 @@ def _write(
         reason=by.reason,
         particulars=particulars,
     )
-    written = write(places, fact)
-    if places.archive.tombstone(subject.key):
-        # All its facts were erased just before ours took the first number again.
-        _take_back(places, written)
-        raise Gone("it is erased")
+    written = write(places, fact, key=subject.key)
     _tell(places, subject, written)
     return written
 
@@ -97,10 +101,26 @@ def _alive(places: Places, subject: Subject) -> None:
         raise Gone("it is erased")
 
 
-def _take_back(places: Places, fact: Fact) -> None:
-    name = facts.name_of(fact.account, fact.recording_id, fact.n)
-    for one in (name, keys.signature_of(name)):
-        places.archive.store.delete(one)
+def _wait_for_offload(places: Places, subject: Subject, written: Fact) -> None:
+    """Wait until nobody works on the offload, where one was announced before this hold: who
+    announced it may not have seen the hold. Raises TryAgain where that takes long.
+    """
+    offload, until = _offload_of(subject), time.monotonic() + _WAIT_S
+    if not places.ledger.is_worked_on(offload):
+        return
+    known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
+    before = [fact for fact in known if fact.n < written.n]
+    last = facts.last_of(before, FactKind.DELETED_AT_PROVIDER)
+    if last is None or last.particulars.get("gone"):
+        return
+    while places.ledger.is_worked_on(offload):
+        if time.monotonic() > until:
+            raise TryAgain("the provider's copy was about to be deleted when the hold came")
+        time.sleep(_LOOK_S)
+
+
+def _offload_of(subject: Subject) -> Obligation:
+    return replace(subject.erasing, duty=Duty.OFFLOAD)
 
 
 def _tell(places: Places, subject: Subject, fact: Fact) -> None:
