@@ -65,6 +65,11 @@ def pytest_addoption(parser):
         "where another was found: nothing is played where there are not two",
     )
     parser.addoption("--golden", action="store_true", help="write anew what commands print")
+    parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="write anew the pictures of the console in docs/images; with -m browser",
+    )
 
 
 def pytest_configure(config):
@@ -523,7 +528,7 @@ max_duration = "1s"
 @pytest.fixture(scope="module")
 def service(request):
     folder = Path(tempfile.mkdtemp(prefix="et"))
-    (folder / "endtape.toml").write_text(RULES)
+    (folder / "endtape.toml").write_text(getattr(request.module, "SERVICE_RULES", RULES))
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     callback = f"{base}/vobiz/{ACCOUNT}/{CALLBACK_TOKEN}"
@@ -552,6 +557,7 @@ def service(request):
             "ENDTAPE_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
             "ENDTAPE_CONFIG": str(folder / "endtape.toml"),
             "ENDTAPE_API_RATE": "100",
+            **getattr(request.module, "SERVICE_ENV", {}),
         }
         with Supervisor(env, folder / "log", folder=folder) as processes:
             try:
