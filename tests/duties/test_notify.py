@@ -19,7 +19,7 @@ from worker.archive import days
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.duties import days as duty
-from worker.duties import notify
+from worker.duties import notify, telling
 from worker.duties.trials import Trials
 from worker.vobiz import webhook
 
@@ -236,6 +236,18 @@ def test_an_endpoint_that_hangs_does_not_delay_a_stop(house, application):
     house.stop_reaches(recording, "confirmed")
     assert time.monotonic() - began < 2.5
     application.delay_s = 0.0
+
+
+def test_a_number_that_somebody_wrote_into_a_reason_is_told_only_where_numbers_are_wanted():
+    stop = {"event": "StopOrdered", "by": "anna", "claimed": "4915112345678", "reason": None}
+    call = {"call_uuid": "1234567", "to": "4915112345678", "consent": {"by": "line 918065550101"}}
+    assert telling.without_numbers(
+        {**call, "timeline": [stop | {"reason": "of 918065550101"}]}
+    ) == {
+        "call_uuid": "1234567",
+        "consent": {"by": "line …"},
+        "timeline": [stop | {"claimed": "…", "reason": "of …"}],
+    }
 
 
 def test_an_erased_recording_is_told_without_numbers_also_when_redis_has_forgotten_it(

@@ -673,6 +673,8 @@ def test_the_list_is_filtered_by_phase_call_account_and_time(app):
         ["r1"],
     )
     assert len(listed(f"account={ACCOUNT}&since=2026-01-01T00:00:00Z")) == 2
+    nothing_given = "phase=&stop=&fault=&rule=&number=&label=&call_uuid=&account=&held=&since=&until=&q=&limit=&cursor="
+    assert listed(nothing_given) == listed("")
     assert listed("until=2026-01-01T00:00:00Z") == []
 
 
@@ -719,6 +721,14 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
         "Range Not Satisfiable",
         f"bytes */{said['bytes']}",
     )
+    for all_of_it in ("lines=0-3", "bytes=0-3, 8-9"):
+        ignored = app.get(path, Range=all_of_it)
+        assert (ignored.status_code, ignored.content) == (200, whole.content), all_of_it
+    for more in (said["bytes"] + 1, "9" * 30):
+        longer = app.get(path, Range=f"bytes=-{more}")
+        assert (longer.status_code, longer.content) == (206, whole.content), more
+    assert app.get(path, Range="bytes=-10").content == whole.content[-10:]
+    problem(app.get(path, Range="bytes=-0"), 416)
     assert app.get(path, If_None_Match=whole.headers["ETag"]).status_code == 304
     receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
     assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])

@@ -10,6 +10,8 @@ from tests.bad_days import ended
 from tests.constants import ACCOUNT, KEY, VIEW_KEY
 from webhooks.api import history
 from webhooks.api.keys import Caller
+from worker.catalogue import past
+from worker.catalogue.rebuild import row_of
 from worker.errors import LedgerUnavailable
 
 EVE = "eve-key-000000000001"
@@ -56,6 +58,26 @@ def test_a_play_and_a_stop_stand_in_the_history_with_who_and_whom_for(house):
     assert said == [("play", "anna", "Jürgen …"), ("play", "api", None), ("stop", "anna", None)]
     (stop,) = [e for e in house.ledger.events(ACCOUNT, call_uuid) if e.kind.value == "StopOrdered"]
     assert stop.by == "anna"
+
+
+def test_a_receipt_names_who_ordered_a_stop_whom_for_and_why(house):
+    call = house.provider.call(to_number="918065550101")
+    recording_id = house.provider.record(call.call_uuid).recording_id
+    house.reach(recording_id, "recording")
+    sent = {"Authorization": f"Bearer {KEY}", "X-Endtape-Actor": "Jo"}
+    with house.app.test_client() as client:
+        path = f"/v1/calls/{call.call_uuid}/stop"
+        assert (
+            client.post(path, headers=sent, json={"reason": "of 4915112345678"}).status_code == 202
+        )
+    view = house.reach(recording_id, "archived")
+    receipt = house.get(f"/v1/recordings/{recording_id}/receipt").json()
+    timeline = house.get(f"/v1/calls/{call.call_uuid}").json()["timeline"]
+    forgotten = past.call_view([row_of(house.worker.archive, view["archive_key"])], [receipt])
+    for events in (receipt["events"], timeline, forgotten["timeline"]):
+        (stop,) = [event for event in events if event["event"] == "StopOrdered"]
+        said = (stop["by"], stop["claimed"], stop["reason"])
+        assert said == ("anna", "Jo", "of 4915112345678")
 
 
 def test_a_restricted_recording_is_not_played_where_its_entry_cannot_be_written(house, monkeypatch):

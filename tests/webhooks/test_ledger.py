@@ -32,7 +32,7 @@ def test_the_ledger_of_a_day_as_json_as_csv_and_by_command(house, monkeypatch):
     assert ask(house, key=VIEW_KEY).json["totals"] == said["totals"]
     for empty in ("2001-01-01", "0001-01-01", "9999-12-31"):
         assert ask(house, f"?day={empty}").json["rows"] == []
-    table = ask(house, f"?day={day}", Accept="text/csv")
+    table = ask(house, f"?day={day}", Accept="text/csv; charset=utf-8, */*;q=0.1")
     assert table.mimetype == "text/csv"
     assert f"verified,1,{recording_id}," in table.text
     assert ask(house, key=APP_KEY).status_code == 403

@@ -37,6 +37,7 @@ def announcement(
         started_at=started_at,
         format=extension if extension in {"mp3", "wav"} else None,
         by=caller().who,
+        claimed=caller().claimed,
     )
 
 

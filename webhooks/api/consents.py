@@ -55,6 +55,7 @@ def consent_event(
         happened_at=at,
         body=body or None,
         by=caller().who,
+        claimed=caller().claimed,
     )
 
 

@@ -33,7 +33,7 @@ class Derivations:
         """201 with the file once it and its signed receipt stand in the archive; 200 where they
         stood there before.
         """
-        kind, content_type, account = _kind(), _content_type(), request.args.get("account")
+        kind, content_type, account = _kind(), _content_type(), request.args.get("account") or None
         places, known = self._governing.places(), self._governing.known(recording_id, account)
         most = self._governing.settings().max_media_bytes
         if (request.content_length or 0) > most:

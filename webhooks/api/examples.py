@@ -133,6 +133,7 @@ EXAMPLES: dict[type, dict[str, Any]] = {
                 "event": "StopConfirmed",
                 "recording_id": _RECORDING,
                 "by": None,
+                "claimed": None,
                 "signed": False,
                 "trigger": "max_duration",
                 "verdict": None,

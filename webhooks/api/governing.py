@@ -97,7 +97,7 @@ class Governing:
 
 
 def _account() -> str | None:
-    return request.args.get("account")
+    return request.args.get("account") or None
 
 
 def _by() -> By:

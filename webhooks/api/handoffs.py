@@ -58,6 +58,7 @@ class Handoffs:
                 labels=body.labels or None,
                 digest=digest,
                 by=caller().who,
+                claimed=caller().claimed,
             ),
         )
         began = time.monotonic()
@@ -167,6 +168,7 @@ class Handoffs:
                 call_uuid=a_leg,
                 reason=body.reason,
                 by=caller().who,
+                claimed=caller().claimed,
                 digest=digest_of("failed", body.reason),
             ),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from flask import Response, jsonify, request
+from werkzeug.datastructures import MIMEAccept
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
@@ -29,7 +30,9 @@ class Ledgers:
             live=reader.live,
         )
         view = found.view(day, reader.accounts())
-        if request.accept_mimetypes.best_match([_JSON, _CSV], default=_JSON) == _CSV:
+        # `text/csv; charset=utf-8` asks for CSV, too, which has that
+        asked = [(kind.partition(";")[0].strip(), q) for kind, q in request.accept_mimetypes]
+        if MIMEAccept(asked).best_match([_JSON, _CSV], default=_JSON) == _CSV:
             answer = Response(day_ledger.as_csv(view), mimetype=_CSV)
         else:
             answer = jsonify(view)

@@ -20,7 +20,10 @@ _FOR_EVER_MS = 2**53
 
 
 def wanted(query: MultiDict[str, str]) -> Wanted:
-    """The filters. Raises Problem 400 for a value that a filter does not take."""
+    """The filters; an empty one is none. Raises Problem 400 for a value that a filter does not
+    take.
+    """
+    query = MultiDict((name, text) for name, text in query.items(multi=True) if text)
     return Wanted(
         phase=_one_of(query, "phase", Phase),
         stop=_one_of(query, "stop", StopState),
@@ -33,12 +36,12 @@ def wanted(query: MultiDict[str, str]) -> Wanted:
         held=_whether(query.get("held")),
         since=request_bodies.instant(query.get("since"), "since"),
         until=request_bodies.instant(query.get("until"), "until"),
-        q=_text(query, "q") or None,
+        q=_text(query, "q"),
     )
 
 
 def limit(text: str | None) -> int:
-    if text is None:
+    if not text:
         return 50
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST:
         raise Problem(400, f"limit: must be a whole number from 1 to {MOST}", field="limit")
@@ -47,7 +50,7 @@ def limit(text: str | None) -> int:
 
 def cursor(text: str | None) -> SeenAt | None:
     """The place that `spelled` made a cursor of. Raises Problem 400 for any other text."""
-    if text is None:
+    if not text:
         return None
     try:
         at, account, recording_id = base64.urlsafe_b64decode(text.encode()).decode().split("|")

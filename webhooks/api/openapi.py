@@ -26,26 +26,33 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "description": "asking twice with one key is asking once",
 }
+
+
+def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of a parameter of a query that counts as left out where it is empty."""
+    return {"anyOf": [schema, {"const": ""}]}
+
+
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "account": {
         "schema": {"type": "string"},
         "description": "may be left out where there is one account",
     },
     "day": {
-        "schema": {"type": "string", "format": "date"},
+        "schema": _or_empty({"type": "string", "format": "date"}),
         "description": "UTC; today's if left out",
     },
-    "phase": {"schema": {"type": "string", "enum": [p.value for p in Phase]}},
-    "stop": {"schema": {"type": "string", "enum": [s.value for s in StopState]}},
+    "phase": {"schema": _or_empty({"type": "string", "enum": [p.value for p in Phase]})},
+    "stop": {"schema": _or_empty({"type": "string", "enum": [s.value for s in StopState]})},
     "rule": {"schema": {"type": "string"}, "description": "the name of the rule of its stop"},
     "number": {
         "schema": {"type": "string"},
         "description": "`from` or `to`, by its digits; `*` stands for any digits at either end",
     },
     "label": {"schema": {"type": "string"}, "description": "NAME=VALUE"},
-    "held": {"schema": {"type": "string", "enum": ["true", "false"]}},
+    "held": {"schema": _or_empty({"type": "string", "enum": ["true", "false"]})},
     "q": {"schema": {"type": "string"}, "description": "a part of any id, number or label"},
-    "fault": {"schema": {"type": "string", "enum": [f.value for f in Fault]}},
+    "fault": {"schema": _or_empty({"type": "string", "enum": [f.value for f in Fault]})},
     "call_uuid": {"schema": {"type": "string"}},
     "since": {"schema": {"type": "string"}, "description": "first seen at or after, RFC 3339"},
     "until": {"schema": {"type": "string"}, "description": "first seen at or before, RFC 3339"},
@@ -54,7 +61,10 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "pattern": "^[a-z0-9_-]{1,32}$"},
         "description": "what the file is, like `transcript` or `redacted`",
     },
-    "limit": {"schema": {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}},
+    "limit": {
+        "schema": _or_empty({"type": "integer", "minimum": 1, "maximum": 200}),
+        "description": "50 if left out",
+    },
     "reason": {"schema": {"type": "string"}, "description": "why"},
     "cursor": {"schema": {"type": "string"}, "description": "as the page before gave it"},
 }

@@ -52,7 +52,7 @@ class Orders:
                 field="call_uuid",
             )
         accounts = self.settings().accounts
-        named = account or request.args.get("account")
+        named = account or request.args.get("account") or None
         if named is not None and named not in accounts:
             raise Problem(400, "account: no such account here", field="account")
         known = find_call(self.ledger, [named] if named else accounts, call_uuid, a_leg_first=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import mimetypes
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -192,7 +193,7 @@ class Reader:
     def _past(self, recording_id: str) -> dict[str, Any]:
         """What the catalogue knows of a recording. Raises Problem 404, and 503 where it is away."""
         row = self._in_catalogue(
-            lambda: self.catalogue.find(recording_id, request.args.get("account"))
+            lambda: self.catalogue.find(recording_id, request.args.get("account") or None)
         )
         if row is None:
             raise Problem(404, "no such recording")
@@ -201,7 +202,7 @@ class Reader:
     def _past_call(self, call_uuid: str) -> dict[str, Any]:
         """A call that only catalogue and archive know. Raises Problem 404, and 503."""
         rows = self._in_catalogue(
-            lambda: self.catalogue.of_call(call_uuid, request.args.get("account"))
+            lambda: self.catalogue.of_call(call_uuid, request.args.get("account") or None)
         )
         if not rows:
             raise Problem(404, "no such call")
@@ -239,7 +240,7 @@ class Reader:
         """The account that the query names, else all. Raises Problem 400 for an unknown one."""
         accounts = list(self.settings().accounts)
         named = request.args.get("account")
-        if named is None:
+        if not named:
             return accounts
         if named not in accounts:
             raise Problem(400, "account: no such account here", field="account")
@@ -294,8 +295,24 @@ def _answer_with(opened: Opened, kind: str) -> Response:
     answer.cache_control.no_cache = True
     answer.set_etag(f"{entry.modified}-{entry.bytes}")
     try:
-        answer.make_conditional(request.environ, accept_ranges=True, complete_length=entry.bytes)
+        answer.make_conditional(
+            _asked(entry.bytes), accept_ranges=True, complete_length=entry.bytes
+        )
     except RequestedRangeNotSatisfiable:
         opened.file.close()
         raise
     return answer
+
+
+def _asked(length: int) -> dict[str, Any]:
+    """The environment of the request, with the one range that is answered, if any. RFC 9110, 14:
+    another unit is not looked at, several ranges need not be, and "the last N bytes" of a shorter
+    file are all of it. Werkzeug takes none of these.
+    """
+    environ = dict(request.environ)
+    header = environ.pop("HTTP_RANGE", "")
+    unit, _, wanted = header.partition("=")
+    if unit.strip().lower() == "bytes" and "," not in wanted:
+        last = re.fullmatch(r"-0*([1-9][0-9]{0,17})[0-9]*", wanted.strip())
+        environ["HTTP_RANGE"] = "bytes=0-" if last and int(last[1]) > length else header
+    return environ

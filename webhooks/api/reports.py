@@ -62,6 +62,7 @@ class Reports:
             labels=body.labels or None,
             started_at=request_bodies.instant(body.started_at, "started_at"),
             by=caller().who,
+            claimed=caller().claimed,
         )
         events = [announcement(a_leg, r, i) for i, r in enumerate(body.recordings or [])]
         if body.recordings == []:
@@ -71,6 +72,7 @@ class Reports:
                     kind=Kind.NOTHING_DECLARED,
                     call_uuid=a_leg,
                     by=caller().who,
+                    claimed=caller().claimed,
                 )
             )
         if not _says_nothing_new(self.orders.call(account, a_leg), call):
@@ -168,6 +170,7 @@ class Reports:
             recording_id=recording_id,
             reason=reason,
             by=caller().who,
+            claimed=caller().claimed,
             digest=digest_of(recording_id, reason),
         )
         enter_order(self.ledger, owed.account, Deed.RETRY, order)
@@ -256,6 +259,7 @@ def _custom(fields: dict[str, str], name: str, order_id: str) -> Event:
         trigger=name,
         reason=reason,
         by=caller().who,
+        claimed=caller().claimed,
         digest=digest_of(name, reason),
     )
 

@@ -272,6 +272,7 @@ class TimelineEntry(Struct, kw_only=True):
     event: str
     recording_id: str | None
     by: str | None
+    claimed: str | None
     signed: bool
     trigger: str | None
     verdict: str | None

@@ -45,6 +45,7 @@ class Starts:
                 labels=body.labels or None,
                 max_duration_s=max_duration_s,
                 by=caller().who,
+                claimed=caller().claimed,
                 digest=digest_of(body.format, body.channels, body.labels, max_duration_s),
             ),
         )
@@ -75,6 +76,7 @@ class Starts:
                 call_uuid=a_leg,
                 reason=body.reason,
                 by=caller().who,
+                claimed=caller().claimed,
                 digest=digest_of("resume", body.reason),
             ),
         )

@@ -62,6 +62,7 @@ class Stops:
             recording_id=recording_id,
             reason=body.reason,
             by=caller().who,
+            claimed=caller().claimed,
             segment_of=recording.segment_of if recording else None,
             digest=digest_of(kind, recording_id, body.reason),
         )

@@ -185,6 +185,7 @@ class Event:
     fault: Fault | None = None
     generation: int | None = None  # failed fetch: the generation of the settings in force
     by: str | None = None  # who or what caused the event: a callback's name, a caller
+    claimed: str | None = None  # what that caller says of itself, which nobody has checked
     # what our callers order
     order: str | None = None  # the id of the start or hand-off
     # of the request: the same order must ask for the same thing; archived, and facts filed: of what

@@ -292,6 +292,7 @@ def timeline_view(event: Event) -> dict[str, Any]:
         "event": event.kind.value,
         "recording_id": event.recording_id,
         "by": event.by,
+        "claimed": event.claimed,
         "signed": event.signed,
         "trigger": event.trigger,
         "verdict": event.verdict,

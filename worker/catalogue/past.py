@@ -66,11 +66,12 @@ def _timeline(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
                     "event": event.get("event"),
                     "recording_id": receipt.get("recording_id") if len(receipts) == 1 else None,
                     "by": event.get("by"),
+                    "claimed": event.get("claimed"),
                     "signed": bool(event.get("signed")),
                     "trigger": None,
                     "verdict": None,
                     "live": None,
-                    "reason": None,
+                    "reason": event.get("reason"),
                 }
 
 

@@ -314,12 +314,18 @@ def _receipt(
         retain=erasure.retention(call, recording, task.worker.settings.rules),
         segment_of=recording.segment_of,
         gaps=[gap_view(g) for g in gaps(call, recording.root, known_acts)],
-        events=[
-            {"event": e.kind.value, "at": e.at, "by": e.by, "signed": e.signed}
-            for e in call.events
-            if e.recording_id in {None, recording.recording_id}
-        ],
+        events=[_told(e) for e in call.events if e.recording_id in {None, recording.recording_id}],
     ).written()
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """An event as the receipt tells it, with what somebody said of it, and of himself."""
+    said = {"event": event.kind.value, "at": event.at, "by": event.by, "signed": event.signed}
+    if event.claimed:
+        said["claimed"] = event.claimed
+    if event.by and event.reason:
+        said["reason"] = event.reason
+    return said
 
 
 def _restriction(

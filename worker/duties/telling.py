@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from worker import wire
 from worker.calls import notices
 from worker.calls.call import Call
 from worker.calls.notices import Endpoint, Notice
@@ -29,6 +30,7 @@ _DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its firs
 _DOWN_MOST = timedelta(seconds=60)
 _DOWN_LOOK = timedelta(minutes=15)
 _NUMBERS = {"from", "to"}
+_WRITTEN = {"reason", "claimed", "by", "evidence"}  # people may have written a number there
 _UNTRIED = "it did not answer others, and this one was not tried"
 
 
@@ -184,9 +186,15 @@ def recording_or_call(
 
 
 def without_numbers(value: Any) -> Any:
-    """The same without telephone numbers."""
+    """The same without telephone numbers, also in what people wrote."""
     if isinstance(value, dict):
-        return {n: without_numbers(v) for n, v in value.items() if n not in _NUMBERS}
+        return {
+            n: wire.without_numbers(v)
+            if n in _WRITTEN and isinstance(v, str)
+            else without_numbers(v)
+            for n, v in value.items()
+            if n not in _NUMBERS
+        }
     if isinstance(value, list):
         return [without_numbers(v) for v in value]
     return value

@@ -86,6 +86,7 @@ _SHORT = {
     "first_seen_at": "fs",
     "check": "c",
     "by": "by",
+    "claimed": "cl",
     "fault": "fa",
     "generation": "g",
     "whole": "wh",
@@ -191,7 +192,7 @@ def _numberless(line: str) -> str:
     raw: dict[str, Any] = json.loads(stored)
     for name in _WITH_NUMBERS:
         raw.pop(_SHORT[name], None)
-    for name in ("reason", "labels", "body"):
+    for name in ("reason", "claimed", "labels", "body"):
         if value := raw.get(_SHORT[name]):
             raw[_SHORT[name]] = _masked(value)
     return f"{event_id} {at} {_COMPACT.encode(raw)}"
