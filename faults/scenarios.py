@@ -269,7 +269,7 @@ SCENARIOS = {
         settle_s=120,
     ),  # whatever is deleted at the provider was in the archive before, and is right
     "governed": Scenario(
-        says="kill -9, holds, erasing",
+        says="kill -9, hold, erase",
         harm=governed.of_kills,
         full=Size(recordings=300, rate=6, kills=22, redis_kills=3),
         needs=("governed",),
