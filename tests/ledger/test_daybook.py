@@ -78,7 +78,7 @@ def test_entries_keep_their_order_and_a_long_history_is_read_whole(ledger):
 
 
 def test_deeds_about_a_recording_are_found_among_many_the_last_first(ledger):
-    began = ledger.now()
+    began = ledger.now() - timedelta(milliseconds=1)  # an entry's id has whole milliseconds
     for n in range(1203):
         recording, call = ("r-7", "c-1") if n % 400 == 0 else (f"r-7{n}", f"c-{n}")
         ledger.enter(
