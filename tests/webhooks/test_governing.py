@@ -135,6 +135,11 @@ def test_post_erase_deletes_both_copies_and_leaves_a_signed_tombstone(house, kno
     )
     until(lambda: not holds_numbers(house, call))
     assert [d["what"] for d in deeds(house)].count("erase") == 1
+    browser = house.app.test_client()
+    browser.post("/login", data={"password": KEY})
+    page = browser.get(f"/recordings/{recording}").text
+    told = ("There is nothing to play any more", "erased with the recording", "yet", FROM, TO)
+    assert [text in page for text in told] == [True, True, False, False, False]
 
 
 def holds_numbers(house, call):

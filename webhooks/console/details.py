@@ -21,6 +21,7 @@ from webhooks.console.now import SHOWN, Now, breathe
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
+from worker.calls.call import Phase
 from worker.calls.legs import legs_view
 from worker.calls.replay import replay
 from worker.ledger.presence import ROLES
@@ -209,6 +210,8 @@ def _tried(
     is_sound: Callable[[Any], bool],
 ) -> tuple[Any, str | None]:
     """A JSON file of the recording, or None and why there is none."""
+    if view["phase"] == Phase.ERASED:
+        return None, "It was erased with the recording."
     if not view["archive_key"]:
         return None, "The recording is not archived yet."
     said, why = _or_why(lambda: json.loads(read(recording_id).get_data()))

@@ -4,7 +4,7 @@ first page and for `endtape top`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -19,8 +19,8 @@ from worker.ledger.presence import ROLES, SEEN_WITHIN
 
 MOST = 5000  # recordings that are looked at, the newest first
 _BREATH = 20  # calls; one that is replayed anew takes some 60 µs
-_FINALIZING = timedelta(minutes=2)  # usually it takes seconds
-UNPROVEN = {"unknown", "failed"}
+FINALIZING = timedelta(minutes=2)  # usually it takes seconds
+_GIVEN_UP, _UNDER_WAY = {"unknown", "failed"}, {"due", "accepted"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,9 +28,9 @@ class Board:
     """Everything that is not home yet. The views are as `/v1` has them, with whole numbers.
 
     `running`: what may still record, what is most urgent first; of these, `unproven` are those
-    whose stop has no proof after all tries, or was refused, and `in_flight` those whose stop was
-    sent. `failing`: what ended and does not come home; of these, `abandoned` is tried rarely or
-    not at all. `waiting`: hand-offs without a verdict.
+    whose stop `is_unproven`, and `in_flight` those whose stop was sent. `failing`: what ended and
+    does not come home; of these, `abandoned` is tried rarely or not at all. `waiting`: hand-offs
+    without a verdict.
     """
 
     at: datetime
@@ -75,7 +75,7 @@ def compute(
     return Board(
         at=now,
         running=sorted(running, key=_urgency),
-        unproven=[v for v in running if v["stop"]["state"] in UNPROVEN],
+        unproven=[v for v in running if is_unproven(v["stop"])],
         in_flight=sum(v["phase"] == "stopping" for v in running),
         coming=len(ended) - len(failing),
         failing=failing,
@@ -109,7 +109,7 @@ def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> d
     """The view; of a recording whose file the provider does not name for long, with that as its
     problem. `over`: when it was proven over.
     """
-    if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - _FINALIZING:
+    if view["phase"] != Phase.FINALIZING or view["fault"] or not over or over > now - FINALIZING:
         return view
     return view | {
         "fault": Fault.PROVIDER.value,
@@ -117,10 +117,18 @@ def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> d
     }
 
 
+def is_unproven(stop: Mapping[str, Any]) -> bool:
+    """Whether a stop, as `/v1` shows it, wants looking at: it was refused, or is not proven after
+    all tries; or it was sent again, because the time for its proof was over.
+    """
+    state = stop["state"]
+    return state in _GIVEN_UP or (state in _UNDER_WAY and stop["attempts"] > 1)
+
+
 def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:
     """Unproven first, then by deadline; what has none comes last."""
     stop = view["stop"]
-    return stop["state"] not in UNPROVEN, stop["due_at"] is None, stop["due_at"] or ""
+    return not is_unproven(stop), stop["due_at"] is None, stop["due_at"] or ""
 
 
 def _waiting(call: LiveCall, now: datetime) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from worker.calls.events import Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
+from worker.catalogue.board import FINALIZING
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing
 from worker.catalogue.live import Live
@@ -40,7 +41,6 @@ _Row = TypeVar("_Row")
 _UNPROVEN = {
     s.value for s in (StopState.DUE, StopState.ACCEPTED, StopState.UNKNOWN, StopState.FAILED)
 }
-_FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +265,7 @@ def _tracked(ledger: Ledger) -> Iterator[Call]:
 
 def _finalizing(ledger: Ledger) -> Iterator[Entry]:
     """Recordings that ended minutes ago and of which the provider has no file yet."""
-    before = ledger.now() - _FINALIZING
+    before = ledger.now() - FINALIZING
     for call in _tracked(ledger):
         for recording in call.recordings.values():
             if recording.over_at and recording.over_at < before and _has_no_file(recording):

@@ -197,7 +197,7 @@ def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:
     table = table_of("due in", "recording", "rule", "stop", whole=["due in", "recording"])
     for view in views:
         stop = view["stop"]
-        is_unproven = stop["state"] in board.UNPROVEN
+        is_unproven = board.is_unproven(stop)
         table.add_row(
             _countdown(wire.rfc3339(stop["due_at"] or ""), at),
             Text(view["recording_id"] or "(none is known)"),

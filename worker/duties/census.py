@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import islice
 
 from worker.calls.call import Phase
-from worker.catalogue.board import UNPROVEN
+from worker.catalogue.board import is_unproven
 from worker.catalogue.live import Live
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -50,7 +50,7 @@ class Census:
                     if view["phase"] in counts:
                         counts[view["phase"]] += 1
                     is_running = view["phase"] in _RUNNING
-                    unproven += is_running and view["stop"]["state"] in UNPROVEN
+                    unproven += is_running and is_unproven(view["stop"])
             gauges |= {f"recordings|{account}|{phase}": n for phase, n in counts.items()}
             gauges[f"stops_unproven|{account}"] = unproven
         self._ledger.publish_gauges(gauges)
