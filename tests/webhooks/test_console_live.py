@@ -1,5 +1,6 @@
 """The streams of the first page: what a tab is told, and what they never cost."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -104,6 +105,18 @@ def test_a_tab_is_told_what_changed_at_most_once_a_second_and_no_stream_holds_a_
     until(lambda: "feed" not in threads())
 
 
+def test_a_tab_is_told_what_changed_between_its_page_and_its_stream(local, monkeypatch):
+    monkeypatch.setattr("webhooks.console.feed._AT_LEAST_S", 60)
+    house = local(rules='[defaults]\nmax_duration = "1h"\n', **KEYS)
+    anna = logged_in(house)
+    page = requests.get(house.base, headers={"Cookie": anna}, timeout=5)
+    assert page.status_code == 200
+    runs(house.ledger)
+    tab = Stream(house, anna)
+    until(lambda: any(REC in said["set"] for said in tab.told))
+    tab.close()
+
+
 def test_a_stream_asks_for_a_session_and_ends_with_it(local, monkeypatch):
     monkeypatch.setattr(live, "_LOOK_AGAIN_S", 0)
     house = local(**KEYS)
@@ -203,6 +216,43 @@ def test_a_store_that_is_away_is_told_once_and_the_whole_page_once_it_is_back(mo
     assert feed._make(kind)
     said = json.loads(tab.next(feed.frame(kind)).removeprefix(b"data: "))
     assert said == {"at": "now", "set": {"tiles": "<b>"}, "rows": []}
+
+
+def test_a_tab_that_comes_while_the_last_one_goes_is_told_by_one_thread(monkeypatch):
+    closes, may_close = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def changes(_ledger):
+        yield SimpleNamespace(listen=int, rest=int, wait=lambda _: time.sleep(0.001))
+        closes.set()
+        may_close.wait()
+
+    monkeypatch.setattr("webhooks.console.feed.changes", changes)
+    monkeypatch.setattr("webhooks.console.feed._EVERY_S", 0.001)
+    kind = Shown(acts=True, shows_numbers=False)
+    parts = Parts(at="now", html={"tiles": "<b>"}, rows=())
+    feed = Feed(None, lambda _: parts, lambda: 0)
+
+    before = set(threading.enumerate())
+
+    def telling():
+        return {one for one in set(threading.enumerate()) - before if one.name == "feed"}
+
+    async def play():
+        first, second = Tab(kind), Tab(kind)
+        feed.join(first)
+        await first.news.wait()
+        feed.leave(first)
+        await asyncio.to_thread(closes.wait)
+        feed.join(second)
+        found = telling()
+        may_close.set()
+        await second.news.wait()
+        feed.leave(second)
+        return len(found)
+
+    assert asyncio.run(play()) == 1
+    until(lambda: not telling())
 
 
 @pytest.mark.parametrize(

@@ -143,10 +143,12 @@ class Feed:
     # --------------------------------------------------------------------------------------------
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The one place where the thread learns that it is over: from there on a new tab begins the
+        # next, and two of them would number their frames alike.
         while self._is_watched():
             try:
                 with changes(self._ledger) as heard:
-                    while self._is_watched():
+                    while self._tabs:
                         self._look(heard, loop)
             except EndtapeError as error:
                 if logs.seldom("live", error):
@@ -167,9 +169,11 @@ class Feed:
     def _look(self, heard: Changes, loop: asyncio.AbstractEventLoop) -> None:
         """Makes what changed, tells the tabs, and waits until something may have changed again."""
         heard.listen()
+        # What somebody had made before we listened may lack a change that we did not hear.
+        look_again_s = max(self._due_in(), 0) or _AT_LEAST_S
         self._wanted.clear()
         self._hand_over(loop, {kind for kind in self._kinds() if self._make(kind)})
-        until = time.monotonic() + _AT_LEAST_S
+        until = time.monotonic() + look_again_s
         while self._tabs and time.monotonic() < until and not self._wanted.is_set():
             if heard.wait(_STEP_S):
                 break
