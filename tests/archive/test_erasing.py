@@ -33,6 +33,7 @@ TOMBSTONE = Tombstone(
     reason="asked for by 918065550101",
     who="anna",
     claimed=None,
+    stop={"state": "confirmed"},
 )
 
 

@@ -96,7 +96,7 @@ def test_a_dry_run_without_ids_lists_by_date_and_rule_what_retain_will_erase(loc
         house.provider.hangup(call)
         house.reach(ids[-1], "archived")
     until(lambda: all(house.worker.catalogue.find(one) for one in ids))
-    places = Here(house.ledger, house.worker.archive, house.worker.catalogue)
+    places = Here(house.ledger, house.worker.archive, house.worker.catalogue, house.worker.rules)
     holds.hold(places, subject.find(places, [ACCOUNT], ids[0]), By(who="anna", reason="case"))
     day = house.ledger.now().date() + timedelta(days=366)
 

@@ -24,6 +24,7 @@ from worker.archive.facts import Fact, FactKind, is_held
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty
 from worker.calls.replay import replay
+from worker.calls.views import recording_view
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import row_of
 from worker.duties import erase, index, plan_calls, trials
@@ -497,6 +498,36 @@ def test_numbers_of_a_call_stay_as_long_as_it_has_another_recording(house):
         True,
         True,
     )
+
+
+@pytest.mark.parametrize("archived", [True, False])
+def test_every_view_of_an_erased_recording_tells_the_same_of_its_stop(archived, house):
+    began = house.ledger.now() - timedelta(seconds=9)
+    call, recording_id = house.archived(began=began, archived=archived)
+    accepted = Event(
+        id="stopped",
+        kind=Kind.STOP_ACCEPTED,
+        call_uuid=call,
+        recording_id=recording_id,
+        requested_at=began + timedelta(seconds=3),
+        due_at=began + timedelta(seconds=3),
+        trigger="max_duration",
+        rule="short",
+    )
+    house.ledger.record(ACCOUNT, accepted)
+    erasures.order(house.worker, house.known(recording_id), BY)
+    house.erased(call, recording_id)
+    log = replay(ACCOUNT, call, house.ledger.events(ACCOUNT, call))
+    now, rules = house.ledger.now(), house.worker.rules
+    shown = recording_view(log, log.recordings[recording_id], rules, now)["stop"]
+    row = house.worker.catalogue.find(recording_id)
+    rebuilt = row_of(house.worker.archive, row.key)
+    assert (shown["state"], shown["trigger"], shown["tail_ms"]) == (
+        "confirmed",
+        "max_duration",
+        1000,
+    )
+    assert shown == row.view["stop"] == rebuilt.view["stop"]
 
 
 def test_while_the_provider_refuses_the_rest_is_gone_and_it_is_asked_again(house):

@@ -90,7 +90,7 @@ class Governing:
         if now is not self._signer[0]:  # a reload may have brought another key
             self._signer = self._signer_of(now)
         archive = Archive(now.archive, now.spool, self._signer[1], fallback=now.fallback)
-        return Here(self.ledger, archive, self.reader.catalogue)
+        return Here(self.ledger, archive, self.reader.catalogue, now.rules)
 
     def _signer_of(self, settings: Settings) -> tuple[Settings, Signer]:
         return settings, Signer(settings.signing_key, settings.signer)

@@ -133,7 +133,8 @@ class Absence:
 class Tombstone:
     """What stays of a recording that was erased, without numbers. `at`: when erasing began.
     `sha256`: of the audio, where there was any. `rule`: whose `retain` was over; None where a
-    person ordered it. `who` and `claimed`: as in the history.
+    person ordered it. `who` and `claimed`: as in the history. `stop`: how its recording ended, as
+    the receipt had it.
     """
 
     account: str
@@ -148,6 +149,7 @@ class Tombstone:
     reason: str | None
     who: str
     claimed: str | None
+    stop: Mapping[str, Any]
 
     def written(self) -> dict[str, Any]:
         """The tombstone as JSON data, unsigned."""

@@ -147,7 +147,7 @@ def _order(here: Here, one: Subject, by: By) -> str:
 def _found(recording_ids: Sequence[str]) -> tuple[Here, list[Subject], dict[str, str]]:
     """The recordings of these ids; and why each of the others was not found."""
     settings, ledger = open_ledger(rules_needed=False)
-    here = Here(ledger, make_archive(settings), Catalogue(settings.catalog))
+    here = Here(ledger, make_archive(settings), Catalogue(settings.catalog), settings.rules)
     accounts = list(dict.fromkeys([*settings.accounts, *ledger.accounts()]))
     found, unknown = list[Subject](), dict[str, str]()
     for recording_id in dict.fromkeys(recording_ids):

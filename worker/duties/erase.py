@@ -115,7 +115,7 @@ def _task(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> _Task 
     call: Call | None = replay(owed.account, owed.call_uuid, loaded.events)
     recording = call.recordings.get(recording_id) if call else None
     if call and recording:
-        known = subject.of_recording(call, recording)
+        known = subject.of_recording(call, recording, worker.rules, now)
     else:
         call, row = None, worker.catalogue.find(recording_id, owed.account)
         if row is None:

@@ -17,6 +17,7 @@ import structlog
 
 from worker import logs
 from worker.archive.filing import Archive
+from worker.calls.rules import Rules
 from worker.catalogue.database import Catalogue
 from worker.ledger.client import Ledger
 from worker.settings import Settings
@@ -44,6 +45,11 @@ class Worker:
     first_start: datetime
     generation: int | None = None
     ending: Callable[[], bool] = lambda: False
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force."""
+        return self.settings.rules
 
     def alert(self, what: str, **facts: object) -> None:
         """Raise an alert: something that a person should see.

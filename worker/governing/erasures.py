@@ -186,4 +186,5 @@ def _tombstone(subject: Subject, fact: Fact) -> Tombstone:
         reason=fact.reason,
         who=fact.who,
         claimed=fact.claimed,
+        stop=subject.stop,
     )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from worker.archive.filing import Archive
+from worker.calls.rules import Rules
 from worker.catalogue.database import Catalogue
 from worker.ledger.client import Ledger
 
 
 class Places(Protocol):
-    """Ledger, archive and catalogue of one process. A worker has them."""
+    """Ledger, archive, catalogue and rules of one process. A worker has them."""
 
     @property
     def ledger(self) -> Ledger: ...
@@ -22,6 +23,9 @@ class Places(Protocol):
     @property
     def catalogue(self) -> Catalogue: ...
 
+    @property
+    def rules(self) -> Rules: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Here:
@@ -30,3 +34,4 @@ class Here:
     ledger: Ledger
     archive: Archive
     catalogue: Catalogue
+    rules: Rules

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from worker import wire
 from worker.archive.keys import key_of
+from worker.calls import stop_state
 from worker.calls.call import Call, Phase, Recording
 from worker.calls.obligations import Duty, Obligation
+from worker.calls.rules import Rules
+from worker.calls.views import stop_view
 from worker.catalogue.rows import Row
 from worker.governing.places import Places
 from worker.ledger.whose import find_recording
@@ -28,7 +32,7 @@ class By:
 class Subject:
     """What is known of the recording. `key`: under which it is, or would be, filed; of its
     extension nothing is said. `is_live`: whether Redis knows it. `is_over`: whether it has ended,
-    proven, or nobody waits for its end any more. `rule`: of its stop.
+    proven, or nobody waits for its end any more. `stop`: as `/v1` shows it.
     """
 
     account: str
@@ -40,11 +44,17 @@ class Subject:
     ended_at: datetime | None
     sha256: str | None
     retain_until: datetime | None
-    rule: str | None
+    stop: Mapping[str, Any]
     is_live: bool
     is_over: bool
     is_held: bool
     is_erased: bool
+
+    @property
+    def rule(self) -> str | None:
+        """The rule of its stop."""
+        rule: str | None = self.stop["rule"]
+        return rule
 
     @property
     def erasing(self) -> Obligation:
@@ -67,12 +77,12 @@ def find(
     """
     known = find_recording(places.ledger, accounts, recording_id)
     if known:
-        return of_recording(*known)
+        return of_recording(*known, places.rules, places.ledger.now())
     row = places.catalogue.find(recording_id, account)
     return of_row(row) if row else None
 
 
-def of_recording(call: Call, recording: Recording) -> Subject:
+def of_recording(call: Call, recording: Recording, rules: Rules, now: datetime) -> Subject:
     """One that Redis knows."""
     filed, done = recording.archived or recording.absence, recording.archived
     begun = recording.erasing
@@ -88,7 +98,7 @@ def of_recording(call: Call, recording: Recording) -> Subject:
         ended_at=recording.ended_at,
         sha256=done.sha256 if done else begun.sha256 if begun else None,
         retain_until=done.retain_until if done else None,
-        rule=done.rule if done else None,
+        stop=stop_view(stop_state.judge(call, recording, rules, now)),
         is_live=True,
         is_over=bool(recording.over_at or done or given_up),
         is_held=recording.held,
@@ -113,7 +123,7 @@ def of_row(row: Row) -> Subject:
         ended_at=instant("ended_at"),
         sha256=view["sha256"],
         retain_until=instant("retain_until"),
-        rule=view["stop"]["rule"],
+        stop=view["stop"],
         is_live=False,
         is_over=True,
         is_held=bool(view["held"]),
