@@ -27,6 +27,7 @@ _RFC3339 = re.compile(
 )
 # As we spell instants ourselves: the ledger of a day reads tens of thousands of them.
 _OURS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9]\.[0-9]{3}Z")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -85,6 +86,16 @@ def rfc3339(text: str) -> datetime | None:
     if before is None or (before.hour, before.minute) != (23, 59):
         return None
     return before.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def bound(text: str, *, end: bool = False) -> datetime | None:
+    """A bound of a search: an instant as `rfc3339` takes it, or a date such as `2026-09-14`, which
+    means that day in UTC: its first instant, or with `end` its last millisecond. None for any other
+    text.
+    """
+    if not _DATE.fullmatch(text):
+        return rfc3339(text)
+    return rfc3339(f"{text}T23:59:59.999Z" if end else f"{text}T00:00:00.000Z")
 
 
 def _sane(text: str) -> datetime | None:

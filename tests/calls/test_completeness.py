@@ -70,6 +70,12 @@ def found(views=(), calls=(), **how):
     }
 
 
+def why(views, calls=()):
+    """Why each recording and call that is unexplained is so, of all rows."""
+    rows = rows_of(list(views), list(calls), RULES, NOW)
+    return {one: says for r in rows for one, says in r.view()["unexplained"]["why"].items()}
+
+
 CLEAN = {
     "stopped": recording(),
     "hung up after exactly a minute": recording(lasted=60.0, stop=HUNG_UP),
@@ -96,8 +102,16 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_each_irregularity_is_found_and_no_other_and_is_unexplained(name):
+def test_each_irregularity_is_found_and_no_other_and_is_unexplained_with_its_name(name):
     assert found([ODD[name]]) == {name: ["r"], "unexplained": ["r"]}
+    assert why([ODD[name]]) == {"r": [name]}
+
+
+@pytest.mark.parametrize("trigger", ["max_duration", "transfer.blind", "api"])
+def test_a_stop_of_ours_explains_a_recording_of_some_milliseconds(trigger):
+    assert found([recording(lasted=0.073, stop={"trigger": trigger})]) == {}
+    late = recording(lasted=0.073, stop={"trigger": trigger, "state": "already_over"})
+    assert why([late]) == {"r": ["too_short"]}
 
 
 GOVERNED = {
@@ -138,6 +152,7 @@ def test_an_archived_recording_that_failed_a_check_is_not_verified_and_unexplain
     assert row.figures["archived"].count == 1
     assert row.figures["verified"].count == 0
     assert row.figures["unexplained"].recordings == {"r"}
+    assert row.view()["unexplained"]["why"] == {"r": ["not_verified"]}
 
 
 def test_less_audio_than_the_provider_announced_is_too_short():
@@ -168,6 +183,7 @@ def test_what_counts_as_running_for_longer_than_any_call_is_unproven():
 def test_an_answered_call_that_its_rule_wants_recorded_and_is_not_is_missing():
     lost = [call("lost"), call("other", to="917777")]
     assert found([], lost) == {"missing": ["lost"], "unexplained": ["lost"]}
+    assert why([], lost) == {"lost": ["missing"]}
 
 
 def test_a_call_is_not_missing_where_its_other_leg_or_another_day_has_the_recording():

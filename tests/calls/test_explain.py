@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.calls.builders import MINUTE, at, begins, call_of, event
+from worker.calls import terms_file
 from worker.calls.events import Kind
 from worker.calls.explain import explain, terms_view
 from worker.calls.rules import Action, DailyTime, Match, Mode, Rule, Rules, Terms
@@ -54,6 +55,11 @@ def test_it_says_what_each_event_does_and_what_that_means_for_each_recording():
 def test_for_a_named_trigger_it_says_what_the_event_and_what_a_hand_off_would_do():
     found = explain(CALL, Rules(rules=(LAST,)), at(6), trigger="transfer.blind")
     assert found["trigger"] == {"trigger": "transfer.blind", "action": "keep", "handoff": "stop"}
+
+
+@pytest.mark.parametrize("text", ["1s", "90s", "5m", "36h", "30d", "3650d"])
+def test_a_duration_is_spelled_as_it_is_read(text):
+    assert terms_file.spelled(terms_file.duration(text)) == text
 
 
 def test_terms_are_written_as_in_the_rules_file():

@@ -96,7 +96,7 @@ def test_index_names_a_row_that_the_catalogue_cannot_hold_goes_on_and_ends_with_
     found = CliRunner().invoke(index.index)
     assert found.exit_code == 1, found.output
     assert "2 archived" in found.output
-    assert "2 receipts cannot be read or entered" in found.output
+    assert "Receipts that cannot be read or entered: 2." in found.output
     assert house.worker.catalogue.known(ACCOUNT, ["rec-good", "rec-bad"]) == {"rec-good"}
     told = json.loads(CliRunner().invoke(index.index, ["--json"]).stdout)
     assert (told["archived"], told["unreadable"]) == (2, 2)

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,8 +21,10 @@ from rich.text import Text
 from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from tests.waiting import until
+from worker.calls.completeness import GAPS, NOT_VERIFIED
 from worker.calls.events import Event, Fault, Kind
 from worker.command import event_lines, main
+from worker.command.completeness import WHY
 from worker.command.terminal import print_table, table_of
 from worker.ledger.client import Ledger
 from worker.ledger.notices import Failing
@@ -41,6 +43,7 @@ max_duration = "5m"
 """
 CALLS = ["ca11aaa1-0000-4000-8000-aaaaaaaaaaaa", "ca11aaa2-0000-4000-8000-aaaaaaaaaaaa"]
 LIVE, UNKNOWN, LOST = (f"4ec04d{n}f-0000-4000-8000-bbbbbbbbbbbb" for n in (1, 2, 3))
+JANUARY = [f"4ec04d{n}f-0000-4000-8000-bbbbbbbbbbbb" for n in range(4, 9)]
 TIMES = re.compile(
     r"20\d\d-\d\d-\d\d(T| )|\b\d\d-\d\d\s+\d\d:\d\d(:\d\d)?"
     r"|(?<![.\d])\d+:\d\d(:\d\d)?(\.\d+)?|\d+\.\d s\b"
@@ -109,6 +112,27 @@ def tell(ledger):
     ledger.degrade("archive", "No space left on device")
 
 
+def tell_of_january(ledger):
+    """Five recordings of one past day: one was given up, one is short, the others are on their way
+    home.
+    """
+    began = datetime(2026, 1, 1, 10, tzinfo=UTC)
+    for n, recording in enumerate(JANUARY):
+        lasted = timedelta(seconds=0.2 if n == 1 else 90)
+        call = recording.replace("bbbb", "aaaa")
+        events = [
+            seen(Kind.RECORDING_STARTED, call, recording, started_at=began),
+            seen(Kind.RECORDING_FINALIZED, call, recording, ended_at=began + lasted),
+            seen(Kind.CALL_ENDED, call),
+        ]
+        if n == 0:
+            why = {"reason": "tried 9 times", "fault": Fault.PROVIDER}
+            events += [seen(Kind.FETCH_FAILED, call, recording, **why)]
+            events += [seen(Kind.ABANDONED, call, recording, **why)]
+        for event in events:
+            ledger.record(ACCOUNT, event)
+
+
 @pytest.fixture(scope="module")
 def house(redis_server, tmp_path_factory):
     """Two ledgers, one that is empty and one in which something happened, and their settings."""
@@ -127,9 +151,12 @@ def house(redis_server, tmp_path_factory):
         folder=folder,
     )
     with ExitStack() as open_things:
-        empty, full = (open_things.enter_context(empty_ledger(redis_server)) for _ in range(2))
+        empty, full, january = (
+            open_things.enter_context(empty_ledger(redis_server)) for _ in range(3)
+        )
         tell(full)
-        yield SimpleNamespace(settings=settings, empty=empty, full=full)
+        tell_of_january(january)
+        yield SimpleNamespace(settings=settings, empty=empty, full=full, january=january)
 
 
 @pytest.fixture
@@ -183,6 +210,25 @@ def test_a_command_prints_what_its_file_shows_within_80_columns(name, endtape, r
         assert max(map(len, text.splitlines())) <= 80
     whole = {i for i in (*CALLS, LIVE, UNKNOWN, LOST) if i[:8] in text}
     assert not [i for i in whole if i not in text]
+
+
+def test_the_ledger_names_whole_whatever_is_unexplained_and_why(endtape, house, request):
+    words = ("ledger", "--day", "2026-01-01")
+    found = endtape(*words, ledger=house.january)
+    text = "".join(f"{line.rstrip()}\n" for line in found.stdout.splitlines())
+    if request.config.getoption("golden"):
+        (GOLDEN / "ledger-unexplained.txt").write_text(text)
+    assert (found.exit_code, text) == (1, (GOLDEN / "ledger-unexplained.txt").read_text())
+    (row,) = json.loads(endtape(*words, "--json", ledger=house.january).stdout)["rows"]
+    assert row["unexplained"]["why"] == {JANUARY[0]: ["missing"], JANUARY[1]: ["too_short"]}
+    assert set(WHY) == {*GAPS, NOT_VERIFIED} - {"without_consent"}
+
+
+def test_a_day_is_taken_where_an_instant_is(endtape):
+    assert LIVE in endtape("ls", "--since", "2026-01-01").stdout
+    assert endtape("ls", "--until", "2026-01-01").stdout == "No recording matches.\n"
+    refused = endtape("ls", "--since", "yesterday")
+    assert (refused.exit_code, "neither a day (UTC) like 2026" in refused.stderr) == (2, True)
 
 
 def test_tables_are_as_wide_as_the_terminal(endtape):

@@ -42,7 +42,7 @@ def test_a_good_archive_is_exit_0_and_a_changed_byte_is_named_with_exit_1(house)
     audio = archived(house)
     found = run(command.verify)
     assert found.exit_code == 0, found.output
-    assert "1 receipts, 1 good signatures, 1 audio files" in found.stdout
+    assert "1 receipt, 1 good signature, 1 audio file (" in found.stdout
     content = audio.read_bytes()
     audio.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     found = run(command.verify, "--json")
@@ -129,7 +129,7 @@ def test_the_end_of_the_days_is_held_by_the_service_or_by_a_head_that_is_named(h
     yesterday = house.ledger.now().date() - timedelta(days=1)
     house.ledger.command("HSET", house.ledger.key("days", ACCOUNT), "first", yesterday.isoformat())
     days._close_one(house.worker, ACCOUNT, house.ledger.now(), lambda: None)
-    assert "1 days are closed" in run(command.verify).stdout
+    assert "days that are closed: 1" in run(command.verify).stdout
     sha256 = house.ledger.closed_day(ACCOUNT).sha256
     for path in (house.settings.archive / ACCOUNT / "days").iterdir():
         path.unlink()

@@ -562,6 +562,9 @@ def test_looking_tells_a_stranger_no_more_than_sending_does(local):
             connection.close()
         assert answers == [403 if method == "POST" else 200, 404, 404]
     until(lambda: house.ledger.refusals() == {"unknown": 6, "missing": 1})
+    last = house.ledger.last_refusals()
+    assert last["unknown"].where == "POST /vobiz/MA_OTHER/…"
+    assert last["missing"].where == f"POST /vobiz/{ACCOUNT}/…"
 
 
 def test_an_unsigned_get_with_a_providers_facts_is_refused_and_counted(local):

@@ -17,6 +17,7 @@ from tests.constants import ACCOUNT, CALLBACK_TOKEN, KEY, TOKEN
 from tests.waiting import until
 from tests.webhooks.doors import DOORS
 from webhooks.app import create_app
+from webhooks.door.callback import Request
 from worker.calls.events import Kind
 
 EMPTY = "<Response></Response>"
@@ -74,6 +75,23 @@ def test_an_unknown_account_and_an_unknown_token_look_the_same(local):
     assert {(a.status_code, a.text, a.headers["Content-Type"]) for a in answers} == {
         (404, "not found\n", answers[0].headers["Content-Type"])
     }
+
+
+def test_what_is_told_of_a_refused_request_is_short_plain_and_without_token_and_numbers():
+    request = Request(
+        method="POST",
+        auth_id="MA_1\x1b[2J" + "x" * 99,
+        token="a-nearly-right-token",
+        rest="call/918065550101\u202e" + "y" * 999,
+        raw_path="",
+        query="",
+        headers={},
+        body=b"",
+    )
+    where = request.where
+    assert (where.isprintable(), len(where)) == (True, 120)
+    assert where.startswith("POST /vobiz/MA_1?[2Jxxx")
+    assert "/…/call/…?yyy" in where
 
 
 def test_a_callback_without_signature_is_refused_where_it_is_required_and_passes_on_its_token_where_it_is_optional(

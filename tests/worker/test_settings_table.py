@@ -58,3 +58,12 @@ def test_settings_are_shown_without_secrets(tmp_path):
     assert (texts["redis_url"], texts["broker_url"]) == ("redis://127.0.0.1:1", "amqp://a;amqp://b")
     assert (texts["api_keys"], texts["app_key"]) == ("(set)", "(not set)")
     assert (texts["config"], texts["media_hosts"]) == ("(none)", "vobiz.ai, *.vobiz.ai")
+    as_they_are_set = {
+        "history": "30d",
+        "redirect_hosts": "(none)",
+        "stop_rate": "50",
+        "signatures_required": "required",
+        "allow_no_aof": "required",
+        "shows_numbers": "masked",
+    }
+    assert {name: texts[name] for name in as_they_are_set} == as_they_are_set

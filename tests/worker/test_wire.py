@@ -72,6 +72,23 @@ def test_an_instant_as_we_spell_it_is_the_same_as_in_any_other_spelling_of_rfc_3
     assert found is None or found.tzinfo is UTC
 
 
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("2026-09-14", "2026-09-14T00:00:00.000Z", "2026-09-14T23:59:59.999Z"),
+        ("2026-09-14T12:00:00+05:30", "2026-09-14T06:30:00Z", "2026-09-14T06:30:00Z"),
+    ],
+)
+def test_a_day_as_a_bound_is_all_of_it_in_utc(text, first, last):
+    assert wire.bound(text) == wire.rfc3339(first)
+    assert wire.bound(text, end=True) == wire.rfc3339(last)
+
+
+@pytest.mark.parametrize("text", ["2026-02-30", "14.09.2026", "2026-9-14", "2026-09-14T06:30:00"])
+def test_no_other_text_is_a_bound(text):
+    assert (wire.bound(text), wire.bound(text, end=True)) == (None, None)
+
+
 @given(anything)
 @example("a\n")
 @example("a" * 129)

@@ -81,13 +81,14 @@ _COUNTED = {"expected", "archived", "verified"}
 _UNCOUNTED = (
     *("under_way", "missing", "unexpected", "over_long", "too_short", "unproven"),
     *("without_consent", "restricted", "erased", "deleted_at_provider"),
-    *("cut_at_default_limit", "with_gaps", "unexplained"),
+    *("cut_at_default_limit", "with_gaps"),
 )
 _ROW = {
     "account": _ACCOUNT,
     "rule": "payments",
     **dict.fromkeys(sorted(_COUNTED), _FIGURE),
     **dict.fromkeys(_UNCOUNTED, _NONE),
+    "unexplained": {**_NONE, "why": dict[str, list[str]]()},
     "consent_capture_rate": 1.0,
     "saved_per_month": 0.0,
 }

@@ -108,6 +108,7 @@ _WORDS = {
     "under_way": "runs, or is on its way home",
     "unexpected": "its rule wants none, or it ran beside another one",
     "unexplained": "all that somebody should look at",
+    "why": "the figures that make each of them unexplained, or `not_verified`, by id",
     "unproven": "nothing proves its end",
     "url": "its address at the provider, which is never requested",
     "verdict": "whether the transfer may take place",

@@ -131,6 +131,12 @@ class Figure(Struct, kw_only=True):
     calls: list[str]
 
 
+class Unexplained(Figure, kw_only=True):
+    """The same, and of each id why somebody has to look: figures, or `not_verified`."""
+
+    why: dict[str, list[str]]
+
+
 class LedgerRow(Struct, kw_only=True):
     """What became of the recordings of one account and rule."""
 
@@ -151,7 +157,7 @@ class LedgerRow(Struct, kw_only=True):
     deleted_at_provider: Figure
     cut_at_default_limit: Figure
     with_gaps: Figure
-    unexplained: Figure
+    unexplained: Unexplained
     consent_capture_rate: float | None
     saved_per_month: float
 

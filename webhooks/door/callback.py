@@ -18,6 +18,7 @@ from worker.settings import Settings
 from worker.vobiz import callback_fields, callbacks, signature
 from worker.vobiz.account import Account
 
+_LONGEST_WHERE = 120
 BodyFault = Literal["cut", "too_large"]
 _STATUSES: dict[BodyFault, int] = {"cut": 400, "too_large": 413}
 
@@ -35,6 +36,15 @@ class Request:
     headers: Mapping[str, str]  # by name in lower case: `content-type`, and all `x-vobiz-…`
     body: bytes
     body_fault: BodyFault | None = None  # why the body is not whole
+
+    @property
+    def where(self) -> str:
+        """Method and path for people, without token and numbers. Whoever sends a request can write
+        anything into it, so it is cut and holds nothing that a terminal obeys.
+        """
+        below = f"/{self.rest}" if self.rest else ""
+        path = "".join(c if c.isprintable() else "?" for c in f"{self.auth_id[:40]}/…{below}")
+        return f"{self.method} /vobiz/{wire.without_numbers(path)}"[:_LONGEST_WHERE]
 
 
 class Refusal(Exception):

@@ -52,7 +52,8 @@ class Receiver:
         """The answer to a request; or a report that has to be recorded before it is answered."""
         found = receive(request, self._settings())
         if isinstance(found, Refusal):
-            return self._refuse(found, "" if found.status == 404 else request.auth_id)
+            account = "" if found.status == 404 else request.auth_id
+            return self._refuse(found, account, request.where)
         return found.report or _OK
 
     def recorded(self, report: Report, status: Recorded) -> Answer:
@@ -71,8 +72,8 @@ class Receiver:
             )
         return _OK
 
-    def _refuse(self, refusal: Refusal, account: str) -> Answer:
-        self._refusals.note(refusal, account)
+    def _refuse(self, refusal: Refusal, account: str, where: str | None = None) -> Answer:
+        self._refusals.note(refusal, account, where)
         text = "not found" if refusal.status == 404 else refusal.reason
         return Answer(refusal.status, f"{text}\n".encode(), _TEXT)
 

@@ -20,10 +20,13 @@ _LOG_EVERY = timedelta(minutes=1)
 
 @dataclass(slots=True)
 class _Noted:
-    """The refusals for one reason that are not counted yet. The first is the one to be logged."""
+    """The refusals for one reason that are not counted yet. The first is the one to be logged.
+    `where`: the last one.
+    """
 
     first: Refusal
     account: str
+    where: str | None
     times: int = 1
 
 
@@ -41,14 +44,17 @@ class Refusals:
         self._thread: threading.Thread | None = None
         self._logged_at: dict[str, float] = {}  # by reason: when this process logged it last
 
-    def note(self, refusal: Refusal, account: str) -> None:
-        """Takes note of a refusal; it is counted soon. `account` is empty where it is unknown."""
+    def note(self, refusal: Refusal, account: str, where: str | None = None) -> None:
+        """Takes note of a refusal; it is counted soon. `account` is empty where it is unknown.
+        `where`: method and path without the token, where they are known.
+        """
         with self._some:
             noted = self._noted.get(refusal.reason)
             if noted:
                 noted.times += 1
+                noted.where = where
             else:
-                self._noted[refusal.reason] = _Noted(refusal, account)
+                self._noted[refusal.reason] = _Noted(refusal, account, where)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="refusals", daemon=True)
                 self._thread.start()
@@ -64,7 +70,7 @@ class Refusals:
 
     def _count(self, reason: str, noted: _Noted) -> None:
         try:
-            self._ledger.count_refusal(reason, noted.times)
+            self._ledger.count_refusal(reason, noted.times, where=noted.where)
             is_due = self._ledger.once_per("refusal", reason, every=_LOG_EVERY)
         except LedgerUnavailable:  # without Redis this process looks at its own clock
             since_s = time.monotonic() - self._logged_at.get(reason, -60)
@@ -77,5 +83,6 @@ class Refusals:
                 reason=reason,
                 remedy=REMEDIES[reason],
                 account=noted.account,
+                where=noted.where,
                 **({} if error is None else {"error": error}),
             )

@@ -29,6 +29,8 @@ FIGURES = (
 _UNEXPLAINED = (
     *("missing", "unexpected", "over_long", "too_short", "unproven", "cut_at_default_limit"),
 )
+NOT_VERIFIED = "not_verified"  # why a recording is unexplained, where no figure says it
+
 # Of a closed day, what is counted for `/metrics`.
 GAPS = (*_UNEXPLAINED, "without_consent")
 _RUNNING = {Phase.RECORDING.value, Phase.STOPPING.value}
@@ -37,6 +39,11 @@ _DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)
 _SHORTEST = timedelta(seconds=1)
 _ENDED_EARLY = timedelta(seconds=10)  # before its call, by itself
 _LONGEST_CALL = timedelta(hours=24)  # the provider ends any call then (documented)
+
+
+def spelled(figure: str) -> str:
+    """A figure, or NOT_VERIFIED, as people read it."""
+    return "over-long" if figure == "over_long" else figure.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +84,7 @@ class Figure:
 class Row:
     """The figures of one rule on one account. `asked`: recordings that needed consent and whose
     consent is decided. `saved_per_month`: by copies that are gone at the provider, by its rates.
+    `why`: of each recording and call that is unexplained, the figures that make it so.
     """
 
     account: str
@@ -84,6 +92,7 @@ class Row:
     figures: dict[str, Figure] = field(default_factory=lambda: {f: Figure() for f in FIGURES})
     asked: set[str] = field(default_factory=set)
     saved_per_month: float = 0.0
+    why: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def consent_capture_rate(self) -> float | None:
@@ -94,16 +103,24 @@ class Row:
         return round(1 - without / len(self.asked), 4)
 
     def view(self) -> dict[str, Any]:
+        figures = {name: figure.view() for name, figure in self.figures.items()}
+        figures["unexplained"]["why"] = dict(sorted(self.why.items()))
         return {
             "account": self.account,
             "rule": self.rule,
-            **{name: figure.view() for name, figure in self.figures.items()},
+            **figures,
             "consent_capture_rate": self.consent_capture_rate,
             "saved_per_month": round(self.saved_per_month, 6),
         }
 
-    def add(self, name: str, view: View) -> None:
-        self.figures[name].recordings.add(view["recording_id"])
+    def add(self, given: _Given) -> None:
+        """Count a recording in each figure that it is in."""
+        recording_id, names = given.view["recording_id"], _names(given)
+        for name in names:
+            self.figures[name].recordings.add(recording_id)
+        if why := _why_unexplained(given, names):
+            self.figures["unexplained"].recordings.add(recording_id)
+            self.why[recording_id] = why
 
 
 def rows_of(
@@ -124,8 +141,7 @@ def rows_of(
             row = _row_in(found, view["account"], _rule_of(view, rules))
             call = answered.get((view["account"], view["call_uuid"]))
             terms = _terms(rules, row.rule)
-            for name in _names(_Given(view, together, call, terms, now)):
-                row.add(name, view)
+            row.add(_Given(view, together, call, terms, now))
             row.saved_per_month += view.get("saved_per_month") or 0.0
             if _is_asked(view, terms):
                 row.asked.add(view["recording_id"])
@@ -136,6 +152,7 @@ def rows_of(
             row = _row_in(found, call.account, rule)
             for name in ("expected", "missing", "unexplained"):
                 row.figures[name].calls.add(call.call_uuid)
+            row.why[call.call_uuid] = ["missing"]
     return [found[name] for name in sorted(found)]
 
 
@@ -201,8 +218,8 @@ class _Given:
         )
 
 
-def _names(given: _Given) -> Iterator[str]:
-    """The figures that count a recording."""
+def _names(given: _Given) -> set[str]:
+    """The figures that count a recording, all but `unexplained`."""
     view = given.view
     names = set(_standing(view))
     tests = {
@@ -223,11 +240,13 @@ def _names(given: _Given) -> Iterator[str]:
         names.add("with_gaps")
     if view.get("deleted_at_provider"):
         names.add("deleted_at_provider")
-    if names.intersection(_UNEXPLAINED) - _explained(given):
-        names.add("unexplained")
-    if "archived" in names and "verified" not in names:
-        names.add("unexplained")
-    yield from names
+    return names
+
+
+def _why_unexplained(given: _Given, names: set[str]) -> list[str]:
+    """What makes it unexplained; empty where it is explained."""
+    why = [name for name in _UNEXPLAINED if name in names - _explained(given)]
+    return [*why, NOT_VERIFIED] if "archived" in names and "verified" not in names else why
 
 
 def _standing(view: View) -> Iterator[str]:
@@ -288,16 +307,16 @@ def _is_over_long(given: _Given) -> bool:
 
 
 def _is_too_short(given: _Given) -> bool:
-    """Whether it holds next to nothing, or less than the provider announced; or ended by itself
-    well before the call that the rule wants recorded.
+    """Whether it holds next to nothing though no stop of ours ended it, or less than the provider
+    announced; or ended by itself well before the call that the rule wants recorded.
     """
     lasted, ended_at = given.lasted, given.at("ended_at")
     if given.view["phase"] in _RUNNING:
         return False
-    if (lasted is not None and lasted < _SHORTEST) or "duration failed" in str(
-        given.view["problem"]
-    ):
+    if "duration failed" in str(given.view["problem"]):
         return True
+    if lasted is not None and lasted < _SHORTEST:
+        return bool(given.view["stop"]["state"] != StopState.CONFIRMED)
     if given.terms.expects is not Expect.EVERY or given.call is None or ended_at is None:
         return False
     last = max((e for v in given.together if (e := _instant(v["ended_at"]))), default=ended_at)

@@ -55,6 +55,13 @@ def duration(value: Any) -> timedelta | None:
     return length if timedelta(seconds=1) <= length <= timedelta(days=36500) else None
 
 
+def spelled(length: timedelta) -> str:
+    """A duration of whole seconds as `duration` reads it, in the largest unit that has no rest."""
+    seconds = round(length.total_seconds())
+    unit = max((u for u, of in _SECONDS.items() if seconds % of == 0), key=lambda u: _SECONDS[u])
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
 class TermsReader:
     """Reads the tables of a document. Collects mistakes in `problems`, and goes on with a harmless
     value.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import click
 
-from worker.calls.completeness import FIGURES
+from worker.calls.completeness import FIGURES, spelled
 from worker.catalogue import day_ledger
 from worker.catalogue.database import Catalogue
 from worker.catalogue.day_ledger import DayLedger
@@ -17,23 +19,38 @@ from worker.command.terminal import (
     exit_statuses,
     open_ledger,
     print_table,
+    print_text,
     table_of,
     waiting,
 )
 
+_SHOWN = 3  # recordings beside a figure
+WHY = {
+    "missing": "it was given up, or the call was answered and has none",
+    "unexpected": "its rule wants none, or another one ran already",
+    "over_long": "it went on after it was to end",
+    "too_short": "less than 1 s and not by a stop, or less than announced",
+    "unproven": "nothing proves that it ended",
+    "cut_at_default_limit": "it ended by itself after the provider's 60 s",
+    "not_verified": "it is archived, and a check failed",
+}
+
 
 @click.command("ledger", epilog="Example: endtape ledger --day 2026-09-14 --csv")
 @click.option(
-    "--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="A day (UTC), like 2026-09-14."
+    "--day",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DAY",
+    help="A day (UTC), like 2026-09-14; today if left out.",
 )
 @click.option("--account", help="Only of this account.")
 @as_json_option
 @click.option("--csv", "as_csv", is_flag=True, help="One line for each figure of each row.")
 @exit_statuses
-def ledger(day: datetime, account: str | None, as_json: bool, as_csv: bool) -> None:
+def ledger(day: datetime | None, account: str | None, as_json: bool, as_csv: bool) -> None:
     """Show what a day should have recorded, and did.
 
-    Exit 1 when anything is left unexplained.
+    Exit 1 when anything is left unexplained: each such recording is named, and why.
     """
     settings, opened = open_ledger()
     if account is not None and account not in settings.accounts:
@@ -41,7 +58,7 @@ def ledger(day: datetime, account: str | None, as_json: bool, as_csv: bool) -> N
     accounts = [account] if account else list(settings.accounts)
     reader = DayLedger(ledger=opened, catalogue=Catalogue(settings.catalog), rules=settings.rules)
     with waiting("reading the day ..."):
-        view = reader.view(day.date(), accounts)
+        view = reader.view((day or opened.now()).date(), accounts)
     if as_json:
         click.echo(json.dumps(view, indent=2))
     elif as_csv:
@@ -51,25 +68,45 @@ def ledger(day: datetime, account: str | None, as_json: bool, as_csv: bool) -> N
     sys.exit(0 if day_ledger.is_clean(view) else 1)
 
 
-def _print(view: dict[str, object]) -> None:
-    rows: list[dict[str, object]] = view["rows"]  # type: ignore[assignment]
-    for row in rows:
-        click.echo(f"{row['account']}, rule {row['rule']!r}")
-        table = table_of("figure", "count", "recordings (and calls without one)")
-        for name in FIGURES:
-            figure: dict[str, object] = row[name]  # type: ignore[assignment]
-            ids = [*figure["recordings"], *figure["calls"]]  # type: ignore[misc]
-            shown = " ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-            table.add_row(name.replace("_", " "), str(figure["count"]), shown or "-")
-        print_table(table)
+def _print(view: dict[str, Any]) -> None:
+    for row in view["rows"]:
+        click.echo(f"{row['account']}, rule {row['rule']!r}, {view['day']} (UTC)\n")
+        _print_figures(row)
+        _print_unexplained(row["unexplained"])
         rate = row["consent_capture_rate"]
-        click.echo(f"consent capture rate: {'-' if rate is None else rate}")
-        click.echo(f"saved per month at the provider: {row['saved_per_month']}\n")
-    if not rows:
+        if rate is not None:
+            click.echo(f"Of the recordings that needed consent {100 * rate:.1f} % have it.\n")
+        if saved := row["saved_per_month"]:
+            click.echo(f"Copies deleted at the provider save {saved} US dollars a month.\n")
+    if not view["rows"]:
         click.echo(f"no recording began on {view['day']}, and none should have")
-    told: dict[str, dict[str, object]] = view["call_records"]  # type: ignore[assignment]
-    for account, one in told.items():
-        if one["problem"]:
-            click.echo(f"{account}: {one['problem']}; only what is known is counted", err=True)
+    for account, told in view["call_records"].items():
+        if told["problem"]:
+            click.echo(f"{account}: {told['problem']}; only what is known is counted", err=True)
     if "degraded" in view:
         click.echo(f"degraded: {view['degraded']}", err=True)
+
+
+def _print_figures(row: Mapping[str, Any]) -> None:
+    table = table_of("figure", "count", "recordings, and calls without one")
+    counted = [name for name in FIGURES if row[name]["count"]]
+    for name in counted:
+        ids = [*row[name]["recordings"], *row[name]["calls"]]
+        more = [f"and {len(ids) - _SHOWN} more (--json)"] if len(ids) > _SHOWN else []
+        shown = ["each is named below"] if name == "unexplained" else [*ids[:_SHOWN], *more]
+        table.add_row(spelled(name), str(row[name]["count"]), "\n".join(shown))
+    print_table(table)
+    none = ", ".join(spelled(name) for name in FIGURES if name not in counted)
+    print_text(f"\nNone: {none}.\n")
+
+
+def _print_unexplained(figure: Mapping[str, Any]) -> None:
+    """Each recording and call that somebody has to look into, whole, and why."""
+    if not figure["count"]:
+        return
+    table = table_of("unexplained", "why", whole=["unexplained"])
+    for one, why in figure["why"].items():
+        said = "\n".join(f"{spelled(name)}: {WHY[name]}" for name in why)
+        table.add_row(f"call {one}" if one in figure["calls"] else one, said)
+    print_table(table)
+    click.echo()

@@ -26,7 +26,12 @@ from worker.archive import places
 from worker.archive.places import Bucket, Place
 from worker.command import demo_governing, demo_signatures
 from worker.command.demo_governing import Application, Shown
-from worker.command.terminal import as_json_option, exit_statuses, or_dash
+from worker.command.terminal import (
+    as_json_option,
+    counted,
+    exit_statuses,
+    or_dash,
+)
 from worker.errors import EndtapeError
 from worker.processes.embedded_redis import EmbeddedRedis
 from worker.processes.supervisor import Supervisor, free_port
@@ -254,8 +259,8 @@ def _report(
         Console(width=80).print(demo_governing.table_of(governed))
         sys.stdout.write(f"The files and their receipts: {archive}\n")
         sys.stdout.write(
-            f"Verified: {signed.counts['signed']} good signatures, "
-            f"{len(signed.findings)} findings.\n"
+            f"Verified: {counted(signed.counts['signed'], 'good signature')}, "
+            f"{counted(len(signed.findings), 'finding')}.\n"
         )
         archived = [view["archive_key"] for view in views.values() if view.get("archive_key")]
         if archived:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -25,6 +25,7 @@ from worker.command.keys import of_service
 from worker.command.run import is_loopback
 from worker.command.terminal import (
     as_json_option,
+    counted,
     exit_statuses,
     open_ledger,
     print_table,
@@ -41,6 +42,7 @@ from worker.ledger.store import connect
 from worker.processes.broker import RABBIT, try_rabbit
 from worker.processes.composition import make_vobiz
 from worker.settings import Settings
+from worker.variables.table import NAMES
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 from worker.vobiz.signature import sign
@@ -48,11 +50,21 @@ from worker.vobiz.signature import sign
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """`state` is fine, warning or failed."""
+    """`state` is fine, warning or failed. `shown`: what a table shows in place of the detail, where
+    that is nothing to be broken into lines.
+    """
 
     name: str
     state: str
     detail: str
+    shown: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What a table shows."""
+        if self.state == "fine":
+            return self.shown or self.detail
+        return f"{self.state.upper()}: {self.detail}"
 
 
 class Trouble(EndtapeError):
@@ -85,14 +97,9 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(view, indent=2))
     else:
         of = "the running service" if running else "this command; no service runs"
-        _print_pairs(
-            "check",
-            [
-                (c.name, c.detail if c.state == "fine" else f"{c.state.upper()}: {c.detail}")
-                for c in found
-            ],
-        )
-        _print_pairs("setting", [("of", of), *shown.items()])
+        _print_pairs("check", [(check.name, check.text) for check in found])
+        click.echo(f"The settings of {of}:\n")
+        _print_pairs("setting", [(NAMES.get(name, name), text) for name, text in shown.items()])
     sys.exit(1 if any(c.state == "failed" for c in found) else 0)
 
 
@@ -127,7 +134,8 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
         yield from _archive("ENDTAPE_ARCHIVE_FALLBACK", settings.fallback)
     yield _tried("spool", lambda: _directory("ENDTAPE_SPOOL", settings.spool))
     yield _tried("catalogue", lambda: _catalogue(settings, ledger))
-    yield _tried("signing key", lambda: _signing_key(settings, ledger))
+    key = _tried("signing key", lambda: _signing_key(settings, ledger))
+    yield replace(key, shown=_fingerprint(ledger)) if key.state == "fine" else key
     yield _tried("settings", lambda: _settings(settings, ledger))
     yield _tried("unfinished work", lambda: _unfinished(ledger))
     yield _tried("refused callbacks", lambda: _refusals(ledger))
@@ -148,7 +156,7 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 def _settings(settings: Settings, ledger: Ledger) -> str:
     running, here = in_force.shown_by_the_service(ledger), in_force.shown(settings)
     differ = [
-        f"{name} is {value} in the running service and {here.get(name)} here"
+        f"{NAMES.get(name, name)} is {value} in the running service and {here.get(name)} here"
         for name, value in (running or {}).items()
         if here.get(name) != value
     ]
@@ -163,7 +171,8 @@ def _settings(settings: Settings, ledger: Ledger) -> str:
 
 def _redis(ledger: Ledger) -> str:
     first = ledger.prepare()
-    return f"answers; first used {first:%Y-%m-%d %H:%M} UTC; {ledger.outstanding()} obligations"
+    owed = counted(ledger.outstanding(), "obligation")
+    return f"answers; first used {first:%Y-%m-%d %H:%M} UTC; {owed}"
 
 
 def _broker(url: str) -> str:
@@ -271,7 +280,7 @@ def _catalogue(settings: Settings, ledger: Ledger) -> str:
         ) from None
     if why := catalogue_trials.unfit(catalogue, ledger):
         raise Trouble(why, "warning")
-    return f"can be written; {catalogue.count()} finished recordings"
+    return f"can be written; {counted(catalogue.count(), 'finished recording')}"
 
 
 def _signing_key(settings: Settings, ledger: Ledger) -> str:
@@ -288,11 +297,18 @@ def _signing_key(settings: Settings, ledger: Ledger) -> str:
     return lines
 
 
+def _fingerprint(ledger: Ledger) -> str:
+    now, *before = of_service(ledger)
+    more = f" and {len(before)} from before" if before else ""
+    return f"{now.key.fingerprint}\nsigns as {now.signer}; `endtape keys` prints it{more}"
+
+
 def _unfinished(ledger: Ledger) -> str:
     unfinished, aside = ledger.unfinished(), ledger.set_aside()
     if unfinished:
         lines = [
-            f"{obligation}: {tries} tries" + (", set aside" if obligation in aside else "")
+            f"{obligation}: {counted(tries, 'try', 'tries')}"
+            + (", set aside" if obligation in aside else "")
             for obligation, tries in unfinished.items()
         ]
         raise Trouble(
@@ -304,11 +320,13 @@ def _unfinished(ledger: Ledger) -> str:
 
 
 def _refusals(ledger: Ledger) -> str:
-    refusals = ledger.refusals()
-    if refusals:
-        lines = [
-            f"{count} × {reason}: {REMEDIES.get(reason, '')}"
-            for reason, count in sorted(refusals.items())
-        ]
-        raise Trouble("in the last hour:\n" + "\n".join(lines), "warning")
-    return "none in the last hour"
+    refusals, last = ledger.refusals(), ledger.last_refusals()
+    if not refusals:
+        return "none in the last hour"
+    lines = ["in the last hour:"]
+    for reason, count in sorted(refusals.items()):
+        lines.append(f"{count} × {reason}: {REMEDIES.get(reason, '')}")
+        if told := last.get(reason):
+            where = f", {told.where}" if told.where else ""
+            lines.append(f"  the last at {told.at:%H:%M:%S} UTC{where}")
+    raise Trouble("\n".join(lines), "warning")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from worker.calls import terms_file
 from worker.calls.call import Call
 from worker.calls.explain import explain, imagined
 from worker.calls.replay import replay
@@ -95,10 +96,9 @@ def _print_explanation(call: Call, explanation: dict[str, Any]) -> None:
     _print_rows(explanation["events"], ("at", "event", "trigger", "action"))
     table = table_of("term", f"by rule {explanation['rule']!r}")
     for term, value in explanation["terms"].items():
-        pairs = value.items() if isinstance(value, dict) else ()
-        text = ", ".join(f"{key} = {setting}" for key, setting in pairs)
-        table.add_row(term, text if isinstance(value, dict) else str(value))
+        table.add_row(term, _term(value))
     print_table(table)
+    click.echo()
     if trigger := explanation["trigger"]:
         click.echo(
             f"{trigger['trigger']}: {trigger['action']}; asked as a hand-off: {trigger['handoff']}"
@@ -114,6 +114,17 @@ def _print_rows(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         table.add_row(*(_text(row[column]) for column in columns))
     print_table(table)
     click.echo()
+
+
+def _term(value: object) -> str:
+    """The value of a term in plain words."""
+    if isinstance(value, dict):
+        pairs = (f"{trigger} = {action}" for trigger, action in value.items())
+        return "\n".join(pairs) or "every trigger keeps"
+    if isinstance(value, list):
+        return ", ".join(value) or "no time of day"
+    length = terms_file.duration(value)
+    return terms_file.spelled(length) if length else _text(value)
 
 
 def _text(value: object) -> str:

@@ -11,7 +11,13 @@ import click
 
 from worker.archive import bag, filing, signers
 from worker.command.keys import of_service
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger, progress_bar
+from worker.command.terminal import (
+    as_json_option,
+    counted,
+    exit_statuses,
+    open_ledger,
+    progress_bar,
+)
 from worker.settings import Settings
 
 
@@ -22,7 +28,7 @@ from worker.settings import Settings
     required=True,
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="DAY",
-    help="The closed day (UTC), as YYYY-MM-DD.",
+    help="The closed day (UTC), like 2026-09-14.",
 )
 @click.option(
     "--to",
@@ -54,7 +60,7 @@ def export(day: datetime, place: Path, account: str | None, as_json: bool) -> No
         view = {"bag": str(place), "files": bagged.files, "bytes": bagged.bytes}
         click.echo(json.dumps({**view, "gone": bagged.gone}, indent=2))
         return
-    click.echo(f"{place}: {bagged.files} files, {bagged.bytes / 1e6:.1f} MB.")
+    click.echo(f"{place}: {counted(bagged.files, 'file')}, {bagged.bytes / 1e6:.1f} MB.")
     for name in bagged.gone:
         click.echo(f"{name}: is no longer in the archive (`endtape verify` says why)", err=True)
 

@@ -18,10 +18,12 @@ from worker.catalogue.database import Catalogue
 from worker.command import retained
 from worker.command.terminal import (
     as_json_option,
+    counted,
     exit_statuses,
     open_ledger,
     or_dash,
     print_table,
+    print_text,
     progress_bar,
     table_of,
     user,
@@ -33,6 +35,7 @@ from worker.governing.subject import By, Subject
 from worker.processes.archive_in_use import make_archive
 
 _REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
+_ORDERED = "is being erased"
 _AHEAD = timedelta(days=30)
 _IDS = click.argument("recording_ids", nargs=-1, required=True, metavar="RECORDING_ID...")
 
@@ -58,11 +61,19 @@ def hold(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     """
     by = By(who=user(), reason=reason)
 
+    alone = dict[str, None]()  # why no bucket's lock stands behind it; each reason once
+
     def do(here: Here, one: Subject) -> str:
         particulars = holds.hold(here, one, by).particulars
-        return "held (ours alone)" if particulars["ours_alone"] else "held, also by the bucket"
+        if not particulars["ours_alone"]:
+            return "held, and locked by the bucket"
+        alone[particulars["why_alone"]] = None
+        return "held"
 
-    _finish(_each(recording_ids, do), as_json=as_json)
+    outcome = _each(recording_ids, do)
+    means = "Neither our copy nor the provider's is deleted until it is released."
+    behind = "".join(f" No lock of a bucket stands behind it: {why}." for why in alone)
+    _finish(outcome, as_json=as_json, means=means + behind)
 
 
 @click.command(epilog='Example: endtape release RECORDING_ID --reason "case 4711 closed"')
@@ -78,20 +89,22 @@ def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
     by = By(who=user(), reason=reason)
 
     def do(here: Here, one: Subject) -> str:
-        return "released" if holds.release(here, one, by) else "was not held"
+        return "released" if holds.release(here, one, by) else "was not held, so nothing changed"
 
-    _finish(_each(recording_ids, do), as_json=as_json)
+    outcome = _each(recording_ids, do)
+    means = "What is released may be deleted again; what the hold put off is done now."
+    released = "released" in outcome.done.values()
+    _finish(outcome, as_json=as_json, means=means if released else None)
 
 
-@click.command(
-    epilog='Example: endtape erase RECORDING_ID --reason "asked by the customer" --dry-run'
-)
+@click.command(epilog='Example: endtape erase RECORDING_ID --reason "the customer asked"')
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID...]")
 @click.option("--reason", help="Why; it stands in the history.")
 @click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
 @click.option(
     "--until",
     type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DAY",
     help="With --dry-run and no ids: until when; in 30 days if left out.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -128,16 +141,18 @@ def erase(
     if not yes:
         if not as_json:
             _print(rows)
-        many = f"{len(found)} recording{'' if len(found) == 1 else 's'}"
+        many = counted(len(found), "recording")
         click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
     by, outcome = By(who=user(), reason=reason or ""), _Outcome(refused=unknown)
     _do_all(outcome, found, lambda one: _order(here, one, by))
-    _finish(outcome, as_json=as_json)
+    means = "A signed tombstone stands. The service deletes both copies now; `endtape show` tells."
+    ordered = _ORDERED in outcome.done.values()
+    _finish(outcome, as_json=as_json, means=means if ordered else None)
 
 
 def _order(here: Here, one: Subject, by: By) -> str:
     ordered = erasures.order(here, one, by)
-    return "its tombstone stands; the rest goes" if ordered else "is erased already"
+    return _ORDERED if ordered else "was erased already, so nothing changed"
 
 
 # Finding and doing
@@ -202,8 +217,8 @@ def _would_go(here: Here, one: Subject) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------
 
 
-def _finish(outcome: _Outcome, *, as_json: bool) -> None:
-    """Print what came of it, and exit: 0 where all was done."""
+def _finish(outcome: _Outcome, *, as_json: bool, means: str | None) -> None:
+    """Print what came of it and what that means, and exit: 0 where all was done."""
     if as_json:
         done = [{"recording_id": i, "outcome": what} for i, what in outcome.done.items()]
         not_done = [{"recording_id": i, "problem": why} for i, why in outcome.refused.items()]
@@ -211,6 +226,8 @@ def _finish(outcome: _Outcome, *, as_json: bool) -> None:
     else:
         for recording_id, what in outcome.done.items():
             click.echo(f"{recording_id}: {what}")
+        if outcome.done and means:
+            print_text(means)
         for recording_id, why in outcome.refused.items():
             click.echo(f"{recording_id}: {why}", err=True)
     sys.exit(1 if outcome.refused else 0)

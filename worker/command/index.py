@@ -9,7 +9,13 @@ import click
 
 from worker.catalogue.database import Catalogue
 from worker.catalogue.rebuild import rebuild
-from worker.command.terminal import as_json_option, current_settings, exit_statuses, progress_bar
+from worker.command.terminal import (
+    as_json_option,
+    counted,
+    current_settings,
+    exit_statuses,
+    progress_bar,
+)
 from worker.errors import EndtapeError
 from worker.processes.archive_in_use import make_archive
 
@@ -37,7 +43,9 @@ def index(as_json: bool, replace: bool) -> None:
             counts = rebuild(
                 catalogue,
                 make_archive(settings),
-                lambda done, days: advance(done, max(done, known), f"recordings, {days} days"),
+                lambda done, days: advance(
+                    done, max(done, known), f"recordings, {counted(days, 'day')}"
+                ),
             )
         except OSError as error:
             raise EndtapeError(f"the archive cannot be read: {error}") from None
@@ -46,8 +54,8 @@ def index(as_json: bool, replace: bool) -> None:
     else:
         click.echo(
             f"{counts['archived']} archived, {counts['abandoned']} given up and "
-            f"{counts['erased']} erased are in the catalogue; {counts['removed']} rows removed, "
-            f"which the archive does not know; {counts['unreadable']} receipts cannot be read or "
-            "entered."
+            f"{counts['erased']} erased are in the catalogue. Rows removed, because the archive "
+            f"does not know them: {counts['removed']}. Receipts that cannot be read or entered: "
+            f"{counts['unreadable']}."
         )
     sys.exit(1 if counts["unreadable"] else 0)

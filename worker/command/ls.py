@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, TypeVar
 
 import click
-from rich.text import Text
 
 from worker import wire
 from worker.calls.call import Call, Phase, Recording, StopState
@@ -25,6 +24,7 @@ from worker.catalogue.live import Live
 from worker.catalogue.wanted import Wanted
 from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import (
+    Stacked,
     as_json_option,
     exit_statuses,
     open_ledger,
@@ -76,20 +76,23 @@ class Filters:
         changed = {
             "number": number,
             "label": label,
-            "since": _instant(self.since, "since"),
-            "until": _instant(self.until, "until"),
+            "since": _bound("since", self.since),
+            "until": _bound("until", self.until, end=True),
         }
         return Wanted(**{**asdict(self), **changed})
 
 
-def _instant(text: str | None, name: str) -> datetime | None:
-    instant = wire.rfc3339(text) if text else None
-    if text and instant is None:
-        raise click.UsageError(f"--{name}: an instant like 2026-09-14T06:30:00Z")
-    return instant
+def _bound(name: str, text: str | None, *, end: bool = False) -> datetime | None:
+    at = wire.bound(text, end=end) if text else None
+    if text and at is None:
+        raise click.UsageError(
+            f"--{name}: {text[:40]!r} is neither a day (UTC) like 2026-09-14 "
+            "nor an instant like 2026-09-14T06:30:00Z"
+        )
+    return at
 
 
-@click.command(epilog="Example: endtape ls --number '91804*' --since 2026-09-14T00:00:00Z")
+@click.command(epilog="Example: endtape ls --number '91804*' --since 2026-09-14")
 @as_json_option
 @click.option(
     "--limit",
@@ -120,8 +123,8 @@ def _instant(text: str | None, name: str) -> datetime | None:
 @click.option("--call", "call_uuid", metavar="UUID", help="Of this call.")
 @click.option("--account", help="Of this account.")
 @click.option("--held/--not-held", default=None, help="Under legal hold, or not.")
-@click.option("--since", metavar="INSTANT", help="First seen then or later.")
-@click.option("--until", metavar="INSTANT", help="First seen then or before.")
+@click.option("--since", metavar="WHEN", help="First seen then or later; a day is UTC.")
+@click.option("--until", metavar="WHEN", help="First seen then or before; a day counts whole.")
 @click.option("-q", help="A part of any id, number or label.")
 @options_as(Filters)
 @exit_statuses
@@ -210,7 +213,6 @@ def _print_recordings(views: list[dict[str, Any]]) -> None:
         stop = view["stop"]
         # Ids are so long that the rest stands below them.
         lines = [
-            view["recording_id"] or "(none is known)",
             view["call_uuid"],
             f"{stop['rule'] or '-'}: {stop['trigger'] or 'nothing due'}",
         ]
@@ -223,7 +225,7 @@ def _print_recordings(views: list[dict[str, Any]]) -> None:
         if not view["archive_key"] and view["provider_keeps_until"]:
             lines.append(_kept(view["provider_keeps_until"]))
         table.add_row(
-            Text("\n  ".join(lines)),
+            Stacked(view["recording_id"] or "(none is known)", lines),
             f"{view['from'] or '?'}\n{view['to'] or '?'}",
             f"{_short(view['started_at'])}\n{_short(stop['due_at'])}",
             f"{view['phase']}\n{stop['state']}",
@@ -232,7 +234,11 @@ def _print_recordings(views: list[dict[str, Any]]) -> None:
 
 
 def _short(instant: str | None) -> str:
-    return instant[5:16].replace("T", " ") if instant else "-"
+    """The minute; the day alone where it was in another year."""
+    if not instant:
+        return "-"
+    is_this_year = instant.startswith(f"{datetime.now(UTC):%Y}")
+    return instant[5:16].replace("T", " ") if is_this_year else instant[:10]
 
 
 def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
@@ -318,22 +324,22 @@ def _list_backlog(
     table = table_of("recording, problem", "began (UTC)", "fault", "tries", "next try")
     for entry in entries:
         # The problem stands under its recording: beside it there is no room.
-        lines = [name_of(entry.owed), entry.problem]
+        lines = [entry.problem]
         if entry.keeps_until:
             lines.append(_kept(rfc3339(entry.keeps_until)))
         table.add_row(
-            Text("\n  ".join(lines)),
-            f"{entry.started_at:%m-%d %H:%M}" if entry.started_at else "-",
+            Stacked(name_of(entry.owed), lines),
+            _short(rfc3339(entry.started_at)),
             entry.fault.value,
             str(entry.tries),
-            f"{entry.next_at:%m-%d %H:%M}" if entry.next_at else "never",
+            _short(rfc3339(entry.next_at)) if entry.next_at else "never",
         )
     print_table(table)
     _say_if_more(more)
 
 
 def _kept(until: str | None) -> str:
-    return f"the provider keeps it until {_short(until)}"
+    return f"at the provider until {_short(until)}"
 
 
 def _view(entry: Entry) -> dict[str, Any]:

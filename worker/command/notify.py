@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
-from rich.text import Text
 
 from worker.calls.notices import TEST, Endpoint
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.views import rfc3339
 from worker.command.terminal import (
+    Stacked,
     as_json_option,
     exit_statuses,
     open_ledger,
@@ -111,7 +111,7 @@ def _list(settings: Settings, failing: Sequence[Failing], *, as_json: bool) -> N
     table = table_of("notification, endpoint, why", "type", "tries", "given up")
     for one in failing:
         table.add_row(
-            Text(f"{one.notice}\n  {one.url}\n  {one.why}"),
+            Stacked(one.notice, [one.url, one.why]),
             one.type,
             str(one.tries),
             "yes" if one.given_up else "no",

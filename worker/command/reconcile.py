@@ -20,6 +20,7 @@ from worker import logs
 from worker.calls.obligations import Duty
 from worker.command.terminal import (
     as_json_option,
+    counted,
     exit_statuses,
     open_ledger,
     print_table,
@@ -69,7 +70,7 @@ def reconcile(as_json: bool, wait_s: float) -> None:
     with progress_bar("comparing ...") as advance:
 
         def progress(done: int, total: int, rows: int) -> None:
-            advance(done, total, f"comparing, {rows} rows so far ...")
+            advance(done, total, f"comparing, {counted(rows, 'row')} so far ...")
 
         reports = run(settings, ledger, wait_s=wait_s, progress=progress)
     if as_json:

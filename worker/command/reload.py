@@ -8,7 +8,13 @@ import sys
 import click
 
 from worker import in_force
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger, waiting
+from worker.command.terminal import (
+    as_json_option,
+    counted,
+    exit_statuses,
+    open_ledger,
+    waiting,
+)
 
 
 @click.command(epilog="Example: endtape reload --wait 5")
@@ -57,10 +63,10 @@ def _print_taken(outcome: in_force.Reload) -> None:
         rules = (
             "no rules file, mode `observe`"
             if outcome.rules is None
-            else f"{outcome.rules} rules and the defaults"
+            else f"{counted(outcome.rules, 'rule')} and the defaults"
         )
         click.echo(
-            f"{_processes(len(outcome.took))} took the new settings "
+            f"{counted(len(outcome.took), 'process', 'processes')} took the new settings "
             f"({in_force.by_kind(outcome.took)}): {rules}."
         )
     if outcome.restart:
@@ -70,8 +76,9 @@ def _print_taken(outcome: in_force.Reload) -> None:
 def _print_not_taken(outcome: in_force.Reload) -> None:
     """On standard error: refusals with their reasons, and processes that did not answer."""
     if outcome.refused:
+        refused = counted(len(outcome.refused), "process", "processes")
         click.echo(
-            f"{_processes(len(outcome.refused))} refused them and went on with the old ones "
+            f"{refused} refused them and went on with the old ones "
             f"({in_force.by_kind(outcome.refused)}):",
             err=True,
         )
@@ -88,7 +95,3 @@ def _print_not_taken(outcome: in_force.Reload) -> None:
             "settings are read at the start.",
             err=True,
         )
-
-
-def _processes(count: int) -> str:
-    return "1 process" if count == 1 else f"{count} processes"

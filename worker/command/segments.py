@@ -15,6 +15,7 @@ from worker.calls.stop_state import NO_LIVE_CALL
 from worker.command import service
 from worker.command.stop import stops_table
 from worker.command.terminal import (
+    Stacked,
     account_option,
     as_json_option,
     exit_statuses,
@@ -164,7 +165,7 @@ def _print_recordings(
     table = table_of("recording, segment of", "phase", "ends by", whole=["recording, segment of"])
     for view in views:
         table.add_row(
-            "\n  ".join(i for i in (view["recording_id"], view["segment_of"]) if i),
+            Stacked(view["recording_id"], [view["segment_of"]] if view["segment_of"] else []),
             view["phase"],
             or_dash(view["stop"]["due_at"]),
         )

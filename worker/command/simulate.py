@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from worker.calls import rules_file, simulation, terms_file
 from worker.calls.rules import Rules
 from worker.command.terminal import (
+    Stacked,
     as_json_option,
     exit_statuses,
     open_ledger,
@@ -125,7 +125,7 @@ def _print_changed(calls: list[dict[str, Any]], limit: int) -> None:
         by = f"{would_be['rule']}: {would_be['trigger']}" if would_be["trigger"] else "by itself"
         saved = played["saved_s"]
         table.add_row(
-            Text(f"{played['recording_id']}\n  {by}"),  # ids are so long that the rest stands below
+            Stacked(played["recording_id"], [by]),  # ids are so long that the rest stands below
             _short(played["was"]["ended_at"]),
             _short(would_be["ended_at"]),
             "-" if saved is None else f"{saved:.0f}",

@@ -6,9 +6,9 @@ import getpass
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import click
 import redis
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -186,17 +187,31 @@ def plain(text: str) -> str:
     return text if text.isprintable() else _OBEYED.sub("?", text)
 
 
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """A cell whose first line stands alone, with the others below it, two columns to the right."""
+
+    first: str
+    below: Sequence[str]
+
+
 class _Table(Table):
     """One whose cells are texts, whoever wrote them: no markup of Rich's, and no control characters
     but the ends of lines.
     """
 
     def add_row(self, *cells: object, **how: Any) -> None:
-        lines = ([plain(line) for line in str(cell).split("\n")] for cell in cells)
-        super().add_row(*(Text("\n".join(some)) for some in lines), **how)
+        super().add_row(*map(_drawn, cells), **how)
 
 
-def table_of(*columns: str, whole: Collection[str] = ()) -> Table:
+def _drawn(cell: object) -> Text | Group:
+    if isinstance(cell, Stacked):
+        below = (Padding(_drawn(line), (0, 0, 0, 2)) for line in cell.below)
+        return Group(_drawn(cell.first), *below)
+    return Text("\n".join(plain(line) for line in str(cell).split("\n")))
+
+
+def table_of(*columns: str, whole: Collection[str] = ()) -> _Table:
     """An empty table. The columns `whole` hold ids, which are never broken: people copy them."""
     table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in columns:
@@ -213,6 +228,16 @@ def screen() -> Console:
 
 def print_table(table: Table) -> None:
     screen().print(table)
+
+
+def print_text(text: str) -> None:
+    """Print sentences, with new lines between words where the screen ends."""
+    screen().print(_drawn(text))
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 recording`, `2 recordings`; `many`: the plural that is no `s` at the end."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def or_dash(value: object) -> str:

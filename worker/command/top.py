@@ -23,7 +23,14 @@ from worker.catalogue.board import Board
 from worker.catalogue.database import Catalogue
 from worker.catalogue.last_hour import Figure
 from worker.catalogue.listing import Listing
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger, screen, table_of
+from worker.command.terminal import (
+    as_json_option,
+    counted,
+    exit_statuses,
+    open_ledger,
+    screen,
+    table_of,
+)
 from worker.errors import LedgerUnavailable
 from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES
@@ -190,7 +197,8 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
 def _told(figure: Figure) -> str:
     if figure.middle_ms is None or figure.most_ms is None:
         return "no stop yet"
-    return f"{figure.count} stops, median {figure.middle_ms:.0f} ms, most {figure.most_ms:.0f} ms"
+    stops = counted(figure.count, "stop")
+    return f"{stops}, median {figure.middle_ms:.0f} ms, most {figure.most_ms:.0f} ms"
 
 
 def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:

@@ -31,6 +31,7 @@ from worker.command.keys import of_service
 from worker.command.terminal import (
     Advance,
     as_json_option,
+    counted,
     current_settings,
     exit_statuses,
     open_ledger,
@@ -190,7 +191,7 @@ class _Saved:
                 report.counts.update(found["counts"])
                 click.echo(
                     f"Goes on after {found['last']}, where a run ended "
-                    f"{age_s / 60:.0f} minutes ago (--anew begins anew).",
+                    f"{counted(round(age_s / 60), 'minute')} ago (--anew begins anew).",
                     err=True,
                 )
                 return cls(place, str(found["last"]), report)
@@ -239,7 +240,8 @@ def _run(options: Options, saved: _Saved, advance: Advance) -> Report:
             if place_of(unit) > place_of(saved.last):
                 saved.went_on(unit, whole.check(unit, readers))
             counts = saved.report.counts
-            read = f"{counts['receipts']} receipts, {len(saved.report.findings)} findings; folders"
+            found = counted(len(saved.report.findings), "finding")
+            read = f"{counted(counts['receipts'], 'receipt')}, {found}; folders"
             advance(number, len(units), read)
     saved.forget()
     outside.take(saved.report)
@@ -276,21 +278,22 @@ def _print(options: Options, report: Report, *, as_json: bool) -> None:
     counts = report.counts
     read = "sizes compared" if options.quick else f"{counts['bytes'] / 1e6:.1f} MB read"
     click.echo(
-        f"{counts['receipts']} receipts, {counts['signed']} good signatures, "
-        f"{counts['audio']} audio files ({read}); {len(report.findings)} findings."
+        f"{counted(counts['receipts'], 'receipt')}, {counted(counts['signed'], 'good signature')}, "
+        f"{counted(counts['audio'], 'audio file')} ({read}); "
+        f"{counted(len(report.findings), 'finding')}."
     )
     for name, text in _ASIDE.items():
         if counts[name]:
-            click.echo(f"{counts[name]} {text}")
+            click.echo(f"{text}: {counts[name]}")
 
 
 _ASIDE = {
     "before_signing": "receipts without a signature, from before signing began",
-    "unfinished": "files of the last ten minutes wait for their receipt or signature",
-    "days": "days are closed",
-    "entries": "deeds stand in the history",
-    "facts": "facts were filed after a receipt",
-    "gone_erased": "files of closed days were erased",
-    "absent": "recordings were given up",
-    "erased": "recordings were erased",
+    "unfinished": "files of the last ten minutes that wait for their receipt or signature",
+    "days": "days that are closed",
+    "entries": "deeds in the history",
+    "facts": "facts filed after a receipt",
+    "gone_erased": "files of closed days that were erased",
+    "absent": "recordings that were given up",
+    "erased": "recordings that were erased",
 }

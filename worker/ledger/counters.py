@@ -2,6 +2,7 @@
 
 {endtape}:metrics       hash  counters, by `name|labels`
 {endtape}:refused:SLOT  hash  callbacks that were refused within ten minutes, by reason
+{endtape}:refused_last  hash  by reason, the last one that was refused: when (ms) and where, as JSON
 {endtape}:gauges        string  figures as of an instant, as JSON (duties/census.py)
 """
 
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
+from datetime import datetime
 
 from worker import tally
 from worker.errors import LedgerUnavailable
+from worker.ledger.codec import from_ms, to_ms
 from worker.ledger.store import Store, as_dict
 
 SLOT_S, HOUR_S = 600, 3600
@@ -31,6 +35,14 @@ REMEDIES = {
     "key": "somebody offers a wrong bearer key: check ENDTAPE_API_KEY at the caller",
     "unknown": "check the account id and ENDTAPE_CALLBACK_TOKEN in the URL at the provider",
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastRefusal:
+    """When a callback was refused, and where: method and path; None where that is not known."""
+
+    at: datetime
+    where: str | None
 
 
 class Counters(Store):
@@ -73,12 +85,17 @@ class Counters(Store):
         view = json.loads(told)
         return view["gauges"], max(0.0, self.now().timestamp() - view["at"])
 
-    def count_refusal(self, reason: str, times: int = 1) -> None:
-        """Counts callbacks that were refused. `reason`: a key of REMEDIES."""
-        slot = self.key("refused", str(_slot()))
+    def count_refusal(self, reason: str, times: int = 1, *, where: str | None = None) -> None:
+        """Counts callbacks that were refused. `reason`: a key of REMEDIES. `where`: method and path
+        of the last one, without anything secret.
+        """
+        slot, last = self.key("refused", str(_slot())), self.key("refused_last")
+        told = json.dumps({"at": to_ms(self.now()), "where": where})
         with self.pipeline() as pipe:
             pipe.hincrby(slot, reason, times)
             pipe.expire(slot, HOUR_S + 2 * SLOT_S)
+            pipe.hset(last, reason, told)
+            pipe.expire(last, HOUR_S + 2 * SLOT_S)
             pipe.hincrbyfloat(self.key("metrics"), f"refused_total|{reason}", times)
 
     def refusals(self) -> dict[str, int]:
@@ -89,6 +106,14 @@ class Counters(Store):
             for reason, count in counted.items():
                 total[reason] = total.get(reason, 0) + int(count)
         return total
+
+    def last_refusals(self) -> dict[str, LastRefusal]:
+        """The last callback that was refused for each reason, of about the last hour."""
+        found = dict[str, LastRefusal]()
+        for reason, text in as_dict(self.command("HGETALL", self.key("refused_last"))).items():
+            told = json.loads(text)
+            found[reason] = LastRefusal(at=from_ms(told["at"]), where=told["where"])
+        return found
 
 
 def _slot() -> int:

@@ -46,7 +46,9 @@ class Kind:
         """The value as `endtape doctor` prints it, without secrets."""
         if value is None:
             return "(none)"
-        return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if isinstance(value, tuple):
+            return ", ".join(map(str, value)) or "(none)"
+        return str(value)
 
 
 class Secret(Kind):
@@ -172,6 +174,9 @@ class Whether(Choice):
     def read(self, text: str) -> bool:
         return bool(super().read(text) == self.yes)
 
+    def shown(self, value: Any) -> str:
+        return next(word for word in self.allowed if (word == self.yes) is value)
+
 
 @dataclass(frozen=True)
 class Whole(Kind):
@@ -195,6 +200,9 @@ class Number(Kind):
             raise Unaccepted(f"must be a number, at least {self.low:g}")
         return value
 
+    def shown(self, value: Any) -> str:
+        return f"{value:g}"
+
 
 class Duration(Kind):
     def read(self, text: str) -> Any:
@@ -202,6 +210,9 @@ class Duration(Kind):
         if value is None:
             raise Unaccepted('must be a duration like "30d"')
         return value
+
+    def shown(self, value: Any) -> str:
+        return terms_file.spelled(value)
 
 
 class File(Kind):

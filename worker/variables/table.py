@@ -309,6 +309,7 @@ SETTINGS = (
 )
 KNOWN = frozenset(setting.name for setting in SETTINGS)
 AT_START = {setting.field: setting.name for setting in SETTINGS if setting.at_start}
+NAMES = {setting.field: setting.name for setting in SETTINGS if setting.field != "accounts"}
 SHOWN = {setting.field: setting.kind for setting in SETTINGS if setting.field != "accounts"}
 
 
