@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
@@ -158,6 +159,20 @@ def _end_with(parent: BaseProcess) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _prepare_forks(forked: Callable[[], None]) -> None:
+    """`forked` is called in the parent after each fork."""
+    # Frozen, for a collection of garbage would give each child a copy of all that it shares.
+    os.register_at_fork(before=gc.freeze, after_in_parent=forked, after_in_child=_end_by_signals)
+
+
+def _end_by_signals() -> None:
+    """A child begins with its parent's handlers, which note a signal where nobody reads it. Until
+    it has its own, a signal ends it: it has taken no request yet.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def main() -> None:
     try:
         settings = Settings.from_env()
@@ -170,8 +185,7 @@ def main() -> None:
         log.warning("settings", detail=warning)
     unfit, ended = list[str](), threading.Event()
     forked = threading.Semaphore(0)
-    # Frozen, for a collection of garbage would give each child a copy of all that it shares.
-    os.register_at_fork(before=gc.freeze, after_in_parent=forked.release)
+    _prepare_forks(forked.release)
 
     def check_fitness() -> None:
         # First wait until all workers are forked: a lock that this thread held at a fork would stay

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process_list import those
+from tests.process_list import children, those
 from tests.waiting import until
+from webhooks.app import SHUTDOWN_S
 from worker.processes.supervisor import ROOT, free_port
 
 ENV = {
@@ -30,10 +31,9 @@ def members(group):
     )
 
 
-@pytest.mark.end_to_end
-@pytest.mark.xdist_group("hostile")
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_children_whose_parent_was_killed_alone_end_too(tmp_path):
+@pytest.fixture
+def web(tmp_path):
+    """The process, with its log beside it."""
     log = (tmp_path / "log").open("wb")
     web = subprocess.Popen(
         [sys.executable, "-m", "webhooks.app"],
@@ -44,11 +44,28 @@ def test_children_whose_parent_was_killed_alone_end_too(tmp_path):
         stderr=log,
         start_new_session=True,
     )
-    try:
-        until(lambda: (tmp_path / "log").read_text().count("Started worker") == 2, 30)
-        web.kill()
-        web.wait()
-        until(lambda: not members(web.pid), 10)
-    finally:
-        for pid in members(web.pid):
-            os.kill(pid, signal.SIGKILL)
+    yield web
+    for pid in members(web.pid):
+        os.kill(pid, signal.SIGKILL)
+    web.wait()
+
+
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.xdist_group("hostile"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc"),
+]
+
+
+def test_children_whose_parent_was_killed_alone_end_too(web, tmp_path):
+    until(lambda: (tmp_path / "log").read_text().count("Started worker") == 2, 30)
+    web.kill()
+    web.wait()
+    until(lambda: not members(web.pid), 10)
+
+
+def test_asked_to_end_while_its_children_only_start_it_ends_at_once(web):
+    while len(children(web.pid)) < 2:  # at once: a child has handlers of its own soon
+        assert web.poll() is None
+    web.terminate()
+    web.wait(SHUTDOWN_S - 4)
