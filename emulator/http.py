@@ -172,11 +172,16 @@ class Exchange(BaseHTTPRequestHandler):
             },
         )
 
+    @property
+    def _end_of_answer(self) -> bytes:
+        """A line's end for whoever types at the control API; the provider's answers have none."""
+        return b"\n" if self.url_path.startswith("/_control") else b""
+
     def answer(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
         if self.loses_answer:
             self.drop()
             return
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else json.dumps(body).encode() + self._end_of_answer
         self.note("request", body=self.body.decode("utf-8", "replace")[:2000], status=status)
         self.send_response(status)
         for name, value in (headers or {}).items():

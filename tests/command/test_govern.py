@@ -122,7 +122,7 @@ def test_a_dry_run_without_ids_lists_by_date_and_rule_what_retain_will_erase(loc
     assert [line.split() for line in text.splitlines() if goes_on in line] == [
         [goes_on, "a", "year", "2", "1"]
     ]
-    assert f"2 by {day}; 1 of them are held" in text
+    assert f"2 recordings until {day}; held, and erased when the hold ends: 1." in text
     assert house.worker.archive.tombstone(house.recording(ids[1])["archive_key"]) is None
     refused = CliRunner().invoke(govern.erase, [ids[1], "--yes"])
     assert (refused.exit_code, "--reason is needed" in refused.output) == (2, True)

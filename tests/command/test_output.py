@@ -69,6 +69,7 @@ def tell(ledger):
         seen(Kind.CALL_SEEN, CALLS[0], to_number="918040000001", **numbers),
         seen(Kind.RECORDING_STARTED, CALLS[0], LIVE, started_at=now - timedelta(seconds=100)),
         seen(Kind.CALL_SEEN, CALLS[1], to_number="918065550101", **numbers),
+        seen(Kind.LOOKED, CALLS[1], live=True),
         seen(Kind.RECORDING_STARTED, CALLS[1], UNKNOWN, started_at=now - timedelta(hours=2)),
         seen(
             Kind.STOP_UNKNOWN,
@@ -248,7 +249,7 @@ def test_tables_are_as_wide_as_the_terminal(endtape):
         (["ls", "--failing"], "Nothing fails, and nothing is abandoned."),
         (["ls", "--abandoned"], "Nothing is abandoned."),
         (["top", "--once"], "Nothing records."),
-        (["notify"], "Every notification arrived"),
+        (["notify"], "nobody is notified.\n"),
         (["simulate", "--rules", "endtape.toml"], "No recording was first seen within 7d."),
         (["ledger", "--day", "2026-01-01"], "no recording began on 2026-01-01"),
     ],
@@ -349,6 +350,20 @@ def test_a_command_that_only_reads_loads_neither_celery_nor_the_client_of_the_pr
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("live", "reason", "says"),
+    [
+        (None, None, "the provider's list was read"),
+        (True, None, "the provider has the call live"),
+        (False, None, "the provider has no such live call"),
+        (None, "503", "it failed; 503"),
+    ],
+)
+def test_a_look_says_what_it_saw(live, reason, says):
+    event = Event(id="e", kind=Kind.LOOKED, call_uuid="c", live=live, reason=reason)
+    assert event_lines.text("MA_1", event, width=None).endswith(says)
 
 
 def test_a_terminal_obeys_nothing_that_somebody_else_wrote(capsys):

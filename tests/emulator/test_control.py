@@ -96,6 +96,13 @@ def test_a_raw_callback_is_sent_as_given_signed_or_not_and_its_answer_comes_back
     assert control("POST", "callbacks", url="http://127.0.0.1:1/").status_code == 502
 
 
+def test_the_control_api_ends_its_answers_with_a_line_end_and_the_providers_api_does_not(
+    control, rest
+):
+    answers = [control("GET", "state"), control("POST", "nosuch"), rest.get("Recording/")]
+    assert [answer.text.endswith("\n") for answer in answers] == [True, True, False]
+
+
 def test_the_log_tells_what_was_asked_and_sent(control, rest, provider):
     provider.event(provider.call().call_uuid, "Ring")
     provider.wait_idle(5)

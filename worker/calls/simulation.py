@@ -136,12 +136,15 @@ def totals(calls: Iterable[Mapping[str, Any]], rate: float | None) -> list[dict[
 
 
 def changed(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The recordings that would have ended at another time, from calls as `of_call` gives them."""
+    """The recordings that would have ended at another second, from calls as `of_call` gives
+    them.
+    """
     return [
         played
         for call in calls
         for played in call["recordings"]
-        if played["was"] != played["would_be"] and played["saved_s"] != 0
+        if played["was"] != played["would_be"]
+        and (played["saved_s"] is None or round(played["saved_s"]) != 0)
     ]
 
 

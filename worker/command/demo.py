@@ -1,5 +1,5 @@
 """`endtape demo`: runs every process, Redis and the emulator, plays seven calls, and prints a table
-of their recordings and what came of holding, offloading and erasing some of them.
+of their eight recordings and what came of holding, offloading and erasing some of them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Expected:
 )
 @exit_statuses
 def demo(as_json: bool, folder: Path) -> None:
-    """Play seven calls against the emulator, show what comes of them.
+    """Play seven calls with eight recordings, show what comes of them.
 
     Exit 0 only if every recording is archived and verified, and every stop is proven.
     """
@@ -157,7 +157,7 @@ def run(folder: Path, *, as_json: bool = False) -> int:
         with Supervisor(env, log, folder=folder, each_turn=redis.start_again) as processes:
             screen.print("Starting Redis, the emulator and every process ...")
             processes.wait_ready(base)
-            screen.print("Ready. Seven calls are on their way ...")
+            screen.print(f"Ready. Seven calls with {RECORDINGS} recordings are on their way ...")
             control = Control(emulator.control_url)
             playing = threading.Thread(target=play, args=(control, expected), daemon=True)
             playing.start()
@@ -244,7 +244,7 @@ def _report(
     """Prints the result of each recording. Returns the exit status: 0 when all are as expected."""
     table = Table(title="What came of it", width=80, box=None, padding=(0, 1, 0, 0))
     numbers = {"late ms", "tries", "tail ms", "bytes"}
-    for column in ("call", "trigger", "stop", "late ms", "tries", "tail ms", "bytes", "ok"):
+    for column in ("recording", "trigger", "stop", "late ms", "tries", "tail ms", "bytes", "ok"):
         justify: JustifyMethod = "right" if column in numbers else "left"
         table.add_column(column, no_wrap=True, justify=justify)
     for one in expected:

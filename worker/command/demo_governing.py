@@ -145,7 +145,7 @@ def _offload(house: _House, recording_id: str) -> Shown:
     view = _until(
         lambda: house.recording(recording_id), lambda v: bool(v.get("deleted_at_provider"))
     )
-    outcome = f"the provider's copy is deleted; saved a month: ${view.get('saved_per_month')}"
+    outcome = f"the provider's copy is deleted; saves US${view.get('saved_per_month')} a month"
     return Shown(what="offload", outcome=outcome, good=bool(view.get("deleted_at_provider")))
 
 

@@ -99,7 +99,9 @@ def doctor(as_json: bool) -> None:
         of = "the running service" if running else "this command; no service runs"
         _print_pairs("check", [(check.name, check.text) for check in found])
         click.echo(f"The settings of {of}:\n")
-        _print_pairs("setting", [(NAMES.get(name, name), text) for name, text in shown.items()])
+        _print_pairs(
+            "setting", sorted((NAMES.get(name, name), text) for name, text in shown.items())
+        )
     sys.exit(1 if any(c.state == "failed" for c in found) else 0)
 
 
@@ -189,12 +191,14 @@ def _broker(url: str) -> str:
 
 
 def _processes(ledger: Ledger) -> str:
-    missing = [role for role in ROLES if role not in ledger.alive(SEEN_WITHIN)]
+    alive = ledger.alive(SEEN_WITHIN)
+    missing = [role for role in ROLES if role not in alive]
     if missing:
         raise Trouble(
             f"not seen in the last 15 s: {', '.join(missing)}; start the Procfile's lines"
         )
-    return "a clock and a worker for each queue were seen in the last 15 s"
+    kinds = ", ".join(f"{role} {len(alive[role])}" for role in ROLES)
+    return f"at least one of each kind was seen in the last 15 s: {kinds}"
 
 
 def _address(api_url: str) -> str:

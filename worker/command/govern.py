@@ -246,7 +246,7 @@ def _show(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: b
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    table = table_of("recording", "started (UTC)", "rule", "files", "goes")
+    table = table_of(*("recording", "started (UTC)", "rule", "files", "goes"), whole=["recording"])
     for row in rows:
         began = (row["started_at"] or "-")[:16].replace("T", " ")
         goes = "no" if row["problem"] else "yes"

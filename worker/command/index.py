@@ -14,6 +14,7 @@ from worker.command.terminal import (
     counted,
     current_settings,
     exit_statuses,
+    print_text,
     progress_bar,
 )
 from worker.errors import EndtapeError
@@ -52,7 +53,7 @@ def index(as_json: bool, replace: bool) -> None:
     if as_json:
         click.echo(json.dumps(counts, indent=2))
     else:
-        click.echo(
+        print_text(
             f"{counts['archived']} archived, {counts['abandoned']} given up and "
             f"{counts['erased']} erased are in the catalogue. Rows removed, because the archive "
             f"does not know them: {counts['removed']}. Receipts that cannot be read or entered: "

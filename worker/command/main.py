@@ -51,7 +51,7 @@ GROUPS = {
         "notify": ("notify:notify", "List the notifications that do not arrive."),
     },
     "Service": {
-        "demo": ("demo:demo", "Play seven calls against the emulator, show what comes of them."),
+        "demo": ("demo:demo", "Play seven calls with eight recordings, show what comes of them."),
         "run": ("run:run_command", "Run the service until Ctrl-C."),
         "emulator": ("emulator:emulator", "Run the stand-in provider (docs/emulator.md)."),
         "reload": ("reload:reload", "Tell every process to read its settings again."),

@@ -105,8 +105,9 @@ def _list(settings: Settings, failing: Sequence[Failing], *, as_json: bool) -> N
         return
     if not settings.notify and not settings.hand_ons:
         click.echo("No [[notify]] stands in the rules file, so nobody is notified.")
-    if not failing:
+    elif not failing:
         click.echo("Every notification arrived, or is on its way for the first time.")
+    if not failing:
         return
     table = table_of("notification, endpoint, why", "type", "tries", "given up")
     for one in failing:

@@ -13,7 +13,13 @@ import click
 from worker.archive import fact_files, facts
 from worker.calls.views import rfc3339
 from worker.catalogue.rows import Row
-from worker.command.terminal import or_dash, print_table, progress_bar, table_of
+from worker.command.terminal import (
+    counted,
+    or_dash,
+    print_table,
+    progress_bar,
+    table_of,
+)
 from worker.errors import EndtapeError
 from worker.governing import subject
 from worker.governing.places import Here
@@ -37,6 +43,9 @@ def show(here: Here, until: datetime, *, as_json: bool) -> None:
         view = {"until": rfc3339(until), "recordings": found, "by_rule": dict(counts)}
         click.echo(json.dumps({**view, "held": held}, indent=2))
         return
+    if not found:
+        click.echo(f"`retain` erases nothing until {until:%Y-%m-%d}.")
+        return
     by_day = Counter((one["retain_until"][:10], or_dash(one["rule"])) for one in found)
     held_on = Counter(
         (one["retain_until"][:10], or_dash(one["rule"])) for one in found if one["held"]
@@ -46,7 +55,8 @@ def show(here: Here, until: datetime, *, as_json: bool) -> None:
         table.add_row(day, rule, str(count), str(held_on[day, rule] or "-"))
     print_table(table)
     click.echo(
-        f"{len(found)} by {until:%Y-%m-%d}; {held} of them are held, and go when the hold ends."
+        f"{counted(len(found), 'recording')} until {until:%Y-%m-%d}; "
+        f"held, and erased when the hold ends: {held}."
     )
 
 

@@ -18,7 +18,6 @@ from worker.command.terminal import (
     exit_statuses,
     open_ledger,
     options_as,
-    or_dash,
     print_table,
     progress_bar,
     table_of,
@@ -48,7 +47,11 @@ class Options:
 )
 @click.option("--since", default="7d", show_default=True, help='How far back, like "7d".')
 @click.option("--account", help="Only this account's calls.")
-@click.option("--rate", type=click.FloatRange(0), help="What the provider bills for a minute.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    help="What it bills for a minute; money is in the same currency.",
+)
 @click.option("--limit", default=20, show_default=True, help="So many changed recordings.")
 @as_json_option
 @exit_statuses
@@ -107,7 +110,7 @@ def _print_totals(totals: list[dict[str, Any]]) -> None:
             str(row["recordings"]),
             f"{row['stopped_was']} -> {row['stopped_would_be']}",
             f"{row['minutes_was']} -> {row['minutes_would_be']}",
-            or_dash(row["saved_money"]),
+            "-" if row["saved_money"] is None else f"{row['saved_money']:.2f}",
             str(row["unknown"]),
         )
     print_table(table)

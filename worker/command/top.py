@@ -176,7 +176,7 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
     )
     yield f"hand-offs waiting {len(now.waiting)}", "yellow" if now.waiting else ""
     alive = ", ".join(f"{role} {now.alive.get(role, 0)}" for role in ROLES)
-    yield f"processes: {alive}", "bold red" if now.missing else ""
+    yield f"processes of each kind: {alive}", "bold red" if now.missing else ""
     late = ", ".join(
         f"{duty.value} {count} (oldest {age.total_seconds():.1f} s)"
         for duty, (count, age) in view.overdue.items()
