@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,19 @@ def span(milliseconds: float | None) -> str:
     minutes, seconds = divmod(round(rest / 1000), 60)
     hours, minutes = divmod(minutes, 60)
     return sign + (f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}")
+
+
+def ahead(instant: datetime | None, now: datetime) -> str:
+    """How far off an instant is, in the unit that reads best; None means that it never comes."""
+    if instant is None:
+        return "not by itself"
+    seconds = (instant - now).total_seconds()
+    if seconds < 1:
+        return "now"
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"in {seconds / length:.0f} {unit}"
+    return f"in {seconds:.0f} s"
 
 
 def between(instants: tuple[str | None, str | None]) -> float | None:
@@ -110,6 +123,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "clock": clock,
     "fine_clock": fine_clock,
     "span": span,
+    "ahead": ahead,
     "between": between,
     "size": size,
     "host": host,
