@@ -16,7 +16,8 @@ _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FO
 _CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
 _ORDERS = {
     *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
-    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED),
+    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
+    Kind.ERASE_BEGUN,
 }
 
 
@@ -114,6 +115,8 @@ def sureness(event: Mapping[str, Any]) -> tuple[str, str]:
         return "confirmed", "Endtape read it from the provider's own API"
     if not by or by == "us" or kind in _CONCLUDED:
         return "ours", "Endtape did it, or concluded it"
+    if kind in _ORDERS and by.startswith("rule:"):
+        return "ours", "a rule wants it"
     if kind in _ORDERS:
         return "order", "somebody with a key, or a command, asked for it"
     return "claimed", "reported, and no signature stands for it"
