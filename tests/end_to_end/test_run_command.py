@@ -209,7 +209,7 @@ def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_
     watch.send_signal(signal.SIGINT)
     assert watch.wait(10) == 0, said.read_text()
     shown = top_in_a_terminal(folder, env, until_it_shows=recording)
-    assert "processes: stops 1, fetches 1, keep 1, clock 1" in shown
+    assert "processes of each kind: stops 1, fetches 1, keep 1, clock 1" in shown
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     with pytest.raises(ProcessLookupError):

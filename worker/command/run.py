@@ -53,9 +53,13 @@ def run_command() -> None:
 
 def run() -> None:
     """Runs until SIGINT or SIGTERM. Raises SettingsError or EndtapeError when it cannot start."""
-    done = threading.Event()
+    done, at_once = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        (at_once if done.is_set() else done).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, end)
     add_secrets(Path(".env"))
     given = environment(Path.cwd())
     # One of them alone is a mistake, which the settings name.
@@ -80,6 +84,7 @@ def run() -> None:
             DATA / "endtape.log",
             folder=Path.cwd(),
             each_turn=server.start_again if server else None,
+            in_a_hurry=at_once.is_set,
         )
         _serve(open_things.enter_context(supervisor), settings, done, real=real)
 
@@ -94,7 +99,7 @@ def _serve(processes: Supervisor, settings: Settings, done: threading.Event, *, 
         _greet(settings, base, real=real)
         _tell_events(settings, done)
     done.wait()
-    click.echo("Ending: what is under way is finished or comes back at the next start ...")
+    click.echo("Ending: what is under way is finished, or goes on at the next start (Ctrl-C: now)")
 
 
 def _tell_events(settings: Settings, done: threading.Event) -> None:

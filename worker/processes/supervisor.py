@@ -66,11 +66,12 @@ class Supervisor:
         *,
         folder: Path = ROOT,
         each_turn: Callable[[], None] | None = None,
+        in_a_hurry: Callable[[], bool] = lambda: False,
     ) -> None:
         """`env` is added to the environment of this process. `log`: the file for the processes'
         output. `commands`: by name; those of the Procfile where they are not given. `folder`: the
         working directory of the processes, whose `.env` they read. `each_turn` is called twice a
-        second.
+        second. `in_a_hurry`: whether to kill at the end what has not ended by itself yet.
         """
         self.env, self.folder = {**os.environ, **env}, folder
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ class Supervisor:
         self._log = log.open("ab")
         self.commands = commands or process_commands()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._each_turn = each_turn
+        self._each_turn, self._in_a_hurry = each_turn, in_a_hurry
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -128,17 +129,21 @@ class Supervisor:
         _kill_group(self.processes[name])
 
     def stop(self) -> None:
-        """Asks every process to end, and kills those that still run after GRACE_S."""
+        """Asks every process to end, and kills those that still run after GRACE_S, or sooner where
+        there is a hurry.
+        """
         self._stopping.set()
         running = list(self.processes.values())
         for process in running:
             if process.poll() is None:
                 process.terminate()
         deadline = time.monotonic() + GRACE_S
+        while any(process.poll() is None for process in running):
+            if self._in_a_hurry() or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
         for process in running:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if process.poll() is None:
                 _kill_group(process)
                 process.wait()
         if self._thread.ident:
