@@ -256,15 +256,13 @@ def test_of_a_day_before_the_first_start_it_is_said_that_nothing_was_watched(con
 
 
 def test_each_unexplained_recording_has_a_reason_and_each_reason_words():
-    assert set(month.REASONS) | {"without_consent"} == set(completeness.GAPS)
-    named = {
-        "too_short": {"recordings": ["a"], "calls": []},
-        "missing": {"recordings": [], "calls": ["c"]},
-    }
-    none = {name: {"recordings": [], "calls": []} for name in month.REASONS}
-    row = {**none, **named, "unexplained": {"recordings": ["a", "b"], "calls": ["c"]}}
-    assert month.reasons(row, "b") == ["archived with a failed check"]
-    assert month.counted_reasons([row]) == {
+    every = {*completeness.GAPS, completeness.NOT_VERIFIED} - {"without_consent"}
+    assert set(month.REASONS) == every
+    why = {"a": ["over_long", "too_short"], "b": ["not_verified"], "call-c": ["missing"]}
+    row, of_an_old_day = {"unexplained": {"why": why}}, {"unexplained": {"count": 1}}
+    assert month.reasons(row)["a"] == ["over-long", "too short"]
+    assert month.counted_reasons([row, of_an_old_day]) == {
+        "over-long": 1,
         "too short": 1,
         "archived with a failed check": 1,
         "never came home": 1,

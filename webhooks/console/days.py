@@ -278,9 +278,9 @@ def _stood(day: date, closed: Sequence[ClosedDay]) -> dict[str, Any] | None:
 def _reasons(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], str]:
     """Why each recording, by account and id, is unexplained."""
     return {
-        (row["account"], name): ", ".join(month.reasons(row, name))
+        (row["account"], name): ", ".join(said)
         for row in rows
-        for name in row["unexplained"]["recordings"]
+        for name, said in month.reasons(row).items()
     }
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from worker.calls.completeness import NOT_VERIFIED
+
 # What a figure of the ledger means, in the order in which a person looks (docs/api.md has more).
 MEANINGS = {
     "unexplained": "somebody has to look: nothing of ours or of the rules accounts for it",
     "missing": "given up, or an answered call without one",
     "unproven": "the end was never proven",
     "over_long": "went on after it was to end",
-    "too_short": "less than 1 s, or less than was announced",
+    "too_short": "less than 1 s and not by a stop, or less than was announced",
     "unexpected": "the rule wants none, or one ran already",
     "cut_at_default_limit": "ended by itself at the provider's 60 s",
     "without_consent": "the rule wants consent, and there was none",
@@ -36,8 +38,8 @@ REASONS = {
     "too_short": "too short",
     "unexpected": "unexpected",
     "cut_at_default_limit": "cut at the provider's 60 s",
+    NOT_VERIFIED: "archived with a failed check",
 }
-_FAILED = "archived with a failed check"
 # The states of a day, the worst first: a sign and what it says.
 STATES = {
     "bad": ("✗", "to be explained"),
@@ -84,27 +86,17 @@ def state_of(totals: Mapping[str, Any], *, is_whole: bool = True) -> str:
     return "empty"
 
 
-def reasons(row: Mapping[str, Any], name: str) -> list[str]:
-    """Why this recording or call of a row, by its id, is unexplained: at least one reason."""
-    found = [
-        says
-        for figure, says in REASONS.items()
-        if name in {*row[figure].get("recordings", ()), *row[figure].get("calls", ())}
-    ]
-    return found or [_FAILED]
+def reasons(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Why each recording and call of a row is unexplained, by its id. Nothing for a row of a closed
+    day that names no recordings.
+    """
+    why = row["unexplained"].get("why", {})
+    return {name: [REASONS[figure] for figure in figures] for name, figures in why.items()}
 
 
 def counted_reasons(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many are unexplained for each reason; one may be so for several. Rows of a closed day
-    that name no recordings are left out.
-    """
-    unexplained = ((row, row["unexplained"]) for row in rows)
-    return Counter(
-        reason
-        for row, figure in unexplained
-        for name in (*figure.get("recordings", ()), *figure.get("calls", ()))
-        for reason in reasons(row, name)
-    )
+    """How many are unexplained for each reason; one may be so for several."""
+    return Counter(reason for row in rows for said in reasons(row).values() for reason in said)
 
 
 def together(all_totals: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
