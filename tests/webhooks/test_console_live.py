@@ -267,9 +267,10 @@ def test_cookies_that_cannot_be_read_are_none(header, cookies):
     assert found == cookies or set(found) <= {"endtape_session"}
 
 
-def test_a_page_has_the_last_board_while_the_streams_make_the_next_one_patiently(ledger):
+def test_a_page_has_the_last_board_while_the_streams_make_the_next_one_patiently(ledger, tmp_path):
     runs(ledger)
-    now = Now(ledger, lambda: Settings.from_env(ENV), LiveCalls(ledger, Rules), listing=None)
+    settings = Settings.from_env({**ENV, "REDIS_URL": "redis://127.0.0.1:1"}, folder=tmp_path)
+    now = Now(ledger, lambda: settings, LiveCalls(ledger, Rules), listing=None)
     first, began, go_on, made = now.board(), threading.Event(), threading.Event(), []
     until(lambda: now.due_in() < 0)
 
