@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 
 import structlog
@@ -22,6 +24,7 @@ from webhooks.api.problems import TITLES, Problem
 from webhooks.api.routes import Api
 from webhooks.brake import Brake
 from webhooks.console import routes as console
+from webhooks.console.errors import Errors
 from webhooks.console.live import Live
 from webhooks.door import wsgi
 from webhooks.door.asgi import AsgiDoor
@@ -43,6 +46,7 @@ WORKERS = 2
 # Set for the children: one that starts after the rules file is gone must know that there was one.
 _HAD_RULES = "_ENDTAPE_HAD_RULES"
 SHUTDOWN_S = 10  # longer than a body may take; then the answers to slow readers are cut off
+Answer = Callable[[Problem], Response]
 _DETAILS = {
     404: "see /v1/openapi.json for the routes",
     405: "see /v1/openapi.json for the routes",
@@ -113,33 +117,34 @@ def create_web(
     api = Api(ledger, current, Waiting(ledger, ended))
     app.register_blueprint(routes.blueprint(api))
     live = console.install(app, api)
-    app.register_error_handler(Problem, Problem.response)
-    app.register_error_handler(HTTPException, _refused)
-    app.register_error_handler(Exception, _failed)
-    app.register_error_handler(EndtapeError, _unavailable)
+    answer = Errors(current).answer
+    app.register_error_handler(Problem, answer)
+    app.register_error_handler(HTTPException, partial(_refused, answer))
+    app.register_error_handler(Exception, partial(_failed, answer))
+    app.register_error_handler(EndtapeError, partial(_unavailable, answer))
     return Web(app, AsgiDoor(receiver, Recorder(ledger), brake), live)
 
 
-def _refused(error: HTTPException) -> Response:
+def _refused(answer_of: Answer, error: HTTPException) -> Response:
     """The answer where the framework refuses a request: no such route, a body that is too large."""
     status = error.code if error.code in TITLES else 400
-    answer = Problem(status, _DETAILS.get(status, error.name)).response()
+    answer = answer_of(Problem(status, _DETAILS.get(status, error.name)))
     for name, value in error.get_headers():
         if name in {"Allow", "Content-Range"}:
             answer.headers[name] = value
     return answer
 
 
-def _failed(error: Exception) -> Response:
+def _failed(answer_of: Answer, error: Exception) -> Response:
     # The framework's own log line would name the path, and with it the callback token.
     log.error("a request failed by a fault of ours", exc_info=error)
-    return Problem(500, "this is a fault of Endtape; its log says more").response()
+    return answer_of(Problem(500, "this is a fault of Endtape; its log says more"))
 
 
-def _unavailable(error: EndtapeError) -> Response:
+def _unavailable(answer_of: Answer, error: EndtapeError) -> Response:
     if logs.seldom("unanswered", error):
         log.warning("a request could not be answered", error=str(error))
-    return Problem(503, "the state store does not answer").response()
+    return answer_of(Problem(503, "the state store does not answer"))
 
 
 def serving() -> Serving:

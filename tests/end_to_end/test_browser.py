@@ -279,15 +279,13 @@ def test_those_ticked_are_tried_again_in_bulk_after_a_plan(tab, service, known, 
     for one in tried:
         page.get_by_label(f"tick {one}").check()
     page.get_by_role("button", name="Those ticked…").click()
-    expect(
-        page.get_by_role("heading", name="Try again to bring home 2 recordings?")
-    ).to_be_visible()
+    expect(page.get_by_role("heading", name="Try 2 recordings again?")).to_be_visible()
     assert orders() == [[], []]
     picture(here, "bulk-plan")
     for bad_day in BAD_DAYS:
         service.provider.faults.switch_off(bad_day)
     page.get_by_label("Reason").fill("the media are back")
-    page.get_by_role("button", name="Try again to bring home 2 recordings").click()
+    page.get_by_role("button", name="Try 2 recordings again").click()
     expect(page.locator("main")).to_contain_text("All of it is done.")
     expect(page.get_by_role("status")).to_contain_text("2 ordered, 0 refused, 0 left")
     assert orders() == [["anna"], ["anna"]]
@@ -352,7 +350,7 @@ def test_without_script_one_sees_filters_stops_holds_and_orders_in_bulk(
     page.get_by_label("In bulk").select_option("hold")
     page.get_by_role("button", name="Those ticked…").click()
     page.get_by_label("Reason").fill("case 8")
-    page.get_by_role("button", name="Hold 1 recording").click()
+    page.get_by_role("button", name="Put 1 recording on legal hold").click()
     while page.get_by_role("button", name="Go on").count():
         page.get_by_role("button", name="Go on").click()
     expect(page.locator("main")).to_contain_text("All of it is done.")

@@ -344,11 +344,9 @@ def test_a_redis_erased_while_all_processes_run_is_rebuilt(service):
 def test_handoff_asks_the_running_service_and_its_status_is_the_verdict(service):
     call, _ = service.running()
     go = service.command("handoff", call, "--kind", "blind", "--json")
-    assert (go.returncode, json.loads(go.stdout)["verdict"], json.loads(go.stdout)["evidence"]) == (
-        0,
-        "go",
-        ["callback"],
-    )
+    said = json.loads(go.stdout)
+    assert (go.returncode, said["verdict"]) == (0, "go")
+    assert {"callback", "listed"} & set(said["evidence"])  # whichever came first
     hold = service.command("handoff", "nobody-knows", "--wait", "0.2")
     assert (hold.returncode, hold.stdout.startswith("HOLD: ")) == (1, True)
     wrong = service.command("handoff", call, "--kind", "Bad Kind")

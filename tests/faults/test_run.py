@@ -110,7 +110,6 @@ def below(mark):
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("t1", signal.SIGINT),
         ("t1", signal.SIGTERM),
         pytest.param(
             "machines", signal.SIGINT, marks=pytest.mark.skipif(bool(missing()), reason=missing())

@@ -6,17 +6,19 @@ import re
 import shlex
 import shutil
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from tests.bad_days import ended, made_older
+from tests.builders import obligation
 from tests.constants import ACCOUNT, APP_KEY, ENV, KEY, VIEW_KEY
 from webhooks.app import create_app
-from webhooks.console import routes, sessions
+from webhooks.console import routes, sessions, words
 from worker.calls.events import Event, Fault, Kind
+from worker.calls.obligations import Duty
 from worker.ledger.notices import Failing
 from worker.settings import Settings
 
@@ -493,6 +495,34 @@ def test_notifications_that_do_not_arrive_are_listed_and_of_an_endpoint_its_host
     assert "1 notification does not arrive" in console.page("/now")
 
 
+def test_not_home_says_how_often_each_was_tried_and_when_the_next_try_is(console):
+    ledger = console.ledger
+    fails(ledger)
+    again = Event(
+        id="again",
+        kind=Kind.FETCH_FAILED,
+        call_uuid="call-2",
+        recording_id="rec-2",
+        fault=Fault.STORAGE,
+        reason="full",
+    )
+    ledger.record(ACCOUNT, again)
+    console.log_in(VIEW_KEY)
+    gone = '<td data-name="Tries">2</td><td data-name="Next try" class="tight"><span>not by itself'
+    assert gone in console.page("/not-home")
+    fetch = obligation(Duty.FETCH, "call-2", "rec-2")
+    ledger.owe(fetch, ledger.now() + timedelta(minutes=14, seconds=50))
+    assert ">in 15 min</span>" in console.page("/not-home")
+
+
+def test_how_far_off_an_instant_is_is_said_in_the_unit_that_reads_best():
+    now = datetime(2026, 9, 14, tzinfo=UTC)
+    far = {-5: "now", 0.4: "now", 45: "in 45 s", 119: "in 119 s", 120: "in 2 min"}
+    far |= {7000: "in 117 min", 21_600: "in 6 h", 259_200: "in 3 days"}
+    assert {s: words.ahead(now + timedelta(seconds=s), now) for s in far} == far
+    assert words.ahead(None, now) == "not by itself"
+
+
 def test_what_the_provider_does_not_list_for_minutes_is_not_home(console):
     runs(console.ledger)
     over = Event(id="over", kind=Kind.CALL_ENDED, call_uuid="call-1", signed=True)
@@ -512,14 +542,14 @@ def test_now_says_in_words_what_is_wrong_and_what_to_do(console):
     console.ledger.degrade("archive", "No space left on device")
     console.log_in()
     page = console.page("/now")
-    for words in (
+    for said in (
         "1 recording is abandoned",
         "Not seen for 15 s: stops, fetches, keep, clock. Start these processes",
         f"The provider refuses the credentials of {ACCOUNT}",
         "Degraded: archive: No space left on device",
         'class="countdown"',
     ):
-        assert words in page
+        assert said in page
 
 
 def test_what_is_not_there_and_a_store_that_is_away_are_told_as_a_page(console, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from tests.constants import ACCOUNT, KEY, VIEW_KEY
 from tests.webhooks.test_console import NASTY, Console, entries, fails, runs, strict
+from worker.archive import signing
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ def test_hold_release_and_erase_ask_first_say_what_they_did_and_stand_in_the_his
     console.log_in(KEY, name="Asha")
     page, _, fields = asked(console, "hold")
     assert "endtape hold rec-2 --reason WHY" in page
+    assert "done by <b>anna</b> (API key), name given: <b>Asha</b>" in page
     assert 'name="reason" maxlength="200" autocomplete="off" required' in page
     assert fields["account"] == ACCOUNT
     assert entries(console.ledger) == []
@@ -51,12 +53,19 @@ def test_hold_release_and_erase_ask_first_say_what_they_did_and_stand_in_the_his
     assert console.browser.post("/recordings/rec-2/erase", data={"reason": "x"}).status_code == 409
 
     assert "endtape release rec-2 --reason WHY" in asked(console, "release")[0]
-    assert "The hold is ended" in done(console, "release")
+    assert "The hold is over" in done(console, "release")
     assert "on hold" not in console.page("/recordings/rec-2").split("<h2>Sound")[0]
 
     assert "endtape erase rec-2 --reason WHY" in asked(console, "erase")[0]
-    assert "the tombstone stands" in done(console, "erase")
+    assert "a signed tombstone stands" in done(console, "erase")
     assert console.browser.get("/recordings/rec-2/hold").status_code == 410
+    page = console.page("/recordings/rec-2")
+    assert 'href="/recordings/rec-2/tombstone"' in page
+    said = console.browser.get("/recordings/rec-2/tombstone")
+    assert (said.json["recording_id"], said.json["reason"]) == ("rec-2", "case 12")
+    assert said.headers["Content-Disposition"] == 'attachment; filename="rec-2.erased.json"'
+    signature = console.browser.get("/recordings/rec-2/tombstone/signature").data
+    signing.verify(said.data, signature, signing.RECEIPTS)
     assert [e for e in entries(console.ledger) if e[1:] == ("anna", "Asha")] == [
         ("hold", "anna", "Asha"),
         ("release", "anna", "Asha"),
@@ -69,8 +78,27 @@ def test_what_needs_a_reason_is_not_done_without_one(console, deed):
     fails(console.ledger)
     console.log_in()
     answer = console.browser.post(f"/recordings/rec-2/{deed}", data={"reason": "  "})
-    assert (answer.status_code, "reason: is needed" in answer.text) == (400, True)
+    assert (answer.status_code, "Reason: is needed" in answer.text) == (400, True)
     assert entries(console.ledger) == []
+
+
+def test_what_is_not_erased_has_no_tombstone(console):
+    fails(console.ledger)
+    console.log_in()
+    assert "No tombstone" in console.page("/recordings/rec-2/tombstone", 404)
+    assert "No such recording" in console.page("/recordings/nobody/tombstone", 404)
+
+
+def test_the_name_that_was_given_stands_beside_the_key_wherever_an_actor_is_shown(console):
+    fails(console.ledger)
+    console.log_in(KEY, name="Anna <b>B.")
+    done(console, "hold")
+    console.browser.post("/recordings/rec-2/retry")
+    page = console.page("/recordings/rec-2")
+    assert "<th>Name given</th>" in page
+    assert page.count('<td data-name="Name given">Anna &lt;b&gt;B.</td>') == 2
+    assert '<td data-name="By">anna, name given: Anna &lt;b&gt;B.</td>' in page  # the retry
+    assert "anna, name given: Anna &lt;b&gt;B." in page.split("</header>")[0]
 
 
 def test_what_still_records_is_not_erased(console):

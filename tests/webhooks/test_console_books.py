@@ -16,7 +16,8 @@ from tests.constants import ACCOUNT, KEY, VIEW_KEY
 from tests.days import House
 from tests.webhooks.test_console import NASTY, Console, runs, strict
 from webhooks.app import create_app
-from webhooks.console import rules
+from webhooks.console import month, rules
+from worker.calls import completeness
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
 from worker.catalogue import rows
@@ -204,6 +205,12 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
     )
     figure = days.page(address)
     assert ("rec-002" in figure, "rec-001" in figure) == (True, False)
+    assert (
+        "somebody has to look: nothing of ours or of the rules accounts for it: 1 end unproven"
+        in {line[2] for line in tables(page) if len(line) > 2}
+    )
+    unexplained = tables(days.page(f"/days/{day}/unexplained"))
+    assert [line[:2] for line in unexplained] == [["Recording", "Why"], ["rec-002", "end unproven"]]
     assert "rec-002" not in days.page(f"{address}?rule=another")
     assert "rec-002" not in days.page(f"{address}?start=50")
     days.enter(3, 1, "confirmed")  # it is found late
@@ -221,6 +228,7 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
     lines = list(csv.DictReader(io.StringIO(days.page(f"/days/{day}?as=csv"))))
     assert [one["recordings"] for one in lines if one["figure"] == "unproven"] == ["rec-002"]
     assert "It is not over." in days.page(f"/days/{days.today}")
+    assert "It has not begun." in days.page(f"/days/{days.today + timedelta(days=1)}")
     for path in ("/days/2026-9-1", "/days/x", f"/days/{day}/nonsense"):
         assert days.browser.get(path).status_code == 404
     assert days.browser.get(f"/days/{day}/unproven?start=-1").status_code == 400
@@ -233,6 +241,34 @@ def test_a_days_figures_lead_to_their_recordings_and_a_closed_day_has_its_digest
             ["sh", "-c", line], cwd=days.root, capture_output=True, check=False, timeout=20
         )
         assert done.returncode == 0, (line, done)
+
+
+def test_of_a_day_before_the_first_start_it_is_said_that_nothing_was_watched(console):
+    today = console.ledger.now().date()
+    before = today - timedelta(days=1)
+    assert "Endtape was not started yet" in console.page(f"/days/{before}")
+    console.ledger.set_first_start(console.ledger.now())
+    page = console.page(f"/days/{before}")
+    strict(page)
+    assert "Nothing was watched on this day" in page
+    assert f'first started on <a href="/days/{today}">' in page
+    assert "ot closed yet" not in page
+
+
+def test_each_unexplained_recording_has_a_reason_and_each_reason_words():
+    assert set(month.REASONS) | {"without_consent"} == set(completeness.GAPS)
+    named = {
+        "too_short": {"recordings": ["a"], "calls": []},
+        "missing": {"recordings": [], "calls": ["c"]},
+    }
+    none = {name: {"recordings": [], "calls": []} for name in month.REASONS}
+    row = {**none, **named, "unexplained": {"recordings": ["a", "b"], "calls": ["c"]}}
+    assert month.reasons(row, "b") == ["archived with a failed check"]
+    assert month.counted_reasons([row]) == {
+        "too short": 1,
+        "archived with a failed check": 1,
+        "never came home": 1,
+    }
 
 
 def test_who_did_what_is_read_back_from_closed_days_too_a_month_at_a_time(days):

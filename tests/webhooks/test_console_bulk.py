@@ -40,7 +40,7 @@ def test_all_that_match_are_planned_counted_confirmed_and_each_stands_in_the_his
     assert page.count('type="checkbox"') == 3
     (query,) = re.findall(r'name="query" value="([^"]*)"', page)
     address, page = planned(console, what="retry", scope="all", page="not-home", query=query)
-    assert "Try again to bring home 3 recordings?" in page
+    assert "Try 3 recordings again?" in page
     assert "not home, fault storage" in page
     assert entries(console.ledger) == []
     ids = console.browser.get(f"{address}/ids").text.split()
@@ -50,36 +50,49 @@ def test_all_that_match_are_planned_counted_confirmed_and_each_stands_in_the_his
     answer = console.browser.post(f"{address}/confirm", data={"reason": NASTY})
     page = console.page(answer.headers["Location"])
     strict(page)
-    assert "3 ordered, 0 refused, 0 left" in page
+    assert "3 ordered, 0 refused, 0 left. Confirmed by anna, name given: Asha" in page
     assert "All of it is done" in page
     assert [len(orders(console, one)) for one in ids] == [1, 1, 1]
     assert entries(console.ledger) == [("retry", "anna", "Asha")] * 3
     assert console.browser.post(f"{address}/confirm").status_code == 409
     listed = console.page("/bulk")
     strict(listed)
-    assert (f'href="{address}"' in listed, "<td>done</td>" in listed) == (True, True)
+    assert (f'href="{address}"' in listed, '<td data-name="State">done</td>' in listed) == (
+        True,
+        True,
+    )
 
 
 def test_those_that_are_ticked_are_meant_and_what_cannot_be_is_left_out_with_its_reason(console):
     ticked = ["rec-f0", "rec-1", "rec-f0"]
     _, page = planned(console, what="erase", scope="chosen", one=ticked)
-    assert "Erase for good 1 recording?" in page
+    assert "Erase 1 recording for good?" in page
     assert "Left out, still recording: 1." in page
-    for what, count in (("hold", 2), ("release", 0)):
-        _, page = planned(console, what=what, scope="chosen", one=ticked)
-        assert (f"{count} recordings?" in page, "There is nothing to do" in page) == (
-            True,
-            count == 0,
-        )
+    _, page = planned(console, what="hold", scope="chosen", one=ticked)
+    assert "<h1>Put 2 recordings on legal hold?</h1>" in page
+    _, page = planned(console, what="release", scope="chosen", one=ticked)
+    assert ("<h1>Nothing to release</h1>" in page, "<form class" in page) == (True, False)
     assert console.browser.post("/bulk", data={"what": "stop"}).status_code == 400
     gone = {"what": "hold", "scope": "chosen", "one": "nobody"}
     assert console.browser.post("/bulk", data=gone).status_code == 404
 
 
+def test_where_nothing_is_ticked_nothing_is_planned_and_all_that_match_are_offered(console):
+    form = {"what": "erase", "page": "recordings", "query": "phase=abandoned"}
+    answer = console.browser.post("/bulk", data={**form, "scope": "chosen"})
+    strict(answer.text)
+    assert (answer.status_code, "<h1>Nothing was ticked</h1>" in answer.text) == (400, True)
+    assert 'href="/recordings?phase=abandoned"' in answer.text
+    assert bulk.recent(console.ledger) == []
+    offered = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', answer.text))
+    _, page = planned(console, scope="all", **{n: v for n, v in offered.items() if n != "next"})
+    assert "<h1>Erase 3 recordings for good?</h1>" in page
+
+
 def test_holds_of_all_that_match_a_filter_need_a_reason_and_are_released_in_bulk(console):
     form = {"scope": "all", "page": "recordings", "query": "phase=abandoned&cursor=x&limit=1"}
     address, page = planned(console, what="hold", **form)
-    assert ("phase abandoned" in page, "Put on legal hold 3 recordings?" in page) == (True, True)
+    assert ("phase abandoned" in page, "Put 3 recordings on legal hold?" in page) == (True, True)
     assert console.browser.post(f"{address}/confirm", data={"reason": " "}).status_code == 400
     console.browser.post(f"{address}/confirm", data={"reason": "case 12"})
     assert "3 on hold, 0 refused, 0 left" in console.page(address)
@@ -100,6 +113,9 @@ def test_it_outlives_the_request_goes_on_at_a_button_and_is_cancelled(console, m
     page = console.page(address)
     assert "0 ordered, 0 refused, 3 left" in page
     assert f'id="go" method="post" action="{address}/go"' in page
+    assert "Keep this page open." in page
+    for listed in ("/recordings", "/not-home"):
+        assert f'waits while nobody has the page open: <a href="{address}">' in console.page(listed)
     monkeypatch.undo()
     other = Console(console.ledger, console.folder)  # another process, another browser
     other.log_in(KEY, name="Ravi")
@@ -117,11 +133,13 @@ def test_it_outlives_the_request_goes_on_at_a_button_and_is_cancelled(console, m
     other.browser.post(f"{address}/go")
     assert "3 ordered" in other.page(address)
     assert {entry[2] for entry in entries(console.ledger)} == {"Ravi"}
+    assert f'<a href="{second}">go on with it' in console.page("/recordings")  # the first is done
     console.browser.post(f"{second}/cancel")
     page = console.page(second)
     assert ("Cancelled" in page, "1 left" in page) == (True, True)
     assert other.browser.post(f"{second}/go").status_code == 409
     assert orders(console, "rec-2") == []
+    assert "under way" not in console.page("/recordings")
     assert console.browser.get("/bulk/nobody").status_code == 404
 
 
@@ -150,13 +168,14 @@ def test_a_view_key_ticks_nothing_and_is_refused(console):
 
 def test_of_two_who_confirm_one_is_told_and_a_cancellation_holds_against_both(ledger):
     item = bulk.Item(account=ACCOUNT, recording_id="rec-1")
-    how = {"meant": "one", "who": "asha", "left_out": {}}
+    how = {"meant": "one", "who": "asha", "claimed": None, "left_out": {}}
     one, other = (bulk.plan(ledger, "erase", [item], **how) for _ in range(2))
     assert bulk.find(ledger, one).state is bulk.State.PLANNED
-    assert bulk.confirm(ledger, one, who="ben", reason="his")
-    assert not bulk.confirm(ledger, one, who="cem", reason="hers")
+    assert bulk.confirm(ledger, one, who="ben", claimed="Ben", reason="his")
+    assert not bulk.confirm(ledger, one, who="cem", claimed=None, reason="hers")
     found = bulk.find(ledger, one)
-    assert (found.state, found.who, found.reason) == (bulk.State.GOING, "ben", "his")
+    assert (found.state, found.who, found.claimed) == (bulk.State.GOING, "ben", "Ben")
+    assert found.reason == "his"
     bulk.cancel(ledger, other)  # while somebody who saw it planned confirms it
-    bulk.confirm(ledger, other, who="ben", reason="his")
+    bulk.confirm(ledger, other, who="ben", claimed="Ben", reason="his")
     assert bulk.find(ledger, other).state is bulk.State.CANCELLED

@@ -135,6 +135,11 @@ def test_what_a_machine_reports_of_archive_and_catalogue_is_told_and_its_disk_is
         ("StopAccepted", False, None, "ours"),
         ("HandoffDecided", False, "api", "ours"),
         ("StopOrdered", False, "anna", "order"),
+        ("RecordingHeld", False, "anna", "order"),
+        ("RecordingReleased", False, "cli:root", "order"),
+        ("EraseBegun", False, "anna", "order"),
+        ("EraseBegun", False, "rule:sales", "ours"),
+        ("RecordingStarted", False, "rule:sales", "claimed"),
         ("CallAnnounced", False, "api", "claimed"),
     ],
 )

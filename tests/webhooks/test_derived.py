@@ -50,6 +50,22 @@ def verified(house):
     return sorted((f.what, f.path.rpartition("/")[2]) for f in report.findings), report.counts
 
 
+def shows_it(browser, recording, made, receipt):
+    """The console's page lists the file, opens it only to who may hear the recording, and never as
+    a page of ours.
+    """
+    url = f"/recordings/{recording}/derived/{made['name']}"
+    for key, opens in ((VIEW_KEY, False), (KEY, True)):
+        browser.post("/login", data={"password": key})
+        page = browser.get(f"/recordings/{recording}").text
+        assert (made["sha256"] in page, f'href="{url}"' in page) == (True, opens)
+        assert browser.get(f"{url}/receipt").data == receipt
+        got = browser.get(url)
+        assert (got.status_code, got.data == TEXT) == ((200, True) if opens else (403, False))
+    assert got.mimetype == "application/octet-stream"
+    assert got.headers["Content-Disposition"].startswith("attachment; ")
+
+
 @pytest.mark.parametrize("known_to", ["redis", "the catalogue"])
 def test_a_file_made_from_a_recording_is_linked_and_signed_like_it(house, known_to):
     call, recording = archived(house)
@@ -78,6 +94,7 @@ def test_a_file_made_from_a_recording_is_linked_and_signed_like_it(house, known_
     assert [d["what"] for d in deeds(house)].count("derive") == 1
     listed = house.ledger.filed(ACCOUNT, until=house.ledger.now() + timing.ITSELF)
     assert [line for line in listed if line.startswith(f"{sha256}  ")]
+    shows_it(house.app.test_client(), recording, made, receipt)
 
     findings, counts = verified(house)
     assert (findings, counts["derived"]) == ([], 1)

@@ -304,7 +304,8 @@ def test_a_recording_that_began_in_another_call_state_is_told_by_declaring_it(lo
     )
     assert [r["recording_id"] for r in told.json()["recordings"]] == [recording.recording_id]
     said = ask(house, call, kind="blind").json()
-    assert (said["verdict"], said["evidence"]) == ("go", ["callback"])
+    assert said["verdict"] == "go"
+    assert {"callback", "listed"} & set(said["evidence"])  # whichever came first
 
 
 def test_a_404_proves_the_end_of_a_call_that_the_provider_reported_and_of_no_other(local):

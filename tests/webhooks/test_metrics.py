@@ -53,10 +53,11 @@ def test_a_life_of_recordings_shows_in_each_figure(local, monkeypatch):
     Census(house.ledger, lambda: house.settings).take()
 
     def counted():
-        house.ledger.count_tally()  # a worker counts an answer after it has noted what it means
+        house.ledger.count_tally()  # a worker counts what it has noted
         found = read(house)
         return (
             found.get('endtape_provider_requests_total{request="stop",status="204"}') == 2
+            and found.get("endtape_stop_confirmation_seconds_count") == 2
             and found.get('endtape_archived_total{account="MA_TEST0001"}')
             and found
         )

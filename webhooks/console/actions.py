@@ -91,8 +91,9 @@ class Actions:
             view,
             "hold",
             title="Put this recording on legal hold?",
-            says="While it stands, neither copy is deleted: not by a rule, not by a person. It is "
-            "a signed fact in the archive. No object lock of a bucket stands behind it.",
+            says="Until somebody releases it, Endtape deletes neither the copy in the archive nor "
+            "the one at the provider, whatever a rule or a person asks for. The provider deletes "
+            "its own after 30 days all the same. The hold is written into the archive, signed.",
             button="Hold",
         )
 
@@ -108,8 +109,9 @@ class Actions:
             view,
             "release",
             title="End the legal hold of this recording?",
-            says="What the hold put off happens then: where a rule says so, the recording is "
-            "erased and the provider's copy deleted.",
+            says="From then on it may be deleted again. Where a rule wants it erased by now, or "
+            "its copy at the provider deleted, that happens soon afterwards and cannot be "
+            "undone. Where no rule does, nothing is deleted.",
             button="Release",
             danger=True,
         )

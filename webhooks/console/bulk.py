@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,7 @@ from webhooks.api.reading import Reader
 from webhooks.api.reports import Reports
 from webhooks.console.actions import LIVE, reason_of_form
 from webhooks.console.now import Now
-from webhooks.console.page import query_of, rendered, seen
+from webhooks.console.page import address, query_of, rendered, seen
 from worker.calls.call import Phase
 from worker.ledger import bulk
 from worker.ledger.bulk import Bulk, Item, State
@@ -35,12 +36,30 @@ _TURN_S = 1.0
 _SHOWN = 20
 View = dict[str, Any]
 
-# What is done, as a verb and as what it is called when it is over.
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is done: in the menu, to one and to several recordings, and when it is over."""
+
+    name: str
+    one: str
+    several: str  # with a place for their number
+    over: str
+
+    def to(self, count: int) -> str:
+        return self.one if count == 1 else self.several.format(count)
+
+
 WORDS = {
-    "retry": ("Try again to bring home", "ordered"),
-    "hold": ("Put on legal hold", "on hold"),
-    "release": ("End the legal hold of", "released"),
-    "erase": ("Erase for good", "erased"),
+    "retry": Words("try again", "Try 1 recording again", "Try {} recordings again", "ordered"),
+    "hold": Words(
+        "hold", "Put 1 recording on legal hold", "Put {} recordings on legal hold", "on hold"
+    ),
+    "release": Words(
+        *("release", "End the legal hold of 1 recording"),
+        *("End the legal hold of {} recordings", "released"),
+    ),
+    "erase": Words("erase", "Erase 1 recording for good", "Erase {} recordings for good", "erased"),
 }
 
 
@@ -53,7 +72,9 @@ class Bulks:
         return rendered("bulks.html", bulks=bulk.recent(self._ledger), words=WORDS)
 
     def plan(self) -> AnyResponse:
-        """Puts down what would be done to the recordings that are chosen, or to all that match."""
+        """Puts down what would be done to the recordings that are ticked, or to all that match.
+        Where nothing is ticked it offers the latter, and puts nothing down.
+        """
         what = request.form.get("what", "")
         if what not in WORDS:
             raise Problem(400, f"what: must be one of {', '.join(WORDS)}", field="what")
@@ -61,15 +82,24 @@ class Bulks:
             views, meant = self._matching()
         else:
             chosen = list(dict.fromkeys(request.form.getlist("one")))[: list_query.MOST]
-            views, meant = map(self._reader.view, chosen), "the ones that were chosen"
+            if not chosen:
+                return Response(_nothing_ticked(what), 400)
+            views, meant = map(self._reader.view, chosen), "the ones that were ticked"
         items, left_out = list[Item](), Counter[str]()
         for view in islice(views, MOST):
             if why := _why_not(what, view):
                 left_out[why] += 1
             else:
                 items.append(Item(account=view["account"], recording_id=view["recording_id"]))
+        by = caller()
         bulk_id = bulk.plan(
-            self._ledger, what, items, meant=meant, who=caller().who, left_out=left_out
+            self._ledger,
+            what,
+            items,
+            meant=meant,
+            who=by.who,
+            claimed=by.claimed,
+            left_out=left_out,
         )
         return redirect(f"/bulk/{bulk_id}", 303)
 
@@ -80,8 +110,7 @@ class Bulks:
         return rendered(
             "bulk.html",
             bulk=known,
-            verb=WORDS[known.what][0],
-            over=WORDS[known.what][1],
+            words=WORDS[known.what],
             views=[seen(view) for view in self._views(first)],
             most=MOST,
         )
@@ -101,7 +130,8 @@ class Bulks:
         reason = reason_of_form()
         if known.what != "retry":
             by_caller(reason or "")
-        if not bulk.confirm(self._ledger, bulk_id, who=caller().who, reason=reason):
+        by = caller()
+        if not bulk.confirm(self._ledger, bulk_id, who=by.who, claimed=by.claimed, reason=reason):
             raise Problem(409, "it is confirmed already")
         return self.go_on(bulk_id)
 
@@ -187,6 +217,19 @@ class Bulks:
             before = page.end
             if before is None:
                 return
+
+
+def _nothing_ticked(what: str) -> str:
+    page = "not-home" if request.form.get("page") == "not-home" else "recordings"
+    query = request.form.get("query", "")
+    return rendered(
+        "bulk_none.html",
+        words=WORDS[what],
+        what=what,
+        page=page,
+        query=query,
+        back=address(f"/{page}", query_of(query)),
+    )
 
 
 def _why_not(what: str, view: View) -> str | None:

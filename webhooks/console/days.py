@@ -100,15 +100,27 @@ class Days:
             state=month.state_of(view["totals"], is_whole=_is_whole(view)),
             states=month.STATES,
             meanings=month.MEANINGS,
+            reasons=month.counted_reasons(view["rows"]),
             closed=closed,
-            is_closed=len(closed) == len(accounts),
-            is_over=at < today,
+            standing=self._standing(at, today, is_closed=len(closed) == len(accounts)),
+            first_start=self._ledger.first_start(),
             now=_wants_now(),
             before=at - timedelta(days=1) if at > date.min else None,
             after=at + timedelta(days=1) if at < today else None,
             signer=self._settings().signer,
             **self._of_accounts(),
         )
+
+    def _standing(self, day: date, today: date, *, is_closed: bool) -> str:
+        """Whether the day is closed, is still to be, or never will be: `closed`, `before` the first
+        start, `over`, `today` or `to come`.
+        """
+        first = self._ledger.first_start()
+        if is_closed:
+            return "closed"
+        if day < today and (first is None or day < first.date()):
+            return "before"
+        return "over" if day < today else "today" if day == today else "to come"
 
     def figure(self, day: str, figure: str) -> str:
         """The recordings of a figure of a day, and the calls that have none."""
@@ -126,6 +138,7 @@ class Days:
             says=month.MEANINGS[figure],
             rule=rule,
             views=[seen(view) for view in self._views(some)],
+            reasons=_reasons(mine) if figure == "unexplained" else None,
             count=len(ids),
             start=start,
             more=start + SHOWN if len(ids) > start + SHOWN else None,
@@ -259,6 +272,15 @@ def _stood(day: date, closed: Sequence[ClosedDay]) -> dict[str, Any] | None:
         },
         "call_records": {a: told for one in ledgers for a, told in one["call_records"].items()},
         **next(({"degraded": one["degraded"]} for one in ledgers if "degraded" in one), {}),
+    }
+
+
+def _reasons(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Why each recording, by account and id, is unexplained."""
+    return {
+        (row["account"], name): ", ".join(month.reasons(row, name))
+        for row in rows
+        for name in row["unexplained"]["recordings"]
     }
 
 

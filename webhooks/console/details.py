@@ -1,4 +1,4 @@
-"""The pages of one thing: what happens now, a recording, a call; and the files of a recording."""
+"""The pages of one thing: what happens now, a recording, a call."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ from worker.ledger.presence import ROLES
 _SAID = {
     "stop": "The stop is ordered. The proof follows below; the page of the call shows each step.",
     "retry": "Another try is ordered.",
-    "hold": "It is on hold: neither copy is deleted until somebody releases it.",
-    "release": "The hold is ended. What it put off happens now.",
-    "not_held": "It was not on hold; nothing was done.",
-    "erase": "It is erased: the tombstone stands, and the copies go within minutes.",
-    "erased": "It was erased before; nothing was done.",
+    "hold": "It is on hold now: nothing deletes it, here or at the provider, until somebody "
+    "releases it.",
+    "release": "The hold is over. Deletions that waited for it are taken up again; without such, "
+    "nothing changes.",
+    "not_held": "It was not on hold, so nothing was done.",
+    "erase": "It is erased: a signed tombstone stands in its place, and the copies are deleted "
+    "within minutes.",
+    "erased": "It was erased before, so nothing was done.",
 }
 _UNREADABLE = "What the archive has cannot be read."
 _HISTORY = 50
@@ -179,23 +182,9 @@ class Details:
         events = self._ledger.events(account, call_uuid)
         return legs_view(replay(account, call_uuid, events)) if events else []
 
-    # Files
-    # --------------------------------------------------------------------------------------------
-
-    def receipt(self, recording_id: str) -> Response:
-        return _named(self._reader.receipt(recording_id), f"{recording_id}.json")
-
-    def signature(self, recording_id: str) -> Response:
-        return _named(self._reader.signature(recording_id), f"{recording_id}.json.sig")
-
 
 def _kind() -> Kind:
     return Kind(session().acts, shows_numbers())
-
-
-def _named(answer: Response, name: str) -> Response:
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return answer
 
 
 def _is_receipt(said: Any) -> bool:

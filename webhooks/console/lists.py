@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
@@ -13,10 +14,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from webhooks.api import list_query
 from webhooks.api.reading import Reader
 from webhooks.console.now import Now
-from webhooks.console.page import address, rendered, seen
+from webhooks.console.page import address, rendered, seen, session
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
 from worker.calls.views import rfc3339
+from worker.ledger import backlog, bulk
+from worker.ledger.backlog import Standing
 
 FILTERS = (
     *("phase", "stop", "fault", "rule", "number", "label", "call_uuid", "account", "held"),
@@ -37,6 +40,7 @@ _STOP_COLUMNS = (
     *("state", "trigger", "rule", "due_at", "requested_at", "accepted_at", "confirmed_at"),
     *("tail_ms", "attempts"),
 )
+_SHOWN = 200  # rows of what is not home
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -69,6 +73,7 @@ class Lists:
             older=address(request.path, query, cursor=cursor) if cursor else None,
             newest=address(request.path, query, cursor=None) if query.get("cursor") else None,
             degraded=page.degraded,
+            under_way=self._under_way(),
             day_ago=rfc3339(now - timedelta(days=1)),
             hour_ago=rfc3339(now - timedelta(hours=1)),
         )
@@ -79,14 +84,34 @@ class Lists:
         failing = self._now.board().failing
         asked = [v for v in failing if wanted in {None, v["fault"]}]
         counts = {f.value: sum(v["fault"] == f.value for v in failing) for f in Fault}
+        shown = asked[:_SHOWN]
         aside = [(owed, tries) for owed, tries in self._ledger.set_aside().items()]
         return rendered(
             "not_home.html",
-            views=[seen(v) for v in asked[:200]],
+            views=[seen(v) for v in shown],
+            more=len(asked) - len(shown),
+            standings=self._standings(shown),
+            now=self._ledger.now(),
             counts=counts,
             wanted=wanted,
-            aside=aside[:200],
+            aside=aside[:_SHOWN],
+            under_way=self._under_way(),
         )
+
+    def _standings(self, views: list[dict[str, Any]]) -> dict[tuple[str, str], Standing]:
+        """How often each was tried, and when the next try is, by account and recording."""
+        found = dict[tuple[str, str], Standing]()
+        for account in {view["account"] for view in views}:
+            calls = defaultdict[str, list[str]](list)
+            for view in (v for v in views if v["account"] == account):
+                calls[view["call_uuid"]].append(view["recording_id"])
+            standings = backlog.standings(self._ledger, account, calls)
+            found |= {(account, recording_id): one for recording_id, one in standings.items()}
+        return found
+
+    def _under_way(self) -> list[str]:
+        """The orders for many that wait for who may go on with them."""
+        return bulk.under_way(self._ledger) if session().acts else []
 
     def notifications(self) -> str:
         """The notifications that do not arrive, and the applications that are told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calendar import Calendar, monthrange
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -27,6 +28,16 @@ MEANINGS = {
     "erased": "was erased; a signed tombstone stays",
     "deleted_at_provider": "its copy at the provider is gone",
 }
+# For what somebody has to look, in the words of the page.
+REASONS = {
+    "missing": "never came home",
+    "unproven": "end unproven",
+    "over_long": "over-long",
+    "too_short": "too short",
+    "unexpected": "unexpected",
+    "cut_at_default_limit": "cut at the provider's 60 s",
+}
+_FAILED = "archived with a failed check"
 # The states of a day, the worst first: a sign and what it says.
 STATES = {
     "bad": ("✗", "to be explained"),
@@ -71,6 +82,29 @@ def state_of(totals: Mapping[str, Any], *, is_whole: bool = True) -> str:
         if is_so:
             return state
     return "empty"
+
+
+def reasons(row: Mapping[str, Any], name: str) -> list[str]:
+    """Why this recording or call of a row, by its id, is unexplained: at least one reason."""
+    found = [
+        says
+        for figure, says in REASONS.items()
+        if name in {*row[figure].get("recordings", ()), *row[figure].get("calls", ())}
+    ]
+    return found or [_FAILED]
+
+
+def counted_reasons(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many are unexplained for each reason; one may be so for several. Rows of a closed day
+    that name no recordings are left out.
+    """
+    unexplained = ((row, row["unexplained"]) for row in rows)
+    return Counter(
+        reason
+        for row, figure in unexplained
+        for name in (*figure.get("recordings", ()), *figure.get("calls", ()))
+        for reason in reasons(row, name)
+    )
 
 
 def together(all_totals: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

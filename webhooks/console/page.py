@@ -12,6 +12,14 @@ from webhooks.console import words
 from webhooks.console.sessions import Session
 
 NUMBERS_COOKIE = "endtape_numbers"
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'"
+    ),
+    # Not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+}
 # Where the pages are, in the order of the menu. A new page has its line here.
 MENU = (
     ("/", "Now"),
@@ -47,7 +55,7 @@ def rendered(template: str, **values: Any) -> str:
         template,
         menu=MENU,
         path=request.path,
-        here=request.full_path.rstrip("?"),
+        here=_here(),
         query_string=request.query_string.decode("ascii", "replace"),
         session=session(),
         numbers_shown=shows_numbers(),
@@ -55,6 +63,13 @@ def rendered(template: str, **values: Any) -> str:
         address=address,
         **values,
     )
+
+
+def _here() -> str:
+    """The address of the page that is shown. What a form was sent to is none; it lies below one."""
+    if request.method == "GET":
+        return request.full_path.rstrip("?")
+    return request.path.rpartition("/")[0] or "/"
 
 
 def address(path: str, query: MultiDict[str, str] | None = None, **changed: str | None) -> str:

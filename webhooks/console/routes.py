@@ -20,11 +20,13 @@ from webhooks.console.bulk import Bulks
 from webhooks.console.days import Days
 from webhooks.console.deeds import Deeds
 from webhooks.console.details import Details
+from webhooks.console.errors import Errors
 from webhooks.console.feed import Feed
+from webhooks.console.files import Files
 from webhooks.console.lists import Lists
 from webhooks.console.live import Live
 from webhooks.console.now import Now
-from webhooks.console.page import NUMBERS_COOKIE, local_path
+from webhooks.console.page import HEADERS, NUMBERS_COOKIE, local_path
 from webhooks.console.rules import RulesPage
 from webhooks.console.system import System
 from worker import logs
@@ -32,14 +34,6 @@ from worker.errors import EndtapeError
 from worker.settings import Settings
 
 log = structlog.get_logger()
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-        "object-src 'none'"
-    ),
-    # Not `no-referrer`: with that, browsers send `Origin: null` with our own forms.
-    "Referrer-Policy": "same-origin",
-}
 View = Callable[..., Any]
 
 
@@ -71,16 +65,15 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
         ("/now", "board", details.board),
         ("/recordings", "recordings", lists.recordings),
         ("/recordings/<recording_id>", "recording", details.recording),
-        ("/recordings/<recording_id>/receipt", "receipt", details.receipt),
-        ("/recordings/<recording_id>/signature", "signature", details.signature),
         ("/calls/<call_uuid>", "call", details.call),
         ("/not-home", "not_home", lists.not_home),
         ("/notifications", "notifications", lists.notifications),
     )
-    for path, name, view in pages:
+    files = Files(reader, api.governing)
+    for path, name, view in (*pages, *_files(files)):
         door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
     bulks = Bulks(reader, now, api.reports, api.governing)
-    for method, path, name, view in (*_deeds(actions, reader), *_in_bulk(bulks)):
+    for method, path, name, view in (*_deeds(actions, reader, files), *_in_bulk(bulks)):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
     for method, path, name, view in _books(reader, now):
         door.add_url_rule(path, name, _guarded(settings, view), methods=[method])
@@ -93,9 +86,7 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
         door.add_app_template_filter(filter_, name)
     door.before_request(lambda: _refuse_foreign(settings()))
     door.after_request(_with_headers)
-    door.register_error_handler(Problem, _told)
-    door.register_error_handler(HTTPException, _told_http)
-    door.register_error_handler(EndtapeError, _told_unavailable)
+    _refuse_with(door, Errors(settings))
     return door
 
 
@@ -111,10 +102,22 @@ def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
     yield "POST", "/rules/simulation", "simulate", rules.simulated
 
 
-def _deeds(actions: Actions, reader: Reader) -> Iterator[tuple[str, str, str, View]]:
+def _files(files: Files) -> Iterator[tuple[str, str, View]]:
+    """What speaks about a recording, and tells nothing of what was said."""
+    recording = "/recordings/<recording_id>"
+    yield f"{recording}/receipt", "receipt", files.receipt
+    yield f"{recording}/signature", "signature", files.signature
+    yield f"{recording}/tombstone", "tombstone", files.tombstone
+    yield f"{recording}/tombstone/signature", "tombstone_signature", files.tombstone_signature
+    yield f"{recording}/derived/<name>/receipt", "derived_receipt", files.derived_receipt
+    yield f"{recording}/derived/<name>/signature", "derived_signature", files.derived_signature
+
+
+def _deeds(actions: Actions, reader: Reader, files: Files) -> Iterator[tuple[str, str, str, View]]:
     """What a view key may not: to hear, and to do. Each deed is asked about at its own address."""
     recording = "/recordings/<recording_id>"
     yield "GET", f"{recording}/audio", "audio", reader.audio
+    yield "GET", f"{recording}/derived/<name>", "derived", files.derived
     for path, name, ask, do in (
         ("/calls/<call_uuid>/stop", "stop", actions.ask_stop, actions.stop),
         (f"{recording}/retry", "retry", actions.ask_retry, actions.retry),
@@ -210,25 +213,26 @@ def _numbers(settings: Settings) -> AnyResponse:
 # ------------------------------------------------------------------------------------------------
 
 
-def _told(problem: Problem) -> AnyResponse:
-    return _error(problem.status, problem.detail)
+def _refuse_with(door: Blueprint, errors: Errors) -> None:
+    """Has every refusal of a page told by a page, whatever its reader accepts."""
 
+    def told_http(error: HTTPException) -> AnyResponse:
+        answer = errors.page(
+            error.code if error.code in TITLES else 400,
+            (error.description or error.name).rstrip("."),
+        )
+        for name, value in error.get_headers():
+            if name in {"Allow", "Content-Range"}:
+                answer.headers[name] = value
+        return answer
 
-def _told_http(error: HTTPException) -> AnyResponse:
-    status = error.code if error.code in TITLES else 400
-    answer = _error(status, error.description or error.name)
-    for name, value in error.get_headers():
-        if name in {"Allow", "Content-Range"}:
-            answer.headers[name] = value
-    return answer
+    def told_unavailable(error: EndtapeError) -> AnyResponse:
+        if logs.seldom("unanswered", error):
+            log.warning("a page could not be shown", error=str(error))
+        return errors.page(503, "the state store does not answer; `endtape doctor` says more")
 
-
-def _told_unavailable(error: EndtapeError) -> AnyResponse:
-    if logs.seldom("unanswered", error):
-        log.warning("a page could not be shown", error=str(error))
-    return _error(503, "the state store does not answer; `endtape doctor` says more")
-
-
-def _error(status: int, detail: str) -> AnyResponse:
-    page = render_template("error.html", status=status, title=TITLES[status], detail=detail)
-    return Response(page, status)
+    door.register_error_handler(
+        Problem, lambda problem: errors.page(problem.status, problem.detail)
+    )
+    door.register_error_handler(HTTPException, told_http)
+    door.register_error_handler(EndtapeError, told_unavailable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +16,8 @@ _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FO
 _CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
 _ORDERS = {
     *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
-    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED),
+    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
+    Kind.ERASE_BEGUN,
 }
 
 
@@ -42,6 +43,19 @@ def span(milliseconds: float | None) -> str:
     minutes, seconds = divmod(round(rest / 1000), 60)
     hours, minutes = divmod(minutes, 60)
     return sign + (f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}")
+
+
+def ahead(instant: datetime | None, now: datetime) -> str:
+    """How far off an instant is, in the unit that reads best; None means that it never comes."""
+    if instant is None:
+        return "not by itself"
+    seconds = (instant - now).total_seconds()
+    if seconds < 1:
+        return "now"
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"in {seconds / length:.0f} {unit}"
+    return f"in {seconds:.0f} s"
 
 
 def between(instants: tuple[str | None, str | None]) -> float | None:
@@ -101,6 +115,8 @@ def sureness(event: Mapping[str, Any]) -> tuple[str, str]:
         return "confirmed", "Endtape read it from the provider's own API"
     if not by or by == "us" or kind in _CONCLUDED:
         return "ours", "Endtape did it, or concluded it"
+    if kind in _ORDERS and by.startswith("rule:"):
+        return "ours", "a rule wants it"
     if kind in _ORDERS:
         return "order", "somebody with a key, or a command, asked for it"
     return "claimed", "reported, and no signature stands for it"
@@ -110,6 +126,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "clock": clock,
     "fine_clock": fine_clock,
     "span": span,
+    "ahead": ahead,
     "between": between,
     "size": size,
     "host": host,

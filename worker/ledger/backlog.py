@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
@@ -37,6 +37,41 @@ class Entry:
     next_at: datetime | None
     problem: str
     keeps_until: datetime | None = None  # when the provider deletes its copy, where that is known
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How often a recording was fetched in vain, and when the next try is; None if only a person
+    can order one.
+    """
+
+    tries: int
+    next_at: datetime | None
+
+
+def standings(
+    ledger: Ledger, account: str, calls: Mapping[str, Sequence[str]]
+) -> dict[str, Standing]:
+    """Of these recordings, by id, how they stand. `calls`: the recordings by their call."""
+    found, owed = dict[str, Recording](), dict[str, Obligation]()
+    for call_uuid, events in ledger.logs(account, calls).items():
+        known = replay(account, call_uuid, events).recordings
+        for recording in (known[i] for i in calls[call_uuid] if i in known):
+            found[recording.recording_id] = recording
+            owed[recording.recording_id] = _next_step(account, call_uuid, recording)
+    instants = ledger.all_next_at(list(owed.values()))
+    return {
+        i: Standing(len(recording.failures), None if recording.gave_up else instants[owed[i]])
+        for i, recording in found.items()
+    }
+
+
+def _next_step(account: str, call_uuid: str, recording: Recording) -> Obligation:
+    """A fetch; before the provider has named a file, a look at the call."""
+    duty, named = Duty.LOOK, None
+    if recording.finalized_at:
+        duty, named = Duty.FETCH, recording.recording_id
+    return Obligation(duty=duty, account=account, call_uuid=call_uuid, recording_id=named)
 
 
 def find(
@@ -145,7 +180,6 @@ def _entry(
         recording.abandoned or recording.gave_up or (failing and recording.failures)
     ):
         return None
-    look = replace(owed, duty=Duty.LOOK, recording_id=None)
     last = recording.gave_up or [*recording.abandoned, *recording.failures][-1]
     return Entry(
         owed=owed,
@@ -156,7 +190,7 @@ def _entry(
         problem=last.reason or "",
         next_at=None
         if recording.gave_up
-        else ledger.next_at(owed if recording.finalized_at else look),
+        else ledger.next_at(_next_step(call.account, call.call_uuid, recording)),
     )
 
 

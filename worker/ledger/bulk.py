@@ -42,14 +42,17 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bulk:
-    """One such order. `left_out`: why recordings that were meant are not in it, and how many.
-    `total` were planned, `left` of them are not done; `refused` (the first 200) were not possible.
+    """One such order. `who` planned it or, once it is confirmed, confirmed it, `claimed` being the
+    name that the person gave. `left_out`: why recordings that were meant are not in it, and how
+    many. `total` were planned, `left` of them are not done; `refused` (the first 200) were not
+    possible.
     """
 
     id: str
     what: str
     meant: str
     who: str
+    claimed: str | None
     reason: str | None
     made_at: datetime
     state: State
@@ -63,6 +66,11 @@ class Bulk:
     def done(self) -> int:
         return self.total - self.left - self.refused_count
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is confirmed, and something is left to do."""
+        return self.state is State.GOING and self.left > 0
+
 
 def plan(
     ledger: Ledger,
@@ -71,6 +79,7 @@ def plan(
     *,
     meant: str,
     who: str,
+    claimed: str | None,
     left_out: Mapping[str, int],
 ) -> str:
     """Puts down what would be done, and returns its id. `meant`: which recordings, in words."""
@@ -79,6 +88,7 @@ def plan(
         "what": what,
         "meant": meant,
         "who": who,
+        "claimed": claimed or "",
         "made_ms": now,
         "total": len(items),
         "left_out": json.dumps(dict(left_out)),
@@ -102,13 +112,15 @@ def find(ledger: Ledger, bulk_id: str) -> Bulk | None:
     if not said:
         return None
     confirmed = json.loads(said.get("confirmed") or "{}")
+    by = confirmed or said
     going = State.GOING if confirmed else State.PLANNED
     refused = _key(ledger, bulk_id, "refused")
     return Bulk(
         id=bulk_id,
         what=said["what"],
         meant=said["meant"],
-        who=confirmed.get("who") or said["who"],
+        who=by["who"],
+        claimed=by.get("claimed") or None,
         reason=confirmed.get("reason"),
         made_at=from_ms(float(said["made_ms"])),
         state=State.CANCELLED if "cancelled" in said else going,
@@ -126,6 +138,25 @@ def recent(ledger: Ledger) -> list[Bulk]:
     return [bulk for bulk_id in ids if (bulk := find(ledger, bulk_id))]
 
 
+def under_way(ledger: Ledger) -> list[str]:
+    """The ids of those of the newest 50 that are confirmed and not done, newest first; at the cost
+    of two round trips, so that a page of something else can tell of them.
+    """
+    ids = ledger.command("ZREVRANGE", ledger.key("bulks"), 0, 49)
+    with ledger.pipeline() as pipe:
+        for bulk_id in ids:
+            pipe.hmget(_key(ledger, bulk_id), "confirmed", "cancelled")
+            pipe.llen(_key(ledger, bulk_id, "left"))
+        answers = pipe.execute()
+    return [
+        bulk_id
+        for bulk_id, (confirmed, cancelled), left in zip(
+            ids, answers[::2], answers[1::2], strict=True
+        )
+        if confirmed and not cancelled and left
+    ]
+
+
 def items(ledger: Ledger, bulk_id: str, count: int = -1) -> list[Item]:
     """What is left, the first `count` of it; -1 means all."""
     last = count - 1 if count > 0 else -1
@@ -133,11 +164,13 @@ def items(ledger: Ledger, bulk_id: str, count: int = -1) -> list[Item]:
     return [Item(account=a, recording_id=r) for a, _, r in (name.partition("|") for name in names)]
 
 
-def confirm(ledger: Ledger, bulk_id: str, *, who: str, reason: str | None) -> bool:
+def confirm(
+    ledger: Ledger, bulk_id: str, *, who: str, claimed: str | None, reason: str | None
+) -> bool:
     """From here on it may be worked on, unless it is cancelled. False where somebody else was
     quicker.
     """
-    said = json.dumps({"who": who, "reason": reason})
+    said = json.dumps({"who": who, "claimed": claimed, "reason": reason})
     return bool(ledger.command("HSETNX", _key(ledger, bulk_id), "confirmed", said))
 
 

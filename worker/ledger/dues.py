@@ -5,7 +5,7 @@ The sorted sets are described in `obligations.py`, which claims from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -31,6 +31,17 @@ class Dues(Store):
         """When an obligation is due; None if it is not owed."""
         score = self.command("ZSCORE", self.key("due", obligation.duty), str(obligation))
         return from_ms(float(score)) if score else None
+
+    def all_next_at(self, obligations: Sequence[Obligation]) -> dict[Obligation, datetime | None]:
+        """The same of many, in one round trip."""
+        with self.pipeline() as pipe:
+            for owed in obligations:
+                pipe.zscore(self.key("due", owed.duty), str(owed))
+            scores = pipe.execute()
+        return {
+            owed: from_ms(float(score)) if score else None
+            for owed, score in zip(obligations, scores, strict=True)
+        }
 
     def ensure_due(self, obligations: Iterable[Obligation]) -> None:
         """Makes due now each of these that is not owed yet."""
