@@ -18,7 +18,10 @@ from tests.webhooks.test_console import NASTY, runs
 from webhooks.console import live, sessions
 from webhooks.console.feed import Feed, Frame, Parts, Tab
 from webhooks.console.feed import Kind as Shown
+from webhooks.console.now import Now
 from worker.calls.events import Event, Kind
+from worker.calls.rules import Rules
+from worker.catalogue.live import Live as LiveCalls
 from worker.settings import Settings
 
 KEYS = {"ENDTAPE_API_KEY": f"anna:{KEY},eve:eve-key-000000000001", "ENDTAPE_VIEW_KEY": VIEW_KEY}
@@ -262,3 +265,24 @@ def test_a_tab_that_comes_while_the_last_one_goes_is_told_by_one_thread(monkeypa
 def test_cookies_that_cannot_be_read_are_none(header, cookies):
     found = live._cookies(header)
     assert found == cookies or set(found) <= {"endtape_session"}
+
+
+def test_a_page_has_the_last_board_while_the_streams_make_the_next_one_patiently(ledger, tmp_path):
+    runs(ledger)
+    settings = Settings.from_env({**ENV, "REDIS_URL": "redis://127.0.0.1:1"}, folder=tmp_path)
+    now = Now(ledger, lambda: settings, LiveCalls(ledger, Rules), listing=None)
+    first, began, go_on, made = now.board(), threading.Event(), threading.Event(), []
+    until(lambda: now.due_in() < 0)
+
+    def breathe():
+        began.set()
+        assert go_on.wait(20)
+
+    maker = threading.Thread(target=lambda: made.append(now.board(breathe)))
+    maker.start()
+    assert began.wait(20)
+    assert now.board() is first
+    go_on.set()
+    maker.join()
+    assert made[0] is not first
+    assert now.board() is made[0]

@@ -17,7 +17,7 @@ from webhooks.api.reading import Reader
 from webhooks.console import course, sound, words
 from webhooks.console.deeds import on_open_days
 from webhooks.console.feed import Kind, OneCall, Parts
-from webhooks.console.now import SHOWN, Now, breathe
+from webhooks.console.now import SHOWN, Breath, Now, patient
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
@@ -70,15 +70,18 @@ class Details:
         """
         if isinstance(kind, OneCall):
             return Parts(at="", html={"size": str(self._ledger.size(*kind))}, rows=())
-        values = {**self._board(kind), "address": address}
+        breathe = patient()
+        values = {**self._board(kind, breathe), "address": address}
         html = {
             name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
         }
-        rows = self._rows(kind, templates.get_template("board_row.html"), values)
+        rows = self._rows(kind, templates.get_template("board_row.html"), values, breathe)
         at = values["board"].at.isoformat()
         return Parts(at=at, html={**html, **rows}, rows=tuple(rows))
 
-    def _rows(self, kind: Kind, row: Template, values: Mapping[str, Any]) -> dict[str, str]:
+    def _rows(
+        self, kind: Kind, row: Template, values: Mapping[str, Any], breathe: Breath
+    ) -> dict[str, str]:
         """The table's rows by their names. A recording that the board did not look at anew has the
         row that it had.
         """
@@ -94,8 +97,8 @@ class Details:
         self._drawn[kind] = now
         return {name: html for name, (_, html) in now.items()}
 
-    def _board(self, kind: Kind) -> dict[str, Any]:
-        board = self._now.board()
+    def _board(self, kind: Kind, breathe: Breath | None = None) -> dict[str, Any]:
+        board = self._now.board(breathe)
         shown = board.running[:SHOWN]
         return {
             "board": board,

@@ -20,14 +20,35 @@ from worker.settings import Settings
 SHOWN = 100  # rows on the page
 _EVERY_S = 1.0
 _FIGURES_EVERY_S = 15.0
+_MEANWHILE_S = 10.0  # so long the last board is good for others while a new one is made
 _SHARE = 10  # a board is good for so many times its processor time: it shares with callbacks
 
 
-def breathe() -> None:
-    """Lets callbacks go first: a thread that only computes keeps the event loop waiting for 5 ms
-    each time.
+class Breath:
+    """Lets callbacks go first. A thread that computes for long calls this every now and then: it
+    then computes for `stretch_s` and pauses for `pause_s`, by turns.
+
+    A callback needs Python's lock some ten times until it is answered, and each time a thread that
+    computes keeps it for up to a stretch.
     """
-    time.sleep(0.00005)
+
+    def __init__(self, *, stretch_s: float, pause_s: float) -> None:
+        self._stretch_s, self._pause_s, self._until = stretch_s, pause_s, 0.0
+
+    def __call__(self) -> None:
+        if time.perf_counter() > self._until:
+            time.sleep(self._pause_s)
+            self._until = time.perf_counter() + self._stretch_s
+
+
+def quick() -> Breath:
+    """For a page that somebody waits for."""
+    return Breath(stretch_s=0.002, pause_s=0.00005)
+
+
+def patient() -> Breath:
+    """For what nobody waits for: in a pause a callback goes all the way."""
+    return Breath(stretch_s=0.0002, pause_s=0.004)
 
 
 class Now:
@@ -37,23 +58,36 @@ class Now:
         self, ledger: Ledger, settings: Callable[[], Settings], live: Live, listing: Listing
     ) -> None:
         self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
-        self._lock = threading.Lock()
+        self._lock, self._figures_lock = threading.Lock(), threading.Lock()
         self._board: Board | None = None
         self._overdue: Overdue = {}
         self._figures: tuple[Figure, ...] = ()
         self._good_until = self._figures_until = 0.0
 
-    def board(self) -> Board:
-        """Raises LedgerUnavailable."""
-        with self._lock:
-            if self._board is None or time.monotonic() >= self._good_until:
-                began = time.thread_time()
-                accounts = list(self._settings().accounts)
-                self._overdue = self._ledger.overdue()
-                self._board = board.compute(self._ledger, self._live, accounts, breathe=breathe)
-                took = time.thread_time() - began
-                self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
-            return self._board
+    def board(self, breathe: Callable[[], None] | None = None) -> Board:
+        """The board of now. While somebody makes it, which may take a second where they breathe
+        patiently, all others have the last one. Raises LedgerUnavailable.
+        """
+        last = self._board
+        if last is None or time.monotonic() > self._good_until + _MEANWHILE_S:
+            with self._lock:
+                return self._made(breathe or quick())
+        if not self._lock.acquire(blocking=False):
+            return last
+        try:
+            return self._made(breathe or quick())
+        finally:
+            self._lock.release()
+
+    def _made(self, breathe: Callable[[], None]) -> Board:
+        if self._board is None or time.monotonic() >= self._good_until:
+            began = time.thread_time()
+            accounts = list(self._settings().accounts)
+            self._overdue = self._ledger.overdue()
+            self._board = board.compute(self._ledger, self._live, accounts, breathe=breathe)
+            took = time.thread_time() - began
+            self._good_until = time.monotonic() + max(_EVERY_S, _SHARE * took)
+        return self._board
 
     def overdue(self) -> Overdue:
         """What was due and not handed out when the board was made."""
@@ -65,7 +99,7 @@ class Now:
 
     def figures(self) -> tuple[Figure, ...]:
         """Lateness and tail of the last hour. Raises LedgerUnavailable."""
-        with self._lock:
+        with self._figures_lock:
             if time.monotonic() >= self._figures_until:
                 self._figures = last_hour.figures(
                     self._listing, self._settings().accounts, self._ledger.now()

@@ -18,7 +18,6 @@ from worker.ledger.client import Ledger
 from worker.ledger.presence import ROLES, SEEN_WITHIN
 
 MOST = 5000  # recordings that are looked at, the newest first
-_BREATH = 20  # calls; one that is replayed anew takes some 60 µs
 FINALIZING = timedelta(minutes=2)  # usually it takes seconds
 _GIVEN_UP, _UNDER_WAY = {"unknown", "failed"}, {"due", "accepted"}
 
@@ -63,9 +62,8 @@ def compute(
     sights = list(islice(ledger.live(accounts), MOST + 1))
     views, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
     calls = _calls(ledger, live, accounts, [(s.account, s.recording_id) for s in sights])
-    for number, call in enumerate(calls):
-        if number % _BREATH == 0:
-            breathe()
+    for call in calls:
+        breathe()
         views += _views(call, now)
         waiting += _waiting(call, now)
     running = [v for v in views if v["phase"] in {"recording", "stopping"}]
