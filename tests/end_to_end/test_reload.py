@@ -99,10 +99,10 @@ def test_a_reload_says_what_needs_a_restart_and_a_rules_file_that_is_gone_is_ref
         doctor = service.command("doctor").stdout
         assert (
             "ENDTAPE_RELOUD" in doctor,
-            "log is text in the running service and json here" in " ".join(doctor.split()),
+            "ENDTAPE_LOG is text in the running service and json here" in " ".join(doctor.split()),
         ) == (True, True), doctor
         assert doctor.index("accepts id and token") < doctor.index(
-            "callback_token"
+            "ENDTAPE_CALLBACK_TOKEN"
         )  # what was found comes first
         rules.unlink()
         gone = service.command("reload")

@@ -28,11 +28,17 @@ def read(house, key=KEY):
     }
 
 
-@pytest.mark.redis
-def test_a_life_of_recordings_shows_in_each_figure(local, monkeypatch):
-    # Applications of other tests in this process have counted, and would take what is counted here.
+def counts_alone(monkeypatch):
+    """Applications of other tests in this process have counted, and would take what is counted
+    here.
+    """
     monkeypatch.setattr(Follower, "turn", lambda _self: None)
     tally.taken()
+
+
+@pytest.mark.redis
+def test_a_life_of_recordings_shows_in_each_figure(local, monkeypatch):
+    counts_alone(monkeypatch)
     idle = '\n[[accounts]]\nauth_id = "MA_IDLE"\ntoken_env = "IDLE_TOKEN"\n'
     house = local(rules=RULES + idle, IDLE_TOKEN="t")
     call = house.provider.call(to_number="918040000001").call_uuid
@@ -124,8 +130,8 @@ def test_a_census_counts_each_recording_once_and_in_turn_with_other_processes(lo
     assert house.ledger.gauges()[0] == {}  # the first has just done it, for all
 
 
-def test_counts_that_did_not_reach_redis_are_told_the_next_time():
-    tally.taken()
+def test_counts_that_did_not_reach_redis_are_told_the_next_time(monkeypatch):
+    counts_alone(monkeypatch)
     threads = [
         threading.Thread(target=lambda: [tally.add("n|x") for _ in range(1000)]) for _ in range(4)
     ]
