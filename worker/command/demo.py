@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from rich.table import Table
 from emulator.client import Addresses, Control, started
 from worker.archive import places
 from worker.archive.places import Bucket, Place
-from worker.command import demo_governing, demo_signatures
+from worker.command import demo_folder, demo_governing, demo_signatures
 from worker.command.demo_governing import Application, Shown
 from worker.command.terminal import (
     as_json_option,
@@ -75,7 +74,7 @@ class Expected:
     type=click.Path(path_type=Path),
     default=Path("demo-output"),
     show_default=True,
-    help="Where its files are left behind; what is there is removed first.",
+    help="Where its files are left behind: new, empty, or of an earlier demo, which is removed.",
 )
 @exit_statuses
 def demo(as_json: bool, folder: Path) -> None:
@@ -83,12 +82,15 @@ def demo(as_json: bool, folder: Path) -> None:
 
     Exit 0 only if every recording is archived and verified, and every stop is proven.
     """
+    folder = folder.resolve()
     try:
-        sys.exit(run(folder.resolve(), as_json=as_json))
+        with demo_folder.taken(folder):
+            status = run(folder, as_json=as_json)
     except requests.RequestException as error:
         raise EndtapeError(
             f"the service does not answer ({error}); its log is {folder / 'endtape.log'}"
         ) from error
+    sys.exit(status)
 
 
 def play(control: Control, expected: list[Expected]) -> None:
@@ -128,10 +130,8 @@ def play(control: Control, expected: list[Expected]) -> None:
 
 
 def run(folder: Path, *, as_json: bool = False) -> int:
-    """The whole demo, with its files below `folder`. Returns the exit status."""
+    """The whole demo, with its files below `folder`, which is empty. Returns the exit status."""
     screen = Console(stderr=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     port = free_port()
     base, callback_token, key = (
         f"http://127.0.0.1:{port}",

@@ -1,0 +1,48 @@
+"""The folder of `endtape demo`: it is emptied only where all that it holds is an earlier demo's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+MARKER = ".endtape-demo"  # names what the demo left there, one name a line
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """The folder, empty, until the block ends; then the marker names what the demo leaves there.
+
+    Raises BadParameter where it is no folder, or holds anything that no demo made.
+    """
+    if others := _of_others(folder):
+        shown = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+        raise click.BadParameter(
+            f"{folder} holds what no demo made ({shown}), and a demo begins with an empty folder; "
+            "name one that is new or empty, or move away what is there",
+            param_hint="--folder",
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        (folder / MARKER).write_text("".join(f"{name}\n" for name in _names(folder)))
+
+
+def _of_others(folder: Path) -> list[str]:
+    """What is there and no demo made."""
+    try:
+        own = (folder / MARKER).read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        own = []
+    if folder.exists() and not folder.is_dir():
+        return [f"{folder.name} itself, which is a file"]
+    return [name for name in _names(folder) if name not in {*own, MARKER}]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
