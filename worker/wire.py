@@ -52,6 +52,20 @@ def seconds(milliseconds: float | None) -> float | None:
     return milliseconds / 1000
 
 
+def length(milliseconds: float) -> str:
+    """A duration as people read it: `850 ms`, `2.3 s`, `4:05 min`, `1:04:05 h`."""
+    sign, rest = ("-" if milliseconds < 0 else ""), abs(milliseconds)
+    if rest < 1000:
+        return f"{sign}{rest:.0f} ms"
+    if rest < 60_000:
+        return f"{sign}{rest / 1000:.1f} s"
+    minutes, seconds = divmod(round(rest / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return sign + (
+        f"{hours}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"
+    )
+
+
 def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
     """Any of the four spellings as aware UTC, or None. `naive` is the zone of a time that is spelt
     without one.

@@ -165,6 +165,14 @@ def test_a_rule_that_only_observes_explains_what_went_on_too_long():
     assert found([recording(rule="observe", stop=stop)]) == {"over_long": ["r"]}
 
 
+def test_a_deadline_that_passed_before_somebody_stopped_it_makes_it_over_long():
+    stop = {"trigger": "api", "due_at": rfc3339(at(64)), "tail_ms": 200}
+    late = recording(lasted=64.2, stop={**stop, "overdue_since": rfc3339(at(10))})
+    little = recording(lasted=64.2, stop={**stop, "overdue_since": rfc3339(at(63))})
+    assert found([late]) == {"over_long": ["r"], "unexplained": ["r"]}
+    assert found([little]) == {}
+
+
 def test_what_still_runs_past_its_deadline_and_tail_is_over_long():
     stop = {"state": "accepted", "due_at": rfc3339(NOW - MINUTE), "tail_ms": None}
     view = recording(lasted=None, phase="stopping", stop=stop)

@@ -7,6 +7,7 @@ import pytest
 from tests.calls.builders import (
     MINUTE,
     RULES,
+    T0,
     at,
     begins,
     call_of,
@@ -153,3 +154,40 @@ def test_a_limit_that_was_asked_for_holds_before_a_later_deadline_of_the_rules()
     accepted = ours(Kind.START_ACCEPTED, 1, order="s1", recording_id="r")
     stop = judge((call := call_of(order, accepted)), call.recordings["r"], RULES, at(2))
     assert stop.due_at - call.recordings["r"].started_at == timedelta(seconds=30)
+
+
+def by_a_person(*known, rules=RULES):
+    """The stop of a recording that ran from 0 to 64.2 s, which a person stopped at 64 s."""
+    call = call_of(
+        ours(Kind.STOP_ORDERED, 64, by="cli:ops"),
+        stopped(Kind.STOP_ACCEPTED, 64, None, due_at=at(64), trigger="api"),
+        *known,
+    )
+    return judge(call, call.recordings["r"], rules, at(80))
+
+
+LISTED = {"recording_id": "r", "started_at": T0, "ended_at": at(64.2), "duration_s": 64.2}
+
+
+@pytest.mark.parametrize(
+    ("what", "stop", "since"),
+    [
+        ("first known from the list", by_a_person(event(Kind.RECORDING_LISTED, 75, **LISTED)), 60),
+        ("its end was told, nothing else", by_a_person(ends(65, ended_at=at(64.2), duration_s=64.2)), 60),
+        ("by rules that only observe", by_a_person(event(Kind.RECORDING_LISTED, 75, **LISTED), rules=OBSERVES), None),
+        ("its receipt says so", by_a_person(event(Kind.RECORDING_LISTED, 75, **LISTED), ours(Kind.MEDIA_ARCHIVED, 76, recording_id="r", rule="defaults", due_at=at(64), trigger="api", enforced=True, overdue_since=at(10))), 10),
+        ("the deadline itself stopped it", judged(ACCEPTED), None),
+        ("a person stopped it before its deadline", judged(ours(Kind.STOP_ORDERED, 20), stopped(Kind.STOP_ACCEPTED, 20, due_at=at(20), trigger="api")), None),
+    ],
+)  # fmt: skip
+def test_a_deadline_that_passed_before_somebody_stopped_it_is_told_beside_the_stop(
+    what, stop, since
+):
+    assert stop.overdue_since == (None if since is None else at(since)), what
+    if since:
+        assert (stop.trigger, stop.due_at, stop.tail_ms) == ("api", at(64), 200)
+
+
+def test_rules_of_later_make_no_stop_by_a_deadline_overdue():
+    shorter = Rules(defaults=Terms(max_duration=timedelta(seconds=5)))
+    assert judged(ACCEPTED, rules=shorter).overdue_since is None

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.completeness import GAPS, NOT_VERIFIED
 from worker.calls.events import Event, Fault, Kind
+from worker.calls.rules import Rules
 from worker.command import event_lines, main
 from worker.command.completeness import WHY
 from worker.command.terminal import print_table, table_of
@@ -164,12 +166,12 @@ def house(redis_server, tmp_path_factory):
 def endtape(house, monkeypatch):
     """Runs a command in this process, on one of the two ledgers."""
 
-    def run(*words, ledger=house.full, columns="80"):
+    def run(*words, ledger=house.full, columns="80", settings=house.settings):
         command = main.main.get_command(None, words[0])
         module = sys.modules[command.callback.__module__]
         for name, found in {
-            "open_ledger": lambda **_: (house.settings, ledger),
-            "current_settings": lambda **_: house.settings,
+            "open_ledger": lambda **_: (settings, ledger),
+            "current_settings": lambda **_: settings,
             "connect": lambda _url: ledger.redis,
             "Ledger": lambda _client: ledger,
         }.items():
@@ -223,6 +225,16 @@ def test_the_ledger_names_whole_whatever_is_unexplained_and_why(endtape, house, 
     (row,) = json.loads(endtape(*words, "--json", ledger=house.january).stdout)["rows"]
     assert row["unexplained"]["why"] == {JANUARY[0]: ["missing"], JANUARY[1]: ["too_short"]}
     assert set(WHY) == {*GAPS, NOT_VERIFIED} - {"without_consent"}
+
+
+def test_show_says_nothing_of_rules_that_are_not_in_force(endtape, house):
+    call = JANUARY[2].replace("bbbb", "aaaa")
+    unread = replace(house.settings, config=None, rules=Rules())
+    assert "only observes" in endtape("show", call, ledger=house.january, settings=unread).stdout
+    house.january.had_rules("endtape.toml")  # so the processes have rules, and the file is broken
+    assert (
+        "only observes" not in endtape("show", call, ledger=house.january, settings=unread).stdout
+    )
 
 
 def test_a_day_is_taken_where_an_instant_is(endtape):

@@ -68,6 +68,8 @@ _WORDS = {
     "over_at": "when the call was over; null while it lives",
     "over_long": "went on after the instant at which it was to end",
     "phase": "where it is on its way from the recorder to the archive",
+    "overdue_since": "when a rule wanted the recording ended, where that passed before `due_at` "
+    "because nobody had told of it; else left out",
     "problem": "what is in the way, in words; null where nothing is",
     "proven": "whether evidence says that every recording concerned is over",
     "provider_keeps_until": "when the provider deletes its copy",

@@ -29,6 +29,7 @@ class Stop(Struct, kw_only=True):
     evidence: list[Literal["callback", "listed", "call_over", "declared"]]
     attempts: int
     tail_ms: int | None
+    overdue_since: Time = None
 
 
 class Consent(Struct, kw_only=True):

@@ -265,6 +265,8 @@ class Stop:
     evidence: tuple[str, ...] = ()
     attempts: int = 0
     tail_ms: int | None = None
+    # When a rule in force wanted it ended, where that passed before `due_at`: nobody had told us
+    overdue_since: datetime | None = None
     action: str | None = None  # what the trigger does: `stop` or `pause`
     # `no_live_call`: the provider knows no such live call, and no event ever named one
     problem: str | None = None

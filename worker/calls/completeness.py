@@ -289,15 +289,17 @@ def _is_unexpected(given: _Given) -> bool:
 
 def _is_over_long(given: _Given) -> bool:
     """Whether it went on after the instant at which it was to end by more than its `tail_limit`, or
-    where the rule has none, by more than `confirm_within`.
+    where the rule has none, by more than `confirm_within`. A deadline that passed before somebody
+    else's stop counts, also where we heard of the recording too late for it.
     """
     stop, ended_at = given.view["stop"], given.at("ended_at")
-    due_at = _instant(stop["due_at"])
+    overdue_since = _instant(stop.get("overdue_since"))
+    due_at = overdue_since or _instant(stop["due_at"])
     if due_at is None:
         return False
     if ended_at is None and given.view["phase"] in _RUNNING:
         ended_at = given.now
-    if stop["tail_ms"] is not None:
+    if stop["tail_ms"] is not None and overdue_since is None:
         tail = timedelta(milliseconds=stop["tail_ms"])
     elif ended_at is not None:
         tail = ended_at - due_at

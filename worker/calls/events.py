@@ -162,6 +162,7 @@ class Event:
     rule: str | None = None
     # stop: its deadline or trigger; start that a rule or a resume wants: when it counts as begun
     due_at: datetime | None = None
+    overdue_since: datetime | None = None  # archived: as the stop in the receipt has it
     action: str | None = None  # stop: `pause` if the rule that sent it pauses
     enforced: bool | None = None  # archived: whether the stop was enforced (False: only observed)
     retry_at: datetime | None = None  # the provider asked us to wait until then

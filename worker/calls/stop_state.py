@@ -13,7 +13,7 @@ from worker.calls import consent, timing, triggers
 from worker.calls.call import Call, Phase, Recording, Stop, StopState, is_no_call
 from worker.calls.erasure import BEING_ERASED
 from worker.calls.events import Event, Kind
-from worker.calls.rules import Action, Mode, Rules, Terms, deadline
+from worker.calls.rules import DEADLINES, Action, Mode, Rules, Terms, deadline
 from worker.calls.triggers import Act
 
 NO_LIVE_CALL = "no_live_call"
@@ -75,6 +75,7 @@ def judge(
         evidence=tuple(sorted(recording.evidence)),
         attempts=sum(a.kind in {*ANSWERED, Kind.STOP_ERRED} for a in recording.attempts),
         tail_ms=_tail_ms(recording, owed) if needed else None,
+        overdue_since=_overdue_since(call, recording, acts, owed, rules),
         action=owed.action if owed else None,
         problem=NO_LIVE_CALL if recording.asked and is_no_call(call, recording.attempts) else None,
     )
@@ -145,6 +146,13 @@ def stop_owed(
         )
     if recording.trunk:
         return None  # no API stops a trunk recording
+    return _first_reason(call, recording, acts, rule, terms)
+
+
+def _first_reason(
+    call: Call, recording: Recording, acts: Sequence[Act], rule: str, terms: Terms
+) -> Owed | None:
+    """The first reason by what is known now, whatever was requested; an enforced one if any is."""
     reasons = [
         Owed(due_at=a.at, trigger=a.trigger, rule=rule, enforced=a.enforced, action=a.action)
         for a in acts
@@ -153,6 +161,24 @@ def stop_owed(
     reasons += _deadlines(recording, rule, terms)
     reasons += _for_want_of_consent(call, recording, rule, terms)
     return min(reasons, key=lambda r: (not r.enforced, r.due_at, r.trigger), default=None)
+
+
+def _overdue_since(
+    call: Call, recording: Recording, acts: Sequence[Act], owed: Owed | None, rules: Rules
+) -> datetime | None:
+    """When the rules wanted the recording ended, where that was before its stop was due: nobody had
+    told us of it, or of its start, when the stop was requested. Fixed by the receipt.
+    """
+    if recording.archived:
+        return recording.archived.overdue_since
+    requested_at = _first_request(recording)
+    if owed is None or requested_at is None or recording.asked or recording.trunk:
+        return None
+    if owed.trigger in DEADLINES and recording.known_at <= requested_at:
+        return None  # by the rules of then it was the first; a reload may have changed them
+    first = _first_reason(call, recording, acts, *rules.choose(call))
+    is_earlier = first is not None and first.enforced and first.due_at < owed.due_at
+    return first.due_at if first and is_earlier else None
 
 
 def _deadlines(recording: Recording, rule: str, terms: Terms) -> Iterator[Owed]:

@@ -167,6 +167,7 @@ def stop_view(stop: Stop) -> dict[str, Any]:
         "evidence": list(stop.evidence),
         "attempts": stop.attempts,
         "tail_ms": stop.tail_ms,
+        **({"overdue_since": rfc3339(stop.overdue_since)} if stop.overdue_since else {}),
         **({"problem": stop.problem} if stop.problem else {}),
     }
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from worker.calls.call import Call
+from worker import wire
+from worker.calls.call import Call, Phase
 from worker.calls.events import Kind
+from worker.calls.first_sight import told_late
 from worker.calls.replay import replay
 from worker.calls.rules import Mode
 from worker.calls.views import call_view
@@ -52,7 +54,9 @@ def show(uuid: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(view, indent=2))
         return
-    if known:
+    # Where the rules file cannot be read, the running processes go on with rules unknown here.
+    rules_known = settings.config is not None or ledger.had_rules(None) is None
+    if known and rules_known:
         rule, terms = settings.rules.choose(call)
         if terms.mode is Mode.OBSERVE:
             click.echo(f"rule {rule!r} only observes: what is due here is not stopped\n")
@@ -63,7 +67,9 @@ def show(uuid: str, as_json: bool) -> None:
     )
     numbers = {r["recording_id"]: str(n) for n, r in enumerate(view["recordings"], 1)}
     for recording in view["recordings"]:
-        _print_recording(recording, numbers[recording["recording_id"]])
+        _print_recording(recording, numbers[recording["recording_id"]], view["timeline"])
+        if not rules_known and recording["phase"] == Phase.RECORDING:
+            click.echo("  by the rules in force, which cannot be read here, it may be due\n")
     _print_timeline(view["timeline"], numbers)
 
 
@@ -102,7 +108,7 @@ def _receipts(settings: Settings, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return receipts
 
 
-def _print_recording(view: dict[str, Any], number: str) -> None:
+def _print_recording(view: dict[str, Any], number: str, timeline: list[dict[str, Any]]) -> None:
     stop = view["stop"]
     lines = [
         f"{number}: recording {view['recording_id']}",
@@ -115,7 +121,11 @@ def _print_recording(view: dict[str, Any], number: str) -> None:
         lines.append("  never due")
     lines[-1] += f"; evidence: {', '.join(stop['evidence']) or 'none'}; sent {stop['attempts']}"
     if stop["tail_ms"] is not None:
-        lines[-1] += f"; tail {stop['tail_ms']} ms"
+        lines[-1] += f"; tail {wire.length(stop['tail_ms'])}"
+    if since := stop.get("overdue_since"):
+        lines.append(f"  was to end at {since}; nobody had told of it then")
+    if late := told_late(view, timeline):
+        lines.append(f"  {late}")
     if view["segment_of"]:
         lines.append(f"  segment of {view['segment_of']}")
     if erased := view["erased"]:

@@ -27,7 +27,6 @@ from worker.command.terminal import (
     exit_statuses,
     find_call,
     open_ledger,
-    or_dash,
     print_table,
     reason_option,
     table_of,
@@ -218,7 +217,7 @@ def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def stops_table(views: Sequence[dict[str, Any]]) -> Table:
     """A row for each recording's stop, as `/v1` shows them."""
-    table = table_of("recording", "stop", "evidence", "tries", "tail ms", whole=["recording"])
+    table = table_of("recording", "stop", "evidence", "tries", "tail", whole=["recording"])
     for view in views:
         stop = view["stop"]
         table.add_row(
@@ -226,6 +225,6 @@ def stops_table(views: Sequence[dict[str, Any]]) -> Table:
             stop["state"],
             ", ".join(stop["evidence"]) or "-",
             str(stop["attempts"]),
-            or_dash(stop["tail_ms"]),
+            "-" if stop["tail_ms"] is None else wire.length(stop["tail_ms"]),
         )
     return table

@@ -198,7 +198,7 @@ def _told(figure: Figure) -> str:
     if figure.middle_ms is None or figure.most_ms is None:
         return "no stop yet"
     stops = counted(figure.count, "stop")
-    return f"{stops}, median {figure.middle_ms:.0f} ms, most {figure.most_ms:.0f} ms"
+    return f"{stops}, median {wire.length(figure.middle_ms)}, most {wire.length(figure.most_ms)}"
 
 
 def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:

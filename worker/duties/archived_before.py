@@ -71,6 +71,7 @@ def with_facts(
     as_filed = replace(
         archived,
         first_seen_at=wire.rfc3339(receipt.get("first_seen_at") or ""),
+        overdue_since=wire.rfc3339((receipt.get("stop") or {}).get("overdue_since") or ""),
         retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
         consent_by=consent_by,
         tail_limit_s=None,

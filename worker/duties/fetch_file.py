@@ -190,6 +190,7 @@ def _file(
         reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
         rule=stop.rule,
         due_at=stop.due_at,
+        overdue_since=stop.overdue_since,
         trigger=stop.trigger if stop.due_at else None,
         enforced=stop.state is not StopState.NONE,
         retain_until=retain["until"] if retain else None,
