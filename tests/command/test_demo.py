@@ -9,14 +9,14 @@ from click import BadParameter
 from click.testing import CliRunner
 
 from worker.command import demo_folder
-from worker.command.main import main
+from worker.command.demo import demo
 
 
 def test_a_demo_refuses_a_folder_that_holds_something_else_and_leaves_it(tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("three years")
 
-    said = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path)])
+    said = CliRunner().invoke(demo, ["--folder", str(tmp_path)])
 
     assert said.exit_code == 2
     assert str(tmp_path) in said.output

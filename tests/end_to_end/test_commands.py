@@ -48,9 +48,9 @@ def test_doctor_tries_each_connection_sends_itself_a_signed_callback_and_shows_n
         "catalogue": "fine",
         "signing key": "fine",
         "unfinished work": "fine",
-        "refused callbacks": "warning",
+        "refused requests": "warning",
     }
-    refused = next(c["detail"] for c in told["checks"] if c["name"] == "refused callbacks")
+    refused = next(c["detail"] for c in told["checks"] if c["name"] == "refused requests")
     # The doctor's own callback is none of them.
     assert refused.startswith("in the last hour:\n1 × missing: the provider sent no signature")
     assert refused.count(" × ") == 1

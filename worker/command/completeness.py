@@ -23,7 +23,14 @@ from worker.command.terminal import (
     table_of,
     waiting,
 )
+from worker.errors import SettingsError
+from worker.ledger.client import Ledger
+from worker.settings import Settings
 
+_WAY_OUT = (
+    "The ledger counts by rules. Mend the settings, or ask the running service, which goes on with "
+    "those it has: GET /v1/ledger, or the console's page of the day"
+)
 _SHOWN = 3  # recordings beside a figure
 WHY = {
     "missing": "it was given up, or the call was answered and has none",
@@ -52,7 +59,7 @@ def ledger(day: datetime | None, account: str | None, as_json: bool, as_csv: boo
 
     Exit 1 when anything is left unexplained: each such recording is named, and why.
     """
-    settings, opened = open_ledger()
+    settings, opened = _opened()
     if account is not None and account not in settings.accounts:
         raise click.UsageError(f"--account: no account {account!r} in the settings")
     accounts = [account] if account else list(settings.accounts)
@@ -66,6 +73,13 @@ def ledger(day: datetime | None, account: str | None, as_json: bool, as_csv: boo
     else:
         _print(view)
     sys.exit(0 if day_ledger.is_clean(view) else 1)
+
+
+def _opened() -> tuple[Settings, Ledger]:
+    try:
+        return open_ledger()
+    except SettingsError as error:
+        raise SettingsError([*error.problems, _WAY_OUT]) from None
 
 
 def _print(view: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
 """The checks of `endtape doctor`: each connection, each process, the settings in force, unfinished
-work and refused callbacks.
+work and refused requests.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,15 +20,17 @@ from worker import in_force
 from worker.archive import bucket, bucket_trials, signing_key
 from worker.archive.places import Bucket, Place
 from worker.calls.rules_file import gone
+from worker.catalogue import board, live
 from worker.catalogue.database import Catalogue
 from worker.command.keys import of_service
 from worker.command.run import is_loopback
 from worker.command.terminal import (
+    RULES_BROKEN,
     as_json_option,
     counted,
     exit_statuses,
-    open_ledger,
     print_table,
+    settings_and_problems,
     table_of,
     waiting,
 )
@@ -46,6 +48,8 @@ from worker.variables.table import NAMES
 from worker.vobiz.account import Account
 from worker.vobiz.client import Vobiz
 from worker.vobiz.signature import sign
+
+_BY_FILE = {"accounts", "config", "notify", "rules"}  # settings that the rules file makes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,9 +87,10 @@ def doctor(as_json: bool) -> None:
 
     They are those of the running service, where there is one.
     """
-    settings, ledger = open_ledger()
+    settings, broken = settings_and_problems()
+    ledger = Ledger(connect(settings.redis_url))
     with waiting("trying each connection ..."):
-        found = list(checks(settings, ledger))
+        found = list(checks(settings, ledger, broken))
     running = in_force.shown_by_the_service(ledger)
     shown = running or in_force.shown(settings)
     if as_json:
@@ -113,8 +118,13 @@ def _print_pairs(heading: str, pairs: list[tuple[str, str]]) -> None:
     click.echo()
 
 
-def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
-    """Runs every check, one after the other. No check changes anything."""
+def checks(settings: Settings, ledger: Ledger, broken: Sequence[str] = ()) -> Iterator[Check]:
+    """Runs every check, one after the other. No check changes anything. `broken`: what is wrong
+    with the rules file; then the settings have no rules.
+    """
+    if broken:
+        detail = "\n".join([RULES_BROKEN, *broken, "mend it, then `endtape reload`"])
+        yield Check(name="rules file", state="failed", detail=detail)
     if settings.redis_url.startswith(sentinel_url.SCHEME):
         yield _tried("sentinels", lambda: f"the primary is {sentinel.primary(settings.redis_url)}")
     yield _tried("redis", lambda: _redis(ledger))
@@ -138,9 +148,9 @@ def checks(settings: Settings, ledger: Ledger) -> Iterator[Check]:
     yield _tried("catalogue", lambda: _catalogue(settings, ledger))
     key = _tried("signing key", lambda: _signing_key(settings, ledger))
     yield replace(key, shown=_fingerprint(ledger)) if key.state == "fine" else key
-    yield _tried("settings", lambda: _settings(settings, ledger))
-    yield _tried("unfinished work", lambda: _unfinished(ledger))
-    yield _tried("refused callbacks", lambda: _refusals(ledger))
+    yield _tried("settings", lambda: _settings(settings, ledger, is_broken=bool(broken)))
+    yield _tried("unfinished work", lambda: _unfinished(settings, ledger))
+    yield _tried("refused requests", lambda: _refusals(ledger))
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
@@ -155,14 +165,14 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
         return Check(name=name, state="failed", detail=f"{type(error).__name__}: {error}"[:300])
 
 
-def _settings(settings: Settings, ledger: Ledger) -> str:
+def _settings(settings: Settings, ledger: Ledger, *, is_broken: bool) -> str:
     running, here = in_force.shown_by_the_service(ledger), in_force.shown(settings)
     differ = [
         f"{NAMES.get(name, name)} is {value} in the running service and {here.get(name)} here"
         for name, value in (running or {}).items()
-        if here.get(name) != value
+        if here.get(name) != value and not (is_broken and name in _BY_FILE)
     ]
-    before = None if settings.config else ledger.had_rules(None)
+    before = None if settings.config or is_broken else ledger.had_rules(None)
     if before:
         raise Trouble("\n".join([gone(before), *settings.warnings]))
     advice = ["`endtape reload` tells which of them need a restart"] if differ else []
@@ -307,19 +317,25 @@ def _fingerprint(ledger: Ledger) -> str:
     return f"{now.key.fingerprint}\nsigns as {now.signer}; `endtape keys` prints it{more}"
 
 
-def _unfinished(ledger: Ledger) -> str:
+def _unfinished(settings: Settings, ledger: Ledger) -> str:
     unfinished, aside = ledger.unfinished(), ledger.set_aside()
+    lines = list[str]()
     if unfinished:
-        lines = [
-            f"{obligation}: {counted(tries, 'try', 'tries')}"
-            + (", set aside" if obligation in aside else "")
-            for obligation, tries in unfinished.items()
-        ]
-        raise Trouble(
+        lines.append(
             "begun and never finished; the workers' log says why, "
-            "and `endtape reload` gives another try:\n" + "\n".join(lines),
-            "warning",
+            "and `endtape reload` gives another try:"
         )
+    lines += [
+        f"{obligation}: {counted(tries, 'try', 'tries')}"
+        + (", set aside" if obligation in aside else "")
+        for obligation, tries in unfinished.items()
+    ]
+    now = board.compute(ledger, live.Live(ledger, lambda: settings.rules), list(settings.accounts))
+    if now.failing:
+        many = counted(len(now.failing), "recording ended and does", "recordings ended and do")
+        lines.append(f"{many} not come home: `endtape ls --failing` says why")
+    if lines:
+        raise Trouble("\n".join(lines), "warning")
     return "none"
 
 

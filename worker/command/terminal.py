@@ -39,6 +39,7 @@ account_option = click.option(
 reason_option = click.option(
     "--reason", default="operator", show_default=True, help="Why; it stands in the history."
 )
+RULES_BROKEN = "The rules file is broken; the running processes keep the old rules:"
 _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
 _WIDTH = 80  # of tables where no terminal says otherwise
 
@@ -126,22 +127,22 @@ def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
     Without `rules_needed` a broken rules file is only reported, and the settings have no rules: a
     broken file must not take the emergency brake away.
     """
-    try:
-        settings = current_settings()
-    except SettingsError as error:
-        if rules_needed:
-            raise
-        settings = current_settings(without_rules=True)
-        click.echo(
-            "\n".join(
-                [
-                    "The rules file is broken; the running processes keep the old rules:",
-                    *error.problems,
-                ]
-            ),
-            err=True,
-        )
+    settings, problems = settings_and_problems()
+    if problems and rules_needed:
+        raise SettingsError(problems)
+    if problems:
+        click.echo("\n".join([RULES_BROKEN, *problems]), err=True)
     return settings, Ledger(connect(settings.redis_url))
+
+
+def settings_and_problems() -> tuple[Settings, list[str]]:
+    """The settings, and what is wrong with the rules file; they have no rules where anything is.
+    Raises SettingsError for whatever else is wrong.
+    """
+    try:
+        return current_settings(), []
+    except SettingsError as error:
+        return current_settings(without_rules=True), list(error.problems)
 
 
 def user() -> str:

@@ -174,9 +174,8 @@ def _file(
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
     retain = erasure.retention(after, recording, worker.settings.rules)
     receipt = _receipt(task, arrival, after, examined, checks, stop)
-    named = _key(task, arrival.row, examined.extension)
     reasons = restriction.restricted_by(after, recording, limits, stop, task.now)
-    key, receipt_sha256 = _put(task, arrival, named, receipt)
+    key, receipt_sha256 = _put(task, arrival, _key(task, arrival.row, examined.extension), receipt)
     archived = Event(
         id=f"archived.{recording.recording_id}",
         kind=Kind.MEDIA_ARCHIVED,
