@@ -314,9 +314,9 @@ class _Clean(logging.Formatter):
         return clean(super().format(record))
 
 
-def set_up(form: str, secrets: Iterable[str] = ()) -> None:
+def set_up(form: str, secrets: Iterable[str] = (), *, least: int = logging.INFO) -> None:
     """Sets up the logs of this process, and the warnings of other libraries. `form`: text or json.
-    `secrets` are hidden.
+    `secrets` are hidden. `least`: the level below which nothing is logged.
     """
     hide(secrets)
     _processors[:] = [
@@ -328,7 +328,7 @@ def set_up(form: str, secrets: Iterable[str] = ()) -> None:
     ]
     structlog.configure(
         processors=[*_processors],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )

@@ -59,13 +59,20 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     )
     (fact,) = fact_files.read_all(house.worker.archive.store, ACCOUNT, recording)
     assert fact.who.startswith("cli:")
+    again = run(govern.hold, recording)
+    assert f"was on hold already, since {fact.at:%Y-%m-%d %H:%M:%S} UTC by cli:" in again
+    assert ": case 12\n  both reasons stand" in again
+    out = run(govern.erase, recording, "nobody", status=1)
+    assert "Erase" not in out, "nothing would go, so nothing is asked"
+    assert "nobody: no such recording" in out
     assert "legal hold" in run(govern.erase, recording, "--yes", status=1)
     until(lambda: "under legal hold" in run(ls.ls))  # a row of the catalogue follows within seconds
     assert "under legal hold" in run(show.show, recording)
     assert "legal hold" in run(govern.erase, recording, "--dry-run", status=1)
     assert run(govern.release, recording).startswith(f"{recording}: released\nWhat is released may")
-    shown = run(govern.erase, recording, input="n\n", status=1)
-    assert "Erase 1 recording, both copies, for good?" in shown
+    shown = run(govern.erase, recording, "nobody", input="n\n", status=1)
+    assert "Erase 1 recording (left out: 1 unknown), both copies, for good?" in shown
+    assert shown.index("nobody: no such recording") < shown.index("Erase 1")
     assert house.recording(recording)["phase"] == "archived"
     ordered = run(govern.erase, recording, input="y\n")
     assert f"{recording}: is being erased\nA signed tombstone stands." in ordered

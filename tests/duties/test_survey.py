@@ -722,7 +722,7 @@ def test_reconcile_surveys_at_once_without_a_running_service_and_tells_what_it_f
     assert heard[-1][:2] == (2, 2)
     until(lambda: phases(house, made) == {"archived"})
     (again,) = reconcile.run(house.settings, house.ledger, wait_s=10, progress=lambda *_: None)
-    assert (again.problem, again.found["listed"], again.found["rows"]) == (None, 0, 6)
+    assert (again.problem, again.found["listed"], again.found["rows"]) == (None, 0, 3)
 
 
 def test_reconcile_says_why_it_could_not(local):

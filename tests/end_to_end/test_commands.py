@@ -326,8 +326,8 @@ def test_reconcile_finds_what_no_callback_told_of_and_the_service_fetches_it(ser
         None,
     )
     assert service.reach(recording.recording_id, "archived")["stop"]["state"] == "none"
-    table = service.command("reconcile").stdout
-    assert service.env["VOBIZ_AUTH_ID"] in table
+    table = service.command("reconcile")
+    assert (service.env["VOBIZ_AUTH_ID"] in table.stdout, table.stderr) == (True, "")
     wrong = service.command("reconcile", "--wait", "1", VOBIZ_API_URL="http://127.0.0.1:1/api/v1")
     assert wrong.returncode == 1
 

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from worker.archive import erasing
+from worker.archive.facts import Fact
 from worker.calls.views import rfc3339
 from worker.catalogue.database import Catalogue
 from worker.command import retained
@@ -22,6 +23,7 @@ from worker.command.terminal import (
     exit_statuses,
     open_ledger,
     or_dash,
+    plain,
     print_table,
     print_text,
     progress_bar,
@@ -36,6 +38,7 @@ from worker.processes.archive_in_use import make_archive
 
 _REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
 _ORDERED = "is being erased"
+_WHY_KEPT = {"erased already": "erased already", "still recording": "still recording"}
 _AHEAD = timedelta(days=30)
 _IDS = click.argument("recording_ids", nargs=-1, required=True, metavar="RECORDING_ID...")
 
@@ -58,22 +61,33 @@ def hold(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
 
     Neither copy is deleted while it stands. The hold is a signed fact in the archive when this
     returns. Where the archive is a bucket with object lock, its legal hold stands behind it.
+    Holding again adds a fact: both reasons stay, and files that came since are locked, too.
     """
     by = By(who=user(), reason=reason)
 
     alone = dict[str, None]()  # why no bucket's lock stands behind it; each reason once
 
     def do(here: Here, one: Subject) -> str:
+        before = holds.standing(here, one)
         particulars = holds.hold(here, one, by).particulars
+        again = _held_before(before) if before else ""
         if not particulars["ours_alone"]:
-            return "held, and locked by the bucket"
+            return f"held, and locked by the bucket{again}"
         alone[particulars["why_alone"]] = None
-        return "held"
+        return f"held{again}"
 
     outcome = _each(recording_ids, do)
     means = "Neither our copy nor the provider's is deleted until it is released."
     behind = "".join(f" No lock of a bucket stands behind it: {why}." for why in alone)
     _finish(outcome, as_json=as_json, means=means + behind)
+
+
+def _held_before(fact: Fact) -> str:
+    said = fact.written()["reason"]
+    return (
+        f"\n  it was on hold already, since {fact.at:%Y-%m-%d %H:%M:%S} UTC "
+        f"by {plain(fact.who)}: {plain(said or 'no reason')}\n  both reasons stand in its facts"
+    )
 
 
 @click.command(epilog='Example: endtape release RECORDING_ID --reason "case 4711 closed"')
@@ -139,15 +153,26 @@ def erase(
         _show(rows, unknown, as_json=as_json)
         sys.exit(1 if unknown or any(row["problem"] for row in rows) else 0)
     if not yes:
-        if not as_json:
-            _print(rows)
-        many = counted(len(found), "recording")
-        click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
+        _ask(rows, unknown, as_json=as_json)
     by, outcome = By(who=user(), reason=reason or ""), _Outcome(refused=unknown)
     _do_all(outcome, found, lambda one: _order(here, one, by))
     means = "A signed tombstone stands. The service deletes both copies now; `endtape show` tells."
     ordered = _ORDERED in outcome.done.values()
     _finish(outcome, as_json=as_json, means=means if ordered else None)
+
+
+def _ask(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: bool) -> None:
+    """Shows what would go and what not, and asks; not where nothing would go."""
+    if not as_json:
+        _print(rows)
+    for recording_id, why in unknown.items():
+        click.echo(f"{recording_id}: {why}", err=True)
+    kept = Counter(_WHY_KEPT.get(row["problem"], "held") for row in rows if row["problem"])
+    kept |= Counter({"unknown": len(unknown)})
+    out = ", ".join(f"{count} {why}" for why, count in kept.items() if count)
+    if going := sum(not row["problem"] for row in rows):
+        many = counted(going, "recording") + (f" (left out: {out})" if out else "")
+        click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
 
 
 def _order(here: Here, one: Subject, by: By) -> str:

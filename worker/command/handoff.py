@@ -12,6 +12,11 @@ import click
 from worker.command import service
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger
 
+_INTERRUPTED = (
+    "Interrupted. The question stands: stops go out as the rule says, a transfer may still be "
+    "sent. `endtape show {call_uuid}` tells how it went."
+)
+
 
 @click.command(epilog="Example: endtape handoff CALL_UUID --kind blind --to 918065550101")
 @click.argument("call_uuid")
@@ -60,6 +65,7 @@ def handoff(
         {"kind": kind, "to": to, "wait_s": wait_s, "transfer": transfer},
         key=key,
         wait_s=wait_s,
+        interrupted=_INTERRUPTED.format(call_uuid=call_uuid),
     )
     if "verdict" not in answer:
         raise service.refused(status, answer)

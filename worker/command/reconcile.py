@@ -7,9 +7,10 @@ the surveys have ended.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -66,11 +67,11 @@ def reconcile(as_json: bool, wait_s: float) -> None:
     compared.
     """
     settings, ledger = open_ledger()
-    logs.set_up(settings.log)
+    logs.set_up(settings.log, least=logging.WARNING)  # the table tells what was found
     with progress_bar("comparing ...") as advance:
 
         def progress(done: int, total: int, rows: int) -> None:
-            advance(done, total, f"comparing, {counted(rows, 'row')} so far ...")
+            advance(done, total, f"comparing, {counted(rows, 'recording')} so far ...")
 
         reports = run(settings, ledger, wait_s=wait_s, progress=progress)
     if as_json:
@@ -81,7 +82,7 @@ def reconcile(as_json: bool, wait_s: float) -> None:
             )
         )
     else:
-        table = table_of("account", *KINDS, "problem")
+        table = table_of("account", "recordings", *KINDS[1:], "problem")
         for report in reports:
             counts = (str(report.found[kind]) for kind in KINDS)
             table.add_row(report.account, *counts, report.problem or "-")
@@ -106,7 +107,10 @@ def run(
         survey_state.keep_due(ledger, settings.accounts)
         states = {(a, s): survey_state.load(ledger, a, s) or SurveyState() for a, s in surveys}
         unfinished = [which for which in surveys if not _is_done(states[which], asked_at)]
-        rows = sum(_counts(state, asked_at).get("rows", 0) for state in states.values())
+        rows = sum(
+            _read([states[account, scope] for scope in Scope], asked_at)
+            for account in settings.accounts
+        )
         progress(len(surveys) - len(unfinished), len(surveys), rows)
         waiting = {account for account, _ in unfinished}
         all_halted = tried and waiting <= ledger.halted(waiting)
@@ -131,11 +135,17 @@ def _counts(state: SurveyState, asked_at: datetime) -> dict[str, int]:
     return state.done_found if _is_done(state, asked_at) else state.found
 
 
+def _read(own: Sequence[SurveyState], asked_at: datetime) -> int:
+    """How many recordings of an account were read: both surveys read the newest ones."""
+    return max(_counts(state, asked_at).get("rows", 0) for state in own)
+
+
 def _report(
     ledger: Ledger, account: str, states: dict[tuple[str, Scope], SurveyState], asked_at: datetime
 ) -> Report:
     own = [states[account, scope] for scope in Scope]
     counts = {kind: sum(_counts(state, asked_at).get(kind, 0) for state in own) for kind in KINDS}
+    counts["rows"] = _read(own, asked_at)
     return Report(account=account, found=counts, problem=_problem(ledger, account, own, asked_at))
 
 

@@ -18,11 +18,13 @@ def ask(
     *,
     key: str | None = None,
     wait_s: float = 30,
+    interrupted: str | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Sends a POST to the running service. Returns the status and the JSON of the answer.
 
     Fields of `body` that are None are left out. `key`: the Idempotency-Key. `wait_s`: how long the
-    service may take. Raises EndtapeError where it does not answer.
+    service may take. `interrupted`: what to say where a person does not wait for it. Raises
+    EndtapeError where it does not answer.
     """
     base = f"http://{settings.host}:{settings.port}"
     headers = {
@@ -41,6 +43,8 @@ def ask(
                     timeout=wait_s + 10,
                 )
             answer: dict[str, Any] = response.json()
+        except KeyboardInterrupt:
+            raise EndtapeError(interrupted or "Interrupted; what was asked stands.") from None
         except (requests.RequestException, ValueError) as error:
             raise EndtapeError(
                 f"{base} does not answer ({type(error).__name__}): "

@@ -78,23 +78,38 @@ def stop(
         segment_of=known[recording_id].segment_of if recording_id else None,
     )
     _give(ledger, account, order)
-    deadline = time.monotonic() + wait_s
-    with waiting("waiting for the proof ..."):
-        while True:
-            call = replay(account, a_leg, ledger.events(account, a_leg))
-            concerned = concerning(
-                call, next(a for a in acts(call, settings.rules) if a.event.id == order.id)
-            )
-            proven = bool(concerned) and all(r.over_at for r in concerned)
-            if proven or _nobody_knows(call, concerned) or time.monotonic() >= deadline:
-                break
-            time.sleep(0.1)
+    try:
+        call, concerned, proven = _waited(settings, ledger, account, order, wait_s)
+    except KeyboardInterrupt:
+        raise EndtapeError(
+            "Interrupted. The order stands: the stop is sent, and its proof looked for. "
+            f"`endtape show {a_leg}` tells how it went."
+        ) from None
     views = [recording_view(call, r, settings.rules, ledger.now()) for r in concerned]
     _print_stops(views, as_json=as_json)
     if not proven:
         for line in _why_not(settings, ledger, call, concerned, wait_s):
             click.echo(line, err=True)
     sys.exit(0 if proven else 1)
+
+
+def _waited(
+    settings: Settings, ledger: Ledger, account: str, order: Event, wait_s: float
+) -> tuple[Call, list[Recording], bool]:
+    """The call, the recordings that the order is about, and whether each is proven over: then, or
+    where nobody knows the call, or when the time is up.
+    """
+    deadline = time.monotonic() + wait_s
+    with waiting("waiting for the proof ..."):
+        while True:
+            call = replay(account, order.call_uuid, ledger.events(account, order.call_uuid))
+            concerned = concerning(
+                call, next(a for a in acts(call, settings.rules) if a.event.id == order.id)
+            )
+            proven = bool(concerned) and all(r.over_at for r in concerned)
+            if proven or _nobody_knows(call, concerned) or time.monotonic() >= deadline:
+                return call, concerned, proven
+            time.sleep(0.1)
 
 
 def _give(ledger: Ledger, account: str, order: Event) -> None:

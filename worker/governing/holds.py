@@ -50,6 +50,14 @@ def hold(places: Places, subject: Subject, by: By) -> Fact:
     return fact
 
 
+def standing(places: Places, subject: Subject) -> Fact | None:
+    """The hold that stands, as the archive has it; None where none does. Raises what the archive
+    raises.
+    """
+    known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
+    return facts.last_of(known, FactKind.HOLD) if facts.is_held(known) else None
+
+
 def release(places: Places, subject: Subject, by: By) -> Fact | None:
     """End the hold of a recording, that of the bucket first; None where it has none. What it put
     off is due at once. Raises as `hold` does.
