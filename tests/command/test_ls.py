@@ -2,13 +2,15 @@
 columns."""
 
 import json
-from datetime import timedelta
+import re
+from datetime import datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from tests import redis_view
 from tests.bad_days import made_older
+from tests.calls.builders import T0
 from tests.constants import ACCOUNT
 from tests.waiting import until
 from worker.calls.events import Event, Kind
@@ -113,21 +115,45 @@ def test_what_has_been_finalizing_for_minutes_fails_and_what_has_just_begun_to_d
         lambda: house.ledger.next_at(Obligation(duty=Duty.LOOK, account=ACCOUNT, call_uuid=call))
     )  # the call is planned: nobody writes meanwhile
     made_older(house.ledger, call, Kind.CALL_ENDED, timedelta(minutes=3))
+    looked = Event(id="look", kind=Kind.LOOKED, call_uuid=call, live=False)
+    house.ledger.record(ACCOUNT, looked)
     (told,) = json.loads(run("--failing", "--json"))
     assert (
         told["recording_id"],
         told["fault"],
-        told["tries"],
+        told["tries"] >= 1,
         "finalizing" in told["problem"],
-    ) == (recording, "provider", 0, True)
+    ) == (recording, "provider", True, True)
     assert told["next_at"] is not None
-    assert max(map(len, run("--failing").splitlines())) <= 80
-    assert json.loads(run("--failing", "--fault", "provider", "--json")) == [told]
+    shown = run("--failing")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(r"provider +[1-9] +(in [0-9]+ s|now)", shown), shown
+    (again,) = json.loads(run("--failing", "--fault", "provider", "--json"))
+    assert again["recording_id"] == recording
     assert (
         json.loads(run("--failing", "--fault", "media", "--json"))
         == json.loads(run("--abandoned", "--json"))
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(None, "never"), (0.2, "now"), (6, "in 6 s"), (300, "09-14 06:35")]
+)
+def test_the_next_try_is_told_in_seconds_where_it_is_soon(seconds, said, monkeypatch):
+    class ThatYear(datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return datetime(2026, 9, 14, tzinfo=zone)
+
+    monkeypatch.setattr(command, "datetime", ThatYear)
+    next_at = None if seconds is None else T0 + timedelta(seconds=seconds)
+    assert command._ahead(next_at, T0) == said
+
+
+def test_an_account_that_nobody_has_is_refused(ls):
+    refused = CliRunner().invoke(command.ls, ["--account", "nope"])
+    assert (refused.exit_code, "no account 'nope' in the settings (" in refused.output) == (2, True)
 
 
 def test_lists_that_exclude_one_another_are_wrong_use(ls):

@@ -159,7 +159,9 @@ def house(redis_server, tmp_path_factory):
         )
         tell(full)
         tell_of_january(january)
-        yield SimpleNamespace(settings=settings, empty=empty, full=full, january=january)
+        yield SimpleNamespace(
+            settings=settings, empty=empty, full=full, january=january, redis_url=redis_server.url
+        )
 
 
 @pytest.fixture
@@ -316,6 +318,26 @@ def test_each_command_has_an_example_that_it_takes_and_the_line_of_its_help(name
     prints_nothing_to_count = {"run", "emulator", "completion"}
     options = {p.name for p in command.params}
     assert ("as_json" in options) == (name not in prints_nothing_to_count)
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest_one():
+    found = CliRunner().invoke(main.main, ["shwo"], prog_name="endtape")
+    assert (found.exit_code, "Did you mean 'show'?" in found.stderr) == (2, True)
+    found = CliRunner().invoke(main.main, ["xyzzy"], prog_name="endtape")
+    assert (found.exit_code, "Did you mean" in found.stderr) == (2, False)
+
+
+@pytest.mark.parametrize("words", [("show", "mistyped"), ("explain", "--call", "mistyped")])
+def test_of_a_call_known_from_a_stop_alone_it_is_said_that_nothing_is(words, endtape, house):
+    now = house.empty.now()
+    stop = {"call_uuid": "mistyped", "recording_id": None}
+    with empty_ledger(SimpleNamespace(url=house.redis_url)) as ledger:
+        ledger.record(ACCOUNT, Event(id="s", kind=Kind.STOP_ORDERED, by="cli:ops", **stop))
+        assert "nothing is known of it" not in endtape(*words, ledger=ledger).stdout
+        ledger.record(
+            ACCOUNT, Event(id="f", kind=Kind.CALL_FOUND_OVER, requested_at=now, status=404, **stop)
+        )
+        assert "nothing is known of it but our own stop" in endtape(*words, ledger=ledger).stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

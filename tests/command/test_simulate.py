@@ -56,7 +56,7 @@ def test_it_shows_what_would_be_stopped_and_what_that_saves_within_80_columns(si
         for w in ("short", "0 -> 1", "10 -> 1", "0.9", "short: max_duration", "570")
         if w not in text
     ] == [], text
-    assert "Hand-offs: 1 asked, 1 held; 1 would have been held." in text
+    assert "Hand-offs: 1 asked. None would have got another verdict." in text
     report = json.loads(simulate("--json").stdout)
     (row,), (call,) = report["rules"], report["calls"]
     assert (row["rule"], row["stopped_would_be"], row["saved_money"]) == ("short", 1, None)

@@ -38,6 +38,14 @@ def archived(house):
     return house.settings.archive / view["archive_key"]
 
 
+def test_the_folder_of_one_account_is_refused_with_that_of_the_archive(house):
+    archived(house)
+    make_known(house.ledger, house.worker.archive)
+    found = run(command.verify, str(house.settings.archive / ACCOUNT))
+    assert found.exit_code == 2, found.output
+    assert f"is a part of an archive, which is {house.settings.archive}" in found.output
+
+
 def test_a_good_archive_is_exit_0_and_a_changed_byte_is_named_with_exit_1(house):
     audio = archived(house)
     found = run(command.verify)

@@ -166,7 +166,7 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     assert (folder / "data" / "redis").stat().st_mode & 0o777 == 0o700
     other = {**env, "PORT": str(free_port())}
     for wrong, named in (
-        (env, "PORT = "),
+        (env, "another `endtape run`"),
         (other, "another `endtape run`"),
         ({**other, "REDIS_URL": "redis://127.0.0.1:1"}, "another `endtape run`"),
         ({**other, "VOBIZ_AUTH_ID": "MA_X"}, "VOBIZ_AUTH_TOKEN"),
@@ -207,5 +207,5 @@ def test_run_without_an_account_says_that_it_is_the_emulator_and_serves_until_it
     )
     assert (
         ended.returncode,
-        ended.stderr.startswith("No `endtape run` is at work in this folder"),
+        ended.stderr.startswith("Nothing runs in this folder: `make run`"),
     ) == (2, True), ended

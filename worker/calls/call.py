@@ -251,6 +251,13 @@ def is_no_call(call: Call, attempts: Iterable[Event]) -> bool:
     return not call.known and any(a.kind is Kind.CALL_FOUND_OVER for a in attempts)
 
 
+def known_from_orders_only(call: Call) -> bool:
+    """Whether nothing is known of the call but what was ordered here, and the provider answered a
+    stop with "no such call": its id was mistyped, or it never was.
+    """
+    return not call.recordings and is_no_call(call, call.attempts)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop:
     """One recording's stop as judged by the rules: what is owed, what was done, what is proven."""

@@ -8,6 +8,7 @@ import sys
 import click
 from rich.console import Console
 
+from worker.calls.call import Call, known_from_orders_only
 from worker.calls.events import Event, Kind
 from worker.calls.views import timeline_view
 from worker.command.terminal import plain
@@ -47,6 +48,16 @@ def looked(*, live: bool | None, reason: str | None) -> str:
     if live is None:
         return "the provider's list was read"
     return "the provider has the call live" if live else "the provider has no such live call"
+
+
+def nothing_known(call: Call) -> str | None:
+    """What to say of a call of which nothing is known but an order of ours that had no effect."""
+    if not known_from_orders_only(call):
+        return None
+    return (
+        "nothing is known of it but our own stop, which failed: the provider knows no such live "
+        "call (404). Is the id right?"
+    )
 
 
 def as_json(account: str, event: Event) -> str:

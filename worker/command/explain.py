@@ -14,6 +14,7 @@ from worker.calls.call import Call
 from worker.calls.explain import explain, imagined
 from worker.calls.replay import replay
 from worker.calls.terms_file import TRIGGER, TRIGGERS
+from worker.command import event_lines
 from worker.command.terminal import (
     as_json_option,
     current_settings,
@@ -92,6 +93,8 @@ def _print_explanation(call: Call, explanation: dict[str, Any]) -> None:
         f"  {call.direction or 'direction unknown'}, "
         f"from {call.from_number or '?'} to {call.to_number or '?'}{labels}\n"
     )
+    if told := event_lines.nothing_known(call):
+        click.echo(f"{told}\n")
     _print_rows(explanation["tried"], ("rule", "fits", "why"))
     _print_rows(explanation["events"], ("at", "event", "trigger", "action"))
     table = table_of("term", f"by rule {explanation['rule']!r}")

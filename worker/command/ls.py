@@ -38,6 +38,7 @@ from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 _Row = TypeVar("_Row")
+_SOON_S = 120  # a next try within that time is told in seconds
 _UNPROVEN = {
     s.value for s in (StopState.DUE, StopState.ACCEPTED, StopState.UNKNOWN, StopState.FAILED)
 }
@@ -160,6 +161,8 @@ def ls(
         )
     else:
         views, more = _all(settings, ledger, wanted, limit)
+        if not views:
+            _refuse_unknown(options.account, settings, ledger)
     if as_json:
         click.echo(json.dumps(views, indent=2))
     elif views:
@@ -167,6 +170,13 @@ def ls(
         _say_if_more(more)
     else:
         click.echo(_nothing(options, running=running, unproven=unproven))
+
+
+def _refuse_unknown(account: str | None, settings: Settings, ledger: Ledger) -> None:
+    """Raises UsageError for an account that neither the settings nor the ledger have."""
+    if account and account not in {*settings.accounts, *ledger.accounts()}:
+        known = ", ".join(settings.accounts)
+        raise click.UsageError(f"--account: no account {account!r} in the settings ({known})")
 
 
 def _nothing(options: Filters, *, running: bool, unproven: bool) -> str:
@@ -274,8 +284,9 @@ def _finalizing(ledger: Ledger) -> Iterator[Entry]:
     before = ledger.now() - FINALIZING
     for call in _tracked(ledger):
         for recording in call.recordings.values():
-            if recording.over_at and recording.over_at < before and _has_no_file(recording):
-                yield _waiting_for_file(ledger, call, recording)
+            over_at = recording.over_at
+            if over_at and over_at < before and _has_no_file(recording):
+                yield _waiting_for_file(ledger, call, recording, over_at)
 
 
 def _has_no_file(recording: Recording) -> bool:
@@ -288,7 +299,7 @@ def _has_no_file(recording: Recording) -> bool:
     )
 
 
-def _waiting_for_file(ledger: Ledger, call: Call, recording: Recording) -> Entry:
+def _waiting_for_file(ledger: Ledger, call: Call, recording: Recording, over_at: datetime) -> Entry:
     owed = Obligation(
         duty=Duty.FETCH,
         account=call.account,
@@ -299,9 +310,9 @@ def _waiting_for_file(ledger: Ledger, call: Call, recording: Recording) -> Entry
         owed=owed,
         started_at=recording.started_at,
         fault=Fault.PROVIDER,
-        tries=0,
+        tries=sum(look.at is not None and look.at > over_at for look in call.looks),
         next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
-        problem=f"finalizing: it was over at {recording.over_at:%m-%d %H:%M:%S}, "
+        problem=f"finalizing: it was over at {over_at:%m-%d %H:%M:%S}, "
         "and the provider does not list it yet",
     )
 
@@ -332,10 +343,20 @@ def _list_backlog(
             _short(rfc3339(entry.started_at)),
             entry.fault.value,
             str(entry.tries),
-            _short(rfc3339(entry.next_at)) if entry.next_at else "never",
+            _ahead(entry.next_at, ledger.now()),
         )
     print_table(table)
     _say_if_more(more)
+
+
+def _ahead(next_at: datetime | None, now: datetime) -> str:
+    """When the next try is: in seconds where that is soon, else the minute."""
+    if next_at is None:
+        return "never"
+    seconds = (next_at - now).total_seconds()
+    if seconds < 1:
+        return "now"
+    return f"in {seconds:.0f} s" if seconds < _SOON_S else _short(rfc3339(next_at))
 
 
 def _kept(until: str | None) -> str:

@@ -9,12 +9,15 @@ import click
 
 from worker import in_force
 from worker.command.terminal import (
+    RULES_BROKEN,
     as_json_option,
     counted,
     exit_statuses,
-    open_ledger,
+    settings_and_problems,
     waiting,
 )
+from worker.ledger.client import Ledger
+from worker.ledger.store import connect
 
 
 @click.command(epilog="Example: endtape reload --wait 5")
@@ -36,7 +39,8 @@ def reload(as_json: bool, wait_s: float) -> None:
     Exit 0 when each that runs took them. Exit 1 when one refused them and keeps the old ones, when
     one does not answer, or when none runs.
     """
-    _, ledger = open_ledger(rules_needed=False)
+    settings, broken = settings_and_problems()
+    ledger = Ledger(connect(settings.redis_url))
     with waiting("waiting for the processes ..."):
         outcome = in_force.order(ledger, wait_s=wait_s)
     if as_json:
@@ -55,6 +59,8 @@ def reload(as_json: bool, wait_s: float) -> None:
     else:
         _print_taken(outcome)
         _print_not_taken(outcome)
+        if broken and not outcome.refused:  # else each has told
+            click.echo("\n".join([RULES_BROKEN, *broken]), err=True)
     sys.exit(0 if outcome.done else 1)
 
 

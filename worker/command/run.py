@@ -146,6 +146,8 @@ def _check(given: Mapping[str, str], *, real: bool) -> None:
                         f"({error.strerror}); use 127.0.0.1, 0.0.0.0 or one of its own"
                     ]
                 ) from None
+            with _alone():  # raises where another `endtape run` of this folder has the port
+                pass
             raise SettingsError(
                 [
                     f"PORT = {settings.port}: cannot be served on {settings.host} "

@@ -65,6 +65,8 @@ def show(uuid: str, as_json: bool) -> None:
         f"  {view['direction'] or 'direction unknown'}, "
         f"from {view['from'] or '?'} to {view['to'] or '?'}\n"
     )
+    if known and (told := event_lines.nothing_known(call)):
+        click.echo(f"{told}\n")
     numbers = {r["recording_id"]: str(n) for n, r in enumerate(view["recordings"], 1)}
     for recording in view["recordings"]:
         _print_recording(recording, numbers[recording["recording_id"]], view["timeline"])

@@ -145,11 +145,10 @@ def _print_handoffs(calls: list[dict[str, Any]]) -> None:
     turned = [one for one in asked if one["would_be"] not in {one["was"], None}]
     open_ones = sum(one["would_be"] is None for one in asked)
     click.echo(
-        f"\nHand-offs: {len(asked)} asked, {sum(one['was'] == 'hold' for one in asked)} held; "
-        f"{sum(one['would_be'] == 'hold' for one in asked)} would have been held."
+        f"\nHand-offs: {len(asked)} asked"
+        + (f"; {open_ones} would have depended on a proof that nobody sought" if open_ones else "")
+        + (". Another verdict:" if turned else ". None would have got another verdict.")
     )
-    if open_ones:
-        click.echo(f"{open_ones} would have depended on a proof that nobody sought.")
     for one in turned:
         click.echo(f"  {one['handoff_id']} ({one['kind']}): {one['was']} -> {one['would_be']}")
 

@@ -112,7 +112,8 @@ def current_settings(*, without_rules: bool = False) -> Settings:
             raise
         raise SettingsError(
             [
-                "No `endtape run` is at work in this folder, which would say where its Redis is:",
+                "Nothing runs in this folder: `make run` (or `endtape run`) starts the service.",
+                "For one that runs elsewhere the settings lack:",
                 *error.problems,
             ]
         ) from None

@@ -101,6 +101,10 @@ def verify(
     place = _place(archive) if archive else current_settings(without_rules=True).archive
     if isinstance(place, Path) and not place.is_dir():
         raise SettingsError([f"{place}: there is no such directory"])
+    if isinstance(place, Path) and _is_within(place):
+        raise SettingsError(
+            [f"{place}: is a part of an archive, which is {place.resolve().parent}; verify that"]
+        )
     known = dict(map(_head, heads))
     if signers_file:
         trusted = _read_signers(signers_file)
@@ -112,6 +116,12 @@ def verify(
         report = _run(options, _Saved.load(options, anew=anew), advance)
     _print(options, report, as_json=as_json)
     sys.exit(1 if report.findings else 0)
+
+
+def _is_within(place: Path) -> bool:
+    """Whether a directory is that of one account: the keys that signed lie beside it."""
+    beside = place.resolve().parent / filing.SIGNERS
+    return beside.is_dir() and not (place / filing.SIGNERS).is_dir()
 
 
 def _place(text: str) -> Place:
