@@ -327,17 +327,19 @@ def test_a_mistyped_command_is_answered_with_the_nearest_one():
     assert (found.exit_code, "Did you mean" in found.stderr) == (2, False)
 
 
-@pytest.mark.parametrize("words", [("show", "mistyped"), ("explain", "--call", "mistyped")])
+@pytest.mark.parametrize(
+    "words", [("show", "mistyped"), ("explain", "--call", "mistyped"), ("retry", "mistyped")]
+)
 def test_of_a_call_known_from_a_stop_alone_it_is_said_that_nothing_is(words, endtape, house):
     now = house.empty.now()
     stop = {"call_uuid": "mistyped", "recording_id": None}
     with empty_ledger(SimpleNamespace(url=house.redis_url)) as ledger:
         ledger.record(ACCOUNT, Event(id="s", kind=Kind.STOP_ORDERED, by="cli:ops", **stop))
-        assert "nothing is known of it" not in endtape(*words, ledger=ledger).stdout
+        assert "nothing is known of it" not in endtape(*words, ledger=ledger).output
         ledger.record(
             ACCOUNT, Event(id="f", kind=Kind.CALL_FOUND_OVER, requested_at=now, status=404, **stop)
         )
-        assert "nothing is known of it but our own stop" in endtape(*words, ledger=ledger).stdout
+        assert "nothing is known of it but our own stop" in endtape(*words, ledger=ledger).output
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -8,9 +8,12 @@ from typing import Any
 
 import click
 
+from worker.calls.call import Call
 from worker.calls.events import Fault
 from worker.calls.obligations import Duty, Obligation
+from worker.calls.replay import replay
 from worker.catalogue.database import Catalogue
+from worker.command import event_lines
 from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import as_json_option, exit_statuses, open_ledger, reason_option, user
 from worker.errors import EndtapeError
@@ -129,6 +132,17 @@ def _waits(settings: Settings, ledger: Ledger, account: str) -> str | None:
     return None
 
 
+def _is_a_call(call: Call) -> str:
+    if told := event_lines.nothing_known(call):
+        return f"{call.call_uuid}: {told}"
+    if not call.recordings:
+        return f"{call.call_uuid}: is a call of which no recording is known"
+    return (
+        f"{call.call_uuid}: is a call, and a retry is about a recording; "
+        f"name one of these: {', '.join(call.recordings)}"
+    )
+
+
 def _named(settings: Settings, ledger: Ledger, catalogue: Catalogue, name: str) -> Obligation:
     """The fetch of the recording of this id, or the look of the call of this id where that was set
     aside. Raises EndtapeError with the reason where there is nothing to try.
@@ -136,12 +150,10 @@ def _named(settings: Settings, ledger: Ledger, catalogue: Catalogue, name: str) 
     for owed in ledger.set_aside():
         if owed.duty is Duty.LOOK and owed.call_uuid == name:
             return owed
-    if any(ledger.events(account, name) for account in ledger.accounts()):
-        raise EndtapeError(
-            f"{name}: is a call, and its look was not set aside; "
-            f"name one of its recordings (`endtape show {name}`)"
-        )
     accounts = dict.fromkeys([*settings.accounts, *ledger.accounts()])
+    for account in accounts:
+        if events := ledger.events(account, name):
+            raise EndtapeError(_is_a_call(replay(account, name, events)))
     try:
         found = retries.find(ledger, catalogue, accounts, name)
         if found is None:
