@@ -39,9 +39,12 @@ def test_a_demo_takes_the_folder_of_an_earlier_one_until_something_is_added(tmp_
     folder = tmp_path / "demo-output"
     with demo_folder.taken(folder):
         (folder / "endtape.log").write_text("of the first")
+        (folder / "spool").mkdir()
+    inode = folder.stat().st_ino
 
     with demo_folder.taken(folder):
-        assert not (folder / "endtape.log").exists()
+        assert list(folder.iterdir()) == []
+        assert folder.stat().st_ino == inode, "a shell may stand in it"
         (folder / "endtape.toml").write_text("of the second")
 
     (folder / ".env").write_text("PORT=8000")

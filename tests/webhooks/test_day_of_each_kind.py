@@ -100,6 +100,15 @@ class Day:
         self.provider.event(self.provider.recordings[recording].call_uuid, "DialConnected")
         return recording
 
+    def unheard(self, to_number):
+        """A recording whose start nobody told of, stopped by a person 20 s after it began."""
+        call = self.provider.call(to_number=to_number).call_uuid
+        self.provider.faults.switch_on("lost-callbacks", call_uuid=call, event="Record")
+        recording = self.provider.record(call)
+        recording.started_at -= 20
+        self.order(f"/calls/{call}/stop", reason="by a person")
+        return recording.recording_id
+
     def in_segments(self):
         call, first = self.recorded("917700", ago=30)
         self.house.reach(first, "recording")
@@ -171,6 +180,7 @@ def test_a_clean_day_is_clean_and_each_irregularity_of_a_bad_one_is_found_and_no
     made |= {
         "tail": day.with_a_tail("918300"),
         "deaf": day.hard_to_stop("918400", "deaf-stop"),
+        "unheard": day.unheard("918400"),
         "no consent": day.recorded("918200")[1],
         "too short": day.hung_up("917700", ago=0),
         "unexpected": day.hung_up("918100"),
@@ -199,7 +209,7 @@ def test_a_clean_day_is_clean_and_each_irregularity_of_a_bad_one_is_found_and_no
             "under_way": {"deaf"},
             "missing": {"lost"},
             "unexpected": {"unexpected"},
-            "over_long": {"tail", "deaf"},
+            "over_long": {"tail", "deaf", "unheard"},
             "too_short": {"too short"},
             "unproven": {"deaf"},
             "without_consent": {"no consent"},
@@ -208,7 +218,7 @@ def test_a_clean_day_is_clean_and_each_irregularity_of_a_bad_one_is_found_and_no
             "deleted_at_provider": {"offloaded"},
             "cut_at_default_limit": {"cut"},
             "with_gaps": {"next segment"},
-            "unexplained": {"lost", "unexpected", "tail", "deaf", "too short", "cut"},
+            "unexplained": {"lost", "unexpected", "tail", "deaf", "unheard", "too short", "cut"},
         },
         1,
     )

@@ -25,8 +25,12 @@ def taken(folder: Path) -> Iterator[None]:
             "name one that is new or empty, or move away what is there",
             param_hint="--folder",
         )
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():  # the folder itself stays: somebody may stand in it
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
     try:
         yield
     finally:
