@@ -58,7 +58,7 @@ def test_a_reload_is_seen_by_every_process_rechooses_rules_within_five_seconds_a
             found.returncode,
             found.stderr.count("rules[4].mach = 1: unknown key"),
             " processes refused them" in found.stderr,
-        ) == (1, 2, True), found
+        ) == (1, 1, True), found
         assert b'endtape_alerts_total{alert="settings_broken"}' in service.get("/metrics").content
         other_call, other = service.running("918090000002")
         assert service.reach(other, "archived")["stop"]["rule"] == "short"

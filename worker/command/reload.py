@@ -59,8 +59,9 @@ def reload(as_json: bool, wait_s: float) -> None:
     else:
         _print_taken(outcome)
         _print_not_taken(outcome)
-        if broken and not outcome.refused:  # else each has told
-            click.echo("\n".join([RULES_BROKEN, *broken]), err=True)
+        told = {p for answer in outcome.refused.values() for p in answer["problems"]}
+        if more := [problem for problem in broken if problem not in told]:
+            click.echo("\n".join([RULES_BROKEN, *more]), err=True)
     sys.exit(0 if outcome.done else 1)
 
 
