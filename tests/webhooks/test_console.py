@@ -535,6 +535,29 @@ def test_what_the_provider_does_not_list_for_minutes_is_not_home(console):
     assert "the provider does not list it yet" in other.page("/not-home?fault=provider")
 
 
+def test_now_says_what_of_the_last_hour_is_to_be_explained_and_leads_to_the_days_ledger(console):
+    runs(console.ledger)
+    console.log_in()
+    assert "today's ledger" in console.page("/")
+    asked = console.ledger.now()
+    for kind, more in (
+        (Kind.STOP_ORDERED, {"by": "anna"}),
+        (Kind.STOP_ACCEPTED, {"requested_at": asked, "recording_id": "rec-1"}),
+        (
+            Kind.RECORDING_FINALIZED,
+            {"recording_id": "rec-1", "signed": True, "ended_at": asked + timedelta(minutes=7)},
+        ),
+    ):
+        event = Event(id=f"{kind}.1", kind=kind, call_uuid="call-1", **more)
+        console.ledger.record(ACCOUNT, event)
+    page = Console(console.ledger, console.folder)
+    page.log_in()
+    said = page.page("/")
+    assert "Of the last hour, 1 recording is to be explained" in said
+    assert f'href="/days/{asked.date()}/unexplained"' in said
+    assert 'id="stale"' in said
+
+
 def test_now_says_in_words_what_is_wrong_and_what_to_do(console):
     runs(console.ledger, started_at=console.ledger.now() - timedelta(seconds=5))
     fails(console.ledger)

@@ -98,14 +98,14 @@ class Details:
         return {name: html for name, (_, html) in now.items()}
 
     def _board(self, kind: Kind, breathe: Breath | None = None) -> dict[str, Any]:
-        board = self._now.board(breathe)
+        board, hour = self._now.board(breathe), self._now.hour()
         shown = board.running[:SHOWN]
         return {
             "board": board,
             "acts": kind.acts,
             "rows": shown if kind.shows_numbers else [words.without_numbers(v) for v in shown],
-            "troubles": troubles(board, self._now.overdue()),
-            "figures": self._now.figures(),
+            "troubles": troubles(board, self._now.overdue(), hour),
+            "figures": hour.figures,
             "services": services(board, self._now.overdue(), self._settings()),
             "roles": ROLES,
         }
