@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
+from webhooks.console.asked import FACTS
 from webhooks.console.now import Now
 from webhooks.console.page import address, rendered
 from worker.calls import explain, rules_file, simulation, terms_file
@@ -37,7 +38,6 @@ MOST_CALLS, FOR_S = 2000, 2.0  # what a simulation here plays at most
 SHOWN = 200  # changed recordings
 _YIELD_S = 0.0005  # after each call: callbacks are answered in this process, too
 _KEPT = ("retain", "keep_at_provider")  # for ever, where the file names no time
-_FACTS = ("call", "from", "to", "direction", "account", "label", "trigger")
 
 
 class RulesPage:
@@ -53,7 +53,7 @@ class RulesPage:
             # A form sends what was left empty, too: such an address is no good to send to others.
             return redirect(address(request.path, query), 303)
         tried, wrong = None, None
-        if any(name in query for name in _FACTS):
+        if any(name in query for name in FACTS):
             try:
                 tried = self._tried(query)
             except Problem as problem:
