@@ -558,6 +558,74 @@ def test_now_says_what_of_the_last_hour_is_to_be_explained_and_leads_to_the_days
     assert 'id="stale"' in said
 
 
+def test_the_tiles_of_now_lead_to_what_they_count(console):
+    console.log_in()
+    page = console.page("/")
+    tiles = page.split('class="tiles"')[1].split("</ul>")[0]
+    for to in re.findall(r'href="([^"#]+)"', tiles):
+        console.page(to)
+    assert 'id="recording"' in page
+    links = set(re.findall(r'href="([^"]+)"', tiles))
+    assert {"#recording", "/recordings?phase=stopping", "/system", "/not-home"} <= links
+
+
+def test_a_fault_says_what_it_means_and_what_to_do(console):
+    fails(console.ledger)
+    console.log_in()
+    means = words.fault_means(Fault.STORAGE)
+    assert all(words.fault_means(fault).count(". ") for fault in Fault)
+    assert f"<dd>{means}</dd>" in console.page("/not-home")
+    for path in ("/not-home", "/recordings"):
+        assert f'title="{means}' in console.page(path), path
+    assert f"storage: {means}" in console.page("/recordings/rec-2")
+
+
+def test_a_call_that_nobody_knows_but_for_our_failed_stop_is_drawn_as_none(console):
+    for kind, more in (
+        (Kind.STOP_ORDERED, {"by": "anna"}),
+        (Kind.CALL_FOUND_OVER, {"requested_at": console.ledger.now(), "trigger": "api"}),
+    ):
+        console.ledger.record(ACCOUNT, Event(id=f"{kind}.1", kind=kind, call_uuid="typo", **more))
+    console.log_in()
+    page = console.page("/calls/typo")
+    assert "Nothing is known of this call but our own stop of it, which failed" in page
+    assert "DELETE answered 404: no such live call; for the whole call; try 1" in page
+    assert ("To scale" in page, "Which rule applies" in page) == (False, False)
+    tried = console.page("/rules?call=typo")
+    assert ("nothing is known of it but our own stop" in tried, "</b> decides" in tried) == (
+        True,
+        False,
+    )
+
+
+def test_a_handoff_says_when_and_by_whom_it_was_asked_and_a_pause_is_no_gap_before_it_began(
+    console,
+):
+    runs(console.ledger)
+    asked = {
+        "order": "h1",
+        "trigger": "transfer.blind",
+        "wait_s": 3.0,
+        "by": "desk",
+        "claimed": "Jo",
+    }
+    decided = {"order": "h1", "verdict": "hold", "trigger": "transfer.blind", "rule": "defaults"}
+    for kind, more in (
+        (Kind.PAUSE_ORDERED, {"by": "anna"}),
+        (Kind.HANDOFF_ASKED, asked),
+        (Kind.HANDOFF_DECIDED, decided),
+    ):
+        event = Event(id=f"{kind}.1", kind=kind, call_uuid="call-1", **more)
+        console.ledger.record(ACCOUNT, event)
+    console.log_in()
+    page = console.page("/calls/call-1")
+    assert re.search(
+        r'"tight">\d\d:\d\d:\d\d\.\d{3}</td><td data-name="By">desk, name given: Jo<', page
+    )
+    for path in ("/calls/call-1", "/recordings/rec-1"):
+        assert "Gaps and pauses" not in console.page(path)
+
+
 def test_now_says_in_words_what_is_wrong_and_what_to_do(console):
     runs(console.ledger, started_at=console.ledger.now() - timedelta(seconds=5))
     fails(console.ledger)

@@ -111,7 +111,7 @@ def test_an_error_leads_to_what_it_is_about_and_a_last_slash_to_the_page_without
 def test_a_key_that_a_page_does_not_know_is_refused_with_the_nearest_that_it_does(console):
     console.log_in()
     said = told(console, "/recordings?phse=erased").text
-    assert "Phse: nothing that this page can be asked for; is `phase` meant?" in said
+    assert "This page cannot be asked for `phse`; is `phase` meant?" in said
     for path in ("/recordings?call=c", "/not-home?phase=x", "/days?day=1", "/rules?rule=x"):
         assert told(console, path).status_code == 400, path
     form = {"what": "erase", "scope": "all", "page": "recordings", "query": "phse=erased"}

@@ -40,7 +40,7 @@ def refuse_unknown(page: str, query: MultiDict[str, str]) -> None:
             meant = f"is `{near[0]}` meant? It takes" if near else "it takes"
             raise Problem(
                 400,
-                f"{name[:40]}: nothing that this page can be asked for; {meant} {', '.join(keys)}",
+                f"this page cannot be asked for `{name[:40]}`; {meant} {', '.join(keys)}",
                 field=name[:40],
             )
 

@@ -24,7 +24,7 @@ from webhooks.console.asked import FACTS
 from webhooks.console.now import Now
 from webhooks.console.page import address, rendered
 from worker.calls import explain, rules_file, simulation, terms_file
-from worker.calls.call import Call
+from worker.calls.call import Call, is_no_call
 from worker.calls.replay import replay
 from worker.calls.rules import DailyTime, Rule, Rules, Terms
 from worker.calls.views import rfc3339
@@ -64,6 +64,9 @@ class RulesPage:
         """What the rules of the form's text or file would have done with the calls of late."""
         form, text = request.form, _given_text()
         asked = {"text": text, "since": form.get("since", "7d"), "rate": form.get("rate", "")}
+        if not text.strip():
+            nothing = "no file and no text was given, so nothing was simulated"
+            return self._page(asked=asked, mistakes=[nothing]), 400
         try:
             rules = rules_file.read(text, "the new rules").rules
         except SettingsError as error:
@@ -126,7 +129,12 @@ class RulesPage:
             known = find_call(self._ledger, accounts, named, a_leg_first=True)
             if known is None:
                 raise Problem(404, "call: no such call is known any more", field="call")
-            return replay(*known, self._ledger.events(*known))
+            call = replay(*known, self._ledger.events(*known))
+            if is_no_call(call, call.attempts):
+                raise Problem(
+                    404, "call: nothing is known of it but our own stop, which failed", field="call"
+                )
+            return call
         if query.get("direction") not in {None, "inbound", "outbound"}:
             raise Problem(400, "direction: must be inbound or outbound", field="direction")
         return explain.imagined(
