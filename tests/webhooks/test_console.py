@@ -19,6 +19,11 @@ from webhooks.app import create_app
 from webhooks.console import routes, sessions, words
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty
+from worker.calls.rules import Mode, Rules, Terms
+from worker.catalogue import last_hour
+from worker.catalogue.database import Catalogue
+from worker.catalogue.listing import Listing
+from worker.catalogue.live import Live
 from worker.ledger.notices import Failing
 from worker.settings import Settings
 
@@ -556,6 +561,20 @@ def test_now_says_what_of_the_last_hour_is_to_be_explained_and_leads_to_the_days
     assert "Of the last hour, 1 recording is to be explained" in said
     assert f'href="/days/{asked.date()}/unexplained"' in said
     assert 'id="stale"' in said
+
+
+@pytest.mark.parametrize(("mode", "count"), [(Mode.ENFORCE, 1), (Mode.OBSERVE, 0)])
+def test_a_rule_that_only_observes_leaves_no_tail_to_be_explained(ledger, tmp_path, mode, count):
+    rules = Rules(defaults=Terms(mode=mode, max_duration=timedelta(minutes=1)))
+    began = ledger.now() - timedelta(minutes=20)
+    runs(ledger, started_at=began)
+    over = {"signed": True, "ended_at": began + timedelta(minutes=9), "started_at": began}
+    ended = {"kind": Kind.RECORDING_FINALIZED, "call_uuid": "call-1", "recording_id": "rec-1"}
+    ledger.record(ACCOUNT, Event(id="over", **ended, **over))
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
+    listing = Listing(ledger, Live(ledger, lambda: rules), catalogue)
+    found = last_hour.hour(listing, [ACCOUNT], rules, ledger.now())
+    assert len(found.to_explain) == count
 
 
 def test_the_tiles_of_now_lead_to_what_they_count(console):

@@ -112,7 +112,13 @@ def test_a_key_that_a_page_does_not_know_is_refused_with_the_nearest_that_it_doe
     console.log_in()
     said = told(console, "/recordings?phse=erased").text
     assert "This page cannot be asked for `phse`; is `phase` meant?" in said
-    for path in ("/recordings?call=c", "/not-home?phase=x", "/days?day=1", "/rules?rule=x"):
+    for path in (
+        "/recordings?call=c",
+        "/not-home?phase=x",
+        "/days?day=1",
+        "/rules?rule=x",
+        "/calls/c/stop?rec=r",
+    ):
         assert told(console, path).status_code == 400, path
     form = {"what": "erase", "scope": "all", "page": "recordings", "query": "phse=erased"}
     assert console.browser.post("/bulk", data=form).status_code == 400

@@ -16,7 +16,7 @@ FILTERS = (
     *("since", "until", "q"),
 )
 FACTS = ("call", "from", "to", "direction", "account", "label", "trigger")
-# The keys that each page with a list or a form takes. An unknown one would show everything.
+# The keys that each of these pages takes. An unknown one would show everything, or stop it.
 _KEYS: dict[str, tuple[str, ...]] = {
     "console.recordings": (*FILTERS, "cursor", "limit", "as"),
     "console.not_home": ("fault",),
@@ -24,6 +24,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "console.day": ("as", "now", "account"),
     "console.figure": ("rule", "start", "now", "account"),
     "console.rules": FACTS,
+    "console.history": ("before", "account"),
+    "console.ask_stop": ("recording_id", "account"),
 }
 _MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}:[0-9]{2})(:[0-9]{2})?")
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
-from worker.calls.rules import Rules, Terms
+from worker.calls.rules import Mode, Rules, Terms
 from worker.catalogue.listing import Listing
 from worker.catalogue.wanted import Wanted
 
@@ -66,9 +66,13 @@ def hour(listing: Listing, accounts: Iterable[str], rules: Rules, now: datetime)
 
 
 def _is_over_long(stop: Mapping[str, Any], terms: Terms) -> bool:
-    """Whether the tail is one that the ledger of the day calls over-long."""
+    """Whether the tail is one that the ledger of the day calls over-long, and that no rule accounts
+    for: one that only observes stops nothing.
+    """
+    if stop["tail_ms"] is None or (terms.mode is Mode.OBSERVE and not stop["attempts"]):
+        return False
     limit = terms.tail_limit or terms.confirm_within
-    return stop["tail_ms"] is not None and timedelta(milliseconds=stop["tail_ms"]) > limit
+    return timedelta(milliseconds=stop["tail_ms"]) > limit
 
 
 def _views(listing: Listing, accounts: Iterable[str], now: datetime) -> list[dict[str, Any]]:
