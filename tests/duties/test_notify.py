@@ -242,11 +242,11 @@ def test_a_number_that_somebody_wrote_into_a_reason_is_told_only_where_numbers_a
     stop = {"event": "StopOrdered", "by": "anna", "claimed": "4915112345678", "reason": None}
     call = {"call_uuid": "1234567", "to": "4915112345678", "consent": {"by": "line 918065550101"}}
     assert telling.without_numbers(
-        {**call, "timeline": [stop | {"reason": "of 918065550101"}]}
+        {**call, "timeline": [stop | {"reason": "of 918065550101", "what": "of 918065550101"}]}
     ) == {
         "call_uuid": "1234567",
         "consent": {"by": "line …"},
-        "timeline": [stop | {"claimed": "…", "reason": "of …"}],
+        "timeline": [stop | {"claimed": "…", "reason": "of …", "what": "of …"}],
     }
 
 

@@ -342,7 +342,7 @@ def test_without_script_one_sees_filters_stops_holds_and_orders_in_bulk(
     page.get_by_role("button", name="Stop now").click()
     expect(page.get_by_role("status")).to_be_visible()
     service.reach(recording, "archived")
-    page.get_by_role("link", name="Recordings", exact=True).click()
+    page.get_by_role("navigation").get_by_role("link", name="Recordings").click()
     page.get_by_label("Any id, number or label").fill(recording)
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("main tbody tr")).to_have_count(1)

@@ -19,6 +19,11 @@ from webhooks.app import create_app
 from webhooks.console import routes, sessions, words
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty
+from worker.calls.rules import Mode, Rules, Terms
+from worker.catalogue import last_hour
+from worker.catalogue.database import Catalogue
+from worker.catalogue.listing import Listing
+from worker.catalogue.live import Live
 from worker.ledger.notices import Failing
 from worker.settings import Settings
 
@@ -533,6 +538,111 @@ def test_what_the_provider_does_not_list_for_minutes_is_not_home(console):
     other = Console(console.ledger, console.folder)  # whose board is not computed yet
     other.log_in()
     assert "the provider does not list it yet" in other.page("/not-home?fault=provider")
+
+
+def test_now_says_what_of_the_last_hour_is_to_be_explained_and_leads_to_the_days_ledger(console):
+    runs(console.ledger)
+    console.log_in()
+    assert "today's ledger" in console.page("/")
+    asked = console.ledger.now()
+    for kind, more in (
+        (Kind.STOP_ORDERED, {"by": "anna"}),
+        (Kind.STOP_ACCEPTED, {"requested_at": asked, "recording_id": "rec-1"}),
+        (
+            Kind.RECORDING_FINALIZED,
+            {"recording_id": "rec-1", "signed": True, "ended_at": asked + timedelta(minutes=7)},
+        ),
+    ):
+        event = Event(id=f"{kind}.1", kind=kind, call_uuid="call-1", **more)
+        console.ledger.record(ACCOUNT, event)
+    page = Console(console.ledger, console.folder)
+    page.log_in()
+    said = page.page("/")
+    assert "Of the last hour, 1 recording is to be explained" in said
+    assert f'href="/days/{asked.date()}/unexplained"' in said
+    assert 'id="stale"' in said
+
+
+@pytest.mark.parametrize(("mode", "count"), [(Mode.ENFORCE, 1), (Mode.OBSERVE, 0)])
+def test_a_rule_that_only_observes_leaves_no_tail_to_be_explained(ledger, tmp_path, mode, count):
+    rules = Rules(defaults=Terms(mode=mode, max_duration=timedelta(minutes=1)))
+    began = ledger.now() - timedelta(minutes=20)
+    runs(ledger, started_at=began)
+    over = {"signed": True, "ended_at": began + timedelta(minutes=9), "started_at": began}
+    ended = {"kind": Kind.RECORDING_FINALIZED, "call_uuid": "call-1", "recording_id": "rec-1"}
+    ledger.record(ACCOUNT, Event(id="over", **ended, **over))
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
+    listing = Listing(ledger, Live(ledger, lambda: rules), catalogue)
+    found = last_hour.hour(listing, [ACCOUNT], rules, ledger.now())
+    assert len(found.to_explain) == count
+
+
+def test_the_tiles_of_now_lead_to_what_they_count(console):
+    console.log_in()
+    page = console.page("/")
+    tiles = page.split('class="tiles"')[1].split("</ul>")[0]
+    for to in re.findall(r'href="([^"#]+)"', tiles):
+        console.page(to)
+    assert 'id="recording"' in page
+    links = set(re.findall(r'href="([^"]+)"', tiles))
+    assert {"#recording", "/recordings?phase=stopping", "/system", "/not-home"} <= links
+
+
+def test_a_fault_says_what_it_means_and_what_to_do(console):
+    fails(console.ledger)
+    console.log_in()
+    means = words.fault_means(Fault.STORAGE)
+    assert all(words.fault_means(fault).count(". ") for fault in Fault)
+    assert f"<dd>{means}</dd>" in console.page("/not-home")
+    for path in ("/not-home", "/recordings"):
+        assert f'title="{means}' in console.page(path), path
+    assert f"storage: {means}" in console.page("/recordings/rec-2")
+
+
+def test_a_call_that_nobody_knows_but_for_our_failed_stop_is_drawn_as_none(console):
+    for kind, more in (
+        (Kind.STOP_ORDERED, {"by": "anna"}),
+        (Kind.CALL_FOUND_OVER, {"requested_at": console.ledger.now(), "trigger": "api"}),
+    ):
+        console.ledger.record(ACCOUNT, Event(id=f"{kind}.1", kind=kind, call_uuid="typo", **more))
+    console.log_in()
+    page = console.page("/calls/typo")
+    assert "Nothing is known of this call but our own stop of it, which failed" in page
+    assert "DELETE answered 404: no such live call; for the whole call; try 1" in page
+    assert ("To scale" in page, "Which rule applies" in page) == (False, False)
+    tried = console.page("/rules?call=typo")
+    assert ("nothing is known of it but our own stop" in tried, "</b> decides" in tried) == (
+        True,
+        False,
+    )
+
+
+def test_a_handoff_says_when_and_by_whom_it_was_asked_and_a_pause_is_no_gap_before_it_began(
+    console,
+):
+    runs(console.ledger)
+    asked = {
+        "order": "h1",
+        "trigger": "transfer.blind",
+        "wait_s": 3.0,
+        "by": "desk",
+        "claimed": "Jo",
+    }
+    decided = {"order": "h1", "verdict": "hold", "trigger": "transfer.blind", "rule": "defaults"}
+    for kind, more in (
+        (Kind.PAUSE_ORDERED, {"by": "anna"}),
+        (Kind.HANDOFF_ASKED, asked),
+        (Kind.HANDOFF_DECIDED, decided),
+    ):
+        event = Event(id=f"{kind}.1", kind=kind, call_uuid="call-1", **more)
+        console.ledger.record(ACCOUNT, event)
+    console.log_in()
+    page = console.page("/calls/call-1")
+    assert re.search(
+        r'"tight">\d\d:\d\d:\d\d\.\d{3}</td><td data-name="By">desk, name given: Jo<', page
+    )
+    for path in ("/calls/call-1", "/recordings/rec-1"):
+        assert "Gaps and pauses" not in console.page(path)
 
 
 def test_now_says_in_words_what_is_wrong_and_what_to_do(console):

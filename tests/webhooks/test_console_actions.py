@@ -37,12 +37,15 @@ def test_hold_release_and_erase_ask_first_say_what_they_did_and_stand_in_the_his
     console.log_in(KEY, name="Asha")
     page, _, fields = asked(console, "hold")
     assert "endtape hold rec-2 --reason WHY" in page
+    assert "the provider itself deletes its copy after 30 days" in page
     assert "done by <b>anna</b> (API key), name given: <b>Asha</b>" in page
     assert 'name="reason" maxlength="200" autocomplete="off" required' in page
     assert fields["account"] == ACCOUNT
     assert entries(console.ledger) == []
 
-    assert "It is on hold" in done(console, "hold", NASTY)
+    said = done(console, "hold", NASTY)
+    assert "It is on hold now: Endtape deletes no copy of it" in said
+    assert "The provider itself still deletes its own after 30 days." in said
     page = console.page("/recordings/rec-2")
     assert ("/rec-2/release" in page, "/rec-2/hold" in page, "/rec-2/erase" in page) == (
         True,

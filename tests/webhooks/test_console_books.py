@@ -109,6 +109,8 @@ def test_a_changed_file_is_played_against_the_newest_calls_and_changes_nothing(
     assert ["short", "3", "0 → 3", "30 → 3", "0"] in tables(uploaded.text)
     assert [console.ledger.events(ACCOUNT, f"c{n}") for n in range(3)] == logs
 
+    nothing = simulate(rules=" ")
+    assert (nothing.status_code, "no file and no text was given" in nothing.text) == (400, True)
     broken = simulate(rules=f'[defaults]\nmax_duratoin = "5m"\n# {NASTY}')
     assert broken.status_code == 400
     assert "max_duratoin" in broken.text.split("<textarea")[0]
@@ -310,14 +312,17 @@ def test_a_call_shows_its_legs_and_its_course(console):
 
 def test_the_system_shows_processes_versions_redis_and_refusals_with_their_remedy(console):
     console.ledger.seen("settings", "stops box:17")
-    console.ledger.count_refusal("wrong", 3)
+    console.ledger.count_refusal("wrong", 3, where="POST /vobiz/MA_1/…")
     text = json.dumps({"problems": ["rules[0]: <i>wrong</i>"], "restart": []})
     console.ledger.answer(console.ledger.generation(), "keep box:9", text)
     page = console.page("/system")
     strict(page)
     lines = tables(page)
     assert ["stops", "box:17"] in [line[:2] for line in lines]
-    assert ["wrong", "3"] in [line[:2] for line in lines]
+    (refused,) = (line for line in lines if line[:2] == ["wrong", "3"])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d, POST /vobiz/MA_1/…", refused[2])
+    settings = [line[0] for line in lines[-60:]]
+    assert ("ENDTAPE_HISTORY" in settings, "allow_no_aof" in settings) == (True, False)
     assert "check the account&#39;s token" in page
     assert "keep box:9 kept the old settings" in page
     assert re.search(r"<b>version</b> (redis|valkey)", page)

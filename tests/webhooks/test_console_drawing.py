@@ -13,6 +13,7 @@ from webhooks.console.trouble import troubles
 from worker.calls.obligations import Duty
 from worker.catalogue import last_hour
 from worker.catalogue.board import Board
+from worker.catalogue.last_hour import Hour
 
 
 def view(**stop):
@@ -99,12 +100,16 @@ BOARD = {
 
 
 def test_nothing_is_wrong_where_all_runs_and_what_may_still_record_comes_first():
-    assert troubles(Board(**BOARD), {}) == []
-    assert troubles(Board(**BOARD | {"failing": [{}]}), {}) == []  # is tried again by itself
+    assert troubles(Board(**BOARD), {}, Hour()) == []
+    assert (
+        troubles(Board(**BOARD | {"failing": [{}]}), {}, Hour()) == []
+    )  # is tried again by itself
     wrong = {"unproven": [{}], "missing": ["clock"], "abandoned": [{}], "undelivered": 2}
     overdue = {Duty.PLAN: (3, timedelta(seconds=12)), Duty.FETCH: (2, timedelta(seconds=12))}
-    said = troubles(Board(**BOARD | wrong | {"is_cut": True}), overdue)
-    pages = [None, "/system", "/system", "/not-home", "/notifications", None]
+    hour = Hour(to_explain=({"started_at": "2026-09-14T06:30:00.000Z"},))
+    said = troubles(Board(**BOARD | wrong | {"is_cut": True}), overdue, hour)
+    ledger = "/days/2026-09-14/unexplained"
+    pages = [None, "/system", "/system", ledger, "/not-home", "/notifications", None]
     assert [one.page for one in said] == pages
     assert "3 calls to plan and stop: due and not begun, the oldest for 12.0 s" in said[2].says
     assert said[0].says.startswith("1 recording has no proof of the end")

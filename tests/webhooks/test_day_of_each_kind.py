@@ -11,6 +11,9 @@ from tests.bad_days import ended
 from tests.constants import ACCOUNT, KEY
 from tests.waiting import until
 from worker.calls.completeness import FIGURES
+from worker.catalogue import last_hour
+from worker.catalogue.listing import Listing
+from worker.catalogue.live import Live
 from worker.command import completeness as command
 from worker.duties import call_records as duty
 from worker.ledger import call_records
@@ -140,6 +143,14 @@ def found(house, day, made):
     return {figure: names for figure, names in figures.items() if names}, ran.exit_code
 
 
+def to_explain(house, made):
+    """What the console's first page says of the last hour, by the names in `made`."""
+    rules, name_of = house.settings.rules, {one: name for name, one in made.items()}
+    listing = Listing(house.ledger, Live(house.ledger, lambda: rules), house.worker.catalogue)
+    hour = last_hour.hour(listing, [ACCOUNT], rules, house.ledger.now())
+    return {name_of[view["recording_id"]] for view in hour.to_explain}
+
+
 def records_are_read(house):
     """The day whose call records were read just now."""
     duty.keep_due(house.worker)
@@ -222,5 +233,6 @@ def test_a_clean_day_is_clean_and_each_irregularity_of_a_bad_one_is_found_and_no
         },
         1,
     )
+    assert {"tail", "unheard"} <= to_explain(house, made)
     absent = {figure: {"absent"} for figure in ("expected", "missing", "unexplained")}
     assert found(house, today - timedelta(days=31), made) == (absent, 1)

@@ -138,7 +138,9 @@ EXAMPLES: dict[type, dict[str, Any]] = {
                 "signed": False,
                 "trigger": "max_duration",
                 "verdict": None,
+                "live": None,
                 "reason": "proven by callback",
+                "what": "max_duration; proven by callback",
             }
         ],
     },

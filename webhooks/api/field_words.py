@@ -143,6 +143,8 @@ _WORDS = {
     "LedgerRow.deleted_at_provider": "its copy at the provider is gone by `keep_at_provider`",
     "LedgerRow.erased": "erased, or being erased",
     "LedgerRow.restricted": "its audio is given only to who says why",
+    "TimelineEntry.live": "whether a look saw the call live; null where it is no look",
+    "TimelineEntry.what": "what it says, in words: what was sent, what the provider answered",
     "LinkedFile.kind": "what it is: a word such as `transcript`",
     "Peaks.channels": "for each channel the peak of each bucket",
     "RecordingsPage.recordings": "this page's, newest first",

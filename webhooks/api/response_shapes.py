@@ -283,7 +283,9 @@ class TimelineEntry(Struct, kw_only=True):
     signed: bool
     trigger: str | None
     verdict: str | None
+    live: bool | None
     reason: str | None
+    what: str
 
 
 class Call(Struct, kw_only=True, rename={"from_": "from"}):

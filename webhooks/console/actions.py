@@ -92,8 +92,9 @@ class Actions:
             "hold",
             title="Put this recording on legal hold?",
             says="Until somebody releases it, Endtape deletes neither the copy in the archive nor "
-            "the one at the provider, whatever a rule or a person asks for. The provider deletes "
-            "its own after 30 days all the same. The hold is written into the archive, signed.",
+            "the one at the provider, whatever a rule or a person asks for. That the provider "
+            "itself deletes its copy after 30 days, no hold of ours prevents. The hold is written "
+            "into the archive, signed.",
             button="Hold",
         )
 

@@ -24,6 +24,7 @@ from webhooks.api.keys import caller
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
 from webhooks.api.reports import Reports
+from webhooks.console import asked
 from webhooks.console.actions import LIVE, reason_of_form
 from webhooks.console.now import Now
 from webhooks.console.page import address, query_of, rendered, seen
@@ -197,7 +198,11 @@ class Bulks:
     def _matching(self) -> tuple[Iterator[View], str]:
         """What the page shows whose form this is, and all that its list goes on with; in words."""
         query = query_of(request.form.get("query", ""))
-        if request.form.get("page") == "not-home":
+        place = request.form.get("page")
+        asked.refuse_unknown(
+            f"console.{'not_home' if place == 'not-home' else 'recordings'}", query
+        )
+        if place == "not-home":
             fault = query.get("fault")
             failing = (v for v in self._now.board().failing if fault in {None, v["fault"]})
             return failing, f"not home, fault {fault or 'of any kind'}"

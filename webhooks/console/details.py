@@ -21,7 +21,7 @@ from webhooks.console.now import SHOWN, Breath, Now, patient
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
-from worker.calls.call import Phase
+from worker.calls.call import Call, Phase, is_no_call
 from worker.calls.legs import legs_view
 from worker.calls.replay import replay
 from worker.ledger.presence import ROLES
@@ -29,8 +29,8 @@ from worker.ledger.presence import ROLES
 _SAID = {
     "stop": "The stop is ordered. The proof follows below; the page of the call shows each step.",
     "retry": "Another try is ordered.",
-    "hold": "It is on hold now: nothing deletes it, here or at the provider, until somebody "
-    "releases it.",
+    "hold": "It is on hold now: Endtape deletes no copy of it, here or at the provider, until "
+    "somebody releases it. The provider itself still deletes its own after 30 days.",
     "release": "The hold is over. Deletions that waited for it are taken up again; without such, "
     "nothing changes.",
     "not_held": "It was not on hold, so nothing was done.",
@@ -98,14 +98,14 @@ class Details:
         return {name: html for name, (_, html) in now.items()}
 
     def _board(self, kind: Kind, breathe: Breath | None = None) -> dict[str, Any]:
-        board = self._now.board(breathe)
+        board, hour = self._now.board(breathe), self._now.hour()
         shown = board.running[:SHOWN]
         return {
             "board": board,
             "acts": kind.acts,
             "rows": shown if kind.shows_numbers else [words.without_numbers(v) for v in shown],
-            "troubles": troubles(board, self._now.overdue()),
-            "figures": self._now.figures(),
+            "troubles": troubles(board, self._now.overdue(), hour),
+            "figures": hour.figures,
             "services": services(board, self._now.overdue(), self._settings()),
             "roles": ROLES,
         }
@@ -119,7 +119,8 @@ class Details:
         outline, no_outline = _tried(self._reader.peaks, recording_id, view, sound.is_outline)
         call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
         root = view["segment_of"] or recording_id
-        gaps = [g for g in (call or {}).get("gaps", []) if g["recording_id"] == root]
+        known_gaps = (call or {}).get("gaps", [])
+        gaps = _begun([g for g in known_gaps if g["recording_id"] == root])
         timeline = [
             event
             for event in (call or {}).get("timeline", [])
@@ -159,12 +160,17 @@ class Details:
         call, now = self._reader.whole_call(call_uuid), self._ledger.now()
         if watched := self._watched(call):
             call = self._reader.whole_call(call_uuid)  # with what came in between
+        replayed = self._replayed(call["account"], call["call_uuid"])
+        unheard = bool(replayed and is_no_call(replayed, replayed.attempts))
+        asked = {h.asked.order: h.asked for h in replayed.handoffs.values()} if replayed else {}
         return rendered(
             "call.html",
             watched=watched,
-            call=seen(call),
-            legs=self._legs(call["account"], call["call_uuid"]),
-            courses=course.of_call(call, now),
+            call=seen(call) | {"gaps": _begun(call["gaps"])},
+            unheard=unheard,
+            asked=asked,
+            legs=legs_view(replayed) if replayed else [],
+            courses=[] if unheard else course.of_call(call, now),
             said=_SAID.get(request.args.get("said", "")),
             running=[r for r in call["recordings"] if r["phase"] in {"recording", "stopping"}],
         )
@@ -177,10 +183,15 @@ class Details:
         size = self._ledger.size(account, call_uuid)
         return (address("/now/live", call=f"{account}|{call_uuid}"), size) if size else None
 
-    def _legs(self, account: str, call_uuid: str) -> list[dict[str, Any]]:
-        """Its legs; none of a call that Redis has forgotten."""
+    def _replayed(self, account: str, call_uuid: str) -> Call | None:
+        """The call; None where Redis has forgotten it."""
         events = self._ledger.events(account, call_uuid)
-        return legs_view(replay(account, call_uuid, events)) if events else []
+        return replay(account, call_uuid, events) if events else None
+
+
+def _begun(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gaps that have begun: before its pause is proven, a recording still records."""
+    return [gap for gap in gaps if gap["from"]]
 
 
 def _kind() -> Kind:

@@ -9,11 +9,17 @@ from flask import Response, g, render_template, request
 
 from webhooks.api.problems import TITLES, Problem
 from webhooks.console import sessions
-from webhooks.console.page import HEADERS, local_path, rendered
+from webhooks.console.page import HEADERS, MENU, local_path, rendered
 from worker.settings import Settings
 
 # Where programs ask: whatever they accept, they are answered as docs/api.md says.
 _FOR_PROGRAMS = frozenset({"v1", "vobiz", "healthz", "readyz", "metrics"})
+_THINGS = {
+    "recordings": "the recording",
+    "calls": "the call",
+    "days": "the day",
+    "bulk": "the order",
+}
 _NO_PAGE = {
     404: "There is nothing at this address",
     405: "This address shows nothing: a button of another page sends something to it",
@@ -30,6 +36,10 @@ class Errors:
         """The problem as a page for a browser, and as RFC 9457 says it for all others."""
         if not _is_of_a_person():
             return problem.response()
+        if problem.status == 404 and request.method == "GET" and request.path.endswith("/"):
+            bare = local_path(request.full_path.rstrip("?").replace("/?", "?").rstrip("/"))
+            if bare != "/":
+                return Response(status=308, headers={"Location": bare})
         return self.page(problem.status, _NO_PAGE.get(problem.status, problem.detail))
 
     def page(self, status: int, detail: str) -> Response:
@@ -44,6 +54,7 @@ class Errors:
             title=TITLES[status],
             detail=detail[:1].upper() + detail[1:],
             back=_back(),
+            about=_about(status),
             missing=status == 404,
         )
         answer = Response(text, status)
@@ -61,6 +72,19 @@ def _is_of_a_person() -> bool:
     return accepted.quality("text/html") > max(
         accepted.quality("application/json"), accepted.quality("application/problem+json")
     )
+
+
+def _about(status: int) -> tuple[str, str] | None:
+    """What the request was about, and its words: a recording, a call, a day, or a list. None where
+    there is no such page.
+    """
+    room, _, rest = request.path.strip("/").partition("/")
+    name, _, deed = rest.partition("/")
+    if deed and status != 404 and room in _THINGS:
+        return f"/{room}/{name}", _THINGS[room]
+    to = "/recordings" if room == "calls" else f"/{room}"
+    name_of = {**dict(MENU[1:]), "/bulk": "the orders for many"}
+    return (to, name_of[to]) if to in name_of else None
 
 
 def _back() -> str | None:

@@ -12,19 +12,18 @@ from flask import Response, jsonify, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from webhooks.api import list_query
+from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
+from webhooks.console.asked import FILTERS, with_instants
 from webhooks.console.now import Now
 from webhooks.console.page import address, rendered, seen, session
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
 from worker.calls.views import rfc3339
+from worker.catalogue.listing import Page
 from worker.ledger import backlog, bulk
 from worker.ledger.backlog import Standing
 
-FILTERS = (
-    *("phase", "stop", "fault", "rule", "number", "label", "call_uuid", "account", "held"),
-    *("since", "until", "q"),
-)
 _CHOICES = {
     "phase": [p.value for p in Phase],
     "stop": [s.value for s in StopState],
@@ -49,23 +48,37 @@ class Lists:
         self._reader, self._now = reader, now
         self._ledger, self._settings = reader.ledger, reader.settings
 
-    def recordings(self) -> str | AnyResponse:
-        """A page of recordings, by the filters of the address; also as JSON and CSV."""
-        query = request.args
-        if any(value == "" for value in query.values()):
-            # A form sends what was left empty, too: such an address is no good to send to others.
-            return redirect(address(request.path, query), 303)
-        page = self._reader.page()
-        views = [seen(view) for view in page.views]
-        cursor = list_query.spelled(page.end) if page.end else None
-        if query.get("as") == "json":
+    def recordings(self) -> AnyResponse:
+        """A page of recordings, by the filters of the address; also as JSON and CSV. A filter that
+        cannot be is told at the form, which keeps the others.
+        """
+        query, wanted_as = request.args, request.args.get("as")
+        try:
+            spelled = with_instants(query)
+            if spelled != query or any(value == "" for value in query.values()):
+                # A form sends what was left empty, too: such an address is no good to send to
+                # others, nor is one with a day where `/v1` takes an instant.
+                return redirect(address(request.path, spelled), 303)
+            page = self._reader.page()
+        except Problem as problem:
+            if problem.field not in FILTERS or wanted_as:
+                raise
+            return Response(self._list(Page(views=[]), wrong=problem.detail), 400)
+        if wanted_as == "json":
+            cursor = list_query.spelled(page.end) if page.end else None
+            views = [seen(view) for view in page.views]
             return jsonify({"recordings": views, "cursor": cursor})
-        if query.get("as") == "csv":
-            return Response(_as_csv(views), mimetype="text/csv")
-        now = self._ledger.now()
+        if wanted_as == "csv":
+            return Response(_as_csv([seen(view) for view in page.views]), mimetype="text/csv")
+        return Response(self._list(page))
+
+    def _list(self, page: Page, *, wrong: str | None = None) -> str:
+        query, now = request.args, self._ledger.now()
+        cursor = list_query.spelled(page.end) if page.end else None
         return rendered(
             "recordings.html",
-            views=views,
+            views=[seen(view) for view in page.views],
+            wrong=wrong,
             query=query,
             filters=[name for name in FILTERS if query.get(name)],
             choices=_CHOICES,

@@ -17,7 +17,8 @@ MEANINGS = {
     "missing": "given up, or an answered call without one",
     "unproven": "the end was never proven",
     "over_long": "went on after it was to end",
-    "too_short": "less than 1 s and not by a stop, or less than was announced",
+    "too_short": "less than 1 s though no stop of ours ended it, less audio than was announced, "
+    "or, where every call is to be recorded, over by itself well before its call",
     "unexpected": "the rule wants none, or one ran already",
     "cut_at_default_limit": "ended by itself at the provider's 60 s",
     "without_consent": "the rule wants consent, and there was none",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from webhooks.console.services import Overdue
 from worker.catalogue import board, last_hour
 from worker.catalogue.board import Board
-from worker.catalogue.last_hour import Figure
+from worker.catalogue.last_hour import Hour
 from worker.catalogue.listing import Listing
 from worker.catalogue.live import Live
 from worker.ledger.client import Ledger
@@ -19,7 +19,7 @@ from worker.settings import Settings
 
 SHOWN = 100  # rows on the page
 _EVERY_S = 1.0
-_FIGURES_EVERY_S = 15.0
+_HOUR_EVERY_S = 15.0
 _MEANWHILE_S = 10.0  # so long the last board is good for others while a new one is made
 _SHARE = 10  # a board is good for so many times its processor time: it shares with callbacks
 
@@ -58,11 +58,11 @@ class Now:
         self, ledger: Ledger, settings: Callable[[], Settings], live: Live, listing: Listing
     ) -> None:
         self._ledger, self._settings, self._live, self._listing = ledger, settings, live, listing
-        self._lock, self._figures_lock = threading.Lock(), threading.Lock()
+        self._lock, self._hour_lock = threading.Lock(), threading.Lock()
         self._board: Board | None = None
         self._overdue: Overdue = {}
-        self._figures: tuple[Figure, ...] = ()
-        self._good_until = self._figures_until = 0.0
+        self._hour = Hour()
+        self._good_until = self._hour_until = 0.0
 
     def board(self, breathe: Callable[[], None] | None = None) -> Board:
         """The board of now. While somebody makes it, which may take a second where they breathe
@@ -97,12 +97,15 @@ class Now:
         """For how many seconds the board stays as it is."""
         return self._good_until - time.monotonic()
 
-    def figures(self) -> tuple[Figure, ...]:
-        """Lateness and tail of the last hour. Raises LedgerUnavailable."""
-        with self._figures_lock:
-            if time.monotonic() >= self._figures_until:
-                self._figures = last_hour.figures(
-                    self._listing, self._settings().accounts, self._ledger.now()
+    def hour(self) -> Hour:
+        """Lateness and tail of the last hour, and what of it is to be explained. Raises
+        LedgerUnavailable.
+        """
+        with self._hour_lock:
+            if time.monotonic() >= self._hour_until:
+                settings = self._settings()
+                self._hour = last_hour.hour(
+                    self._listing, settings.accounts, settings.rules, self._ledger.now()
                 )
-                self._figures_until = time.monotonic() + _FIGURES_EVERY_S
-            return self._figures
+                self._hour_until = time.monotonic() + _HOUR_EVERY_S
+            return self._hour

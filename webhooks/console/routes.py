@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from webhooks.api.problems import TITLES, Problem
 from webhooks.api.reading import Reader
 from webhooks.api.routes import Api
-from webhooks.console import same_site, sessions, words
+from webhooks.console import asked, same_site, sessions, words
 from webhooks.console.actions import Actions
 from webhooks.console.bulk import Bulks
 from webhooks.console.days import Days
@@ -150,6 +150,7 @@ def _guarded(settings: Callable[[], Settings], view: View, *, acts: bool = False
         g.session, g.caller, g.shows_numbers = session, session.caller, now.shows_numbers
         if acts and not session.acts:
             raise Problem(403, "a view key only reads, and hears no audio; log in with an API key")
+        asked.refuse_unknown(request.endpoint or "", request.args)
         return view(**parts)
 
     return guarded

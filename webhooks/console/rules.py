@@ -20,10 +20,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
+from webhooks.console.asked import FACTS
 from webhooks.console.now import Now
 from webhooks.console.page import address, rendered
 from worker.calls import explain, rules_file, simulation, terms_file
-from worker.calls.call import Call
+from worker.calls.call import Call, is_no_call
 from worker.calls.replay import replay
 from worker.calls.rules import DailyTime, Rule, Rules, Terms
 from worker.calls.views import rfc3339
@@ -37,7 +38,6 @@ MOST_CALLS, FOR_S = 2000, 2.0  # what a simulation here plays at most
 SHOWN = 200  # changed recordings
 _YIELD_S = 0.0005  # after each call: callbacks are answered in this process, too
 _KEPT = ("retain", "keep_at_provider")  # for ever, where the file names no time
-_FACTS = ("call", "from", "to", "direction", "account", "label", "trigger")
 
 
 class RulesPage:
@@ -53,7 +53,7 @@ class RulesPage:
             # A form sends what was left empty, too: such an address is no good to send to others.
             return redirect(address(request.path, query), 303)
         tried, wrong = None, None
-        if any(name in query for name in _FACTS):
+        if any(name in query for name in FACTS):
             try:
                 tried = self._tried(query)
             except Problem as problem:
@@ -64,6 +64,9 @@ class RulesPage:
         """What the rules of the form's text or file would have done with the calls of late."""
         form, text = request.form, _given_text()
         asked = {"text": text, "since": form.get("since", "7d"), "rate": form.get("rate", "")}
+        if not text.strip():
+            nothing = "no file and no text was given, so nothing was simulated"
+            return self._page(asked=asked, mistakes=[nothing]), 400
         try:
             rules = rules_file.read(text, "the new rules").rules
         except SettingsError as error:
@@ -126,7 +129,12 @@ class RulesPage:
             known = find_call(self._ledger, accounts, named, a_leg_first=True)
             if known is None:
                 raise Problem(404, "call: no such call is known any more", field="call")
-            return replay(*known, self._ledger.events(*known))
+            call = replay(*known, self._ledger.events(*known))
+            if is_no_call(call, call.attempts):
+                raise Problem(
+                    404, "call: nothing is known of it but our own stop, which failed", field="call"
+                )
+            return call
         if query.get("direction") not in {None, "inbound", "outbound"}:
             raise Problem(400, "direction: must be inbound or outbound", field="direction")
         return explain.imagined(

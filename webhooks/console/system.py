@@ -18,6 +18,7 @@ from worker.ledger import fitness
 from worker.ledger.codec import SCHEMA
 from worker.ledger.counters import REMEDIES
 from worker.ledger.presence import ROLES, SEEN_WITHIN
+from worker.variables.table import NAMES
 
 _LIBRARIES = ("flask", "celery", "granian", "redis", "pycurl", "sqlalchemy")
 
@@ -31,6 +32,7 @@ class System:
         ledger, settings, board = self._ledger, self._settings(), self._now.board()
         now = ledger.now()
         processes = in_force.processes(ledger)
+        shown = in_force.shown_by_the_service(ledger) or in_force.shown(settings)
         return rendered(
             "system.html",
             board=board,
@@ -45,10 +47,11 @@ class System:
             catalogue=self._catalogue(),
             first_start=ledger.first_start(),
             refused=list(self._refused()),
-            settings=in_force.shown_by_the_service(ledger) or in_force.shown(settings),
+            settings=sorted((NAMES.get(name, name), text) for name, text in shown.items()),
             warnings=settings.warnings,
             restart=settings.restart,
             refusals=sorted(ledger.refusals().items()),
+            last_refusals=ledger.last_refusals(),
             remedies=REMEDIES,
             unfinished=ledger.unfinished(),
             keys=[s.line for s in signers.of_service(ledger.signing_keys())],

@@ -9,6 +9,7 @@ from datetime import timedelta
 from webhooks.console import words
 from webhooks.console.services import Overdue, late
 from worker.catalogue.board import Board
+from worker.catalogue.last_hour import Hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,13 @@ class Trouble:
     page: str | None = None
 
 
-def troubles(board: Board, overdue: Overdue) -> list[Trouble]:
+def troubles(board: Board, overdue: Overdue, hour: Hour) -> list[Trouble]:
     """What is wrong, the worst first; empty when nothing is. `overdue`: as `services` takes it."""
     return [
         *_about_stops(board),
         *_about_processes(board),
         *_about_queues(overdue),
+        *_about_the_last_hour(hour),
         *_about_the_rest(board),
     ]
 
@@ -62,6 +64,17 @@ def _about_queues(overdue: Overdue) -> Iterator[Trouble]:
             f"{words.span(oldest / timedelta(milliseconds=1))}. If all processes run, start more "
             "of them; their log says what holds them up.",
             "/system",
+        )
+
+
+def _about_the_last_hour(hour: Hour) -> Iterator[Trouble]:
+    if count := len(hour.to_explain):
+        are = "1 recording is" if count == 1 else f"{count} recordings are"
+        day = (hour.to_explain[0]["started_at"] or hour.to_explain[0]["first_seen_at"])[:10]
+        yield Trouble(
+            f"Of the last hour, {are} to be explained: too long a tail, or no proof of the end. "
+            "The ledger of the day names each, and why.",
+            f"/days/{day}/unexplained",
         )
 
 

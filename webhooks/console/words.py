@@ -11,10 +11,33 @@ from urllib.parse import urlsplit
 
 from worker import wire
 from worker.calls import completeness
-from worker.calls.events import Kind
+from worker.calls.events import Fault, Kind
 
 _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FOUND_OVER}
 _CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
+# Whose fault it is that a recording is not home: what that means, and what to do.
+FAULTS = {
+    Fault.PROVIDER: (
+        "The provider answered with an error or not at all, or does not list the file.",
+        "Wait: it is tried again. Where it lasts for hours, ask the provider.",
+    ),
+    Fault.STORAGE: (
+        "Our spool or archive is full, away, cannot be written, or holds other content.",
+        "Give it room, or the right to write; then it goes on by itself.",
+    ),
+    Fault.MEDIA: (
+        "The bytes that came are not the recording, or fail a check.",
+        "Play it at the provider; where it is sound there, try again.",
+    ),
+    Fault.OURS: (
+        "An error of Endtape itself that nobody expected.",
+        "Read the workers' log, upgrade or report it; then run `endtape reload` and try again.",
+    ),
+    Fault.SETTINGS: (
+        "The provider refuses id or token, or a setting does not allow the file or its host.",
+        "Correct the setting; then run `endtape reload`.",
+    ),
+}
 _ORDERS = {
     *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
     *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
@@ -123,6 +146,11 @@ def sureness(event: Mapping[str, Any]) -> tuple[str, str]:
     return "claimed", "reported, and no signature stands for it"
 
 
+def fault_means(fault: str | None) -> str:
+    """What a fault means, and what to do; empty for what is none of ours."""
+    return " ".join(FAULTS[Fault(fault)]) if fault in set(Fault) else ""
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "clock": clock,
     "fine_clock": fine_clock,
@@ -135,4 +163,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "sureness": sureness,
     "plain": wire.without_numbers,
     "spelled": completeness.spelled,
+    "fault_means": fault_means,
 }

@@ -241,7 +241,9 @@ class Call:
     unknowns: tuple[Event, ...] = ()  # STOP_UNKNOWN of the unseen recording, by time
     consents: tuple[Consent, ...] = ()  # by their own instants
     declared_at: datetime | None = None  # last: an application said that nothing is being recorded
-    events: tuple[Event, ...] = ()  # all, by time
+    # All, by time, and within one millisecond as the log has them. Nothing else of the call depends
+    # on the order of the log.
+    events: tuple[Event, ...] = field(default=(), compare=False)
 
 
 def is_no_call(call: Call, attempts: Iterable[Event]) -> bool:

@@ -13,7 +13,7 @@ from worker.calls.call import Call
 from worker.calls.events import Event, Kind
 from worker.calls.replay import replay
 from worker.calls.replay_starts import wide_stops
-from worker.calls.trust import by_receipt
+from worker.calls.trust import by_receipt, received_at
 
 # What these say concerns the attempts of a stop, and nothing else of the call.
 _ONLY_ATTEMPTS = {Kind.STOP_ACCEPTED, Kind.STOP_ERRED, Kind.STOP_SET_ASIDE}
@@ -47,7 +47,7 @@ def _add_attempts_only(call: Call, new: Sequence[Event], wide: Sequence[Event]) 
     """
     if any(e.kind not in _ONLY_ATTEMPTS for e in new):
         return False
-    if call.events and by_receipt(call.events[-1]) > by_receipt(new[0]):
+    if call.events and received_at(call.events[-1]) >= received_at(new[0]):
         return False
     if not wide:
         return True

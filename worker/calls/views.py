@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.calls import consent, erasure, restriction, stop_state
+from worker.calls import consent, erasure, event_words, restriction, stop_state
 from worker.calls.call import Call, Handoff, Recording, Start, Stop, StopState
 from worker.calls.events import Event, Kind
 from worker.calls.fetch_times import kept_until
@@ -230,6 +230,7 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
     call_acts, stop_of = acts(call, rules), judging(call, rules, now)
     asked = {a.event.order: a for a in call_acts if a.event.kind is Kind.HANDOFF_ASKED}
     roots = dict.fromkeys(r.root for r in call.recordings.values())
+    numbers = event_words.tries(call.events)
     return {
         "call_uuid": call.call_uuid,
         "account": call.account,
@@ -254,7 +255,7 @@ def call_view(call: Call, rules: Rules, now: datetime) -> dict[str, Any]:
             for h in call.handoffs.values()
             if h.decided
         ],
-        "timeline": [timeline_view(e) for e in call.events],
+        "timeline": [timeline_view(e, numbers.get(e.id)) for e in call.events],
     }
 
 
@@ -286,8 +287,8 @@ def _start_state(start: Start) -> str:
     return "unknown" if start.outcome else "ordered"
 
 
-def timeline_view(event: Event) -> dict[str, Any]:
-    """An event as the timeline of a call shows it."""
+def timeline_view(event: Event, number: int | None = None) -> dict[str, Any]:
+    """An event as the timeline of a call shows it. `number`: as `event_words.what` takes it."""
     return {
         "at": rfc3339(event.at),
         "event": event.kind.value,
@@ -299,6 +300,7 @@ def timeline_view(event: Event) -> dict[str, Any]:
         "verdict": event.verdict,
         "live": event.live,
         "reason": event.reason,
+        "what": event_words.what(event, number),
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
+from worker.calls.rules import Mode, Rules, Terms
 from worker.catalogue.listing import Listing
 from worker.catalogue.wanted import Wanted
 
@@ -16,6 +17,7 @@ MOST = 1000  # recordings that a chart is made of, the newest first
 # The upper ends of the bars in ms; the last bar has none.
 _LATENESS = (5, 20, 100, 1000)
 _TAIL = (500, 1000, 2000, 5000)
+_RUNNING, _GIVEN_UP = {"recording", "stopping"}, {"unknown", "failed"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,13 +32,58 @@ class Figure:
     most_ms: float | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hour:
+    """The charts, and the recordings that no longer run and that somebody has to explain: with a
+    tail that is too long, or without proof of the end.
+    """
+
+    figures: tuple[Figure, ...] = ()
+    to_explain: tuple[dict[str, Any], ...] = ()
+
+
 def figures(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[Figure, ...]:
     """Of the recordings that were first seen within the last hour. Raises LedgerUnavailable."""
-    stops = [
-        view["stop"]
-        for view in listing.page(Wanted(since=now - _SPAN), accounts, limit=MOST).views
-        if view["stop"]["requested_at"]
-    ]
+    return _charts(_views(listing, accounts, now))
+
+
+def hour(listing: Listing, accounts: Iterable[str], rules: Rules, now: datetime) -> Hour:
+    """The same, and what of these recordings is to be explained. Raises LedgerUnavailable."""
+    views = _views(listing, accounts, now)
+    terms = {rule.name: rule.terms for rule in rules.rules}
+    return Hour(
+        figures=_charts(views),
+        to_explain=tuple(
+            view
+            for view in views
+            if view["phase"] not in _RUNNING
+            and (
+                view["stop"]["state"] in _GIVEN_UP
+                or _is_over_long(view["stop"], terms.get(view["stop"]["rule"], rules.defaults))
+            )
+        ),
+    )
+
+
+def _is_over_long(stop: Mapping[str, Any], terms: Terms) -> bool:
+    """Whether the tail is one that the ledger of the day calls over-long, and that no rule accounts
+    for: one that only observes stops nothing.
+    """
+    if stop["tail_ms"] is None or (terms.mode is Mode.OBSERVE and not stop["attempts"]):
+        return False
+    tail = timedelta(milliseconds=stop["tail_ms"])
+    due_at, overdue_since = (wire.rfc3339(stop.get(n) or "") for n in ("due_at", "overdue_since"))
+    if due_at and overdue_since:
+        tail += due_at - overdue_since
+    return tail > (terms.tail_limit or terms.confirm_within)
+
+
+def _views(listing: Listing, accounts: Iterable[str], now: datetime) -> list[dict[str, Any]]:
+    return listing.page(Wanted(since=now - _SPAN), accounts, limit=MOST).views
+
+
+def _charts(views: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    stops = [view["stop"] for view in views if view["stop"]["requested_at"]]
     late = [ms for stop in stops if (ms := _lateness(stop)) is not None]
     tails = [float(stop["tail_ms"]) for stop in stops if stop["tail_ms"] is not None]
     return (
@@ -67,6 +114,6 @@ def _spelled(milliseconds: int) -> str:
     return f"{milliseconds} ms" if milliseconds < 1000 else f"{milliseconds / 1000:g} s"
 
 
-def _lateness(stop: dict[str, Any]) -> float | None:
+def _lateness(stop: Mapping[str, Any]) -> float | None:
     due, sent = wire.rfc3339(stop["due_at"] or ""), wire.rfc3339(stop["requested_at"])
     return (sent - due) / timedelta(milliseconds=1) if due and sent else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from worker.calls import event_words
 from worker.catalogue.rows import Row
 
 
@@ -72,7 +73,17 @@ def _timeline(receipts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
                     "verdict": None,
                     "live": None,
                     "reason": event.get("reason"),
+                    "what": "; ".join(_said(event)),
                 }
+
+
+def _said(event: Mapping[str, Any]) -> Iterator[str]:
+    """What a receipt's event means, and why it came, as far as these are texts."""
+    kind, reason = event.get("event"), event.get("reason")
+    if isinstance(kind, str) and (says := event_words.means(kind)):
+        yield says
+    if isinstance(reason, str) and reason:
+        yield reason
 
 
 def _listed(receipt: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ import sys
 import click
 from rich.console import Console
 
+from worker.calls import event_words
 from worker.calls.call import Call, known_from_orders_only
-from worker.calls.events import Event, Kind
+from worker.calls.events import Event
 from worker.calls.views import timeline_view
 from worker.command.terminal import plain
 
@@ -23,12 +24,8 @@ def text(account: str, event: Event, *, width: int | None) -> str:
     call.
     """
     at = event.at.strftime("%H:%M:%S.%f")[:12] if event.at else "-"
-    is_look = event.kind is Kind.LOOKED
     facts = (
-        looked(live=event.live, reason=event.reason) if is_look else event.trigger,
-        event.verdict,
-        f"HTTP {event.status}" if event.status else None,
-        event.reason,
+        event_words.what(event),
         event.archive_key,
         f"by {event.by}" if event.by else None,
     )
@@ -39,15 +36,6 @@ def text(account: str, event: Event, *, width: int | None) -> str:
     else:
         ids = f"{event.recording_id or event.call_uuid:36}"
     return f"{at} {event.kind.value:19} {ids} {what}".rstrip()[:width]
-
-
-def looked(*, live: bool | None, reason: str | None) -> str:
-    """What a look at the provider saw, in words. `live` and `reason`: as the event has them."""
-    if reason:
-        return "it failed"
-    if live is None:
-        return "the provider's list was read"
-    return "the provider has the call live" if live else "the provider has no such live call"
 
 
 def nothing_known(call: Call) -> str | None:

@@ -11,7 +11,6 @@ import click
 
 from worker import wire
 from worker.calls.call import Call, Phase
-from worker.calls.events import Kind
 from worker.calls.first_sight import told_late
 from worker.calls.replay import replay
 from worker.calls.rules import Mode
@@ -147,16 +146,12 @@ def _print_timeline(timeline: list[dict[str, Any]], numbers: dict[str, str]) -> 
     """`numbers`: of the recordings, by their id, as they are printed above."""
     table = table_of("at (UTC)", "event", "rec.", "by", "what")
     for event in timeline:
-        facts = [event["trigger"], event["reason"]]
-        if event["event"] == Kind.LOOKED:
-            facts[0] = event_lines.looked(live=event["live"], reason=event["reason"])
-        what = ": ".join(fact for fact in facts if fact)
         recording = event["recording_id"] or "-"
         table.add_row(
             event["at"][11:23],
             event["event"],
             numbers.get(recording, recording),
             event["by"] or "us",
-            what or "-",
+            event["what"] or "-",
         )
     print_table(table)

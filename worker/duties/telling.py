@@ -30,7 +30,7 @@ _DOWN = timedelta(seconds=5)  # so long an endpoint is left alone after its firs
 _DOWN_MOST = timedelta(seconds=60)
 _DOWN_LOOK = timedelta(minutes=15)
 _NUMBERS = {"from", "to"}
-_WRITTEN = {"reason", "claimed", "by", "evidence"}  # people may have written a number there
+_WRITTEN = {"reason", "what", "claimed", "by", "evidence"}  # people may have written a number there
 _UNTRIED = "it did not answer others, and this one was not tried"
 
 

@@ -50,8 +50,17 @@ function settle() {
   countDown();
 }
 
+// Whether what is shown is old, because nobody answers: then the page is grey, and says since when.
+function stale(isOld) {
+  if (isOld === document.body.classList.contains("stale")) return;
+  const line = document.querySelector("#stale");
+  document.body.classList.toggle("stale", isOld);
+  line.hidden = !isOld;
+  line.textContent = isOld ? `No answer since ${new Date().toISOString().slice(11, 19)} UTC: what you see is old.` : "";
+}
+
 function told(said) {
-  document.body.classList.toggle("stale", Boolean(said.away));
+  stale(Boolean(said.away));
   if (said.away) return;
   if (watched) {
     watched.dataset.now = said.set.size;
@@ -74,11 +83,11 @@ async function refresh() {
     if (isBusy(board) || getSelection().toString()) return;
     put(board, html);
     arrived = Date.now();
-    document.body.classList.remove("stale");
+    stale(false);
     countDown();
   } catch {
     // The service restarts, or the network is gone: what is shown stays, and says how old it is.
-    document.body.classList.add("stale");
+    stale(true);
   }
 }
 
@@ -92,7 +101,7 @@ function listen() {
   stream = new EventSource((board ?? watched).dataset.stream);
   stream.onmessage = (event) => told(JSON.parse(event.data));
   stream.onerror = () => {
-    document.body.classList.add("stale");
+    stale(true);
     if (stream?.readyState !== EventSource.CLOSED) return; // the browser connects again by itself
     stream = null;
     refused = Date.now();
