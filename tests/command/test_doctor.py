@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from tests.constants import ACCOUNT
 from worker.calls.events import Event, Fault, Kind
-from worker.command import doctor
+from worker.command import completeness, doctor
 from worker.vobiz.signature import SignatureRejected, sign, verify
 
 
@@ -54,3 +54,5 @@ def test_with_a_broken_rules_file_each_check_is_made_and_the_file_is_one_that_fa
     assert told["unfinished work"]["detail"].startswith("1 recording ended and does not come home")
     assert {"redis", "processes", f"account {ACCOUNT}", "archive", "catalogue"} < told.keys()
     assert told["settings"]["state"] == "fine", told["settings"]
+    counts = CliRunner().invoke(completeness.ledger, [])
+    assert (counts.exit_code, "GET /v1/ledger" in counts.stderr) == (2, True)

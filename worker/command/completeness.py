@@ -16,6 +16,7 @@ from worker.catalogue.database import Catalogue
 from worker.catalogue.day_ledger import DayLedger
 from worker.command.terminal import (
     as_json_option,
+    current_settings,
     exit_statuses,
     open_ledger,
     print_table,
@@ -28,7 +29,7 @@ from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 _WAY_OUT = (
-    "The ledger counts by rules. Mend the settings, or ask the running service, which goes on with "
+    "The ledger counts by rules. Mend the rules file, or ask the running service, which goes on with "
     "those it has: GET /v1/ledger, or the console's page of the day"
 )
 _SHOWN = 3  # recordings beside a figure
@@ -79,6 +80,7 @@ def _opened() -> tuple[Settings, Ledger]:
     try:
         return open_ledger()
     except SettingsError as error:
+        current_settings(without_rules=True)  # raises where more than the rules file is wrong
         raise SettingsError([*error.problems, _WAY_OUT]) from None
 
 
