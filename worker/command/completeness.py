@@ -29,8 +29,8 @@ from worker.ledger.client import Ledger
 from worker.settings import Settings
 
 _WAY_OUT = (
-    "The ledger counts by rules. Mend the rules file, or ask the running service, which goes on with "
-    "those it has: GET /v1/ledger, or the console's page of the day"
+    "The ledger counts by rules. Mend the rules file, or ask the running service, which goes on "
+    "with those it has: GET /v1/ledger, or the console's page of the day"
 )
 _SHOWN = 3  # recordings beside a figure
 WHY = {
