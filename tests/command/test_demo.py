@@ -43,7 +43,7 @@ def test_a_demo_takes_the_folder_of_an_earlier_one_until_something_is_added(tmp_
     inode = folder.stat().st_ino
 
     with demo_folder.taken(folder):
-        assert list(folder.iterdir()) == []
+        assert [entry.name for entry in folder.iterdir()] == [demo_folder.MARKER]
         assert folder.stat().st_ino == inode, "a shell may stand in it"
         (folder / "endtape.toml").write_text("of the second")
 
@@ -51,3 +51,13 @@ def test_a_demo_takes_the_folder_of_an_earlier_one_until_something_is_added(tmp_
     with pytest.raises(BadParameter, match=r"no demo made \(\.env\)"), demo_folder.taken(folder):
         pass
     assert (folder / "endtape.toml").read_text() == "of the second"
+
+
+def test_a_demo_takes_the_folder_of_one_that_was_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "demo-output"
+    killed = demo_folder.taken(folder)
+    killed.__enter__()
+    (folder / "endtape.log").write_text("of the first")
+
+    with demo_folder.taken(folder):
+        assert not (folder / "endtape.log").exists()

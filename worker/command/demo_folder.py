@@ -9,12 +9,14 @@ from pathlib import Path
 
 import click
 
-MARKER = ".endtape-demo"  # names what the demo left there, one name a line
+# Names what the demo left there, one name a line; ALL while it plays, and where it was killed.
+MARKER, ALL = ".endtape-demo", "*"
 
 
 @contextmanager
 def taken(folder: Path) -> Iterator[None]:
-    """The folder, empty, until the block ends; then the marker names what the demo leaves there.
+    """The folder, empty but for the marker, until the block ends; then the marker names what the
+    demo leaves there.
 
     Raises BadParameter where it is no folder, or holds anything that no demo made.
     """
@@ -31,22 +33,21 @@ def taken(folder: Path) -> Iterator[None]:
             shutil.rmtree(entry)
         else:
             entry.unlink()
+    (folder / MARKER).write_text(f"{ALL}\n")
     try:
         yield
     finally:
-        (folder / MARKER).write_text("".join(f"{name}\n" for name in _names(folder)))
+        names = [entry.name for entry in folder.iterdir()]
+        (folder / MARKER).write_text("".join(f"{name}\n" for name in names))
 
 
 def _of_others(folder: Path) -> list[str]:
     """What is there and no demo made."""
-    try:
-        own = (folder / MARKER).read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        own = []
     if folder.exists() and not folder.is_dir():
         return [f"{folder.name} itself, which is a file"]
-    return [name for name in _names(folder) if name not in {*own, MARKER}]
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    try:
+        own = {MARKER, *(folder / MARKER).read_text().splitlines()}
+    except FileNotFoundError:
+        own = set()
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    return [] if ALL in own else [name for name in names if name not in own]
