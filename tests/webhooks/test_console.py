@@ -617,6 +617,29 @@ def test_a_call_that_nobody_knows_but_for_our_failed_stop_is_drawn_as_none(conso
     )
 
 
+def test_a_recording_whose_callbacks_were_lost_says_who_told_of_it_and_how_late(console):
+    now = console.ledger.now()
+    runs(console.ledger)
+    for kind, facts in (
+        (Kind.CALL_SEEN, {}),
+        (
+            Kind.RECORDING_LISTED,
+            {
+                "recording_id": "rec-9",
+                "started_at": now - timedelta(seconds=60),
+                "ended_at": now - timedelta(seconds=30),
+            },
+        ),
+    ):
+        event = Event(id=f"{kind}.9", kind=kind, call_uuid="call-9", at=now, **facts)
+        console.ledger.record(ACCOUNT, event)
+    console.log_in()
+    page = console.page("/recordings/rec-9")
+    assert "No callback told of it; first known from the provider" in page
+    assert "after its end." in page
+    assert "told of it" not in console.page("/recordings/rec-1")
+
+
 def test_a_handoff_says_when_and_by_whom_it_was_asked_and_a_pause_is_no_gap_before_it_began(
     console,
 ):

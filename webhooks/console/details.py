@@ -22,6 +22,7 @@ from webhooks.console.page import address, rendered, seen, session, shows_number
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
 from worker.calls.call import Call, Phase, is_no_call
+from worker.calls.first_sight import told_late
 from worker.calls.legs import legs_view
 from worker.calls.replay import replay
 from worker.ledger.presence import ROLES
@@ -140,6 +141,7 @@ class Details:
             receipt=receipt,
             no_receipt=no_receipt,
             timeline=timeline,
+            told_late=told_late(view, timeline),
             gaps=gaps,
             segments=[
                 other

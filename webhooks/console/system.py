@@ -1,4 +1,4 @@
-"""The page of the system: processes, versions, Redis, settings in force, refused callbacks."""
+"""The page of the system: processes, versions, Redis, settings in force, refused requests."""
 
 from __future__ import annotations
 
