@@ -281,7 +281,7 @@ def _verdict(folder: Path, good: int, *, is_well: bool) -> str:
         return (
             f"\nPASSED: all {RECORDINGS} recordings are archived and verified, "
             "every stop is proven.\n"
-            "Next: `endtape run` (or `make run`) starts the service; docs/start.md leads on.\n"
+            "Next: `make run` (without a checkout `endtape run`); docs/start.md leads on.\n"
         )
     return (
         f"\nFAILED: {good} of {RECORDINGS} recordings are archived, verified and stopped as due.\n"
