@@ -47,7 +47,7 @@ class House:
         content, archive = f"audio {name}".encode(), self.worker.archive
         key = f"{ACCOUNT}/{day:%Y/%m/%d}/{name}.mp3"
         at = end_of(day) - timedelta(hours=24 - hour)
-        part = archive.spool.create("part", hash(key) & 0xFFFF)
+        part = archive.spool.create("part", abs(hash(key)))
         with archive.spool.writing(part) as file:
             file.write(content)
         sha = hashlib.sha256(content).hexdigest()

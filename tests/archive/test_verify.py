@@ -39,7 +39,7 @@ class Filed:
 
     def file(self, key, content, archive=None, **more):
         archive = archive or self.archive
-        part = archive.spool.create("part", hash(key) & 0xFFFF)
+        part = archive.spool.create("part", abs(hash(key)))
         with archive.spool.writing(part) as file:
             file.write(content)
         archive.publish(part, key, hashlib.sha256(content).hexdigest())

@@ -118,7 +118,7 @@ class House:
     def file(self, about, began, retain_until):
         archive, content = self.worker.archive, b"audio of " + about["recording_id"].encode()
         key = f"{ACCOUNT}/{began:%Y/%m/%d}/{about['recording_id']}.mp3"
-        part = archive.spool.create("part", hash(key) & 0xFFFF)
+        part = archive.spool.create("part", abs(hash(key)))
         with archive.spool.writing(part) as file:
             file.write(content)
         sha256 = hashlib.sha256(content).hexdigest()
