@@ -257,8 +257,10 @@ SCENARIOS = {
         harm=harm.still,
         full=Size(recordings=200, rate=8, hold_s=15),
         short=Size(recordings=100, rate=5, hold_s=15),
-        bars=Bars(late_s=LEASE_S + GRACE_S + 2),
-    ),  # the provider itself is silent for 2 s
+        # The provider itself is silent for 2 s. Who is frozen with a request on its way sends it on
+        # waking, and nobody can call it back.
+        bars=Bars(late_s=LEASE_S + GRACE_S + 2, repeats=0.05),
+    ),
     "offload": Scenario(
         says="kill -9, offload",
         harm=harm.kills,
