@@ -154,6 +154,6 @@ def test_each_event_says_how_sure_it_is(event, signed, by, word):
 
 def test_spans_sizes_and_numbers_are_readable():
     times = [None, -850, 0, 2340, 59_999, 245_000, 3_845_000]
-    assert [words.span(ms) for ms in times] == ["–", "−850 ms", "0 ms", "2.3 s", "60.0 s", "4:05", "1:04:05"]  # fmt: skip
+    assert [words.span(ms) for ms in times] == ["–", "-850 ms", "0 ms", "2.3 s", "60.0 s", "4:05 min", "1:04:05 h"]  # fmt: skip
     assert [words.size(n) for n in (None, 12, 496_000, 2_000_000)] == ["–", "12 B", "496.0 kB", "2.0 MB"]  # fmt: skip
     assert [words.masked(n) for n in (None, "100", "918065550101")] == [None, "…", "91…01"]

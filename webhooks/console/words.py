@@ -56,17 +56,8 @@ def fine_clock(instant: str | None) -> str:
 
 
 def span(milliseconds: float | None) -> str:
-    """`850 ms`, `2.3 s`, `4:05`, `1:04:05`."""
-    if milliseconds is None:
-        return "–"
-    sign, rest = ("−" if milliseconds < 0 else ""), abs(milliseconds)
-    if rest < 1000:
-        return f"{sign}{rest:.0f} ms"
-    if rest < 60_000:
-        return f"{sign}{rest / 1000:.1f} s"
-    minutes, seconds = divmod(round(rest / 1000), 60)
-    hours, minutes = divmod(minutes, 60)
-    return sign + (f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}")
+    """A duration as people read it; a dash where it is not known."""
+    return "–" if milliseconds is None else wire.length(milliseconds)
 
 
 def ahead(instant: datetime | None, now: datetime) -> str:
