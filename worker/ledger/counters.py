@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -98,13 +99,15 @@ class Counters(Store):
             pipe.expire(last, HOUR_S + 2 * SLOT_S)
             pipe.hincrbyfloat(self.key("metrics"), f"refused_total|{reason}", times)
 
-    def refusals(self) -> dict[str, int]:
-        """How many callbacks were refused in the last hour (up to ten minutes more), by reason."""
-        last, total = _slot(), dict[str, int]()
+    def refusals(self) -> Counter[str]:
+        """How many callbacks were refused in the last hour (up to ten minutes more), by reason; 0
+        for a reason that nothing was refused for.
+        """
+        last, total = _slot(), Counter[str]()
         for slot in range(last - HOUR_S // SLOT_S, last + 1):
             counted = as_dict(self.command("HGETALL", self.key("refused", str(slot))))
             for reason, count in counted.items():
-                total[reason] = total.get(reason, 0) + int(count)
+                total[reason] += int(count)
         return total
 
     def last_refusals(self) -> dict[str, LastRefusal]:
