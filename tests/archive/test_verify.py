@@ -191,6 +191,50 @@ def test_receipts_from_before_signing_began_are_counted_and_not_failed(filed):
     assert filed.verify().counts["before_signing"] == 1
 
 
+def test_what_says_of_itself_to_be_from_before_signing_began_and_cannot_be_is_found(filed):
+    later, said = "MA_1/2026/09/15", {"account": "MA_1", "at": "2020-01-01T00:00:00.000Z"}
+    forged = {"signature": None, "fetch": {"fetched_at": said["at"]}}
+    filed.file(f"{later}/rec-9.mp3", b"x", Archive(filed.root, filed.place / "spool"), **forged)
+    names = [f"{kind}.{kind}.json" for kind in ("absent", "erased")]
+    names.append(f"rec-0.derived.transcript.{'0' * 16}.json")
+    for name in names:  # these were signed from the first on
+        about = {"recording_id": name.partition(".")[0], **said}
+        filed.at(name).write_text(json.dumps(about))
+    filed.grow_old()
+    found = filed.found()
+    assert {path for what, path in found if what == "unsigned"} == {
+        f"{later}/rec-9.json",
+        *(f"{DAY}/{name}" for name in names),
+    }
+    assert filed.verify().counts["before_signing"] == 0
+
+
+def test_what_does_not_say_when_it_was_signed_is_not_good_by_a_key_whose_time_is_over(filed):
+    receipt = filed.at("rec-0.json")
+    rewrite(receipt, fetch={})
+    filed.at("rec-0.json.sig").write_bytes(filed.key.sign(receipt.read_bytes(), signing.RECEIPTS))
+    assert filed.found() == []
+    assert filed.found(replace(filed.trusted, valid_before=FETCHED + timedelta(days=2))) == [
+        ("expired_key", f"{DAY}/rec-0.json")
+    ]
+
+
+def test_in_the_folder_of_the_public_keys_strangers_and_altered_keys_are_found(filed):
+    folder = filed.root / "allowed_signers"
+    (key,) = folder.iterdir()
+    (folder / "note").write_text("x")
+    (folder / "deep").mkdir()
+    (folder / "link").symlink_to(key)
+    other = load_or_make(filed.place / "other").public
+    key.write_text(key.read_text().replace(filed.key.public.text, other.text))
+    assert filed.found() == [
+        ("unreferenced", "allowed_signers/deep"),
+        ("altered", f"allowed_signers/{key.name}"),
+        ("unreadable", "allowed_signers/link"),
+        ("unreferenced", "allowed_signers/note"),
+    ]
+
+
 @pytest.mark.parametrize(
     "name",
     [

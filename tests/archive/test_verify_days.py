@@ -1,5 +1,6 @@
 """Whatever is removed from closed days, or changed in them, is found and named, and nothing else is."""
 
+import errno
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,18 @@ import pytest
 
 from tests.constants import ACCOUNT
 from tests.days import House
-from worker.archive import days, derived, erasing, history_file, seals, signing
+from worker.archive import (
+    days,
+    derived,
+    durable,
+    erasing,
+    fact_files,
+    history_file,
+    seals,
+    signing,
+)
 from worker.archive.derived import Derived
+from worker.archive.facts import Fact, FactKind
 from worker.archive.signers import of_service
 from worker.archive.verify import Report, Trust
 from worker.archive.verify_all import WholeArchive, place_of
@@ -279,6 +290,94 @@ def test_whatever_stands_in_the_place_of_a_day_is_a_finding_and_never_a_fault(ho
         if (house.root / days.history_name(day)).exists():
             (house.root / days.history_name(day)).write_bytes(wrong)
     assert ("unreadable", days.day_name(house.days[0])) in found(house)
+
+
+@pytest.fixture
+def denied(monkeypatch):
+    """The files and folders, by the last steps of their names, that the system refuses to open, as
+    it does where only somebody else may read them.
+    """
+    names = set[str]()
+
+    def refusing(opens, place):
+        def tries(*given, **more):
+            if given[place] in names:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return opens(*given, **more)
+
+        return tries
+
+    monkeypatch.setattr(durable, "enter", refusing(durable.enter, 1))
+    monkeypatch.setattr(durable, "open_regular", refusing(durable.open_regular, 0))
+    return names
+
+
+def test_whatever_cannot_be_read_is_a_finding_and_the_rest_is_checked_all_the_same(house, denied):
+    archive, day = house.worker.archive, house.days[0]
+    fact_files.add(
+        archive.store,
+        archive.signer,
+        Fact(
+            account=ACCOUNT,
+            recording_id="rec-3",
+            kind=FactKind.HOLD,
+            at=end_of(house.today),
+            who="anna",
+            reason="why",
+        ),
+    )
+    (house.root / days.list_name(house.days[2])).write_text("")  # the rest
+    names = [
+        days.day_name(day),
+        days.list_name(day),
+        days.history_name(day),
+        "1.json",
+        "rec-1.json",
+    ]
+    for name in [*names, *(f"{name}.sig" for name in names), "days", "history", "facts", "rec-3"]:
+        last = name.rpartition("/")[2]
+        denied.add(last)
+        told = wholly(house)
+        denied.clear()
+        assert any(what == "unreadable" and last[:5] in path for what, path in told), (name, told)
+        if last != "days":
+            assert ("altered", days.list_name(house.days[2])) in told, name
+    denied.add(ACCOUNT)
+    assert ("unreadable", ACCOUNT) in wholly(house)
+
+
+def wholly(house):
+    """What is found in all of the archive."""
+    trusted = of_service(house.ledger.signing_keys())
+    whole = WholeArchive(house.worker.archive.store, Trust(trusted), quick=False)
+    report = Report()
+    with ThreadPoolExecutor(2) as readers:
+        for unit in whole.units(report):
+            report.take(whole.check(unit, readers))
+    return [(f.what, f.path.removeprefix(f"{ACCOUNT}/")) for f in report.findings]
+
+
+def test_a_folder_in_the_place_of_a_file_of_a_day_is_a_finding_and_never_a_fault(house):
+    for name in (days.day_name(house.first), f"{days.list_name(house.days[0])}.sig"):
+        (house.root / name).unlink()
+        (house.root / name).mkdir()
+        assert ("unreferenced", name) in found(house)
+
+
+def test_days_that_lie_ages_apart_are_told_in_a_few_lines(house):
+    for name in ("days/2999-12-31.json", "days/0001-01-01.json"):
+        (house.root / name).write_text("{}")
+    told = verified(house).findings
+    assert len(told) < 420
+    assert ("unreferenced", f"{ACCOUNT}/days/0001-01-01.json") in {(f.what, f.path) for f in told}
+    assert any("and 3" in f.detail for f in told if f.what == "day_missing")
+
+
+def test_an_account_that_is_removed_altogether_is_found_by_a_head_that_others_hold(house):
+    head = Head(day=house.days[2], sha256=house.ledger.closed_day(ACCOUNT).sha256)
+    house.root.rename(house.folder / "elsewhere")
+    assert found(house) == []
+    assert found(house, heads={ACCOUNT: head}) == [("day_missing", days.day_name(head.day))]
 
 
 @pytest.mark.parametrize(

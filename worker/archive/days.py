@@ -22,7 +22,7 @@ from worker.archive.keys import is_derived
 SCHEMA = "endtape/day/1"
 _LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9_./-]{1,600})")
 _STEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.json")
+_DAY = re.compile(r"(2[0-9]{3}-[0-9]{2}-[0-9]{2})\.json")
 _RECORDING = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[^/]+")
 _ENDS = (".absent.json", "absent"), (".erased.json", "erased"), (".json", "archived")
 

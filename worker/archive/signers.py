@@ -66,7 +66,7 @@ class AllowedSigner:
         if self.namespaces is not None and namespace not in self.namespaces:
             return f"the key is not trusted for the namespace {namespace}"
         if at is None:
-            return None
+            return "it does not say when it was signed" if self.valid_before else None
         if self.valid_after and at < self.valid_after:
             return f"the key is valid after {self.valid_after:%Y-%m-%d} only"
         if self.valid_before and at > self.valid_before:

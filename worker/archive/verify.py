@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from worker import wire
-from worker.archive import facts, signing
+from worker.archive import facts, signers, signing
 from worker.archive.filing import SIGNERS
 from worker.archive.keys import is_derived
 from worker.archive.signers import AllowedSigner
@@ -71,8 +71,8 @@ class Report:
 class Trust:
     """Which keys are trusted, for what and when."""
 
-    def __init__(self, signers: Iterable[AllowedSigner]) -> None:
-        self._signers = list(signers)
+    def __init__(self, trusted: Iterable[AllowedSigner]) -> None:
+        self._signers = list(trusted)
         made = [signer.made_at for signer in self._signers if signer.made_at]
         self.began = min(made, default=None)  # no later than this the first key began to sign
 
@@ -128,6 +128,7 @@ class Verifier:
         report.
         """
         found: list[str] = []
+        self._signers(report)
         for account in self._folders("", wire.identifier, report, beside={SIGNERS}):
             for year in self._folders(account, _digits(4), report, beside=_ACCOUNT_HAS):
                 for month in self._folders(year, _digits(2), report):
@@ -137,7 +138,7 @@ class Verifier:
     def check(self, folder: str, readers: ThreadPoolExecutor) -> Report:
         """The report of one folder."""
         report, recordings = Report(), dict[str, _Recording]()
-        level = self._level(folder, report)
+        level = level_of(self._store, folder, report)
         for step in level.folders:
             report.add("unreferenced", f"{folder}/{step}", _STRANGE)
         for entry in level.files:
@@ -218,18 +219,26 @@ class Verifier:
         said: dict[str, Any],
         report: Report,
     ) -> None:
-        entry, at = recording.files.get(f"{kind}.sig"), _signed_at(said)
+        entry, at = recording.files.get(f"{kind}.sig"), signed_at(said)
         if entry is not None:
             wrong = self._trust.judge(content, self._store.read(entry.name), at)
             report.counts["signed"] += wrong is None
             if wrong:
                 report.add(wrong[0], path, wrong[1])
-        elif not said.get("signature") and at and self._trust.began and at < self._trust.began:
+        elif kind == ".json" and not said.get("signature") and self._is_older(path, at):
             report.counts["before_signing"] += 1
         elif self._is_fresh(recording.files[kind]):
             report.counts["unfinished"] += 1
         else:
             report.add("unsigned", path, "its signature is missing")
+
+    def _is_older(self, path: str, at: datetime | None) -> bool:
+        """Whether a receipt may be from before signing began, which only receipts can be. Its own
+        time alone would not do: whoever forges it writes that too. A recording that began later has
+        none.
+        """
+        began, day = self._trust.began, "-".join(path.split("/")[1:4])
+        return bool(at and began and at < began and day <= f"{began:%Y-%m-%d}")
 
     def _audio(
         self, folder: str, recording: _Recording, said: dict[str, Any], report: Report
@@ -296,12 +305,22 @@ class Verifier:
     # Folders
     # --------------------------------------------------------------------------------------------
 
-    def _level(self, folder: str, report: Report) -> Level:
-        try:
-            return self._store.level(folder)
-        except OSError as error:
-            report.add("unreadable", folder or ".", str(error.strerror))
-            return Level()
+    def _signers(self, report: Report) -> None:
+        """Name what in the folder of the public keys is no key, or another than its name says."""
+        level = level_of(self._store, SIGNERS, report)
+        for step in level.folders:
+            report.add("unreferenced", f"{SIGNERS}/{step}", _STRANGE)
+        for entry in level.files:
+            try:
+                found = signers.read(self._store.read(entry.name).decode())
+            except (OSError, Conflict) as error:
+                report.add("unreadable", entry.name, str(error))
+                continue
+            except ValueError as error:
+                report.add("unreferenced", entry.name, f"it is no public key: {error}"[:200])
+                continue
+            if [signing.file_name(one.key.fingerprint) for one in found] != [entry.last]:
+                report.add("altered", entry.name, "it is not the key that its name says")
 
     def _folders(
         self, folder: str, known: Any, report: Report, beside: Collection[str] = ()
@@ -309,7 +328,7 @@ class Verifier:
         """The folders directly below one, in order, without those `beside` them. What is none of
         either is added to the report.
         """
-        level, before = self._level(folder, report), f"{folder}/" if folder else ""
+        level, before = level_of(self._store, folder, report), f"{folder}/" if folder else ""
         steps = [step for step in level.folders if step not in beside]
         for name in [step for step in steps if not known(step)]:
             report.add("unreferenced", before + name, _STRANGE)
@@ -317,6 +336,18 @@ class Verifier:
             if entry.last not in beside:
                 report.add("unreferenced", entry.name, _STRANGE)
         return [before + step for step in steps if known(step)]
+
+
+def level_of(store: Store, folder: str, report: Report | None = None) -> Level:
+    """What stands directly below a folder; nothing where it cannot be read, which is added to the
+    report.
+    """
+    try:
+        return store.level(folder)
+    except OSError as error:
+        if report is not None:
+            report.add("unreadable", folder or ".", str(error.strerror))
+        return Level()
 
 
 def _digits(count: int) -> Any:
@@ -331,7 +362,7 @@ def _object(content: bytes) -> dict[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _signed_at(said: dict[str, Any]) -> datetime | None:
+def signed_at(said: dict[str, Any]) -> datetime | None:
     """When a file was signed, by its own words; None where it does not say."""
     fetch = said.get("fetch")
     text = fetch.get("fetched_at") if isinstance(fetch, dict) else said.get("at")

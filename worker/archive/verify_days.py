@@ -11,7 +11,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -22,10 +22,11 @@ from typing import Any
 from worker import wire
 from worker.archive import days, history_file, keys, signing
 from worker.archive.store import Entry, Store
-from worker.archive.verify import Report, Trust
+from worker.archive.verify import Report, Trust, level_of, signed_at
 from worker.errors import Conflict
 
 _FRESH_S = 3600.0  # a day that is being closed may lack a file for so long
+_NAMED = 400  # missing days in a row; a stray file can make a gap of centuries
 _ENDS = {"days": (".json", ".sha256"), "history": (".jsonl",)}
 _ERASED = ".erased.json"
 _STATEMENTS = (".json", ".absent.json", ".erased.json")
@@ -53,10 +54,10 @@ class DaysVerifier:
     def units(self) -> list[str]:
         """The units of all accounts, in order."""
         found: list[str] = []
-        for account in self._store.level("").folders:
+        for account in sorted({*level_of(self._store, "").folders, *self._heads}):
             if wire.identifier(account) != account:
                 continue
-            folders = self._store.level(account).folders
+            folders = level_of(self._store, account).folders
             if account in self._heads or {"days", "history"} & set(folders):
                 months = {f"{day:%Y-%m}" for day in self._closed(account)}
                 found += [f"{account}/days", *(f"{account}/days/{m}" for m in sorted(months))]
@@ -76,16 +77,19 @@ class DaysVerifier:
 
     def _closed(self, account: str) -> list[date]:
         """The days that have a `.json`, in order."""
-        files = self._store.level(f"{account}/days").files
+        files = level_of(self._store, f"{account}/days").files
         return sorted(day for entry in files if (day := days.day_of(entry.last)))
 
     def _together(self, account: str, report: Report) -> None:
         """Check what only all days together show: gaps, the end, strangers, what no list names."""
         closed = self._closed(account)
         for before, after in pairwise(closed):
-            for n in range(1, (after - before).days):
-                gone = before + timedelta(days=n)
-                report.add("day_missing", f"{account}/{days.day_name(gone)}", "a day is missing")
+            absent = (after - before).days - 1
+            for n in range(min(absent, _NAMED)):
+                gone = before + timedelta(days=n + 1)
+                more = f", and {absent - n - 1} after it" if n == _NAMED - 1 else ""
+                name = f"{account}/{days.day_name(gone)}"
+                report.add("day_missing", name, f"a day is missing{more}")
         self._head(account, set(closed), report)
         for folder, ends in _ENDS.items():
             self._strangers(f"{account}/{folder}", ends, set(closed), report)
@@ -111,7 +115,7 @@ class DaysVerifier:
         self, folder: str, ends: tuple[str, ...], closed: set[date], report: Report
     ) -> None:
         """Name what belongs to no closed day."""
-        level = self._store.level(folder)
+        level = level_of(self._store, folder, report)
         for step in level.folders:
             report.add("unreferenced", f"{folder}/{step}", "nobody knows it")
         for entry in level.files:
@@ -134,18 +138,25 @@ class DaysVerifier:
         listed = set[str]()
         for day in closed:
             listed |= self._statements(f"{account}/{days.list_name(day)}")
-        for entry in self._store.list(account):
+        for entry in self._below(account, report):
             name = entry.name.partition("/")[2]
             if not days.is_of_recording(name) or not name.endswith(_STATEMENTS) or name in listed:
                 continue
             try:
-                at = _time_of(self._store.read(entry.name))
+                at = signed_at(_object(self._store.read(entry.name)))
             except (OSError, Conflict):
                 continue  # the check of its folder names it
             # On the first day an older release may have archived, which makes no lists. A recording
             # whose download took long is in the list of the day when it came home.
             if at and closed[0] < at.date() < closed[-1]:
                 report.add("unlisted", entry.name, "no day's list names it")
+
+    def _below(self, account: str, report: Report) -> Iterator[Entry]:
+        """Every file of an account, up to a folder that cannot be read."""
+        try:
+            yield from self._store.list(account)
+        except OSError as error:
+            report.add("unreadable", account, f"not all is compared with the lists: {error}")
 
     def _statements(self, name: str) -> set[str]:
         """The receipts and the like of a list; none where it cannot be read, which the day's own
@@ -183,7 +194,10 @@ class _Checked:
         closed_at = wire.rfc3339(str(said.get("closed_at")))
         self._signed(name, content, (signing.DAYS, closed_at), report)
         before = self._before(said, name, report)
-        self._history(said, before, closed_at, report)
+        try:
+            self._history(said, before, closed_at, report)
+        except OSError as error:
+            report.add("unreadable", self._name(days.history_name(self._day)), str(error))
         self._list(said, closed_at, report, readers)
 
     # The chain
@@ -203,6 +217,8 @@ class _Checked:
                 report.add("day_missing", place, f"{name} has its digest, and it is not there")
                 return None
             return history_file.NO_LINE  # the first day
+        except OSError:
+            return None  # the check of that day names it
         expected = {"day": earlier.isoformat(), "sha256": _sha256(content)}
         if told != expected:
             report.add("chain_broken", name, "it does not follow the file of the day before")
@@ -220,7 +236,7 @@ class _Checked:
     ) -> None:
         name, told = self._name(days.history_name(self._day)), said["history"]
         if not told.get("entries"):
-            if _stands(self._store, name):
+            if self._stands(name):
                 report.add("unreferenced", name, "its day says that nothing was done")
             elif head is not None and told["head"] != head:
                 report.add("chain_broken", name, "the history's head changed without an entry")
@@ -274,7 +290,15 @@ class _Checked:
 
     def _listed(self, lines: Mapping[str, str], name: str) -> Report:
         """Check one file of the list. Audio is not read: its receipt's digest counts."""
-        report, path = Report(), self._name(name)
+        report = Report()
+        try:
+            self._compare(lines, name, report)
+        except (OSError, Conflict) as error:
+            report.add("unreadable", self._name(name), str(error))
+        return report
+
+    def _compare(self, lines: Mapping[str, str], name: str, report: Report) -> None:
+        path = self._name(name)
         folder, _, last = path.rpartition("/")
         if last not in self._level(folder):
             self._gone(path, report)
@@ -285,13 +309,12 @@ class _Checked:
         else:
             is_derived = keys.is_derived(last)
             receipt = f"{path}.json" if is_derived else f"{folder}/{last.partition('.')[0]}.json"
-            if _stands(self._store, receipt):
+            if self._stands(receipt):
                 said = _object(self._store.read(receipt))
                 media = said if is_derived else said.get("media")
                 digest = media.get("sha256") if isinstance(media, dict) else None
                 if digest != lines[name]:
                     report.add("altered", path, f"its SHA-256 is not that of {self._day}")
-        return report
 
     def _gone(self, path: str, report: Report) -> None:
         """A file that was filed and is not there: erased with a tombstone, or lost."""
@@ -320,6 +343,11 @@ class _Checked:
             self._folders[folder] = {e.last: e for e in self._store.level(folder).files}
         return self._folders[folder]
 
+    def _stands(self, path: str) -> bool:
+        """Whether a file stands under the name."""
+        folder, _, last = path.rpartition("/")
+        return last in self._level(folder)
+
     # Small things
     # --------------------------------------------------------------------------------------------
 
@@ -341,6 +369,9 @@ class _Checked:
         except (FileNotFoundError, Conflict):
             report.add("unsigned", name, "its signature is missing")
             return
+        except OSError as error:
+            report.add("unreadable", keys.signature_of(name), str(error))
+            return
         wrong = self._trust.judge(content, signature, at, namespace)
         if wrong:
             report.add(wrong[0], name, wrong[1])
@@ -348,15 +379,6 @@ class _Checked:
 
     def _name(self, name: str) -> str:
         return f"{self._account}/{name}"
-
-
-def _stands(store: Store, name: str) -> bool:
-    """Whether a file stands under the name."""
-    try:
-        store.head(name)
-    except (FileNotFoundError, Conflict):
-        return False
-    return True
 
 
 def _sha256(content: bytes) -> str:
@@ -369,11 +391,3 @@ def _object(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def _time_of(content: bytes) -> datetime | None:
-    """When a receipt or the like was written, by its own words."""
-    said = _object(content)
-    fetch = said.get("fetch")
-    text = fetch.get("fetched_at") if isinstance(fetch, dict) else said.get("at")
-    return wire.rfc3339(text) if isinstance(text, str) else None

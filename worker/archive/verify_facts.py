@@ -8,7 +8,7 @@ from functools import partial
 from worker import wire
 from worker.archive import facts, keys
 from worker.archive.store import Store
-from worker.archive.verify import Report, Trust
+from worker.archive.verify import Report, Trust, level_of
 from worker.errors import Conflict
 
 _END = "/facts"
@@ -26,13 +26,15 @@ class FactsVerifier:
         """The units of all accounts, in order."""
         return [
             f"{account}{_END}"
-            for account in self._store.level("").folders
-            if wire.identifier(account) == account and "facts" in self._store.level(account).folders
+            for account in level_of(self._store, "").folders
+            if wire.identifier(account) == account
+            and "facts" in level_of(self._store, account).folders
         ]
 
     def check(self, unit: str, readers: ThreadPoolExecutor) -> Report:
         """The report of one unit."""
-        report, level = Report(), self._store.level(unit)
+        report = Report()
+        level = level_of(self._store, unit, report)
         for entry in level.files:
             report.add("unreferenced", entry.name, "nobody knows it")
         for part in readers.map(partial(self._recording, unit), level.folders):
@@ -41,7 +43,7 @@ class FactsVerifier:
 
     def _recording(self, unit: str, recording_id: str) -> Report:
         report, folder = Report(), f"{unit}/{recording_id}"
-        level = self._store.level(folder)
+        level = level_of(self._store, folder, report)
         names = {entry.last for entry in level.files if entry.is_plain}
         numbers = {n for name in names if (n := facts.number_of(name))}
         known = {end for n in numbers for end in (f"{n}.json", f"{n}.json.sig")}
@@ -59,14 +61,14 @@ class FactsVerifier:
         try:
             content = self._store.read(name)
             at = facts.parse(content, name, signed=signed).at
+            signature = self._store.read(keys.signature_of(name)) if signed else None
         except ValueError as error:
             report.add("misplaced", name, str(error))
             return
         except (OSError, Conflict) as error:
             report.add("unreadable", name, str(error))
             return
-        if signed:
-            signature = self._store.read(keys.signature_of(name))
+        if signature is not None:
             wrong = self._trust.judge(content, signature, at)
         else:
             wrong = ("unsigned", "its signature is missing")

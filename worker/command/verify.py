@@ -35,6 +35,7 @@ from worker.command.terminal import (
     current_settings,
     exit_statuses,
     open_ledger,
+    plain,
     progress_bar,
 )
 from worker.errors import SettingsError
@@ -109,8 +110,8 @@ def verify(
     if signers_file:
         trusted = _read_signers(signers_file)
     else:
-        trusted, last = _of_service()
-        known = known or ({} if archive else last)
+        trusted, own = _of_service()
+        known = known or (own.heads if _is_same(place, own.place) else {})
     options = Options(place=place, signers=trusted, heads=known, quick=quick)
     with progress_bar("folders ...") as advance:
         report = _run(options, _Saved.load(options, anew=anew), advance)
@@ -160,9 +161,24 @@ def _head(text: str) -> tuple[str, Head]:
         ) from None
 
 
-def _of_service() -> tuple[list[AllowedSigner], dict[str, Head]]:
-    """The keys that the service knows, and the last day that it closed of each account. The
-    archive's own copy is not trusted alone.
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """The archive of the service, and the last day that it closed of each account."""
+
+    place: Place
+    heads: dict[str, Head]
+
+
+def _is_same(one: Place, other: Place) -> bool:
+    """Whether two names of an archive are names of one. A copy is another: it may be older."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    return str(one) == str(other)
+
+
+def _of_service() -> tuple[list[AllowedSigner], _Own]:
+    """The keys that the service knows, and what it knows of its archive. The archive's own copy of
+    the keys is not trusted alone.
     """
     settings, ledger = open_ledger(rules_needed=False)
     found = of_service(ledger)
@@ -172,7 +188,7 @@ def _of_service() -> tuple[list[AllowedSigner], dict[str, Head]]:
         )
     closed = {account: ledger.closed_day(account) for account in settings.accounts}
     heads = {a: Head(day=c.day, sha256=c.sha256) for a, c in closed.items() if c}
-    return found, heads
+    return found, _Own(settings.archive, heads)
 
 
 # The run, and where it is
@@ -284,7 +300,7 @@ def _print(options: Options, report: Report, *, as_json: bool) -> None:
         click.echo(json.dumps(view, indent=2))
         return
     for finding in report.findings:  # a line each, so that a path can be copied
-        click.echo(f"{finding.what:15}  {finding.path!r:.400}  {finding.detail}")
+        click.echo(f"{finding.what:15}  {finding.path!r:.400}  {plain(finding.detail)}")
     counts = report.counts
     read = "sizes compared" if options.quick else f"{counts['bytes'] / 1e6:.1f} MB read"
     click.echo(
