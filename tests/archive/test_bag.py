@@ -106,6 +106,10 @@ def test_what_was_erased_is_left_out_and_told(house):
         ("taken", "it is there already"),
         ("open", "has no closed day"),
         ("account", "name one of"),
+        ("no folder", "/bag: cannot be made: "),
+        ("unreadable", "rec-1.json cannot be read: "),
+        ("list", "cannot be read: "),
+        ("within", "lies in the archive"),
     ],
 )
 def test_where_there_is_no_bag_the_reason_is_told_and_nothing_is_left_behind(house, wrong, told):
@@ -117,8 +121,22 @@ def test_where_there_is_no_bag_the_reason_is_told_and_nothing_is_left_behind(hou
         left = {"bag"}
     elif wrong == "open":
         day = house.today + timedelta(days=1)
-    else:
+    elif wrong == "account":
         options = "--account MA_OTHER"
+    elif wrong == "no folder":
+        (house.folder / "file").write_text("")
+        options = f"--to {house.folder / 'file' / 'bag'}"
+    elif wrong == "within":
+        options = f"--to {house.root / 'bag'}"
+    else:
+        name = (
+            days.list_name(house.bagged)
+            if wrong == "list"
+            else f"{house.bagged:%Y/%m/%d}/rec-1.json"
+        )
+        (house.root / name).unlink()
+        (house.root / name).mkdir()
     _, done = export(house, day, options)
-    assert (done.exit_code, told in done.output) == (2 if wrong == "account" else 1, True)
+    status = 2 if wrong in {"account", "within"} else 1
+    assert (done.exit_code, told in done.output) == (status, True), done.output
     assert {path.name for path in house.folder.iterdir() if "bag" in path.name} == left

@@ -107,6 +107,14 @@ def test_a_recording_that_cannot_be_stored_tells_and_one_that_is_stored_takes_it
     assert ready(house) == (200, [])
 
 
+def test_a_link_from_the_spool_that_the_archive_refuses_is_told_of_the_archive(house):
+    with pytest.raises(OSError, match="too long") as refused:
+        house.worker.archive.store.create(f"{ACCOUNT}/{'x' * 300}", b"x")
+    assert refused.value.filename.startswith(str(house.settings.spool))
+    trials.no_room(house.ledger, house.settings, refused.value)
+    assert ready(house) == (200, ["degraded: archive: File name too long"])
+
+
 def test_credentials_that_are_refused_and_a_provider_that_is_silent_are_told_until_that_is_over(
     house,
 ):

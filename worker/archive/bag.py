@@ -53,20 +53,22 @@ def write(store: Store, wanted: Wanted, place: Path, told: Callable[[int, int], 
     """Write the bag of a closed day to `place`, which must not exist; it appears whole or not at
     all. `told` gets how many of how many files are done.
 
-    Raises Unfit where the day is not closed, a file is not the one that was filed, or `place` is
-    taken.
+    Raises Unfit where the day is not closed, a file cannot be read or is not the one that was
+    filed, or `place` is taken or cannot be made.
     """
-    if place.exists():
-        raise Unfit(f"{place}: it is there already; name a folder that is not")
     listed = _list(store, wanted)
     part = place.with_name(f".{place.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
+        if place.exists():
+            raise Unfit(f"{place}: it is there already; name a folder that is not")
+        shutil.rmtree(part, ignore_errors=True)
         durable.make(part)
         bagged = _fill(store, wanted, part, listed, told)
         durable.sync_directory(part)
         part.rename(place)
         durable.sync_directory(place.parent)
+    except OSError as error:
+        raise Unfit(f"{place}: cannot be made: {error}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return bagged
@@ -80,6 +82,8 @@ def _list(store: Store, wanted: Wanted) -> dict[str, str]:
         raise Unfit(f"{wanted.account} has no closed day {wanted.day}") from None
     except ValueError as error:
         raise Unfit(f"the list of {wanted.day} cannot be understood: {error}") from None
+    except (OSError, Conflict) as error:
+        raise Unfit(f"the list of {wanted.day} cannot be read: {error}") from None
 
 
 def _fill(
@@ -125,7 +129,13 @@ def _signature(store: Store, account: str, name: str, part: Path) -> Iterator[tu
 def _copy(store: Store, name: str, to: Path) -> tuple[str, int]:
     """Copy a file. Returns its SHA-256 and its length."""
     digest, length = hashlib.sha256(), 0
-    with store.open(name) as source:
+    try:
+        opened = store.open(name)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unfit(f"{name} cannot be read: {error}") from None
+    with opened as source:
         to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with to.open("xb") as file:
             while piece := source.read(_PIECE):

@@ -47,6 +47,9 @@ def export(day: datetime, place: Path, account: str | None, as_json: bool) -> No
     Each file is checked against the day's list on its way. What was erased since is left out.
     """
     settings, ledger = open_ledger(rules_needed=False)
+    root = settings.archive
+    if isinstance(root, Path) and place.resolve().is_relative_to(root.resolve()):
+        raise click.BadParameter(f"{place} lies in the archive; name another", param_hint="--to")
     wanted = bag.Wanted(
         account=_account(settings, account),
         day=day.date(),

@@ -61,14 +61,17 @@ def no_room(ledger: Ledger, settings: Settings, error: Exception) -> None:
     """Report that a file could not be stored. The file name in the error shows whether the spool or
     the archive failed.
     """
-    place = Path(
-        str(getattr(error, "filename", None) or getattr(error.__cause__, "filename", None) or "")
-    )
-    failed(
-        ledger,
-        on_this_machine("spool" if place.is_relative_to(settings.spool) else "archive"),
-        reason(error),
-    )
+    in_spool = _place(error).is_relative_to(settings.spool)
+    failed(ledger, on_this_machine("spool" if in_spool else "archive"), reason(error))
+
+
+def _place(error: Exception) -> Path:
+    """The file that an error, or what it came from, is about: of a link the one that was to be."""
+    for one in (error, error.__cause__):
+        name = getattr(one, "filename2", None) or getattr(one, "filename", None)
+        if name:
+            return Path(str(name))
+    return Path()
 
 
 def stored(ledger: Ledger) -> None:
