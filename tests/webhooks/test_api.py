@@ -729,7 +729,12 @@ def test_audio_comes_whole_or_in_ranges_with_its_receipt(app):
         assert (longer.status_code, longer.content) == (206, whole.content), more
     assert app.get(path, Range="bytes=-10").content == whole.content[-10:]
     problem(app.get(path, Range="bytes=-0"), 416)
-    assert app.get(path, If_None_Match=whole.headers["ETag"]).status_code == 304
+    mark, some = whole.headers["ETag"], {"Range": "bytes=0-9"}
+    assert app.get(path, If_None_Match=mark).status_code == 304
+    assert app.get(path, If_None_Match=mark, **some).status_code == 304
+    problem(app.get(path, If_Match='"other"', **some), 412)
+    for mine, content in ((mark, whole.content[:10]), (f"W/{mark}", whole.content)):
+        assert app.get(path, If_Range=mine, **some).content == content
     receipt = app.get(f"/recordings/{recording.recording_id}/receipt").json()
     assert (receipt["schema"], receipt["media"]["sha256"]) == ("endtape/receipt/1", said["sha256"])
     problem(app.get("/recordings/nobody/audio"), 404)

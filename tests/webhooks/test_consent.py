@@ -72,6 +72,7 @@ def test_consent_is_told_with_a_call_or_as_an_event_and_again_without_effect(app
     [
         ({}, "consent.kind"),
         ({"kind": ""}, "consent.kind"),
+        ({"kind": " "}, "consent.kind"),
         ({"kind": "verbal", "at": "yesterday"}, "consent.at"),
         ({"kind": "verbal", "sure": True}, "consent.sure"),
         ({"kind": "verbal", "evidence": "x" * 501}, "consent.evidence"),

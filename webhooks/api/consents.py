@@ -36,7 +36,7 @@ def consent_event(
 
     Raises Problem 400 where neither a kind nor a withdrawal is given, or the instant is impossible.
     """
-    if not said.withdrawn and said.kind is None:
+    if not said.withdrawn and not (said.kind or "").strip():
         raise Problem(
             400,
             f'{prefix}kind: is needed, like "verbal" or "dtmf"; or `withdrawn: true`',

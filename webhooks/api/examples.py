@@ -208,6 +208,10 @@ REFUSALS = {
     409: ("What is asked for does not go with what is there.", "the recording is archived already"),
     410: ("It was erased, and only its tombstone is left.", "erased: retention was over"),
     413: ("The body is above 64 KiB.", "the body is larger than 65536 bytes"),
+    412: (
+        "The file is another than `If-Match` names.",
+        "the file is not the one that `If-Match` names",
+    ),
     416: ("The range lies outside the file.", "no such range"),
     422: (
         "The `Idempotency-Key` came with another body before.",

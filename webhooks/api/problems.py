@@ -16,6 +16,7 @@ TITLES = {
     409: "Conflict",
     410: "Gone",
     413: "Content Too Large",
+    412: "Precondition Failed",
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
     500: "Internal Server Error",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from flask import Response, jsonify, request
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.http import is_resource_modified
 from werkzeug.wsgi import wrap_file
 
 from webhooks.api import list_query
@@ -294,11 +295,16 @@ def _answer_with(opened: Opened, kind: str) -> Response:
     answer.last_modified = entry.modified  # type: ignore[assignment]  # a setter takes seconds, too
     answer.cache_control.no_cache = True
     answer.set_etag(f"{entry.modified}-{entry.bytes}")
+    environ, marks = _asked(entry.bytes), (answer.headers["ETag"], None, answer.last_modified)
+    # Werkzeug looks at ranges first, and takes a weak mark for their file (RFC 9110, 13).
+    is_weak = environ.get("HTTP_IF_RANGE", "").startswith("W/")
+    if is_weak or not is_resource_modified(environ, *marks):
+        environ.pop("HTTP_RANGE", None)
     try:
-        answer.make_conditional(
-            _asked(entry.bytes), accept_ranges=True, complete_length=entry.bytes
-        )
-    except RequestedRangeNotSatisfiable:
+        answer.make_conditional(environ, accept_ranges=True, complete_length=entry.bytes)
+        if answer.status_code == 412:
+            raise Problem(412, "the file is not the one that `If-Match` names")
+    except (RequestedRangeNotSatisfiable, Problem):
         opened.file.close()
         raise
     return answer

@@ -175,7 +175,7 @@ ROUTES: tuple[Route, ...] = (
         query=("account", "reason"),
         answers={200: None, 206: None},
         audio=True,
-        refusals=(410, 416),
+        refusals=(410, 412, 416),
     ),
     Route(
         method="GET",
@@ -290,7 +290,7 @@ ROUTES: tuple[Route, ...] = (
         query=("account", "reason"),
         answers={200: None, 206: None},
         audio=True,
-        refusals=(410, 416),
+        refusals=(410, 412, 416),
     ),
     Route(
         method="GET",
