@@ -19,6 +19,7 @@ from worker.catalogue.database import Catalogue
 from worker.command import retained
 from worker.command.terminal import (
     as_json_option,
+    as_reason,
     counted,
     exit_statuses,
     open_ledger,
@@ -36,7 +37,9 @@ from worker.governing.places import Here
 from worker.governing.subject import By, Subject
 from worker.processes.archive_in_use import make_archive
 
-_REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
+_REASON = click.option(
+    "--reason", required=True, callback=as_reason, help="Why; it stands in the history."
+)
 _ORDERED = "is being erased"
 _WHY_KEPT = {"erased already": "erased already", "still recording": "still recording"}
 _AHEAD = timedelta(days=30)
@@ -113,7 +116,7 @@ def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
 
 @click.command(epilog='Example: endtape erase RECORDING_ID --reason "the customer asked"')
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID...]")
-@click.option("--reason", help="Why; it stands in the history.")
+@click.option("--reason", callback=as_reason, help="Why; it stands in the history.")
 @click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
 @click.option(
     "--until",

@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -36,11 +36,29 @@ account_option = click.option(
     "--account",
     help="Whose call it is; needed where nobody told us of it and there are several accounts.",
 )
+
+
+def as_reason(_context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """A reason as `/v1` takes it. Raises BadParameter for a blank one, and a longer one."""
+    if text is not None and not text.strip():
+        raise click.BadParameter("is needed; it stands in the history", param=parameter)
+    if text is not None and len(text) > _REASON:
+        raise click.BadParameter(
+            f"has {len(text)} characters, and may have {_REASON}", param=parameter
+        )
+    return text
+
+
 reason_option = click.option(
-    "--reason", default="operator", show_default=True, help="Why; it stands in the history."
+    "--reason",
+    default="operator",
+    show_default=True,
+    callback=as_reason,
+    help="Why; it stands in the history.",
 )
 RULES_BROKEN = "The rules file is broken; the running processes keep the old rules:"
 _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
+_REASON = 200  # characters, at most
 _WIDTH = 80  # of tables where no terminal says otherwise
 
 
@@ -51,6 +69,7 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        _encodable(kwargs)
         try:
             return command(*args, **kwargs)
         except SettingsError as error:
@@ -68,6 +87,14 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return run
+
+
+def _encodable(given: Mapping[str, Any]) -> None:
+    """Raises UsageError for a text that is not UTF-8, which no store and no answer takes."""
+    for name, value in given.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and text.encode(errors="replace").decode() != text:
+                raise click.UsageError(f"{name.replace('_', ' ')}: {text[:100]!a} is not UTF-8")
 
 
 def wait_option(
