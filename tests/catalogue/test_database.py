@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy
 
-from tests.catalogue.builders import at, ids, row
-from worker.catalogue import tables
+from tests.catalogue.builders import at, ids, receipt, row
+from worker.catalogue import rows, tables
 from worker.catalogue.database import Catalogue
 from worker.catalogue.wanted import Wanted
 from worker.errors import CatalogueAway
@@ -210,6 +210,38 @@ def test_a_catalogue_that_is_away_says_why_without_its_password_and_comes_back(t
 def test_an_older_file_without_first_seen_at_has_its_place_by_its_start():
     old = row(1, first_seen_at=None)
     assert old.first_seen_ms == to_ms(at(1))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"labels": ["x"]},
+        {"labels": {"n": 5}},
+        {"segment_of": 5},
+        {"from": ["x"]},
+        {"direction": {}},
+        {"started_at": "soon"},
+        {"ended_at": 5},
+        {"first_seen_at": "2026-09-14T10:00:00"},
+        {"stop": "x"},
+        {"stop": {"evidence": None}},
+        {"stop": {"attempts": -1}},
+        {"stop": {"due_at": "then"}},
+        {"provider": {"duration_ms": 10**30}},
+        {"media": {"bytes": 2**70, "sha256": "x"}},
+        {"media": []},
+        {"retain": {"until": "x"}},
+        {"consent": {"kind": 5}},
+    ],
+)
+def test_a_receipt_whose_parts_no_list_could_show_is_no_receipt(odd):
+    said = receipt(1)
+    rows.of_receipt(said, "MA_1/2026/09/14/rec-001.mp3")
+    (name, part) = next(iter(odd.items()))
+    if isinstance(part, dict) and isinstance(said.get(name), dict):
+        odd = {name: said[name] | part}
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+        rows.of_receipt(said | odd, "MA_1/2026/09/14/rec-001.mp3")
 
 
 OLDER = {

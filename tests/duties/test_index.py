@@ -2,6 +2,7 @@
 whatever was away meanwhile, and Redis forgets only what the catalogue has.
 """
 
+import json
 import socket
 import time
 from datetime import timedelta
@@ -154,9 +155,10 @@ def test_rebuilding_removes_what_the_archive_does_not_know_and_names_what_cannot
     row, catalogue = indexed(house, recording_id), house.worker.catalogue
     receipt = (house.folder / "archive" / row.key).with_suffix(".json")
     text = receipt.read_text()
-    receipt.write_text("{")
-    counts = rebuild(catalogue, house.worker.archive, lambda *_: None)
-    assert (counts["unreadable"], counts["removed"]) == (1, 0)  # it may be mended
+    for odd in ("{", "[]", "[" * 100_000, json.dumps(json.loads(text) | {"labels": [5]})):
+        receipt.write_text(odd)
+        counts = rebuild(catalogue, house.worker.archive, lambda *_: None)
+        assert (counts["unreadable"], counts["removed"]) == (1, 0), odd[:9]  # it may be mended
     receipt.unlink()
     counts = rebuild(catalogue, house.worker.archive, lambda *_: None)
     assert (counts["removed"], catalogue.count()) == (1, 0)

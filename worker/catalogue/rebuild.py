@@ -31,9 +31,15 @@ def row_of(archive: Archive, key: str, *, governed: bool = True) -> Row | None:
     nothing. `governed` False: no fact was written about it and no file made from it, so the archive
     is not asked about that.
 
-    Raises OSError, Unstored, Conflict, and ValueError, KeyError or TypeError for a file that cannot
-    be read.
+    Raises OSError, Unstored, Conflict, and ValueError for a file that is none of ours.
     """
+    try:
+        return _row_of(archive, key, governed=governed)
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"a part of it is of another kind: {error!r:.200}") from None
+
+
+def _row_of(archive: Archive, key: str, *, governed: bool) -> Row | None:
     parsed = keys.parse(key)
     if governed and (tombstone := archive.tombstone(key)):
         return rows.of_tombstone(tombstone, parsed.beside(".erased"))
@@ -78,7 +84,7 @@ def rebuild(
             is_governed = has_more or recording_id in with_facts[account]
             try:
                 row = row_of(archive, key, governed=is_governed)
-            except (ValueError, KeyError, TypeError, Conflict) as error:
+            except (ValueError, Conflict, PermissionError) as error:
                 log.warning("a receipt cannot be read", key=key, error=str(error))
                 counts["unreadable"] += 1
                 continue
@@ -144,7 +150,7 @@ def _audio(archive: Archive, receipt: str, names: set[str]) -> str:
     beside = (".json", ".sig", ".peaks")
     audio = sorted(n for n in names if not (n.endswith(beside) or keys.is_derived(n)))
     if len(audio) > 1:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, Conflict):
             digest = json.loads(archive.store.read(receipt))["media"]["sha256"][:16]
             named = [name for name in audio if name.split(".")[-2] == digest]
             audio = named or [name for name in audio if name.rpartition("/")[2].count(".") == 1]

@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from worker import wire
 from worker.archive import facts
@@ -19,6 +21,60 @@ from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import rfc3339
 from worker.ledger.codec import to_ms
 
+_Milliseconds = Annotated[float, msgspec.Meta(ge=-8e16, le=8e16)]  # what a timedelta holds
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class _Consent(msgspec.Struct):
+    kind: str | None = None
+    at: str | None = None
+    by: str | None = None
+    evidence: str | None = None
+    withdrawn: bool = False
+
+
+class _Stop(msgspec.Struct):
+    state: str
+    trigger: str | None
+    rule: str | None
+    due_at: str | None
+    requested_at: str | None
+    accepted_at: str | None
+    confirmed_at: str | None
+    evidence: list[str]
+    attempts: _Count
+    tail_ms: _Milliseconds | None
+
+
+class _View(msgspec.Struct, rename={"from_": "from"}):
+    """What the kinds of the fields must be, whoever wrote the receipt."""
+
+    first_seen_at: str
+    labels: dict[str, str]
+    stop: _Stop
+    consent: _Consent | None
+    derived: list[dict[str, Any]]
+    restricted_by: list[str]
+    erased: dict[str, str | None] | None
+    started_at: str | None
+    ended_at: str | None
+    retain_until: str | None
+    deleted_at_provider: str | None
+    saved_per_month: float | None
+    duration_ms: _Milliseconds | None
+    bytes: _Count | None
+    sha256: str | None
+    format: str | None
+    segment_of: str | None
+    problem: str | None
+    fault: str | None
+    from_: str | None
+    to: str | None
+    direction: str | None
+
+
+_TIMES = ("first_seen_at", "started_at", "ended_at", "retain_until", "deleted_at_provider")
+_STOP_TIMES = ("due_at", "requested_at", "accepted_at", "confirmed_at")
 WHY = ("at", "who", "rule", "reason")  # what of a tombstone `/v1` shows in `erased`
 _NO_STOP: Mapping[str, Any] = {
     "state": StopState.NONE.value,
@@ -224,7 +280,23 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "derived": more.get("derived", []),
         "erased": more.get("erased"),
     }
-    return Row(first_seen_ms=to_ms(datetime.fromisoformat(first_seen_at)), key=key, view=view)
+    return Row(first_seen_ms=to_ms(_checked(view)), key=key, view=view)
+
+
+def _checked(view: Mapping[str, Any]) -> datetime:
+    """When the recording was first seen. Raises ValueError for a view that no reader of the list
+    could show: a file that somebody else wrote must not take the others out of it.
+    """
+    try:
+        shape = msgspec.convert(view, _View)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+    times = {name: getattr(shape, name) for name in _TIMES}
+    times |= {name: getattr(shape.stop, name) for name in _STOP_TIMES}
+    for name, text in times.items():
+        if text is not None and wire.rfc3339(text) is None:
+            raise ValueError(f"{name} is no instant: {text!r:.60}")
+    return datetime.fromisoformat(shape.first_seen_at)
 
 
 def _ms(text: str | None) -> int | None:
