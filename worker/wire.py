@@ -28,7 +28,7 @@ _RFC3339 = re.compile(
 # As we spell instants ourselves: the ledger of a day reads tens of thousands of them.
 _OURS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9]\.[0-9]{3}Z")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_LONG_NUMBER = re.compile(r"[0-9]{7,}")  # may be somebody's
+_LONG_NUMBER = re.compile(r"\d{7,}")  # may be somebody's
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 

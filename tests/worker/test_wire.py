@@ -201,3 +201,8 @@ def test_who_has_no_number_gets_none_from_its_host_or_its_name(text):
 @given(st.from_regex(r"[0-9.:;@<>+%\"a-c \-]{0,40}", fullmatch=True))
 def test_whatever_stands_behind_an_at_sign_adds_no_digit(text):
     assert wire.digits(f"sip:{text}@10.0.0.5:5060") in {wire.digits(f"sip:{text}@h"), None}
+
+
+def test_a_long_number_is_masked_in_whatever_script_its_digits_are():
+    for number in ("918065550101", "９１８０６５５５０１０１", "٩١٨٠٦٥٥٥"):
+        assert wire.without_numbers(f"of {number}, 123456") == "of …, 123456"
