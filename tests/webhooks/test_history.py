@@ -93,6 +93,17 @@ def test_a_restricted_recording_is_not_played_where_its_entry_cannot_be_written(
             history.enter_play(house.ledger, view | {"restricted": True})
 
 
+def test_why_a_restricted_recording_is_played_stands_there_also_after_a_play_before_it_was_one(
+    house,
+):
+    view = {"account": ACCOUNT, "call_uuid": "c", "recording_id": "r", "restricted": False}
+    with house.app.test_request_context("/"):
+        g.caller = Caller("anna", None)
+        for restricted, reason in ((False, None), (True, "case 12"), (True, "again")):
+            history.enter_play(house.ledger, view | {"restricted": restricted}, reason=reason)
+    assert [said.get("reason") for said in entries(house)] == [None, "case 12"]
+
+
 def test_a_retry_stands_in_the_history_and_one_that_is_refused_does_not(house):
     call = house.provider.call(to_number="918065550101")
     recording = house.provider.record(call.call_uuid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -34,7 +35,7 @@ def enter_play(ledger: Ledger, view: Mapping[str, Any], *, reason: str | None = 
     """
     try:
         entry = _entry(Deed.PLAY, view["call_uuid"], view["recording_id"], reason)
-        ledger.enter(view["account"], entry)
+        ledger.enter(view["account"], replace(entry, restricted=view["restricted"]))
     except LedgerUnavailable as error:
         if view["restricted"]:
             raise

@@ -34,7 +34,7 @@ class Deed(StrEnum):
 class Entry:
     """One deed. `who`: `api`, `app`, `view` or the name of a key; `rule:NAME`; `cli:USER`.
     `claimed`: whom the caller says that it acts for. `recording_id` None: every recording of the
-    call.
+    call. `restricted`: it was so when it was played.
     """
 
     what: Deed
@@ -43,6 +43,7 @@ class Entry:
     recording_id: str | None
     reason: str | None = None
     claimed: str | None = None
+    restricted: bool = False
 
     def written(self) -> dict[str, str]:
         """The entry as JSON data, with what is known."""
@@ -58,10 +59,13 @@ class Entry:
 
     @property
     def once(self) -> str | None:
-        """What two plays have in common that are one entry; None for every other deed."""
+        """What two plays have in common that are one entry; None for every other deed. Why a
+        restricted recording is played stands there also where it was played just before it was one.
+        """
         if self.what is not Deed.PLAY:
             return None
-        return "|".join(("play", self.recording_id or "", self.who, self.claimed or ""))
+        same = ("play", self.recording_id or "", self.who, self.claimed or "")
+        return "|".join((*same, "restricted") if self.restricted else same)
 
 
 def _plain(text: str | None) -> str | None:
