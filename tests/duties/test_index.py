@@ -136,6 +136,28 @@ def gave_up(house, recording_id):
     )
 
 
+def test_what_is_held_or_erased_while_the_catalogue_is_made_anew_is_in_it(local):
+    house = local(rules=HOUR)
+    catalogue, by = house.worker.catalogue, By(who="anna", reason="case 12")
+    held, erased = (finished(house, to_number="918065550101")[0] for _ in range(2))
+    for one in (held, erased):
+        indexed(house, one)
+
+    def governs(done, _days):
+        if done == 2:  # both are read, and neither is entered
+            for do, one in ((holds.hold, held), (erasures.order, erased)):
+                do(house.worker, subject.find(house.worker, [ACCOUNT], one), by)
+            house.reach(erased, "erased")
+            until(lambda: catalogue.find(held).view["held"])
+
+    rebuild(catalogue, house.worker.archive, governs)
+    assert catalogue.find(held).view["held"]
+    assert (catalogue.find(erased).view["phase"], catalogue.find(erased).view["to"]) == (
+        "erased",
+        None,
+    )
+
+
 def test_a_recording_that_was_given_up_is_in_the_catalogue_with_its_fault(local):
     house = local(rules=HOUR)
     gave_up(house, "rec-gone")

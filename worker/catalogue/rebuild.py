@@ -92,9 +92,11 @@ def rebuild(
                 batch.append(row)
             if len(batch) >= _AT_ONCE:
                 counts.update(_enter(catalogue, batch))
+                _catch_up(catalogue, archive, batch)
                 batch.clear()
             told(len(seen), days)
     counts.update(_enter(catalogue, batch))
+    _catch_up(catalogue, archive, batch)
     counts["removed"] = _remove_strangers(catalogue, archive, seen)
     return dict(counts)
 
@@ -114,6 +116,41 @@ def _enter(catalogue: Catalogue, rows: Sequence[Row]) -> Iterator[str]:
             yield from _enter(catalogue, [row])
     else:
         yield from (row.view["phase"] for row in rows)
+
+
+def _catch_up(catalogue: Catalogue, archive: Archive, entered: Sequence[Row]) -> None:
+    """Enter anew what was held, erased or linked to while its row was on its way here: who did that
+    entered a newer row before ours.
+    """
+    while entered:
+        newer = list[Row]()
+        for row in _governed(archive, entered):
+            with contextlib.suppress(ValueError, Conflict, PermissionError):
+                now = row_of(archive, row.key)
+                newer += [now] if now and now != row else []
+        for _ in _enter(catalogue, newer):
+            pass
+        entered = newer
+
+
+def _governed(archive: Archive, rows: Sequence[Row]) -> Iterator[Row]:
+    """Those of these recordings that have a fact, a tombstone or a file made from them by now."""
+    with_facts = {
+        account: set(archive.store.level(f"{account}/facts").folders)
+        for account in {row.id[0] for row in rows}
+    }
+    folders = {row.key.rpartition("/")[0] for row in rows}
+    more = {
+        (folder, _recording_id(entry.name))
+        for folder in folders
+        for entry in archive.store.level(folder).files
+        if entry.last.endswith(".erased.json") or keys.is_derived(entry.last)
+    }
+    for row in rows:
+        account, recording_id = row.id
+        beside = (row.key.rpartition("/")[0], recording_id)
+        if recording_id in with_facts[account] or beside in more:
+            yield row
 
 
 def _days(archive: Archive) -> Iterator[str]:
