@@ -12,11 +12,13 @@ import pytest
 from tests import redis_view
 from tests.constants import ACCOUNT, HOUR
 from tests.waiting import until
+from worker.archive import fact_files
+from worker.archive.facts import Fact, FactKind
 from worker.calls import timing
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.catalogue.database import Catalogue
-from worker.catalogue.rebuild import rebuild, row_of
+from worker.catalogue.rebuild import enter_anew, rebuild, row_of
 from worker.catalogue.wanted import Wanted
 from worker.duties import catalogue_trials, index, trials
 from worker.governing import erasures, holds, subject
@@ -156,6 +158,30 @@ def test_what_is_held_or_erased_while_the_catalogue_is_made_anew_is_in_it(local)
         "erased",
         None,
     )
+
+
+def test_of_two_who_change_a_recording_at_once_the_newer_row_stays(local, monkeypatch):
+    house = local(rules=HOUR)
+    row, archive = indexed(house, finished(house)[0]), house.worker.archive
+    enter, before = Catalogue.enter, [row]
+    hold = Fact(
+        account=ACCOUNT,
+        recording_id=row.id[1],
+        kind=FactKind.HOLD,
+        at=house.ledger.now(),
+        who="anna",
+    )
+
+    def overtaken(self, rows):
+        if before:
+            before.clear()
+            fact_files.add(archive.store, archive.signer, hold)
+            enter(self, [row_of(archive, row.key)])
+        enter(self, rows)
+
+    monkeypatch.setattr(Catalogue, "enter", overtaken)
+    enter_anew(house.worker.catalogue, archive, row.key)
+    assert house.worker.catalogue.find(row.id[1]).view["held"]
 
 
 def test_a_recording_that_was_given_up_is_in_the_catalogue_with_its_fault(local):

@@ -24,7 +24,7 @@ from worker.calls.call import Call, Recording
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
-from worker.catalogue.rebuild import row_of
+from worker.catalogue.rebuild import enter_anew
 from worker.duties import clocks, notify, trials
 from worker.duties.access import handle_refusal, not_yet, spend
 from worker.duties.leases import LeaseKeeper
@@ -268,8 +268,7 @@ def _look(task: _Task) -> None:
 def _done(task: _Task) -> Literal["committed"]:
     """Nothing is left: the catalogue forgets the numbers, and the erasure is recorded."""
     worker, known = task.worker, task.subject
-    row = row_of(worker.archive, known.key)
-    worker.catalogue.enter([row] if row else [])
+    enter_anew(worker.catalogue, worker.archive, known.key)
     worker.ledger.indexed(known.account, [known.recording_id])
     told = notify.erased(known.account, known.recording_id)
     is_first = not (task.recording and task.recording.erased)

@@ -17,7 +17,7 @@ from worker.archive.derived import Derived
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
 from worker.calls.obligations import Duty, Obligation
-from worker.catalogue.rebuild import row_of
+from worker.catalogue.rebuild import enter_anew
 from worker.errors import Gone, NotOver, Unsigned
 from worker.governing import erasures, signing
 from worker.governing.places import Places
@@ -75,8 +75,7 @@ def take(
 def _tell(places: Places, subject: Subject, said: dict[str, Any]) -> None:
     """Make the file known where lists are made."""
     if not subject.is_live:
-        row = row_of(places.archive, subject.key)
-        places.catalogue.enter([row] if row else [])
+        enter_anew(places.catalogue, places.archive, subject.key)
         return
     places.ledger.record(subject.account, event_of(derived.shown(said), subject))
     index = Obligation(duty=Duty.INDEX, account=subject.account, call_uuid=subject.call_uuid)

@@ -19,7 +19,7 @@ from worker.archive.facts import Fact, FactKind
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
 from worker.calls.obligations import Duty, Obligation
-from worker.catalogue.rebuild import row_of
+from worker.catalogue.rebuild import enter_anew
 from worker.errors import Gone, TryAgain
 from worker.governing.facts import write
 from worker.governing.places import Places
@@ -134,8 +134,7 @@ def _offload_of(subject: Subject) -> Obligation:
 def _tell(places: Places, subject: Subject, fact: Fact) -> None:
     """Make the fact known where lists are made."""
     if not subject.is_live:
-        row = row_of(places.archive, subject.key)
-        places.catalogue.enter([row] if row else [])
+        enter_anew(places.catalogue, places.archive, subject.key)
         return
     held = fact.kind is FactKind.HOLD
     event = Event(
