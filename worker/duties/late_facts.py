@@ -27,8 +27,7 @@ from worker.calls.planner import plan
 from worker.calls.replay import replay
 from worker.calls.stop_state import judge
 from worker.calls.timing import index_at
-from worker.catalogue.rebuild import row_of
-from worker.catalogue.rows import Row
+from worker.catalogue.rebuild import enter_anew
 from worker.duties import trials
 from worker.duties.leases import LeaseKeeper
 from worker.duties.outcomes import do_or_report, kept_for, obligation, tell, wait_until
@@ -154,15 +153,13 @@ def _of_past(worker: Worker, call: Call, now: datetime) -> None:
     """
     if not call.consents:
         return
-    rows = list[Row]()
     for row in worker.catalogue.of_call(call.call_uuid, call.account):
         if row.id[1] in call.recordings or row.view["phase"] != Phase.ARCHIVED:
             continue
         filed = _filed(worker, *row.id, row.key)
         said = _statements(filed, call)
         _write(worker, call, filed, said, _restricted_by(call, filed, said, now))
-        rows += [new] if (new := row_of(worker.archive, row.key)) else []
-    worker.catalogue.enter(rows)
+        enter_anew(worker.catalogue, worker.archive, row.key)
 
 
 def _filed(worker: Worker, account: str, recording_id: str, key: str | None) -> _Filed:
