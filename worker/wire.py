@@ -83,10 +83,12 @@ def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
     return at.astimezone(UTC) if at.year in _SANE_YEARS else None
 
 
-def rfc3339(text: str) -> datetime | None:
+def rfc3339(text: str | None) -> datetime | None:
     """An instant as our own callers must spell it, in RFC 3339 with its zone, as aware UTC; None
-    for any other text.
+    for any other text, and for None.
     """
+    if not text:
+        return None
     if _OURS.fullmatch(text):
         return _sane(text)
     match = _RFC3339.fullmatch(text)

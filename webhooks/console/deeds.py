@@ -37,7 +37,7 @@ class Deeds:
         reader, view = self._reader, self._reader.view(recording_id)
         found = [] if "before" in request.args else list(on_open_days(reader.ledger, view))
         last, began = self._last(view["account"]), view["started_at"] or view["first_seen_at"]
-        first = wire.rfc3339(began or "")
+        first = wire.rfc3339(began)
         count = (last - first.date()).days + 1 if last and first else 0
         read = [last - timedelta(days=n) for n in range(min(count, _DAYS)) if last]
         settings = reader.settings()

@@ -193,7 +193,7 @@ class _Given:
     now: datetime
 
     def at(self, name: str) -> datetime | None:
-        return _instant(self.view[name])
+        return wire.rfc3339(self.view[name])
 
     @property
     def lasted(self) -> timedelta | None:
@@ -277,7 +277,7 @@ def _is_unexpected(given: _Given) -> bool:
     if given.terms.expects is not Expect.EVERY or began is None:
         return False
     for other in given.together:
-        start, end = _instant(other["started_at"]), _instant(other["ended_at"])
+        start, end = wire.rfc3339(other["started_at"]), wire.rfc3339(other["ended_at"])
         is_earlier = start is not None and (start, other["recording_id"]) < (
             began,
             given.view["recording_id"],
@@ -293,8 +293,8 @@ def _is_over_long(given: _Given) -> bool:
     else's stop counts, also where we heard of the recording too late for it.
     """
     stop, ended_at = given.view["stop"], given.at("ended_at")
-    overdue_since = _instant(stop.get("overdue_since"))
-    due_at = overdue_since or _instant(stop["due_at"])
+    overdue_since = wire.rfc3339(stop.get("overdue_since"))
+    due_at = overdue_since or wire.rfc3339(stop["due_at"])
     if due_at is None:
         return False
     if ended_at is None and given.view["phase"] in _RUNNING:
@@ -321,7 +321,7 @@ def _is_too_short(given: _Given) -> bool:
         return bool(given.view["stop"]["state"] != StopState.CONFIRMED)
     if given.terms.expects is not Expect.EVERY or given.call is None or ended_at is None:
         return False
-    last = max((e for v in given.together if (e := _instant(v["ended_at"]))), default=ended_at)
+    last = max((e for v in given.together if (e := wire.rfc3339(v["ended_at"]))), default=ended_at)
     runs_on = any(v["phase"] in _RUNNING for v in given.together) or last > ended_at
     early = given.call.ended_at - ended_at > _ENDED_EARLY
     return early and not runs_on and given.ended_by_itself and not _is_cut(given)
@@ -340,7 +340,7 @@ def _is_unproven(given: _Given) -> bool:
 def _is_cut(given: _Given) -> bool:
     """Whether it ended by itself at the limit that the provider sets where nobody names one."""
     lasted, ended_at = given.lasted, given.at("ended_at")
-    due_at = _instant(given.view["stop"]["due_at"])
+    due_at = wire.rfc3339(given.view["stop"]["due_at"])
     if lasted is None or not given.ended_by_itself:
         return False
     is_deadline = bool(due_at and ended_at and abs(ended_at - due_at) <= ITSELF)
@@ -393,7 +393,3 @@ def _as_call(call: AnsweredCall) -> Call:
         to_number=call.to_number,
         direction=call.direction,
     )
-
-
-def _instant(text: str | None) -> datetime | None:
-    return wire.rfc3339(text) if text else None

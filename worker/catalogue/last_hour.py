@@ -72,7 +72,7 @@ def _is_over_long(stop: Mapping[str, Any], terms: Terms) -> bool:
     if stop["tail_ms"] is None or (terms.mode is Mode.OBSERVE and not stop["attempts"]):
         return False
     tail = timedelta(milliseconds=stop["tail_ms"])
-    due_at, overdue_since = (wire.rfc3339(stop.get(n) or "") for n in ("due_at", "overdue_since"))
+    due_at, overdue_since = (wire.rfc3339(stop.get(n)) for n in ("due_at", "overdue_since"))
     if due_at and overdue_since:
         tail += due_at - overdue_since
     return tail > (terms.tail_limit or terms.confirm_within)
@@ -115,5 +115,5 @@ def _spelled(milliseconds: int) -> str:
 
 
 def _lateness(stop: Mapping[str, Any]) -> float | None:
-    due, sent = wire.rfc3339(stop["due_at"] or ""), wire.rfc3339(stop["requested_at"])
+    due, sent = wire.rfc3339(stop["due_at"]), wire.rfc3339(stop["requested_at"])
     return (sent - due) / timedelta(milliseconds=1) if due and sent else None
