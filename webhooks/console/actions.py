@@ -17,10 +17,9 @@ from webhooks.api.reports import Reports
 from webhooks.api.request_bodies import StopBody
 from webhooks.api.stops import Stops
 from webhooks.console.page import address, rendered, seen
-from worker.calls.call import Phase
+from worker.calls.call import RUNNING, Phase
 from worker.calls.events import Kind
 
-LIVE = frozenset({Phase.RECORDING, Phase.STOPPING})
 _LONGEST_REASON = 200
 
 
@@ -38,7 +37,7 @@ class Actions:
         meant = [r for r in call["recordings"] if named in {None, r["recording_id"]}]
         if named and not meant:
             raise Problem(404, "no such recording on this call", field="recording_id")
-        running = [r for r in meant if r["phase"] in LIVE]
+        running = [r for r in meant if r["phase"] in RUNNING]
         return rendered(
             "confirm.html",
             title="Stop this recording now?" if named else "Stop all recordings of this call now?",
@@ -127,7 +126,7 @@ class Actions:
         view = self._there(recording_id)
         if view["held"]:
             raise Problem(409, "it is on hold; release it first")
-        if view["phase"] in LIVE:
+        if view["phase"] in RUNNING:
             raise Problem(409, "it is still recording; stop it first")
         return self._ask(
             view,

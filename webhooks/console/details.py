@@ -21,7 +21,7 @@ from webhooks.console.now import SHOWN, Breath, Now, patient
 from webhooks.console.page import address, rendered, seen, session, shows_numbers
 from webhooks.console.services import services
 from webhooks.console.trouble import troubles
-from worker.calls.call import Call, Phase, is_no_call
+from worker.calls.call import RUNNING, Call, Phase, is_no_call
 from worker.calls.first_sight import told_late
 from worker.calls.legs import legs_view
 from worker.calls.replay import replay
@@ -174,7 +174,7 @@ class Details:
             legs=legs_view(replayed) if replayed else [],
             courses=[] if unheard else course.of_call(call, now),
             said=_SAID.get(request.args.get("said", "")),
-            running=[r for r in call["recordings"] if r["phase"] in {"recording", "stopping"}],
+            running=[r for r in call["recordings"] if r["phase"] in RUNNING],
         )
 
     def _watched(self, view: Mapping[str, Any]) -> tuple[str, int] | None:

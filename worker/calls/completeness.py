@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
-from worker.calls.call import Call, Phase, StopState
+from worker.calls.call import RUNNING, Call, Phase, StopState
 from worker.calls.restriction import NO_CONSENT
 from worker.calls.rules import Expect, Mode, Rules, Terms
 from worker.calls.timing import ITSELF
@@ -33,7 +33,6 @@ NOT_VERIFIED = "not_verified"  # why a recording is unexplained, where no figure
 
 # Of a closed day, what is counted for `/metrics`.
 GAPS = (*_UNEXPLAINED, "without_consent")
-_RUNNING = {Phase.RECORDING.value, Phase.STOPPING.value}
 # The provider's own limit where nobody named one (documented), and how exactly it cuts.
 _DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)
 _SHORTEST = timedelta(seconds=1)
@@ -211,7 +210,7 @@ class _Given:
             self.call and ended_at and abs(self.call.ended_at - ended_at) <= ITSELF
         )
         return (
-            self.view["phase"] not in _RUNNING
+            self.view["phase"] not in RUNNING
             and stop["state"] in {StopState.NONE, StopState.ALREADY_OVER}
             and stop["trigger"] != "hangup"
             and not ends_with_call
@@ -283,7 +282,7 @@ def _is_unexpected(given: _Given) -> bool:
             given.view["recording_id"],
         )
         if is_earlier and (end is None or end > began + _SHORTEST):
-            return end is not None or other["phase"] in _RUNNING
+            return end is not None or other["phase"] in RUNNING
     return False
 
 
@@ -297,7 +296,7 @@ def _is_over_long(given: _Given) -> bool:
     due_at = overdue_since or wire.rfc3339(stop["due_at"])
     if due_at is None:
         return False
-    if ended_at is None and given.view["phase"] in _RUNNING:
+    if ended_at is None and given.view["phase"] in RUNNING:
         ended_at = given.now
     if stop["tail_ms"] is not None and overdue_since is None:
         tail = timedelta(milliseconds=stop["tail_ms"])
@@ -313,7 +312,7 @@ def _is_too_short(given: _Given) -> bool:
     announced; or ended by itself well before the call that the rule wants recorded.
     """
     lasted, ended_at = given.lasted, given.at("ended_at")
-    if given.view["phase"] in _RUNNING:
+    if given.view["phase"] in RUNNING:
         return False
     if "duration failed" in str(given.view["problem"]):
         return True
@@ -322,7 +321,7 @@ def _is_too_short(given: _Given) -> bool:
     if given.terms.expects is not Expect.EVERY or given.call is None or ended_at is None:
         return False
     last = max((e for v in given.together if (e := wire.rfc3339(v["ended_at"]))), default=ended_at)
-    runs_on = any(v["phase"] in _RUNNING for v in given.together) or last > ended_at
+    runs_on = any(v["phase"] in RUNNING for v in given.together) or last > ended_at
     early = given.call.ended_at - ended_at > _ENDED_EARLY
     return early and not runs_on and given.ended_by_itself and not _is_cut(given)
 
@@ -334,7 +333,7 @@ def _is_unproven(given: _Given) -> bool:
     if stop["state"] in {StopState.UNKNOWN, StopState.FAILED}:
         return True
     too_long_ago = began is not None and given.now - began > _LONGEST_CALL
-    return given.view["phase"] in _RUNNING and too_long_ago
+    return given.view["phase"] in RUNNING and too_long_ago
 
 
 def _is_cut(given: _Given) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
+from worker.calls.call import RUNNING, StopState
 from worker.calls.rules import Mode, Rules, Terms
 from worker.catalogue.listing import Listing
 from worker.catalogue.wanted import Wanted
@@ -17,7 +18,7 @@ MOST = 1000  # recordings that a chart is made of, the newest first
 # The upper ends of the bars in ms; the last bar has none.
 _LATENESS = (5, 20, 100, 1000)
 _TAIL = (500, 1000, 2000, 5000)
-_RUNNING, _GIVEN_UP = {"recording", "stopping"}, {"unknown", "failed"}
+_WITHOUT_PROOF = {StopState.UNKNOWN, StopState.FAILED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +57,9 @@ def hour(listing: Listing, accounts: Iterable[str], rules: Rules, now: datetime)
         to_explain=tuple(
             view
             for view in views
-            if view["phase"] not in _RUNNING
+            if view["phase"] not in RUNNING
             and (
-                view["stop"]["state"] in _GIVEN_UP
+                view["stop"]["state"] in _WITHOUT_PROOF
                 or _is_over_long(view["stop"], terms.get(view["stop"]["rule"], rules.defaults))
             )
         ),
