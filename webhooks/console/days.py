@@ -21,6 +21,7 @@ from webhooks.console import month
 from webhooks.console.page import rendered, seen
 from worker.archive import days
 from worker.archive.filing import Archive
+from worker.calls.figure_words import MEANINGS
 from worker.catalogue import day_ledger
 from worker.catalogue.day_ledger import DayLedger
 from worker.errors import CatalogueAway, Conflict, EndtapeError
@@ -75,7 +76,7 @@ class Days:
             after=f"{after:%Y-%m}" if after else None,
             today=today,
             states=month.STATES,
-            meanings=month.MEANINGS,
+            meanings=MEANINGS,
             **self._of_accounts(),
         )
 
@@ -99,7 +100,7 @@ class Days:
             stood=stood,
             state=month.state_of(view["totals"], is_whole=_is_whole(view)),
             states=month.STATES,
-            meanings=month.MEANINGS,
+            meanings=MEANINGS,
             reasons=month.counted_reasons(view["rows"]),
             closed=closed,
             standing=self._standing(at, today, is_closed=len(closed) == len(accounts)),
@@ -124,7 +125,7 @@ class Days:
 
     def figure(self, day: str, figure: str) -> str:
         """The recordings of a figure of a day, and the calls that have none."""
-        if figure not in month.MEANINGS:
+        if figure not in MEANINGS:
             raise Problem(404, "no such figure")
         at, rule, start = _day(day), request.args.get("rule"), _start(request.args.get("start"))
         rows = self._rows_of(at, figure)
@@ -135,7 +136,7 @@ class Days:
             "figure.html",
             day=at,
             figure=figure,
-            says=month.MEANINGS[figure],
+            says=MEANINGS[figure],
             rule=rule,
             views=[seen(view) for view in self._views(some)],
             reasons=_reasons(mine) if figure == "unexplained" else None,

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker import wire
-from worker.calls import completeness
+from worker.calls import figure_words
 from worker.calls.events import Fault, Kind
 
 _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FOUND_OVER}
@@ -153,6 +153,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "pretty": pretty,
     "sureness": sureness,
     "plain": wire.without_numbers,
-    "spelled": completeness.spelled,
+    "spelled": figure_words.spelled,
     "fault_means": fault_means,
 }

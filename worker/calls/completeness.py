@@ -15,6 +15,7 @@ from typing import Any
 
 from worker import wire
 from worker.calls.call import RUNNING, Call, Phase, StopState
+from worker.calls.figure_words import NOT_VERIFIED
 from worker.calls.restriction import NO_CONSENT
 from worker.calls.rules import Expect, Mode, Rules, Terms
 from worker.calls.timing import ITSELF
@@ -29,8 +30,6 @@ FIGURES = (
 _UNEXPLAINED = (
     *("missing", "unexpected", "over_long", "too_short", "unproven", "cut_at_default_limit"),
 )
-NOT_VERIFIED = "not_verified"  # why a recording is unexplained, where no figure says it
-
 # Of a closed day, what is counted for `/metrics`.
 GAPS = (*_UNEXPLAINED, "without_consent")
 # The provider's own limit where nobody named one (documented), and how exactly it cuts.
@@ -38,11 +37,6 @@ _DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)
 _SHORTEST = timedelta(seconds=1)
 _ENDED_EARLY = timedelta(seconds=10)  # before its call, by itself
 _LONGEST_CALL = timedelta(hours=24)  # the provider ends any call then (documented)
-
-
-def spelled(figure: str) -> str:
-    """A figure, or NOT_VERIFIED, as people read it."""
-    return "over-long" if figure == "over_long" else figure.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
