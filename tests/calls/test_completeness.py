@@ -213,6 +213,8 @@ def test_a_second_recording_that_runs_beside_the_first_is_unexpected():
     beside = recording("r2", "every", call="c", began=50, lasted=50)
     after = recording("r3", "every", call="c", began=100, lasted=50)
     assert found([first, beside, after])["unexpected"] == ["r2"]
+    endless = recording("r0", "every", call="c", lasted=None, stop=NO_END, phase="fetching")
+    assert found([endless, first, beside])["unexpected"] == ["r2"]
     others = [{**v, "stop": {**v["stop"], "rule": "defaults"}} for v in (first, beside)]
     assert found(others) == {}
 

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
+from worker.calls import completeness
 from worker.calls.call import RUNNING, StopState
-from worker.calls.rules import Mode, Rules, Terms
+from worker.calls.rules import Rules
 from worker.catalogue.listing import Listing
 from worker.catalogue.wanted import Wanted
 
@@ -51,32 +52,22 @@ def figures(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[F
 def hour(listing: Listing, accounts: Iterable[str], rules: Rules, now: datetime) -> Hour:
     """The same, and what of these recordings is to be explained. Raises LedgerUnavailable."""
     views = _views(listing, accounts, now)
-    terms = {rule.name: rule.terms for rule in rules.rules}
     return Hour(
         figures=_charts(views),
-        to_explain=tuple(
-            view
-            for view in views
-            if view["phase"] not in RUNNING
-            and (
-                view["stop"]["state"] in _WITHOUT_PROOF
-                or _is_over_long(view["stop"], terms.get(view["stop"]["rule"], rules.defaults))
-            )
-        ),
+        to_explain=tuple(view for view in views if _is_to_explain(view, rules, now)),
     )
 
 
-def _is_over_long(stop: Mapping[str, Any], terms: Terms) -> bool:
-    """Whether the tail is one that the ledger of the day calls over-long, and that no rule accounts
-    for: one that only observes stops nothing.
-    """
-    if stop["tail_ms"] is None or (terms.mode is Mode.OBSERVE and not stop["attempts"]):
+def _is_to_explain(view: Mapping[str, Any], rules: Rules, now: datetime) -> bool:
+    """Whether the ledger of the day calls it unexplained for its tail or for want of a proof."""
+    stop = view["stop"]
+    if view["phase"] in RUNNING:
         return False
-    tail = timedelta(milliseconds=stop["tail_ms"])
-    due_at, overdue_since = (wire.rfc3339(stop.get(n)) for n in ("due_at", "overdue_since"))
-    if due_at and overdue_since:
-        tail += due_at - overdue_since
-    return tail > (terms.tail_limit or terms.confirm_within)
+    if stop["state"] in _WITHOUT_PROOF:
+        return True
+    terms = rules.terms_of(stop["rule"])
+    is_over_long = completeness.is_over_long(view, terms, now)
+    return is_over_long and not completeness.is_only_observed(view, terms)
 
 
 def _views(listing: Listing, accounts: Iterable[str], now: datetime) -> list[dict[str, Any]]:
