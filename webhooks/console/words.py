@@ -152,7 +152,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "host": host,
     "pretty": pretty,
     "sureness": sureness,
-    "plain": wire.without_numbers,
+    "without_numbers": wire.without_numbers,
     "spelled": figure_words.spelled,
     "fault_means": fault_means,
 }
