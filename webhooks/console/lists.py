@@ -95,14 +95,14 @@ class Lists:
         """Recordings that ended and do not come home, by whose fault it is."""
         wanted = request.args.get("fault")
         failing = self._now.board().failing
-        asked = [v for v in failing if wanted in {None, v["fault"]}]
+        of_fault = [v for v in failing if wanted in {None, v["fault"]}]
         counts = {f.value: sum(v["fault"] == f.value for v in failing) for f in Fault}
-        shown = asked[:_SHOWN]
-        aside = [(owed, tries) for owed, tries in self._ledger.set_aside().items()]
+        shown = of_fault[:_SHOWN]
+        aside = list(self._ledger.set_aside().items())
         return rendered(
             "not_home.html",
             views=[seen(v) for v in shown],
-            more=len(asked) - len(shown),
+            more=len(of_fault) - len(shown),
             standings=self._standings(shown),
             now=self._ledger.now(),
             counts=counts,

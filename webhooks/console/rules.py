@@ -4,6 +4,7 @@ changed file would have done.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -192,13 +193,14 @@ def _given_text() -> str:
 
 
 def _rate(text: str) -> float | None:
-    try:
-        rate = float(text) if text.strip() else None
-    except ValueError:
-        rate = -1.0
-    if rate is not None and not 0 <= rate < 1e6:
-        raise Problem(400, "rate: must be what a minute costs, like 0.10", field="rate")
-    return rate
+    """What a recorded minute costs; None where nothing was given. Raises Problem 400."""
+    if not text.strip():
+        return None
+    with contextlib.suppress(ValueError):
+        rate = float(text)
+        if 0 <= rate < 1e6:
+            return rate
+    raise Problem(400, "rate: must be what a minute costs, like 0.10", field="rate")
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:

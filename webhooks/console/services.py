@@ -45,7 +45,7 @@ class Service:
 
 
 def services(board: Board, overdue: Overdue, settings: Settings) -> list[Service]:
-    """`overdue`: by duty, how many are due and not handed out, and since when the oldest is."""
+    """`overdue`: by duty, how many are due and not handed out, and for how long the oldest is."""
     return [
         *_queues(overdue),
         _clocks(board),
@@ -55,7 +55,7 @@ def services(board: Board, overdue: Overdue, settings: Settings) -> list[Service
 
 
 def late(overdue: Overdue) -> Iterator[tuple[str, int, timedelta]]:
-    """What waits for longer than it should: its words, how many, and since when the oldest does."""
+    """What waits for longer than it should: its words, how many, and for how long the oldest."""
     for duty, (count, oldest) in overdue.items():
         if oldest > _LATE.get(duty, _LATE_OTHERWISE):
             yield _WORDS.get(duty, duty.value), count, oldest

@@ -15,6 +15,11 @@ from worker.calls.events import Fault, Kind
 
 _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FOUND_OVER}
 _CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
+_ORDERS = {
+    *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
+    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
+    Kind.ERASE_BEGUN,
+}
 # Whose fault it is that a recording is not home: what that means, and what to do.
 FAULTS = {
     Fault.PROVIDER: (
@@ -37,11 +42,6 @@ FAULTS = {
         "The provider refuses id or token, or a setting does not allow the file or its host.",
         "Correct the setting; then run `endtape reload`.",
     ),
-}
-_ORDERS = {
-    *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
-    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
-    Kind.ERASE_BEGUN,
 }
 
 
