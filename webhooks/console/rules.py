@@ -244,7 +244,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, timedelta):
-        return _duration(value)
+        return terms_file.spelled(value)
     if isinstance(value, DailyTime):
         return f"{value.at:%H:%M} {value.zone}"
     if isinstance(value, StrEnum):
@@ -254,11 +254,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_plain, value)) or "none"
     return str(value)
-
-
-def _duration(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
