@@ -48,7 +48,7 @@ class Actions:
             fields={"recording_id": named, "account": call["account"]},
             views=[seen(r) for r in running],
             back=f"/recordings/{named}" if named else f"/calls/{call_uuid}",
-            words=["endtape", "stop", call_uuid, *(["--recording", named] if named else [])],
+            command_line=["endtape", "stop", call_uuid, *(["--recording", named] if named else [])],
         )
 
     def stop(self, call_uuid: str) -> AnyResponse:
@@ -75,7 +75,7 @@ class Actions:
             fields={},
             views=[seen(view)],
             back=f"/recordings/{recording_id}",
-            words=["endtape", "retry", recording_id],
+            command_line=["endtape", "retry", recording_id],
         )
 
     def retry(self, recording_id: str) -> AnyResponse:
@@ -151,7 +151,7 @@ class Actions:
         return view
 
     def _ask(self, view: dict[str, Any], deed: str, **words: Any) -> str:
-        """The question of a deed that needs a reason."""
+        """The question of a deed that needs a reason. `words`: title, what it says, its button."""
         path = f"/recordings/{view['recording_id']}"
         return rendered(
             "confirm.html",
@@ -161,7 +161,7 @@ class Actions:
             fields={"account": view["account"]},
             views=[seen(view)],
             back=path,
-            words=["endtape", deed, view["recording_id"], "--reason", "WHY"],
+            command_line=["endtape", deed, view["recording_id"], "--reason", "WHY"],
         )
 
 

@@ -181,7 +181,7 @@ def _statements(filed: _Filed, call: Call) -> list[dict[str, Any]]:
     """
     known = [*facts.statements(filed.receipt, filed.known), *map(consent.statement, call.consents)]
     plain = [consent.without_numbers(said) for said in known]
-    once = [said for at, said in enumerate(plain) if said not in plain[:at]]
+    once = [said for number, said in enumerate(plain) if said not in plain[:number]]
     return sorted(once, key=lambda said: consent.of_statement(said).at)
 
 
