@@ -15,6 +15,7 @@ from typing import Any
 
 from worker import wire
 from worker.calls.call import RUNNING, Call, Phase, StopState
+from worker.calls.check_words import failed_check
 from worker.calls.figure_words import NOT_VERIFIED
 from worker.calls.restriction import NO_CONSENT
 from worker.calls.rules import Expect, Mode, Rules, Terms
@@ -314,7 +315,7 @@ def _is_too_short(given: _Given) -> bool:
     lasted, ended_at = given.lasted, given.at("ended_at")
     if given.view["phase"] in RUNNING:
         return False
-    if "duration failed" in str(given.view["problem"]):
+    if failed_check(given.view["problem"]) == "duration":
         return True
     if lasted is not None and lasted < _SHORTEST:
         return bool(given.view["stop"]["state"] != StopState.CONFIRMED)

@@ -14,6 +14,7 @@ from worker.archive import facts
 from worker.archive.checks import first_failed
 from worker.archive.facts import Fact
 from worker.calls.call import Phase, StopState
+from worker.calls.check_words import archived_although
 from worker.calls.erasure import GONE
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import rfc3339
@@ -98,7 +99,7 @@ def of_receipt(
     """
     media, provider = receipt["media"], receipt.get("provider") or {}
     failed = first_failed(receipt.get("checks") or {})
-    problem = f"archived although {failed} failed: {receipt['checks'][failed]}" if failed else None
+    problem = archived_although(failed, receipt["checks"][failed]) if failed else None
     return _row(
         receipt,
         audio,

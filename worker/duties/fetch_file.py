@@ -20,6 +20,7 @@ from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
 from worker.calls import consent, erasure, restriction, stop_state, timing
 from worker.calls.call import Call, Recording, Stop, StopState
+from worker.calls.check_words import archived_although
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
 from worker.calls.segments import gaps
@@ -186,7 +187,7 @@ def _file(
         bytes=arrival.got.bytes,
         format=examined.extension,
         check=bad,
-        reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
+        reason=archived_although(bad, checks[bad]) if bad else None,
         rule=stop.rule,
         due_at=stop.due_at,
         overdue_since=stop.overdue_since,
