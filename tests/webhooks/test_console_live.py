@@ -85,7 +85,7 @@ def test_a_tab_is_told_what_changed_at_most_once_a_second_and_no_stream_holds_a_
     assert "feed" in threads()
     whole, theirs = tab.told[0], other.told[0]
     assert set(whole) == {"at", "set", "rows"}
-    assert {"trouble", "tiles", "more", "handoffs", "services", "figures", REC} == set(whole["set"])
+    assert {"trouble", "tiles", "more", "handoffs", "services", "charts", REC} == set(whole["set"])
     assert whole["rows"] == [REC]
     row = whole["set"][REC]
     assert ("Stop…" in row, "919840000001" in row) == (True, False)

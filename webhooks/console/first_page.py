@@ -17,7 +17,7 @@ from webhooks.console.trouble import troubles
 from worker.ledger.presence import ROLES
 from worker.settings import Settings
 
-_PARTS = ("trouble", "tiles", "more", "handoffs", "services", "figures")
+_PARTS = ("trouble", "tiles", "more", "handoffs", "services", "charts")
 
 
 class FirstPages:
@@ -80,7 +80,7 @@ class FirstPages:
             "acts": page.acts,
             "rows": shown if page.shows_numbers else [words.without_numbers(v) for v in shown],
             "troubles": troubles(board, self._now.overdue(), hour),
-            "figures": hour.figures,
+            "charts": hour.charts,
             "services": services(board, self._now.overdue(), self._settings()),
             "roles": ROLES,
         }

@@ -23,7 +23,7 @@ _WITHOUT_PROOF = {StopState.UNKNOWN, StopState.FAILED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
+class Chart:
     """A chart. `bars`: for each, its name, the count, and its height from 0 to 1."""
 
     name: str
@@ -40,11 +40,11 @@ class Hour:
     tail that is too long, or without proof of the end.
     """
 
-    figures: tuple[Figure, ...] = ()
+    charts: tuple[Chart, ...] = ()
     to_explain: tuple[dict[str, Any], ...] = ()
 
 
-def figures(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[Figure, ...]:
+def charts(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[Chart, ...]:
     """Of the recordings that were first seen within the last hour. Raises LedgerUnavailable."""
     return _charts(_views(listing, accounts, now))
 
@@ -53,7 +53,7 @@ def hour(listing: Listing, accounts: Iterable[str], rules: Rules, now: datetime)
     """The same, and what of these recordings is to be explained. Raises LedgerUnavailable."""
     views = _views(listing, accounts, now)
     return Hour(
-        figures=_charts(views),
+        charts=_charts(views),
         to_explain=tuple(view for view in views if _is_to_explain(view, rules, now)),
     )
 
@@ -74,17 +74,17 @@ def _views(listing: Listing, accounts: Iterable[str], now: datetime) -> list[dic
     return listing.page(Wanted(since=now - _SPAN), accounts, limit=MOST).views
 
 
-def _charts(views: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+def _charts(views: Iterable[Mapping[str, Any]]) -> tuple[Chart, ...]:
     stops = [view["stop"] for view in views if view["stop"]["requested_at"]]
     late = [ms for stop in stops if (ms := _lateness(stop)) is not None]
     tails = [float(stop["tail_ms"]) for stop in stops if stop["tail_ms"] is not None]
     return (
-        figure("Lateness", "from the instant a stop was due to our request", late, _LATENESS),
-        figure("Tail", "sound after the instant a stop was due", tails, _TAIL),
+        chart("Lateness", "from the instant a stop was due to our request", late, _LATENESS),
+        chart("Tail", "sound after the instant a stop was due", tails, _TAIL),
     )
 
 
-def figure(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]) -> Figure:
+def chart(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]) -> Chart:
     """The chart of these values (ms)."""
     counts = [0] * (len(tops) + 1)
     for value in values:
@@ -92,7 +92,7 @@ def figure(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]
     names = [*(f"≤ {_spelled(top)}" for top in tops), f"> {_spelled(tops[-1])}"]
     most = max(counts)
     ordered = sorted(values)
-    return Figure(
+    return Chart(
         name=name,
         meaning=meaning,
         bars=[(n, c, c / most if most else 0.0) for n, c in zip(names, counts, strict=True)],
