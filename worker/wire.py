@@ -83,7 +83,7 @@ def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
     return at.astimezone(UTC) if at.year in _SANE_YEARS else None
 
 
-def rfc3339(text: str | None) -> datetime | None:
+def parse_rfc3339(text: str | None) -> datetime | None:
     """An instant as our own callers must spell it, in RFC 3339 with its zone, as aware UTC; None
     for any other text, and for None.
     """
@@ -105,13 +105,13 @@ def rfc3339(text: str | None) -> datetime | None:
 
 
 def bound(text: str, *, end: bool = False) -> datetime | None:
-    """A bound of a search: an instant as `rfc3339` takes it, or a date such as `2026-09-14`, which
-    means that day in UTC: its first instant, or with `end` its last millisecond. None for any other
-    text.
+    """A bound of a search: an instant as `parse_rfc3339` takes it, or a date such as `2026-09-14`,
+    which means that day in UTC: its first instant, or with `end` its last millisecond. None for any
+    other text.
     """
     if not _DATE.fullmatch(text):
-        return rfc3339(text)
-    return rfc3339(f"{text}T23:59:59.999Z" if end else f"{text}T00:00:00.000Z")
+        return parse_rfc3339(text)
+    return parse_rfc3339(f"{text}T23:59:59.999Z" if end else f"{text}T00:00:00.000Z")
 
 
 def _sane(text: str) -> datetime | None:

@@ -54,7 +54,7 @@ class Deeds:
     def _closed_days(self, view: Mapping[str, Any]) -> list[date]:
         """The closed days that are asked for, the last first, down to the recording's first."""
         last, began = self._last(view["account"]), view["started_at"] or view["first_seen_at"]
-        first = wire.rfc3339(began)
+        first = wire.parse_rfc3339(began)
         if last is None or first is None:
             return []
         return [last - timedelta(days=n) for n in range((last - first.date()).days + 1)]

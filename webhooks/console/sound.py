@@ -110,9 +110,10 @@ def is_outline(said: Any) -> bool:
 
 
 def _marks(view: Mapping[str, Any]) -> list[Mark]:
-    start = wire.rfc3339(view["started_at"])
+    start = wire.parse_rfc3339(view["started_at"])
     instants = {
-        word: wire.rfc3339(view["stop"].get(field) or view.get(field)) for word, _, field in _MARKS
+        word: wire.parse_rfc3339(view["stop"].get(field) or view.get(field))
+        for word, _, field in _MARKS
     }
     trigger = instants["trigger"]
     return [
@@ -131,11 +132,11 @@ def _gaps(
     view: Mapping[str, Any], gaps: Iterable[Mapping[str, Any]], duration_ms: float
 ) -> list[tuple[float, float]]:
     """Those gaps that touch the sound: from and to, in ms after its start."""
-    start, found = wire.rfc3339(view["started_at"]), list[tuple[float, float]]()
+    start, found = wire.parse_rfc3339(view["started_at"]), list[tuple[float, float]]()
     if start is None:
         return found
     for gap in gaps:
-        begin, end = (wire.rfc3339(gap[name]) for name in ("from", "to"))
+        begin, end = (wire.parse_rfc3339(gap[name]) for name in ("from", "to"))
         from_ms = (begin - start) / _ONE_MS if begin else duration_ms
         to_ms = (end - start) / _ONE_MS if end else math.inf
         if from_ms <= duration_ms + _TOUCHES_MS and to_ms >= -_TOUCHES_MS:

@@ -75,7 +75,7 @@ def ahead(instant: datetime | None, now: datetime) -> str:
 
 def between(instants: tuple[str | None, str | None]) -> float | None:
     """Milliseconds from one RFC 3339 instant to another; None where one is not known."""
-    begin, end = (wire.rfc3339(instant) for instant in instants)
+    begin, end = (wire.parse_rfc3339(instant) for instant in instants)
     return (end - begin) / timedelta(milliseconds=1) if begin and end else None
 
 

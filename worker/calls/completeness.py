@@ -188,7 +188,7 @@ class _Given:
     now: datetime
 
     def at(self, name: str) -> datetime | None:
-        return wire.rfc3339(self.view[name])
+        return wire.parse_rfc3339(self.view[name])
 
     @property
     def lasted(self) -> timedelta | None:
@@ -281,7 +281,7 @@ def _ran_before(view: View, began: datetime, other: View) -> bool:
     """Whether `other` began before the recording, which began at `began`, and ran on beside it. One
     whose end nobody knows does so only while it runs.
     """
-    start, end = wire.rfc3339(other["started_at"]), wire.rfc3339(other["ended_at"])
+    start, end = wire.parse_rfc3339(other["started_at"]), wire.parse_rfc3339(other["ended_at"])
     if start is None or (start, other["recording_id"]) >= (began, view["recording_id"]):
         return False
     return end > began + _OVERLAP if end else other["phase"] in RUNNING
@@ -292,9 +292,9 @@ def is_over_long(view: View, terms: Terms, now: datetime) -> bool:
     `tail_limit`, or where the rule has none, by more than `confirm_within`. A deadline that passed
     before somebody else's stop counts, also where we heard of the recording too late for it.
     """
-    stop, ended_at = view["stop"], wire.rfc3339(view["ended_at"])
-    overdue_since = wire.rfc3339(stop.get("overdue_since"))
-    due_at = overdue_since or wire.rfc3339(stop["due_at"])
+    stop, ended_at = view["stop"], wire.parse_rfc3339(view["ended_at"])
+    overdue_since = wire.parse_rfc3339(stop.get("overdue_since"))
+    due_at = overdue_since or wire.parse_rfc3339(stop["due_at"])
     if due_at is None:
         return False
     if ended_at is None and view["phase"] in RUNNING:
@@ -321,7 +321,9 @@ def _is_too_short(given: _Given) -> bool:
         return bool(given.view["stop"]["state"] != StopState.CONFIRMED)
     if given.terms.expects is not Expect.EVERY or given.call is None or ended_at is None:
         return False
-    last = max((e for v in given.together if (e := wire.rfc3339(v["ended_at"]))), default=ended_at)
+    last = max(
+        (e for v in given.together if (e := wire.parse_rfc3339(v["ended_at"]))), default=ended_at
+    )
     runs_on = any(v["phase"] in RUNNING for v in given.together) or last > ended_at
     early = given.call.ended_at - ended_at > _ENDED_EARLY
     return early and not runs_on and given.ended_by_itself and not _is_cut(given)
@@ -340,7 +342,7 @@ def _is_unproven(given: _Given) -> bool:
 def _is_cut(given: _Given) -> bool:
     """Whether it ended by itself at the limit that the provider sets where nobody names one."""
     lasted, ended_at = given.lasted, given.at("ended_at")
-    due_at = wire.rfc3339(given.view["stop"]["due_at"])
+    due_at = wire.parse_rfc3339(given.view["stop"]["due_at"])
     if lasted is None or not given.ended_by_itself:
         return False
     is_deadline = bool(due_at and ended_at and abs(ended_at - due_at) <= ITSELF)

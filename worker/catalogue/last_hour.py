@@ -107,5 +107,5 @@ def _spelled(milliseconds: int) -> str:
 
 
 def _lateness(stop: Mapping[str, Any]) -> float | None:
-    due, sent = wire.rfc3339(stop["due_at"]), wire.rfc3339(stop["requested_at"])
+    due, sent = wire.parse_rfc3339(stop["due_at"]), wire.parse_rfc3339(stop["requested_at"])
     return (sent - due) / timedelta(milliseconds=1) if due and sent else None

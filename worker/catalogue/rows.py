@@ -192,7 +192,7 @@ def _offloaded(offload: Fact | None) -> dict[str, Any]:
 
 def _kept_until(said: Mapping[str, Any]) -> str | None:
     """Until when the provider keeps its copy, as long as an end is known."""
-    ended_at = wire.rfc3339(said.get("ended_at"))
+    ended_at = wire.parse_rfc3339(said.get("ended_at"))
     return rfc3339(ended_at + KEPT_BY_PROVIDER) if ended_at else None
 
 
@@ -228,5 +228,5 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
 
 
 def _ms(text: str | None) -> int | None:
-    at = wire.rfc3339(text)
+    at = wire.parse_rfc3339(text)
     return to_ms(at) if at else None

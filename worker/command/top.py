@@ -207,7 +207,7 @@ def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:
         stop = view["stop"]
         is_unproven = board.is_unproven(stop)
         table.add_row(
-            _countdown(wire.rfc3339(stop["due_at"]), at),
+            _countdown(wire.parse_rfc3339(stop["due_at"]), at),
             Text(view["recording_id"] or "(none is known)"),
             Text(stop["rule"] or "-"),
             stop["state"],

@@ -203,7 +203,7 @@ def _retain(task: _Task) -> tuple[datetime | None, str]:
     retain = task.worker.archive.read_receipt(task.subject.key).get("retain")
     if not isinstance(retain, dict):
         return None, ""
-    return wire.rfc3339(str(retain.get("until"))), str(retain.get("rule"))
+    return wire.parse_rfc3339(str(retain.get("until"))), str(retain.get("rule"))
 
 
 def _begin_by_rule(task: _Task, rule: str) -> None:

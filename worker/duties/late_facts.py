@@ -191,8 +191,8 @@ def _restricted_by(
     """Why a recording of which Redis knows nothing is restricted, by the limits in its receipt."""
     before = facts.restricted_by(filed.receipt, filed.known)
     limits = filed.receipt.get("restriction") or {}
-    needed_by = wire.rfc3339(limits.get("consent_by"))
-    started_at = wire.rfc3339(filed.receipt.get("started_at"))
+    needed_by = wire.parse_rfc3339(limits.get("consent_by"))
+    started_at = wire.parse_rfc3339(filed.receipt.get("started_at"))
     if needed_by is None or started_at is None:
         return tuple(before)
     known = Call(

@@ -111,7 +111,7 @@ def _work_of_erasure(worker: Worker, owed: Obligation, now: datetime) -> Work:
     recording_id = owed.call_uuid.removeprefix(ERASED)
     row = worker.catalogue.find(recording_id, owed.account)
     view = row.view if row else {}
-    at = wire.rfc3339((view.get("erased") or {}).get("at"))
+    at = wire.parse_rfc3339((view.get("erased") or {}).get("at"))
     told = Notice(
         id=notices.notice_id(owed.account, owed.call_uuid),
         type=notices.RECORDING_ERASED,

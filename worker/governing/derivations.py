@@ -86,5 +86,5 @@ def event_of(shown: Mapping[str, Any], about: Subject | Event) -> Event:
         bytes=shown["bytes"],
         sha256=shown["sha256"],
         by=shown["who"],
-        happened_at=wire.rfc3339(shown["at"]),
+        happened_at=wire.parse_rfc3339(shown["at"]),
     )
