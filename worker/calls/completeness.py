@@ -19,7 +19,7 @@ from worker.calls.check_words import failed_check
 from worker.calls.figure_words import NOT_VERIFIED
 from worker.calls.restriction import NO_CONSENT
 from worker.calls.rules import Expect, Mode, Rules, Terms
-from worker.calls.timing import ITSELF
+from worker.calls.timing import ITSELF, LONGEST_CALL
 
 View = Mapping[str, Any]
 FIGURES = (
@@ -38,7 +38,6 @@ _DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)
 _SHORTEST = timedelta(seconds=1)
 _OVERLAP = timedelta(seconds=1)  # of one recording that takes over from another
 _ENDED_EARLY = timedelta(seconds=10)  # before its call, by itself
-_LONGEST_CALL = timedelta(hours=24)  # the provider ends any call then (documented)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -335,7 +334,7 @@ def _is_unproven(given: _Given) -> bool:
     stop = given.view["stop"]
     if stop["state"] in {StopState.UNKNOWN, StopState.FAILED}:
         return True
-    too_long_ago = began is not None and given.now - began > _LONGEST_CALL
+    too_long_ago = began is not None and given.now - began > LONGEST_CALL
     return given.view["phase"] in RUNNING and too_long_ago
 
 
