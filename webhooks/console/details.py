@@ -47,15 +47,11 @@ class Details:
             view = self._reader.view(recording_id)  # with what came in between
         receipt, no_receipt = _tried(self._reader.receipt, recording_id, view, _is_receipt)
         outline, no_outline = _tried(self._reader.peaks, recording_id, view, sound.is_outline)
-        call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
+        found, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
+        call = found or {"gaps": [], "timeline": [], "recordings": []}
         root = view["segment_of"] or recording_id
-        known_gaps = (call or {}).get("gaps", [])
-        gaps = _begun([g for g in known_gaps if g["recording_id"] == root])
-        timeline = [
-            event
-            for event in (call or {}).get("timeline", [])
-            if event["recording_id"] in {None, recording_id}
-        ]
+        gaps = _begun([gap for gap in call["gaps"] if gap["recording_id"] == root])
+        timeline = [e for e in call["timeline"] if e["recording_id"] in {None, recording_id}]
         fetched_at = receipt["fetch"]["fetched_at"] if receipt else None
         key = PurePosixPath(view["archive_key"] or "")
         return rendered(
@@ -74,7 +70,7 @@ class Details:
             gaps=gaps,
             segments=[
                 other
-                for other in (call or {}).get("recordings", [])
+                for other in call["recordings"]
                 if root in {other["recording_id"], other["segment_of"]}
             ],
             history=list(islice(on_open_days(self._ledger, view), _HISTORY)),

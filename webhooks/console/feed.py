@@ -153,7 +153,7 @@ class Feed:
             try:
                 with changes(self._ledger) as heard:
                     while self._tabs:
-                        self._look(heard, loop)
+                        self._turn(heard, loop)
             except EndtapeError as error:
                 if logs.seldom("live", error):
                     log.warning("open pages are not told what changes", error=str(error))
@@ -170,7 +170,7 @@ class Feed:
             self._thread, self._frames = None, {}
             return False
 
-    def _look(self, heard: Changes, loop: asyncio.AbstractEventLoop) -> None:
+    def _turn(self, heard: Changes, loop: asyncio.AbstractEventLoop) -> None:
         """Makes what changed, tells the tabs, and waits until something may have changed again."""
         heard.listen()
         # What somebody had made before we listened may lack a change that we did not hear.

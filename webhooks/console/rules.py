@@ -225,10 +225,13 @@ def _match(rule: Rule) -> dict[str, str]:
 def _terms(terms: Terms) -> dict[str, str]:
     """The terms by the keys of the file, about as it spells them."""
     said = {one.name: _plain(getattr(terms, one.name)) for one in fields(terms)}
-    consent = "required" if terms.consent_required else "ignored"
-    for_ever = {name: "forever" for name in _KEPT if getattr(terms, name) is None}
-    said |= {"consent": consent, "expect": terms.expects.value} | for_ever
-    return {name: value for name, value in said.items() if name != "consent_required"}
+    del said["consent_required"]
+    said["consent"] = "required" if terms.consent_required else "ignored"
+    said["expect"] = terms.expects.value
+    for name in _KEPT:
+        if getattr(terms, name) is None:
+            said[name] = "forever"
+    return said
 
 
 def _own(terms: dict[str, str], defaults: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

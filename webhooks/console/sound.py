@@ -177,10 +177,12 @@ class _Sheet:
         )
 
     def _path(self, peaks: Sequence[int], from_ms: float, to_ms: float, end_x: float) -> str:
-        """A closed outline, mirrored at the middle of its lane."""
+        """The `d` of a closed outline, mirrored at the middle of its lane; empty without sound.
+        `peaks`: 0 to 255 for each bucket; of several that share a point the loudest is drawn.
+        """
         first = int(from_ms / self.bucket_ms)
         some = peaks[first : int(min(to_ms, self.duration_ms) / self.bucket_ms) + 1]
-        step = max(1, -(-len(some) // _POINTS))
+        step = max(1, math.ceil(len(some) / _POINTS))
         loud = [max(some[i : i + step]) for i in range(0, len(some), step)]
         each = step * self.bucket_ms / (to_ms - from_ms) * WIDTH
         begin = (first * self.bucket_ms - from_ms) / (to_ms - from_ms) * WIDTH
