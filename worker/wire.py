@@ -1,5 +1,5 @@
-"""Reads numbers, times, telephone numbers and ids as the provider spells them. Pure; tolerant by
-design.
+"""Reads numbers, times, telephone numbers and ids as the provider spells them; shows durations, and
+texts without telephone numbers, as people read them. Pure; tolerant by design.
 
 The provider sends every value as a string, durations as `"60040.00000"`, unknown ones as `-1` or an
 empty string, and instants in four spellings: epoch milliseconds, ISO 8601 with `T` and `Z`,

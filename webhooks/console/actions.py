@@ -24,6 +24,10 @@ _LONGEST_REASON = 200
 
 
 class Actions:
+    """For each action `ask_…` shows the question, and the method of its name does it. Both raise
+    Problem where `/v1` would refuse it.
+    """
+
     def __init__(
         self, reader: Reader, stops: Stops, reports: Reports, governing: Governing
     ) -> None:

@@ -198,15 +198,13 @@ class Bulks:
     def _matching(self) -> tuple[Iterator[View], str]:
         """What the page shows whose form this is, and all that its list goes on with; in words."""
         query = query_of(request.form.get("query", ""))
-        place = request.form.get("page")
-        asked.refuse_unknown(
-            f"console.{'not_home' if place == 'not-home' else 'recordings'}", query
-        )
-        if place == "not-home":
+        is_not_home = request.form.get("page") == "not-home"
+        asked.refuse_unknown("console.not_home" if is_not_home else "console.recordings", query)
+        if is_not_home:
             fault = query.get("fault")
             failing = (v for v in self._now.board().failing if fault in {None, v["fault"]})
             return failing, f"not home, fault {fault or 'of any kind'}"
-        list_query.wanted(query)  # what is no filter is told before anything is put down
+        list_query.wanted(query)  # raises for a wrong value before anything is put down
         said = ", ".join(f"{name} {value}" for name, value in query.items()) or "all recordings"
         return self._listed(query), said
 

@@ -113,8 +113,13 @@ def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> d
         return view
     return view | {
         "fault": Fault.PROVIDER.value,
-        "problem": f"it was over at {over:%m-%d %H:%M:%S}, and the provider does not list it yet",
+        "problem": not_listed(over),
     }
+
+
+def not_listed(over_at: datetime) -> str:
+    """The problem of a recording that was proven over then, and whose file no list names."""
+    return f"it was over at {over_at:%m-%d %H:%M:%S}, and the provider does not list it yet"
 
 
 def is_unproven(stop: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from worker.calls.events import Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
-from worker.catalogue.board import FINALIZING
+from worker.catalogue.board import FINALIZING, not_listed
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing
 from worker.catalogue.live import Live
@@ -314,8 +314,7 @@ def _waiting_for_file(ledger: Ledger, call: Call, recording: Recording, over_at:
         fault=Fault.PROVIDER,
         tries=sum(look.at is not None and look.at > over_at for look in call.looks),
         next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
-        problem=f"finalizing: it was over at {over_at:%m-%d %H:%M:%S}, "
-        "and the provider does not list it yet",
+        problem=f"finalizing: {not_listed(over_at)}",
     )
 
 
