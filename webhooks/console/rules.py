@@ -168,7 +168,7 @@ class RulesPage:
         finally:
             self._simulating.release()
         changed = simulation.changed(played)
-        handoffs = [one | {"call_uuid": c["call_uuid"]} for c in played for one in c["handoffs"]]
+        handoffs = simulation.all_handoffs(played)
         return {
             "calls": len(played),
             "is_cut": len(played) < len(newest),
@@ -177,8 +177,8 @@ class RulesPage:
             "changed": changed[:SHOWN],
             "more": max(0, len(changed) - SHOWN),
             "handoffs": len(handoffs),
-            "turned": [h for h in handoffs if h["would_be"] not in {h["was"], None}][:SHOWN],
-            "unsought": sum(h["would_be"] is None for h in handoffs),
+            "turned": simulation.turned(handoffs)[:SHOWN],
+            "unsought": simulation.unsought(handoffs),
         }
 
 
