@@ -38,7 +38,7 @@ from worker.processes.archive_in_use import make_archive
 
 _REASON = click.option("--reason", required=True, help="Why; it stands in the history.")
 _ORDERED = "is being erased"
-_KEPT_BY_STATE = {"erased already", "still recording"}  # of all else a hold is the reason
+_WHY_KEPT = {"erased already": "erased already", "still recording": "still recording"}
 _AHEAD = timedelta(days=30)
 _IDS = click.argument("recording_ids", nargs=-1, required=True, metavar="RECORDING_ID...")
 
@@ -167,8 +167,7 @@ def _ask(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: bo
         _print(rows)
     for recording_id, why in unknown.items():
         click.echo(f"{recording_id}: {why}", err=True)
-    problems = [row["problem"] for row in rows if row["problem"]]
-    kept = Counter(problem if problem in _KEPT_BY_STATE else "held" for problem in problems)
+    kept = Counter(_WHY_KEPT.get(row["problem"], "held") for row in rows if row["problem"])
     kept |= Counter({"unknown": len(unknown)})
     out = ", ".join(f"{count} {why}" for why, count in kept.items() if count)
     if going := sum(not row["problem"] for row in rows):
