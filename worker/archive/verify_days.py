@@ -191,7 +191,7 @@ class _Checked:
         report.counts["days"] += 1
         if (said["account"], said["day"]) != (self._account, self._day.isoformat()):
             report.add("misplaced", name, "it is about another account or day")
-        closed_at = wire.rfc3339(str(said.get("closed_at")))
+        closed_at = wire.parse_rfc3339(str(said.get("closed_at")))
         self._signed(name, content, (signing.DAYS, closed_at), report)
         before = self._before(said, name, report)
         try:
