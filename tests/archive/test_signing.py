@@ -224,7 +224,9 @@ def test_a_key_may_sign_in_its_time_and_its_namespaces_only(key):
         NAME, key.public, since=at("2026-03-05T12:00"), until=at("2026-06-05T12:00")
     )
     assert signer.why_not(RECEIPTS, at("2026-04-01")) is None
-    assert signer.why_not(RECEIPTS, None) is None
+    assert "does not say when" in signer.why_not(RECEIPTS, None)
+    in_use = AllowedSigner.used(NAME, key.public, since=at("2026-03-05T12:00"), until=None)
+    assert in_use.why_not(RECEIPTS, None) is None
     assert "2026-03-04" in signer.why_not(RECEIPTS, at("2026-03-03"))
     assert "2026-06-07" in signer.why_not(RECEIPTS, at("2026-06-08"))
     assert "namespace" in signer.why_not("git", at("2026-04-01"))
