@@ -13,6 +13,7 @@ from worker.command.terminal import (
     as_json_option,
     counted,
     exit_statuses,
+    print_lines,
     settings_and_problems,
     waiting,
 )
@@ -61,7 +62,7 @@ def reload(as_json: bool, wait_s: float) -> None:
         _print_not_taken(outcome)
         told = {p for answer in outcome.refused.values() for p in answer["problems"]}
         if more := [problem for problem in broken if problem not in told]:
-            click.echo("\n".join([RULES_BROKEN, *more]), err=True)
+            print_lines("\n".join([RULES_BROKEN, *more]), err=True)
     sys.exit(0 if outcome.done else 1)
 
 
@@ -91,7 +92,7 @@ def _print_not_taken(outcome: in_force.Reload) -> None:
         )
         problems = [p for answer in outcome.refused.values() for p in answer["problems"]]
         for problem in dict.fromkeys(problems):
-            click.echo(f"  {problem}", err=True)
+            print_lines(f"  {problem}", err=True)
     if outcome.silent:
         click.echo(f"No answer from {', '.join(outcome.silent)}.", err=True)
     if outcome.ended:

@@ -15,7 +15,14 @@ from worker.calls.replay import replay
 from worker.catalogue.database import Catalogue
 from worker.command import event_lines
 from worker.command.backlog_page import FAULTS, name_of, search_bar
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger, reason_option, user
+from worker.command.terminal import (
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    print_lines,
+    reason_option,
+    user,
+)
 from worker.errors import EndtapeError
 from worker.governing import retries
 from worker.ledger import backlog
@@ -55,7 +62,7 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
     else:
         _print_ordered(ordered, fault)
         for line in [*waiting.values(), *refused.values()]:
-            click.echo(line, err=True)
+            print_lines(line, err=True)
     sys.exit(0 if ordered and not refused else 1)
 
 

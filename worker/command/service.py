@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import requests
 
-from worker.command.terminal import user, waiting
+from worker.command.terminal import plain, user, waiting
 from worker.errors import EndtapeError
 from worker.settings import Settings
 
@@ -53,6 +54,9 @@ def ask(
     return response.status_code, answer
 
 
-def refused(status: int, answer: dict[str, Any]) -> EndtapeError:
-    """The error for an answer that is no success: its status, and the reason that it gives."""
-    return EndtapeError(f"{status}: {answer.get('detail') or answer.get('title')}")
+def refused(status: int, answer: dict[str, Any]) -> EndtapeError | click.UsageError:
+    """The error for an answer that is no success, with the reason that it gives: wrong use where
+    the request could not be read, else its status.
+    """
+    why = plain(str(answer.get("detail") or answer.get("title")))
+    return click.UsageError(why) if status == 400 else EndtapeError(f"{status}: {why}")

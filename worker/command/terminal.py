@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -31,17 +31,52 @@ from worker.ledger.store import connect
 from worker.settings import Settings
 from worker.variables.dotenv_file import environment
 
+LONGEST_REASON = 200  # characters, as in the API
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 account_option = click.option(
     "--account",
     help="Whose call it is; needed where nobody told us of it and there are several accounts.",
 )
 reason_option = click.option(
-    "--reason", default="operator", show_default=True, help="Why; it stands in the history."
+    "--reason",
+    default="operator",
+    show_default=True,
+    # An empty or long one must not keep a stop from being sent.
+    callback=lambda _context, _option, given: given.strip()[:LONGEST_REASON] or "operator",
+    help="Why; it stands in the history.",
 )
 RULES_BROKEN = "The rules file is broken; the running processes keep the old rules:"
-_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
+# Control characters, what turns the direction of text, and bytes of an argument that are no UTF-8.
+_OBEYED = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_HALF = re.compile(r"[\ud800-\udfff]")
 _WIDTH = 80  # of tables where no terminal says otherwise
+
+
+def _needed_reason(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> str | None:
+    """As the API takes it. Raises BadParameter for one that is empty or too long."""
+    if given is None:
+        return None
+    stripped = given.strip()
+    if not 1 <= len(stripped) <= LONGEST_REASON:
+        raise click.BadParameter(
+            f"must have 1 to {LONGEST_REASON} characters, not {len(stripped)}; "
+            "it stands in the history"
+        )
+    return stripped
+
+
+def needed_reason(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--reason` of what is governed; with `required` no command goes without it."""
+    return click.option(
+        "--reason",
+        required=required,
+        callback=_needed_reason,
+        help="Why; it stands in the history.",
+    )
 
 
 def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,22 +87,32 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
+            _check_words(kwargs)
             return command(*args, **kwargs)
         except SettingsError as error:
-            for problem in error.problems:
-                click.echo(problem, err=True)
+            print_lines("\n".join(error.problems), err=True)
             sys.exit(2)
         except (LedgerUnavailable, redis.RedisError) as error:
-            click.echo(
+            print_lines(
                 f"Redis does not answer ({error}); is the service running, and REDIS_URL right?",
                 err=True,
             )
             sys.exit(1)
         except EndtapeError as error:
-            click.echo(str(error), err=True)
+            print_lines(str(error), err=True)
             sys.exit(1)
 
     return run
+
+
+def _check_words(given: Mapping[str, Any]) -> None:
+    """Raises BadParameter for an argument that is no text: Python holds bytes that are no UTF-8 as
+    half characters, which can neither be stored nor printed.
+    """
+    for name, value in given.items():
+        for word in value if isinstance(value, tuple) else (value,):
+            if isinstance(word, str) and _HALF.search(word):
+                raise click.BadParameter(f"{plain(word)!r} is no UTF-8 text", param_hint=name)
 
 
 def wait_option(
@@ -118,7 +163,7 @@ def current_settings(*, without_rules: bool = False) -> Settings:
             ]
         ) from None
     for warning in settings.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        print_lines(f"Warning: {warning}", err=True)
     return settings
 
 
@@ -132,7 +177,7 @@ def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
     if problems and rules_needed:
         raise SettingsError(problems)
     if problems:
-        click.echo("\n".join([RULES_BROKEN, *problems]), err=True)
+        print_lines("\n".join([RULES_BROKEN, *problems]), err=True)
     return settings, Ledger(connect(settings.redis_url))
 
 
@@ -182,6 +227,11 @@ def known_call(
 
 # Output
 # ------------------------------------------------------------------------------------------------
+
+
+def print_lines(text: str, *, err: bool = False) -> None:
+    """Print lines in which somebody else's words may stand."""
+    click.echo("\n".join(map(plain, text.split("\n"))), err=err)
 
 
 def plain(text: str) -> str:

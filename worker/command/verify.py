@@ -35,6 +35,7 @@ from worker.command.terminal import (
     current_settings,
     exit_statuses,
     open_ledger,
+    print_lines,
     progress_bar,
 )
 from worker.errors import SettingsError
@@ -284,7 +285,7 @@ def _print(options: Options, report: Report, *, as_json: bool) -> None:
         click.echo(json.dumps(view, indent=2))
         return
     for finding in report.findings:  # a line each, so that a path can be copied
-        click.echo(f"{finding.what:15}  {finding.path!r:.400}  {finding.detail}")
+        print_lines(f"{finding.what:15}  {finding.path!r:.400}  {finding.detail}")
     counts = report.counts
     read = "sizes compared" if options.quick else f"{counts['bytes'] / 1e6:.1f} MB read"
     click.echo(
