@@ -62,6 +62,7 @@ def test_hold_keeps_release_ends_it_and_erase_asks_first(typed):
     again = run(govern.hold, recording)
     assert f"was on hold already, since {fact.at:%Y-%m-%d %H:%M:%S} UTC by cli:" in again
     assert ": case 12\n  both reasons stand" in again
+    assert f"since {fact.at:%Y-%m-%d %H:%M:%S} UTC by cli:" in run(govern.hold, recording)
     out = run(govern.erase, recording, "nobody", status=1)
     assert "Erase" not in out, "nothing would go, so nothing is asked"
     assert "nobody: no such recording" in out
