@@ -27,7 +27,7 @@ def ask(
     service may take. `interrupted`: what to say where a person does not wait for it. Raises
     EndtapeError where it does not answer.
     """
-    base = f"http://{settings.host}:{settings.port}"
+    base = settings.local_url
     headers = {
         "Authorization": f"Bearer {settings.api_keys[0].secret}",
         "X-Endtape-Actor": user(),
