@@ -7,6 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from emulator import __main__ as emulator
 from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from worker.calls.events import Event, Kind
@@ -93,6 +94,33 @@ def test_bytes_that_are_no_utf_8_are_wrong_use(words, endtape):
 def test_a_reason_that_is_needed_is_neither_empty_nor_too_long(command, reason, endtape):
     found = endtape(command, "call-1", "--reason", reason)
     assert (found.exit_code, "1 to 200 characters" in found.stderr) == (2, True), found.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stop", "call-1", "--wait"),
+        ("handoff", "call-1", "--wait"),
+        ("reload", "--wait"),
+        ("reconcile", "--wait"),
+        ("simulate", "--rules", "new.toml", "--rate"),
+        ("simulate", "--rules", "new.toml", "--limit"),
+    ],
+)
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "x"])
+def test_a_number_is_one_within_its_bounds(words, number, endtape):
+    assert endtape(*words, number).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--port", "99999"), ("--port", "-1"), ("--keeps-s", "nan"), ("--retry-base-s", "-1")],
+)
+def test_a_number_of_the_emulator_is_one_within_its_bounds(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["emulator", *words])
+    with pytest.raises(SystemExit) as ended:
+        emulator.main()
+    assert (ended.value.code, f"argument {words[0]}: " in capsys.readouterr().err) == (2, True)
 
 
 def test_an_unknown_account_is_wrong_use_of_explain(endtape):

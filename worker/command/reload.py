@@ -10,6 +10,7 @@ import click
 from worker import in_force
 from worker.command.terminal import (
     RULES_BROKEN,
+    Number,
     as_json_option,
     counted,
     exit_statuses,
@@ -28,7 +29,7 @@ from worker.ledger.store import connect
     "wait_s",
     default=20.0,
     show_default=True,
-    type=click.FloatRange(0, 600),
+    type=Number(0, 600),
     help="Seconds to wait for answers.",
 )
 @exit_statuses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import re
 import sys
@@ -115,6 +116,18 @@ def _check_words(given: Mapping[str, Any]) -> None:
                 raise click.BadParameter(f"{plain(word)!r} is no UTF-8 text", param_hint=name)
 
 
+class Number(click.FloatRange):
+    """A number within bounds; `nan`, which Python reads as one, is within none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found
+
+
 def wait_option(
     most_s: float, help_text: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -124,7 +137,7 @@ def wait_option(
         "wait_s",
         default=10.0,
         show_default=True,
-        type=click.FloatRange(0, most_s),
+        type=Number(0, most_s),
         help=help_text,
     )
 
