@@ -164,7 +164,10 @@ def erase(
 
 
 def _ask(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: bool) -> None:
-    """Shows what would go and what not, and asks; not where nothing would go."""
+    """Shows what would go and what not, and asks; neither where nothing would go."""
+    going = sum(not row["problem"] for row in rows)
+    if not going:
+        return
     if not as_json:
         _print(rows)
     for recording_id, why in unknown.items():
@@ -172,9 +175,8 @@ def _ask(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: bo
     kept = Counter(_WHY_KEPT.get(row["problem"], "held") for row in rows if row["problem"])
     kept |= Counter({"unknown": len(unknown)})
     out = ", ".join(f"{count} {why}" for why, count in kept.items() if count)
-    if going := sum(not row["problem"] for row in rows):
-        many = counted(going, "recording") + (f" (left out: {out})" if out else "")
-        click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
+    many = counted(going, "recording") + (f" (left out: {out})" if out else "")
+    click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
 
 
 def _order(here: Here, one: Subject, by: By) -> str:
