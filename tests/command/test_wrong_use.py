@@ -1,5 +1,6 @@
 """What the commands make of words that nobody should have typed, and of words of others."""
 
+import errno
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from worker.calls.events import Event, Kind
 from worker.command import main, service
+from worker.command.terminal import exit_statuses
 from worker.settings import Settings
 
 HOSTILE = "a\x1b[2J\x07\u202e\u2067b"
@@ -121,6 +123,24 @@ def test_a_number_of_the_emulator_is_one_within_its_bounds(words, monkeypatch, c
     with pytest.raises(SystemExit) as ended:
         emulator.main()
     assert (ended.value.code, f"argument {words[0]}: " in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a\x1bb"), "No space left on device"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
+    ],
+)
+def test_what_the_machine_refuses_ends_with_1_and_without_a_traceback(error, says):
+    @click.command()
+    @exit_statuses
+    def broken():
+        raise error
+
+    found = CliRunner().invoke(broken)
+    assert (found.exit_code, type(found.exception)) == (1, SystemExit)
+    assert (says in found.stderr, bool(found.stderr)) == (True, bool(says))
 
 
 def test_an_unknown_account_is_wrong_use_of_explain(endtape):

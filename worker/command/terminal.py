@@ -99,7 +99,9 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
                 err=True,
             )
             sys.exit(1)
-        except EndtapeError as error:
+        except (EndtapeError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # `| head`: Click ends quietly
             print_lines(str(error), err=True)
             sys.exit(1)
 
