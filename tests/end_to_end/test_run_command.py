@@ -53,8 +53,8 @@ def running_in(folder):
         process.wait()
 
 
-def top_in_a_terminal(folder, env, *, until_it_shows):
-    """What `endtape top` draws until that, and that Ctrl-C ends it well."""
+def top_shows_and_ends(folder, env, *texts):
+    """Sees `endtape top` draw all these texts in a terminal, and Ctrl-C end it."""
     here, there = pty.openpty()
     size = struct.pack("HHHH", 40, 100, 0, 0)
     fcntl.ioctl(there, termios.TIOCSWINSZ, size)
@@ -69,8 +69,8 @@ def top_in_a_terminal(folder, env, *, until_it_shows):
     )
     os.close(there)
     shown = b""
-    while until_it_shows.encode() not in shown:
-        assert select.select([here], [], [], 20)[0], shown.decode()
+    while not all(text in drawn(shown) for text in texts):
+        assert select.select([here], [], [], 20)[0], drawn(shown)
         shown += os.read(here, 65536)
     top.send_signal(signal.SIGINT)
     with contextlib.suppress(OSError):  # the terminal ends with it
@@ -78,7 +78,11 @@ def top_in_a_terminal(folder, env, *, until_it_shows):
             pass
     assert top.wait(10) == 0
     os.close(here)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def drawn(output):
+    """What a terminal was sent, without what moves the cursor and sets colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode(errors="replace"))
 
 
 @pytest.fixture
@@ -208,8 +212,8 @@ def test_a_redis_of_runs_own_that_was_killed_is_started_again_with_its_data_and_
     until(lambda: re.search(rf"RecordingStarted +\S+ +{recording}", out.read_text()), 10)
     watch.send_signal(signal.SIGINT)
     assert watch.wait(10) == 0, said.read_text()
-    shown = top_in_a_terminal(folder, env, until_it_shows=recording)
-    assert "processes of each kind: stops 1, fetches 1, keep 1, clock 1" in shown
+    every_process = "processes of each kind: stops 1, fetches 1, keep 1, clock 1"
+    top_shows_and_ends(folder, env, recording, every_process)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     with pytest.raises(ProcessLookupError):
