@@ -210,7 +210,7 @@ def _of_kept(
     if receipt is None:
         return ["it has neither a receipt nor a tombstone"]
     retain = json.loads(receipt.read_bytes()).get("retain") or {}
-    until = wire.rfc3339(retain.get("until") or "")
+    until = wire.parse_rfc3339(retain.get("until") or "")
     if until and until.timestamp() < time.time() and not is_held:
         return ["the time of `retain` is over, and it is not erased"]
     return [] if is_there or deleted else ["the provider has it no more, and nobody deleted it"]
@@ -225,7 +225,7 @@ def _of_erased(
         signing.verify(content, Path(f"{tombstone}.sig").read_bytes(), signing.RECEIPTS)
     except (OSError, ValueError, signing.BadSignature) as error:
         return [f"its tombstone cannot be read or is not signed: {error!r}"]
-    found, erased_at = list[str](), wire.rfc3339(said["at"])
+    found, erased_at = list[str](), wire.parse_rfc3339(said["at"])
     assert erased_at is not None
     at = erased_at.timestamp()
     if told.was_held(at):

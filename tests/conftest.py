@@ -280,7 +280,7 @@ class Local:
         self._server = Behind(
             self.app,
             web.door if door == "asgi" else None,
-            web.live,
+            web.open_pages,
             int(self.base.rpartition(":")[2]),
         )
         self._turns = threading.Thread(target=self._turn, daemon=True)

@@ -25,7 +25,7 @@ from webhooks.api.routes import Api
 from webhooks.brake import Brake
 from webhooks.console import routes as console
 from webhooks.console.errors import Errors
-from webhooks.console.live import Live
+from webhooks.console.streams import Streams
 from webhooks.door import wsgi
 from webhooks.door.asgi import AsgiDoor
 from webhooks.door.receiver import Receiver
@@ -84,12 +84,12 @@ def create_app(
 @dataclass(frozen=True, slots=True)
 class Web:
     """The application, and what goes before it on the event loop: the quicker door for the
-    provider, and the streams of the console's first page.
+    provider, and the streams of the console's open pages.
     """
 
     application: Flask
     door: AsgiDoor
-    live: Live
+    open_pages: Streams
 
 
 def create_web(
@@ -116,13 +116,13 @@ def create_web(
     app.register_blueprint(wsgi.blueprint(wsgi.WsgiDoor(receiver, ledger)))
     api = Api(ledger, current, Waiting(ledger, ended))
     app.register_blueprint(routes.blueprint(api))
-    live = console.install(app, api)
+    open_pages = console.install(app, api)
     answer = Errors(current).answer
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, partial(_refused, answer))
     app.register_error_handler(Exception, partial(_failed, answer))
     app.register_error_handler(EndtapeError, partial(_unavailable, answer))
-    return Web(app, AsgiDoor(receiver, Recorder(ledger), brake), live)
+    return Web(app, AsgiDoor(receiver, Recorder(ledger), brake), open_pages)
 
 
 def _refused(answer_of: Answer, error: HTTPException) -> Response:
@@ -155,7 +155,7 @@ def serving() -> Serving:
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
     web = create_web()
-    return Serving(web.application, web.door, web.live)
+    return Serving(web.application, web.door, web.open_pages)
 
 
 def _end_with(parent: BaseProcess) -> None:

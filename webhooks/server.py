@@ -25,8 +25,8 @@ from granian.http import HTTP1Settings
 from werkzeug.exceptions import ClientDisconnected
 
 from webhooks.body import MAX_BODY, Body
-from webhooks.console.live import PATH as LIVE
-from webhooks.console.live import Live
+from webhooks.console.streams import PATH as STREAM_PATH
+from webhooks.console.streams import Streams
 from webhooks.door.asgi import AsgiDoor
 from webhooks.door.receiver import Answer
 from webhooks.headers import HEADERS
@@ -80,7 +80,7 @@ class _Answer:
 
 class Serving:
     """A WSGI application as the server's ASGI interface serves it. Callbacks go to `door`, and the
-    streams of the console to `live`; both answer on the event loop.
+    streams of the console to `open_pages`; both answer on the event loop.
 
     `streams`: how many long answers may be sent at once. `reader_s`: seconds in which a reader must
     take each piece. `body_s`: seconds in which a body must arrive.
@@ -90,13 +90,13 @@ class Serving:
         self,
         application: Application,
         door: AsgiDoor | None = None,
-        live: Live | None = None,
+        open_pages: Streams | None = None,
         *,
         streams: int = STREAMS,
         reader_s: float = READER_S,
         body_s: float = BODY_S,
     ) -> None:
-        self._application, self._door, self._live = application, door, live
+        self._application, self._door, self._open_pages = application, door, open_pages
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
         self._waiting = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="caller")
         self._reading = ThreadPoolExecutor(STREAM_THREADS, thread_name_prefix="stream")
@@ -121,8 +121,8 @@ class Serving:
             if told:
                 await _send_told(send, told, scope["method"])
                 return
-        if self._live and scope["raw_path"] == LIVE and scope["method"] == "GET":
-            await self._live.answer(_query(scope), headers, receive, send)
+        if self._open_pages and scope["raw_path"] == STREAM_PATH and scope["method"] == "GET":
+            await self._open_pages.answer(_query(scope), headers, receive, send)
             return
         environ = _environ(scope, headers, body)
         is_quick = environ["PATH_INFO"].lstrip("/").startswith(_QUICK)  # as the router reads it

@@ -1,5 +1,5 @@
-"""Reads numbers, times, telephone numbers and ids as the provider spells them. Pure; tolerant by
-design.
+"""Reads numbers, times, telephone numbers and ids as the provider spells them; shows durations, and
+texts without telephone numbers, as people read them. Pure; tolerant by design.
 
 The provider sends every value as a string, durations as `"60040.00000"`, unknown ones as `-1` or an
 empty string, and instants in four spellings: epoch milliseconds, ISO 8601 with `T` and `Z`,
@@ -83,10 +83,12 @@ def instant(value: object, *, naive: timezone = UTC) -> datetime | None:
     return at.astimezone(UTC) if at.year in _SANE_YEARS else None
 
 
-def rfc3339(text: str) -> datetime | None:
+def parse_rfc3339(text: str | None) -> datetime | None:
     """An instant as our own callers must spell it, in RFC 3339 with its zone, as aware UTC; None
-    for any other text.
+    for any other text, and for None.
     """
+    if not text:
+        return None
     if _OURS.fullmatch(text):
         return _sane(text)
     match = _RFC3339.fullmatch(text)
@@ -103,13 +105,13 @@ def rfc3339(text: str) -> datetime | None:
 
 
 def bound(text: str, *, end: bool = False) -> datetime | None:
-    """A bound of a search: an instant as `rfc3339` takes it, or a date such as `2026-09-14`, which
-    means that day in UTC: its first instant, or with `end` its last millisecond. None for any other
-    text.
+    """A bound of a search: an instant as `parse_rfc3339` takes it, or a date such as `2026-09-14`,
+    which means that day in UTC: its first instant, or with `end` its last millisecond. None for any
+    other text.
     """
     if not _DATE.fullmatch(text):
-        return rfc3339(text)
-    return rfc3339(f"{text}T23:59:59.999Z" if end else f"{text}T00:00:00.000Z")
+        return parse_rfc3339(text)
+    return parse_rfc3339(f"{text}T23:59:59.999Z" if end else f"{text}T00:00:00.000Z")
 
 
 def _sane(text: str) -> datetime | None:

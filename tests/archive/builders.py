@@ -4,10 +4,20 @@ import hashlib
 import os
 
 from worker.archive import keys
+from worker.archive.media import Media
 
 KEY = "MA_1/2026/09/14/rec-1.mp3"
 AUDIO = os.urandom(30_000)
 SHA = hashlib.sha256(AUDIO).hexdigest()
+SOUND = Media(
+    container="mp3",
+    bytes=1000,
+    extension="mp3",
+    codec="mp3",
+    channels=1,
+    sample_rate=8000,
+    duration_s=100.0,
+)
 
 
 def receipt_of(key, content=AUDIO, **more):
@@ -29,3 +39,9 @@ def spooled(archive, fence, content=AUDIO):
     with archive.spool.writing(part) as file:
         file.write(content)
     return part
+
+
+def files_below(directory):
+    return sorted(
+        str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()
+    )

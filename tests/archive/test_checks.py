@@ -2,19 +2,10 @@
 
 import pytest
 
+from tests.archive.builders import SOUND
 from worker.archive.checks import check_media, first_failed
 from worker.archive.media import Media
 from worker.vobiz.client import Download
-
-SOUND = Media(
-    container="mp3",
-    bytes=1000,
-    extension="mp3",
-    codec="mp3",
-    channels=1,
-    sample_rate=8000,
-    duration_s=100.0,
-)
 
 
 def arrived(total=1000, declared=1000):

@@ -11,12 +11,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.archive.builders import AUDIO, KEY, SHA, files_below, spooled
 from worker.archive.filing import FLOOR_BYTES, Archive
 from worker.errors import Conflict, StaleLease, TryAgain
 
-KEY = "MA_1/2026/09/14/rec-1.mp3"
-AUDIO = os.urandom(300_000)
-SHA = hashlib.sha256(AUDIO).hexdigest()
 RECEIPT = {"schema": "endtape/receipt/1", "media": {"sha256": SHA}, "from": "é"}
 
 
@@ -28,19 +26,6 @@ def place(tmp_path):
 @pytest.fixture
 def archive(place):
     return Archive(*place)
-
-
-def spooled(archive, fence, content=AUDIO):
-    part = archive.spool.create("rec-1", fence)
-    with archive.spool.writing(part) as file:
-        file.write(content)
-    return part
-
-
-def files_below(directory):
-    return sorted(
-        str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()
-    )
 
 
 def test_a_file_and_its_receipt_come_under_their_names(archive, place):

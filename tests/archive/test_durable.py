@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.archive.builders import AUDIO, KEY, SHA, files_below, spooled
 from worker.archive.filing import Archive
 from worker.errors import Conflict, CorruptMedia, TryAgain
 
-KEY = "MA_1/2026/09/14/rec-1.mp3"
-AUDIO = os.urandom(300_000)
-SHA = hashlib.sha256(AUDIO).hexdigest()
 RECEIPT = {"schema": "endtape/receipt/1", "media": {"sha256": SHA}}
 
 
@@ -29,19 +27,6 @@ def place(tmp_path):
 @pytest.fixture
 def archive(place):
     return Archive(*place)
-
-
-def spooled(archive, fence, content=AUDIO):
-    part = archive.spool.create("rec-1", fence)
-    with archive.spool.writing(part) as file:
-        file.write(content)
-    return part
-
-
-def files_below(directory):
-    return sorted(
-        str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()
-    )
 
 
 def no_link_across(monkeypatch, *, at_all=False):

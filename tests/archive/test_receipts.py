@@ -3,20 +3,11 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
-from worker.archive.media import Media
+from tests.archive.builders import SOUND
 from worker.archive.receipts import Receipt
 
 START = datetime(2026, 9, 14, 23, 30, 12, 900_000, UTC)
 INDIA = timezone(timedelta(hours=5, minutes=30))
-SOUND = Media(
-    container="mp3",
-    bytes=1000,
-    extension="mp3",
-    codec="mp3",
-    channels=1,
-    sample_rate=8000,
-    duration_s=100.0,
-)
 
 
 def test_a_receipt_says_all_of_it_in_plain_json():

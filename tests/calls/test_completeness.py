@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from tests.calls.builders import MINUTE, T0, at
-from worker.calls.completeness import FIGURES, AnsweredCall, rows_of, totals
+from worker.calls.completeness import FIGURES, GAPS, AnsweredCall, rows_of, totals
+from worker.calls.figure_words import MEANINGS, NOT_VERIFIED, meaning
 from worker.calls.rules import Action, Expect, Match, Mode, Rule, Rules, Terms
 from worker.calls.views import rfc3339
 
@@ -212,6 +213,8 @@ def test_a_second_recording_that_runs_beside_the_first_is_unexpected():
     beside = recording("r2", "every", call="c", began=50, lasted=50)
     after = recording("r3", "every", call="c", began=100, lasted=50)
     assert found([first, beside, after])["unexpected"] == ["r2"]
+    endless = recording("r0", "every", call="c", lasted=None, stop=NO_END, phase="fetching")
+    assert found([endless, first, beside])["unexpected"] == ["r2"]
     others = [{**v, "stop": {**v["stop"], "rule": "defaults"}} for v in (first, beside)]
     assert found(others) == {}
 
@@ -244,3 +247,8 @@ def test_the_consent_capture_rate_is_of_the_recordings_that_needed_consent():
 def test_a_recording_whose_rule_nobody_noted_goes_to_the_rule_that_matches():
     view = recording(stop={"rule": None}, to="918012")
     assert [row.rule for row in rows_of([view], [], RULES, NOW)] == ["every"]
+
+
+def test_each_figure_and_each_reason_has_words():
+    assert set(MEANINGS) == set(FIGURES)
+    assert all(map(meaning, [*GAPS, NOT_VERIFIED]))

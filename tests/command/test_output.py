@@ -22,11 +22,9 @@ from rich.text import Text
 from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from tests.waiting import until
-from worker.calls.completeness import GAPS, NOT_VERIFIED
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.rules import Rules
 from worker.command import event_lines, main
-from worker.command.completeness import WHY
 from worker.command.terminal import print_table, table_of
 from worker.ledger.client import Ledger
 from worker.ledger.notices import Failing
@@ -226,7 +224,6 @@ def test_the_ledger_names_whole_whatever_is_unexplained_and_why(endtape, house, 
     assert (found.exit_code, text) == (1, (GOLDEN / "ledger-unexplained.txt").read_text())
     (row,) = json.loads(endtape(*words, "--json", ledger=house.january).stdout)["rows"]
     assert row["unexplained"]["why"] == {JANUARY[0]: ["missing"], JANUARY[1]: ["too_short"]}
-    assert set(WHY) == {*GAPS, NOT_VERIFIED} - {"without_consent"}
 
 
 def test_show_says_nothing_of_rules_that_are_not_in_force(endtape, house):

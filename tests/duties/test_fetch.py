@@ -480,3 +480,22 @@ def test_a_reload_does_not_rewrite_what_became_of_an_archived_recording(local):
     exact = {"due_at": None, "tail_ms": None}  # Redis keeps whole milliseconds
     assert {**kept, **exact} == {**before, **exact}
     assert abs(kept["tail_ms"] - before["tail_ms"]) <= 1
+
+
+def test_a_fetch_tells_of_a_trunks_recording_that_it_is_one_as_a_look_does(local):
+    house = local(rules=HOUR)
+    house.provider.faults.switch_on("lost-callbacks")
+    call = house.provider.call(trunk=True)
+    recording = house.provider.record(call.call_uuid, source="trunk")
+    house.provider.hangup(call.call_uuid)
+    assert house.provider.wait_idle(5)
+    house.post(  # as of any other recording
+        {
+            "Event": "RecordStop",
+            "CallUUID": call.call_uuid,
+            "RecordingID": recording.recording_id,
+            "RecordingDurationMs": "9000",
+        }
+    )
+    house.reach(recording.recording_id, "archived")
+    assert house.call(call.call_uuid).recordings[recording.recording_id].trunk

@@ -95,7 +95,7 @@ def restored(house, recording, call):
         call_uuid=call,
         recording_id=recording,
         at=house.ledger.now(),
-        **{name: wire.rfc3339(view[name]) for name in ("started_at", "ended_at")},
+        **{name: wire.parse_rfc3339(view[name]) for name in ("started_at", "ended_at")},
         duration_s=view["duration_ms"] / 1000,
     )
     found = archived_before(house.worker.archive, ACCOUNT, row)

@@ -493,7 +493,7 @@ def test_explain_shows_the_rule_why_not_the_others_and_what_a_trigger_would_do_w
         assert max(map(len, shown.stdout.splitlines())) <= 80
     for wrong, named in (
         (["--trigger", "transferr"], "transfer.KIND"),
-        (["--label", "team"], "'team' must be KEY=VALUE"),
+        (["--label", "team"], "'team' is not NAME=VALUE"),
     ):
         refused = service.command("explain", *wrong)
         assert (refused.returncode, named in refused.stderr) == (2, True), refused.stderr

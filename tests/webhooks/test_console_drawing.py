@@ -72,7 +72,7 @@ def test_a_recording_without_length_start_or_outline_is_drawn_as_far_as_it_is_kn
 
 
 def test_a_chart_counts_each_value_in_the_first_bar_that_holds_it():
-    chart = last_hour.figure("Lateness", "late", [-3.0, 5.0, 5.1, 20.0, 99.0, 5000.0], (5, 20, 100))
+    chart = last_hour.chart("Lateness", "late", [-3.0, 5.0, 5.1, 20.0, 99.0, 5000.0], (5, 20, 100))
     assert [(name, count) for name, count, _ in chart.bars] == [
         ("≤ 5 ms", 2),
         ("≤ 20 ms", 2),
@@ -81,7 +81,7 @@ def test_a_chart_counts_each_value_in_the_first_bar_that_holds_it():
     ]
     assert [height for *_, height in chart.bars] == [1, 1, 0.5, 0.5]
     assert (chart.count, chart.most_ms) == (6, 5000)
-    assert last_hour.figure("Tail", "", [], (5,)).middle_ms is None
+    assert last_hour.chart("Tail", "", [], (5,)).middle_ms is None
 
 
 BOARD = {

@@ -15,9 +15,8 @@ import requests
 from tests.constants import ACCOUNT, ENV, KEY, VIEW_KEY
 from tests.waiting import until
 from tests.webhooks.test_console import NASTY, runs
-from webhooks.console import live, sessions
-from webhooks.console.feed import Feed, Frame, Parts, Tab
-from webhooks.console.feed import Kind as Shown
+from webhooks.console import sessions, streams
+from webhooks.console.feed import Feed, FirstPage, Frame, Parts, Tab
 from webhooks.console.now import Now
 from worker.calls.events import Event, Kind
 from worker.calls.rules import Rules
@@ -86,7 +85,7 @@ def test_a_tab_is_told_what_changed_at_most_once_a_second_and_no_stream_holds_a_
     assert "feed" in threads()
     whole, theirs = tab.told[0], other.told[0]
     assert set(whole) == {"at", "set", "rows"}
-    assert {"trouble", "tiles", "more", "handoffs", "services", "figures", REC} == set(whole["set"])
+    assert {"trouble", "tiles", "more", "handoffs", "services", "charts", REC} == set(whole["set"])
     assert whole["rows"] == [REC]
     row = whole["set"][REC]
     assert ("Stop…" in row, "919840000001" in row) == (True, False)
@@ -121,7 +120,7 @@ def test_a_tab_is_told_what_changed_between_its_page_and_its_stream(local, monke
 
 
 def test_a_stream_asks_for_a_session_and_ends_with_it(local, monkeypatch):
-    monkeypatch.setattr(live, "_LOOK_AGAIN_S", 0)
+    monkeypatch.setattr(streams, "_LOOK_AGAIN_S", 0)
     house = local(**KEYS)
     assert requests.get(f"{house.base}/now/live", timeout=5).status_code == 401
     bearer = {"Authorization": f"Bearer {KEY}"}
@@ -146,7 +145,7 @@ def test_a_stream_is_over_once_its_key_is_taken_out_of_the_settings(ledger, tmp_
     both, anna = f"anna:{KEY},eve:eve-key-000000000001", f"anna:{KEY}"
     in_force = [settings(both)]
     cookies = [sessions.opened(in_force[0], key, "") for key in (KEY, "eve-key-000000000001")]
-    passes = [live._Pass(lambda: in_force[0], cookie) for cookie in cookies]
+    passes = [streams._Pass(lambda: in_force[0], cookie) for cookie in cookies]
     assert [one.is_good() for one in passes] == [True, True]
     in_force[0] = settings(anna)
     assert [one.is_good() for one in passes] == [True, False]
@@ -155,7 +154,7 @@ def test_a_stream_is_over_once_its_key_is_taken_out_of_the_settings(ledger, tmp_
 def test_beyond_the_bound_a_tab_is_refused_and_a_place_is_free_again_when_one_goes(
     local, monkeypatch
 ):
-    monkeypatch.setattr(live.Live.__init__, "__kwdefaults__", {"most": 2})
+    monkeypatch.setattr(streams.Streams.__init__, "__kwdefaults__", {"most": 2})
     house = local(**KEYS)
     anna = logged_in(house)
     first, second = Stream(house, anna), Stream(house, anna)
@@ -195,7 +194,7 @@ def frame(number):
 
 
 def test_a_tab_that_missed_a_frame_gets_the_whole_page():
-    tab = Tab(Shown(acts=True, shows_numbers=False), news=None)
+    tab = Tab(FirstPage(acts=True, shows_numbers=False), news=None)
     said = [tab.next(f) for f in (None, frame(0), frame(0), frame(1), frame(3), frame(0))]
     assert said == [None, b"whole 0", None, b"change 1", b"whole 3", b"whole 0"]
 
@@ -203,21 +202,21 @@ def test_a_tab_that_missed_a_frame_gets_the_whole_page():
 def test_a_store_that_is_away_is_told_once_and_the_whole_page_once_it_is_back(monkeypatch):
     monkeypatch.setattr("webhooks.console.feed._AGAIN_S", 0)
     handed = []
-    loop = SimpleNamespace(call_soon_threadsafe=lambda tell, kinds: handed.append(kinds))
-    kind = Shown(acts=True, shows_numbers=False)
+    loop = SimpleNamespace(call_soon_threadsafe=lambda tell, pages: handed.append(pages))
+    page = FirstPage(acts=True, shows_numbers=False)
     parts = Parts(at="now", html={"tiles": "<b>"}, rows=())
     feed = Feed(None, lambda _: parts, lambda: 0)
-    feed._tabs.add(Tab(kind, news=None))
-    tab = Tab(kind, news=None)
-    assert feed._make(kind)
-    assert not feed._make(kind)
-    tab.next(feed.frame(kind))
+    feed._tabs.add(Tab(page, news=None))
+    tab = Tab(page, news=None)
+    assert feed._make(page)
+    assert not feed._make(page)
+    tab.next(feed.frame(page))
     feed._say_away(loop)
     feed._say_away(loop)
-    assert handed == [{kind}]
-    assert tab.next(feed.frame(kind)) == b'data: {"away": true}\n\n'
-    assert feed._make(kind)
-    said = json.loads(tab.next(feed.frame(kind)).removeprefix(b"data: "))
+    assert handed == [{page}]
+    assert tab.next(feed.frame(page)) == b'data: {"away": true}\n\n'
+    assert feed._make(page)
+    said = json.loads(tab.next(feed.frame(page)).removeprefix(b"data: "))
     assert said == {"at": "now", "set": {"tiles": "<b>"}, "rows": []}
 
 
@@ -232,7 +231,7 @@ def test_a_tab_that_comes_while_the_last_one_goes_is_told_by_one_thread(monkeypa
 
     monkeypatch.setattr("webhooks.console.feed.changes", changes)
     monkeypatch.setattr("webhooks.console.feed._EVERY_S", 0.001)
-    kind = Shown(acts=True, shows_numbers=False)
+    page = FirstPage(acts=True, shows_numbers=False)
     parts = Parts(at="now", html={"tiles": "<b>"}, rows=())
     feed = Feed(None, lambda _: parts, lambda: 0)
 
@@ -242,7 +241,7 @@ def test_a_tab_that_comes_while_the_last_one_goes_is_told_by_one_thread(monkeypa
         return {one for one in set(threading.enumerate()) - before if one.name == "feed"}
 
     async def play():
-        first, second = Tab(kind), Tab(kind)
+        first, second = Tab(page), Tab(page)
         feed.join(first)
         await first.news.wait()
         feed.leave(first)
@@ -263,7 +262,7 @@ def test_a_tab_that_comes_while_the_last_one_goes_is_told_by_one_thread(monkeypa
     [("", {}), ("a=1; b=2", {"a": "1", "b": "2"}), ("endtape_session=x.y-z_; \xff=1", {})],
 )
 def test_cookies_that_cannot_be_read_are_none(header, cookies):
-    found = live._cookies(header)
+    found = streams._cookies(header)
     assert found == cookies or set(found) <= {"endtape_session"}
 
 

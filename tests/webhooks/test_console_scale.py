@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from webhooks.console import course, month, sound
+from worker.calls import figure_words
 
 BEGAN = datetime(2026, 9, 14, 6, 30, tzinfo=UTC)
 
@@ -101,7 +102,7 @@ def test_a_gap_is_marked_at_the_edge_of_the_sound_that_it_follows_or_precedes():
     assert sound.drawn(far, outline, [GAP]).whole.gaps == []
 
 
-TOTALS = dict.fromkeys(month.MEANINGS, 0)
+TOTALS = dict.fromkeys(figure_words.MEANINGS, 0)
 
 
 @pytest.mark.parametrize(

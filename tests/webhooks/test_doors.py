@@ -60,7 +60,7 @@ def doors(lasting):
     house = lasting()
     web = create_web(house.settings, house.ledger, house._done)
     port = free_port()
-    plain = Behind(web.application, None, web.live, port)
+    plain = Behind(web.application, None, web.open_pages, port)
     plain.start()
     yield house, f"http://127.0.0.1:{port}"
     plain.stop()
@@ -129,7 +129,7 @@ def house_of(lasting, ledger):
         house = lasting()
         web = create_web(house.settings, Ledger(client, ledger.prefix), house._done)
         port = free_port()
-        behind = Behind(web.application, web.door, web.live, port)
+        behind = Behind(web.application, web.door, web.open_pages, port)
         behind.start()
         served.append(behind)
         return f"http://127.0.0.1:{port}", house

@@ -174,11 +174,8 @@ class Handoffs:
         )
         act = self.orders.act(self.orders.call(account, a_leg), event_id)
         starts = self.starts.resumed(account, a_leg, event_id, body.wait_s)
-        call, rules, now = (
-            self.orders.call(account, a_leg),
-            self.settings().rules,
-            self.ledger.now(),
-        )
+        call = self.orders.call(account, a_leg)
+        rules, now = self.settings().rules, self.ledger.now()
         views = [
             recording_view(call, call.recordings[s.recording_id], rules, now)
             for s in starts

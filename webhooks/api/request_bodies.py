@@ -224,7 +224,7 @@ def instant(text: str | None, field: str) -> datetime | None:
     """An instant that a caller sent, from a body or a query, as aware UTC. Raises Problem 400."""
     if text is None:
         return None
-    at = wire.rfc3339(text)
+    at = wire.parse_rfc3339(text)
     if at is None:
         raise Problem(
             400,

@@ -18,14 +18,17 @@ from webhooks.api.request_bodies import StopBody
 from webhooks.api.stops import Stops
 from webhooks.console.page import address, rendered, seen
 from worker.archive.facts import Fact
-from worker.calls.call import Phase
+from worker.calls.call import RUNNING, Phase
 from worker.calls.events import Kind
 
-LIVE = frozenset({Phase.RECORDING, Phase.STOPPING})
 _LONGEST_REASON = 200
 
 
 class Actions:
+    """For each action `ask_…` shows the question, and the method of its name does it. Both raise
+    Problem where `/v1` would refuse it.
+    """
+
     def __init__(
         self, reader: Reader, stops: Stops, reports: Reports, governing: Governing
     ) -> None:
@@ -39,7 +42,7 @@ class Actions:
         meant = [r for r in call["recordings"] if named in {None, r["recording_id"]}]
         if named and not meant:
             raise Problem(404, "no such recording on this call", field="recording_id")
-        running = [r for r in meant if r["phase"] in LIVE]
+        running = [r for r in meant if r["phase"] in RUNNING]
         return rendered(
             "confirm.html",
             title="Stop this recording now?" if named else "Stop all recordings of this call now?",
@@ -50,7 +53,7 @@ class Actions:
             fields={"recording_id": named, "account": call["account"]},
             views=[seen(r) for r in running],
             back=f"/recordings/{named}" if named else f"/calls/{call_uuid}",
-            words=["endtape", "stop", call_uuid, *(["--recording", named] if named else [])],
+            command_line=["endtape", "stop", call_uuid, *(["--recording", named] if named else [])],
         )
 
     def stop(self, call_uuid: str) -> AnyResponse:
@@ -77,7 +80,7 @@ class Actions:
             fields={},
             views=[seen(view)],
             back=f"/recordings/{recording_id}",
-            words=["endtape", "retry", recording_id],
+            command_line=["endtape", "retry", recording_id],
         )
 
     def retry(self, recording_id: str) -> AnyResponse:
@@ -131,7 +134,7 @@ class Actions:
         view = self._there(recording_id)
         if view["held"]:
             raise Problem(409, "it is on hold; release it first")
-        if view["phase"] in LIVE:
+        if view["phase"] in RUNNING:
             raise Problem(409, "it is still recording; stop it first")
         return self._ask(
             view,
@@ -156,7 +159,7 @@ class Actions:
         return view
 
     def _ask(self, view: dict[str, Any], deed: str, **words: Any) -> str:
-        """The question of a deed that needs a reason."""
+        """The question of a deed that needs a reason. `words`: title, what it says, its button."""
         path = f"/recordings/{view['recording_id']}"
         return rendered(
             "confirm.html",
@@ -166,7 +169,7 @@ class Actions:
             fields={"account": view["account"]},
             views=[seen(view)],
             back=path,
-            words=["endtape", deed, view["recording_id"], "--reason", "WHY"],
+            command_line=["endtape", deed, view["recording_id"], "--reason", "WHY"],
         )
 
 

@@ -54,7 +54,7 @@ def with_instants(query: MultiDict[str, str]) -> MultiDict[str, str]:
     changed = query.copy()
     for name in ("since", "until"):
         text = query.get(name, "").strip()
-        if text and wire.rfc3339(text) is None:
+        if text and wire.parse_rfc3339(text) is None:
             changed[name] = _instant(name, text)
     return changed
 

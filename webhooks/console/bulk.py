@@ -25,10 +25,10 @@ from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
 from webhooks.api.reports import Reports
 from webhooks.console import asked
-from webhooks.console.actions import LIVE, reason_of_form
+from webhooks.console.actions import reason_of_form
 from webhooks.console.now import Now
 from webhooks.console.page import address, query_of, rendered, seen
-from worker.calls.call import Phase
+from worker.calls.call import RUNNING, Phase
 from worker.ledger import bulk
 from worker.ledger.bulk import Bulk, Item, State
 
@@ -198,15 +198,13 @@ class Bulks:
     def _matching(self) -> tuple[Iterator[View], str]:
         """What the page shows whose form this is, and all that its list goes on with; in words."""
         query = query_of(request.form.get("query", ""))
-        place = request.form.get("page")
-        asked.refuse_unknown(
-            f"console.{'not_home' if place == 'not-home' else 'recordings'}", query
-        )
-        if place == "not-home":
+        is_not_home = request.form.get("page") == "not-home"
+        asked.refuse_unknown("console.not_home" if is_not_home else "console.recordings", query)
+        if is_not_home:
             fault = query.get("fault")
             failing = (v for v in self._now.board().failing if fault in {None, v["fault"]})
             return failing, f"not home, fault {fault or 'of any kind'}"
-        list_query.wanted(query)  # what is no filter is told before anything is put down
+        list_query.wanted(query)  # raises for a wrong value before anything is put down
         said = ", ".join(f"{name} {value}" for name, value in query.items()) or "all recordings"
         return self._listed(query), said
 
@@ -239,12 +237,12 @@ def _nothing_ticked(what: str) -> str:
 
 def _why_not(what: str, view: View) -> str | None:
     """Why this cannot be done to the recording; None where it can, as far as is known now."""
-    is_live, is_held = view["phase"] in LIVE, bool(view["held"])
+    is_running, is_held = view["phase"] in RUNNING, bool(view["held"])
     if view["phase"] == Phase.ERASED or view.get("erased"):
         return "erased"
     return {
-        "retry": "archived already" if view["archive_key"] else is_live and "still recording",
+        "retry": "archived already" if view["archive_key"] else is_running and "still recording",
         "hold": is_held and "on hold already",
         "release": not is_held and "not on hold",
-        "erase": (is_live and "still recording") or (is_held and "on hold"),
+        "erase": (is_running and "still recording") or (is_held and "on hold"),
     }[what] or None

@@ -211,4 +211,4 @@ def _drawn(rows: Sequence[_Row], first: datetime, last: datetime) -> Course:
 
 
 def _at(text: str | None) -> datetime | None:
-    return wire.rfc3339(text) if text else None
+    return wire.parse_rfc3339(text)

@@ -21,6 +21,7 @@ from webhooks.console import month
 from webhooks.console.page import rendered, seen
 from worker.archive import days
 from worker.archive.filing import Archive
+from worker.calls.figure_words import MEANINGS
 from worker.catalogue import day_ledger
 from worker.catalogue.day_ledger import DayLedger
 from worker.errors import CatalogueAway, Conflict, EndtapeError
@@ -60,9 +61,10 @@ class Days:
     def grid(self) -> str:
         """A month as a grid: the worst state of each day."""
         today, accounts = self._ledger.now().date(), self._reader.accounts()
-        shown = _month(request.args.get("month")) or today.replace(day=1)
+        shown = _parsed_month(request.args.get("month")) or today.replace(day=1)
         wanted = [day for day in month.days_of(shown) if day <= today]
-        found = {day: self._day(day, today, accounts) for day in self._read(wanted, accounts)}
+        self._read_closed(wanted, accounts)
+        found = {day: self._state_of(day, today, accounts) for day in wanted}
         before = shown - timedelta(days=1) if shown.year > 1 else None
         last = month.days_of(shown)[-1]
         after = last + timedelta(days=1) if last < today else None
@@ -75,7 +77,7 @@ class Days:
             after=f"{after:%Y-%m}" if after else None,
             today=today,
             states=month.STATES,
-            meanings=month.MEANINGS,
+            meanings=MEANINGS,
             **self._of_accounts(),
         )
 
@@ -83,7 +85,7 @@ class Days:
         """The ledger of a day: as it stood when it was closed; of an open one, and where the query
         says `now`, as it is. Also as JSON and CSV, as it is.
         """
-        at, accounts = _day(day), self._reader.accounts()
+        at, accounts = _parsed_day(day), self._reader.accounts()
         wanted = request.args.get("as")
         if wanted == "json":
             return jsonify(self._ledger_of(at, accounts))
@@ -99,7 +101,7 @@ class Days:
             stood=stood,
             state=month.state_of(view["totals"], is_whole=_is_whole(view)),
             states=month.STATES,
-            meanings=month.MEANINGS,
+            meanings=MEANINGS,
             reasons=month.counted_reasons(view["rows"]),
             closed=closed,
             standing=self._standing(at, today, is_closed=len(closed) == len(accounts)),
@@ -120,13 +122,16 @@ class Days:
             return "closed"
         if day < today and (first is None or day < first.date()):
             return "before"
-        return "over" if day < today else "today" if day == today else "to come"
+        if day < today:
+            return "over"
+        return "today" if day == today else "to come"
 
     def figure(self, day: str, figure: str) -> str:
         """The recordings of a figure of a day, and the calls that have none."""
-        if figure not in month.MEANINGS:
+        if figure not in MEANINGS:
             raise Problem(404, "no such figure")
-        at, rule, start = _day(day), request.args.get("rule"), _start(request.args.get("start"))
+        at, rule = _parsed_day(day), request.args.get("rule")
+        start = _parsed_start(request.args.get("start"))
         rows = self._rows_of(at, figure)
         mine = [row for row in rows if rule in {None, row["rule"]}]
         ids = sorted((row["account"], i) for row in mine for i in row[figure]["recordings"])
@@ -135,7 +140,7 @@ class Days:
             "figure.html",
             day=at,
             figure=figure,
-            says=month.MEANINGS[figure],
+            says=MEANINGS[figure],
             rule=rule,
             views=[seen(view) for view in self._views(some)],
             reasons=_reasons(mine) if figure == "unexplained" else None,
@@ -166,7 +171,7 @@ class Days:
     # What is known of a day
     # --------------------------------------------------------------------------------------------
 
-    def _day(self, day: date, today: date, accounts: Sequence[str]) -> month.Day:
+    def _state_of(self, day: date, today: date, accounts: Sequence[str]) -> month.Day:
         """A closed day as it stood then. Of the others, today and yesterday are computed; of one
         before them, somebody has to ask.
         """
@@ -221,30 +226,26 @@ class Days:
     # Closed days
     # --------------------------------------------------------------------------------------------
 
-    def _read(self, wanted: Sequence[date], accounts: Sequence[str]) -> Sequence[date]:
-        """Reads the files of those of these days that are closed and were not read yet. Returns the
-        days.
-        """
+    def _read_closed(self, wanted: Sequence[date], accounts: Sequence[str]) -> None:
+        """Reads the files of those of these days that are closed and were not read yet."""
         archive = self._archive()
         for account in accounts:
             last = self._ledger.closed_day(account)
             new = [d for d in wanted if last and d <= last.day and (account, d) not in self._closed]
             with ThreadPoolExecutor(_AT_ONCE) as threads:
-                for day, told in zip(
-                    new, threads.map(partial(_told, archive, account), new), strict=True
-                ):
-                    self._closed[account, day] = told.brief() if told else None
+                read = threads.map(partial(_closed_day, archive, account), new)
+                for day, closed in zip(new, read, strict=True):
+                    self._closed[account, day] = closed.brief() if closed else None
         while len(self._closed) > _KEPT_DAYS:
             self._closed.popitem(last=False)
-        return wanted
 
     def _closed_of(self, day: date, accounts: Sequence[str]) -> list[ClosedDay]:
         """The day as the archive has it, of those of these accounts that have closed it."""
         archive, found = self._archive(), list[ClosedDay]()
         for account in accounts:
             last = self._ledger.closed_day(account)
-            if last and day <= last.day and (told := _told(archive, account, day)):
-                found.append(told)
+            if last and day <= last.day and (closed := _closed_day(archive, account, day)):
+                found.append(closed)
         return found
 
     def _archive(self) -> Archive:
@@ -260,18 +261,20 @@ def _stood(day: date, closed: Sequence[ClosedDay]) -> dict[str, Any] | None:
     if not all(ledgers):
         return None
     all_totals = [one["totals"] for one in ledgers]
-    rates = {one["consent_capture_rate"] for one in all_totals}
+    # Of several accounts the rate cannot be told: the files have the rates, not what they are of.
+    rate = all_totals[0]["consent_capture_rate"] if len(all_totals) == 1 else None
+    degraded = [one["degraded"] for one in ledgers if "degraded" in one]
     return {
         "day": day.isoformat(),
         "computed_at": max(one["computed_at"] for one in ledgers),
         "rows": [row for one in ledgers for row in one["rows"]],
         "totals": {
             **month.together(all_totals),
-            "consent_capture_rate": rates.pop() if len(all_totals) == 1 else None,
+            "consent_capture_rate": rate,
             "saved_per_month": round(sum(one["saved_per_month"] for one in all_totals), 6),
         },
         "call_records": {a: told for one in ledgers for a, told in one["call_records"].items()},
-        **next(({"degraded": one["degraded"]} for one in ledgers if "degraded" in one), {}),
+        **({"degraded": degraded[0]} if degraded else {}),
     }
 
 
@@ -288,7 +291,7 @@ def _wants_now() -> bool:
     return "now" in request.args
 
 
-def _told(archive: Archive, account: str, day: date) -> ClosedDay | None:
+def _closed_day(archive: Archive, account: str, day: date) -> ClosedDay | None:
     """A closed day; None where the archive has none, as before the first. Raises Problem 503."""
     try:
         content = archive.store.read(f"{account}/{days.day_name(day)}")
@@ -304,8 +307,8 @@ def _is_whole(view: dict[str, Any]) -> bool:
     return "degraded" not in view and not any(o["problem"] for o in view["call_records"].values())
 
 
-def _day(text: str) -> date:
-    """Raises Problem 404 for what is no day."""
+def _parsed_day(text: str) -> date:
+    """A day in the path, like `2026-09-14`. Raises Problem 404 for what is none."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -315,17 +318,17 @@ def _day(text: str) -> date:
     return day
 
 
-def _month(text: str | None) -> date | None:
-    """Raises Problem 400 for what is no month."""
+def _parsed_month(text: str | None) -> date | None:
+    """A month in the query, like `2026-09`. Raises Problem 400 for what is none."""
     if text is None:
         return None
     try:
-        return _day(f"{text}-01")
+        return _parsed_day(f"{text}-01")
     except Problem:
         raise Problem(400, "month: must be a month like 2026-09", field="month") from None
 
 
-def _start(text: str | None) -> int:
+def _parsed_start(text: str | None) -> int:
     if text is None:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 9):

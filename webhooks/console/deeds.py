@@ -36,10 +36,8 @@ class Deeds:
         """A page of deeds, the last first; the query says before which closed day."""
         reader, view = self._reader, self._reader.view(recording_id)
         found = [] if "before" in request.args else list(on_open_days(reader.ledger, view))
-        last, began = self._last(view["account"]), view["started_at"] or view["first_seen_at"]
-        first = wire.rfc3339(began or "")
-        count = (last - first.date()).days + 1 if last and first else 0
-        read = [last - timedelta(days=n) for n in range(min(count, _DAYS)) if last]
+        closed_days = self._closed_days(view)
+        read = closed_days[:_DAYS]
         settings = reader.settings()
         archive = Archive(settings.archive, settings.spool, fallback=settings.fallback)
         with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -50,8 +48,16 @@ class Deeds:
             view=view,
             deeds=found,
             read=read,
-            earlier=read[-1].isoformat() if count > _DAYS else None,
+            earlier=read[-1].isoformat() if len(closed_days) > _DAYS else None,
         )
+
+    def _closed_days(self, view: Mapping[str, Any]) -> list[date]:
+        """The closed days that are asked for, the last first, down to the recording's first."""
+        last, began = self._last(view["account"]), view["started_at"] or view["first_seen_at"]
+        first = wire.parse_rfc3339(began)
+        if last is None or first is None:
+            return []
+        return [last - timedelta(days=n) for n in range((last - first.date()).days + 1)]
 
     def _last(self, account: str) -> date | None:
         """The last closed day that is asked for. Raises Problem 400."""

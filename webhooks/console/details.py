@@ -1,31 +1,24 @@
-"""The pages of one thing: what happens now, a recording, a call."""
+"""The pages of one recording and of one call."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Response, request
-from jinja2 import Environment, Template
 
 from webhooks.api.problems import Problem
 from webhooks.api.reading import Reader
-from webhooks.console import course, sound, words
+from webhooks.console import course, sound
 from webhooks.console.deeds import on_open_days
-from webhooks.console.feed import Kind, OneCall, Parts
-from webhooks.console.now import SHOWN, Breath, Now, patient
-from webhooks.console.page import address, rendered, seen, session, shows_numbers
-from webhooks.console.services import services
-from webhooks.console.trouble import troubles
-from worker.calls.call import Call, Phase, is_no_call
+from webhooks.console.page import address, rendered, seen, session
+from worker.calls.call import RUNNING, Call, Phase, is_no_call
 from worker.calls.first_sight import told_late
 from worker.calls.legs import legs_view
 from worker.calls.replay import replay
-from worker.ledger.presence import ROLES
 
 _SAID = {
     "stop": "The stop is ordered. The proof follows below; the page of the call shows each step.",
@@ -43,75 +36,11 @@ _SAID = {
 }
 _UNREADABLE = "What the archive has cannot be read."
 _HISTORY = 50
-_PARTS = ("trouble", "tiles", "more", "handoffs", "services", "figures")
 
 
 class Details:
-    def __init__(self, reader: Reader, now: Now) -> None:
-        self._reader, self._now = reader, now
-        self._ledger, self._settings = reader.ledger, reader.settings
-        self._fragments: dict[Kind, tuple[datetime, str]] = {}
-        self._drawn: dict[Kind, dict[str, tuple[Any, str]]] = {}
-
-    def now(self) -> str:
-        return rendered("now.html", **self._board(_kind()))
-
-    def board(self) -> str:
-        """The part of the first page that lives, for tabs that get no stream. It is rendered once
-        for all of them: it differs only by what their owners may do and see.
-        """
-        at, kind = self._now.board().at, _kind()
-        rendered_at, text = self._fragments.get(kind, (None, ""))
-        if rendered_at != at:
-            text = rendered("board.html", **self._board(kind))
-            self._fragments[kind] = at, text
-        return text
-
-    def parts(self, templates: Environment, kind: Kind | OneCall) -> Parts:
-        """The same by its parts, for the streams; of a page about one call the size of its log. It
-        needs no request.
-        """
-        if isinstance(kind, OneCall):
-            return Parts(at="", html={"size": str(self._ledger.size(*kind))}, rows=())
-        breathe = patient()
-        values = {**self._board(kind, breathe), "address": address}
-        html = {
-            name: templates.get_template(f"board_{name}.html").render(values) for name in _PARTS
-        }
-        rows = self._rows(kind, templates.get_template("board_row.html"), values, breathe)
-        at = values["board"].at.isoformat()
-        return Parts(at=at, html={**html, **rows}, rows=tuple(rows))
-
-    def _rows(
-        self, kind: Kind, row: Template, values: Mapping[str, Any], breathe: Breath
-    ) -> dict[str, str]:
-        """The table's rows by their names. A recording that the board did not look at anew has the
-        row that it had.
-        """
-        before, now = self._drawn.get(kind, {}), dict[str, tuple[Any, str]]()
-        for view, shown in zip(values["board"].running, values["rows"], strict=False):
-            name = f"{view['account']}|{view['recording_id']}"
-            had = before.get(name)
-            if had and had[0] is view:
-                now[name] = had
-            else:
-                breathe()
-                now[name] = view, row.render(values, view=shown)
-        self._drawn[kind] = now
-        return {name: html for name, (_, html) in now.items()}
-
-    def _board(self, kind: Kind, breathe: Breath | None = None) -> dict[str, Any]:
-        board, hour = self._now.board(breathe), self._now.hour()
-        shown = board.running[:SHOWN]
-        return {
-            "board": board,
-            "acts": kind.acts,
-            "rows": shown if kind.shows_numbers else [words.without_numbers(v) for v in shown],
-            "troubles": troubles(board, self._now.overdue(), hour),
-            "figures": hour.figures,
-            "services": services(board, self._now.overdue(), self._settings()),
-            "roles": ROLES,
-        }
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._ledger, self._settings = reader, reader.ledger, reader.settings
 
     def recording(self, recording_id: str) -> str:
         """One recording: its sound, its stop, its receipt, how a stranger checks it."""
@@ -120,15 +49,11 @@ class Details:
             view = self._reader.view(recording_id)  # with what came in between
         receipt, no_receipt = _tried(self._reader.receipt, recording_id, view, _is_receipt)
         outline, no_outline = _tried(self._reader.peaks, recording_id, view, sound.is_outline)
-        call, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
+        found, _ = _or_why(lambda: self._reader.whole_call(view["call_uuid"]))
+        call = found or {"gaps": [], "timeline": [], "recordings": []}
         root = view["segment_of"] or recording_id
-        known_gaps = (call or {}).get("gaps", [])
-        gaps = _begun([g for g in known_gaps if g["recording_id"] == root])
-        timeline = [
-            event
-            for event in (call or {}).get("timeline", [])
-            if event["recording_id"] in {None, recording_id}
-        ]
+        gaps = _begun([gap for gap in call["gaps"] if gap["recording_id"] == root])
+        timeline = [e for e in call["timeline"] if e["recording_id"] in {None, recording_id}]
         fetched_at = receipt["fetch"]["fetched_at"] if receipt else None
         key = PurePosixPath(view["archive_key"] or "")
         return rendered(
@@ -147,7 +72,7 @@ class Details:
             gaps=gaps,
             segments=[
                 other
-                for other in (call or {}).get("recordings", [])
+                for other in call["recordings"]
                 if root in {other["recording_id"], other["segment_of"]}
             ],
             history=list(islice(on_open_days(self._ledger, view), _HISTORY)),
@@ -176,7 +101,7 @@ class Details:
             legs=legs_view(replayed) if replayed else [],
             courses=[] if unheard else course.of_call(call, now),
             said=_SAID.get(request.args.get("said", "")),
-            running=[r for r in call["recordings"] if r["phase"] in {"recording", "stopping"}],
+            running=[r for r in call["recordings"] if r["phase"] in RUNNING],
         )
 
     def _watched(self, view: Mapping[str, Any]) -> tuple[str, int] | None:
@@ -196,10 +121,6 @@ class Details:
 def _begun(gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The gaps that have begun: before its pause is proven, a recording still records."""
     return [gap for gap in gaps if gap["from"]]
-
-
-def _kind() -> Kind:
-    return Kind(session().acts, shows_numbers())
 
 
 def _is_receipt(said: Any) -> bool:

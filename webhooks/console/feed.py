@@ -32,18 +32,21 @@ _AGAIN_S = 1.0  # after Redis did not answer
 _TOGETHER, _APART_S = 10, 0.01  # so many tabs are told at once, then callbacks have their turn
 
 
-class Kind(NamedTuple):
-    """A tab with the first page: what its owner may do, and whether numbers are shown to them."""
+class FirstPage(NamedTuple):
+    """The first page, which differs by what its reader may do, and whether it shows numbers."""
 
     acts: bool
     shows_numbers: bool
 
 
 class OneCall(NamedTuple):
-    """A tab with a page about one call, or about a recording of it."""
+    """A page about one call, or about a recording of it."""
 
     account: str
     call_uuid: str
+
+
+Watched = FirstPage | OneCall  # what a tab may have open
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +64,10 @@ _AWAY = b'data: {"away": true}\n\n'
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """A message for the tabs of one kind: `change` for those that have the frame before it, `whole`
-    for all others. Both are JSON: `at`, `set` (HTML by the name of its part) and, where the rows
-    are other ones or stand in another order, `rows`; or `away` where nothing is known just now.
+    """A message for the tabs with one page: `change` for those that have the frame before it,
+    `whole` for all others. Both are JSON: `at`, `set` (HTML by the name of its part) and, where the
+    rows are other ones or stand in another order, `rows`; or `away` where nothing is known just
+    now.
     """
 
     number: int
@@ -76,7 +80,7 @@ class Frame:
 class Tab:
     """A tab that is told. `news` is set for each new frame; `number`: of the frame that it has."""
 
-    kind: Kind | OneCall
+    page: Watched
     news: asyncio.Event = field(default_factory=asyncio.Event)
     number: int | None = None
 
@@ -92,18 +96,18 @@ class Tab:
 class Feed:
     """One for each event loop. Its thread runs while there are tabs.
 
-    `parts`: makes the page's parts for a kind of tab, from what is known now; `due_in`: for how
-    many seconds it would make the same ones.
+    `parts`: makes the parts of a page, from what is known now; `due_in`: for how many seconds it
+    would make the same ones.
     """
 
     def __init__(
-        self, ledger: Ledger, parts: Callable[[Kind | OneCall], Parts], due_in: Callable[[], float]
+        self, ledger: Ledger, parts: Callable[[Watched], Parts], due_in: Callable[[], float]
     ) -> None:
         self._ledger, self._parts, self._due_in = ledger, parts, due_in
         self._tabs: set[Tab] = set()
-        self._frames: dict[Kind | OneCall, Frame] = {}
+        self._frames: dict[Watched, Frame] = {}
         self._thread: threading.Thread | None = None
-        self._wanted = threading.Event()  # a tab came of whose kind there is no frame
+        self._wanted = threading.Event()  # a tab came of whose page there is no frame
         self._lock = threading.Lock()  # of the thread's end and the next tab's coming
 
     # On the event loop
@@ -119,7 +123,7 @@ class Feed:
                     target=self._run, args=(loop,), name="feed", daemon=True
                 )
                 self._thread.start()
-        if tab.kind in self._frames:
+        if tab.page in self._frames:
             tab.news.set()
         else:
             self._wanted.set()
@@ -128,12 +132,12 @@ class Feed:
         with self._lock:
             self._tabs.discard(tab)
 
-    def frame(self, kind: Kind | OneCall) -> Frame | None:
-        """The last one for this kind; None where none was made yet."""
-        return self._frames.get(kind)
+    def frame(self, page: Watched) -> Frame | None:
+        """The last one of this page; None where none was made yet."""
+        return self._frames.get(page)
 
-    def _tell(self, kinds: set[Kind | OneCall]) -> None:
-        tabs = [tab for tab in self._tabs if tab.kind in kinds]
+    def _tell(self, pages: set[Watched]) -> None:
+        tabs = [tab for tab in self._tabs if tab.page in pages]
         loop = asyncio.get_running_loop()
         for i in range(0, len(tabs), _TOGETHER):
             some = tabs[i : i + _TOGETHER]
@@ -149,7 +153,7 @@ class Feed:
             try:
                 with changes(self._ledger) as heard:
                     while self._tabs:
-                        self._look(heard, loop)
+                        self._turn(heard, loop)
             except EndtapeError as error:
                 if logs.seldom("live", error):
                     log.warning("open pages are not told what changes", error=str(error))
@@ -166,13 +170,13 @@ class Feed:
             self._thread, self._frames = None, {}
             return False
 
-    def _look(self, heard: Changes, loop: asyncio.AbstractEventLoop) -> None:
+    def _turn(self, heard: Changes, loop: asyncio.AbstractEventLoop) -> None:
         """Makes what changed, tells the tabs, and waits until something may have changed again."""
         heard.listen()
         # What somebody had made before we listened may lack a change that we did not hear.
         look_again_s = max(self._due_in(), 0) or _AT_LEAST_S
         self._wanted.clear()
-        self._hand_over(loop, {kind for kind in self._kinds() if self._make(kind)})
+        self._hand_over(loop, {page for page in self._pages() if self._make(page)})
         until = time.monotonic() + look_again_s
         while self._tabs and time.monotonic() < until and not self._wanted.is_set():
             if heard.wait(_STEP_S):
@@ -180,9 +184,9 @@ class Feed:
         heard.rest()
         self._wanted.wait(max(_EVERY_S, self._due_in()))
 
-    def _make(self, kind: Kind | OneCall) -> bool:
-        """Makes the next frame for this kind; False where nothing changed."""
-        last, parts = self._frames.get(kind), self._parts(kind)
+    def _make(self, page: Watched) -> bool:
+        """Makes the next frame of this page; False where nothing changed."""
+        last, parts = self._frames.get(page), self._parts(page)
         number = last.number + 1 if last else 0
         before = last.parts if last else _NOTHING
         changed = {n: html for n, html in parts.html.items() if before.html.get(n) != html}
@@ -191,26 +195,31 @@ class Feed:
         whole = _message(parts, parts.html, parts.rows)
         same = before is not _NOTHING and before.rows == parts.rows
         change = _message(parts, changed, None if same else parts.rows)
-        self._frames[kind] = Frame(number=number, whole=whole, change=change, parts=parts)
+        self._frames[page] = Frame(number=number, whole=whole, change=change, parts=parts)
         return True
 
     def _say_away(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tells every tab, once, that what it shows is old; and lets a second pass."""
-        fresh = [k for k in self._kinds() if (f := self._frames.get(k)) and f.parts is not _NOTHING]
-        for kind in fresh:
-            number = self._frames[kind].number + 1
-            self._frames[kind] = Frame(number=number, whole=_AWAY, change=_AWAY, parts=_NOTHING)
+        fresh = [p for p in self._pages() if (f := self._frames.get(p)) and f.parts is not _NOTHING]
+        for page in fresh:
+            number = self._frames[page].number + 1
+            self._frames[page] = Frame(number=number, whole=_AWAY, change=_AWAY, parts=_NOTHING)
         self._hand_over(loop, set(fresh))
         time.sleep(_AGAIN_S)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop, kinds: set[Kind | OneCall]) -> None:
-        if kinds:
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, pages: set[Watched]) -> None:
+        if pages:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                loop.call_soon_threadsafe(self._tell, kinds)
+                loop.call_soon_threadsafe(self._tell, pages)
 
-    def _kinds(self) -> set[Kind | OneCall]:
+    def _pages(self) -> set[Watched]:
         with self._lock:
-            return {tab.kind for tab in self._tabs}
+            return {tab.page for tab in self._tabs}
+
+
+def parts_of_call(ledger: Ledger, page: OneCall) -> Parts:
+    """The size of the call's log: a page about one call is told only that this changed."""
+    return Parts(at="", html={"size": str(ledger.size(*page))}, rows=())
 
 
 def _wake(tabs: list[Tab]) -> None:

@@ -20,6 +20,7 @@ from webhooks.console.page import address, rendered, seen, session
 from worker.calls.call import Phase, StopState
 from worker.calls.events import Fault
 from worker.calls.views import rfc3339
+from worker.catalogue.csv_cell import cell
 from worker.catalogue.listing import Page
 from worker.ledger import backlog, bulk
 from worker.ledger.backlog import Standing
@@ -40,7 +41,6 @@ _STOP_COLUMNS = (
     *("tail_ms", "attempts"),
 )
 _SHOWN = 200  # rows of what is not home
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Lists:
@@ -95,14 +95,14 @@ class Lists:
         """Recordings that ended and do not come home, by whose fault it is."""
         wanted = request.args.get("fault")
         failing = self._now.board().failing
-        asked = [v for v in failing if wanted in {None, v["fault"]}]
+        of_fault = [v for v in failing if wanted in {None, v["fault"]}]
         counts = {f.value: sum(v["fault"] == f.value for v in failing) for f in Fault}
-        shown = asked[:_SHOWN]
-        aside = [(owed, tries) for owed, tries in self._ledger.set_aside().items()]
+        shown = of_fault[:_SHOWN]
+        aside = list(self._ledger.set_aside().items())
         return rendered(
             "not_home.html",
             views=[seen(v) for v in shown],
-            more=len(asked) - len(shown),
+            more=len(of_fault) - len(shown),
             standings=self._standings(shown),
             now=self._ledger.now(),
             counts=counts,
@@ -145,11 +145,5 @@ def _as_csv(views: list[dict[str, Any]]) -> str:
     for view in views:
         stop = view["stop"]
         values = [*(view[name] for name in _COLUMNS), *(stop[name] for name in _STOP_COLUMNS)]
-        rows.writerow([_cell(value) for value in [*values, " ".join(stop["evidence"])]])
+        rows.writerow([cell(value) for value in [*values, " ".join(stop["evidence"])]])
     return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula, whoever filled it."""
-    is_formula = isinstance(value, str) and value.startswith(_FORMULA)
-    return f"'{value}" if is_formula else value

@@ -9,38 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from worker.calls.completeness import NOT_VERIFIED
+from worker.calls.figure_words import MEANINGS, spelled
 
-# What a figure of the ledger means, in the order in which a person looks (docs/api.md has more).
-MEANINGS = {
-    "unexplained": "somebody has to look: nothing of ours or of the rules accounts for it",
-    "missing": "given up, or an answered call without one",
-    "unproven": "the end was never proven",
-    "over_long": "went on after it was to end",
-    "too_short": "less than 1 s though no stop of ours ended it, less audio than was announced, "
-    "or, where every call is to be recorded, over by itself well before its call",
-    "unexpected": "the rule wants none, or one ran already",
-    "cut_at_default_limit": "ended by itself at the provider's 60 s",
-    "without_consent": "the rule wants consent, and there was none",
-    "restricted": "played only with a reason",
-    "under_way": "records, or is on its way home",
-    "expected": "should have been recorded",
-    "archived": "is in the archive",
-    "verified": "is in the archive, and every check passed",
-    "with_gaps": "a later segment, after a declared gap",
-    "erased": "was erased; a signed tombstone stays",
-    "deleted_at_provider": "its copy at the provider is gone",
-}
-# For what somebody has to look, in the words of the page.
-REASONS = {
-    "missing": "never came home",
-    "unproven": "end unproven",
-    "over_long": "over-long",
-    "too_short": "too short",
-    "unexpected": "unexpected",
-    "cut_at_default_limit": "cut at the provider's 60 s",
-    NOT_VERIFIED: "archived with a failed check",
-}
 # The states of a day, the worst first: a sign and what it says.
 STATES = {
     "bad": ("✗", "to be explained"),
@@ -92,7 +62,7 @@ def reasons(row: Mapping[str, Any]) -> dict[str, list[str]]:
     day that names no recordings.
     """
     why = row["unexplained"].get("why", {})
-    return {name: [REASONS[figure] for figure in figures] for name, figures in why.items()}
+    return {name: [spelled(figure) for figure in figures] for name, figures in why.items()}
 
 
 def counted_reasons(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

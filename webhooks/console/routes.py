@@ -22,13 +22,14 @@ from webhooks.console.days import Days
 from webhooks.console.deeds import Deeds
 from webhooks.console.details import Details
 from webhooks.console.errors import Errors
-from webhooks.console.feed import Feed
+from webhooks.console.feed import Feed, OneCall, Parts, Watched, parts_of_call
 from webhooks.console.files import Files
+from webhooks.console.first_page import FirstPages
 from webhooks.console.lists import Lists
-from webhooks.console.live import Live
 from webhooks.console.now import Now
 from webhooks.console.page import HEADERS, NUMBERS_COOKIE, local_path
 from webhooks.console.rules import RulesPage
+from webhooks.console.streams import Streams
 from webhooks.console.system import System
 from worker import logs
 from worker.errors import EndtapeError
@@ -38,19 +39,24 @@ log = structlog.get_logger()
 View = Callable[..., Any]
 
 
-def install(app: Flask, api: Api) -> Live:
-    """All of the console. What it shows and does is what `/v1` shows and does. Returns the door for
-    the streams of its first page, which goes before the application.
+def install(app: Flask, api: Api) -> Streams:
+    """All of the console. What it shows and does is what `/v1` shows and does. Returns the
+    streams of its open pages, which are answered before the application.
     """
     settings, ledger = api.reader.settings, api.reader.ledger
     now = Now(ledger, settings, api.reader.live, api.reader.listing)
-    details = Details(api.reader, now)
-    app.register_blueprint(_blueprint(api, now, details))
-    feed = Feed(ledger, lambda kind: details.parts(app.jinja_env, kind), now.due_in)
-    return Live(feed, settings)
+    first_pages = FirstPages(now, settings)
+    app.register_blueprint(_blueprint(api, now, first_pages))
+
+    def parts_of(page: Watched) -> Parts:
+        if isinstance(page, OneCall):
+            return parts_of_call(ledger, page)
+        return first_pages.parts(app.jinja_env, page)
+
+    return Streams(Feed(ledger, parts_of, now.due_in), settings)
 
 
-def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
+def _blueprint(api: Api, now: Now, first_pages: FirstPages) -> Blueprint:
     reader, settings = api.reader, api.reader.settings
     door = Blueprint(
         "console",
@@ -59,11 +65,11 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
         static_url_path="/console",
         template_folder="templates",
     )
-    lists = Lists(reader, now)
+    details, lists = Details(reader), Lists(reader, now)
     actions = Actions(reader, api.stops, api.reports, api.governing)
     pages: tuple[tuple[str, str, View], ...] = (
-        ("/", "now", details.now),
-        ("/now", "board", details.board),
+        ("/", "now", first_pages.whole),
+        ("/now", "board", first_pages.board),
         ("/recordings", "recordings", lists.recordings),
         ("/recordings/<recording_id>", "recording", details.recording),
         ("/calls/<call_uuid>", "call", details.call),
@@ -74,9 +80,9 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
     for path, name, view in (*pages, *_files(files)):
         door.add_url_rule(path, name, _guarded(settings, view), methods=["GET"])
     bulks = Bulks(reader, now, api.reports, api.governing)
-    for method, path, name, view in (*_deeds(actions, reader, files), *_in_bulk(bulks)):
+    for method, path, name, view in (*_actions(actions, reader, files), *_in_bulk(bulks)):
         door.add_url_rule(path, name, _guarded(settings, view, acts=True), methods=[method])
-    for method, path, name, view in _books(reader, now):
+    for method, path, name, view in _days_rules_system(reader, now):
         door.add_url_rule(path, name, _guarded(settings, view), methods=[method])
     door.add_url_rule(
         "/numbers", "numbers", _guarded(settings, lambda: _numbers(settings())), methods=["POST"]
@@ -92,7 +98,7 @@ def _blueprint(api: Api, now: Now, details: Details) -> Blueprint:
     return door
 
 
-def _books(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
+def _days_rules_system(reader: Reader, now: Now) -> Iterator[tuple[str, str, str, View]]:
     """What was, what would be, and what it runs on: pages that only show."""
     days, rules = Days(reader), RulesPage(reader, now)
     yield "GET", "/days", "days", days.grid
@@ -115,8 +121,10 @@ def _files(files: Files) -> Iterator[tuple[str, str, View]]:
     yield f"{recording}/derived/<name>/signature", "derived_signature", files.derived_signature
 
 
-def _deeds(actions: Actions, reader: Reader, files: Files) -> Iterator[tuple[str, str, str, View]]:
-    """What a view key may not: to hear, and to do. Each deed is asked about at its own address."""
+def _actions(
+    actions: Actions, reader: Reader, files: Files
+) -> Iterator[tuple[str, str, str, View]]:
+    """What a view key may not: to hear, and to do. Each action asks first, at its own address."""
     recording = "/recordings/<recording_id>"
     yield "GET", f"{recording}/audio", "audio", reader.audio
     yield "GET", f"{recording}/derived/<name>", "derived", files.derived
@@ -186,8 +194,9 @@ def _with_headers(response: Response) -> Response:
 
 
 def _form(status: int, wrong: str | None = None) -> AnyResponse:
-    asked = request.full_path.rstrip("?") if request.method == "GET" else request.form.get("next")
-    page = render_template("login.html", next=local_path(asked), wrong=wrong)
+    is_page = request.method == "GET"
+    wanted = request.full_path.rstrip("?") if is_page else request.form.get("next")
+    page = render_template("login.html", next=local_path(wanted), wrong=wrong)
     return Response(page, status)
 
 
@@ -223,9 +232,9 @@ def _numbers(settings: Settings) -> AnyResponse:
 
 
 def _refuse_with(door: Blueprint, errors: Errors) -> None:
-    """Has every refusal of a page told by a page, whatever its reader accepts."""
+    """Answers every refusal of a page with a page, whatever its reader accepts."""
 
-    def told_http(error: HTTPException) -> AnyResponse:
+    def answer_http(error: HTTPException) -> AnyResponse:
         answer = errors.page(
             error.code if error.code in TITLES else 400,
             (error.description or error.name).rstrip("."),
@@ -235,7 +244,7 @@ def _refuse_with(door: Blueprint, errors: Errors) -> None:
                 answer.headers[name] = value
         return answer
 
-    def told_unavailable(error: EndtapeError) -> AnyResponse:
+    def answer_unavailable(error: EndtapeError) -> AnyResponse:
         if logs.seldom("unanswered", error):
             log.warning("a page could not be shown", error=str(error))
         return errors.page(503, "the state store does not answer; `endtape doctor` says more")
@@ -243,5 +252,5 @@ def _refuse_with(door: Blueprint, errors: Errors) -> None:
     door.register_error_handler(
         Problem, lambda problem: errors.page(problem.status, problem.detail)
     )
-    door.register_error_handler(HTTPException, told_http)
-    door.register_error_handler(EndtapeError, told_unavailable)
+    door.register_error_handler(HTTPException, answer_http)
+    door.register_error_handler(EndtapeError, answer_unavailable)

@@ -4,6 +4,7 @@ changed file would have done.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -167,7 +168,7 @@ class RulesPage:
         finally:
             self._simulating.release()
         changed = simulation.changed(played)
-        handoffs = [one | {"call_uuid": c["call_uuid"]} for c in played for one in c["handoffs"]]
+        handoffs = simulation.all_handoffs(played)
         return {
             "calls": len(played),
             "is_cut": len(played) < len(newest),
@@ -176,8 +177,8 @@ class RulesPage:
             "changed": changed[:SHOWN],
             "more": max(0, len(changed) - SHOWN),
             "handoffs": len(handoffs),
-            "turned": [h for h in handoffs if h["would_be"] not in {h["was"], None}][:SHOWN],
-            "unsought": sum(h["would_be"] is None for h in handoffs),
+            "turned": simulation.turned(handoffs)[:SHOWN],
+            "unsought": simulation.unsought(handoffs),
         }
 
 
@@ -192,13 +193,14 @@ def _given_text() -> str:
 
 
 def _rate(text: str) -> float | None:
-    try:
-        rate = float(text) if text.strip() else None
-    except ValueError:
-        rate = -1.0
-    if rate is not None and not 0 <= rate < 1e6:
-        raise Problem(400, "rate: must be what a minute costs, like 0.10", field="rate")
-    return rate
+    """What a recorded minute costs; None where nothing was given. Raises Problem 400."""
+    if not text.strip():
+        return None
+    with contextlib.suppress(ValueError):
+        rate = float(text)
+        if 0 <= rate < 1e6:
+            return rate
+    raise Problem(400, "rate: must be what a minute costs, like 0.10", field="rate")
 
 
 def _labels(texts: Sequence[str]) -> dict[str, str]:
@@ -223,10 +225,13 @@ def _match(rule: Rule) -> dict[str, str]:
 def _terms(terms: Terms) -> dict[str, str]:
     """The terms by the keys of the file, about as it spells them."""
     said = {one.name: _plain(getattr(terms, one.name)) for one in fields(terms)}
-    consent = "required" if terms.consent_required else "ignored"
-    for_ever = {name: "forever" for name in _KEPT if getattr(terms, name) is None}
-    said |= {"consent": consent, "expect": terms.expects.value} | for_ever
-    return {name: value for name, value in said.items() if name != "consent_required"}
+    del said["consent_required"]
+    said["consent"] = "required" if terms.consent_required else "ignored"
+    said["expect"] = terms.expects.value
+    for name in _KEPT:
+        if getattr(terms, name) is None:
+            said[name] = "forever"
+    return said
 
 
 def _own(terms: dict[str, str], defaults: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -242,7 +247,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, timedelta):
-        return _duration(value)
+        return terms_file.spelled(value)
     if isinstance(value, DailyTime):
         return f"{value.at:%H:%M} {value.zone}"
     if isinstance(value, StrEnum):
@@ -252,11 +257,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_plain, value)) or "none"
     return str(value)
-
-
-def _duration(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % length == 0:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"

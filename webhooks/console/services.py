@@ -45,7 +45,7 @@ class Service:
 
 
 def services(board: Board, overdue: Overdue, settings: Settings) -> list[Service]:
-    """`overdue`: by duty, how many are due and not handed out, and since when the oldest is."""
+    """`overdue`: by duty, how many are due and not handed out, and for how long the oldest is."""
     return [
         *_queues(overdue),
         _clocks(board),
@@ -55,7 +55,7 @@ def services(board: Board, overdue: Overdue, settings: Settings) -> list[Service
 
 
 def late(overdue: Overdue) -> Iterator[tuple[str, int, timedelta]]:
-    """What waits for longer than it should: its words, how many, and since when the oldest does."""
+    """What waits for longer than it should: its words, how many, and for how long the oldest."""
     for duty, (count, oldest) in overdue.items():
         if oldest > _LATE.get(duty, _LATE_OTHERWISE):
             yield _WORDS.get(duty, duty.value), count, oldest
@@ -101,9 +101,14 @@ def _nearest(place: Path) -> Path:
 
 
 def _stores(board: Board, settings: Settings) -> Iterator[Service]:
-    kinds = {"archive": "directory" if isinstance(settings.archive, Path) else "bucket"}
-    kinds["catalog"] = settings.catalog.partition(":")[0].partition("+")[0]
-    for what, name in (("archive", "Archive"), ("catalog", "Catalogue")):
-        told = [why for line, why in board.degraded.items() if line.partition("@")[0] == what]
-        why = "; ".join(dict.fromkeys(told))  # each machine tells for itself
-        yield Service(name, why or f"{kinds[what]}: takes what it is given", not why)
+    archive = "directory" if isinstance(settings.archive, Path) else "bucket"
+    yield _store(board, "archive", "Archive", archive)
+    database = settings.catalog.partition(":")[0].partition("+")[0]
+    yield _store(board, "catalog", "Catalogue", database)
+
+
+def _store(board: Board, what: str, name: str, kind: str) -> Service:
+    """`what`: as processes name it that find it does not work, each for its machine."""
+    told = [why for line, why in board.degraded.items() if line.partition("@")[0] == what]
+    why = "; ".join(dict.fromkeys(told))
+    return Service(name, why or f"{kind}: takes what it is given", is_well=not why)

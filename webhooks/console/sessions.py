@@ -88,12 +88,12 @@ def take_away(response: Response) -> None:
 
 
 def is_https(request: Request, public_url: str) -> bool:
-    """Whether the browser speaks https. Its own word, `Origin`, counts first; a program that sends
-    none is believed to come by the public URL.
+    """Whether the browser speaks https, to us or to a proxy. Where neither says so, the browser's
+    own word, `Origin`, counts; a program that sends none is believed to come by the public URL.
     """
-    origin = request.headers.get("Origin", "")
     if request.is_secure or request.headers.get("X-Forwarded-Proto") == "https":
         return True
+    origin = request.headers.get("Origin", "")
     return (origin if "://" in origin else public_url).startswith("https://")
 
 

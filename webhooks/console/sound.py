@@ -110,9 +110,9 @@ def is_outline(said: Any) -> bool:
 
 
 def _marks(view: Mapping[str, Any]) -> list[Mark]:
-    start = wire.rfc3339(view["started_at"] or "")
+    start = wire.parse_rfc3339(view["started_at"])
     instants = {
-        word: wire.rfc3339((view["stop"].get(field) or view.get(field)) or "")
+        word: wire.parse_rfc3339(view["stop"].get(field) or view.get(field))
         for word, _, field in _MARKS
     }
     trigger = instants["trigger"]
@@ -132,11 +132,11 @@ def _gaps(
     view: Mapping[str, Any], gaps: Iterable[Mapping[str, Any]], duration_ms: float
 ) -> list[tuple[float, float]]:
     """Those gaps that touch the sound: from and to, in ms after its start."""
-    start, found = wire.rfc3339(view["started_at"] or ""), list[tuple[float, float]]()
+    start, found = wire.parse_rfc3339(view["started_at"]), list[tuple[float, float]]()
     if start is None:
         return found
     for gap in gaps:
-        begin, end = (wire.rfc3339(gap[name] or "") for name in ("from", "to"))
+        begin, end = (wire.parse_rfc3339(gap[name]) for name in ("from", "to"))
         from_ms = (begin - start) / _ONE_MS if begin else duration_ms
         to_ms = (end - start) / _ONE_MS if end else math.inf
         if from_ms <= duration_ms + _TOUCHES_MS and to_ms >= -_TOUCHES_MS:
@@ -177,10 +177,12 @@ class _Sheet:
         )
 
     def _path(self, peaks: Sequence[int], from_ms: float, to_ms: float, end_x: float) -> str:
-        """A closed outline, mirrored at the middle of its lane."""
+        """The `d` of a closed outline, mirrored at the middle of its lane; empty without sound.
+        `peaks`: 0 to 255 for each bucket; of several that share a point the loudest is drawn.
+        """
         first = int(from_ms / self.bucket_ms)
         some = peaks[first : int(min(to_ms, self.duration_ms) / self.bucket_ms) + 1]
-        step = max(1, -(-len(some) // _POINTS))
+        step = max(1, math.ceil(len(some) / _POINTS))
         loud = [max(some[i : i + step]) for i in range(0, len(some), step)]
         each = step * self.bucket_ms / (to_ms - from_ms) * WIDTH
         begin = (first * self.bucket_ms - from_ms) / (to_ms - from_ms) * WIDTH

@@ -10,11 +10,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker import wire
-from worker.calls import completeness
+from worker.calls import figure_words
 from worker.calls.events import Fault, Kind
 
 _FOUND = {Kind.RECORDING_LISTED, Kind.LOOKED, Kind.CALL_FOUND_LIVE, Kind.CALL_FOUND_OVER}
 _CONCLUDED = {Kind.HANDOFF_DECIDED, Kind.CONFERENCE_JOINED}
+_ORDERS = {
+    *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
+    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
+    Kind.ERASE_BEGUN,
+}
 # Whose fault it is that a recording is not home: what that means, and what to do.
 FAULTS = {
     Fault.PROVIDER: (
@@ -37,11 +42,6 @@ FAULTS = {
         "The provider refuses id or token, or a setting does not allow the file or its host.",
         "Correct the setting; then run `endtape reload`.",
     ),
-}
-_ORDERS = {
-    *(Kind.STOP_ORDERED, Kind.PAUSE_ORDERED, Kind.RESUME_ORDERED, Kind.START_ORDERED),
-    *(Kind.RETRY_ORDERED, Kind.HANDOFF_ASKED, Kind.RECORDING_HELD, Kind.RECORDING_RELEASED),
-    Kind.ERASE_BEGUN,
 }
 
 
@@ -75,7 +75,7 @@ def ahead(instant: datetime | None, now: datetime) -> str:
 
 def between(instants: tuple[str | None, str | None]) -> float | None:
     """Milliseconds from one RFC 3339 instant to another; None where one is not known."""
-    begin, end = (wire.rfc3339(instant or "") for instant in instants)
+    begin, end = (wire.parse_rfc3339(instant) for instant in instants)
     return (end - begin) / timedelta(milliseconds=1) if begin and end else None
 
 
@@ -152,7 +152,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "host": host,
     "pretty": pretty,
     "sureness": sureness,
-    "plain": wire.without_numbers,
-    "spelled": completeness.spelled,
+    "without_numbers": wire.without_numbers,
+    "spelled": figure_words.spelled,
     "fault_means": fault_means,
 }

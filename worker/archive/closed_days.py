@@ -130,7 +130,7 @@ class ClosedDays:
         """The lines of a statement, and of the audio that it is about."""
         content = self._store.read(name)
         said = json.loads(content)
-        at = wire.rfc3339(said["fetch"]["fetched_at"] if "fetch" in said else said["at"])
+        at = wire.parse_rfc3339(said["fetch"]["fetched_at"] if "fetch" in said else said["at"])
         signed = seals.is_sealed(self._store, name, content, signing.RECEIPTS, trusted)
         if not signed or at is None or at.date() < since:
             return

@@ -92,7 +92,7 @@ def parse(content: bytes, name: str, *, signed: bool) -> Fact:
     """
     try:
         said = json.loads(content)
-        at = wire.rfc3339(said["at"])
+        at = wire.parse_rfc3339(said["at"])
         fact = Fact(
             account=said["account"],
             recording_id=said["recording_id"],

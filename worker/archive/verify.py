@@ -335,4 +335,4 @@ def _signed_at(said: dict[str, Any]) -> datetime | None:
     """When a file was signed, by its own words; None where it does not say."""
     fetch = said.get("fetch")
     text = fetch.get("fetched_at") if isinstance(fetch, dict) else said.get("at")
-    return wire.rfc3339(text) if isinstance(text, str) else None
+    return wire.parse_rfc3339(text) if isinstance(text, str) else None

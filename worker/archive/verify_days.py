@@ -180,7 +180,7 @@ class _Checked:
         report.counts["days"] += 1
         if (said["account"], said["day"]) != (self._account, self._day.isoformat()):
             report.add("misplaced", name, "it is about another account or day")
-        closed_at = wire.rfc3339(str(said.get("closed_at")))
+        closed_at = wire.parse_rfc3339(str(said.get("closed_at")))
         self._signed(name, content, (signing.DAYS, closed_at), report)
         before = self._before(said, name, report)
         self._history(said, before, closed_at, report)
@@ -376,4 +376,4 @@ def _time_of(content: bytes) -> datetime | None:
     said = _object(content)
     fetch = said.get("fetch")
     text = fetch.get("fetched_at") if isinstance(fetch, dict) else said.get("at")
-    return wire.rfc3339(text) if isinstance(text, str) else None
+    return wire.parse_rfc3339(text) if isinstance(text, str) else None

@@ -26,6 +26,10 @@ class Phase(StrEnum):
     ERASED = "erased"  # both copies are gone, by order; a signed tombstone stays
 
 
+# The phases in which it may still record.
+RUNNING = frozenset({Phase.RECORDING, Phase.STOPPING})
+
+
 class StopState(StrEnum):
     """How a stop went. Only `confirmed` and `already_over` say that the recording is over."""
 

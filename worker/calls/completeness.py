@@ -14,10 +14,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
-from worker.calls.call import Call, Phase, StopState
+from worker.calls.call import RUNNING, Call, Phase, StopState
+from worker.calls.check_words import failed_check
+from worker.calls.figure_words import NOT_VERIFIED
 from worker.calls.restriction import NO_CONSENT
 from worker.calls.rules import Expect, Mode, Rules, Terms
-from worker.calls.timing import ITSELF
+from worker.calls.timing import ITSELF, LONGEST_CALL
 
 View = Mapping[str, Any]
 FIGURES = (
@@ -29,21 +31,13 @@ FIGURES = (
 _UNEXPLAINED = (
     *("missing", "unexpected", "over_long", "too_short", "unproven", "cut_at_default_limit"),
 )
-NOT_VERIFIED = "not_verified"  # why a recording is unexplained, where no figure says it
-
 # Of a closed day, what is counted for `/metrics`.
 GAPS = (*_UNEXPLAINED, "without_consent")
-_RUNNING = {Phase.RECORDING.value, Phase.STOPPING.value}
 # The provider's own limit where nobody named one (documented), and how exactly it cuts.
 _DEFAULT_LIMIT, _CUT_WITHIN = timedelta(seconds=60), timedelta(seconds=1)
 _SHORTEST = timedelta(seconds=1)
+_OVERLAP = timedelta(seconds=1)  # of one recording that takes over from another
 _ENDED_EARLY = timedelta(seconds=10)  # before its call, by itself
-_LONGEST_CALL = timedelta(hours=24)  # the provider ends any call then (documented)
-
-
-def spelled(figure: str) -> str:
-    """A figure, or NOT_VERIFIED, as people read it."""
-    return "over-long" if figure == "over_long" else figure.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +134,7 @@ def rows_of(
         for view in together:
             row = _row_in(found, view["account"], _rule_of(view, rules))
             call = answered.get((view["account"], view["call_uuid"]))
-            terms = _terms(rules, row.rule)
+            terms = rules.terms_of(row.rule)
             row.add(_Given(view, together, call, terms, now))
             row.saved_per_month += view.get("saved_per_month") or 0.0
             if _is_asked(view, terms):
@@ -193,7 +187,7 @@ class _Given:
     now: datetime
 
     def at(self, name: str) -> datetime | None:
-        return _instant(self.view[name])
+        return wire.parse_rfc3339(self.view[name])
 
     @property
     def lasted(self) -> timedelta | None:
@@ -211,7 +205,7 @@ class _Given:
             self.call and ended_at and abs(self.call.ended_at - ended_at) <= ITSELF
         )
         return (
-            self.view["phase"] not in _RUNNING
+            self.view["phase"] not in RUNNING
             and stop["state"] in {StopState.NONE, StopState.ALREADY_OVER}
             and stop["trigger"] != "hangup"
             and not ends_with_call
@@ -224,12 +218,13 @@ def _names(given: _Given) -> set[str]:
     names = set(_standing(view))
     tests = {
         "unexpected": _is_unexpected,
-        "over_long": _is_over_long,
         "too_short": _is_too_short,
         "unproven": _is_unproven,
         "cut_at_default_limit": _is_cut,
     }
     names |= {name for name, test in tests.items() if test(given)}
+    if is_over_long(view, given.terms, given.now):
+        names.add("over_long")
     if "unexpected" not in names:
         names.add("expected")
     if NO_CONSENT in view["restricted_by"]:
@@ -245,7 +240,8 @@ def _names(given: _Given) -> set[str]:
 
 def _why_unexplained(given: _Given, names: set[str]) -> list[str]:
     """What makes it unexplained; empty where it is explained."""
-    why = [name for name in _UNEXPLAINED if name in names - _explained(given)]
+    explained = {"over_long"} if is_only_observed(given.view, given.terms) else set[str]()
+    why = [name for name in _UNEXPLAINED if name in names - explained]
     return [*why, NOT_VERIFIED] if "archived" in names and "verified" not in names else why
 
 
@@ -263,10 +259,11 @@ def _standing(view: View) -> Iterator[str]:
         yield "under_way"
 
 
-def _explained(given: _Given) -> set[str]:
-    """The figures that the rules account for: a rule that only observes stops nothing."""
-    observed = given.terms.mode is Mode.OBSERVE and not given.view["stop"]["attempts"]
-    return {"over_long"} if observed else set()
+def is_only_observed(view: View, terms: Terms) -> bool:
+    """Whether its rule only observes, so stops nothing, and nobody else asked for a stop: then the
+    rule accounts for a recording that is over-long.
+    """
+    return terms.mode is Mode.OBSERVE and not view["stop"]["attempts"]
 
 
 def _is_unexpected(given: _Given) -> bool:
@@ -276,36 +273,38 @@ def _is_unexpected(given: _Given) -> bool:
     began = given.at("started_at")
     if given.terms.expects is not Expect.EVERY or began is None:
         return False
-    for other in given.together:
-        start, end = _instant(other["started_at"]), _instant(other["ended_at"])
-        is_earlier = start is not None and (start, other["recording_id"]) < (
-            began,
-            given.view["recording_id"],
-        )
-        if is_earlier and (end is None or end > began + _SHORTEST):
-            return end is not None or other["phase"] in _RUNNING
-    return False
+    return any(_ran_before(given.view, began, other) for other in given.together)
 
 
-def _is_over_long(given: _Given) -> bool:
-    """Whether it went on after the instant at which it was to end by more than its `tail_limit`, or
-    where the rule has none, by more than `confirm_within`. A deadline that passed before somebody
-    else's stop counts, also where we heard of the recording too late for it.
+def _ran_before(view: View, began: datetime, other: View) -> bool:
+    """Whether `other` began before the recording, which began at `began`, and ran on beside it. One
+    whose end nobody knows does so only while it runs.
     """
-    stop, ended_at = given.view["stop"], given.at("ended_at")
-    overdue_since = _instant(stop.get("overdue_since"))
-    due_at = overdue_since or _instant(stop["due_at"])
+    start, end = wire.parse_rfc3339(other["started_at"]), wire.parse_rfc3339(other["ended_at"])
+    if start is None or (start, other["recording_id"]) >= (began, view["recording_id"]):
+        return False
+    return end > began + _OVERLAP if end else other["phase"] in RUNNING
+
+
+def is_over_long(view: View, terms: Terms, now: datetime) -> bool:
+    """Whether a recording went on after the instant at which it was to end by more than its
+    `tail_limit`, or where the rule has none, by more than `confirm_within`. A deadline that passed
+    before somebody else's stop counts, also where we heard of the recording too late for it.
+    """
+    stop, ended_at = view["stop"], wire.parse_rfc3339(view["ended_at"])
+    overdue_since = wire.parse_rfc3339(stop.get("overdue_since"))
+    due_at = overdue_since or wire.parse_rfc3339(stop["due_at"])
     if due_at is None:
         return False
-    if ended_at is None and given.view["phase"] in _RUNNING:
-        ended_at = given.now
+    if ended_at is None and view["phase"] in RUNNING:
+        ended_at = now
     if stop["tail_ms"] is not None and overdue_since is None:
         tail = timedelta(milliseconds=stop["tail_ms"])
     elif ended_at is not None:
         tail = ended_at - due_at
     else:
         return False
-    return tail > (given.terms.tail_limit or given.terms.confirm_within)
+    return tail > (terms.tail_limit or terms.confirm_within)
 
 
 def _is_too_short(given: _Given) -> bool:
@@ -313,16 +312,18 @@ def _is_too_short(given: _Given) -> bool:
     announced; or ended by itself well before the call that the rule wants recorded.
     """
     lasted, ended_at = given.lasted, given.at("ended_at")
-    if given.view["phase"] in _RUNNING:
+    if given.view["phase"] in RUNNING:
         return False
-    if "duration failed" in str(given.view["problem"]):
+    if failed_check(given.view["problem"]) == "duration":
         return True
     if lasted is not None and lasted < _SHORTEST:
         return bool(given.view["stop"]["state"] != StopState.CONFIRMED)
     if given.terms.expects is not Expect.EVERY or given.call is None or ended_at is None:
         return False
-    last = max((e for v in given.together if (e := _instant(v["ended_at"]))), default=ended_at)
-    runs_on = any(v["phase"] in _RUNNING for v in given.together) or last > ended_at
+    last = max(
+        (e for v in given.together if (e := wire.parse_rfc3339(v["ended_at"]))), default=ended_at
+    )
+    runs_on = any(v["phase"] in RUNNING for v in given.together) or last > ended_at
     early = given.call.ended_at - ended_at > _ENDED_EARLY
     return early and not runs_on and given.ended_by_itself and not _is_cut(given)
 
@@ -333,14 +334,14 @@ def _is_unproven(given: _Given) -> bool:
     stop = given.view["stop"]
     if stop["state"] in {StopState.UNKNOWN, StopState.FAILED}:
         return True
-    too_long_ago = began is not None and given.now - began > _LONGEST_CALL
-    return given.view["phase"] in _RUNNING and too_long_ago
+    too_long_ago = began is not None and given.now - began > LONGEST_CALL
+    return given.view["phase"] in RUNNING and too_long_ago
 
 
 def _is_cut(given: _Given) -> bool:
     """Whether it ended by itself at the limit that the provider sets where nobody names one."""
     lasted, ended_at = given.lasted, given.at("ended_at")
-    due_at = _instant(given.view["stop"]["due_at"])
+    due_at = wire.parse_rfc3339(given.view["stop"]["due_at"])
     if lasted is None or not given.ended_by_itself:
         return False
     is_deadline = bool(due_at and ended_at and abs(ended_at - due_at) <= ITSELF)
@@ -380,11 +381,6 @@ def _rule_of(view: View, rules: Rules) -> str:
     return rules.choose(call)[0]
 
 
-def _terms(rules: Rules, name: str) -> Terms:
-    """The terms of a rule as it is now; the defaults for one that is gone."""
-    return next((rule.terms for rule in rules.rules if rule.name == name), rules.defaults)
-
-
 def _as_call(call: AnsweredCall) -> Call:
     return Call(
         account=call.account,
@@ -393,7 +389,3 @@ def _as_call(call: AnsweredCall) -> Call:
         to_number=call.to_number,
         direction=call.direction,
     )
-
-
-def _instant(text: str | None) -> datetime | None:
-    return wire.rfc3339(text) if text else None

@@ -57,7 +57,7 @@ def statement(said: Consent) -> dict[str, Any]:
 
 def of_statement(said: Mapping[str, Any]) -> Consent:
     """What `statement` showed. Raises ValueError where no instant can be read."""
-    at = wire.rfc3339(said.get("at") or "")
+    at = wire.parse_rfc3339(said.get("at"))
     if at is None:
         raise ValueError("a statement about consent without an instant")
     return Consent(

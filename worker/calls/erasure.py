@@ -7,16 +7,16 @@ may mean that there is a copy again, and brings numbers with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from worker.calls.call import Call, Recording
 from worker.calls.rules import Rules
+from worker.calls.timing import LONGEST_CALL
 
 # What `/v1` shows of an erased recording no longer
 GONE = ("from", "to", "direction", "duration_ms", "format", "bytes", "archive_key", "consent")
 BEING_ERASED = "it is being erased"
-_LONGEST_CALL = timedelta(hours=24)  # vendor's documentation: hard limit
 
 
 def retention(call: Call, recording: Recording, rules: Rules) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def numbers_go_at(call: Call) -> datetime | None:
     if not known or not all(recording.erased for recording in call.recordings.values()):
         return None
     last = max(event.at for event in call.events if event.at)
-    return call.over_at or call.claimed_over_at or last + _LONGEST_CALL
+    return call.over_at or call.claimed_over_at or last + LONGEST_CALL
 
 
 def without_what_goes(view: Mapping[str, Any], sha256: str | None) -> dict[str, Any]:

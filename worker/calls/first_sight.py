@@ -20,7 +20,7 @@ def told_late(view: Mapping[str, Any], timeline: Iterable[Mapping[str, Any]]) ->
     own = [event for event in timeline if event["recording_id"] == view["recording_id"]]
     if not own or own[0]["event"] != Kind.RECORDING_LISTED:
         return None
-    listed_at = _at(own[0]["at"])
+    listed_at = wire.parse_rfc3339(own[0]["at"])
     if listed_at is None:
         return None
     told = next((event for event in own if event["event"] in _TOLD), None)
@@ -32,13 +32,9 @@ def told_late(view: Mapping[str, Any], timeline: Iterable[Mapping[str, Any]]) ->
 
 
 def _how_late(view: Mapping[str, Any], listed_at: datetime) -> str:
-    ended_at, stop = _at(view["ended_at"]), view["stop"]
-    due_at = _at(stop.get("overdue_since") or stop["due_at"])
+    ended_at, stop = wire.parse_rfc3339(view["ended_at"]), view["stop"]
+    due_at = wire.parse_rfc3339(stop.get("overdue_since") or stop["due_at"])
     for since, what in ((ended_at, "its end"), (due_at, "it was to end")):
         if since and listed_at > since:
             return f", {wire.length((listed_at - since) / timedelta(milliseconds=1))} after {what}"
     return ""
-
-
-def _at(instant: str | None) -> datetime | None:
-    return wire.rfc3339(instant or "")

@@ -20,7 +20,6 @@ _LOOKS_WHILE_UNKNOWN = tuple(
     timedelta(minutes=m) for m in (1, 2, 3, 4, 5, 10, 20, 30, 60, 120, 180)
 )
 _LOOKS_FOR_FACTS = tuple(timedelta(seconds=s) for s in (0, 2, 10, 60))
-_LONGEST_CALL = timedelta(hours=24)  # vendor's documentation: hard limit
 _CLAIMED_EARLY = timedelta(milliseconds=150)  # the clock claims an obligation so much too early
 _FAILED_LOOK = timedelta(seconds=5)  # after the first failed look; doubles with each further one
 _LATER_LOOKS = timedelta(hours=6)  # between looks once a series is used up
@@ -46,7 +45,7 @@ def _looks_for_starts(call: Call) -> Iterator[datetime]:
     """When to look for the recordings that starts without an answer may have begun."""
     for start in call.starts.values():
         if start.unclear and start.outcome and start.outcome.at:
-            ends_at = call.over_at or start.outcome.at + _LONGEST_CALL
+            ends_at = call.over_at or start.outcome.at + timing.LONGEST_CALL
             if not looked_since(call, ends_at + _LOOKS_AFTER_END[-1]):
                 yield _after(call, start.outcome.at, _LOOKS_AT_CLAIM)
 
@@ -107,7 +106,7 @@ def _is_looked_for(call: Call, hidden: Recording) -> bool:
     if hidden.over_at or not hidden.asked or not hidden.asked.proof or not_found:
         return False
     given_up = hidden.unknown_at and (call.over_at or call.claimed_over_at)
-    return not given_up and not looked_since(call, hidden.known_at + _LONGEST_CALL)
+    return not given_up and not looked_since(call, hidden.known_at + timing.LONGEST_CALL)
 
 
 def _looks_after_stop(

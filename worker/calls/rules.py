@@ -296,6 +296,10 @@ class Rules:
                 return rule.name, rule.terms
         return DEFAULTS, self.defaults
 
+    def terms_of(self, name: str | None) -> Terms:
+        """The terms of the rule of this name, as it is now; the defaults where none has it."""
+        return next((rule.terms for rule in self.rules if rule.name == name), self.defaults)
+
 
 # The triggers that are instants of a recording's own.
 DEADLINES = {"max_duration", "stop_at", "consent"}

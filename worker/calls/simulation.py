@@ -148,6 +148,21 @@ def changed(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def all_handoffs(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The hand-offs of calls as `of_call` gives them, each with its `call_uuid`."""
+    return [one | {"call_uuid": call["call_uuid"]} for call in calls for one in call["handoffs"]]
+
+
+def turned(handoffs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that would have got another verdict."""
+    return [one for one in handoffs if one["would_be"] not in {one["was"], None}]
+
+
+def unsought(handoffs: Iterable[Mapping[str, Any]]) -> int:
+    """How many would have depended on a proof that nobody sought."""
+    return sum(one["would_be"] is None for one in handoffs)
+
+
 def recordings(account: str, call_uuid: str, events: Iterable[Event], rules: Rules) -> list[Played]:
     """Each recording of the call as it was, and as it would have been by these rules."""
     log = list(events)

@@ -56,8 +56,10 @@ def duration(value: Any) -> timedelta | None:
 
 
 def spelled(length: timedelta) -> str:
-    """A duration of whole seconds as `duration` reads it, in the largest unit that has no rest."""
+    """A duration of whole seconds as a rules file has it, in the largest unit that has no rest."""
     seconds = round(length.total_seconds())
+    if not seconds:
+        return "0s"
     unit = max((u for u, of in _SECONDS.items() if seconds % of == 0), key=lambda u: _SECONDS[u])
     return f"{seconds // _SECONDS[unit]}{unit}"
 

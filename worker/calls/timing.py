@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
+LONGEST_CALL = timedelta(hours=24)  # the provider ends any call then (vendor's documentation)
+
 # Stops
 # ------------------------------------------------------------------------------------------------
 

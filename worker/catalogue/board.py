@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from worker.calls.call import Phase
+from worker.calls.call import RUNNING, Phase, StopState
 from worker.calls.events import Fault
 from worker.calls.views import rfc3339
 from worker.catalogue.live import Live, LiveCall
@@ -19,7 +19,9 @@ from worker.ledger.presence import ROLES, SEEN_WITHIN
 
 MOST = 5000  # recordings that are looked at, the newest first
 FINALIZING = timedelta(minutes=2)  # usually it takes seconds
-_GIVEN_UP, _UNDER_WAY = {"unknown", "failed"}, {"due", "accepted"}
+_WITHOUT_PROOF = {StopState.UNKNOWN, StopState.FAILED}
+_ENDED = {Phase.FINALIZING, Phase.FETCHING, Phase.ABANDONED}
+_UNDER_WAY = {StopState.DUE, StopState.ACCEPTED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,18 +68,18 @@ def compute(
         breathe()
         views += _views(call, now)
         waiting += _waiting(call, now)
-    running = [v for v in views if v["phase"] in {"recording", "stopping"}]
-    ended = [v for v in views if v["phase"] in {"finalizing", "fetching", "abandoned"}]
+    running = [v for v in views if v["phase"] in RUNNING]
+    ended = [v for v in views if v["phase"] in _ENDED]
     failing = [v for v in ended if v["fault"]]
     alive = ledger.alive(SEEN_WITHIN)
     return Board(
         at=now,
         running=sorted(running, key=_urgency),
         unproven=[v for v in running if is_unproven(v["stop"])],
-        in_flight=sum(v["phase"] == "stopping" for v in running),
+        in_flight=sum(v["phase"] == Phase.STOPPING for v in running),
         coming=len(ended) - len(failing),
         failing=failing,
-        abandoned=[v for v in failing if v["phase"] == "abandoned"],
+        abandoned=[v for v in failing if v["phase"] == Phase.ABANDONED],
         waiting=waiting,
         halted=sorted(ledger.halted(accounts)),
         degraded=ledger.degraded(),
@@ -111,8 +113,13 @@ def _with_delay(view: dict[str, Any], over: datetime | None, now: datetime) -> d
         return view
     return view | {
         "fault": Fault.PROVIDER.value,
-        "problem": f"it was over at {over:%m-%d %H:%M:%S}, and the provider does not list it yet",
+        "problem": not_listed(over),
     }
+
+
+def not_listed(over_at: datetime) -> str:
+    """The problem of a recording that was proven over then, and whose file no list names."""
+    return f"it was over at {over_at:%m-%d %H:%M:%S}, and the provider does not list it yet"
 
 
 def is_unproven(stop: Mapping[str, Any]) -> bool:
@@ -120,7 +127,7 @@ def is_unproven(stop: Mapping[str, Any]) -> bool:
     all tries; or it was sent again, because the time for its proof was over.
     """
     state = stop["state"]
-    return state in _GIVEN_UP or (state in _UNDER_WAY and stop["attempts"] > 1)
+    return state in _WITHOUT_PROOF or (state in _UNDER_WAY and stop["attempts"] > 1)
 
 
 def _urgency(view: dict[str, Any]) -> tuple[bool, bool, str]:

@@ -46,6 +46,7 @@ _CONNECT_S, _STATEMENT_S = 3, 10
 _BUSY_S = 5  # so long a writer of SQLite waits for another
 _REST_S = 2.0  # after a failure nobody asks for so long, so that requests do not pile up
 _AT_ONCE = 500
+_LOCK = 7313451  # any number of ours: PostgreSQL's advisory locks go by numbers
 _ID = ("account", "recording_id")
 
 
@@ -169,7 +170,7 @@ class Catalogue:
     def recorded(self, account: str, call_uuids: Sequence[str]) -> set[str]:
         """Those of these calls that have a recording here."""
         found = set[str]()
-        with self._reading() as connection:
+        with self._connected() as connection:
             for at in range(0, len(call_uuids), _AT_ONCE):
                 query = select(recordings.c.call_uuid).where(
                     recordings.c.account == account,
@@ -183,7 +184,7 @@ class Catalogue:
         query = select(recordings.c.recording_id).where(
             recordings.c.account == account, recordings.c.recording_id.in_(recording_ids)
         )
-        with self._reading() as connection:
+        with self._connected() as connection:
             return set(connection.execute(query).scalars())
 
     def retained_until(self, instant: datetime, limit: int) -> list[Row]:
@@ -198,7 +199,7 @@ class Catalogue:
         columns = (recordings.c.account, recordings.c.recording_id)
         while True:
             query = select(*columns).where(tuple_(*columns) > last).order_by(*columns)
-            with self._reading() as connection:
+            with self._connected() as connection:
                 page = [(str(a), str(i)) for a, i in connection.execute(query.limit(_AT_ONCE * 4))]
             yield from page
             if not page:
@@ -207,7 +208,7 @@ class Catalogue:
 
     def count(self) -> int:
         """How many rows there are."""
-        with self._reading() as connection:
+        with self._connected() as connection:
             return int(
                 connection.execute(select(func.count()).select_from(recordings)).scalar_one()
             )
@@ -216,9 +217,24 @@ class Catalogue:
         """How many recordings first seen since then each rule decided about."""
         rule = recordings.c.rule
         query = select(rule, func.count()).where(recordings.c.first_seen_ms >= to_ms(since))
-        with self._reading() as connection:
+        with self._connected() as connection:
             found = connection.execute(query.where(rule.is_not(None)).group_by(rule))
             return {str(name): int(count) for name, count in found}
+
+    def _all(self) -> sqlalchemy.Select[Any]:
+        return select(recordings.c.first_seen_ms, recordings.c.archive_key, views.c.view).where(
+            _same(views, recordings)
+        )
+
+    def _rows(self, query: sqlalchemy.Select[Any]) -> list[Row]:
+        with self._connected() as connection:
+            return [
+                Row(first_seen_ms=int(ms), key=key, view=json.loads(view))
+                for ms, key, view in connection.execute(query)
+            ]
+
+    # The whole catalogue
+    # --------------------------------------------------------------------------------------------
 
     def replace(self) -> None:
         """Drop all tables, of whatever shape, and make them anew, empty."""
@@ -239,25 +255,8 @@ class Catalogue:
             connection.execute(labels.insert().values(**nobody, first_seen_ms=0))
             transaction.rollback()
 
-    def _all(self) -> sqlalchemy.Select[Any]:
-        return select(recordings.c.first_seen_ms, recordings.c.archive_key, views.c.view).where(
-            _same(views, recordings)
-        )
-
-    def _rows(self, query: sqlalchemy.Select[Any]) -> list[Row]:
-        with self._reading() as connection:
-            return [
-                Row(first_seen_ms=int(ms), key=key, view=json.loads(view))
-                for ms, key, view in connection.execute(query)
-            ]
-
     # The connection
     # --------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._connected() as connection:
-            yield connection
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -339,7 +338,7 @@ class Catalogue:
             if self.is_for_one_machine:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7313451)")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield connection
             connection.commit()
 

@@ -15,6 +15,7 @@ from worker.calls.completeness import FIGURES, AnsweredCall
 from worker.calls.replay import replay
 from worker.calls.rules import Rules
 from worker.calls.views import rfc3339
+from worker.catalogue.csv_cell import cell
 from worker.catalogue.database import Catalogue
 from worker.catalogue.live import Live
 from worker.errors import CatalogueAway
@@ -139,15 +140,10 @@ def as_csv(view: Mapping[str, Any]) -> str:
 
 def _lines(view: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     for row in view["rows"]:
-        place = (view["day"], row["account"], _cell(row["rule"]))
+        place = (view["day"], row["account"], cell(row["rule"]))
         for name in FIGURES:
             figure = row[name]
             ids = (" ".join(figure["recordings"]), " ".join(figure["calls"]))
             yield (*place, name, figure["count"], *ids)
         for name in ("consent_capture_rate", "saved_per_month"):
             yield (*place, name, "" if row[name] is None else row[name], "", "")
-
-
-def _cell(text: str) -> str:
-    # A spreadsheet would calculate it (OWASP, CSV injection).
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from worker import wire
-from worker.calls.rules import Mode, Rules, Terms
+from worker.calls import completeness
+from worker.calls.call import RUNNING, StopState
+from worker.calls.rules import Rules
 from worker.catalogue.listing import Listing
 from worker.catalogue.wanted import Wanted
 
@@ -17,11 +19,11 @@ MOST = 1000  # recordings that a chart is made of, the newest first
 # The upper ends of the bars in ms; the last bar has none.
 _LATENESS = (5, 20, 100, 1000)
 _TAIL = (500, 1000, 2000, 5000)
-_RUNNING, _GIVEN_UP = {"recording", "stopping"}, {"unknown", "failed"}
+_WITHOUT_PROOF = {StopState.UNKNOWN, StopState.FAILED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
+class Chart:
     """A chart. `bars`: for each, its name, the count, and its height from 0 to 1."""
 
     name: str
@@ -38,11 +40,11 @@ class Hour:
     tail that is too long, or without proof of the end.
     """
 
-    figures: tuple[Figure, ...] = ()
+    charts: tuple[Chart, ...] = ()
     to_explain: tuple[dict[str, Any], ...] = ()
 
 
-def figures(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[Figure, ...]:
+def charts(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[Chart, ...]:
     """Of the recordings that were first seen within the last hour. Raises LedgerUnavailable."""
     return _charts(_views(listing, accounts, now))
 
@@ -50,49 +52,39 @@ def figures(listing: Listing, accounts: Iterable[str], now: datetime) -> tuple[F
 def hour(listing: Listing, accounts: Iterable[str], rules: Rules, now: datetime) -> Hour:
     """The same, and what of these recordings is to be explained. Raises LedgerUnavailable."""
     views = _views(listing, accounts, now)
-    terms = {rule.name: rule.terms for rule in rules.rules}
     return Hour(
-        figures=_charts(views),
-        to_explain=tuple(
-            view
-            for view in views
-            if view["phase"] not in _RUNNING
-            and (
-                view["stop"]["state"] in _GIVEN_UP
-                or _is_over_long(view["stop"], terms.get(view["stop"]["rule"], rules.defaults))
-            )
-        ),
+        charts=_charts(views),
+        to_explain=tuple(view for view in views if _is_to_explain(view, rules, now)),
     )
 
 
-def _is_over_long(stop: Mapping[str, Any], terms: Terms) -> bool:
-    """Whether the tail is one that the ledger of the day calls over-long, and that no rule accounts
-    for: one that only observes stops nothing.
-    """
-    if stop["tail_ms"] is None or (terms.mode is Mode.OBSERVE and not stop["attempts"]):
+def _is_to_explain(view: Mapping[str, Any], rules: Rules, now: datetime) -> bool:
+    """Whether the ledger of the day calls it unexplained for its tail or for want of a proof."""
+    stop = view["stop"]
+    if view["phase"] in RUNNING:
         return False
-    tail = timedelta(milliseconds=stop["tail_ms"])
-    due_at, overdue_since = (wire.rfc3339(stop.get(n) or "") for n in ("due_at", "overdue_since"))
-    if due_at and overdue_since:
-        tail += due_at - overdue_since
-    return tail > (terms.tail_limit or terms.confirm_within)
+    if stop["state"] in _WITHOUT_PROOF:
+        return True
+    terms = rules.terms_of(stop["rule"])
+    is_over_long = completeness.is_over_long(view, terms, now)
+    return is_over_long and not completeness.is_only_observed(view, terms)
 
 
 def _views(listing: Listing, accounts: Iterable[str], now: datetime) -> list[dict[str, Any]]:
     return listing.page(Wanted(since=now - _SPAN), accounts, limit=MOST).views
 
 
-def _charts(views: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+def _charts(views: Iterable[Mapping[str, Any]]) -> tuple[Chart, ...]:
     stops = [view["stop"] for view in views if view["stop"]["requested_at"]]
     late = [ms for stop in stops if (ms := _lateness(stop)) is not None]
     tails = [float(stop["tail_ms"]) for stop in stops if stop["tail_ms"] is not None]
     return (
-        figure("Lateness", "from the instant a stop was due to our request", late, _LATENESS),
-        figure("Tail", "sound after the instant a stop was due", tails, _TAIL),
+        chart("Lateness", "from the instant a stop was due to our request", late, _LATENESS),
+        chart("Tail", "sound after the instant a stop was due", tails, _TAIL),
     )
 
 
-def figure(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]) -> Figure:
+def chart(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]) -> Chart:
     """The chart of these values (ms)."""
     counts = [0] * (len(tops) + 1)
     for value in values:
@@ -100,7 +92,7 @@ def figure(name: str, meaning: str, values: Sequence[float], tops: Sequence[int]
     names = [*(f"≤ {_spelled(top)}" for top in tops), f"> {_spelled(tops[-1])}"]
     most = max(counts)
     ordered = sorted(values)
-    return Figure(
+    return Chart(
         name=name,
         meaning=meaning,
         bars=[(n, c, c / most if most else 0.0) for n, c in zip(names, counts, strict=True)],
@@ -115,5 +107,5 @@ def _spelled(milliseconds: int) -> str:
 
 
 def _lateness(stop: Mapping[str, Any]) -> float | None:
-    due, sent = wire.rfc3339(stop["due_at"] or ""), wire.rfc3339(stop["requested_at"])
+    due, sent = wire.parse_rfc3339(stop["due_at"]), wire.parse_rfc3339(stop["requested_at"])
     return (sent - due) / timedelta(milliseconds=1) if due and sent else None

@@ -14,6 +14,7 @@ from worker.archive import facts
 from worker.archive.checks import first_failed
 from worker.archive.facts import Fact
 from worker.calls.call import Phase, StopState
+from worker.calls.check_words import archived_although
 from worker.calls.erasure import GONE
 from worker.calls.timing import KEPT_BY_PROVIDER
 from worker.calls.views import rfc3339
@@ -98,6 +99,7 @@ def of_receipt(
     """
     media, provider = receipt["media"], receipt.get("provider") or {}
     failed = first_failed(receipt.get("checks") or {})
+    problem = archived_although(failed, receipt["checks"][failed]) if failed else None
     return _row(
         receipt,
         audio,
@@ -113,9 +115,7 @@ def of_receipt(
             "sha256": str(media["sha256"]),
             "archive_key": audio,
             "segment_of": receipt.get("segment_of"),
-            "problem": f"archived although {failed} failed: {receipt['checks'][failed]}"
-            if failed
-            else None,
+            "problem": problem,
             "fault": None,
             "held": facts.is_held(known),
             "retain_until": (receipt.get("retain") or {}).get("until"),
@@ -192,17 +192,19 @@ def _offloaded(offload: Fact | None) -> dict[str, Any]:
 
 def _kept_until(said: Mapping[str, Any]) -> str | None:
     """Until when the provider keeps its copy, as long as an end is known."""
-    ended_at = wire.rfc3339(said.get("ended_at") or "")
+    ended_at = wire.parse_rfc3339(said.get("ended_at"))
     return rfc3339(ended_at + KEPT_BY_PROVIDER) if ended_at else None
 
 
 def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mapping[str, Any]) -> Row:
+    """A row from what the file under a key says, written then, and `more`, which goes before it."""
     # Older files have no `first_seen_at`.
     instants = (said.get("first_seen_at"), said.get("started_at"), said.get("ended_at"), written_at)
     first_seen_at = next((text for text in instants if text), None)
     if first_seen_at is None:
         raise ValueError("no time is known at which it was first seen")
     restricted_by = more.get("restricted_by") or []
+    is_gone = bool(more.get("erased") or more.get("deleted_at_provider"))
     view = {
         "recording_id": str(said["recording_id"]),
         "account": str(said["account"]),
@@ -217,9 +219,7 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
         "stop": {**_NO_STOP, **(said.get("stop") or {})},
         "restricted": bool(restricted_by) or bool(more.get("restricted")),
         "restricted_by": restricted_by,
-        "provider_keeps_until": None
-        if more.get("erased") or more.get("deleted_at_provider")
-        else _kept_until(said),
+        "provider_keeps_until": None if is_gone else _kept_until(said),
         "retain_until": more.get("retain_until"),
         "derived": more.get("derived", []),
         "erased": more.get("erased"),
@@ -228,5 +228,5 @@ def _row(said: Mapping[str, Any], key: str, written_at: str | None, more: Mappin
 
 
 def _ms(text: str | None) -> int | None:
-    at = wire.rfc3339(text or "")
+    at = wire.parse_rfc3339(text)
     return to_ms(at) if at else None

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from worker.calls.completeness import FIGURES, spelled
+from worker.calls.completeness import FIGURES
+from worker.calls.figure_words import meaning, spelled
 from worker.catalogue import day_ledger
 from worker.catalogue.database import Catalogue
 from worker.catalogue.day_ledger import DayLedger
@@ -34,15 +35,6 @@ _WAY_OUT = (
     "with those it has: GET /v1/ledger, or the console's page of the day"
 )
 _SHOWN = 3  # recordings beside a figure
-WHY = {
-    "missing": "it was given up, or the call was answered and has none",
-    "unexpected": "its rule wants none, or another one ran already",
-    "over_long": "it went on after it was to end",
-    "too_short": "less than 1 s and not by a stop, or less than announced",
-    "unproven": "nothing proves that it ended",
-    "cut_at_default_limit": "it ended by itself after the provider's 60 s",
-    "not_verified": "it is archived, and a check failed",
-}
 
 
 @click.command("ledger", epilog="Example: endtape ledger --day 2026-09-14 --csv")
@@ -123,7 +115,7 @@ def _print_unexplained(figure: Mapping[str, Any]) -> None:
         return
     table = table_of("unexplained", "why", whole=["unexplained"])
     for one, why in figure["why"].items():
-        said = "\n".join(f"{spelled(name)}: {WHY[name]}" for name in why)
+        said = "\n".join(f"{spelled(name)}: {meaning(name)}" for name in why)
         table.add_row(f"call {one}" if one in figure["calls"] else one, said)
     print_table(table)
     click.echo()

@@ -133,11 +133,8 @@ def run(folder: Path, *, as_json: bool = False) -> int:
     """The whole demo, with its files below `folder`, which is empty. Returns the exit status."""
     screen = Console(stderr=True)
     port = free_port()
-    base, callback_token, key = (
-        f"http://127.0.0.1:{port}",
-        secrets.token_urlsafe(16),
-        secrets.token_urlsafe(16),
-    )
+    base = f"http://127.0.0.1:{port}"
+    callback_token, key = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
     callback = f"{base}/vobiz/{ACCOUNT}/{callback_token}"
     expected: list[Expected] = []
     with (

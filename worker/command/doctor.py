@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -139,8 +140,8 @@ def checks(settings: Settings, ledger: Ledger, broken: Sequence[str] = ()) -> It
     vobiz = make_vobiz(settings)
     yield _tried("provider's address", lambda: _address(settings.api_url))
     for account in settings.accounts.values():
-        yield _tried(f"account {account.auth_id}", lambda a=account: _account(vobiz, a))  # type: ignore[misc]
-        yield _tried(f"callback {account.auth_id}", lambda a=account: _callback(settings, a))  # type: ignore[misc]
+        yield _tried(f"account {account.auth_id}", partial(_account, vobiz, account))
+        yield _tried(f"callback {account.auth_id}", partial(_callback, settings, account))
     yield from _archive("ENDTAPE_ARCHIVE", settings.archive)
     if settings.fallback:
         yield from _archive("ENDTAPE_ARCHIVE_FALLBACK", settings.fallback)

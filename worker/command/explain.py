@@ -20,6 +20,7 @@ from worker.command.terminal import (
     current_settings,
     exit_statuses,
     find_call,
+    labels_of,
     options_as,
     print_lines,
     print_table,
@@ -38,7 +39,7 @@ class _ImaginedCall:
     to_number: str | None
     direction: str | None
     account: str | None
-    labels: tuple[str, ...]  # each KEY=VALUE
+    labels: tuple[str, ...]  # each NAME=VALUE
 
 
 @click.command(
@@ -52,7 +53,7 @@ class _ImaginedCall:
     "--direction", type=click.Choice(["inbound", "outbound"]), help="Which way the call goes."
 )
 @click.option("--account", help="Whose call; the first account unless told otherwise.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
 @click.option("--trigger", help="What would this do? For example transfer.blind.")
 @exit_statuses
 @options_as(_ImaginedCall)
@@ -62,8 +63,6 @@ def explain_command(
     """Show which rule applies to a call, and why."""
     if trigger and not TRIGGER.fullmatch(trigger):
         raise click.BadParameter(f"unknown trigger; known: {TRIGGERS}", param_hint="--trigger")
-    if wrong := [label for label in options.labels if not label.partition("=")[1]]:
-        raise click.BadParameter(f"{wrong[0]!r} must be KEY=VALUE", param_hint="--label")
     settings = current_settings()
     if call_uuid:
         ledger = Ledger(connect(settings.redis_url))
@@ -89,7 +88,7 @@ def _imagined(options: _ImaginedCall, settings: Settings) -> Call:
         from_number=options.from_number,
         to_number=options.to_number,
         direction=options.direction,
-        labels=dict(label.partition("=")[::2] for label in options.labels),
+        labels=labels_of(options.labels),
     )
 
 

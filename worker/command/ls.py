@@ -17,20 +17,22 @@ from worker.calls.events import Fault, Kind
 from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.calls.views import recording_view, rfc3339
-from worker.catalogue.board import FINALIZING
+from worker.catalogue.board import FINALIZING, not_listed
 from worker.catalogue.database import Catalogue
 from worker.catalogue.listing import Listing
 from worker.catalogue.live import Live
 from worker.catalogue.wanted import Wanted
-from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import (
+    FAULTS,
     Stacked,
     as_json_option,
     exit_statuses,
     open_ledger,
     options_as,
+    owed_name,
     print_lines,
     print_table,
+    progress_bar,
     table_of,
 )
 from worker.ledger import backlog
@@ -257,7 +259,7 @@ def _live(settings: Settings, ledger: Ledger) -> Iterator[dict[str, Any]]:
     found by the events in their logs.
     """
     marks = [Kind.STOP_ACCEPTED, Kind.STOP_UNKNOWN, Kind.STOP_SET_ASIDE, Kind.STOP_ERRED]
-    with search_bar() as advance:
+    with progress_bar("recordings ...") as advance:
         marked = (call for call, _ in backlog.marked(ledger, marks, advance))
         calls = {(c.account, c.call_uuid): c for c in chain(_tracked(ledger), marked)}
     live = [
@@ -313,15 +315,14 @@ def _waiting_for_file(ledger: Ledger, call: Call, recording: Recording, over_at:
         fault=Fault.PROVIDER,
         tries=sum(look.at is not None and look.at > over_at for look in call.looks),
         next_at=ledger.next_at(replace(owed, duty=Duty.LOOK, recording_id=None)),
-        problem=f"finalizing: it was over at {over_at:%m-%d %H:%M:%S}, "
-        "and the provider does not list it yet",
+        problem=f"finalizing: {not_listed(over_at)}",
     )
 
 
 def _list_backlog(
     ledger: Ledger, fault: Fault | None, limit: int, *, failing: bool, as_json: bool
 ) -> None:
-    with search_bar() as advance:
+    with progress_bar("recordings ...") as advance:
         late = _finalizing(ledger) if failing and fault in {None, Fault.PROVIDER} else iter(())
         failed = backlog.find(ledger, fault, failing=failing, told=advance)
         entries, more = _page(chain(failed, late), limit)
@@ -340,7 +341,7 @@ def _list_backlog(
         if entry.keeps_until:
             lines.append(_kept(rfc3339(entry.keeps_until)))
         table.add_row(
-            Stacked(name_of(entry.owed), lines),
+            Stacked(owed_name(entry.owed), lines),
             _short(rfc3339(entry.started_at)),
             entry.fault.value,
             str(entry.tries),
@@ -353,7 +354,7 @@ def _list_backlog(
 def _ahead(next_at: datetime | None, now: datetime) -> str:
     """When the next try is: in seconds where that is soon, else the minute."""
     if next_at is None:
-        return "never"
+        return "never"  # by itself; longer words would break the ids beside it
     seconds = (next_at - now).total_seconds()
     if seconds < 1:
         return "now"

@@ -14,12 +14,14 @@ from worker.calls.obligations import Duty, Obligation
 from worker.calls.replay import replay
 from worker.catalogue.database import Catalogue
 from worker.command import event_lines
-from worker.command.backlog_page import FAULTS, name_of, search_bar
 from worker.command.terminal import (
+    FAULTS,
     as_json_option,
     exit_statuses,
     open_ledger,
+    owed_name,
     print_lines,
+    progress_bar,
     reason_option,
     user,
 )
@@ -80,7 +82,7 @@ def _order(
     ordered: list[Obligation] = []
     refused: dict[str, str] = {}
     catalogue = Catalogue(settings.catalog)
-    with search_bar() as advance:
+    with progress_bar("recordings ...") as advance:
         if fault:
             only = None if fault == "all" else Fault(fault)
             entries = backlog.find(ledger, only, failing=True, told=advance)
@@ -124,7 +126,7 @@ def _print_ordered(ordered: list[Obligation], fault: str | None) -> None:
         click.echo(f"{len(ordered)} will be tried again now." if ordered else f"Nothing {what}.")
         return
     for owed in ordered:
-        click.echo(f"{name_of(owed)}: will be tried again now.")
+        click.echo(f"{owed_name(owed)}: will be tried again now.")
 
 
 def _waits(settings: Settings, ledger: Ledger, account: str) -> str | None:

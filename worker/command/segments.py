@@ -19,6 +19,7 @@ from worker.command.terminal import (
     account_option,
     as_json_option,
     exit_statuses,
+    labels_of,
     open_ledger,
     options_as,
     or_dash,
@@ -39,17 +40,6 @@ class StartOptions:
     labels: Sequence[str]
     account: str | None
     key: str | None
-
-
-def _labels(given: Sequence[str]) -> dict[str, str]:
-    """The labels of `NAME=VALUE` texts. Raises BadParameter for a text without `=`."""
-    labels = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--label")
-        labels[name] = value
-    return labels
 
 
 @click.command(epilog="Example: endtape start CALL_UUID --max-duration 15m --label team=billing")
@@ -73,7 +63,7 @@ def start(call_uuid: str, as_json: bool, options: StartOptions) -> None:
         "max_duration": options.max_duration,
         "format": options.format,
         "channels": options.channels,
-        "labels": _labels(options.labels) or None,
+        "labels": labels_of(options.labels) or None,
         "account": options.account,
     }
     status, answer = service.ask(settings, _path(call_uuid, "recordings"), body, key=options.key)

@@ -146,14 +146,13 @@ def _print_changed(calls: list[dict[str, Any]], limit: int) -> None:
 
 
 def _print_handoffs(calls: list[dict[str, Any]]) -> None:
-    asked = [one for call in calls for one in call["handoffs"]]
+    asked = simulation.all_handoffs(calls)
     if not asked:
         return
-    turned = [one for one in asked if one["would_be"] not in {one["was"], None}]
-    open_ones = sum(one["would_be"] is None for one in asked)
+    turned, unsought = simulation.turned(asked), simulation.unsought(asked)
     click.echo(
         f"\nHand-offs: {len(asked)} asked"
-        + (f"; {open_ones} would have depended on a proof that nobody sought" if open_ones else "")
+        + (f"; {unsought} would have depended on a proof that nobody sought" if unsought else "")
         + (". Another verdict:" if turned else ". None would have got another verdict.")
     )
     for one in turned:

@@ -1,4 +1,6 @@
-"""What the commands share: exit statuses, settings and ledger, finding a call, tables and bars."""
+"""What the commands share: options, exit statuses, settings and ledger, finding a call, tables and
+bars.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from worker.calls.events import Event
+from worker.calls.events import Event, Fault
+from worker.calls.obligations import Obligation
 from worker.command.run_env import overlay
 from worker.errors import EndtapeError, LedgerUnavailable, SettingsError
 from worker.ledger import whose
@@ -46,6 +49,7 @@ reason_option = click.option(
     callback=lambda _context, _option, given: given.strip()[:LONGEST_REASON] or "operator",
     help="Why; it stands in the history.",
 )
+FAULTS = [fault.value for fault in Fault]
 RULES_BROKEN = "The rules file is broken; the running processes keep the old rules:"
 # Control characters, what turns the direction of text, and bytes of an argument that are no UTF-8.
 _OBEYED = re.compile(
@@ -158,6 +162,17 @@ def options_as(kind: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         return run
 
     return decorate
+
+
+def labels_of(given: Sequence[str]) -> dict[str, str]:
+    """The labels of `NAME=VALUE` texts. Raises BadParameter for a text that is none."""
+    labels = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--label")
+        labels[name] = value
+    return labels
 
 
 def current_settings(*, without_rules: bool = False) -> Settings:
@@ -305,6 +320,11 @@ def print_text(text: str) -> None:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """`1 recording`, `2 recordings`; `many`: the plural that is no `s` at the end."""
     return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def owed_name(owed: Obligation) -> str:
+    """What a person calls it by: the recording's id, or that of its call."""
+    return owed.recording_id or f"call {owed.call_uuid}"
 
 
 def or_dash(value: object) -> str:

@@ -21,7 +21,7 @@ from worker.calls.views import rfc3339
 from worker.catalogue import board, last_hour, live
 from worker.catalogue.board import Board
 from worker.catalogue.database import Catalogue
-from worker.catalogue.last_hour import Figure
+from worker.catalogue.last_hour import Chart
 from worker.catalogue.listing import Listing
 from worker.command.terminal import (
     as_json_option,
@@ -37,7 +37,7 @@ from worker.ledger.presence import ROLES
 from worker.settings import Settings
 
 _EVERY_S = 1.0
-_FIGURES_EVERY_S = 15.0
+_CHARTS_EVERY_S = 15.0
 _SHARE = 5  # a look that takes long is repeated after so many times as long
 _MOST = 100  # recordings in JSON
 
@@ -50,7 +50,7 @@ class View:
 
     board: Board
     overdue: dict[Duty, tuple[int, timedelta]]
-    figures: Sequence[Figure]
+    charts: Sequence[Chart]
 
 
 @click.command(epilog="Example: endtape top --once")
@@ -81,17 +81,17 @@ class _Looks:
         self._settings, self._ledger = settings, ledger
         self._live = live.Live(ledger, lambda: settings.rules)
         self._listing = Listing(ledger, self._live, Catalogue(settings.catalog))
-        self._figures: Sequence[Figure] = ()
-        self._figures_until = 0.0
+        self._charts: Sequence[Chart] = ()
+        self._charts_until = 0.0
 
     def __call__(self) -> View:
         """Raises LedgerUnavailable."""
         accounts = list(self._settings.accounts)
         now = board.compute(self._ledger, self._live, accounts)
-        if time.monotonic() >= self._figures_until:
-            self._figures = last_hour.figures(self._listing, accounts, now.at)
-            self._figures_until = time.monotonic() + _FIGURES_EVERY_S
-        return View(board=now, overdue=self._ledger.overdue(), figures=self._figures)
+        if time.monotonic() >= self._charts_until:
+            self._charts = last_hour.charts(self._listing, accounts, now.at)
+            self._charts_until = time.monotonic() + _CHARTS_EVERY_S
+        return View(board=now, overdue=self._ledger.overdue(), charts=self._charts)
 
 
 def _follow(look: Callable[[], View], paper: Console) -> None:
@@ -129,12 +129,12 @@ def _as_json(view: View) -> dict[str, Any]:
             for duty, (count, age) in view.overdue.items()
         },
         "last_hour": {
-            figure.name.lower(): {
-                "stops": figure.count,
-                "median_ms": figure.middle_ms,
-                "most_ms": figure.most_ms,
+            chart.name.lower(): {
+                "stops": chart.count,
+                "median_ms": chart.middle_ms,
+                "most_ms": chart.most_ms,
             }
-            for figure in view.figures
+            for chart in view.charts
         },
         "notifications_failing": now.undelivered,
         "more": now.is_cut,
@@ -182,8 +182,8 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
         for duty, (count, age) in view.overdue.items()
     )
     yield f"due and not begun: {late or 'nothing'}", ""
-    for figure in view.figures:
-        yield f"{figure.name.lower()} of the last hour: {_told(figure)}", ""
+    for chart in view.charts:
+        yield f"{chart.name.lower()} of the last hour: {_in_words(chart)}", ""
     for account in now.halted:
         yield f"halted: {account}, the provider refuses its credentials", "bold red"
     for what, why in now.degraded.items():
@@ -194,11 +194,11 @@ def _lines(view: View) -> Iterator[tuple[str, str]]:
         yield f"Only the newest {board.MOST} recordings are counted.", "red"
 
 
-def _told(figure: Figure) -> str:
-    if figure.middle_ms is None or figure.most_ms is None:
+def _in_words(chart: Chart) -> str:
+    if chart.middle_ms is None or chart.most_ms is None:
         return "no stop yet"
-    stops = counted(figure.count, "stop")
-    return f"{stops}, median {wire.length(figure.middle_ms)}, most {wire.length(figure.most_ms)}"
+    stops = counted(chart.count, "stop")
+    return f"{stops}, median {wire.length(chart.middle_ms)}, most {wire.length(chart.most_ms)}"
 
 
 def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:
@@ -207,7 +207,7 @@ def _recordings(views: Sequence[dict[str, Any]], at: datetime) -> Table:
         stop = view["stop"]
         is_unproven = board.is_unproven(stop)
         table.add_row(
-            _countdown(wire.rfc3339(stop["due_at"] or ""), at),
+            _countdown(wire.parse_rfc3339(stop["due_at"]), at),
             Text(view["recording_id"] or "(none is known)"),
             Text(stop["rule"] or "-"),
             stop["state"],

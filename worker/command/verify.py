@@ -233,15 +233,13 @@ class _Saved:
 
 def _run(options: Options, saved: _Saved, advance: Advance) -> Report:
     """The report of the whole archive."""
-    whole, outside = (
-        WholeArchive(
-            filing.reading(options.place),
-            Trust(options.signers),
-            quick=options.quick,
-            heads=options.heads,
-        ),
-        Report(),
+    whole = WholeArchive(
+        filing.reading(options.place),
+        Trust(options.signers),
+        quick=options.quick,
+        heads=options.heads,
     )
+    outside = Report()  # of what lies in no unit
     units = whole.units(outside)
     with (
         _interruptible(saved),

@@ -64,15 +64,15 @@ def with_facts(
     """
     row, limits = archived, receipt.get("restriction") or {}
     known = fact_files.read_all(archive.store, account, row.recording_id or "")
-    consent_by = wire.rfc3339(limits.get("consent_by") or "")
+    consent_by = wire.parse_rfc3339(limits.get("consent_by"))
     reasons = facts.restricted_by(receipt, known)
     if consent_by:  # what was said of consent decides, and that is restored, too
         reasons = [why for why in reasons if why != NO_CONSENT]
     as_filed = replace(
         archived,
-        first_seen_at=wire.rfc3339(receipt.get("first_seen_at") or ""),
-        overdue_since=wire.rfc3339((receipt.get("stop") or {}).get("overdue_since") or ""),
-        retain_until=wire.rfc3339((receipt.get("retain") or {}).get("until") or ""),
+        first_seen_at=wire.parse_rfc3339(receipt.get("first_seen_at")),
+        overdue_since=wire.parse_rfc3339((receipt.get("stop") or {}).get("overdue_since")),
+        retain_until=wire.parse_rfc3339((receipt.get("retain") or {}).get("until")),
         consent_by=consent_by,
         tail_limit_s=None,
         restricted_by=tuple(reasons),
@@ -167,7 +167,7 @@ def _erased(tombstone: dict[str, Any], place: str, row: Event) -> list[Event]:
         kind=Kind.ERASE_BEGUN,
         call_uuid=row.call_uuid,
         recording_id=row.recording_id,
-        first_seen_at=wire.rfc3339(tombstone.get("first_seen_at") or ""),
+        first_seen_at=wire.parse_rfc3339(tombstone.get("first_seen_at")),
         archive_key=place,
         sha256=tombstone.get("sha256"),
         rule=tombstone.get("rule"),
@@ -184,7 +184,7 @@ def _given_up(archive: Archive, place: str, row: Event) -> list[Event]:
         kind=Kind.GAVE_UP,
         call_uuid=row.call_uuid,
         recording_id=row.recording_id,
-        first_seen_at=wire.rfc3339(absence.get("first_seen_at") or ""),
+        first_seen_at=wire.parse_rfc3339(absence.get("first_seen_at")),
         reason=absence["reason"],
         fault=Fault(absence["fault"]),
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 
-from worker.calls.call import Phase
+from worker.calls.call import RUNNING, Phase
 from worker.catalogue.board import is_unproven
 from worker.catalogue.live import Live
 from worker.ledger.client import Ledger
@@ -17,7 +17,6 @@ from worker.settings import Settings
 EVERY = timedelta(seconds=15)
 _SHARE = 20  # a census that took long is taken again after so many times as long
 _AT_ONCE = 500
-_RUNNING = {Phase.RECORDING.value, Phase.STOPPING.value}
 PHASES = tuple(p.value for p in Phase if p not in {Phase.ARCHIVED, Phase.ERASED})
 
 
@@ -38,8 +37,8 @@ class Census:
             self._every = max(EVERY, _SHARE * took)
 
     def take(self) -> None:
-        """Counts the recordings that are not home, and those whose stop has no proof after all
-        tries, and publishes both as gauges. Raises LedgerUnavailable.
+        """Counts the recordings that are not home, and those of them that may still run and whose
+        stop `is_unproven`, and publishes both as gauges. Raises LedgerUnavailable.
         """
         gauges = dict[str, float]()
         for account in self._settings().accounts:
@@ -49,7 +48,7 @@ class Census:
                 for _, view in self._live.views(some):
                     if view["phase"] in counts:
                         counts[view["phase"]] += 1
-                    is_running = view["phase"] in _RUNNING
+                    is_running = view["phase"] in RUNNING
                     unproven += is_running and is_unproven(view["stop"])
             gauges |= {f"recordings|{account}|{phase}": n for phase, n in counts.items()}
             gauges[f"stops_unproven|{account}"] = unproven

@@ -112,12 +112,12 @@ def _task(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> _Task 
     """None where nobody knows the recording."""
     owed = claim.obligation
     recording_id = owed.recording_id or ""
-    call: Call | None = replay(owed.account, owed.call_uuid, loaded.events)
-    recording = call.recordings.get(recording_id) if call else None
-    if call and recording:
+    call = replay(owed.account, owed.call_uuid, loaded.events)
+    recording = call.recordings.get(recording_id)
+    if recording:
         known = subject.of_recording(call, recording, worker.rules, now)
     else:
-        call, row = None, worker.catalogue.find(recording_id, owed.account)
+        row = worker.catalogue.find(recording_id, owed.account)
         if row is None:
             worker.alert("erase_unknown", account=owed.account, recording_id=recording_id)
             return None
@@ -127,14 +127,14 @@ def _task(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> _Task 
         claim=claim,
         loaded=loaded,
         subject=known,
-        call=call,
+        call=call if recording else None,
         recording=recording,
         now=now,
     )
 
 
 def _complain(worker: Worker, claim: Claim, error: Exception) -> timedelta:
-    """After how long to try again."""
+    """Alert. Returns after how long to try again."""
     owed = claim.obligation
     if isinstance(error, (OSError, Unstored)):
         trials.no_room(worker.ledger, worker.settings, error)
@@ -176,7 +176,7 @@ def _step(task: _Task, check_lease: Callable[[], None]) -> datetime | Literal["c
     later = later or _remove_at_provider(task)
     if later:
         return later
-    _look(task)
+    _check_all_gone(task)
     return _done(task)
 
 
@@ -203,7 +203,7 @@ def _retain(task: _Task) -> tuple[datetime | None, str]:
     retain = task.worker.archive.read_receipt(task.subject.key).get("retain")
     if not isinstance(retain, dict):
         return None, ""
-    return wire.rfc3339(str(retain.get("until"))), str(retain.get("rule"))
+    return wire.parse_rfc3339(str(retain.get("until"))), str(retain.get("rule"))
 
 
 def _begin_by_rule(task: _Task, rule: str) -> None:
@@ -225,6 +225,7 @@ def _others(owed: Obligation) -> list[Obligation]:
 
 
 def _remove(task: _Task, check_lease: Callable[[], None]) -> None:
+    """Delete what archive, fallback and spool have of it. Raises what the archive raises."""
     archive = task.worker.archive
     # The fallback first: what moves from there meanwhile is found in the archive afterwards.
     for store in [*([archive.fallback.store] if archive.fallback else []), archive.store]:
@@ -257,7 +258,7 @@ def _provider_has(worker: Worker, account: Account, recording_id: str) -> bool:
     return True
 
 
-def _look(task: _Task) -> None:
+def _check_all_gone(task: _Task) -> None:
     """Raises Unstored where the archive or its fallback has anything left but the tombstone."""
     archive = task.worker.archive
     for store in [archive.store, *([archive.fallback.store] if archive.fallback else [])]:
@@ -271,10 +272,9 @@ def _done(task: _Task) -> Literal["committed"]:
     row = row_of(worker.archive, known.key)
     worker.catalogue.enter([row] if row else [])
     worker.ledger.indexed(known.account, [known.recording_id])
-    told = notify.erased(known.account, known.recording_id)
     is_first = not (task.recording and task.recording.erased)
     if worker.settings.notify and is_first:
-        worker.ledger.ensure_due([told])
+        worker.ledger.ensure_due([notify.erased(known.account, known.recording_id)])
     log.info("erased", account=known.account, recording_id=known.recording_id)
     if task.call is None:
         wait_until(worker, task.claim, task.loaded, None)

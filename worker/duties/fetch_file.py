@@ -20,6 +20,7 @@ from worker.archive.receipts import Receipt
 from worker.archive.spool import Part
 from worker.calls import consent, erasure, restriction, stop_state, timing
 from worker.calls.call import Call, Recording, Stop, StopState
+from worker.calls.check_words import archived_although
 from worker.calls.events import Event, Fault, Kind
 from worker.calls.replay import replay
 from worker.calls.segments import gaps
@@ -28,6 +29,7 @@ from worker.calls.views import consent_view, gap_view, stop_view
 from worker.duties import archiving
 from worker.duties.archived_before import with_facts
 from worker.duties.fetch_task import FetchTask
+from worker.duties.look import listed
 from worker.errors import TryAgain, Unsigned, Unstored
 from worker.governing import signing
 from worker.vobiz.answers import Row
@@ -167,8 +169,8 @@ def _file(
     where the archive refuses.
     """
     worker, call = task.worker, task.call
-    listed = _listed(task, arrival.row)
-    after = replay(call.account, call.call_uuid, [*call.events, listed])
+    row_event = _listed(task, arrival.row)
+    after = replay(call.account, call.call_uuid, [*call.events, row_event])
     recording = after.recordings[task.recording.recording_id]
     stop = stop_state.judge(after, recording, worker.settings.rules, task.now)
     limits = restriction.limits_of(recording, worker.settings.rules.choose(after)[1])
@@ -186,7 +188,7 @@ def _file(
         bytes=arrival.got.bytes,
         format=examined.extension,
         check=bad,
-        reason=f"archived although {bad} failed: {checks[bad]}" if bad else None,
+        reason=archived_although(bad, checks[bad]) if bad else None,
         rule=stop.rule,
         due_at=stop.due_at,
         overdue_since=stop.overdue_since,
@@ -205,7 +207,7 @@ def _file(
         stands = worker.archive.read_receipt(key)
         known = with_facts(worker.archive, call.account, archived, stands, after.consents)
     lines = tuple(days.line_of(name, sha256) for name, sha256 in filed.items())
-    return Filed(events=(listed, *known), stop=stop, lines=lines)
+    return Filed(events=(row_event, *known), stop=stop, lines=lines)
 
 
 def _put(task: FetchTask, arrival: Arrival, named: str, receipt: dict[str, Any]) -> tuple[str, str]:
@@ -259,22 +261,9 @@ def _key(task: FetchTask, row: Row, extension: str) -> str:
 
 
 def _listed(task: FetchTask, row: Row) -> Event:
-    recording_id = task.recording.recording_id
-    return Event(
-        id=f"listed.end.{recording_id}",
-        kind=Kind.RECORDING_LISTED,
-        call_uuid=task.call.call_uuid,
-        at=task.now,
-        recording_id=recording_id,
-        url=row.url,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        added_at=row.added_at,
-        duration_s=row.duration_s,
-        format=row.format,
-        from_number=row.from_number,
-        to_number=row.to_number,
-    )
+    """The provider's row as an event. Its recording is over, whatever the row lacks."""
+    event = listed(task.call.call_uuid, row)
+    return replace(event, id=f"listed.end.{row.recording_id}", at=task.now)
 
 
 def _receipt(

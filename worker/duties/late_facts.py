@@ -181,7 +181,7 @@ def _statements(filed: _Filed, call: Call) -> list[dict[str, Any]]:
     """
     known = [*facts.statements(filed.receipt, filed.known), *map(consent.statement, call.consents)]
     plain = [consent.without_numbers(said) for said in known]
-    once = [said for at, said in enumerate(plain) if said not in plain[:at]]
+    once = [said for number, said in enumerate(plain) if said not in plain[:number]]
     return sorted(once, key=lambda said: consent.of_statement(said).at)
 
 
@@ -191,8 +191,8 @@ def _restricted_by(
     """Why a recording of which Redis knows nothing is restricted, by the limits in its receipt."""
     before = facts.restricted_by(filed.receipt, filed.known)
     limits = filed.receipt.get("restriction") or {}
-    needed_by = wire.rfc3339(limits.get("consent_by") or "")
-    started_at = wire.rfc3339(filed.receipt.get("started_at") or "")
+    needed_by = wire.parse_rfc3339(limits.get("consent_by"))
+    started_at = wire.parse_rfc3339(filed.receipt.get("started_at"))
     if needed_by is None or started_at is None:
         return tuple(before)
     known = Call(

@@ -36,6 +36,10 @@ from worker.settings import Settings
 log = structlog.get_logger()
 _AGAIN = timedelta(seconds=30)
 _OWED_FOR = timedelta(days=1)  # shorter than it is known that a notice arrived
+# A notice about no call stands under such a name in the place of a call's id, which has no dots.
+HALTED = "@account.halted."
+ERASED = "@recording.erased."
+CLOSED = "@day.closed."
 
 
 def notifies(worker: Worker, claims: Sequence[Claim]) -> None:
@@ -73,18 +77,11 @@ def _notify(worker: Worker, claim: Claim, loaded: Loaded, now: datetime) -> None
 
 
 def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> Work:
+    """The notices that it is about. Raises CatalogueAway, and what the archive raises."""
     if owed.call_uuid.startswith(HALTED):
-        at = _halted_at(owed.call_uuid)
-        halted = Notice(
-            id=notices.notice_id(owed.account, owed.call_uuid),
-            type=notices.ACCOUNT_HALTED,
-            at=at,
-            subject=None,
-        )
-        facts = {"account": owed.account, "halted_at": rfc3339(at)}
-        return Work(worker, owed.account, owed.call_uuid, [halted], lambda *_: facts, now)
+        return _work_of_halt(worker, owed, now)
     if owed.call_uuid.startswith(ERASED):
-        return _of_erasure(worker, owed, now)
+        return _work_of_erasure(worker, owed, now)
     if owed.call_uuid.startswith(CLOSED):
         return _work_of_day(worker, owed, now)
     call = replay(owed.account, owed.call_uuid, loaded.events)
@@ -94,14 +91,27 @@ def _work(worker: Worker, owed: Obligation, loaded: Loaded, now: datetime) -> Wo
     )
 
 
-def _of_erasure(worker: Worker, owed: Obligation, now: datetime) -> Work:
+def _work_of_halt(worker: Worker, owed: Obligation, now: datetime) -> Work:
+    """The notice that an account is halted since the instant that the obligation's name holds."""
+    at = from_ms(int(owed.call_uuid.removeprefix(HALTED)))
+    halted = Notice(
+        id=notices.notice_id(owed.account, owed.call_uuid),
+        type=notices.ACCOUNT_HALTED,
+        at=at,
+        subject=None,
+    )
+    facts = {"account": owed.account, "halted_at": rfc3339(at)}
+    return Work(worker, owed.account, owed.call_uuid, [halted], lambda *_: facts, now)
+
+
+def _work_of_erasure(worker: Worker, owed: Obligation, now: datetime) -> Work:
     """The notice that a recording is erased. Its call may be forgotten, so the catalogue says what
     is left to tell. Raises CatalogueAway.
     """
     recording_id = owed.call_uuid.removeprefix(ERASED)
     row = worker.catalogue.find(recording_id, owed.account)
     view = row.view if row else {}
-    at = wire.rfc3339((view.get("erased") or {}).get("at") or "")
+    at = wire.parse_rfc3339((view.get("erased") or {}).get("at"))
     told = Notice(
         id=notices.notice_id(owed.account, owed.call_uuid),
         type=notices.RECORDING_ERASED,
@@ -137,9 +147,6 @@ def _work_of_day(worker: Worker, owed: Obligation, now: datetime) -> Work:
 # What is owed
 # ------------------------------------------------------------------------------------------------
 
-HALTED = "@account.halted."
-ERASED = "@recording.erased."
-
 
 def halt(ledger: Ledger, settings: Settings, account: str) -> bool:
     """Halt an account whose credentials are refused, and owe that notice. True if it was not halted
@@ -162,14 +169,6 @@ def erased(account: str, recording_id: str) -> Obligation:
     return Obligation(duty=Duty.NOTIFY, account=account, call_uuid=f"{ERASED}{recording_id}")
 
 
-CLOSED = "@day.closed."
-
-
 def day_closed(account: str, day: date) -> Obligation:
     """The notice that a day of the account is closed."""
     return Obligation(duty=Duty.NOTIFY, account=account, call_uuid=f"{CLOSED}{day.isoformat()}")
-
-
-def _halted_at(name: str) -> datetime:
-    """The instant that the name of such an obligation holds."""
-    return from_ms(int(name.removeprefix(HALTED)))

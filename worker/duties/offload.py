@@ -101,10 +101,10 @@ def offloads(worker: Worker, claims: Sequence[Claim]) -> None:
 
 
 def owe_by_rules(worker: Worker) -> None:
-    """Where the rules are others than before, put down what they want deleted at the provider and
-    earlier ones did not, or later: of the recordings that Redis knows, for as long as the provider
-    keeps them. What was found in the archive, after a Redis that was emptied, is left alone, for
-    its labels and numbers are not known, by which a rule is chosen. Raises LedgerUnavailable.
+    """Where the rules have changed, put down the offloads that the new rules want, and earlier ones
+    did not or wanted later: of the recordings that Redis knows, for as long as the provider keeps
+    them. Recordings that were found in the archive after Redis was emptied are left alone: a rule
+    is chosen by labels and numbers, and theirs are not known. Raises LedgerUnavailable.
     """
     ledger, rules = worker.ledger, worker.settings.rules
     version = hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
@@ -128,7 +128,9 @@ def _owe(worker: Worker, account: str, recording_ids: Sequence[str], now: dateti
         keep = worker.settings.rules.choose(call)[1].keep_at_provider
         for recording_id, recording in call.recordings.items():
             done = recording.archived
-            if keep is None or done is None or done.at is None or done.check or done.first_seen_at:
+            if keep is None or done is None or done.at is None:
+                continue
+            if done.check or done.first_seen_at:  # a check failed, or it was found in the archive
                 continue
             if not (recording.offloaded or recording.erasing):
                 owed = obligation(call, Duty.OFFLOAD, recording_id)
@@ -191,7 +193,7 @@ def _not_now(task: _Task) -> datetime | None:
 
 
 def _complain(task: _Task, error: Exception) -> timedelta:
-    """After how long to try again."""
+    """Alert. Returns after how long to try again."""
     worker, owed = task.worker, task.claim.obligation
     if isinstance(error, Refused):
         account = worker.settings.accounts[owed.account]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from worker.calls.events import Event, Kind
 from worker.calls.obligations import Duty, Obligation
-from worker.calls.timing import KEPT_BY_PROVIDER
+from worker.calls.timing import KEPT_BY_PROVIDER, LONGEST_CALL
 from worker.calls.trust import is_end, is_proven_end
 from worker.duties.archived_before import archived_before
 from worker.duties.look import adopts_since, is_adopted, listed
@@ -27,9 +27,6 @@ from worker.vobiz.client import next_offset
 
 # A row appears minutes after the end of its recording, and the clocks differ.
 _LATE_ROWS = timedelta(minutes=15)
-# No call lasts longer than a day. So in any sort order, its row lies within the last 24 h of the
-# list.
-_A_DAY = timedelta(hours=24)
 _MOST_ROWS = 1_000_000  # where to stop reading a list that never ends
 
 
@@ -74,7 +71,8 @@ def _horizon(scope: Scope, current: SurveyState, since: datetime, now: datetime)
     if scope is Scope.NEW:
         return max(since, (current.seen_to or now) - _LATE_ROWS)
     if current.seen_to and current.seen_from and current.seen_from <= since:
-        return max(since, current.seen_to - _A_DAY)
+        # Whatever a list is sorted by: what ended since then began at most so long before.
+        return max(since, current.seen_to - LONGEST_CALL)
     return max(since, now - KEPT_BY_PROVIDER)
 
 

@@ -16,11 +16,10 @@ from worker.archive import days, derived
 from worker.archive.derived import Derived
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
-from worker.calls.obligations import Duty, Obligation
-from worker.catalogue.rebuild import row_of
 from worker.errors import Gone, NotOver, Unsigned
 from worker.governing import erasures, signing
 from worker.governing.places import Places
+from worker.governing.relisting import relist
 from worker.governing.subject import By, Subject
 
 
@@ -68,19 +67,9 @@ def take(
         days.line_of(f"{place}.json", hashlib.sha256(receipt).hexdigest()),
     ]
     places.ledger.note_filed(subject.account, lines)
-    _tell(places, subject, said)
-    return derived.shown(said), said["at"] == made.written()["at"]
-
-
-def _tell(places: Places, subject: Subject, said: dict[str, Any]) -> None:
-    """Make the file known where lists are made."""
-    if not subject.is_live:
-        row = row_of(places.archive, subject.key)
-        places.catalogue.enter([row] if row else [])
-        return
-    places.ledger.record(subject.account, event_of(derived.shown(said), subject))
-    index = Obligation(duty=Duty.INDEX, account=subject.account, call_uuid=subject.call_uuid)
-    places.ledger.ensure_due([index])
+    shown = derived.shown(said)
+    relist(places, subject, event_of(shown, subject))
+    return shown, said["at"] == made.written()["at"]
 
 
 def event_of(shown: Mapping[str, Any], about: Subject | Event) -> Event:
@@ -97,5 +86,5 @@ def event_of(shown: Mapping[str, Any], about: Subject | Event) -> Event:
         bytes=shown["bytes"],
         sha256=shown["sha256"],
         by=shown["who"],
-        happened_at=wire.rfc3339(shown["at"] or ""),
+        happened_at=wire.parse_rfc3339(shown["at"]),
     )

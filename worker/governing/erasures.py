@@ -79,30 +79,32 @@ def begin(places: Places, subject: Subject, by: By, rule: str | None = None) -> 
     Raises Held where a hold was quicker, and what archive and key raise.
     """
     archive, account = places.archive, subject.account
+    # The facts before the tombstone: where another process has removed them, it stands by then.
     known = fact_files.read_all(archive.store, account, subject.recording_id)
-    fact = facts.erasing(known)
-    stands = archive.tombstone(subject.key)
-    if fact is None and stands is None:
-        fact = write(
-            places,
-            Fact(
-                account=account,
-                recording_id=subject.recording_id,
-                kind=FactKind.ERASE,
-                at=places.ledger.now(),
-                who=by.who,
-                claimed=by.claimed,
-                reason=by.reason,
-                particulars={"rule": rule},
-            ),
-            _not_held,
-        )
-    said = stands or (_tombstone(subject, fact).written() if fact else {})
+    said = archive.tombstone(subject.key)
+    if said is None:
+        fact = facts.erasing(known) or _write_fact(places, subject, by, rule)
+        said = _tombstone(subject, fact).written()
     signing.ready(places.ledger, archive)
     sha256 = archive.publish_tombstone(subject.key, said)
     line = days.line_of(keys.parse(subject.key).tombstone, sha256)
     places.ledger.note_filed(account, [line])
     return archive.tombstone(subject.key) or said
+
+
+def _write_fact(places: Places, subject: Subject, by: By, rule: str | None) -> Fact:
+    """The fact that it is being erased. Raises Held where a hold was quicker."""
+    fact = Fact(
+        account=subject.account,
+        recording_id=subject.recording_id,
+        kind=FactKind.ERASE,
+        at=places.ledger.now(),
+        who=by.who,
+        claimed=by.claimed,
+        reason=by.reason,
+        particulars={"rule": rule},
+    )
+    return write(places, fact, _check_not_held)
 
 
 def tell(places: Places, subject: Subject, tombstone: Mapping[str, Any]) -> None:
@@ -150,7 +152,7 @@ def check_not_held(places: Places, subject: Subject) -> None:
     raises.
     """
     store = places.archive.store
-    _not_held(fact_files.read_all(store, subject.account, subject.recording_id))
+    _check_not_held(fact_files.read_all(store, subject.account, subject.recording_id))
     if why := object_lock.why_locked(store, erasing.beside(store, subject.key)):
         raise Held(why)
 
@@ -166,7 +168,7 @@ def is_begun(places: Places, subject: Subject) -> bool:
     return facts.erasing(known) is not None
 
 
-def _not_held(known: list[Fact]) -> None:
+def _check_not_held(known: list[Fact]) -> None:
     if facts.is_held(known):
         last = facts.last_of(known, FactKind.HOLD)
         raise Held(f"it is under legal hold: {last.reason if last else ''}")

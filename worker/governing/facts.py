@@ -13,7 +13,7 @@ from worker.governing.places import Places
 
 
 def write(
-    books: Places,
+    places: Places,
     fact: Fact,
     may: Callable[[list[Fact]], None] = lambda _: None,
     *,
@@ -26,17 +26,17 @@ def write(
     A fact whose writer dies before it is noted counts all the same; no day's list names it then.
     Raises as `fact_files.add` does, Gone where the recording's tombstone stands, LedgerUnavailable.
     """
-    signer = books.archive.signer
+    signer = places.archive.signer
     if signer is None:
         raise Unsigned("without a signing key no fact is written")
-    signing.ready(books.ledger, books.archive)
-    numbered, content = fact_files.add(books.archive.store, signer, fact, may)
+    signing.ready(places.ledger, places.archive)
+    numbered, content = fact_files.add(places.archive.store, signer, fact, may)
     name = facts.name_of(numbered.account, numbered.recording_id, numbered.n)
-    if key and books.archive.tombstone(key):
+    if key and places.archive.tombstone(key):
         # All its facts were erased just before ours took the first number again.
         for one in (name, keys.signature_of(name)):
-            books.archive.store.delete(one)
+            places.archive.store.delete(one)
         raise Gone("it is erased")
     line = days.line_of(name, hashlib.sha256(content).hexdigest())
-    books.ledger.note_filed(numbered.account, [line])
+    places.ledger.note_filed(numbered.account, [line])
     return numbered

@@ -19,10 +19,10 @@ from worker.archive.facts import Fact, FactKind
 from worker.calls.events import Event, Kind
 from worker.calls.history import Deed, Entry
 from worker.calls.obligations import Duty, Obligation
-from worker.catalogue.rebuild import row_of
 from worker.errors import Gone, TryAgain
 from worker.governing.facts import write
 from worker.governing.places import Places
+from worker.governing.relisting import relist
 from worker.governing.subject import By, Subject
 
 _WAIT_S, _LOOK_S = 10.0, 0.05  # a step of an offload is a few requests
@@ -37,7 +37,7 @@ def hold(places: Places, subject: Subject, by: By) -> Fact:
     stands, but came while the provider's copy was being deleted, and nobody knows yet whether it
     was in time.
     """
-    _alive(places, subject)
+    _check_not_erased(places, subject)
     store = places.archive.store
     locked = object_lock.lock(store, erasing.beside(store, subject.key))
     said: dict[str, Any] = {"ours_alone": locked.why_not is not None, "locked": locked.names}
@@ -86,7 +86,7 @@ def _write(
         recording_id=subject.recording_id,
         reason=by.reason,
     )
-    _alive(places, subject)
+    _check_not_erased(places, subject)
     places.ledger.enter(subject.account, entry)
     fact = Fact(
         account=subject.account,
@@ -99,11 +99,11 @@ def _write(
         particulars=particulars,
     )
     written = write(places, fact, key=subject.key)
-    _tell(places, subject, written)
+    relist(places, subject, _event_of(subject, written))
     return written
 
 
-def _alive(places: Places, subject: Subject) -> None:
+def _check_not_erased(places: Places, subject: Subject) -> None:
     """Raises Gone where the recording's tombstone stands."""
     if subject.is_erased or places.archive.tombstone(subject.key):
         raise Gone("it is erased")
@@ -131,14 +131,9 @@ def _offload_of(subject: Subject) -> Obligation:
     return replace(subject.erasing, duty=Duty.OFFLOAD)
 
 
-def _tell(places: Places, subject: Subject, fact: Fact) -> None:
-    """Make the fact known where lists are made."""
-    if not subject.is_live:
-        row = row_of(places.archive, subject.key)
-        places.catalogue.enter([row] if row else [])
-        return
+def _event_of(subject: Subject, fact: Fact) -> Event:
     held = fact.kind is FactKind.HOLD
-    event = Event(
+    return Event(
         id=f"{fact.kind}.{subject.recording_id}.{fact.n}",
         kind=Kind.RECORDING_HELD if held else Kind.RECORDING_RELEASED,
         call_uuid=subject.call_uuid,
@@ -146,6 +141,3 @@ def _tell(places: Places, subject: Subject, fact: Fact) -> None:
         reason=wire.without_numbers(fact.reason) if fact.reason else None,
         by=fact.who,
     )
-    places.ledger.record(subject.account, event)
-    index = Obligation(duty=Duty.INDEX, account=subject.account, call_uuid=subject.call_uuid)
-    places.ledger.ensure_due([index])

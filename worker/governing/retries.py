@@ -105,9 +105,9 @@ def _given_up(row: Row) -> Iterator[Event]:
         kind=Kind.RECORDING_LISTED,
         call_uuid=view["call_uuid"],
         recording_id=view["recording_id"],
-        first_seen_at=wire.rfc3339(view["first_seen_at"]),
-        started_at=wire.rfc3339(view["started_at"] or ""),
-        ended_at=wire.rfc3339(view["ended_at"] or ""),
+        first_seen_at=wire.parse_rfc3339(view["first_seen_at"]),
+        started_at=wire.parse_rfc3339(view["started_at"]),
+        ended_at=wire.parse_rfc3339(view["ended_at"]),
         by="catalogue",
     )
     yield replace(

@@ -111,7 +111,7 @@ def of_row(row: Row) -> Subject:
     view = row.view
 
     def instant(name: str) -> datetime | None:
-        return wire.rfc3339(view.get(name) or "")
+        return wire.parse_rfc3339(view.get(name))
 
     return Subject(
         account=view["account"],

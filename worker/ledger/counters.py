@@ -1,4 +1,4 @@
-"""What was counted: for `/metrics`, and the refused callbacks for `endtape doctor`.
+"""What was counted: for `/metrics`, and the refused requests for `endtape doctor`.
 
 {endtape}:metrics       hash  counters, by `name|labels`
 {endtape}:refused:SLOT  hash  callbacks that were refused within ten minutes, by reason

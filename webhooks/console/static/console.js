@@ -92,7 +92,7 @@ async function refresh() {
 }
 
 function listen() {
-  const isWanted = (live ? live.checked : true) && !document.hidden;
+  const isWanted = (!live || live.checked) && !document.hidden;
   if (!isWanted && stream) {
     stream.close();
     stream = null;
@@ -128,10 +128,10 @@ if (board && live) {
 if (watched) {
   document.addEventListener("visibilitychange", listen);
   setInterval(() => {
-    const sound = document.querySelector("#audio");
+    const player = document.querySelector("#audio");
     const isRead = getSelection().toString() || document.querySelector("main a:hover, main :focus, main details[open]");
     const { now, size } = watched.dataset;
-    if (now && now !== size && !isRead && !(sound && (!sound.paused || sound.currentTime))) location.reload();
+    if (now && now !== size && !isRead && !(player && (!player.paused || player.currentTime))) location.reload();
   }, 2000);
   setInterval(listen, SLOW_MS);
   listen();
@@ -149,7 +149,7 @@ function countDown() {
   const now = Date.parse(document.querySelector("#instant")?.dataset.now) + Date.now() - arrived;
   for (const time of document.querySelectorAll(".countdown")) {
     const left = (Date.parse(time.dateTime) - now) / 1000;
-    time.title = `${time.dateTime}`;
+    time.title = time.dateTime;
     time.textContent = spelled(left);
     time.classList.toggle("soon", left >= 0 && left < 30);
     time.classList.toggle("over", left < -1);

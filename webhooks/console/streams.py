@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from webhooks.console import sessions
-from webhooks.console.feed import Feed, Kind, OneCall, Tab
+from webhooks.console.feed import Feed, FirstPage, OneCall, Tab, Watched
 from webhooks.console.page import NUMBERS_COOKIE
 from worker.settings import Settings
 
@@ -42,7 +42,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-class Live:
+class Streams:
     """`settings` is called for each message, so that a reload takes effect. `most`: how many
     streams there may be at once.
     """
@@ -50,7 +50,7 @@ class Live:
     def __init__(self, feed: Feed, settings: Callable[[], Settings], *, most: int = MOST) -> None:
         self._feed, self._settings, self._left = feed, settings, most
         self._tabs: set[Tab] = set()
-        self._is_over: bool | None = None  # None: no stream has begun yet
+        self._has_begun, self._is_over = False, False
 
     async def answer(
         self, query: str, headers: Mapping[str, str], receive: Receive, send: Send
@@ -69,20 +69,19 @@ class Live:
             self._left -= 1
             self._begin()
             try:
-                await self._stream(
-                    Tab(self._kind(query, pass_.session, cookies)), pass_, receive, send
-                )
+                tab = Tab(self._page(query, pass_.session, cookies))
+                await self._stream(tab, pass_, receive, send)
             finally:
                 self._left += 1
 
-    def _kind(
-        self, query: str, session: sessions.Session, cookies: Mapping[str, str]
-    ) -> Kind | OneCall:
+    def _page(self, query: str, session: sessions.Session, cookies: Mapping[str, str]) -> Watched:
+        """The page that the stream is about."""
         account, _, call_uuid = dict(parse_qsl(query)).get("call", "").partition("|")
         if call_uuid:
             return OneCall(account, call_uuid)
         asked = cookies.get(NUMBERS_COOKIE)
-        return Kind(session.acts, asked == "shown" if asked else self._settings().shows_numbers)
+        shows_numbers = asked == "shown" if asked else self._settings().shows_numbers
+        return FirstPage(session.acts, shows_numbers)
 
     async def _stream(self, tab: Tab, pass_: _Pass, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_gone(receive))
@@ -93,7 +92,7 @@ class Live:
             await send({"type": "http.response.start", "status": 200, "headers": _STREAM})
             await _say(send, b"retry: 2000\n\n")
             while not (gone.done() or self._is_over) and pass_.is_good():
-                piece = tab.next(self._feed.frame(tab.kind))
+                piece = tab.next(self._feed.frame(tab.page))
                 if piece:
                     await _say(send, piece)
                     await asyncio.sleep(_EVERY_S)
@@ -120,21 +119,21 @@ class Live:
         """At the first stream: has all of them end with the process. Before that the server has no
         handlers of signals yet, and would put its own in the place of ours.
         """
-        if self._is_over is not None:
+        if self._has_begun:
             return
-        self._is_over = False
+        self._has_begun = True
         loop = asyncio.get_running_loop()
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDS}
 
-        def told(number: int, frame: FrameType | None) -> None:
+        def end_and_go_on(number: int, frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(self.end)
             if callable(before[number]):
                 before[number](number, frame)
 
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDS}
         with contextlib.suppress(ValueError):  # not the main thread: whoever began it ends it
             for number in _ENDS:
                 # The loop's own handler goes on: a byte tells it of each signal.
-                signal.signal(number, told)
+                signal.signal(number, end_and_go_on)
                 signal.siginterrupt(number, False)
 
 
