@@ -21,6 +21,7 @@ from emulator.signing import MODES
 # An address with a real token in it belongs here, not on the command line: everybody on the machine
 # can read command lines.
 CALLBACK_URL = "EMULATOR_CALLBACK_URL"
+_LONGEST_S = 10**8  # three years
 
 
 def main() -> None:
@@ -65,6 +66,22 @@ def _serve(stand_in: Provider, plot: scenario.Plot | None) -> None:
         done.wait()
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {_LONGEST_S}")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="endtape emulator",
@@ -73,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_options_of_accounts(parser)
     _add_options_of_bad_days(parser)
     parser.add_argument(
-        "--port", type=int, default=0, help="port of the REST and control API (default: a free one)"
+        "--port",
+        type=_port,
+        default=0,
+        help="port of the REST and control API (default: a free one)",
     )
     parser.add_argument(
         "--callback-url",
@@ -82,13 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--keeps-s",
-        type=float,
+        type=_seconds,
         metavar="SECONDS",
         help="how long finished recordings are kept (default: for ever)",
     )
     parser.add_argument(
         "--retry-base-s",
-        type=float,
+        type=_seconds,
         default=1.0,
         metavar="SECONDS",
         help="the first wait before a callback is tried again",

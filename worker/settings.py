@@ -21,6 +21,7 @@ from worker.calls.notices import RECORDING_ARCHIVED, Endpoint
 from worker.calls.rules import AfterArchive, Rules
 from worker.calls.rules_file import RulesFile, gone
 from worker.errors import SettingsError, Unsigned
+from worker.variables import kinds
 from worker.variables.dotenv_file import environment, lines_without_effect
 from worker.variables.kinds import Kind, NamedKey, SigningSecrets, Tokens, Unaccepted
 from worker.variables.table import AT_START, KNOWN, SETTINGS, Setting, nearest
@@ -105,6 +106,11 @@ class Settings:
                 secrets |= {password, plain, quote(plain, safe="")}  # Celery is given the last
         return secrets - {""}
 
+    @property
+    def local_url(self) -> str:
+        """Where `web` listens, as a URL."""
+        return _base(self.host, self.port)
+
     @classmethod
     def from_env(
         cls,
@@ -130,9 +136,9 @@ class Settings:
         """
         new = Settings.from_env(had_rules=self.rules.from_file)
         unchanged = {name: getattr(self, name) for name in AT_START}
-        if new.public_url == _base(new.host, new.port):
+        if new.public_url == new.local_url:
             # Nobody set the public URL: it follows the address that the process listens on.
-            unchanged["public_url"] = _base(self.host, self.port)
+            unchanged["public_url"] = self.local_url
         restart = tuple(
             variable for name, variable in AT_START.items() if getattr(new, name) != unchanged[name]
         )
@@ -144,7 +150,7 @@ def _signer(public_url: str | None) -> str:
 
 
 def _base(host: str, port: int) -> str:
-    return f"http://{host}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _comes_back(place: Path) -> bool:
@@ -178,6 +184,7 @@ class _Reader:
         values["public_url"] = values["public_url"] or self.default_base(values)
         values["view_keys"] = values["view_keys"] or ()
         values["signer"] = values["signer"] or _signer(values["public_url"])
+        self.problems += kinds.keys_of_two_doors(values)
         self.complete_archives(values)
         self.check_signing_key(values["signing_key"])
         values["catalog"] = in_folder(values["catalog"], self.folder)
@@ -213,7 +220,7 @@ class _Reader:
             return None
 
     def default_base(self, values: Mapping[str, Any]) -> Any:
-        base = _base(values["host"], values["port"] or 8000)
+        base = _base(values["host"] or "127.0.0.1", values["port"] or 8000)
         try:
             return WebUrl().read(base)
         except Unaccepted as error:

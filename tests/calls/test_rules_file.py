@@ -210,7 +210,13 @@ def test_a_rule_watches_where_it_says_so_or_inherits_it():
             '[[rules]]\nname = "a"\nmatch = { to = "1" }\n[[rules]]\nname = "a"\nmatch = { to = "2" }',
             "names must differ",
         ),
+        ('[[rules]]\nname = "a\\u001b[2J"', "rules[0].name"),
+        ('[[rules]]\nname = "defaults"', "choose another name"),
         ('[[accounts]]\nauth_id = "SA_1"', "accounts[0].token_env"),
+        (
+            '[[accounts]]\nauth_id = "SA_1"\ntoken_env = "T"\nparent = "SA_1"',
+            "accounts[0].parent",
+        ),
         ('[[notify]]\nurl = "app.example.com"\nsecret_env = "S"', "notify[0].url"),
         ('[[notify]]\nurl = "http://app.example.com"\nsecret_env = "S"', "notify[0].url"),
         ('[[notify]]\nurl = "https://app.example.com"', "notify[0].secret_env"),

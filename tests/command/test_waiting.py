@@ -26,7 +26,7 @@ def test_ctrl_c_in_stop_says_that_the_order_stands(ledger, monkeypatch):
 
 def test_ctrl_c_in_handoff_says_that_the_question_stands(monkeypatch):
     class Settings:
-        host, port = "127.0.0.1", 1
+        local_url = "http://127.0.0.1:1"
 
         class Key:
             secret = "k" * 20

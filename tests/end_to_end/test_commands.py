@@ -352,7 +352,7 @@ def test_handoff_asks_the_running_service_and_its_status_is_the_verdict(service)
     hold = service.command("handoff", "nobody-knows", "--wait", "0.2")
     assert (hold.returncode, hold.stdout.startswith("HOLD: ")) == (1, True)
     wrong = service.command("handoff", call, "--kind", "Bad Kind")
-    assert (wrong.returncode, "kind: must be `blind`" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, "kind: must be `blind`" in wrong.stderr) == (2, True)
     lost = service.command("handoff", call, PORT=str(free_port()))
     assert (lost.returncode, "is the service running" in lost.stderr) == (1, True)
 

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import requests
 
 from tests.constants import APP_KEY
 from tests.webhooks.application import Application
@@ -85,6 +86,19 @@ def test_consent_that_cannot_be_read_is_refused_by_the_name_of_its_field(app, bo
     for answer in (told, event):
         assert (answer.status_code, answer.json().get("field")) == (400, field), answer.text
     assert app.house.kinds(call) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"event=consent&call_uuid=c1&kind=verbal", "application/x-www-form-urlencoded"),
+        (b'{"event": "consent", "call_uuid": "c1", "kind": "a\nb"}', "application/json"),
+    ],
+)
+def test_consent_that_is_no_sound_json_is_refused_and_not_ignored(app, body, kind):
+    headers = {"Authorization": f"Bearer {APP_KEY}", "Content-Type": kind}
+    answer = requests.post(f"{app.house.base}/v1/events", data=body, headers=headers, timeout=10)
+    assert (answer.status_code, answer.json()["field"]) == (400, "event")
 
 
 def test_an_event_of_consent_that_names_no_call_is_refused(app):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from markupsafe import escape
 
 from tests.constants import ACCOUNT, KEY, VIEW_KEY
 from tests.webhooks.test_console import NASTY, Console, entries, fails, runs, strict
@@ -52,6 +53,11 @@ def test_hold_release_and_erase_ask_first_say_what_they_did_and_stand_in_the_his
         False,
         False,
     )
+    page, _, _ = asked(console, "hold")
+    assert re.search(r"on hold already, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC by anna", page)
+    assert f": {escape(NASTY)}. Holding it again adds a fact" in page
+    assert "It was on hold already; both reasons stand" in done(console, "hold", "case 13")
+    assert f": {escape(NASTY)}. Holding" in asked(console, "hold")[0]  # since the first
     assert "release it first" in console.page("/recordings/rec-2/erase", 409)
     assert console.browser.post("/recordings/rec-2/erase", data={"reason": "x"}).status_code == 409
 
@@ -70,6 +76,7 @@ def test_hold_release_and_erase_ask_first_say_what_they_did_and_stand_in_the_his
     signature = console.browser.get("/recordings/rec-2/tombstone/signature").data
     signing.verify(said.data, signature, signing.RECEIPTS)
     assert [e for e in entries(console.ledger) if e[1:] == ("anna", "Asha")] == [
+        ("hold", "anna", "Asha"),
         ("hold", "anna", "Asha"),
         ("release", "anna", "Asha"),
         ("erase", "anna", "Asha"),

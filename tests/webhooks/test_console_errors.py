@@ -75,6 +75,14 @@ def test_every_error_has_the_menu_for_who_is_logged_in_and_the_way_to_the_form_f
     assert 'href="/">To the first page' in answer.text
 
 
+@pytest.mark.parametrize("path", ["/login", "/rules/simulation"])
+def test_a_form_that_is_too_large_is_told_so(console, path):
+    console.log_in()
+    declared = {"CONTENT_LENGTH": "70000"}  # the server keeps the body back then
+    answer = console.browser.post(path, headers=OF_A_BROWSER, environ_overrides=declared)
+    assert (answer.status_code, "A form has at most 64 KiB" in answer.text) == (413, True)
+
+
 def test_an_error_leads_back_to_the_page_of_ours_that_led_to_it(console):
     console.log_in()
 

@@ -47,7 +47,7 @@ def test_a_reload_with_mistakes_keeps_the_settings_and_reports_each_mistake_once
     dotenv.write_text("ENDTAPE_STOP_RATE=x\n")
     assert in_force.follow(1).stop_rate == in_force.follow(1).stop_rate == 50
     (problem,) = in_force.problems
-    assert problem == "ENDTAPE_STOP_RATE = 'x': must be a number, at least 0.1"
+    assert problem == "ENDTAPE_STOP_RATE = 'x': must be a number from 0.1 to 1000000"
     assert reported == [(problem,)]
     dotenv.write_text("ENDTAPE_STOP_RATE=9\n")
     assert (in_force.follow(2).stop_rate, in_force.problems) == (9, ())

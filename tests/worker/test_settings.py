@@ -37,6 +37,16 @@ def test_good_settings_have_the_documented_defaults(tmp_path):
         ("PORT", "x"),
         ("PORT", "70000"),
         ("VOBIZ_API_URL", "ftp://x"),
+        ("VOBIZ_API_URL", "https://two words"),
+        ("ENDTAPE_PUBLIC_URL", "https://h/a b"),
+        ("ENDTAPE_PUBLIC_URL", "https://h/a?b=c"),
+        ("ENDTAPE_PUBLIC_URL", "https://h\\x"),
+        ("HOST", "two words"),
+        ("HOST", "http://127.0.0.1"),
+        ("HOST", "127.0.0.1:80"),
+        ("ENDTAPE_SPOOL", "s3://bucket/spool"),
+        ("ENDTAPE_APP_KEY", GOOD["ENDTAPE_API_KEY"]),
+        ("ENDTAPE_VIEW_KEY", f"vera:{GOOD['ENDTAPE_API_KEY']}"),
         ("ENDTAPE_CALLBACK_TOKEN", "short"),
         ("ENDTAPE_API_KEY", "short"),
         ("ENDTAPE_API_KEY", "anna:short"),
@@ -75,6 +85,25 @@ def test_a_wrong_value_is_named_with_the_way_out(tmp_path, name, value):
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({**GOOD, name: value}, folder=tmp_path)
     assert any(problem.startswith(name) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("host", "base"),
+    [
+        ("::", "http://[::]:8000"),
+        ("0.0.0.0", "http://0.0.0.0:8000"),
+        ("web-1", "http://web-1:8000"),
+    ],
+)
+def test_web_may_listen_at_any_address_or_name(tmp_path, host, base):
+    found = Settings.from_env({**GOOD, "HOST": host}, folder=tmp_path)
+    assert (found.host, found.local_url, found.public_url) == (host, base, base)
+
+
+def test_a_url_with_what_has_no_place_in_it_is_told_so(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({**GOOD, "ENDTAPE_PUBLIC_URL": "https://h/?a=b"}, folder=tmp_path)
+    assert "without user, query and fragment" in caught.value.problems[0]
 
 
 def test_the_signers_name_comes_from_the_public_url_and_a_key_that_others_can_read_is_refused(

@@ -62,6 +62,14 @@ class Governing:
         with refusing():
             return holds.hold(self.places(), known, by)
 
+    def standing_hold(self, recording_id: str, account: str | None = None) -> Fact | None:
+        """The hold with which it began to be held; None where none stands. Raises Problem 404,
+        503.
+        """
+        known = self.known(recording_id, account)
+        with refusing():
+            return holds.standing(self.places(), known)
+
     def end_hold(self, recording_id: str, by: By, account: str | None = None) -> bool:
         """Ends the hold; False where there is none. Raises Problem 404, 410, 503."""
         known = self.known(recording_id, account)

@@ -215,6 +215,8 @@ def _reported(raw: bytes, order_id: str) -> tuple[callback_fields.Fields, Event 
         name = fields.get("event", "")
         if name.startswith("custom."):
             return fields, _custom(fields, name, order_id)
+        if name == "consent":  # as a form, or as JSON that is broken
+            raise Problem(400, "event: consent is reported as JSON alone", field="event")
         return fields, callbacks.parse(fields)
     except callback_fields.Unreadable as error:
         match = re.match(r"(\w+): ", str(error))

@@ -17,6 +17,7 @@ from webhooks.api.reports import Reports
 from webhooks.api.request_bodies import StopBody
 from webhooks.api.stops import Stops
 from webhooks.console.page import address, rendered, seen
+from worker.archive.facts import Fact
 from worker.calls.call import RUNNING, Phase
 from worker.calls.events import Kind
 
@@ -88,22 +89,25 @@ class Actions:
 
     def ask_hold(self, recording_id: str) -> str:
         view = self._there(recording_id)
-        if view["held"]:
-            raise Problem(409, "it is on hold already")
+        before = self._governing.standing_hold(recording_id, view["account"])
         return self._ask(
             view,
             "hold",
             title="Put this recording on legal hold?",
-            says="Until somebody releases it, Endtape deletes neither the copy in the archive nor "
+            says=_held_before(before)
+            if before
+            else "Until somebody releases it, Endtape deletes neither the copy in the archive nor "
             "the one at the provider, whatever a rule or a person asks for. That the provider "
             "itself deletes its copy after 30 days, no hold of ours prevents. The hold is written "
             "into the archive, signed.",
-            button="Hold",
+            button="Hold again" if before else "Hold",
         )
 
     def hold(self, recording_id: str) -> AnyResponse:
-        self._governing.put_hold(recording_id, by_caller(reason_of_form() or ""), _account())
-        return _done(recording_id, "hold")
+        by, account = by_caller(reason_of_form() or ""), _account()
+        before = self._governing.standing_hold(recording_id, account)
+        self._governing.put_hold(recording_id, by, account)
+        return _done(recording_id, "held_again" if before else "hold")
 
     def ask_release(self, recording_id: str) -> str:
         view = self._there(recording_id)
@@ -180,6 +184,15 @@ def _account() -> str | None:
 def reason_of_form() -> str | None:
     """The reason that the form of a question brings; None where it was left empty."""
     return request.form.get("reason", "").strip()[:_LONGEST_REASON] or None
+
+
+def _held_before(fact: Fact) -> str:
+    reason = fact.written()["reason"] or "no reason"
+    return (
+        f"It is on hold already, since {fact.at:%Y-%m-%d %H:%M:%S} UTC by {fact.who}: {reason}. "
+        "Holding it again adds a fact: both reasons stand, and files that came since are locked, "
+        "too, where the bucket locks."
+    )
 
 
 def _stop_says(named: str | None, running: list[dict[str, Any]]) -> str:

@@ -25,6 +25,8 @@ _SAID = {
     "retry": "Another try is ordered.",
     "hold": "It is on hold now: Endtape deletes no copy of it, here or at the provider, until "
     "somebody releases it. The provider itself still deletes its own after 30 days.",
+    "held_again": "It was on hold already; both reasons stand in its facts, and in who did what "
+    "below.",
     "release": "The hold is over. Deletions that waited for it are taken up again; without such, "
     "nothing changes.",
     "not_held": "It was not on hold, so nothing was done.",

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from webhooks.api.problems import TITLES, Problem
 from webhooks.api.reading import Reader
 from webhooks.api.routes import Api
+from webhooks.body import MAX_BODY
 from webhooks.console import asked, same_site, sessions, words
 from webhooks.console.actions import Actions
 from webhooks.console.bulk import Bulks
@@ -91,6 +92,7 @@ def _blueprint(api: Api, now: Now, first_pages: FirstPages) -> Blueprint:
     for name, filter_ in words.FILTERS.items():
         door.add_app_template_filter(filter_, name)
     door.before_request(lambda: _refuse_foreign(settings()))
+    door.before_request(_refuse_large)
     door.after_request(_with_headers)
     _refuse_with(door, Errors(settings))
     return door
@@ -172,6 +174,12 @@ def _refuse_foreign(settings: Settings) -> None:
             "a page of another site sent this; if a proxy is before Endtape, ENDTAPE_PUBLIC_URL "
             "or the Host that it passes on must be the address that you see",
         )
+
+
+def _refuse_large() -> None:
+    # The server passes on no more than that, and the rest would look as if it had broken off.
+    if (request.content_length or 0) > MAX_BODY:
+        raise Problem(413, "a form has at most 64 KiB")
 
 
 def _with_headers(response: Response) -> Response:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from worker import wire
@@ -124,15 +125,21 @@ def is_held(facts: Iterable[Fact]) -> bool:
     return last is not None and last.kind is FactKind.HOLD
 
 
-def locked_by_us(facts: Iterable[Fact]) -> list[str]:
-    """The files on which the hold that stands set the bucket's own legal hold."""
-    names = dict[str, None]()
+def standing_holds(facts: Iterable[Fact]) -> list[Fact]:
+    """The holds since the last release that is signed, the first of them first."""
+    standing = list[Fact]()
     for fact in sorted(facts, key=lambda one: one.n):
         if _is_signed(fact, FactKind.RELEASE):
-            names.clear()
+            standing.clear()
         elif fact.kind is FactKind.HOLD:
-            names |= dict.fromkeys(map(str, fact.particulars.get("locked") or ()))
-    return list(names)
+            standing.append(fact)
+    return standing
+
+
+def locked_by_us(facts: Iterable[Fact]) -> list[str]:
+    """The files on which the holds that stand set the bucket's own legal hold."""
+    locked = (map(str, fact.particulars.get("locked") or ()) for fact in standing_holds(facts))
+    return list(dict.fromkeys(chain.from_iterable(locked)))
 
 
 def is_restricted(facts: Iterable[Fact]) -> bool:

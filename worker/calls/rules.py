@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from worker.calls.call import Call
 
+DEFAULTS = "defaults"  # what decides where no rule matches
 # Of the provider's events only these fall back to the key `transfer`.
 _TRANSFERS = ("dial.connected", "conference.join")
 
@@ -289,11 +290,11 @@ class Rules:
         return False
 
     def choose(self, call: Call) -> tuple[str, Terms]:
-        """The deciding rule's name and terms; `defaults` where no rule matches."""
+        """The deciding rule's name and terms; DEFAULTS where no rule matches."""
         for rule in self.rules:
             if rule.match.fits(call):
                 return rule.name, rule.terms
-        return "defaults", self.defaults
+        return DEFAULTS, self.defaults
 
     def terms_of(self, name: str | None) -> Terms:
         """The terms of the rule of this name, as it is now; the defaults where none has it."""

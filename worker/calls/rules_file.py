@@ -14,7 +14,7 @@ from typing import Any
 
 from worker import wire
 from worker.calls.notices import ALL_TYPES
-from worker.calls.rules import Match, Rule, Rules, Terms
+from worker.calls.rules import DEFAULTS, Match, Rule, Rules, Terms
 from worker.calls.terms_file import TERMS, TermsReader, duration, is_variable
 from worker.errors import SettingsError
 
@@ -113,9 +113,11 @@ class Reader(TermsReader):
     def rule(self, raw: Any, key: str, defaults: Terms) -> Rule:
         table = self.table(raw, key, ("name", "match", *TERMS))
         name = table.get("name", key)
-        if not isinstance(name, str) or not name.strip():
-            self.wrong(f"{key}.name", name, "must be a text that names the rule")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            self.wrong(f"{key}.name", name, "must be a text that names the rule, on one line")
             name = key
+        elif name == DEFAULTS:
+            self.wrong(f"{key}.name", name, "is what [defaults] are called; choose another name")
         return Rule(
             name=name,
             match=self.match(table.get("match", {}), f"{key}.match"),
@@ -213,6 +215,9 @@ class Reader(TermsReader):
                     "must be the NAME of an environment variable; secrets never stand in this file",
                 )
                 return None
+        if table.get("parent") == table["auth_id"]:
+            self.wrong(f"{key}.parent", table["parent"], "must be another account, or left out")
+            return None
         return FurtherAccount(**{name: table[name] for name in _ACCOUNT if name in table})
 
     def notified(self, raw: Any, key: str) -> Notified | None:

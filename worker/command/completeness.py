@@ -20,6 +20,7 @@ from worker.command.terminal import (
     current_settings,
     exit_statuses,
     open_ledger,
+    print_lines,
     print_table,
     print_text,
     table_of,
@@ -90,9 +91,9 @@ def _print(view: dict[str, Any]) -> None:
         click.echo(f"no recording began on {view['day']}, and none should have")
     for account, told in view["call_records"].items():
         if told["problem"]:
-            click.echo(f"{account}: {told['problem']}; only what is known is counted", err=True)
+            print_lines(f"{account}: {told['problem']}; only what is known is counted", err=True)
     if "degraded" in view:
-        click.echo(f"degraded: {view['degraded']}", err=True)
+        print_lines(f"degraded: {view['degraded']}", err=True)
 
 
 def _print_figures(row: Mapping[str, Any]) -> None:

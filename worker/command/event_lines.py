@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 
 import click
 from rich.console import Console
@@ -14,14 +15,15 @@ from worker.calls.events import Event
 from worker.calls.views import timeline_view
 from worker.command.terminal import plain
 
+_NARROW = 40  # the least that a line is wrapped to
 _WIDE = 120  # columns in which both ids have room
 
 
 def text(account: str, event: Event, *, width: int | None) -> str:
-    """`TIME EVENT ID what`, cut at `width` columns; None: as long as it is.
+    """`TIME EVENT ID what` on lines of `width` columns; None: on one line, as long as it is.
 
     In less than 120 columns the id is that of the recording, where there is one, else that of the
-    call.
+    call. What has no room goes on below, under the event; no word is broken or left out.
     """
     at = event.at.strftime("%H:%M:%S.%f")[:12] if event.at else "-"
     facts = (
@@ -35,7 +37,16 @@ def text(account: str, event: Event, *, width: int | None) -> str:
         ids = f"{event.call_uuid:36} {recording:36} {account}"
     else:
         ids = f"{event.recording_id or event.call_uuid:36}"
-    return f"{at} {event.kind.value:19} {ids} {what}".rstrip()[:width]
+    line = f"{at} {event.kind.value:19} {ids} {what}".rstrip()
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(
+        line,
+        max(width, _NARROW),
+        subsequent_indent=" " * (len(at) + 1),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def nothing_known(call: Call) -> str | None:
@@ -55,7 +66,7 @@ def as_json(account: str, event: Event) -> str:
 
 
 def say(account: str, event: Event) -> None:
-    """Print the line, cut at the width of the terminal."""
+    """Print the event: wrapped to the width of a terminal, else on one line."""
     screen = Console()
     click.echo(text(account, event, width=screen.width if screen.is_terminal else None))
     sys.stdout.flush()

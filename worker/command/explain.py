@@ -22,6 +22,7 @@ from worker.command.terminal import (
     find_call,
     labels_of,
     options_as,
+    print_lines,
     print_table,
     table_of,
 )
@@ -76,6 +77,12 @@ def explain_command(
 
 
 def _imagined(options: _ImaginedCall, settings: Settings) -> Call:
+    """The call that might be. Raises BadParameter for an account that the settings do not have."""
+    if options.account and options.account not in settings.accounts:
+        raise click.BadParameter(
+            f"no account {options.account!r} in the settings ({', '.join(settings.accounts)})",
+            param_hint="--account",
+        )
     return imagined(
         account=options.account or next(iter(settings.accounts)),
         from_number=options.from_number,
@@ -87,7 +94,7 @@ def _imagined(options: _ImaginedCall, settings: Settings) -> Call:
 
 def _print_explanation(call: Call, explanation: dict[str, Any]) -> None:
     labels = "".join(f", {key}={value}" for key, value in call.labels.items())
-    click.echo(
+    print_lines(
         f"call {call.call_uuid} of {call.account}\n"
         f"  {call.direction or 'direction unknown'}, "
         f"from {call.from_number or '?'} to {call.to_number or '?'}{labels}\n"

@@ -19,12 +19,13 @@ from worker.catalogue.database import Catalogue
 from worker.command import retained
 from worker.command.terminal import (
     as_json_option,
-    as_reason,
     counted,
     exit_statuses,
+    needed_reason,
     open_ledger,
     or_dash,
     plain,
+    print_lines,
     print_table,
     print_text,
     progress_bar,
@@ -37,9 +38,7 @@ from worker.governing.places import Here
 from worker.governing.subject import By, Subject
 from worker.processes.archive_in_use import make_archive
 
-_REASON = click.option(
-    "--reason", required=True, callback=as_reason, help="Why; it stands in the history."
-)
+_REASON = needed_reason(required=True)
 _ORDERED = "is being erased"
 _WHY_KEPT = {"erased already": "erased already", "still recording": "still recording"}
 _AHEAD = timedelta(days=30)
@@ -89,7 +88,7 @@ def _held_before(fact: Fact) -> str:
     said = fact.written()["reason"]
     return (
         f"\n  it was on hold already, since {fact.at:%Y-%m-%d %H:%M:%S} UTC "
-        f"by {plain(fact.who)}: {plain(said or 'no reason')}\n  both reasons stand in its facts"
+        f"by {fact.who}: {plain(said or 'no reason')}\n  both reasons stand in its facts"
     )
 
 
@@ -116,7 +115,7 @@ def release(recording_ids: tuple[str, ...], reason: str, as_json: bool) -> None:
 
 @click.command(epilog='Example: endtape erase RECORDING_ID --reason "the customer asked"')
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID...]")
-@click.option("--reason", callback=as_reason, help="Why; it stands in the history.")
+@needed_reason(required=False)
 @click.option("--dry-run", is_flag=True, help="Only list what would go, with counts by rule.")
 @click.option(
     "--until",
@@ -165,17 +164,19 @@ def erase(
 
 
 def _ask(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: bool) -> None:
-    """Shows what would go and what not, and asks; not where nothing would go."""
+    """Shows what would go and what not, and asks; neither where nothing would go."""
+    going = sum(not row["problem"] for row in rows)
+    if not going:
+        return
     if not as_json:
         _print(rows)
     for recording_id, why in unknown.items():
-        click.echo(f"{recording_id}: {why}", err=True)
+        print_lines(f"{recording_id}: {why}", err=True)
     kept = Counter(_WHY_KEPT.get(row["problem"], "held") for row in rows if row["problem"])
     kept |= Counter({"unknown": len(unknown)})
     out = ", ".join(f"{count} {why}" for why, count in kept.items() if count)
-    if going := sum(not row["problem"] for row in rows):
-        many = counted(going, "recording") + (f" (left out: {out})" if out else "")
-        click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
+    many = counted(going, "recording") + (f" (left out: {out})" if out else "")
+    click.confirm(f"Erase {many}, both copies, for good?", abort=True, err=True)
 
 
 def _order(here: Here, one: Subject, by: By) -> str:
@@ -253,11 +254,11 @@ def _finish(outcome: _Outcome, *, as_json: bool, means: str | None) -> None:
         click.echo(json.dumps({"done": done, "refused": not_done}, indent=2))
     else:
         for recording_id, what in outcome.done.items():
-            click.echo(f"{recording_id}: {what}")
+            print_lines(f"{recording_id}: {what}")
         if outcome.done and means:
             print_text(means)
         for recording_id, why in outcome.refused.items():
-            click.echo(f"{recording_id}: {why}", err=True)
+            print_lines(f"{recording_id}: {why}", err=True)
     sys.exit(1 if outcome.refused else 0)
 
 
@@ -270,7 +271,7 @@ def _show(rows: Sequence[dict[str, Any]], unknown: dict[str, str], *, as_json: b
         return
     _print(rows)
     for recording_id, why in unknown.items():
-        click.echo(f"{recording_id}: {why}", err=True)
+        print_lines(f"{recording_id}: {why}", err=True)
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
@@ -283,10 +284,10 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     print_table(table)
     for row in rows:
         if row["problem"]:
-            click.echo(f"{row['recording_id']}: {row['problem']}")
+            print_lines(f"{row['recording_id']}: {row['problem']}")
     counts = _by_rule(rows)
     for rule, count in sorted(counts.items()):
-        click.echo(f"by rule {rule}: {count}")
+        print_lines(f"by rule {rule}: {count}")
 
 
 def _by_rule(rows: Sequence[dict[str, Any]]) -> dict[str, int]:

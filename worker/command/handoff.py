@@ -10,7 +10,13 @@ from urllib.parse import quote
 import click
 
 from worker.command import service
-from worker.command.terminal import as_json_option, exit_statuses, open_ledger
+from worker.command.terminal import (
+    Number,
+    as_json_option,
+    exit_statuses,
+    open_ledger,
+    print_lines,
+)
 
 _INTERRUPTED = (
     "Interrupted. The question stands: stops go out as the rule says, a transfer may still be "
@@ -30,7 +36,7 @@ _INTERRUPTED = (
     "wait_s",
     default=3.0,
     show_default=True,
-    type=click.FloatRange(0, 30),
+    type=Number(0, 30),
     help="Seconds to wait for the proof.",
 )
 @click.option(
@@ -72,7 +78,7 @@ def handoff(
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        click.echo(
+        print_lines(
             f"{answer['verdict'].upper()}: {answer['reason']}\n"
             f"  rule {answer['rule']!r} says {answer['action']} on {answer['kind']};"
             f" evidence: {', '.join(answer['evidence']) or 'none'}"

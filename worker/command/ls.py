@@ -30,6 +30,7 @@ from worker.command.terminal import (
     open_ledger,
     options_as,
     owed_name,
+    print_lines,
     print_table,
     progress_bar,
     table_of,
@@ -129,8 +130,8 @@ def _bound(name: str, text: str | None, *, end: bool = False) -> datetime | None
 @click.option("--since", metavar="WHEN", help="First seen then or later; a day is UTC.")
 @click.option("--until", metavar="WHEN", help="First seen then or before; a day counts whole.")
 @click.option("-q", help="A part of any id, number or label.")
-@options_as(Filters)
 @exit_statuses
+@options_as(Filters)
 def ls(
     options: Filters,
     as_json: bool,
@@ -204,7 +205,7 @@ def _all(
         if before is None or len(views) >= limit:
             break
     if page.degraded:
-        click.echo(f"degraded: catalog: {page.degraded}; only live recordings are shown", err=True)
+        print_lines(f"degraded: catalog: {page.degraded}; only live recordings are shown", err=True)
     return views, before is not None
 
 

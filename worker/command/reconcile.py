@@ -20,6 +20,7 @@ import click
 from worker import logs
 from worker.calls.obligations import Duty
 from worker.command.terminal import (
+    Number,
     as_json_option,
     counted,
     exit_statuses,
@@ -56,7 +57,7 @@ class Report:
     "wait_s",
     default=600.0,
     show_default=True,
-    type=click.FloatRange(0, 86400),
+    type=Number(0, 86400),
     help="Seconds to go on at most.",
 )
 @exit_statuses

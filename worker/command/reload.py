@@ -10,9 +10,11 @@ import click
 from worker import in_force
 from worker.command.terminal import (
     RULES_BROKEN,
+    Number,
     as_json_option,
     counted,
     exit_statuses,
+    print_lines,
     settings_and_problems,
     waiting,
 )
@@ -27,7 +29,7 @@ from worker.ledger.store import connect
     "wait_s",
     default=20.0,
     show_default=True,
-    type=click.FloatRange(0, 600),
+    type=Number(0, 600),
     help="Seconds to wait for answers.",
 )
 @exit_statuses
@@ -61,7 +63,7 @@ def reload(as_json: bool, wait_s: float) -> None:
         _print_not_taken(outcome)
         told = {p for answer in outcome.refused.values() for p in answer["problems"]}
         if more := [problem for problem in broken if problem not in told]:
-            click.echo("\n".join([RULES_BROKEN, *more]), err=True)
+            print_lines("\n".join([RULES_BROKEN, *more]), err=True)
     sys.exit(0 if outcome.done else 1)
 
 
@@ -91,7 +93,7 @@ def _print_not_taken(outcome: in_force.Reload) -> None:
         )
         problems = [p for answer in outcome.refused.values() for p in answer["problems"]]
         for problem in dict.fromkeys(problems):
-            click.echo(f"  {problem}", err=True)
+            print_lines(f"  {problem}", err=True)
     if outcome.silent:
         click.echo(f"No answer from {', '.join(outcome.silent)}.", err=True)
     if outcome.ended:

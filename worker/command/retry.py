@@ -20,6 +20,7 @@ from worker.command.terminal import (
     exit_statuses,
     open_ledger,
     owed_name,
+    print_lines,
     progress_bar,
     reason_option,
     user,
@@ -63,7 +64,7 @@ def retry(recording_ids: tuple[str, ...], as_json: bool, fault: str | None, reas
     else:
         _print_ordered(ordered, fault)
         for line in [*waiting.values(), *refused.values()]:
-            click.echo(line, err=True)
+            print_lines(line, err=True)
     sys.exit(0 if ordered and not refused else 1)
 
 

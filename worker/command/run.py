@@ -93,7 +93,7 @@ def _serve(processes: Supervisor, settings: Settings, done: threading.Event, *, 
     """Waits until the processes are ready, prints where they are and then each event, until
     `done`.
     """
-    base = f"http://{settings.host}:{settings.port}"
+    base = settings.local_url
     processes.wait_ready(base, given_up=done.is_set)
     if not done.is_set():
         _greet(settings, base, real=real)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import requests
 
-from worker.command.terminal import user, waiting
+from worker.command.terminal import plain, user, waiting
 from worker.errors import EndtapeError
 from worker.settings import Settings
 
@@ -26,7 +27,7 @@ def ask(
     service may take. `interrupted`: what to say where a person does not wait for it. Raises
     EndtapeError where it does not answer.
     """
-    base = f"http://{settings.host}:{settings.port}"
+    base = settings.local_url
     headers = {
         "Authorization": f"Bearer {settings.api_keys[0].secret}",
         "X-Endtape-Actor": user(),
@@ -53,6 +54,9 @@ def ask(
     return response.status_code, answer
 
 
-def refused(status: int, answer: dict[str, Any]) -> EndtapeError:
-    """The error for an answer that is no success: its status, and the reason that it gives."""
-    return EndtapeError(f"{status}: {answer.get('detail') or answer.get('title')}")
+def refused(status: int, answer: dict[str, Any]) -> EndtapeError | click.UsageError:
+    """The error for an answer that is no success, with the reason that it gives: wrong use where
+    the request could not be read, else its status.
+    """
+    why = plain(str(answer.get("detail") or answer.get("title")))
+    return click.UsageError(why) if status == 400 else EndtapeError(f"{status}: {why}")

@@ -24,7 +24,7 @@ from worker.command.terminal import (
     exit_statuses,
     known_call,
     open_ledger,
-    plain,
+    print_lines,
     print_table,
     table_of,
 )
@@ -139,7 +139,7 @@ def _print_recording(view: dict[str, Any], number: str, timeline: list[dict[str,
         lines.append(f"  problem: {view['problem']}")
     if view["fault"]:
         lines.append(f"  fault: {view['fault']} (docs/operations.md, Abandoned work)")
-    click.echo("\n".join(map(plain, lines)) + "\n")
+    print_lines("\n".join(lines) + "\n")
 
 
 def _print_timeline(timeline: list[dict[str, Any]], numbers: dict[str, str]) -> None:

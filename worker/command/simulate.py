@@ -13,6 +13,7 @@ import click
 from worker.calls import rules_file, simulation, terms_file
 from worker.calls.rules import Rules
 from worker.command.terminal import (
+    Number,
     Stacked,
     as_json_option,
     exit_statuses,
@@ -49,10 +50,16 @@ class Options:
 @click.option("--account", help="Only this account's calls.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0),
+    type=Number(0, 1e6),
     help="What it bills for a minute; money is in the same currency.",
 )
-@click.option("--limit", default=20, show_default=True, help="So many changed recordings.")
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(0),
+    help="So many changed recordings.",
+)
 @as_json_option
 @exit_statuses
 @options_as(Options)

@@ -27,6 +27,7 @@ from worker.command.terminal import (
     exit_statuses,
     find_call,
     open_ledger,
+    print_lines,
     print_table,
     reason_option,
     table_of,
@@ -89,7 +90,7 @@ def stop(
     _print_stops(views, as_json=as_json)
     if not proven:
         for line in _why_not(settings, ledger, call, concerned, wait_s):
-            click.echo(line, err=True)
+            print_lines(line, err=True)
     sys.exit(0 if proven else 1)
 
 
@@ -227,7 +228,7 @@ def _print_stops(views: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         print_table(stops_table(views))
         for v in views:
             if v["problem"]:
-                click.echo(f"{v['recording_id'] or 'the call'}: {v['problem']}", err=True)
+                print_lines(f"{v['recording_id'] or 'the call'}: {v['problem']}", err=True)
 
 
 def stops_table(views: Sequence[dict[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ bars.
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import re
 import sys
@@ -34,36 +35,53 @@ from worker.ledger.store import connect
 from worker.settings import Settings
 from worker.variables.dotenv_file import environment
 
+LONGEST_REASON = 200  # characters, as in the API
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 account_option = click.option(
     "--account",
     help="Whose call it is; needed where nobody told us of it and there are several accounts.",
 )
-
-
-def as_reason(_context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """A reason as `/v1` takes it. Raises BadParameter for a blank one, and a longer one."""
-    if text is not None and not text.strip():
-        raise click.BadParameter("is needed; it stands in the history", param=parameter)
-    if text is not None and len(text) > _REASON:
-        raise click.BadParameter(
-            f"has {len(text)} characters, and may have {_REASON}", param=parameter
-        )
-    return text
-
-
 reason_option = click.option(
     "--reason",
     default="operator",
     show_default=True,
-    callback=as_reason,
+    # An empty or long one must not keep a stop from being sent.
+    callback=lambda _context, _option, given: given.strip()[:LONGEST_REASON] or "operator",
     help="Why; it stands in the history.",
 )
 FAULTS = [fault.value for fault in Fault]
 RULES_BROKEN = "The rules file is broken; the running processes keep the old rules:"
-_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e]")
-_REASON = 200  # characters, at most
+# Control characters, what turns the direction of text, and bytes of an argument that are no UTF-8.
+_OBEYED = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_HALF = re.compile(r"[\ud800-\udfff]")
 _WIDTH = 80  # of tables where no terminal says otherwise
+
+
+def _needed_reason(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> str | None:
+    """As the API takes it. Raises BadParameter for one that is empty or too long."""
+    if given is None:
+        return None
+    stripped = given.strip()
+    if not 1 <= len(stripped) <= LONGEST_REASON:
+        raise click.BadParameter(
+            f"must have 1 to {LONGEST_REASON} characters, not {len(stripped)}; "
+            "it stands in the history"
+        )
+    return stripped
+
+
+def needed_reason(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--reason` of what is governed; with `required` no command goes without it."""
+    return click.option(
+        "--reason",
+        required=required,
+        callback=_needed_reason,
+        help="Why; it stands in the history.",
+    )
 
 
 def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,32 +91,47 @@ def exit_statuses(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        _encodable(kwargs)
         try:
+            _check_words(kwargs)
             return command(*args, **kwargs)
         except SettingsError as error:
-            for problem in error.problems:
-                click.echo(problem, err=True)
+            print_lines("\n".join(error.problems), err=True)
             sys.exit(2)
         except (LedgerUnavailable, redis.RedisError) as error:
-            click.echo(
+            print_lines(
                 f"Redis does not answer ({error}); is the service running, and REDIS_URL right?",
                 err=True,
             )
             sys.exit(1)
-        except EndtapeError as error:
-            click.echo(str(error), err=True)
+        except (EndtapeError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # `| head`: Click ends quietly
+            print_lines(str(error), err=True)
             sys.exit(1)
 
     return run
 
 
-def _encodable(given: Mapping[str, Any]) -> None:
-    """Raises UsageError for a text that is not UTF-8, which no store and no answer takes."""
+def _check_words(given: Mapping[str, Any]) -> None:
+    """Raises BadParameter for an argument that is no text: Python holds bytes that are no UTF-8 as
+    half characters, which can neither be stored nor printed.
+    """
     for name, value in given.items():
-        for text in value if isinstance(value, tuple) else (value,):
-            if isinstance(text, str) and text.encode(errors="replace").decode() != text:
-                raise click.UsageError(f"{name.replace('_', ' ')}: {text[:100]!a} is not UTF-8")
+        for word in value if isinstance(value, tuple) else (value,):
+            if isinstance(word, str) and _HALF.search(word):
+                raise click.BadParameter(f"{plain(word)!r} is no UTF-8 text", param_hint=name)
+
+
+class Number(click.FloatRange):
+    """A number within bounds; `nan`, which Python reads as one, is within none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found
 
 
 def wait_option(
@@ -110,7 +143,7 @@ def wait_option(
         "wait_s",
         default=10.0,
         show_default=True,
-        type=click.FloatRange(0, most_s),
+        type=Number(0, most_s),
         help=help_text,
     )
 
@@ -160,7 +193,7 @@ def current_settings(*, without_rules: bool = False) -> Settings:
             ]
         ) from None
     for warning in settings.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        print_lines(f"Warning: {warning}", err=True)
     return settings
 
 
@@ -174,7 +207,7 @@ def open_ledger(*, rules_needed: bool = True) -> tuple[Settings, Ledger]:
     if problems and rules_needed:
         raise SettingsError(problems)
     if problems:
-        click.echo("\n".join([RULES_BROKEN, *problems]), err=True)
+        print_lines("\n".join([RULES_BROKEN, *problems]), err=True)
     return settings, Ledger(connect(settings.redis_url))
 
 
@@ -224,6 +257,11 @@ def known_call(
 
 # Output
 # ------------------------------------------------------------------------------------------------
+
+
+def print_lines(text: str, *, err: bool = False) -> None:
+    """Print lines in which somebody else's words may stand."""
+    click.echo("\n".join(map(plain, text.split("\n"))), err=err)
 
 
 def plain(text: str) -> str:

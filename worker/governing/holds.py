@@ -51,11 +51,11 @@ def hold(places: Places, subject: Subject, by: By) -> Fact:
 
 
 def standing(places: Places, subject: Subject) -> Fact | None:
-    """The hold that stands, as the archive has it; None where none does. Raises what the archive
-    raises.
+    """The hold with which it began, as the archive has it; None where none stands. Raises what the
+    archive raises.
     """
     known = fact_files.read_all(places.archive.store, subject.account, subject.recording_id)
-    return facts.last_of(known, FactKind.HOLD) if facts.is_held(known) else None
+    return next(iter(facts.standing_holds(known)), None)
 
 
 def release(places: Places, subject: Subject, by: By) -> Fact | None:

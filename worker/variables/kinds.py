@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,11 +194,12 @@ class Whole(Kind):
 @dataclass(frozen=True)
 class Number(Kind):
     low: float
+    high: float = 1e6
 
     def read(self, text: str) -> float:
         value = wire.number(text)
-        if value is None or not self.low <= value <= 1e6:
-            raise Unaccepted(f"must be a number, at least {self.low:g}")
+        if value is None or not self.low <= value <= self.high:
+            raise Unaccepted(f"must be a number from {self.low:g} to {self.high:.0f}")
         return value
 
     def shown(self, value: Any) -> str:
@@ -219,6 +221,8 @@ class File(Kind):
     """A path; a relative one begins at the folder of `.env`."""
 
     def read(self, text: str) -> Path:
+        if "://" in text:
+            raise Unaccepted("must be a path on this machine, not an address")
         return Path(text)
 
 
@@ -268,6 +272,19 @@ class Bytes(Kind):
         if not parts or not 1 <= int(parts[1]) * _UNITS[parts[2]] <= 2**60:
             raise Unaccepted('must be a size like "10GB": a whole number and kB, MB, GB or TB')
         return int(parts[1]) * _UNITS[parts[2]]
+
+
+def keys_of_two_doors(values: Mapping[str, Any]) -> Iterator[str]:
+    """A problem for each lesser key of these settings that is another's, too: it would open all
+    that the other opens.
+    """
+    taken = {key.secret: "ENDTAPE_API_KEY" for key in values["api_keys"] or ()}
+    viewers = [("ENDTAPE_VIEW_KEY", key.secret) for key in values["view_keys"] or ()]
+    for name, secret in [("ENDTAPE_APP_KEY", values["app_key"]), *viewers]:
+        if secret in taken:
+            yield f"{name} = (secret): must be another key than {taken[secret]}"
+        elif secret:
+            taken[secret] = name
 
 
 def split(text: str) -> tuple[str, ...]:

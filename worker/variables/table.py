@@ -28,7 +28,7 @@ from worker.variables.kinds import (
     Whether,
     Whole,
 )
-from worker.variables.urls import CatalogUrl, Hosts, ServerUrl, WebUrl
+from worker.variables.urls import CatalogUrl, Host, Hosts, ServerUrl, WebUrl
 
 _REDIS = ("redis", "rediss", "unix", "sentinel")
 
@@ -123,7 +123,7 @@ SETTINGS = (
     Setting(
         name="HOST",
         field="host",
-        kind=Kind(),
+        kind=Host(),
         default="127.0.0.1",
         at_start=True,
         meaning="where `web` listens",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from worker.ledger import redis_url, sentinel_url
 from worker.variables.kinds import NOTHING, RABBIT, Kind, Unaccepted, split
 from worker.vobiz.addresses import HostList, Unfit
 
+_WEB = re.compile(r"https?://[^\s?#@\\]+")  # what stands in a request line as it is
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\.?", re.IGNORECASE)
 _RABBIT_OPTIONS = {
     "heartbeat": re.compile(r"[0-9]{1,4}"),
     "connect_timeout": re.compile(r"[0-9]{1,4}"),
@@ -37,11 +40,23 @@ class WebUrl(Kind):
     """The address of a web server, without login, query and a slash at its end."""
 
     def read(self, text: str) -> str:
-        schemes = ("https", "http")
-        parts = _parsed(text, schemes)
-        if parts is None or parts.username or parts.query:
-            raise Unaccepted(_must_begin_with(schemes), secret="@" in text)
+        parts = _parsed(text, ("https", "http"))
+        if parts is None or not _WEB.fullmatch(text) or not _is_host(parts.hostname):
+            raise Unaccepted(
+                "must be a URL like https://host, https://host:port or https://host/path (or "
+                "http://), without user, query and fragment",
+                secret="@" in text,
+            )
         return text.rstrip("/")
+
+
+class Host(Kind):
+    """An address of this machine, or a name of one."""
+
+    def read(self, text: str) -> str:
+        if not _is_host(text):
+            raise Unaccepted("must be an address or a host name, like 127.0.0.1, :: or localhost")
+        return text
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,14 @@ def _parsed(url: str, schemes: tuple[str, ...]) -> Any:
         return None
     has_place = bool(parts.hostname) or parts.scheme == "unix"
     return parts if parts.scheme in schemes and has_place and not parts.fragment else None
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return bool(_HOST_NAME.fullmatch(text))
+    return True
 
 
 def _must_begin_with(schemes: tuple[str, ...]) -> str:

@@ -29,6 +29,17 @@ _REST = {  # the provider's own spelling, for a recording that REST started
     "transcription",
     "transcription_id",
 }
+_TRUNK_EVENT = "recording.completed"
+_TRUNK = {  # its fields beside those that begin with a capital
+    "event",
+    "call_uuid",
+    "recording_id",
+    "recording_url",
+    "recording_duration_sec",
+    "from_number",
+    "to_number",
+    "started_at",
+}
 _FINISHED = {"recordurl", "recordingduration", "recordingdurationms"}
 _PART_NAME = re.compile(
     r'^content-disposition:[^\n]*[;\s]name=(?:"([^"\n]*)"|([^;\s]+))', re.IGNORECASE | re.MULTILINE
@@ -100,6 +111,12 @@ def of_provider(pairs: Iterable[tuple[str, str]]) -> Fields | None:
     if rest.keys() >= {"calluuid", "recordingid"} and rest.keys() & _FINISHED:
         return {name: value for name, value in rest.items() if name not in _TRANSCRIPT}
     xml = _normalised({name: value for name, value in by_name.items() if name[:1].isupper()})
+    if by_name.get("Event", by_name.get("event")) == _TRUNK_EVENT:
+        return (
+            xml
+            | _normalised({n: value for n, value in by_name.items() if n in _TRUNK})
+            | {"event": _TRUNK_EVENT}
+        )
     if xml.keys() & _TELLING:
         return xml
     return rest if "recordingid" in rest else None
