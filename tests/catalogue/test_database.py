@@ -1,5 +1,7 @@
 """The catalogue on SQLite and on PostgreSQL: what is entered is found by every filter, in order."""
 
+import contextlib
+import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -151,6 +153,20 @@ def test_two_workers_enter_the_same_recordings_at_once(url):
     assert (both[0].count(), ids(search(both[1], label=("n", "7")))) == (60, ["rec-007"])
     for one in both:
         one.close()
+
+
+def test_two_processes_that_make_the_same_new_file_wait_for_each_other(tmp_path):
+    path = tmp_path / "catalogue.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ours = Catalogue(f"sqlite:///{path}")
+        with ThreadPoolExecutor(1) as threads:
+            count = threads.submit(ours.count)
+            with pytest.raises(TimeoutError):
+                count.result(timeout=0.3)
+            other.execute("ROLLBACK")
+            assert count.result() == 0
+        ours.close()
 
 
 def test_an_entering_that_fails_half_way_leaves_nothing(catalogue):

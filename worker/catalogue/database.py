@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +45,7 @@ from worker.ledger.codec import to_ms
 SQLITE = "sqlite"
 _CONNECT_S, _STATEMENT_S = 3, 10
 _BUSY_S = 5  # so long a writer of SQLite waits for another
+_BUSY_PAUSE_S = 0.01
 _REST_S = 2.0  # after a failure nobody asks for so long, so that requests do not pile up
 _AT_ONCE = 500
 _LOCK = 7313451  # any number of ours: PostgreSQL's advisory locks go by numbers
@@ -364,11 +366,26 @@ def _are(table: Table, ids: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
     return tuple_(*(table.c[name] for name in _ID)).in_(ids)
 
 
-def _for_sqlite(connection: Any, _record: object) -> None:
+def _for_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # Readers go on beside the one writer. What a power cut takes, obligations and `endtape index`
     # bring back, so a commit need not wait for the disk.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
-        connection.execute(f"PRAGMA {pragma}")
+    _set_wal(connection, time.monotonic() + _BUSY_S)
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _set_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """Sets the journal's mode, by this instant of `time.monotonic`. Unlike with all else, SQLite
+    does not wait by itself for another process that just makes the same new file.
+    """
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(_BUSY_PAUSE_S)
 
 
 def _is_about_values(error: Exception) -> bool:
