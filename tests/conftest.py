@@ -186,8 +186,12 @@ class Behind:
     has, in a thread of this process.
     """
 
-    def __init__(self, app, door, live, port):
-        self._serving, self._live, self._port = Serving(app, door, live), live, port
+    def __init__(self, app, door, open_pages, port):
+        self._serving, self._open_pages, self._port = (
+            Serving(app, door, open_pages),
+            open_pages,
+            port,
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -208,7 +212,7 @@ class Behind:
             return True
 
     def stop(self):
-        self._loop.call_soon_threadsafe(self._live.end)
+        self._loop.call_soon_threadsafe(self._open_pages.end)
         self._loop.call_soon_threadsafe(self._server.stop)
         self._thread.join()
 

@@ -119,7 +119,7 @@ def web(ledger, tmp_path):
         "ENDTAPE_CATALOG": f"sqlite:///{tmp_path / 'catalog.db'}",
     }
     served = create_web(Settings.from_env(env, folder=tmp_path), ledger, ended)
-    server = Behind(served.application, served.door, served.live, port)
+    server = Behind(served.application, served.door, served.open_pages, port)
     server.start()
     yield f"127.0.0.1:{port}"
     ended.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -366,14 +365,14 @@ def _are(table: Table, ids: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
     return tuple_(*(table.c[name] for name in _ID)).in_(ids)
 
 
-def _for_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _for_sqlite(connection: Any, _record: object) -> None:
     # Readers go on beside the one writer. What a power cut takes, obligations and `endtape index`
     # bring back, so a commit need not wait for the disk.
     _set_wal(connection, time.monotonic() + _BUSY_S)
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _set_wal(connection: sqlite3.Connection, deadline: float) -> None:
+def _set_wal(connection: Any, deadline: float) -> None:
     """Sets the journal's mode, by this instant of `time.monotonic`. Unlike with all else, SQLite
     does not wait by itself for another process that just makes the same new file.
     """
@@ -381,8 +380,8 @@ def _set_wal(connection: sqlite3.Connection, deadline: float) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+        except Exception as error:  # its class is in a module that the parent of forks never loads
+            is_busy = getattr(error, "sqlite_errorname", None) == "SQLITE_BUSY"
             if not is_busy or time.monotonic() >= deadline:
                 raise
         time.sleep(_BUSY_PAUSE_S)
