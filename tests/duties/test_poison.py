@@ -58,9 +58,9 @@ def begin(ledger, *, die=True):
     """Claims what is due and begins it, as a worker does that then dies, or lives and finishes."""
     seen = ledger if die else patient(ledger)
     claims = until(lambda: claimed(seen), 5)
-    _, loaded = ledger.load(claims)
+    _, loaded = seen.load(claims)
     if not die:
-        ledger.commit(
+        seen.commit(
             [
                 Commit(claim=c, seen=found.size, dues=((c.obligation, ledger.now()),))
                 for c, found in zip(claims, loaded, strict=True)
