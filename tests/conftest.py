@@ -5,6 +5,7 @@ import compileall
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -73,6 +74,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell starts what runs in its background with Ctrl-C ignored, and all that tests start would
+    # inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = config.getoption("redis")
     if (
         wanted == "other"

@@ -45,6 +45,7 @@ log = structlog.get_logger()
 WORKERS = 2
 # Set for the children: one that starts after the rules file is gone must know that there was one.
 _HAD_RULES = "_ENDTAPE_HAD_RULES"
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 SHUTDOWN_S = 10  # longer than a body may take; then the answers to slow readers are cut off
 Answer = Callable[[Problem], Response]
 _DETAILS = {
@@ -165,16 +166,30 @@ def _end_with(parent: BaseProcess) -> None:
 
 def _prepare_forks(forked: Callable[[], None]) -> None:
     """`forked` is called in the parent after each fork."""
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+        forked()
+
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=in_parent, after_in_child=_end_by_signals
+    )
+
+
+def _before_fork() -> None:
     # Frozen, for a collection of garbage would give each child a copy of all that it shares.
-    os.register_at_fork(before=gc.freeze, after_in_parent=forked, after_in_child=_end_by_signals)
+    gc.freeze()
+    # A child forgets what comes while it has its parent's handlers, so until then nothing comes.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
 
 
 def _end_by_signals() -> None:
     """A child begins with its parent's handlers, which note a signal where nobody reads it. Until
     it has its own, a signal ends it: it has taken no request yet.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
 
 
 def main() -> None:

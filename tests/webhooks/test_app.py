@@ -69,3 +69,22 @@ def test_asked_to_end_while_its_children_only_start_it_ends_at_once(web):
         assert web.poll() is None
     web.terminate()
     web.wait(SHUTDOWN_S - 4)
+
+
+FORKS = """
+import os, signal, time
+from webhooks import app
+app._prepare_forks(lambda: None)
+signal.signal(signal.SIGTERM, lambda *_: None)  # as the server in the parent
+for _ in range(200):
+    child = os.fork()
+    if not child:
+        time.sleep(5)
+        os._exit(1)
+    os.kill(child, signal.SIGTERM)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+"""
+
+
+def test_a_child_ends_by_the_signal_that_comes_while_it_is_made():
+    subprocess.run([sys.executable, "-c", FORKS], cwd=ROOT, timeout=60, check=True)
