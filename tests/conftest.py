@@ -124,7 +124,7 @@ def pytest_xdist_auto_num_workers(config):
     """
     if all(".py" in named for named in config.args):
         return 0
-    each = 6 if config.option.markexpr == "not end_to_end" else 4
+    each = 6 if config.option.markexpr == "not end_to_end" else 3
     return min(each * (os.cpu_count() or 1), 12)
 
 

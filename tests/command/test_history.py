@@ -52,5 +52,6 @@ def test_retry_takes_up_what_only_the_catalogue_knows_as_given_up(local, monkeyp
     assert (done.exit_code, "rec-000: will be tried again now" in done.stdout) == (1, True)
     assert "rec-001: it is archived already, as" in done.stderr
     assert "rec-002: no such recording" in done.stderr
-    kinds = house.kinds("call-000")
+    # A worker may try what is listed again before the order comes.
+    kinds = [kind for kind in house.kinds("call-000") if kind is not Kind.FETCH_FAILED]
     assert kinds[:3] == [Kind.ABSENCE_FILED, Kind.RECORDING_LISTED, Kind.RETRY_ORDERED]
