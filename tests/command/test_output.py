@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from rich.text import Text
 
+from tests.command.builders import settings_in
 from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from tests.waiting import until
@@ -29,7 +30,6 @@ from worker.command.terminal import print_table, table_of
 from worker.ledger.client import Ledger
 from worker.ledger.notices import Failing
 from worker.ledger.store import connect
-from worker.settings import Settings
 
 GOLDEN = Path(__file__).parent / "golden"
 RULES = """\
@@ -139,18 +139,7 @@ def house(redis_server, tmp_path_factory):
     """Two ledgers, one that is empty and one in which something happened, and their settings."""
     folder = tmp_path_factory.mktemp("house")
     (folder / "endtape.toml").write_text(RULES)
-    settings = Settings.from_env(
-        {
-            "VOBIZ_AUTH_ID": ACCOUNT,
-            "VOBIZ_AUTH_TOKEN": "t" * 20,
-            "ENDTAPE_CALLBACK_TOKEN": "c" * 20,
-            "ENDTAPE_API_KEY": "k" * 20,
-            "REDIS_URL": "redis://127.0.0.1:1",
-            "ENDTAPE_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
-            "ENDTAPE_ARCHIVE": str(folder / "archive"),
-        },
-        folder=folder,
-    )
+    settings = settings_in(folder)
     with ExitStack() as open_things:
         empty, full, january = (
             open_things.enter_context(empty_ledger(redis_server)) for _ in range(3)

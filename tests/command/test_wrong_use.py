@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from emulator import __main__ as emulator
+from tests.command.builders import settings_in
 from tests.conftest import empty_ledger
 from tests.constants import ACCOUNT
 from worker.calls.events import Event, Kind
 from worker.command import main, service
 from worker.command.terminal import exit_statuses
-from worker.settings import Settings
 
 HOSTILE = "a\x1b[2J\x07\u202e\u2067b"
 
@@ -23,18 +23,7 @@ HOSTILE = "a\x1b[2J\x07\u202e\u2067b"
 def house(redis_server, tmp_path_factory):
     """A ledger with one call, whose label somebody chose with care, and settings."""
     folder = tmp_path_factory.mktemp("house")
-    settings = Settings.from_env(
-        {
-            "VOBIZ_AUTH_ID": ACCOUNT,
-            "VOBIZ_AUTH_TOKEN": "t" * 20,
-            "ENDTAPE_CALLBACK_TOKEN": "c" * 20,
-            "ENDTAPE_API_KEY": "k" * 20,
-            "REDIS_URL": "redis://127.0.0.1:1",
-            "ENDTAPE_CATALOG": f"sqlite:///{folder / 'catalog.db'}",
-            "ENDTAPE_ARCHIVE": str(folder / "archive"),
-        },
-        folder=folder,
-    )
+    settings = settings_in(folder)
     with empty_ledger(redis_server) as ledger:
         ledger.record(
             ACCOUNT,
